@@ -1,0 +1,49 @@
+"""Keep the chosen task's files and drop the other tasks', which are found by their names."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+
+def drop_other_tasks(project: Path, chosen: str) -> None:
+    """Remove every file and folder that bears the name of a task that was not chosen."""
+    tasks = task_names(project)
+    for path in sorted(project.rglob("*")):
+        if task_of(path.name, tasks) not in {None, chosen} and path.exists():
+            remove(path)
+
+
+def task_names(project: Path) -> list[str]:
+    folders = (path for path in (project / "competition" / "tasks").iterdir() if path.is_dir())
+    return [folder.name for folder in folders if not folder.name.startswith(("_", "."))]
+
+
+def task_of(name: str, tasks: list[str]) -> str | None:
+    """Return the task that a file's or folder's name begins with, after `test_`; the longest when several do."""
+    bearing = [task for task in tasks if re.match(rf"(test_)?{re.escape(task)}(?![A-Za-z0-9])", name)]
+    return max(bearing, key=len, default=None)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def drop_empty_licence(project: Path) -> None:
+    """Remove the LICENSE that rendered to nothing because none was wanted."""
+    licence = project / "LICENSE"
+    if licence.exists() and not licence.read_text(encoding="utf-8").strip():
+        licence.unlink()
+
+
+def main() -> None:
+    answers = json.loads(r"""{{ cookiecutter | tojson }}""")
+    drop_other_tasks(Path.cwd(), answers["task_type"])
+    drop_empty_licence(Path.cwd())
+
+
+if __name__ == "__main__":
+    main()

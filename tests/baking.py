@@ -1,0 +1,50 @@
+"""The template's questions and folders, and the ways the tests render it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+PROJECT = "{{cookiecutter.project_slug}}"
+QUESTIONS = json.loads((REPOSITORY / "cookiecutter.json").read_text(encoding="utf-8"))
+TASKS: list[str] = QUESTIONS["task_type"]
+# What `cookiecutter TEMPLATE --no-input ANSWERS...` did, given its output folder and the arguments.
+Render = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def copy_tracked_files(target: Path) -> None:
+    """Copy what git knows or would add: caches from work in place must not reach a bake."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (REPOSITORY / name).is_file():  # git also lists a deleted file until that is committed
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, target / name)
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command with no terminal and keep what it printed."""
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def run_module(
+    *arguments: str | Path, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m ARGUMENTS` with the Python of the tests."""
+    return run(sys.executable, "-m", *arguments, cwd=cwd, env=env)

@@ -1,0 +1,61 @@
+"""What the template's tests share: a copy of the tracked files, and one bake for each task."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from baking import TASKS, Render, copy_tracked_files, run_module
+from pytest_cookies.plugin import Cookies
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("copy") / "template"
+    copy_tracked_files(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def user_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a configuration of cookiecutter's own, so that the tests leave the user's answers alone."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "config.yaml").write_text(json.dumps({"replay_dir": str(home), "cookiecutters_dir": str(home)}))
+    return home / "config.yaml"
+
+
+@pytest.fixture(scope="session")
+def render(template: Path, user_config: Path) -> Render:
+    """Return a function that renders the template in a process of its own, as a user does."""
+
+    def render(into: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        options = ["--no-input", "--config-file", user_config, "-o", into]
+        return run_module("cookiecutter", template, *options, *arguments, cwd=into)
+
+    return render
+
+
+@pytest.fixture(scope="session", params=TASKS)
+def task(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def bake_once(cookies_session: Cookies, template: Path) -> Callable[[str], Path]:
+    bakes: dict[str, Path] = {}
+
+    def bake_once(task: str) -> Path:
+        if task not in bakes:
+            result = cookies_session.bake({"task_type": task}, template=str(template))
+            assert result.exception is None, result.exception
+            bakes[task] = result.project_path
+        return bakes[task]
+
+    return bake_once
+
+
+@pytest.fixture
+def bake(bake_once: Callable[[str], Path], task: str) -> Path:
+    """Return the task's bake, which tests read but do not change."""
+    return bake_once(task)

@@ -1,0 +1,47 @@
+"""A bake passes its own linter, formatter, type checker and tests before anyone touched it."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from baking import run, run_module
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, bake_once: Callable[[str], Path], task: str) -> Path:
+    """Copy the task's bake: tools leave caches and the bake itself stays as it was rendered."""
+    return shutil.copytree(bake_once(task), tmp_path_factory.mktemp(task) / "project")
+
+
+def environment(workplace: Path) -> dict[str, str]:
+    # This Python has the unrendered project installed; the bake's package has to come first, in subprocesses too.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return inherited | {"PYTHONPATH": str(workplace), "NO_COLOR": "1"}
+
+
+def test_a_bake_is_clean_to_the_linter(workplace: Path) -> None:
+    result = run_module("ruff", "check", "--no-cache", cwd=workplace)
+    assert result.returncode == 0, result.stdout
+
+
+def test_formatting_a_bake_changes_nothing(workplace: Path) -> None:
+    result = run_module("ruff", "format", "--check", "--no-cache", cwd=workplace)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.slow
+def test_a_bake_passes_the_type_checker(workplace: Path) -> None:
+    result = run_module("ty", "check", "--python", sys.prefix, cwd=workplace)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.slow
+def test_a_bake_passes_its_own_tests(workplace: Path) -> None:
+    env = environment(workplace)
+    imported = run(sys.executable, "-c", "import competition; print(competition.__file__)", cwd=workplace, env=env)
+    assert Path(imported.stdout.strip()).is_relative_to(workplace)
+    result = run_module("pytest", "-m", "not slow", "-q", "-p", "no:cacheprovider", cwd=workplace, env=env)
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,0 +1,100 @@
+"""What a rendered competition holds, for each task."""
+
+import tomllib
+from datetime import UTC, datetime
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from baking import PROJECT, QUESTIONS, TASKS, Render, files_below
+from pytest_cookies.plugin import Cookies
+
+# Short on purpose: it keeps the next test from agreeing with a template that lost its files.
+NEEDED = {
+    ".github/workflows/tests.yml",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+    "LICENSE",
+    "README.md",
+    "competition/__init__.py",
+    "competition/__main__.py",
+    "competition/cli.py",
+    "pyproject.toml",
+}
+# Where a task's files lie, as the template's README has it.
+TASK_FILES = (
+    "competition/tasks/{}/*",
+    "configs/{}.yaml",
+    "configs/{}_*.yaml",
+    "tests/test_{}.py",
+    "tests/test_{}_*.py",
+)
+
+
+def of_task(name: str, task: str) -> bool:
+    return any(fnmatch(name, pattern.format(task)) for pattern in TASK_FILES)
+
+
+def test_a_bake_holds_the_templates_files_but_not_those_of_other_tasks(bake: Path, template: Path, task: str) -> None:
+    others = [other for other in TASKS if other != task]
+    expected = {name for name in files_below(template / PROJECT) if not any(of_task(name, other) for other in others)}
+    assert files_below(bake) == expected
+
+
+def test_a_bake_holds_what_a_competition_needs(bake: Path, task: str) -> None:
+    assert {*NEEDED, f"competition/tasks/{task}/__init__.py", f"configs/{task}.yaml"} <= files_below(bake)
+    assert list(bake.glob(f"tests/test_{task}*.py"))
+
+
+def test_no_template_syntax_is_left_in_a_bake(bake: Path) -> None:
+    for name in files_below(bake):
+        content = (bake / name).read_bytes()
+        for syntax in (b"{{ cookiecutter", b"{{cookiecutter", b"{%", b"#%"):
+            assert syntax not in content, f"{name} holds {syntax!r}"
+
+
+def test_files_that_are_not_rendered_are_the_templates_bytes(bake: Path, template: Path) -> None:
+    patterns = QUESTIONS["_copy_without_render"]
+    copied = [name for name in files_below(bake) if any(fnmatch(name, pattern) for pattern in patterns)]
+    assert copied
+    for name in copied:
+        assert (bake / name).read_bytes() == (template / PROJECT / name).read_bytes(), name
+
+
+def test_only_what_the_task_uses_is_installed(bake: Path, task: str) -> None:
+    dependencies = tomllib.loads((bake / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    text = " ".join(dependencies)
+    assert "pytorch-lightning" in text
+    assert ("segmentation-models-pytorch" in text) == (task == "segmentation")
+    assert ("faster-coco-eval" in text) == (task == "detection")
+
+
+@pytest.mark.parametrize(
+    ("licence", "first_line", "last_words"),
+    [
+        ("MIT", "MIT License", "OTHER DEALINGS IN THE\nSOFTWARE."),
+        ("Apache-2.0", "Apache License", "limitations under the License."),
+        ("BSD-3-Clause", "BSD 3-Clause License", "POSSIBILITY OF SUCH DAMAGE."),
+    ],
+)
+def test_the_licence_is_whole_and_names_year_and_author(
+    cookies: Cookies, template: Path, licence: str, first_line: str, last_words: str
+) -> None:
+    result = cookies.bake({"license": licence, "author": "Ada & Söhne"}, template=str(template))
+    text = (result.project_path / "LICENSE").read_text(encoding="utf-8").rstrip()
+    assert text.lstrip().startswith(first_line)
+    assert text.endswith(last_words)
+    assert str(datetime.now(tz=UTC).year) in text
+    assert "Ada & Söhne" in text
+
+
+def test_no_licence_leaves_no_file(cookies: Cookies, template: Path) -> None:
+    result = cookies.bake({"license": "none"}, template=str(template))
+    assert result.exception is None
+    assert not (result.project_path / "LICENSE").exists()
+    assert "README.md" in files_below(result.project_path)
+
+
+def test_no_answers_are_needed(render: Render, tmp_path: Path) -> None:
+    assert render(tmp_path).returncode == 0
+    assert files_below(tmp_path / "my-competition") > NEEDED

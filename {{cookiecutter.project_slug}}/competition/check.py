@@ -1,0 +1,107 @@
+"""`competition check CONFIG`: every fault of the data, before a minute of training is spent on it. No torch."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from rich.progress import track
+
+from competition.csv_file import MOST_LINES
+from competition.errors import CompetitionError
+from competition.folds import folds_path, read_folds
+from competition.images import read_image
+from competition.settings import Config
+from competition.task import Table, Task
+
+Found = TypeVar("Found")
+
+
+def check(config: Config, *, show_progress: bool = True) -> list[str]:
+    """Look at files, columns, ids, labels and every image; return a report.
+
+    Raises CompetitionError with a line for every fault found.
+    """
+    directory = config.data.dir
+    if not directory.is_dir() or not (directory / "train.csv").is_file():
+        raise CompetitionError(
+            f"{directory / 'train.csv'}: no data there; put the competition's files into {directory}/ (or give "
+            f"data.dir=PATH), or make a small competition to try with: competition sample"
+        )
+    task = Task(config.task)
+    table = task.table.read_table(config)  # nothing else makes sense while this fails
+    faults: list[str] = []
+    report = [f"train.csv: {len(table.image_ids)} images, classes {', '.join(table.classes)}", *table.summary()]
+    test_ids = _collect(faults, lambda: task.submission.read_test_ids(directory / "sample_submission.csv", table.classes))
+    if folds_path(config).is_file():
+        _collect(faults, lambda: read_folds(config, table))
+    faults += _check_train_images(config, table, show_progress)
+    if test_ids is not None:
+        report.append(f"sample_submission.csv: {len(test_ids)} images")
+        faults += _check_test_images(config, test_ids, show_progress)
+        both = set(test_ids) & set(table.image_ids)
+        if both:
+            report.append(f"images in both train.csv and sample_submission.csv: {len(both)}, as {min(both)!r}")
+    if faults:
+        raise CompetitionError("\n".join(faults))
+    return [*report, *_unused_images(directory / "train_images", table.image_ids)]
+
+
+def _check_train_images(config: Config, table: Table, show_progress: bool) -> list[str]:
+    folder = config.data.dir / "train_images"
+    train_csv = config.data.dir / "train.csv"
+
+    def look(index: int) -> list[str]:
+        try:
+            pixels = read_image(folder / str(table.image_ids[index]), config.data.channels)
+        except CompetitionError as error:
+            return [f"{error} ({train_csv} line {table.lines[index]})"]
+        try:
+            table.target(index, pixels.shape[0], pixels.shape[1])
+        except CompetitionError as error:
+            return [str(error)]
+        return []
+
+    return _look_at_all(look, len(table.image_ids), "training images", show_progress)
+
+
+def _check_test_images(config: Config, test_ids: np.ndarray, show_progress: bool) -> list[str]:
+    folder = config.data.dir / "test_images"
+
+    def look(index: int) -> list[str]:
+        try:
+            read_image(folder / str(test_ids[index]), config.data.channels)
+        except CompetitionError as error:
+            return [f"{error} (image {index + 1} of sample_submission.csv)"]
+        return []
+
+    return _look_at_all(look, len(test_ids), "test images", show_progress)
+
+
+def _look_at_all(look: Callable[[int], list[str]], number: int, what: str, show_progress: bool) -> list[str]:
+    """Look at every image, several at a time: decoders let go of Python's lock."""
+    faults: list[str] = []
+    with ThreadPoolExecutor() as pool:
+        looked: Iterable[list[str]] = pool.map(look, range(number), chunksize=64)
+        if show_progress:
+            looked = track(looked, f"looking at {number} {what}", number, transient=True)
+        for found in looked:
+            faults += found
+    if len(faults) > MOST_LINES:
+        return [*faults[:MOST_LINES], f"{what}: and {len(faults) - MOST_LINES} more faults"]
+    return faults
+
+
+def _unused_images(folder: Path, used: np.ndarray) -> list[str]:
+    known = set(used)
+    unused = [entry.name for entry in folder.iterdir() if entry.name not in known]
+    return [f"{folder}: {len(unused)} files that train.csv does not name, as {unused[0]}"] if unused else []
+
+
+def _collect(faults: list[str], look: Callable[[], Found]) -> Found | None:
+    try:
+        return look()
+    except CompetitionError as error:
+        faults.extend(str(error).splitlines())
+        return None

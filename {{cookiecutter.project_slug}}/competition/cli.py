@@ -1,0 +1,132 @@
+"""The command line: one verb a stage. Verbs import what they need when they run, so that --help is quick."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from competition.errors import CompetitionError
+
+app = typer.Typer(
+    help="From a csv file to a valid submission: sample, check, folds, train, predict, submit; `run` does them all.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Words = Annotated[
+    list[str], typer.Argument(metavar="CONFIG... [KEY=VALUE]...", help="Config files, then values that override them.")
+]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or its folder in outputs/.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values that override the run's config.")
+]
+
+
+@app.command()
+def sample(
+    size: Annotated[int, typer.Option(help="Number of training images.")] = 240,
+    folder: Annotated[Path, typer.Option("--dir", help="Where to write it.")] = Path("data"),
+    task: Annotated[str | None, typer.Option(help="Task type, where the project has several.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed draws other images.")] = 0,
+) -> None:
+    """Make a small made-up competition, to see the whole path."""
+    from competition.config import task_names
+    from competition.sample import write_sample
+
+    names = task_names()
+    if task is None and len(names) > 1:
+        raise CompetitionError(f"--task: this project has several task types; name one of {', '.join(names)}")
+    if task is not None and task not in names:
+        raise CompetitionError(f"--task: found {task!r}; expected one of {', '.join(names)}")
+    write_sample(task or names[0], folder, size, seed)
+    print(f"{folder}: {size} training images, train.csv, sample_submission.csv and the hidden solution.csv")
+
+
+@app.command()
+def check(words: Words) -> None:
+    """Look for faults in the data: files, columns, ids, labels, images."""
+    from competition.check import check as check_data
+    from competition.config import load_config
+
+    print("\n".join(check_data(load_config(*_split(words)))))
+    print("no fault found")
+
+
+@app.command()
+def folds(words: Words) -> None:
+    """Split the training images into folds: writes folds.csv beside train.csv."""
+    from competition.config import load_config
+    from competition.folds import folds_path, make_folds
+
+    config = load_config(*_split(words))
+    print("\n".join(make_folds(config)))
+    print(f"written to {folds_path(config)}")
+
+
+@app.command()
+def train(
+    words: Words,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from latest.pt if there is one.")] = False,
+) -> None:
+    """Train one fold (fold=0 unless given) and predict its validation images."""
+    from competition.config import load_config
+
+    config = load_config(*_split(words))
+    from competition.train import train as train_fold
+
+    train_fold(config, resume=resume)
+
+
+@app.command()
+def predict(run: RunName, overrides: Overrides = None) -> None:
+    """Predict the test images with the folds of a run: writes test.npz."""
+    from competition.runs import Run
+
+    opened = Run.open(run, overrides)
+    from competition.predict import predict_test
+
+    print(f"written to {predict_test(opened)}")
+
+
+@app.command()
+def submit(run: RunName, overrides: Overrides = None) -> None:
+    """Write and check submission.csv from a run's test.npz."""
+    from competition.runs import Run
+    from competition.score import describe_scores
+    from competition.submit import make_submission
+
+    submission = make_submission(Run.open(run, overrides))
+    if submission.test_scores and submission.blind_scores:
+        print(f"test images:  {describe_scores(submission.test_scores)}")
+        print(f"  {submission.blind_name}: {describe_scores(submission.blind_scores)}")
+    print(f"submission:  {submission.path}  ({submission.num_images} images, checked)")
+
+
+@app.command()
+def run(words: Words) -> None:
+    """Do everything in order, fold after fold; skip what is done, go on with what is half done."""
+    from competition.run import run as run_all
+
+    run_all(*_split(words))
+
+
+def main() -> None:
+    """Run a verb: exit 0 when done, 1 with one line a fault for a user's mistake, 2 for a wrong command line."""
+    try:
+        app()
+    except CompetitionError as error:
+        print(_first_cause(str(error)), file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
+def _split(words: list[str]) -> tuple[list[Path], list[str]]:
+    """Tell config files from `key=value` words."""
+    return [Path(word) for word in words if "=" not in word], [word for word in words if "=" in word]
+
+
+def _first_cause(message: str) -> str:
+    """Cut away the traceback that a data loader's worker wraps around the message."""
+    return message.rpartition("CompetitionError: ")[2].strip() if "DataLoader worker" in message else message

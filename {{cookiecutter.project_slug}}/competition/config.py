@@ -1,0 +1,220 @@
+"""From YAML files and `key=value` words to one typed, checked `Config`."""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import json
+import math
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from competition.errors import CompetitionError
+from competition.settings import Config
+
+OURS = {
+    "logger": "the section `logger:`",
+    "callbacks": "`checkpoint:`, `early_stopping:` and `logger:`",
+    "default_root_dir": "the run's `name:`",
+    "enable_checkpointing": "the section `checkpoint:`",
+    "use_distributed_sampler": "competition/data.py, which splits the images over the processes itself",
+    "reload_dataloaders_every_n_epochs": "competition/data.py",
+}
+
+
+class YamlLoader(yaml.SafeLoader):
+    """`yaml.safe_load` that reads `5e-4` as a number, as YAML 1.2 does."""
+
+
+YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def load_config(paths: list[Path], overrides: list[str] | None = None) -> Config:
+    """Merge YAML files left to right, then `key=value` words with dots in the key, and check the result.
+
+    Raises CompetitionError with one line per fault: file, key, value found, what was expected.
+    """
+    if not paths:
+        raise CompetitionError("no config file given: name one of configs/*.yaml")
+    merged: dict[str, Any] = {"name": paths[0].stem}
+    source: dict[str, str] = {}
+    for path in paths:
+        _merge(merged, _read_with_base(path, ()), str(path), source)
+    for word in overrides or []:
+        _merge(merged, _parse_override(word), f"command line ({word})", source)
+    return validate(merged, source, str(paths[0]))
+
+
+def validate(values: dict[str, Any], source: dict[str, str], default_source: str) -> Config:
+    """Turn plain values into the `Config` of their task; `source` names the file each dotted key came from."""
+    schema = _schema(values.get("task"), source.get("task", default_source))
+    try:
+        # JSON mode lets a YAML list be a tuple and a string a path, and still refuses `"16"` for 16.
+        config = schema.model_validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        lines = [_explain(fault, source, default_source, schema) for fault in error.errors()]
+        raise CompetitionError("\n".join(dict.fromkeys(lines))) from None
+    except TypeError as error:
+        raise CompetitionError(f"{default_source}: a value is not plain YAML: {error}") from None
+    _check_trainer_keys(config, source, default_source)
+    return config
+
+
+def dump_config(config: Config) -> str:
+    """Write the resolved config as YAML that `load_config` reads back as the same config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def config_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """List `key: old -> new` for every dotted key in which two plain configs differ."""
+    before, after = _flatten(old), _flatten(new)
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys]
+
+
+def task_names() -> list[str]:
+    """List the task types this project has, by their folders."""
+    return sorted(path.parent.name for path in (Path(__file__).parent / "tasks").glob("*/settings.py"))
+
+
+def _schema(task: object, where: str) -> type[Config]:
+    if task not in task_names():
+        raise CompetitionError(f"{where}: task: {_show(task)} is not one of {', '.join(task_names())}")
+    return importlib.import_module(f"competition.tasks.{task}.settings").TaskConfig
+
+
+def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise CompetitionError(f"{path}: base: files inherit from each other in a circle; remove one `base:`")
+    values = _read_yaml(path)
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    inherited = _read_with_base(path.parent / str(base), (*seen, path.resolve()))
+    _merge(inherited, values, "", {})
+    return inherited
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), YamlLoader)
+    except OSError as error:
+        near = ", ".join(sorted(map(str, Path("configs").glob("*.yaml"))))
+        raise CompetitionError(
+            f"{path}: cannot be read ({error.strerror}); configs here: {near or 'none'}"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CompetitionError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise CompetitionError(f"{path}: expected `key: value` lines, found {_show(values)}")
+    return values
+
+
+def _parse_override(word: str) -> dict[str, Any]:
+    key, equals, text = word.partition("=")
+    if not equals or not all(key.split(".")):
+        raise CompetitionError(f"{word}: expected key=value, as in trainer.devices=2")
+    try:
+        value = yaml.load(text, YamlLoader)
+    except yaml.YAMLError as error:
+        raise CompetitionError(f"{word}: not a YAML value: {' '.join(str(error).split())}") from None
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def _merge(
+    into: dict[str, Any], new: dict[str, Any], where: str, source: dict[str, str], prefix: str = ""
+) -> None:
+    """Merge `new` into `into` in place: mappings by key, anything else replaces; note where each key came from."""
+    for key, value in new.items():
+        dotted = f"{prefix}{key}"
+        source[dotted] = where
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value, where, source, f"{dotted}.")
+            continue
+        if isinstance(value, dict):
+            into[key] = {}
+            _merge(into[key], value, where, source, f"{dotted}.")
+        else:
+            into[key] = value
+
+
+def _explain(fault: Any, source: dict[str, str], default: str, schema: type[Config]) -> str:
+    path = [part for part in fault["loc"] if isinstance(part, int) or not part.startswith(("function", "tagged"))]
+    key = ".".join(map(str, path))
+    # The fault may lie in a list item or a missing key: walk up to the nearest key that a file mentions.
+    known = next((".".join(map(str, path[:n])) for n in range(len(path), 0, -1) if ".".join(map(str, path[:n])) in source), "")
+    where = source.get(known, default)
+    if fault["type"] == "extra_forbidden":
+        siblings = _known_keys(schema, path[:-1])
+        near = difflib.get_close_matches(str(path[-1]), siblings, n=1, cutoff=0.5)
+        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(siblings)}"
+        return f"{where}: {key}: unknown key (value {_show(fault['input'])}); {hint}"
+    if fault["type"] == "missing":
+        return f"{where}: {key}: this key is missing"
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = message if fault["type"] == "value_error" else f"expected {message}"
+    return f"{where}: {key or 'config'}: found {_show(fault['input'])}; {expected}"
+
+
+def _known_keys(schema: Any, path: list[Any]) -> list[str]:
+    """Return the keys allowed under `path`, following nested sections."""
+    for part in path:
+        field = schema.model_fields.get(part) if isinstance(part, str) else None
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
+        nested = [c for c in candidates if hasattr(c, "model_fields")]
+        if not nested:
+            return []
+        schema = nested[0]
+    return list(schema.model_fields)
+
+
+def _check_trainer_keys(config: Config, source: dict[str, str], default: str) -> None:
+    known = trainer_arguments()
+    lines = []
+    for key, value in config.trainer.items():
+        where = source.get(f"trainer.{key}", default)
+        if key in OURS:
+            lines.append(f"{where}: trainer.{key}: set by the project itself; see {OURS[key]}")
+        elif key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean `{near[0]}`?" if near else "see pytorch_lightning.Trainer for the keys"
+            lines.append(f"{where}: trainer.{key}: unknown key (value {_show(value)}); {hint}")
+    if lines:
+        raise CompetitionError("\n".join(lines))
+
+
+@cache
+def trainer_arguments() -> tuple[str, ...]:
+    """Read the argument names of `pytorch_lightning.Trainer` from its source: importing it takes seconds."""
+    package = importlib.util.find_spec("pytorch_lightning")
+    if package is None or package.origin is None:
+        raise CompetitionError("pytorch-lightning is not installed: run `uv sync` in the project's folder")
+    text = (Path(package.origin).parent / "trainer" / "trainer.py").read_text(encoding="utf-8")
+    trainer = next(n for n in ast.parse(text).body if isinstance(n, ast.ClassDef) and n.name == "Trainer")
+    init = next(n for n in trainer.body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+    return tuple(argument.arg for argument in init.args.kwonlyargs + init.args.args if argument.arg != "self")
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _show(value: object) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,76 @@
+"""Reading a csv file into columns of text, with messages that name file and line."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from competition.errors import CompetitionError
+
+MOST_LINES = 20  # faults of one kind that are listed before "and N more"
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read `columns` of a csv file as text; empty fields become empty strings.
+
+    Raises CompetitionError if the file is missing, no csv, lacks a column or has no row.
+    """
+    if not path.is_file():
+        raise CompetitionError(f"{path}: no such file; expected columns {','.join(columns)}")
+    try:
+        header = list(pd.read_csv(path, nrows=0).columns)
+        missing = [column for column in columns if column not in header]
+        if missing:
+            raise CompetitionError(
+                f"{path}: column {missing[0]!r} is missing; found {','.join(header)}, expected {','.join(columns)}"
+            )
+        frame = pd.read_csv(path, usecols=list(columns), dtype=str, keep_default_na=False, na_filter=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
+        raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
+    if frame.empty:
+        raise CompetitionError(f"{path}: has a header but no row")
+    return frame[list(columns)]
+
+
+def line(row: Any) -> Any:
+    """Return the line in the csv file of a row (or an array of rows) counted from 0: line 1 is the header."""
+    return row + 2
+
+
+def row_faults(path: Path, rows: Iterable[int], describe: "pd.Series | None", expected: str) -> list[str]:
+    """Describe faulty rows, at most MOST_LINES of them: `describe` holds the offending text of every row."""
+    rows = np.asarray(list(rows))
+    lines = []
+    for row in rows[:MOST_LINES]:
+        found = "" if describe is None else f"found {str(describe.iloc[row])[:60]!r}; "
+        lines.append(f"{path}: line {line(int(row))}: {found}{expected}")
+    if len(rows) > MOST_LINES:
+        lines.append(f"{path}: and {len(rows) - MOST_LINES} more lines like the last")
+    return lines
+
+
+def resolve_classes(found: "pd.Series", listed: list[str] | None, path: Path) -> tuple[tuple[str, ...], list[str]]:
+    """Return the classes in order and the faults of labels that are not listed.
+
+    Without a list in the config, classes are the distinct labels: numbers sorted as numbers, else as text.
+    """
+    distinct = [str(label) for label in found[found != ""].unique()]
+    if listed is not None:
+        unknown = (found != "") & ~found.isin(listed)
+        expected = f"expected one of data.classes: {', '.join(listed[:12])}"
+        return tuple(listed), row_faults(path, np.flatnonzero(unknown), found, expected)
+    try:
+        return tuple(sorted(distinct, key=float)), []
+    except ValueError:
+        return tuple(sorted(distinct)), []
+
+
+def group_by_image(image_id: "pd.Series") -> tuple[np.ndarray, np.ndarray]:
+    """Return (codes, first_rows): the image number of each row in order of first appearance, and each image's
+    first row."""
+    codes, uniques = pd.factorize(image_id)
+    first = np.full(len(uniques), len(codes), dtype=np.int64)
+    np.minimum.at(first, codes, np.arange(len(codes)))
+    return codes, first

@@ -1,0 +1,212 @@
+"""From a csv row to a batch: one dataset for training, validation and test images, and who draws which of them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from competition.augmentation import ImageAugmentation
+from competition.errors import CompetitionError
+from competition.images import read_image
+from competition.settings import Config
+from competition.task import Table, Target, Task
+
+Sample = dict[str, Any]
+Batch = dict[str, Any]
+
+
+class Draw(NamedTuple):
+    """Which image to read, and the seed of its random changes."""
+
+    index: int
+    seed: int
+
+
+class ImageDataset(Dataset[Sample]):
+    """Images of one folder by id; with a table they have targets, without one (test images) they have none."""
+
+    def __init__(
+        self, config: Config, folder: Path, image_ids: np.ndarray, *, table: Table | None = None, train: bool = False
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.image_ids = image_ids
+        self.table = table
+        self.rows = _rows_of(image_ids, table) if table else None
+        self.augmentation = ImageAugmentation(config.data, train=train)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, draw: Draw | int) -> Sample:
+        """Return `image_id`, `image` (channels, H, W) float32, the original `height` and `width`, and the target.
+
+        Raises CompetitionError that names the image's file and its csv line.
+        """
+        index, seed = draw if isinstance(draw, Draw) else Draw(draw, 0)
+        image_id = str(self.image_ids[index])
+        image = self.read(index)
+        height, width = image.shape[:2]
+        image, target = self.augmentation(image, self.target(index, height, width), seed)
+        sample = {
+            "image_id": image_id,
+            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "height": height,
+            "width": width,
+        }
+        return sample | (Task(self.config.task).dataset.target_tensors(target) if self.table else {})
+
+    def read(self, index: int) -> np.ndarray:
+        """Read one image (H, W, channels)."""
+        try:
+            return read_image(self.folder / str(self.image_ids[index]), self.config.data.channels)
+        except CompetitionError as error:
+            if self.table is None or self.rows is None:
+                raise CompetitionError(f"{error} (image {index + 1} of sample_submission.csv)") from None
+            raise CompetitionError(f"{error} (train.csv line {self.table.lines[self.rows[index]]})") from None
+
+    def target(self, index: int, height: int, width: int) -> Target:
+        """Return the answer in pixels of the original image; nothing for a test image."""
+        if self.table is None or self.rows is None:
+            return {}
+        return self.table.target(int(self.rows[index]), height, width)
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Join samples: `image_id` list, `image` (B, channels, H, W), `height` and `width` (B,), and the targets."""
+        batch: Batch = {
+            "image_id": [sample["image_id"] for sample in samples],
+            "image": torch.stack([sample["image"] for sample in samples]),
+            "height": torch.tensor([sample["height"] for sample in samples]),
+            "width": torch.tensor([sample["width"] for sample in samples]),
+        }
+        return batch | (Task(self.config.task).dataset.collate_targets(samples) if self.table else {})
+
+
+def _rows_of(image_ids: np.ndarray, table: Table) -> np.ndarray:
+    position = {image_id: row for row, image_id in enumerate(table.image_ids)}
+    return np.array([position[image_id] for image_id in image_ids], dtype=np.int64)
+
+
+class ShareOfRank(Sampler[int]):
+    """Every image once over all processes, in order, no padding: rank r reads r, r + world size, ...
+
+    With fewer images than processes the last ranks read an image that another reads too, as each needs one batch;
+    scores are gathered by image id, so it counts once.
+    """
+
+    def __init__(self, num_images: int, rank: int, world_size: int) -> None:
+        if num_images < 1:
+            raise CompetitionError("there is no image to predict or validate on")
+        self.indices = range(rank, num_images, world_size) if rank < num_images else range(rank % num_images, num_images)[:1]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class TrainBatches(Sampler[list[Draw]]):
+    """Batches of this rank in one epoch; the random changes of each draw follow from run seed, epoch and position.
+
+    The last, incomplete batch is left out unless it is the only one: other images are left out in each epoch.
+    """
+
+    def __init__(self, num_images: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return max(self.num_images // self.world_size // self.batch_size, 1)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_images)
+        positions = np.arange(self.rank, self.num_images, self.world_size)
+        for number in range(len(self)):
+            batch = positions[number * self.batch_size : (number + 1) * self.batch_size]
+            yield [Draw(int(order[position]), self._seed(int(position))) for position in batch]
+
+    def _seed(self, position: int) -> int:
+        return int(np.random.SeedSequence([self.seed, self.epoch, position]).generate_state(1)[0])
+
+
+class FoldData(pl.LightningDataModule):
+    """The loaders of one fold: training images, and the validation images of the fold."""
+
+    def __init__(self, config: Config, table: Table, folds: np.ndarray) -> None:
+        super().__init__()
+        self.config = config
+        folder = config.data.dir / "train_images"
+        ids = table.image_ids
+        self.train_set = ImageDataset(config, folder, ids[folds != config.fold], table=table, train=True)
+        self.val_set = ImageDataset(config, folder, ids[folds == config.fold], table=table)
+        self._train_loader: DataLoader[Sample] | None = None
+        self._position = {image_id: index for index, image_id in enumerate(self.val_set.image_ids)}
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Return the loader of the coming epoch: the same one with its epoch set, so that workers live on."""
+        assert self.trainer is not None
+        if self._train_loader is None:
+            self._train_loader = self._make_train_loader(self.trainer)
+        batches = self._train_loader.batch_sampler
+        assert isinstance(batches, TrainBatches)
+        batches.epoch = self.trainer.current_epoch
+        return self._train_loader
+
+    def _make_train_loader(self, trainer: pl.Trainer) -> DataLoader[Sample]:
+        batch_size = per_device_batch_size(self.config, trainer)
+        batches = TrainBatches(
+            len(self.train_set),
+            batch_size,
+            seed=self.config.seed,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+        return DataLoader(
+            self.train_set, batch_sampler=batches, collate_fn=self.train_set.collate, **_worker_settings(self.config)
+        )
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Return this rank's share of the validation images."""
+        assert self.trainer is not None
+        return evaluation_loader(self.val_set, self.trainer)
+
+    def truth(self, image_id: str, height: int, width: int) -> Target:
+        """Return the answer of a validation image."""
+        return self.val_set.target(self._position[image_id], height, width)
+
+
+def evaluation_loader(dataset: ImageDataset, trainer: pl.Trainer) -> DataLoader[Sample]:
+    """Return this rank's share of a dataset, in order."""
+    share = ShareOfRank(len(dataset), trainer.global_rank, trainer.world_size)
+    # Larger batches than in training are safe, as nothing is kept for a backward pass.
+    batch_size = max(dataset.config.data.batch_size // trainer.world_size, 1)
+    settings = _worker_settings(dataset.config)
+    return DataLoader(dataset, batch_size, sampler=share, collate_fn=dataset.collate, **settings)
+
+
+def per_device_batch_size(config: Config, trainer: pl.Trainer) -> int:
+    """Split the global batch over devices and accumulated batches; raise CompetitionError if it does not divide."""
+    parts = trainer.world_size * trainer.accumulate_grad_batches
+    size, rest = divmod(config.data.batch_size, parts)
+    if rest or not size:
+        near = sorted({max(size, 1) * parts, (size + 1) * parts})
+        raise CompetitionError(
+            f"data.batch_size: {config.data.batch_size} is the global batch and does not divide by {trainer.world_size} "
+            f"devices x {trainer.accumulate_grad_batches} accumulated batches; nearest: {' or '.join(map(str, near))}"
+        )
+    return size
+
+
+def _worker_settings(config: Config) -> dict[str, Any]:
+    workers = config.data.num_workers
+    return {
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+        "pin_memory": torch.cuda.is_available(),
+    }

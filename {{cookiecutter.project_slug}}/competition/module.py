@@ -1,0 +1,86 @@
+"""The LightningModule of every task: what one step does, how the score of the whole validation set is made."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from competition.config import validate
+from competition.data import Batch, FoldData
+from competition.gather import gather_by_image
+from competition.schedule import learning_rate_factor
+from competition.settings import Config, Optimizer
+from competition.task import Evidence, Task
+
+
+class CompetitionModule(pl.LightningModule):
+    """A network with its loss, schedule and score. Hyper-parameters are plain values, so checkpoints load safely."""
+
+    def __init__(self, config: dict[str, Any], classes: list[str]) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.config: Config = validate(config, {}, "checkpoint")
+        self.task = Task(self.config.task)
+        self.classes = classes
+        self.network = self.task.model.build_network(self.config, len(classes))
+        self._evidence: dict[str, Evidence] = {}
+
+    def forward(self, images: Tensor) -> Any:
+        """Map images (B, channels, H, W) to the task's outputs."""
+        return self.network(images)
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Return the mean loss of the batch's images."""
+        losses = self.task.loss.image_losses(self.network, self(batch["image"]), batch, self.config)
+        loss = losses.mean()
+        self.log(
+            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(losses)
+        )
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Note each image's loss and what its metrics need. Ranks may have different numbers of batches: gather later."""
+        outputs = self(batch["image"])
+        losses = self.task.loss.image_losses(self.network, outputs, batch, self.config)
+        predictions = self.task.prediction.predictions(self.network, outputs, batch)
+        data = self._data()
+        for i, (image_id, prediction) in enumerate(zip(batch["image_id"], predictions, strict=True)):
+            height, width = int(batch["height"][i]), int(batch["width"][i])
+            answer = self.task.decode.decode(prediction, height, width, self.config)
+            evidence = self.task.score.evidence(answer, data.truth(image_id, height, width))
+            self._evidence[image_id] = {**evidence, "loss": losses[i].detach().cpu().double().numpy()}
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the whole set once: the same number on any number of processes and for any batch size."""
+        gathered = gather_by_image(self._evidence)
+        self._evidence = {}
+        results = {"loss": sum(float(one["loss"]) for one in gathered) / len(gathered)}
+        results |= self.task.score.scores(gathered, self.config.metrics, len(self.classes))
+        self.log_dict({f"val/{name}": value for name, value in results.items()}, prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return the optimizer and a schedule that moves with every optimizer step."""
+        optimizer = build_optimizer(self.network, self.config.optimizer)
+        total = int(self.trainer.estimated_stepping_batches)
+        factor = learning_rate_factor(self.config.scheduler, total)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def _data(self) -> FoldData:
+        data = getattr(self.trainer, "datamodule")  # noqa: B009 - Lightning sets it without declaring it
+        assert isinstance(data, FoldData)
+        return data
+
+
+def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+    """Return the optimizer; biases and normalisation layers are not decayed."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if settings.name == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=settings.lr)

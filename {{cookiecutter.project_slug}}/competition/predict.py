@@ -1,0 +1,119 @@
+"""`competition predict RUN`: the average of all folds' networks for every test image, streamed into test.npz."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from competition.checkpoint import load_checkpoint, weights_to_use
+from competition.config import validate
+from competition.data import Batch, ImageDataset, evaluation_loader
+from competition.errors import CompetitionError
+from competition.module import CompetitionModule
+from competition.predictions import Predictions, PredictionWriter
+from competition.runs import Run
+from competition.settings import Config
+from competition.task import Prediction, Task
+from competition.trainer import build_trainer
+
+
+class Ensemble(pl.LightningModule):
+    """Several trained networks that see each image together, so that it is read once; only predicts."""
+
+    def __init__(self, config: Config, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.config = config
+        self.task = Task(config.task)
+        self.networks = nn.ModuleList(networks)
+
+    def predict_step(self, batch: Batch, batch_index: int) -> list[Prediction]:
+        """Return one averaged prediction an image."""
+        each = [
+            self.task.prediction.predictions(network, network(batch["image"]), batch) for network in self.networks
+        ]
+        return [self.task.decode.average(list(image), self.config) for image in zip(*each, strict=True)]
+
+
+class WritePredictions(pl.Callback):
+    """Hands every batch's predictions to a writer at once, so that they do not pile up in memory."""
+
+    def __init__(self, writer: PredictionWriter) -> None:
+        self.writer = writer
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write one batch."""
+        sizes = zip(batch["height"].tolist(), batch["width"].tolist(), strict=True)
+        for image_id, (height, width), prediction in zip(batch["image_id"], sizes, outputs, strict=True):
+            self.writer.add(image_id, height, width, prediction)
+
+
+def load_network(path: Path) -> tuple[nn.Module, list[str]]:
+    """Return the network of a checkpoint, in evaluation mode, and its classes. Nothing is fetched from the hub."""
+    checkpoint = load_checkpoint(path)
+    parameters = checkpoint["hyper_parameters"]
+    values = parameters["config"]
+    values = values | {"model": values["model"] | {"pretrained": False}}
+    module = CompetitionModule(values, parameters["classes"])
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.network.eval(), parameters["classes"]
+
+
+def predict_images(
+    config: Config, networks: Sequence[nn.Module], dataset: ImageDataset, path: Path, classes: Sequence[str]
+) -> None:
+    """Predict every image of a dataset and write the file of predictions; under DDP each rank predicts its share."""
+    with PredictionWriter(path.parent) as writer:
+        trainer = build_trainer(config, [WritePredictions(writer)], training=False)
+        loader = evaluation_loader(dataset, trainer)
+        trainer.predict(Ensemble(config, networks), loader, return_predictions=False)
+        if trainer.world_size == 1:
+            writer.finish(path, classes)
+            return
+        writer.finish(_part(path, trainer.global_rank), classes)
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            _join(path, trainer.world_size, dataset, classes)
+        trainer.strategy.barrier()
+
+
+def predict_test(run: Run) -> Path:
+    """Predict the test images with every fold of a run; return the path of test.npz."""
+    config = run.config
+    loaded = [load_network(weights_to_use(folder, config.checkpoint)) for folder in run.finished_folds()]
+    classes = loaded[0][1]
+    if any(other != classes for _, other in loaded):
+        raise CompetitionError(f"{run.folder}: its folds were trained on different classes; train them again")
+    task = Task(config.task)
+    ids = task.submission.read_test_ids(config.data.dir / "sample_submission.csv", classes)
+    dataset = ImageDataset(config, config.data.dir / "test_images", ids)
+    path = run.folder / "test.npz"
+    predict_images(config, [network for network, _ in loaded], dataset, path, classes)
+    return path
+
+
+def _part(path: Path, rank: int) -> Path:
+    return path.with_name(f".{path.stem}.rank{rank}.npz")
+
+
+def _join(path: Path, world_size: int, dataset: ImageDataset, classes: Sequence[str]) -> None:
+    """Join the ranks' files in the order of the dataset: image i was read by rank i modulo the world size."""
+    parts = [Predictions(_part(path, rank)) for rank in range(world_size)]
+    with PredictionWriter(path.parent) as writer:
+        for index, image_id in enumerate(dataset.image_ids):
+            part, row = parts[index % world_size], index // world_size
+            assert part.image_ids[row] == image_id
+            writer.add(image_id, *part.sizes[row], part[row])
+        writer.finish(path, classes)
+    for rank in range(world_size):
+        _part(path, rank).unlink()

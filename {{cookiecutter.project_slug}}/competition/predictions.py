@@ -1,0 +1,140 @@
+"""oof.npz and test.npz: predictions of many images in one file that is written and read as a stream. No torch.
+
+The file is a plain `numpy.load`-able npz: `image_ids` (n,), `sizes` (n, 2) original height and width, `classes`, and
+for every key of a prediction its values joined along the first axis with `<key>_starts` (n + 1,): those of image i
+are `values[starts[i]:starts[i + 1]]`.
+"""
+
+import shutil
+import struct
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from competition.errors import CompetitionError
+from competition.files import replacing
+from competition.task import Prediction
+
+
+class PredictionWriter:
+    """Collects predictions image by image on disk; memory does not grow with their number.
+
+    Use it as a context manager and `add` images in any order; `finish` puts them in the order asked for.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._spool = Path(tempfile.mkdtemp(prefix=".predictions.", dir=folder))
+        self._files: dict[str, IO[bytes]] = {}
+        self._kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+        self._lengths: dict[str, list[int]] = {}
+        self.image_ids: list[str] = []
+        self.sizes: list[tuple[int, int]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._files.values():
+            file.close()
+        shutil.rmtree(self._spool, ignore_errors=True)
+
+    def add(self, image_id: str, height: int, width: int, prediction: Prediction) -> None:
+        """Append one image's arrays; every image must have the same keys, types and trailing shapes."""
+        self.image_ids.append(image_id)
+        self.sizes.append((height, width))
+        for key, values in prediction.items():
+            kind = (values.dtype, values.shape[1:])
+            if key not in self._files:
+                self._files[key] = (self._spool / key).open("w+b")
+                self._kinds[key], self._lengths[key] = kind, []
+            assert self._kinds[key] == kind, f"{key}: {kind} after {self._kinds[key]}"
+            self._files[key].write(np.ascontiguousarray(values).data)
+            self._lengths[key].append(len(values))
+
+    def finish(self, path: Path, classes: Iterable[str]) -> None:
+        """Write everything to `path` in the order it was added."""
+        with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
+            small = {
+                "image_ids": np.array(self.image_ids, dtype=str),
+                "sizes": np.array(self.sizes, dtype=np.int64).reshape(-1, 2),
+                "classes": np.array(list(classes), dtype=str),
+            }
+            for key, lengths in self._lengths.items():
+                small[f"{key}_starts"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+            for key, values in small.items():
+                with archive.open(f"{key}.npy", "w") as member:
+                    npy_format.write_array(member, values, allow_pickle=False)
+            for key, file in self._files.items():
+                self._copy(key, file, archive)
+
+    def _copy(self, key: str, file: IO[bytes], archive: zipfile.ZipFile) -> None:
+        dtype, trailing = self._kinds[key]
+        header = {
+            "descr": npy_format.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": (sum(self._lengths[key]), *trailing),
+        }
+        file.seek(0)
+        with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+            npy_format.write_array_header_2_0(member, header)
+            shutil.copyfileobj(file, member, 1 << 20)
+
+
+class Predictions:
+    """A stored file of predictions, read image by image from disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise CompetitionError(f"{path}: no such file of predictions; make it with `competition train` or `predict`")
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                small = [key for key in archive.files if key in ("image_ids", "sizes", "classes") or "_starts" in key]
+                arrays = {key: archive[key] for key in small}
+                self._values = {key: _map_member(path, key) for key in archive.files if key not in small}
+        except (zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError) as error:
+            raise CompetitionError(f"{path}: damaged ({error}); delete it and make it again") from None
+        self.image_ids: list[str] = arrays["image_ids"].tolist()
+        self.sizes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in arrays["sizes"]]
+        self.classes: tuple[str, ...] = tuple(arrays["classes"].tolist())
+        self._starts = {key: arrays[f"{key}_starts"] for key in self._values}
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, index: int) -> Prediction:
+        """Read the prediction of one image."""
+        return {
+            key: np.array(values[self._starts[key][index] : self._starts[key][index + 1]])
+            for key, values in self._values.items()
+        }
+
+    def __iter__(self) -> Iterator[tuple[str, tuple[int, int], Prediction]]:
+        """Yield image id, (height, width) and prediction."""
+        for index, (image_id, size) in enumerate(zip(self.image_ids, self.sizes, strict=True)):
+            yield image_id, size, self[index]
+
+
+def _map_member(path: Path, key: str) -> np.ndarray:
+    """Map an uncompressed npz member into memory; numpy itself would read it whole."""
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        info = archive.getinfo(f"{key}.npy")
+        file.seek(info.header_offset)
+        # The local header is 30 bytes, then the name and an extra field whose lengths stand at its end.
+        name_length, extra_length = struct.unpack("<26xHH", file.read(30))
+        file.seek(name_length + extra_length, 1)
+        version = npy_format.read_magic(file)
+        read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        return np.memmap(path, dtype, "r", offset=file.tell(), shape=shape)

@@ -1,0 +1,87 @@
+"""`competition run CONFIG...`: check, folds, train every fold, predict, submit; what is done already is skipped."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from competition.check import check
+from competition.config import load_config
+from competition.errors import CompetitionError
+from competition.folds import folds_path, make_folds
+from competition.runs import CONFIG, OOF, TEST, Run, changed_keys
+from competition.score import describe_scores, score_constant, score_predictions
+from competition.submit import Submission, make_submission
+from competition.task import Task
+
+
+def run(paths: list[Path], overrides: list[str]) -> None:
+    """Go all the way from train.csv to submission.csv, saying at the end where everything is and what it scored."""
+    started = time.perf_counter()
+    config = load_config(paths, overrides)
+    _say("check", f"reading {config.data.dir}")
+    print("\n".join(check(config)), flush=True)
+    if folds_path(config).is_file():
+        _say("folds", f"{folds_path(config)} is there and is kept")
+    else:
+        _say("folds", f"splitting into {config.data.num_folds}")
+        print("\n".join(make_folds(config)), flush=True)
+    for fold in range(config.data.num_folds):
+        _train_fold(paths, overrides, fold)
+    opened = Run.open(config.name)
+    _predict(opened)
+    _say("submit", "writing and checking the submission")
+    _report(opened, make_submission(opened), time.perf_counter() - started)
+
+
+def _train_fold(paths: list[Path], overrides: list[str], fold: int) -> None:
+    """Train one fold in a process of its own: several trainings in one process are fragile on several GPUs."""
+    config = load_config(paths, [*overrides, f"fold={fold}"])
+    folder = config.fold_folder
+    if (folder / CONFIG).is_file() and (changes := changed_keys(folder / CONFIG, config)):
+        raise CompetitionError(
+            f"{folder}: was trained with another config ({'; '.join(changes[:5])}); give this one another name "
+            f"(name=...) or delete {config.run_folder}"
+        )
+    if (folder / OOF).is_file():
+        _say("train", f"fold {fold} is done already, in {folder}")
+        return
+    _say("train", f"fold {fold}")
+    words = [*map(str, paths), *overrides, f"fold={fold}"]
+    _start("train", "--resume", *words)
+
+
+def _predict(opened: Run) -> None:
+    test = opened.folder / TEST
+    sources = [*(folder / OOF for folder in opened.finished_folds()), opened.config.data.dir / "sample_submission.csv"]
+    if test.is_file() and all(test.stat().st_mtime >= source.stat().st_mtime for source in sources):
+        _say("predict", f"{test} is up to date")
+        return
+    _say("predict", f"{len(opened.finished_folds())} folds on the test images")
+    _start("predict", str(opened.folder))
+
+
+def _start(*words: str) -> None:
+    """Run a verb as a process; its own message has said why if it fails."""
+    status = subprocess.run([sys.executable, "-m", "competition", *words], check=False).returncode
+    if status:
+        raise CompetitionError(f"`competition {' '.join(words)}` failed (exit {status}); see above")
+
+
+def _report(opened: Run, submission: Submission, seconds: float) -> None:
+    config = opened.config
+    table = Task(config.task).table.read_table(config)
+    files = [folder / OOF for folder in opened.finished_folds()]
+    blind_name, blind = score_constant(config, table, files)
+    _say("done", f"in {seconds:.0f} s")
+    print(f"out of fold:  {describe_scores(score_predictions(config, table, files))}")
+    print(f"  {blind_name}: {describe_scores(blind)}")
+    if submission.test_scores and submission.blind_scores:
+        print(f"test images:  {describe_scores(submission.test_scores)}")
+        print(f"  {submission.blind_name}: {describe_scores(submission.blind_scores)}")
+    print(f"weights, metrics.csv and out-of-fold predictions:  {opened.folder}/fold*/")
+    print(f"submission:  {submission.path}  ({submission.num_images} images, checked)")
+
+
+def _say(stage: str, text: str) -> None:
+    print(f"\n== {stage}: {text}", flush=True)

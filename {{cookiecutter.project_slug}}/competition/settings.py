@@ -1,0 +1,167 @@
+"""What may stand in a config: the sections every task shares, in the order data flows through them."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=16)]
+
+
+def _both_sides(size: object) -> object:
+    """Read `128` as short for `[128, 128]`."""
+    if isinstance(size, int):
+        return (size, size)
+    return tuple(size) if isinstance(size, list) else size
+
+
+ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_both_sides)]
+
+
+class Section(BaseModel):
+    """A part of the config: knows all its keys, never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Crop(Section):
+    """Cut out a random part and scale it to the image size."""
+
+    probability: Probability = 0.5
+    smallest: Annotated[float, Field(gt=0, le=1)] = 0.6  # share of the image's area
+
+
+class ShiftScaleRotate(Section):
+    """Move, zoom and turn; what comes in from outside is black."""
+
+    probability: Probability = 0.5
+    shift: Probability = 0.06  # share of the side
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.1  # zoom between 1 - scale and 1 + scale
+    rotate: Annotated[float, Field(ge=0, le=180)] = 15  # degrees
+
+
+class BrightnessContrast(Section):
+    """Shift brightness and stretch contrast by up to this share."""
+
+    probability: Probability = 0.5
+    brightness: Probability = 0.2
+    contrast: Probability = 0.2
+
+
+class Augmentation(Section):
+    """Random changes of training images; masks and boxes follow. A missing part is off."""
+
+    horizontal_flip: Probability = 0.0
+    vertical_flip: Probability = 0.0
+    crop: Crop | None = None
+    shift_scale_rotate: ShiftScaleRotate | None = None
+    brightness_contrast: BrightnessContrast | None = None
+
+
+class Data(Section):
+    """Where the images are and how they reach the network."""
+
+    dir: Path = Path("data")
+    classes: list[str] | None = None  # None: the sorted labels of train.csv
+    num_folds: Annotated[int, Field(ge=2)] = 5
+    group: str | None = None  # column of train.csv whose values must not be split over folds, e.g. patient_id
+    image_size: ImageSize = (256, 256)  # height, width of what the network sees
+    channels: Count = 3
+    mean: list[float] = [0.485, 0.456, 0.406]
+    std: list[Positive] = [0.229, 0.224, 0.225]
+    batch_size: Count = 16  # global: over all devices and accumulated batches
+    num_workers: Annotated[int, Field(ge=0)] = 2
+    augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _one_mean_a_channel(self) -> Self:
+        for key in ("mean", "std"):
+            values = getattr(self, key)
+            if len(values) != self.channels:
+                raise ValueError(
+                    f"data.{key} has {len(values)} values for data.channels {self.channels}; give one a channel"
+                )
+        if self.classes is not None and len(set(self.classes)) != len(self.classes):
+            raise ValueError("data.classes names a class twice; list each once")
+        return self
+
+
+class Model(Section):
+    """The network: `pretrained` is true (from the hub), false (random) or a file of weights."""
+
+    encoder: str = "resnet18"
+    pretrained: bool | str = False
+
+
+class Optimizer(Section):
+    """Settings of the optimizer."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+
+
+class Scheduler(Section):
+    """Learning rate by step: linear warm-up, then the named course from the peak down."""
+
+    name: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of all steps
+    final: Probability = 0.01  # last learning rate as a share of the peak
+
+
+class EarlyStopping(Section):
+    """Stop when `checkpoint.monitor` has not improved for `patience` validations."""
+
+    patience: Count = 5
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Checkpoint(Section):
+    """Which weights are kept as best, and whether prediction uses them or the latest."""
+
+    monitor: str = "val/loss"  # or a score: val/dice, ...
+    mode: Literal["min", "max"] = "min"
+    predict_with: Literal["best", "latest"] = "best"
+
+
+class Config(Section):
+    """One experiment. A task adds its own sections: model, loss, metrics, decode."""
+
+    name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")]
+    task: str
+    data: Data = Data()
+    model: Model = Model()
+    optimizer: Optimizer = Optimizer()
+    scheduler: Scheduler = Scheduler()
+    early_stopping: EarlyStopping | None = None
+    trainer: dict[str, Any] = {}
+    checkpoint: Checkpoint = Checkpoint()
+    fold: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    # Declared by each task's TaskConfig, with the task's own keys; common code only passes them on.
+    loss: Any
+    metrics: Any
+    decode: Any
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> Self:
+        if self.fold >= self.data.num_folds:
+            raise ValueError(
+                f"fold {self.fold} does not exist: data.num_folds is {self.data.num_folds}, so folds are "
+                f"0 to {self.data.num_folds - 1}"
+            )
+        return self
+
+    @property
+    def run_folder(self) -> Path:
+        """Folder of the whole run, all folds."""
+        return Path("outputs") / self.name
+
+    @property
+    def fold_folder(self) -> Path:
+        """Folder of this fold's training."""
+        return self.run_folder / f"fold{self.fold}"

@@ -1,0 +1,70 @@
+"""Drawing made-up images: coloured shapes on noise, so that a small network learns them in a minute."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+from competition.errors import CompetitionError
+
+Answer = TypeVar("Answer")
+
+# Shape and colour (RGB) by class, common to rare.
+SHAPES = {"disk": (210, 70, 60), "square": (60, 170, 80), "triangle": (70, 90, 220), "ring": (220, 190, 60)}
+SIZES = ((96, 128), (128, 96), (112, 112))  # height, width: not square on purpose, so that swapped axes show
+
+
+def background(rng: np.random.Generator) -> np.ndarray:
+    """Return a grey, noisy image (height, width, 3) uint8 of one of SIZES."""
+    height, width = SIZES[rng.integers(len(SIZES))]
+    level = rng.integers(80, 150)
+    noise = rng.integers(-25, 26, size=(height // 4, width // 4, 1), dtype=np.int16).repeat(4, 0).repeat(4, 1)
+    return np.clip(level + noise, 0, 255).astype(np.uint8).repeat(3, axis=2)
+
+
+def shape_mask(rng: np.random.Generator, name: str, height: int, width: int, radius: int) -> np.ndarray:
+    """Return a (height, width) uint8 mask of one shape of about `radius` pixels that lies in the image."""
+    mask = np.zeros((height, width), dtype=np.uint8)
+    x, y = int(rng.integers(radius, width - radius)), int(rng.integers(radius, height - radius))
+    if name in ("disk", "ring"):
+        cv2.circle(mask, (x, y), radius, 1, -1 if name == "disk" else max(radius // 3, 2))
+        return mask
+    corners = 4 if name == "square" else 3
+    angles = rng.uniform(0, 2 * np.pi) + np.arange(corners) * 2 * np.pi / corners
+    points = np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=1)
+    cv2.fillPoly(mask, [points.round().astype(np.int32)], 1)
+    return mask
+
+
+def paint(image: np.ndarray, mask: np.ndarray, name: str, rng: np.random.Generator) -> None:
+    """Colour the mask's pixels in place, in the class's colour give or take a little."""
+    colour = np.array(SHAPES[name]) + rng.integers(-20, 21, size=3)
+    image[mask > 0] = np.clip(colour, 0, 255).astype(np.uint8)
+
+
+def write_images(
+    folder: Path,
+    numbers: range,
+    prefix: str,
+    draw: Callable[[np.random.Generator], tuple[np.ndarray, Answer]],
+    seed: int,
+) -> Iterator[tuple[str, Answer, tuple[int, int]]]:
+    """Draw and write images in parallel; yield (image_id, answer, (height, width)) in order.
+
+    Each image has a generator of its own, so that the same seed gives the same image whatever the number of images.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(number: int) -> tuple[str, Answer, tuple[int, int]]:
+        image, answer = draw(np.random.default_rng([seed, number]))
+        image_id = f"{prefix}{number:06d}.png"
+        # Speed over size: these files are thrown away.
+        if not cv2.imwrite(str(folder / image_id), image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+            raise CompetitionError(f"{folder / image_id}: cannot be written; is the disk full?")
+        return image_id, answer, (image.shape[0], image.shape[1])
+
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(write, numbers)

@@ -1,0 +1,1 @@
+"""Classification: one class an image, handed in as a probability per class."""

@@ -1,0 +1,18 @@
+"""From stored probabilities to those that are handed in."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from competition.task import Prediction, Target
+from competition.tasks.classification.settings import TaskConfig
+
+
+def average(predictions: Sequence[Prediction], config: TaskConfig) -> Prediction:
+    """Average `probabilities` (classes,) of several networks."""
+    return {"probabilities": np.mean([p["probabilities"] for p in predictions], axis=0, dtype=np.float32)}
+
+
+def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
+    """Return `probabilities` (classes,) as they are."""
+    return {"probabilities": prediction["probabilities"]}

@@ -1,0 +1,51 @@
+"""submission.csv: `image_id` and a column of probabilities per class."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from competition.csv_file import line, read_csv, row_faults
+from competition.errors import CompetitionError
+from competition.files import write_csv
+from competition.task import Target
+
+
+def read_test_ids(sample: Path, classes: Sequence[str]) -> np.ndarray:
+    """Return image ids in order; the sample must have a column for every class."""
+    ids = read_csv(sample, ["image_id", *classes])["image_id"]
+    faults = row_faults(sample, np.flatnonzero(ids.duplicated()), ids, "a second row of this image")
+    if faults:
+        raise CompetitionError("\n".join(faults))
+    return ids.to_numpy(dtype=object)
+
+
+def write_submission(
+    path: Path, sample: Path, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
+) -> None:
+    """Write a row per image, with the columns in the order of sample_submission.csv."""
+    columns = list(pd.read_csv(sample, nrows=0).columns)
+    order = [classes.index(column) for column in columns if column != "image_id"]
+    write_csv(
+        path,
+        ["image_id", *(classes[i] for i in order)],
+        ([image_id, *(f"{p:.6g}" for p in answer["probabilities"][order])] for image_id, answer in answers),
+    )
+
+
+def read_submission(
+    path: Path, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
+) -> Iterator[tuple[str, Target]]:
+    """Yield image id and `probabilities`; raise CompetitionError at a value that is no probability."""
+    frame = read_csv(path, ["image_id", *classes])
+    values = frame[list(classes)].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    wrong = np.argwhere(~((values >= 0) & (values <= 1)))
+    if len(wrong):
+        row, column = wrong[0]
+        found = frame[classes[column]].iloc[row]
+        raise CompetitionError(
+            f"{path}: line {line(row)}: column {classes[column]}: found {found!r}, expected a probability"
+        )
+    for image_id, probabilities in zip(frame["image_id"], values, strict=True):
+        yield image_id, {"probabilities": probabilities}

@@ -1,0 +1,97 @@
+"""The network: FCOS (Tian et al. 2019) of torchvision on a feature pyramid over any timm encoder."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from competition.tasks.detection.settings import TaskConfig
+from competition.weights import check_encoder, explaining_weights, timm_arguments
+
+STRIDES = (8, 16, 32)  # of the encoder's levels that are used; the pyramid adds 64 and 128
+
+
+class EncoderWithPyramid(nn.Module):
+    """A timm encoder and a feature pyramid: five levels of `out_channels` at strides 8 to 128."""
+
+    def __init__(self, encoder_name: str, in_channels: int, out_channels: int, **timm_arguments: Any) -> None:
+        super().__init__()
+        probe = timm.create_model(encoder_name, features_only=True, pretrained=False)
+        levels = [i for i, stride in enumerate(probe.feature_info.reduction()) if stride in STRIDES]
+        self.encoder = timm.create_model(
+            encoder_name, features_only=True, out_indices=levels, in_chans=in_channels, **timm_arguments
+        )
+        self.out_channels = out_channels
+        self.pyramid = FeaturePyramidNetwork(
+            self.encoder.feature_info.channels(), out_channels, extra_blocks=LastLevelP6P7(out_channels, out_channels)
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the levels, finest first."""
+        features = self.encoder(images)
+        return list(self.pyramid(OrderedDict((str(i), level) for i, level in enumerate(features))).values())
+
+
+@dataclass
+class DetectorOutputs:
+    """What the head says of every anchor point, for images (B, channels, H, W)."""
+
+    head: dict[str, Tensor]  # cls_logits (B, A, classes), bbox_regression (B, A, 4), bbox_ctrness (B, A, 1)
+    anchors: list[Tensor]  # for each image (A, 4)
+    points_per_level: list[int]
+    image_size: tuple[int, int]
+
+
+class Detector(FCOS):
+    """FCOS that returns the head's outputs, from which both the loss and the boxes are made.
+
+    torchvision's own forward gives losses in training mode and boxes in evaluation mode, never both.
+    """
+
+    def forward(self, images: Tensor, targets: None = None) -> DetectorOutputs:
+        """Run the network on images that are normalised and of one size already."""
+        features = self.backbone(images)
+        size = (images.shape[-2], images.shape[-1])
+        anchors = self.anchor_generator(ImageList(images, [size] * len(images)), features)
+        points = [level.shape[-2] * level.shape[-1] for level in features]
+        head = {name: values.float() for name, values in self.head(features).items()}
+        return DetectorOutputs(head, anchors, points, size)
+
+    def image_loss(self, outputs: DetectorOutputs, index: int, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return the three losses of one image, each divided by its number of points inside boxes."""
+        head = {name: values[index : index + 1] for name, values in outputs.head.items()}
+        target = {"boxes": boxes, "labels": labels}
+        return self.compute_loss([target], head, [outputs.anchors[index]], outputs.points_per_level)
+
+    def detections(self, outputs: DetectorOutputs) -> list[dict[str, Tensor]]:
+        """Return `boxes`, `scores` and `labels` of each image in pixels of what the network saw."""
+        levels = {name: list(v.split(outputs.points_per_level, dim=1)) for name, v in outputs.head.items()}
+        anchors = [list(a.split(outputs.points_per_level)) for a in outputs.anchors]
+        return self.postprocess_detections(levels, anchors, [outputs.image_size] * len(anchors))
+
+
+def build_network(config: TaskConfig, num_classes: int) -> Detector:
+    """Return a detector; nothing of torchvision's own resizing and normalising is used."""
+    model = config.model
+    check_encoder(model.encoder)
+    with explaining_weights(model):
+        backbone = EncoderWithPyramid(
+            model.encoder, config.data.channels, model.pyramid_channels, **timm_arguments(model)
+        )
+    anchors = AnchorGenerator(tuple((8 * 2**i,) for i in range(5)), ((1.0,),) * 5)
+    # Loose here: the cuts that count are `decode:`'s, which tuning may change without another forward pass.
+    return Detector(
+        backbone,
+        num_classes,
+        anchor_generator=anchors,
+        score_thresh=0.01,
+        nms_thresh=0.8,
+        detections_per_img=300,
+    )

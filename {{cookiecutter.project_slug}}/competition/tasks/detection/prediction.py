@@ -1,0 +1,25 @@
+"""From head outputs to stored predictions: boxes in pixels of the original image."""
+
+from typing import Any
+
+import numpy as np
+
+from competition.task import Prediction
+from competition.tasks.detection.model import Detector, DetectorOutputs
+
+
+def predictions(network: Detector, outputs: DetectorOutputs, batch: dict[str, Any]) -> list[Prediction]:
+    """Return `boxes` (k, 4) float32 xyxy, `scores` (k,) float32 and `labels` (k,) int64, best first."""
+    rows = []
+    model_height, model_width = outputs.image_size
+    sizes = zip(batch["height"].tolist(), batch["width"].tolist(), strict=True)
+    for detected, (height, width) in zip(network.detections(outputs), sizes, strict=True):
+        to_original = np.array([width / model_width, height / model_height] * 2, dtype=np.float32)
+        rows.append(
+            {
+                "boxes": detected["boxes"].float().cpu().numpy() * to_original,
+                "scores": detected["scores"].float().cpu().numpy(),
+                "labels": detected["labels"].cpu().numpy(),
+            }
+        )
+    return rows

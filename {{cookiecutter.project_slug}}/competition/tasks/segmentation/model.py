@@ -1,0 +1,30 @@
+"""The network: an encoder-decoder of segmentation-models-pytorch."""
+
+import segmentation_models_pytorch as smp
+from segmentation_models_pytorch.encoders import encoders as smp_encoders
+from torch import nn
+
+from competition.tasks.segmentation.settings import TaskConfig
+from competition.weights import check_encoder, explaining_weights, load_encoder, timm_arguments, weights_file
+
+
+def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
+    """Return a network from images (B, channels, H, W) to logits (B, classes, H, W)."""
+    model = config.model
+    check_encoder(model.encoder, list(smp_encoders))
+    own_encoder = model.encoder in smp_encoders
+    local_file = isinstance(model.pretrained, str)
+    overlay = {} if own_encoder or not local_file else timm_arguments(model)
+    overlay.pop("pretrained", None)  # smp passes it on itself
+    with explaining_weights(model):
+        network = smp.create_model(
+            arch=model.architecture,
+            encoder_name=model.encoder if own_encoder else f"tu-{model.encoder.removeprefix('tu-')}",
+            encoder_weights="imagenet" if model.pretrained is True or overlay else None,
+            in_channels=config.data.channels,
+            classes=num_classes,
+            **overlay,
+        )
+        if own_encoder and local_file:
+            load_encoder(network.encoder, weights_file(model), model.encoder)
+    return network

@@ -1,0 +1,82 @@
+"""The Trainer: Lightning's own, from `trainer:` in YAML, plus a plain word on what it will do."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from competition.checkpoint import AtomicCheckpointIO
+from competition.errors import CompetitionError
+from competition.settings import Config
+
+# Lightning says these of every run; none asks the user to do anything.
+NOISE = (
+    ".*LeafSpec.*",
+    ".*The number of training batches .* is smaller than the logging interval.*",
+    ".*does not have many workers.*",
+    ".*sync_dist=True.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*Trying to infer the `batch_size`.*",
+    ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
+    ".*GPU available but not used.*",
+    ".*MPS available but not used.*",
+    ".*lr_scheduler.step.*before.*optimizer.step.*",
+)
+
+
+def silence_noise() -> None:
+    """Keep quiet what a user cannot act on."""
+    for pattern in NOISE:
+        warnings.filterwarnings("ignore", message=pattern)
+    for name in ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def build_trainer(config: Config, callbacks: Sequence[Callback], *, training: bool = True) -> pl.Trainer:
+    """Return a Trainer; one for prediction only takes from `trainer:` where to compute and how precisely.
+
+    Raises CompetitionError where Lightning cannot do what `trainer:` asks for.
+    """
+    silence_noise()
+    settings = config.trainer
+    if not training:
+        kept = ("accelerator", "devices", "num_nodes", "strategy", "precision", "limit_predict_batches")
+        settings = {key: value for key, value in settings.items() if key in kept}
+    # A bar redraws itself; in a log file or a notebook's subprocess every redraw would be another line.
+    has_bar = settings.get("enable_progress_bar", True) and sys.stderr.isatty()
+    bar: list[Callback] = [TQDMProgressBar(leave=False)] if has_bar else []
+    try:
+        return pl.Trainer(
+            **{
+                "enable_model_summary": False,
+                "num_sanity_val_steps": 0,
+                **settings,
+                "enable_progress_bar": has_bar,
+            },
+            callbacks=[*callbacks, *bar],
+            logger=False,
+            enable_checkpointing=training,
+            use_distributed_sampler=False,
+            reload_dataloaders_every_n_epochs=1,
+            plugins=[AtomicCheckpointIO()],
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise CompetitionError(f"trainer: Lightning refuses it: {' '.join(str(error).split())}") from None
+
+
+def describe_trainer(config: Config, trainer: pl.Trainer, batch_size: int) -> str:
+    """Say in plain words on what, how precisely and in which batches the run computes."""
+    kind = trainer.accelerator.__class__.__name__.removesuffix("Accelerator")
+    name = f" ({torch.cuda.get_device_name()})" if kind == "CUDA" else f" ({torch.get_num_threads()} threads)"
+    nodes = f" on {trainer.num_nodes} machines" if trainer.num_nodes > 1 else ""
+    accumulate = trainer.accumulate_grad_batches
+    return (
+        f"{trainer.world_size} x {kind}{name if kind in ('CUDA', 'CPU') else ''}{nodes}, precision {trainer.precision}, "
+        f"batch {config.data.batch_size} in all = {batch_size} a device x {trainer.world_size} devices"
+        f" x {accumulate} accumulated"
+    )
