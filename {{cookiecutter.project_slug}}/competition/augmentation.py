@@ -6,12 +6,12 @@ from functools import cache
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or it looks for updates online when imported
 
-import albumentations as A  # noqa: E402, N812
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
+import albumentations as A
+import cv2
+import numpy as np
 
-from competition.settings import Augmentation, Data  # noqa: E402
-from competition.task import Target  # noqa: E402
+from competition.settings import Augmentation, Data
+from competition.task import Target
 
 MIN_VISIBLE = 0.2  # a box of which a crop leaves less than this share is dropped
 
@@ -48,7 +48,7 @@ class ImageAugmentation:
                 *(_random_crop(changes, height, width) if self.train else []),
                 A.Resize(height, width),
                 *(_random_changes(changes) if self.train else []),
-                A.Normalize(self.data.mean, self.data.std, max_pixel_value=255.0 if is_8_bit else 1.0),
+                A.Normalize(tuple(self.data.mean), tuple(self.data.std), max_pixel_value=255.0 if is_8_bit else 1.0),
             ]
             return A.Compose(steps, bbox_params=_box_settings() if with_boxes else None)
 
@@ -58,9 +58,7 @@ def _random_crop(settings: Augmentation, height: int, width: int) -> list[A.Basi
     crop = settings.crop
     if crop is None:
         return []
-    return [
-        A.RandomResizedCrop((height, width), scale=(crop.smallest, 1.0), ratio=(0.75, 4 / 3), p=crop.probability)
-    ]
+    return [A.RandomResizedCrop((height, width), scale=(crop.smallest, 1.0), ratio=(0.75, 4 / 3), p=crop.probability)]
 
 
 def _random_changes(settings: Augmentation) -> list[A.BasicTransform]:

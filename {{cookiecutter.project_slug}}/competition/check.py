@@ -33,7 +33,9 @@ def check(config: Config, *, show_progress: bool = True) -> list[str]:
     table = task.table.read_table(config)  # nothing else makes sense while this fails
     faults: list[str] = []
     report = [f"train.csv: {len(table.image_ids)} images, classes {', '.join(table.classes)}", *table.summary()]
-    test_ids = _collect(faults, lambda: task.submission.read_test_ids(directory / "sample_submission.csv", table.classes))
+    test_ids = _collect(
+        faults, lambda: task.submission.read_test_ids(directory / "sample_submission.csv", table.classes)
+    )
     if folds_path(config).is_file():
         _collect(faults, lambda: read_folds(config, table))
     faults += _check_train_images(config, table, show_progress)

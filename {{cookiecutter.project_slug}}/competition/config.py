@@ -109,9 +109,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), YamlLoader)
     except OSError as error:
         near = ", ".join(sorted(map(str, Path("configs").glob("*.yaml"))))
-        raise CompetitionError(
-            f"{path}: cannot be read ({error.strerror}); configs here: {near or 'none'}"
-        ) from None
+        raise CompetitionError(f"{path}: cannot be read ({error.strerror}); configs here: {near or 'none'}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CompetitionError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -132,9 +130,7 @@ def _parse_override(word: str) -> dict[str, Any]:
     return value
 
 
-def _merge(
-    into: dict[str, Any], new: dict[str, Any], where: str, source: dict[str, str], prefix: str = ""
-) -> None:
+def _merge(into: dict[str, Any], new: dict[str, Any], where: str, source: dict[str, str], prefix: str = "") -> None:
     """Merge `new` into `into` in place: mappings by key, anything else replaces; note where each key came from."""
     for key, value in new.items():
         dotted = f"{prefix}{key}"
@@ -153,7 +149,9 @@ def _explain(fault: Any, source: dict[str, str], default: str, schema: type[Conf
     path = [part for part in fault["loc"] if isinstance(part, int) or not part.startswith(("function", "tagged"))]
     key = ".".join(map(str, path))
     # The fault may lie in a list item or a missing key: walk up to the nearest key that a file mentions.
-    known = next((".".join(map(str, path[:n])) for n in range(len(path), 0, -1) if ".".join(map(str, path[:n])) in source), "")
+    known = next(
+        (".".join(map(str, path[:n])) for n in range(len(path), 0, -1) if ".".join(map(str, path[:n])) in source), ""
+    )
     where = source.get(known, default)
     if fault["type"] == "extra_forbidden":
         siblings = _known_keys(schema, path[:-1])

@@ -42,16 +42,16 @@ class ImageDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def __getitem__(self, draw: Draw | int) -> Sample:
+    def __getitem__(self, index: Draw | int) -> Sample:
         """Return `image_id`, `image` (channels, H, W) float32, the original `height` and `width`, and the target.
 
         Raises CompetitionError that names the image's file and its csv line.
         """
-        index, seed = draw if isinstance(draw, Draw) else Draw(draw, 0)
-        image_id = str(self.image_ids[index])
-        image = self.read(index)
+        row, seed = index if isinstance(index, Draw) else Draw(index, 0)
+        image_id = str(self.image_ids[row])
+        image = self.read(row)
         height, width = image.shape[:2]
-        image, target = self.augmentation(image, self.target(index, height, width), seed)
+        image, target = self.augmentation(image, self.target(row, height, width), seed)
         sample = {
             "image_id": image_id,
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
@@ -101,7 +101,9 @@ class ShareOfRank(Sampler[int]):
     def __init__(self, num_images: int, rank: int, world_size: int) -> None:
         if num_images < 1:
             raise CompetitionError("there is no image to predict or validate on")
-        self.indices = range(rank, num_images, world_size) if rank < num_images else range(rank % num_images, num_images)[:1]
+        self.indices = (
+            range(rank, num_images, world_size) if rank < num_images else range(rank % num_images, num_images)[:1]
+        )
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.indices)
@@ -197,8 +199,9 @@ def per_device_batch_size(config: Config, trainer: pl.Trainer) -> int:
     if rest or not size:
         near = sorted({max(size, 1) * parts, (size + 1) * parts})
         raise CompetitionError(
-            f"data.batch_size: {config.data.batch_size} is the global batch and does not divide by {trainer.world_size} "
-            f"devices x {trainer.accumulate_grad_batches} accumulated batches; nearest: {' or '.join(map(str, near))}"
+            f"data.batch_size: {config.data.batch_size} is the global batch and does not divide by "
+            f"{trainer.world_size} devices x {trainer.accumulate_grad_batches} accumulated batches; nearest: "
+            f"{' or '.join(map(str, near))}"
         )
     return size
 

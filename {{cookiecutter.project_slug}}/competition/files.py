@@ -2,13 +2,13 @@
 
 import csv
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Generator[Path]:
     """Yield a temporary path beside `path`; on success sync it and rename it to `path`, on failure delete it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The same folder is the same file system: only there is the rename atomic.

@@ -15,8 +15,8 @@ COLUMNS = ("image_id", "fold")
 
 
 def folds_path(config: Config) -> Path:
-    """Return where folds.csv stands: beside train.csv."""
-    return config.data.dir / "folds.csv"
+    """Return where folds.csv stands: beside train.csv, unless `data.folds` names a file."""
+    return config.data.folds or config.data.dir / "folds.csv"
 
 
 def make_folds(config: Config) -> list[str]:
@@ -24,7 +24,13 @@ def make_folds(config: Config) -> list[str]:
     table = Task(config.task).table.read_table(config)
     groups = _read_groups(config, table)
     folds = split(table.strata(), config.data.num_folds, groups=groups, seed=config.seed)
-    write_csv(folds_path(config), COLUMNS, zip(table.image_ids.tolist(), folds.tolist(), strict=True))
+    path = folds_path(config)
+    try:
+        write_csv(path, COLUMNS, zip(table.image_ids.tolist(), folds.tolist(), strict=True))
+    except OSError as error:
+        raise CompetitionError(
+            f"{path}: cannot be written ({error.strerror}); name a file elsewhere with data.folds=folds.csv"
+        ) from None
     return describe_folds(folds, table.strata(), groups)
 
 
@@ -74,8 +80,9 @@ def read_folds(config: Config, table: Table) -> np.ndarray:
     if not expected.all():
         wrong = int(np.flatnonzero(~expected)[0])
         raise CompetitionError(
-            f"{path}: image {table.image_ids[wrong]!r} has fold {folds[wrong]}; expected 0 to {config.data.num_folds - 1} "
-            f"(data.num_folds) for every image of train.csv; make it again with `competition folds CONFIG`"
+            f"{path}: image {table.image_ids[wrong]!r} has fold {folds[wrong]}; expected 0 to "
+            f"{config.data.num_folds - 1} (data.num_folds) for every image of train.csv; make it again "
+            f"with `competition folds CONFIG`"
         )
     folds = folds.astype(np.int64)
     if not (folds == config.fold).any() or (folds == config.fold).all():

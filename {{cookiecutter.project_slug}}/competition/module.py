@@ -4,6 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -41,7 +42,7 @@ class CompetitionModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Note each image's loss and what its metrics need. Ranks may have different numbers of batches: gather later."""
+        """Note each image's loss and what its metrics need; gathered later, as ranks may have unequal batches."""
         outputs = self(batch["image"])
         losses = self.task.loss.image_losses(self.network, outputs, batch, self.config)
         predictions = self.task.prediction.predictions(self.network, outputs, batch)
@@ -60,7 +61,7 @@ class CompetitionModule(pl.LightningModule):
         results |= self.task.score.scores(gathered, self.config.metrics, len(self.classes))
         self.log_dict({f"val/{name}": value for name, value in results.items()}, prog_bar=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer and a schedule that moves with every optimizer step."""
         optimizer = build_optimizer(self.network, self.config.optimizer)
         total = int(self.trainer.estimated_stepping_batches)

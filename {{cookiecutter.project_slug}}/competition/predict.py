@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch import nn
 
 from competition.checkpoint import load_checkpoint, weights_to_use
-from competition.config import validate
 from competition.data import Batch, ImageDataset, evaluation_loader
 from competition.errors import CompetitionError
 from competition.module import CompetitionModule
@@ -31,9 +29,7 @@ class Ensemble(pl.LightningModule):
 
     def predict_step(self, batch: Batch, batch_index: int) -> list[Prediction]:
         """Return one averaged prediction an image."""
-        each = [
-            self.task.prediction.predictions(network, network(batch["image"]), batch) for network in self.networks
-        ]
+        each = [self.task.prediction.predictions(network, network(batch["image"]), batch) for network in self.networks]
         return [self.task.decode.average(list(image), self.config) for image in zip(*each, strict=True)]
 
 

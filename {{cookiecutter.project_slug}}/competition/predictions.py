@@ -95,7 +95,9 @@ class Predictions:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
-            raise CompetitionError(f"{path}: no such file of predictions; make it with `competition train` or `predict`")
+            raise CompetitionError(
+                f"{path}: no such file of predictions; make it with `competition train` or `predict`"
+            )
         try:
             with np.load(path, allow_pickle=False) as archive:
                 small = [key for key in archive.files if key in ("image_ids", "sizes", "classes") or "_starts" in key]

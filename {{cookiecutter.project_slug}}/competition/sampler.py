@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Literal
 
 import numpy as np
@@ -61,12 +61,14 @@ class RatioSampler(Sampler[int]):
         rng = np.random.default_rng([seed, 0, 1])
         self._positives, self._negatives = _make_sides(positive, weights, groups, max_per_group, rng)
         self._check_shares()
-        self.set_epoch(epoch, start=start)
-
-    def set_epoch(self, epoch: int, *, start: int = 0) -> None:
-        """Choose the epoch; this rank's first `start` draws of it are skipped, to go on in its middle."""
         self.epoch, self.start = epoch, start
         self.counts(epoch)
+
+    def set_epoch(self, epoch: int, *, start: int | None = None) -> None:
+        """Choose the epoch; this rank's first `start` draws of it are skipped, to go on in its middle."""
+        # Lightning names the epoch once more, without `start`: the same epoch again changes nothing.
+        if epoch != self.epoch or start is not None:
+            self.epoch, self.start = epoch, start or 0
 
     def __len__(self) -> int:
         """Return this rank's draws in the current epoch, with those skipped: Lightning counts them as done."""
@@ -92,11 +94,11 @@ class RatioSampler(Sampler[int]):
         self._negatives.draw(epoch, sum(c.negatives for c in before), rows[counts.positives :])
         rng = np.random.default_rng([self.seed, epoch])
         # Big tables are dealt into piles that fit the processor's cache, where shuffling is several times faster.
-        # Another number of piles every epoch brings other rows together; one prime to the sides spreads repeated rows.
+        # Another number every epoch brings other rows together; one prime to the sides spreads repeated rows.
         fewest = -(-len(rows) // CHUNK)
-        num_piles = int(rng.integers(fewest, 2 * fewest))
-        while math.gcd(num_piles, self._positives.size * max(1, self._negatives.size)) > 1:
-            num_piles += 1
+        sizes = max(1, self._negatives.size) * self._positives.size
+        fitting = (number for number in count(fewest) if math.gcd(number, sizes) == 1)
+        num_piles = next(islice(fitting, epoch % fewest, None))
         for first in rng.permutation(num_piles):
             pile = rows[first::num_piles].copy()
             rng.shuffle(pile)
@@ -180,10 +182,10 @@ class _WeightedTurns(_Turns):
 
     def draw(self, epoch: int, num_before: int, out: np.ndarray) -> None:
         # Systematic sampling: a comb of even teeth over the weights laid end to end, moved on every epoch. Half a
-        # move comes first: of teeth on the very edges of equal weights, rounding would decide.
+        # move comes first: of teeth on the very edges of equal weights, rounding would decide. The minimum is for
+        # `len(out) + shift` rounded up to one too many.
         shift, filled = (epoch + 0.5) * GOLDEN % 1, 0
         for at in range(0, self.size, CHUNK):
-            # The minimum: `len(out) + shift` may be rounded up to one too many.
             teeth = np.minimum(self.edges[at : at + CHUNK] * len(out) + shift, len(out)).astype(np.int64)
             out[filled : teeth[-1]] = np.repeat(self.rows[at : at + CHUNK], np.diff(teeth, prepend=filled))
             filled = int(teeth[-1])

@@ -66,6 +66,7 @@ class Data(Section):
 
     dir: Path = Path("data")
     classes: list[str] | None = None  # None: the sorted labels of train.csv
+    folds: Path | None = None  # None: folds.csv in dir; name another file where dir cannot be written to
     num_folds: Annotated[int, Field(ge=2)] = 5
     group: str | None = None  # column of train.csv whose values must not be split over folds, e.g. patient_id
     image_size: ImageSize = (256, 256)  # height, width of what the network sees

@@ -76,9 +76,13 @@ def _predict_out_of_fold(config: Config, table: Table, data: FoldData) -> None:
     weights = weights_to_use(config.fold_folder, config.checkpoint)
     network, classes = load_network(weights)
     predict_images(config, [network], data.val_set, path, classes)
-    if rank_zero_only.rank == 0:
-        scores = score_predictions(config, table, [path])
-        _say(f"fold {config.fold}: {describe_scores(scores)} out of fold, with {weights}")
+    _say_scores(config, table, path, weights)
+
+
+@rank_zero_only
+def _say_scores(config: Config, table: Table, path: Path, weights: Path) -> None:
+    scores = score_predictions(config, table, [path])
+    print(f"fold {config.fold}: {describe_scores(scores)} out of fold, with {weights}", flush=True)
 
 
 @rank_zero_only

@@ -4,6 +4,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -50,14 +51,11 @@ def build_trainer(config: Config, callbacks: Sequence[Callback], *, training: bo
     # A bar redraws itself; in a log file or a notebook's subprocess every redraw would be another line.
     has_bar = settings.get("enable_progress_bar", True) and sys.stderr.isatty()
     bar: list[Callback] = [TQDMProgressBar(leave=False)] if has_bar else []
+    arguments: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0}
+    arguments |= settings | {"enable_progress_bar": has_bar}
     try:
         return pl.Trainer(
-            **{
-                "enable_model_summary": False,
-                "num_sanity_val_steps": 0,
-                **settings,
-                "enable_progress_bar": has_bar,
-            },
+            **arguments,
             callbacks=[*callbacks, *bar],
             logger=False,
             enable_checkpointing=training,
@@ -76,7 +74,7 @@ def describe_trainer(config: Config, trainer: pl.Trainer, batch_size: int) -> st
     nodes = f" on {trainer.num_nodes} machines" if trainer.num_nodes > 1 else ""
     accumulate = trainer.accumulate_grad_batches
     return (
-        f"{trainer.world_size} x {kind}{name if kind in ('CUDA', 'CPU') else ''}{nodes}, precision {trainer.precision}, "
-        f"batch {config.data.batch_size} in all = {batch_size} a device x {trainer.world_size} devices"
-        f" x {accumulate} accumulated"
+        f"{trainer.world_size} x {kind}{name if kind in ('CUDA', 'CPU') else ''}{nodes}, precision "
+        f"{trainer.precision}, batch {config.data.batch_size} in all = {batch_size} a device x "
+        f"{trainer.world_size} devices x {accumulate} accumulated"
     )

@@ -3,7 +3,7 @@
 import difflib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def check_encoder(name: str, also: list[str] | None = None) -> None:
 
 
 @contextmanager
-def explaining_weights(model: Model) -> Iterator[None]:
+def explaining_weights(model: Model) -> Generator[None]:
     """Turn what goes wrong while weights are fetched or read into one line with a way on."""
     if model.pretrained is True and not _hub_reachable():
         # Weights fetched earlier still load; the rest fails at once instead of after a minute of retries.
@@ -81,8 +81,8 @@ def load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
     missing = [key for key, value in wanted.items() if key not in found or found[key].shape != value.shape]
     if missing:
         raise CompetitionError(
-            f"model.pretrained: {path}: lacks {len(missing)} of {len(wanted)} tensors of {name}, the first {missing[0]}; "
-            f"{GO_ON}"
+            f"model.pretrained: {path}: lacks {len(missing)} of {len(wanted)} tensors of {name}, the first "
+            f"{missing[0]}; {GO_ON}"
         )
     encoder.load_state_dict({key: found[key] for key in wanted}, strict=False)
 

@@ -177,6 +177,15 @@ def test_draws_are_in_random_order() -> None:
     assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 0.06
 
 
+def test_big_tables_are_mixed_anew_every_epoch() -> None:
+    num_rows, near = 20_000, 50
+    sampler = RatioSampler(rows(num_rows, 0), seed=0)
+    before, after = (np.argsort(draw(sampler, epoch)) for epoch in (0, 1))
+    order = np.argsort(before)
+    meet_again = np.abs(np.diff(after[order])) < near
+    assert meet_again.mean() < 3 * (2 * near / num_rows)
+
+
 def test_every_piece_of_an_epoch_has_its_share() -> None:
     positive = rows(200, 3000)
     for piece in RatioSampler(positive, schedule=at(0.3), seed=0).chunks(5):
@@ -198,6 +207,7 @@ def test_an_epoch_can_be_taken_up_in_the_middle() -> None:
     sampler.set_epoch(2)
     whole, length = list(sampler), len(sampler)
     sampler.set_epoch(2, start=7)
+    sampler.set_epoch(2)  # Lightning does this before it iterates
     assert list(sampler) == whole[7:]
     assert len(sampler) == length  # Lightning adds the batches done before to those to come
     sampler.set_epoch(3)

@@ -10,7 +10,7 @@ from competition.tasks.classification.settings import TaskConfig
 
 def average(predictions: Sequence[Prediction], config: TaskConfig) -> Prediction:
     """Average `probabilities` (classes,) of several networks."""
-    return {"probabilities": np.mean([p["probabilities"] for p in predictions], axis=0, dtype=np.float32)}
+    return {"probabilities": np.stack([p["probabilities"] for p in predictions]).astype(np.float32).mean(axis=0)}
 
 
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:

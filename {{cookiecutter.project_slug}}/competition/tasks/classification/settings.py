@@ -30,7 +30,9 @@ class TaskConfig(Config):
     model: ClassificationModel = ClassificationModel()
     loss: ClassificationLoss = ClassificationLoss()
     # The first is the score that is reported.
-    metrics: Annotated[
-        list[Literal["accuracy", "macro_f1", "log_loss", "roc_auc"]], Field(min_length=1)
-    ] = ["macro_f1", "accuracy", "log_loss"]
+    metrics: Annotated[list[Literal["accuracy", "macro_f1", "log_loss", "roc_auc"]], Field(min_length=1)] = [
+        "macro_f1",
+        "accuracy",
+        "log_loss",
+    ]
     decode: ClassificationDecode = ClassificationDecode()

@@ -21,9 +21,7 @@ def read_test_ids(sample: Path, classes: Sequence[str]) -> np.ndarray:
     return ids.to_numpy(dtype=object)
 
 
-def write_submission(
-    path: Path, sample: Path, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
-) -> None:
+def write_submission(path: Path, sample: Path, answers: Iterable[tuple[str, Target]], classes: Sequence[str]) -> None:
     """Write a row per image, with the columns in the order of sample_submission.csv."""
     columns = list(pd.read_csv(sample, nrows=0).columns)
     order = [classes.index(column) for column in columns if column != "image_id"]

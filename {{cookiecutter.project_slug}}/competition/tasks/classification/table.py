@@ -52,5 +52,5 @@ def read_table(config: Config, path: Path | None = None) -> ClassificationTable:
         image_ids=ids.to_numpy(dtype=object),
         classes=classes,
         lines=line(np.arange(len(frame))),
-        labels=pd.Index(classes).get_indexer(labels).astype(np.int64),
+        labels=pd.Index(classes).get_indexer(pd.Index(labels)).astype(np.int64),
     )

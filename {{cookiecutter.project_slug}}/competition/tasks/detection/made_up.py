@@ -34,7 +34,8 @@ def _draw(rng: np.random.Generator) -> tuple[np.ndarray, list[Box]]:
     boxes = []
     for name in rng.choice(list(SHAPES), size=_num_boxes(rng), p=FREQUENCY):
         mask = shape_mask(rng, name, height, width, radius=int(rng.integers(14, 26)))
-        if (cv2.dilate(mask, np.ones((5, 5), np.uint8)) & taken).any():
+        grown = cv2.dilate(mask, np.ones((5, 5), np.uint8))
+        if np.logical_and(grown, taken).any():
             continue
         taken |= mask
         paint(image, mask, name, rng)

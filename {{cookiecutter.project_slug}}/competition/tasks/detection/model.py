@@ -2,9 +2,10 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import timm
+from timm.models import FeatureInfo
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -12,6 +13,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from competition.errors import CompetitionError
 from competition.tasks.detection.settings import TaskConfig
 from competition.weights import check_encoder, explaining_weights, timm_arguments
 
@@ -24,13 +26,18 @@ class EncoderWithPyramid(nn.Module):
     def __init__(self, encoder_name: str, in_channels: int, out_channels: int, **timm_arguments: Any) -> None:
         super().__init__()
         probe = timm.create_model(encoder_name, features_only=True, pretrained=False)
-        levels = [i for i, stride in enumerate(probe.feature_info.reduction()) if stride in STRIDES]
+        levels = [i for i, stride in enumerate(_feature_info(probe).reduction()) if stride in STRIDES]
+        if len(levels) != len(STRIDES):
+            raise CompetitionError(
+                f"model.encoder: {encoder_name} has levels at strides {_feature_info(probe).reduction()}; a detector "
+                f"needs {STRIDES}; take a convolutional encoder, as resnet34 or convnext_tiny"
+            )
         self.encoder = timm.create_model(
             encoder_name, features_only=True, out_indices=levels, in_chans=in_channels, **timm_arguments
         )
         self.out_channels = out_channels
         self.pyramid = FeaturePyramidNetwork(
-            self.encoder.feature_info.channels(), out_channels, extra_blocks=LastLevelP6P7(out_channels, out_channels)
+            _feature_info(self.encoder).channels(), out_channels, LastLevelP6P7(out_channels, out_channels)
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -49,32 +56,36 @@ class DetectorOutputs:
     image_size: tuple[int, int]
 
 
-class Detector(FCOS):
+class Detector(nn.Module):
     """FCOS that returns the head's outputs, from which both the loss and the boxes are made.
 
     torchvision's own forward gives losses in training mode and boxes in evaluation mode, never both.
     """
 
-    def forward(self, images: Tensor, targets: None = None) -> DetectorOutputs:
+    def __init__(self, fcos: FCOS) -> None:
+        super().__init__()
+        self.fcos = fcos
+
+    def forward(self, images: Tensor) -> DetectorOutputs:
         """Run the network on images that are normalised and of one size already."""
-        features = self.backbone(images)
+        features = self.fcos.backbone(images)
         size = (images.shape[-2], images.shape[-1])
-        anchors = self.anchor_generator(ImageList(images, [size] * len(images)), features)
+        anchors = self.fcos.anchor_generator(ImageList(images, [size] * len(images)), features)
         points = [level.shape[-2] * level.shape[-1] for level in features]
-        head = {name: values.float() for name, values in self.head(features).items()}
+        head = {name: values.float() for name, values in self.fcos.head(features).items()}
         return DetectorOutputs(head, anchors, points, size)
 
     def image_loss(self, outputs: DetectorOutputs, index: int, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Return the three losses of one image, each divided by its number of points inside boxes."""
         head = {name: values[index : index + 1] for name, values in outputs.head.items()}
         target = {"boxes": boxes, "labels": labels}
-        return self.compute_loss([target], head, [outputs.anchors[index]], outputs.points_per_level)
+        return self.fcos.compute_loss([target], head, [outputs.anchors[index]], outputs.points_per_level)
 
     def detections(self, outputs: DetectorOutputs) -> list[dict[str, Tensor]]:
         """Return `boxes`, `scores` and `labels` of each image in pixels of what the network saw."""
         levels = {name: list(v.split(outputs.points_per_level, dim=1)) for name, v in outputs.head.items()}
         anchors = [list(a.split(outputs.points_per_level)) for a in outputs.anchors]
-        return self.postprocess_detections(levels, anchors, [outputs.image_size] * len(anchors))
+        return self.fcos.postprocess_detections(levels, anchors, [outputs.image_size] * len(anchors))
 
 
 def build_network(config: TaskConfig, num_classes: int) -> Detector:
@@ -85,13 +96,17 @@ def build_network(config: TaskConfig, num_classes: int) -> Detector:
         backbone = EncoderWithPyramid(
             model.encoder, config.data.channels, model.pyramid_channels, **timm_arguments(model)
         )
-    anchors = AnchorGenerator(tuple((8 * 2**i,) for i in range(5)), ((1.0,),) * 5)
-    # Loose here: the cuts that count are `decode:`'s, which tuning may change without another forward pass.
-    return Detector(
+    fcos = FCOS(
         backbone,
         num_classes,
-        anchor_generator=anchors,
+        anchor_generator=AnchorGenerator(tuple((8 * 2**i,) for i in range(5)), ((1.0,),) * 5),
+        # Loose here: the cuts that count are `decode:`'s, which tuning may change without another forward pass.
         score_thresh=0.01,
         nms_thresh=0.8,
         detections_per_img=300,
     )
+    return Detector(fcos)
+
+
+def _feature_info(encoder: nn.Module) -> FeatureInfo:
+    return cast(FeatureInfo, encoder.feature_info)

@@ -22,9 +22,7 @@ def read_test_ids(sample: Path, classes: Sequence[str]) -> np.ndarray:
     return ids.to_numpy(dtype=object)
 
 
-def write_submission(
-    path: Path, sample: Path, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
-) -> None:
+def write_submission(path: Path, sample: Path, answers: Iterable[tuple[str, Target]], classes: Sequence[str]) -> None:
     """Write a row per image; an image without boxes gets the empty string."""
     write_csv(path, COLUMNS, ([image_id, _format_boxes(answer, classes)] for image_id, answer in answers))
 

@@ -29,7 +29,7 @@ class DetectionTable:
     starts: np.ndarray  # (n + 1,)
 
     def target(self, index: int, height: int, width: int) -> Target:
-        """Return `bboxes` (k, 4) float32 xyxy clipped to the image and `labels` (k,); boxes without area are left out."""
+        """Return `bboxes` (k, 4) float32 xyxy clipped to the image and `labels` (k,), without boxes of no area."""
         span = slice(self.starts[index], self.starts[index + 1])
         boxes = np.clip(self.boxes[span], 0, np.array([width, height, width, height], dtype=np.float32))
         has_area = (boxes[:, 2:] > boxes[:, :2]).all(1)
@@ -70,7 +70,7 @@ def read_table(config: Config, path: Path | None = None) -> DetectionTable:
     has_box = ((texts != "").any(axis=1) | (frame["class_id"] != "")).to_numpy()
     numbers = texts.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
     broken = has_box & ~np.isfinite(numbers).all(1)
-    described = texts["x"].str.cat([texts["y"], texts["w"], texts["h"]], sep=",")
+    described = texts["x"] + "," + texts["y"] + "," + texts["w"] + "," + texts["h"]
     faults += row_faults(path, np.flatnonzero(broken), described, "expected x,y,w,h as four numbers")
     negative = has_box & ~broken & (numbers[:, 2:] < 0).any(1)
     faults += row_faults(path, np.flatnonzero(negative), described, "expected a width and height of 0 or more")
@@ -89,6 +89,6 @@ def read_table(config: Config, path: Path | None = None) -> DetectionTable:
         classes=classes,
         lines=line(first),
         boxes=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(np.float32),
-        labels=pd.Index(classes).get_indexer(frame["class_id"])[rows].astype(np.int64),
+        labels=pd.Index(classes).get_indexer(pd.Index(frame["class_id"]))[rows].astype(np.int64),
         starts=np.concatenate([[0], np.cumsum(np.bincount(codes[rows], minlength=len(first)))]),
     )

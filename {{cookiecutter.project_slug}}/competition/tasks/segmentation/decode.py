@@ -11,7 +11,7 @@ from competition.tasks.segmentation.settings import TaskConfig
 
 def average(predictions: Sequence[Prediction], config: TaskConfig) -> Prediction:
     """Average `probabilities` (classes, h, w) of several networks."""
-    mean = np.mean([p["probabilities"] for p in predictions], axis=0, dtype=np.float32)
+    mean = np.stack([p["probabilities"] for p in predictions]).astype(np.float32).mean(axis=0)
     return {"probabilities": mean.astype(np.float16)}
 
 

@@ -18,7 +18,9 @@ def make_competition(folder: Path, num_train: int, num_test: int, seed: int) -> 
     write_csv(folder / "train.csv", COLUMNS, ([i, name, rle] for i, masks, _ in train for name, rle in masks))
     test = list(write_images(folder / "test_images", range(num_test), "test_", _draw, seed + 1))
     write_csv(folder / "solution.csv", COLUMNS, ([i, name, rle] for i, masks, _ in test for name, rle in masks))
-    write_csv(folder / "sample_submission.csv", COLUMNS, ([i, name, "1 1"] for i, masks, _ in test for name, _ in masks))
+    write_csv(
+        folder / "sample_submission.csv", COLUMNS, ([i, name, "1 1"] for i, masks, _ in test for name, _ in masks)
+    )
 
 
 def _draw(rng: np.random.Generator) -> tuple[np.ndarray, list[tuple[str, str]]]:

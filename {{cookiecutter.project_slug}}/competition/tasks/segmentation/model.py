@@ -26,5 +26,5 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
             **overlay,
         )
         if own_encoder and local_file:
-            load_encoder(network.encoder, weights_file(model), model.encoder)
+            load_encoder(network.get_submodule("encoder"), weights_file(model), model.encoder)
     return network

@@ -12,7 +12,9 @@ Weight = Annotated[float, Field(ge=0)]
 class SegmentationModel(Model):
     """A network of segmentation-models-pytorch; any timm encoder as `tu-NAME`."""
 
-    architecture: Literal["unet", "unetplusplus", "fpn", "deeplabv3plus", "manet", "linknet", "segformer", "upernet"] = "unet"
+    architecture: Literal[
+        "unet", "unetplusplus", "fpn", "deeplabv3plus", "manet", "linknet", "segformer", "upernet"
+    ] = "unet"
 
 
 class SegmentationLoss(Section):

@@ -21,7 +21,10 @@ def read_test_ids(sample: Path, classes: Sequence[str]) -> np.ndarray:
     unknown = np.flatnonzero(~frame["class_id"].isin(classes))
     faults = row_faults(sample, unknown, frame["class_id"], f"expected a class of train.csv: {', '.join(classes)}")
     faults += row_faults(
-        sample, np.flatnonzero(frame.duplicated(["image_id", "class_id"])), frame["image_id"], "a second row of its class"
+        sample,
+        np.flatnonzero(frame.duplicated(["image_id", "class_id"])),
+        frame["image_id"],
+        "a second row of its class",
     )
     ids = frame["image_id"]
     starts = np.flatnonzero(ids != ids.shift())
@@ -32,9 +35,7 @@ def read_test_ids(sample: Path, classes: Sequence[str]) -> np.ndarray:
     return ids.to_numpy(dtype=object)[starts]
 
 
-def write_submission(
-    path: Path, sample: Path, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
-) -> None:
+def write_submission(path: Path, sample: Path, answers: Iterable[tuple[str, Target]], classes: Sequence[str]) -> None:
     """Write a row per row of sample_submission.csv, whose images are in the order of `answers`."""
     frame = read_csv(sample, COLUMNS)
     asked = groupby(zip(frame["image_id"], frame["class_id"], strict=True), key=lambda row: row[0])

@@ -89,6 +89,6 @@ def read_table(config: Config, path: Path | None = None) -> SegmentationTable:
         lines=line(first),
         order=np.argsort(codes, kind="stable"),
         starts=np.concatenate([[0], np.cumsum(np.bincount(codes))]),
-        row_class=pd.Index(classes).get_indexer(frame["class_id"]),
+        row_class=pd.Index(classes).get_indexer(pd.Index(frame["class_id"])),
         rle=frame["rle"],
     )
