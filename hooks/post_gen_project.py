@@ -39,10 +39,20 @@ def drop_empty_licence(project: Path) -> None:
         licence.unlink()
 
 
+def drop_left_overs(project: Path) -> None:
+    """Remove what work in the template's own folder left there: what the project's .gitignore names."""
+    lines = (project / ".gitignore").read_text(encoding="utf-8").splitlines()
+    for name in (line.strip("/") for line in lines if line and not line.startswith("#")):
+        for path in sorted(project.rglob(name)):
+            if path.exists():
+                remove(path)
+
+
 def main() -> None:
     answers = json.loads(r"""{{ cookiecutter | tojson }}""")
     drop_other_tasks(Path.cwd(), answers["task_type"])
     drop_empty_licence(Path.cwd())
+    drop_left_overs(Path.cwd())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a rendered competition holds, for each task."""
 
+import shutil
 import tomllib
 from datetime import UTC, datetime
 from fnmatch import fnmatch
@@ -98,3 +99,21 @@ def test_no_licence_leaves_no_file(cookies: Cookies, template: Path) -> None:
 def test_no_answers_are_needed(render: Render, tmp_path: Path) -> None:
     assert render(tmp_path).returncode == 0
     assert files_below(tmp_path / "my-competition") > NEEDED
+
+
+def test_what_work_in_the_templates_folder_left_there_does_not_reach_a_bake(
+    cookies: Cookies, template: Path, tmp_path: Path
+) -> None:
+    used = tmp_path / "used"
+    shutil.copytree(template, used)
+    ignored = (used / PROJECT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    for name in (line.strip("/").replace("*", "x") for line in ignored if line.endswith("/")):
+        for folder in (used / PROJECT / name, used / PROJECT / name / "deeper"):
+            folder.mkdir(parents=True)
+            (folder / "cache").write_bytes(b"{{ broken \xe6\x00\xff")
+    (used / PROJECT / "competition" / "__pycache__").mkdir()
+    (used / PROJECT / "competition" / "__pycache__" / "cli.cpython-311.pyc").write_bytes(b"\xe6{{ broken")
+    clean = cookies.bake({"project_slug": "clean"}, template=str(template))
+    result = cookies.bake({"project_slug": "used"}, template=str(used))
+    assert result.exception is None
+    assert files_below(result.project_path) == files_below(clean.project_path)
