@@ -1,26 +1,31 @@
 """`latest.pt` after every epoch and `best_loss.pt` (or `best_score.pt`) whenever the monitored value improves."""
 
+import math
 import os
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint
+from safetensors.torch import save_file
 
 from competition.errors import CompetitionError
 from competition.files import replacing
-from competition.settings import Checkpoint
+from competition.settings import Checkpoint as CheckpointSettings
 
 LATEST = "latest.pt"
 
 
-def best_name(settings: Checkpoint) -> str:
+def best_name(settings: CheckpointSettings) -> str:
     """Return the file name of the best weights: a monitored loss gives best_loss.pt, a score best_score.pt."""
     return "best_loss.pt" if settings.monitor.endswith("loss") else "best_score.pt"
 
 
-def weights_to_use(folder: Path, settings: Checkpoint) -> Path:
+def weights_to_use(folder: Path, settings: CheckpointSettings) -> Path:
     """Return the checkpoint that prediction uses; raise CompetitionError if training has not made it yet."""
     path = folder / (LATEST if settings.predict_with == "latest" else best_name(settings))
     if not path.is_file():
@@ -49,39 +54,103 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
-class _FixedName(ModelCheckpoint):
-    """A ModelCheckpoint that keeps one file under a name of ours."""
+class LatestAndBest(Checkpoint):
+    """Keeps `latest.pt`, the state after the last epoch, better or worse, and the state with the best value.
 
-    FILE_EXTENSION = ".pt"
+    Lightning calls it after all other callbacks, so that their state and this epoch's row are in what it saves.
+    """
 
-    def __init__(self, folder: Path, name: str, **arguments: Any) -> None:
-        self.name = name
-        super().__init__(
-            dirpath=folder,
-            filename=name.removesuffix(self.FILE_EXTENSION),
-            save_top_k=1,
-            auto_insert_metric_name=False,
-            enable_version_counter=False,
-            **arguments,
-        )
+    def __init__(self, folder: Path, settings: CheckpointSettings) -> None:
+        self.folder, self.settings = folder, settings
+        self.best_value: float | None = None
+        self.best_epoch: int | None = None
+        self._validated = False
+        self._last_saved = time.monotonic()
 
-    @property
-    def state_key(self) -> str:
-        """Name the file: Lightning tells callbacks of one class apart by it."""
-        return f"{type(self).__name__}({self.name})"
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the best value over a resume."""
+        return {"best_value": self.best_value, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the best value so far."""
+        self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that the monitored value is of this epoch; without validation it would be an old one."""
+        self._validated = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save in mid-epoch where asked for; the epoch's last batch is followed by its end anyway."""
+        if not trainer.is_last_batch and self._is_due(trainer):
+            self.save_latest(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the epoch, and keep it as best if it is."""
+        is_best = self._validated and self._improves(trainer)
+        self._validated = False
+        self.save_latest(trainer)
+        if is_best and trainer.is_global_zero:
+            link_or_copy(self.folder / LATEST, self.folder / best_name(self.settings))
+
+    def save_latest(self, trainer: pl.Trainer) -> None:
+        """Save the whole state; call it on every rank. Raises CompetitionError if it cannot be written."""
+        path = self.folder / LATEST
+        self._last_saved = time.monotonic()
+        try:
+            trainer.save_checkpoint(path)
+        except (OSError, RuntimeError) as error:
+            # torch reports a full disk as a RuntimeError of its zip writer.
+            free = shutil.disk_usage(self.folder).free / 2**20
+            raise CompetitionError(
+                f"{path}: cannot be saved ({' '.join(str(error).split())[:100]}; {free:.0f} MB free); the one before "
+                "it is whole: make room and go on with --resume"
+            ) from None
+
+    def _improves(self, trainer: pl.Trainer) -> bool:
+        monitor, mode = self.settings.monitor, self.settings.mode
+        if monitor not in trainer.callback_metrics:
+            known = ", ".join(sorted(trainer.callback_metrics))
+            raise CompetitionError(f"checkpoint.monitor: {monitor!r} is not logged; expected one of {known}")
+        value = float(trainer.callback_metrics[monitor])
+        if not math.isfinite(value):
+            return False
+        if self.best_value is not None and (value >= self.best_value if mode == "min" else value <= self.best_value):
+            return False
+        self.best_value, self.best_epoch = value, trainer.current_epoch
+        return True
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        steps, minutes = self.settings.every_steps, self.settings.every_minutes
+        if trainer.fit_loop._should_accumulate():
+            return False  # between two optimizer steps there are gradients that no checkpoint holds
+        if steps and trainer.global_step % steps == 0:
+            return True
+        if not minutes:
+            return False
+        # Clocks of ranks differ, and all must save together.
+        return trainer.strategy.reduce_boolean_decision(time.monotonic() - self._last_saved > 60 * minutes, all=False)
 
 
-class Latest(_FixedName):
-    """Keeps the state after the last epoch, better or worse. Written after Best, so it knows the current score."""
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source` is now: a hard link where the file system has them, else a copy."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+        os.replace(temporary, target)
+    except OSError:
+        with replacing(target) as copy:
+            shutil.copyfile(source, copy)
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, LATEST, monitor=None, save_on_train_epoch_end=True)
 
-
-class Best(_FixedName):
-    """Keeps the state with the best monitored value."""
-
-    def __init__(self, folder: Path, settings: Checkpoint) -> None:
-        super().__init__(
-            folder, best_name(settings), monitor=settings.monitor, mode=settings.mode, save_on_train_epoch_end=False
-        )
+def export_weights(checkpoint: Path) -> Path:
+    """Write the network's weights beside a checkpoint as safetensors, by plain names, to load without Lightning."""
+    state = load_checkpoint(checkpoint)["state_dict"]
+    prefix = "network."
+    plain = {name.removeprefix(prefix): value.contiguous() for name, value in state.items() if name.startswith(prefix)}
+    path = checkpoint.with_suffix(".safetensors")
+    with replacing(path) as temporary:
+        save_file(plain, temporary)
+    return path

@@ -75,9 +75,14 @@ def train(
     from competition.config import load_config
 
     config = load_config(*_split(words))
+    from competition.interruption import TrainingStoppedError
     from competition.train import train as train_fold
 
-    train_fold(config, resume=resume)
+    try:
+        train_fold(config, resume=resume)
+    except TrainingStoppedError as stopped:
+        print(stopped, file=sys.stderr, flush=True)
+        raise typer.Exit(stopped.status) from None
 
 
 @app.command()

@@ -74,3 +74,13 @@ def group_by_image(image_id: "pd.Series") -> tuple[np.ndarray, np.ndarray]:
     first = np.full(len(uniques), len(codes), dtype=np.int64)
     np.minimum.at(first, codes, np.arange(len(codes)))
     return codes, first
+
+
+def read_image_column(path: Path, column: str, image_ids: np.ndarray) -> np.ndarray:
+    """Return (n,) text: the value each image has in a column of a csv file, which must be one value an image."""
+    frame = read_csv(path, ("image_id", column))
+    by_image = frame.groupby("image_id", sort=False)[column]
+    several = by_image.nunique()
+    if (several > 1).any():
+        raise CompetitionError(f"{path}: image {several.idxmax()!r} has several values of {column}; expected one")
+    return by_image.first().reindex(image_ids).to_numpy(dtype=object)

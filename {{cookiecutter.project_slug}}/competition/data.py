@@ -2,28 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loops.progress import _ProcessedTracker
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from competition.augmentation import ImageAugmentation
 from competition.errors import CompetitionError
 from competition.images import read_image
+from competition.sampling import Draw, TrainBatches, build_sampler, optimizer_steps
 from competition.settings import Config
 from competition.task import Table, Target, Task
 
 Sample = dict[str, Any]
 Batch = dict[str, Any]
-
-
-class Draw(NamedTuple):
-    """Which image to read, and the seed of its random changes."""
-
-    index: int
-    seed: int
 
 
 class ImageDataset(Dataset[Sample]):
@@ -112,75 +107,81 @@ class ShareOfRank(Sampler[int]):
         return len(self.indices)
 
 
-class TrainBatches(Sampler[list[Draw]]):
-    """Batches of this rank in one epoch; the random changes of each draw follow from run seed, epoch and position.
-
-    The last, incomplete batch is left out unless it is the only one: other images are left out in each epoch.
-    """
-
-    def __init__(self, num_images: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
-        self.rank, self.world_size = rank, world_size
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return max(self.num_images // self.world_size // self.batch_size, 1)
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_images)
-        positions = np.arange(self.rank, self.num_images, self.world_size)
-        for number in range(len(self)):
-            batch = positions[number * self.batch_size : (number + 1) * self.batch_size]
-            yield [Draw(int(order[position]), self._seed(int(position))) for position in batch]
-
-    def _seed(self, position: int) -> int:
-        return int(np.random.SeedSequence([self.seed, self.epoch, position]).generate_state(1)[0])
-
-
 class FoldData(pl.LightningDataModule):
     """The loaders of one fold: training images, and the validation images of the fold."""
 
     def __init__(self, config: Config, table: Table, folds: np.ndarray) -> None:
         super().__init__()
         self.config = config
+        self.table = table
         folder = config.data.dir / "train_images"
-        ids = table.image_ids
-        self.train_set = ImageDataset(config, folder, ids[folds != config.fold], table=table, train=True)
-        self.val_set = ImageDataset(config, folder, ids[folds == config.fold], table=table)
+        self.train_rows = np.flatnonzero(folds != config.fold)
+        val_rows = np.flatnonzero(folds == config.fold)
+        self.train_set = ImageDataset(config, folder, table.image_ids[self.train_rows], table=table, train=True)
+        self.val_set = ImageDataset(config, folder, table.image_ids[val_rows], table=table)
+        self._batches: TrainBatches | None = None
         self._train_loader: DataLoader[Sample] | None = None
         self._position = {image_id: index for index, image_id in enumerate(self.val_set.image_ids)}
+        self._resumed = {"epoch": 0, "batches_done": 0}
+
+    def batches(self) -> TrainBatches:
+        """Return the batches of this process."""
+        trainer = self._trainer()
+        if self._batches is None:
+            rank, world_size = trainer.global_rank, trainer.world_size
+            sampler = build_sampler(self.config, self.table, self.train_rows, rank=rank, world_size=world_size)
+            self._batches = TrainBatches(sampler, per_device_batch_size(self.config, trainer))
+        return self._batches
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Return the loader of the coming epoch: the same one with its epoch set, so that workers live on."""
-        assert self.trainer is not None
-        if self._train_loader is None:
-            self._train_loader = self._make_train_loader(self.trainer)
-        batches = self._train_loader.batch_sampler
-        assert isinstance(batches, TrainBatches)
-        batches.epoch = self.trainer.current_epoch
-        return self._train_loader
+        """Return the loader of the coming epoch: one loader with its epoch set, so that workers live on.
 
-    def _make_train_loader(self, trainer: pl.Trainer) -> DataLoader[Sample]:
-        batch_size = per_device_batch_size(self.config, trainer)
-        batches = TrainBatches(
-            len(self.train_set),
-            batch_size,
-            seed=self.config.seed,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-        )
-        return DataLoader(
-            self.train_set, batch_sampler=batches, collate_fn=self.train_set.collate, **_worker_settings(self.config)
-        )
+        Lightning asks before every epoch (`reload_dataloaders_every_n_epochs=1`) and reads the length afresh.
+        """
+        batches, epoch = self.batches(), self._trainer().current_epoch
+        is_resumed = epoch == self._resumed["epoch"]
+        batches.set_epoch(epoch, start_batch=self._resumed["batches_done"] if is_resumed else 0)
+        if self._train_loader is None:
+            collate = self.train_set.collate
+            settings = _worker_settings(self.config)
+            self._train_loader = DataLoader(self.train_set, batch_sampler=batches, collate_fn=collate, **settings)
+        return self._train_loader
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Return this rank's share of the validation images."""
-        assert self.trainer is not None
-        return evaluation_loader(self.val_set, self.trainer)
+        return evaluation_loader(self.val_set, self._trainer())
 
     def truth(self, image_id: str, height: int, width: int) -> Target:
         """Return the answer of a validation image."""
         return self.val_set.target(self._position[image_id], height, width)
+
+    def optimizer_steps(self) -> list[int]:
+        """Return the optimizer steps of each epoch of the run."""
+        trainer, batches = self._trainer(), self.batches()
+        return optimizer_steps(
+            batches.sampler,
+            trainer.max_epochs or 0,
+            batches.batch_size,
+            trainer.accumulate_grad_batches,
+            self.config.trainer.get("limit_train_batches"),
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        """Note how far the epoch is, for a checkpoint in its middle."""
+        loop = self._trainer().fit_loop
+        progress = loop.epoch_progress.current
+        assert isinstance(progress, _ProcessedTracker)
+        in_mid_epoch = progress.processed < progress.started
+        done = loop.epoch_loop.batch_idx + 1 if in_mid_epoch else 0
+        return {"epoch": self._trainer().current_epoch, "batches_done": done}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on where the checkpoint was written."""
+        self._resumed = state_dict
+
+    def _trainer(self) -> pl.Trainer:
+        assert self.trainer is not None, "only in a Trainer"
+        return self.trainer
 
 
 def evaluation_loader(dataset: ImageDataset, trainer: pl.Trainer) -> DataLoader[Sample]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competition.csv_file import read_csv
+from competition.csv_file import read_csv, read_image_column
 from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.settings import Config
@@ -22,7 +22,11 @@ def folds_path(config: Config) -> Path:
 def make_folds(config: Config) -> list[str]:
     """Split the images into folds, write folds.csv and return lines that show how even the folds are."""
     table = Task(config.task).table.read_table(config)
-    groups = _read_groups(config, table)
+    groups = (
+        None
+        if config.data.group is None
+        else read_image_column(config.data.dir / "train.csv", config.data.group, table.image_ids)
+    )
     folds = split(table.strata(), config.data.num_folds, groups=groups, seed=config.seed)
     path = folds_path(config)
     try:
@@ -101,16 +105,3 @@ def describe_folds(folds: np.ndarray, strata: np.ndarray, groups: np.ndarray | N
         grouped = "" if groups is None else f", {len(np.unique(groups[inside]))} groups"
         lines.append(f"fold {fold}: {int(inside.sum())} images{grouped}; of the commonest strata: {shares}")
     return lines
-
-
-def _read_groups(config: Config, table: Table) -> np.ndarray | None:
-    column = config.data.group
-    if column is None:
-        return None
-    path = config.data.dir / "train.csv"
-    frame = read_csv(path, ("image_id", column))
-    by_image = frame.groupby("image_id", sort=False)[column]
-    torn = by_image.nunique()
-    if (torn > 1).any():
-        raise CompetitionError(f"{path}: image {torn.idxmax()!r} has several values of {column}; expected one")
-    return by_image.first().reindex(table.image_ids).to_numpy(dtype=object)

@@ -1,64 +1,169 @@
 """One row an epoch into metrics.csv and one line on the console, written by rank zero alone."""
 
 import csv
+import importlib.util
+import io
 import resource
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from competition.errors import CompetitionError
+from competition.files import replacing
+from competition.settings import Logger as LoggerSettings
+
+FIRST_COLUMNS = ("epoch", "step", "learning_rate", "seconds", "samples_per_second", "memory_mb", "train/loss")
 
 
 class MetricsCsv(Callback):
-    """Appends a row an epoch: epoch, step, learning rate, seconds, samples/s, memory and every logged metric."""
+    """Appends a row an epoch to metrics.csv and redraws metrics.png from it.
 
-    def __init__(self, path: Path) -> None:
+    A row is written before the epoch is saved, so a killed run loses no finished epoch; a resumed one drops the rows of
+    epochs that it trains again. Every rank must have it, as the loss is averaged over them; rank zero writes.
+    """
+
+    def __init__(self, path: Path, metrics: Sequence[str], *, plot: bool = True) -> None:
         self.path = path
-        self._started = 0.0
-        self._trained = 0
+        self.columns = [*FIRST_COLUMNS, "val/loss", *(f"val/{name}" for name in metrics)]
+        self._plot = MetricsPlot(path) if plot else None
+        self._started = time.perf_counter()
+        self._images = 0
+        self._loss_sum: torch.Tensor | float = 0.0
+        self._num_batches = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the epoch's running loss, for a checkpoint in its middle."""
+        total = torch.as_tensor(self._loss_sum, dtype=torch.float64).cpu()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            shares: list[Any] = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(shares, float(total))
+            total = torch.tensor(sum(shares) / len(shares), dtype=torch.float64)
+        return {"loss_sum": float(total), "num_batches": self._num_batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the running loss: every rank with the mean of all, which leaves their mean as it was."""
+        self._loss_sum, self._num_batches = state_dict["loss_sum"], state_dict["num_batches"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Drop rows of epochs that are trained again."""
+        self._started, self._images = time.perf_counter(), 0
+        if trainer.is_global_zero and self.path.is_file():
+            self._rewrite([row for row in self._rows() if int(row["epoch"]) < trainer.current_epoch])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        self._started, self._trained = time.perf_counter(), 0
+        """Start the clock. An epoch that is resumed in its middle does not come here."""
+        self._started, self._images = time.perf_counter(), 0
+        self._loss_sum, self._num_batches = 0.0, 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count images."""
-        self._trained += len(batch["image_id"]) * trainer.world_size
+        """Count images and add up the loss, on the device: reading it here would wait for the GPU at every step."""
+        self._images += len(batch["image_id"]) * trainer.world_size
+        # Lightning hands over the loss divided by the accumulated batches.
+        self._loss_sum = self._loss_sum + outputs["loss"].detach().double() * trainer.accumulate_grad_batches
+        self._num_batches += 1
 
-    @rank_zero_only
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the row. Validation has run by now; Latest, which saves the state, comes after."""
+        """Write the row. Validation has run by now; LatestAndBest, which saves the state, comes after."""
+        mean = torch.as_tensor(self._loss_sum, device=pl_module.device) / max(self._num_batches, 1)
+        train_loss = float(trainer.strategy.reduce(mean, reduce_op="mean"))
+        self._loss_sum, self._num_batches = 0.0, 0
+        if not trainer.is_global_zero:
+            return
         seconds = time.perf_counter() - self._started
-        row: dict[str, Any] = {
+        logged = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(("train/", "val/"))}
+        row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(seconds, 2),
-            "samples_per_second": round(self._trained / seconds, 1),
+            "samples_per_second": round(self._images / seconds, 1),
             "memory_mb": round(peak_memory_mb()),
-        }
-        row |= {
-            name: float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith(("train/", "val/")) and not name.endswith(("_step", "_epoch"))
+            **logged,
+            "train/loss": train_loss,
         }
         self._append(row)
-        scores = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if "/" in name)
+        scores = "  ".join(f"{name} {row[name]:.4f}" for name in self.columns if "/" in name and name in row)
         print(f"epoch {row['epoch'] + 1}/{trainer.max_epochs}  {scores}  {seconds:.0f} s", flush=True)
+        if self._plot:
+            self._plot.refresh()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let the last drawing finish."""
+        if self._plot and trainer.is_global_zero:
+            self._plot.finish()
 
     def _append(self, row: dict[str, Any]) -> None:
+        late = [name for name in row if name not in self.columns]
+        if late:  # a metric of the user's own: the rows so far leave it empty
+            self.columns += late
+            if self.path.is_file():
+                self._rewrite(self._rows())
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not self.path.exists()
         with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row), lineterminator="\n")
-            if is_new:
+            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+            if file.tell() == 0:
                 writer.writeheader()
             writer.writerow(row)
+
+    def _rows(self) -> list[dict[str, str]]:
+        with self.path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["epoch"]]
+        self.columns += [name for name in (rows[0] if rows else []) if name not in self.columns]
+        return rows
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        with replacing(self.path) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+class MetricsPlot:
+    """Draws metrics.png in a process of its own, so that training never waits for it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._drawing: subprocess.Popen[bytes] | None = None
+
+    def refresh(self) -> None:
+        """Start a drawing, unless the last one still goes on."""
+        if self._drawing is None or self._drawing.poll() is not None:
+            self._drawing = subprocess.Popen([sys.executable, "-m", "competition.metrics_plot", str(self.path)])
+
+    def finish(self) -> None:
+        """Draw the last epoch, and wait for it."""
+        if self._drawing is not None:
+            self._drawing.wait()
+            self.refresh()
+            self._drawing.wait()
+            self._drawing = None
+
+
+def build_loggers(settings: LoggerSettings, folder: Path, name: str) -> list[Logger]:
+    """Return the loggers that the config asks for; raise CompetitionError that says what to install for one."""
+    loggers: list[Logger] = []
+    if settings.tensorboard:
+        _require("tensorboard")
+        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+    if settings.wandb:
+        _require("wandb")
+        loggers.append(WandbLogger(name=name, save_dir=folder))
+    if settings.mlflow:
+        _require("mlflow")
+        loggers.append(MLFlowLogger(run_name=name, tracking_uri=f"file:{folder.resolve()}/mlruns"))
+    return loggers
 
 
 def peak_memory_mb() -> float:
@@ -66,3 +171,11 @@ def peak_memory_mb() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _require(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise CompetitionError(
+            f"logger.{package}: the package is not installed; install it (`uv sync --extra {package}` or "
+            f"`pip install {package}`) or set logger.{package} to false"
+        )

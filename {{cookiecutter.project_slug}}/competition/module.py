@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -36,9 +37,7 @@ class CompetitionModule(pl.LightningModule):
         """Return the mean loss of the batch's images."""
         losses = self.task.loss.image_losses(self.network, self(batch["image"]), batch, self.config)
         loss = losses.mean()
-        self.log(
-            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True, batch_size=len(losses)
-        )
+        self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(losses))
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -64,9 +63,20 @@ class CompetitionModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer and a schedule that moves with every optimizer step."""
         optimizer = build_optimizer(self.network, self.config.optimizer)
-        total = int(self.trainer.estimated_stepping_batches)
+        total = self._total_steps()
         factor = learning_rate_factor(self.config.scheduler, total)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed what the step draws (dropout, ...) by run, epoch, batch and rank: a resumed run draws the same."""
+        place = [self.config.seed, self.current_epoch, batch_idx, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+
+    def _total_steps(self) -> int:
+        """Count optimizer steps over epochs that may differ in length; Lightning's estimate takes the first for all."""
+        if self.trainer.max_steps > 0:
+            return self.trainer.max_steps
+        return sum(self._data().optimizer_steps())
 
     def _data(self) -> FoldData:
         data = getattr(self.trainer, "datamodule")  # noqa: B009 - Lightning sets it without declaring it

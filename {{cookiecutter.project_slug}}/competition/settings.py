@@ -90,6 +90,37 @@ class Data(Section):
         return self
 
 
+Share = Annotated[float, Field(gt=0, le=1)] | Literal["natural"]
+
+
+class PositiveColumn(Section):
+    """Images whose value in a column of train.csv is not empty, 0 or false count as positive."""
+
+    column: str
+
+
+class Sampler(Section):
+    """Which training images an epoch holds, and how often. Without this section: every image once."""
+
+    positive: Literal["mask", "box"] | list[str] | PositiveColumn | None = None  # a list names classes
+    # One share of positives, or its course over epochs: [[0, 0.8], [10, natural]].
+    share: Share | list[tuple[Annotated[int, Field(ge=0)], Share]] = "natural"
+    course: Literal["hold", "linear", "cosine"] = "hold"  # between the points of `share`
+    keep: Literal["positives", "negatives"] = "positives"  # all of these once; the others drawn or repeated
+    num_draws: Count | None = None  # so many images an epoch, instead of `keep`
+    weights: Literal["balanced", "sqrt"] | None = None  # by class frequency
+    group: str | None = None  # column of train.csv, e.g. patient_id
+    max_per_group: Count | None = None  # images of a group in an epoch
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.share != "natural" and self.positive is None:
+            raise ValueError("sampler.share needs sampler.positive: say what counts as positive")
+        if (self.group is None) != (self.max_per_group is None):
+            raise ValueError("sampler.group and sampler.max_per_group come together")
+        return self
+
+
 class Model(Section):
     """The network: `pretrained` is true (from the hub), false (random) or a file of weights."""
 
@@ -120,12 +151,29 @@ class EarlyStopping(Section):
     min_delta: Annotated[float, Field(ge=0)] = 0.0
 
 
+class Ema(Section):
+    """Exponential moving average of the weights: what is validated, kept and used for prediction when on."""
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    start_step: Annotated[int, Field(ge=0)] = 0
+
+
+class Logger(Section):
+    """Loggers beside metrics.csv, each an extra that must be installed."""
+
+    tensorboard: bool = False
+    wandb: bool = False
+    mlflow: bool = False
+
+
 class Checkpoint(Section):
     """Which weights are kept as best, and whether prediction uses them or the latest."""
 
     monitor: str = "val/loss"  # or a score: val/dice, ...
     mode: Literal["min", "max"] = "min"
     predict_with: Literal["best", "latest"] = "best"
+    every_steps: Count | None = None  # save latest.pt in mid-epoch, too
+    every_minutes: Positive | None = None
 
 
 class Config(Section):
@@ -134,12 +182,15 @@ class Config(Section):
     name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")]
     task: str
     data: Data = Data()
+    sampler: Sampler = Sampler()
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
     scheduler: Scheduler = Scheduler()
+    ema: Ema | None = None
     early_stopping: EarlyStopping | None = None
     trainer: dict[str, Any] = {}
     checkpoint: Checkpoint = Checkpoint()
+    logger: Logger = Logger()
     fold: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
 

@@ -37,6 +37,10 @@ class Table(Protocol):
         """Return the answer for one image in pixels of the original image."""
         ...
 
+    def present(self) -> np.ndarray:
+        """Return (n, classes), true where an image has a mask or box of a class, or bears its label."""
+        ...
+
     def strata(self) -> np.ndarray:
         """Return (n,) int codes: images of equal code should be spread evenly over the folds."""
         ...

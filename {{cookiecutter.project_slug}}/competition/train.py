@@ -3,47 +3,58 @@
 from pathlib import Path
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback
+from filelock import FileLock, Timeout
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.callbacks import EarlyStopping as StopEarly
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from competition.checkpoint import LATEST, Best, Latest, weights_to_use
+from competition.checkpoint import LATEST, LatestAndBest, export_weights, load_checkpoint, weights_to_use
 from competition.data import FoldData, per_device_batch_size
 from competition.errors import CompetitionError
 from competition.folds import read_folds
-from competition.logger import MetricsCsv
+from competition.interruption import StopInGoodOrder
+from competition.logger import MetricsCsv, build_loggers
 from competition.module import CompetitionModule
+from competition.nan_guard import StopOnNan
 from competition.predict import load_network, predict_images
 from competition.runs import OOF, remember_config
 from competition.score import describe_scores, score_predictions
 from competition.settings import Config
+from competition.share_schedule import schedule_warnings
 from competition.task import Table, Task
 from competition.trainer import build_trainer, describe_trainer
 
 
 def train(config: Config, *, resume: bool = False) -> Path:
-    """Train the fold `config.fold`; return its folder with checkpoints, metrics.csv and oof.npz."""
+    """Train the fold `config.fold`; return its folder with checkpoints, metrics.csv and oof.npz.
+
+    Raises CompetitionError for a user's mistake, TrainingStoppedError where it was asked to stop and can go on.
+    """
     folder = config.fold_folder
-    _check_start(folder, resume)
-    table = Task(config.task).table.read_table(config)
-    folds = read_folds(config, table)
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    trainer = build_trainer(config, _callbacks(config, folder))
-    batch_size = per_device_batch_size(config, trainer)
-    if trainer.is_global_zero:
-        remember_config(folder, config)
-    data = FoldData(config, table, folds)
-    _say(
-        f"fold {config.fold}: {len(data.train_set)} training images, {len(data.val_set)} validation images\n"
-        f"{describe_trainer(config, trainer, batch_size)}"
-    )
-    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
-    latest = folder / LATEST
-    trainer.fit(module, data, ckpt_path=str(latest) if resume and latest.is_file() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    _predict_out_of_fold(config, table, data)
+    lock = _lock(folder)
+    try:
+        _check_start(folder, resume)
+        table = Task(config.task).table.read_table(config)
+        data = FoldData(config, table, read_folds(config, table))
+        _fit(config, table, data, folder / LATEST if (folder / LATEST).is_file() else None)
+        _predict_out_of_fold(config, table, data)
+    finally:
+        if lock is not None:
+            lock.release()
     return folder
+
+
+def _lock(folder: Path) -> FileLock | None:
+    """Hold the folder against a second training; the system lets go of it when this process ends, however it ends."""
+    if rank_zero_only.__dict__.get("rank") or 0:
+        return None  # the first rank holds it for all
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise CompetitionError(f"{folder}: another training is writing here; wait for it or stop it") from None
+    return lock
 
 
 def _check_start(folder: Path, resume: bool) -> None:
@@ -55,12 +66,46 @@ def _check_start(folder: Path, resume: bool) -> None:
         )
 
 
+def _fit(config: Config, table: Table, data: FoldData, latest: Path | None) -> None:
+    folder = config.fold_folder
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    loggers = build_loggers(config.logger, folder, f"{config.name}-fold{config.fold}")
+    trainer = build_trainer(config, _callbacks(config, folder), loggers=loggers)
+    batch_size = per_device_batch_size(config, trainer)
+    if trainer.is_global_zero:
+        remember_config(folder, config)
+    if latest is not None:
+        load_checkpoint(latest)  # a damaged file is said in one line, before any process waits for another
+    _say(f"fold {config.fold}: {len(data.train_set)} training images, {len(data.val_set)} validation images")
+    _say(describe_trainer(config, trainer, batch_size))
+    data.trainer = trainer
+    for line in sampling_warnings(config, data, trainer):
+        _say(line)
+    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    trainer.fit(module, data, ckpt_path=latest, weights_only=True)
+
+
+def sampling_warnings(config: Config, data: FoldData, trainer: pl.Trainer) -> list[str]:
+    """Say what of `sampler:` will not go as its settings suggest."""
+    batches = data.batches()
+    return schedule_warnings(
+        batches.sampler.schedule,
+        [batches.sampler.counts(epoch) for epoch in range(max(trainer.max_epochs or 0, 0))],
+        batch_size=batches.batch_size,
+        accumulate_grad_batches=trainer.accumulate_grad_batches,
+    )
+
+
 def _callbacks(config: Config, folder: Path) -> list[Callback]:
+    checkpoint = LatestAndBest(folder, config.checkpoint)
     callbacks: list[Callback] = [
-        MetricsCsv(folder / "metrics.csv"),
-        Best(folder, config.checkpoint),
-        Latest(folder),
+        StopOnNan(),
+        MetricsCsv(folder / "metrics.csv", config.metrics),
+        checkpoint,
+        StopInGoodOrder(checkpoint, config.trainer.get("max_time")),
     ]
+    if ema := config.ema:
+        callbacks.insert(0, EMAWeightAveraging(decay=ema.decay, update_starting_at_step=ema.start_step or None))
     if stop := config.early_stopping:
         monitor, mode = config.checkpoint.monitor, config.checkpoint.mode
         callbacks.append(StopEarly(monitor, stop.min_delta, stop.patience, mode=mode))
@@ -76,13 +121,14 @@ def _predict_out_of_fold(config: Config, table: Table, data: FoldData) -> None:
     weights = weights_to_use(config.fold_folder, config.checkpoint)
     network, classes = load_network(weights)
     predict_images(config, [network], data.val_set, path, classes)
-    _say_scores(config, table, path, weights)
+    _finish(config, table, path, weights)
 
 
 @rank_zero_only
-def _say_scores(config: Config, table: Table, path: Path, weights: Path) -> None:
+def _finish(config: Config, table: Table, path: Path, weights: Path) -> None:
+    exported = export_weights(weights)
     scores = score_predictions(config, table, [path])
-    print(f"fold {config.fold}: {describe_scores(scores)} out of fold, with {weights}", flush=True)
+    print(f"fold {config.fold}: {describe_scores(scores)} out of fold, with {exported}", flush=True)
 
 
 @rank_zero_only

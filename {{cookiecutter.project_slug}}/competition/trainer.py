@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from competition.checkpoint import AtomicCheckpointIO
@@ -26,6 +27,7 @@ NOISE = (
     ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
     ".*GPU available but not used.*",
     ".*MPS available but not used.*",
+    ".*You're resuming from a checkpoint that ended before the epoch ended.*",
     ".*lr_scheduler.step.*before.*optimizer.step.*",
 )
 
@@ -38,13 +40,16 @@ def silence_noise() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def build_trainer(config: Config, callbacks: Sequence[Callback], *, training: bool = True) -> pl.Trainer:
+def build_trainer(
+    config: Config, callbacks: Sequence[Callback], *, loggers: Sequence[Logger] = (), training: bool = True
+) -> pl.Trainer:
     """Return a Trainer; one for prediction only takes from `trainer:` where to compute and how precisely.
 
     Raises CompetitionError where Lightning cannot do what `trainer:` asks for.
     """
     silence_noise()
-    settings = config.trainer
+    # `max_time` is kept by StopInGoodOrder, which can be resumed from.
+    settings = {key: value for key, value in config.trainer.items() if key != "max_time"}
     if not training:
         kept = ("accelerator", "devices", "num_nodes", "strategy", "precision", "limit_predict_batches")
         settings = {key: value for key, value in settings.items() if key in kept}
@@ -57,7 +62,7 @@ def build_trainer(config: Config, callbacks: Sequence[Callback], *, training: bo
         return pl.Trainer(
             **arguments,
             callbacks=[*callbacks, *bar],
-            logger=False,
+            logger=list(loggers) or False,
             enable_checkpointing=training,
             use_distributed_sampler=False,
             reload_dataloaders_every_n_epochs=1,

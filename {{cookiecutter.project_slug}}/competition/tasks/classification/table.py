@@ -27,6 +27,10 @@ class ClassificationTable:
         """Return `label`, the number of the class."""
         return {"label": int(self.labels[index])}
 
+    def present(self) -> np.ndarray:
+        """Return (n, classes) bool: the label of each image."""
+        return self.labels[:, None] == np.arange(len(self.classes))
+
     def strata(self) -> np.ndarray:
         """Code images by their label."""
         return self.labels

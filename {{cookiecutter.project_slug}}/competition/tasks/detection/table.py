@@ -36,14 +36,14 @@ class DetectionTable:
         return {"bboxes": boxes[has_area], "labels": self.labels[span][has_area]}
 
     def present(self) -> np.ndarray:
-        """Return (n, classes) int: the number of boxes by image and class."""
+        """Return (n, classes) bool: which classes an image has a box of."""
         image = np.repeat(np.arange(len(self.image_ids)), np.diff(self.starts))
         flat = np.bincount(image * len(self.classes) + self.labels, minlength=len(self.image_ids) * len(self.classes))
-        return flat.reshape(len(self.image_ids), len(self.classes))
+        return flat.reshape(len(self.image_ids), len(self.classes)) > 0
 
     def strata(self) -> np.ndarray:
         """Code images by the rarest class they have a box of; 0 where there is none."""
-        present = self.present() > 0
+        present = self.present()
         rarity = np.argsort(np.argsort(-present.sum(0), kind="stable"))  # commonest 0
         return np.where(present, rarity + 1, 0).max(1)
 

@@ -1,0 +1,41 @@
+"""`python -m competition.metrics_plot metrics.csv`: draw loss, score and learning rate by epoch. No torch."""
+
+import csv
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")  # no window, no display needed
+
+from matplotlib import pyplot as plt
+
+from competition.files import replacing
+
+
+def draw_metrics(path: Path) -> Path:
+    """Draw metrics.csv into metrics.png beside it."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = list(rows[0])
+    panels = {
+        "loss": [name for name in names if name in ("train/loss", "val/loss")],
+        "score": [name for name in names if name.startswith("val/") and name != "val/loss"],
+        "learning rate": ["learning_rate"],
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
+    for axis, (title, columns) in zip(axes, panels.items(), strict=True):
+        for column in columns:
+            points = [(int(row["epoch"]) + 1, float(row[column])) for row in rows if row[column]]
+            axis.plot(*zip(*points, strict=True), marker=".", label=column) if points else None
+        axis.set(title=title, xlabel="epoch")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    target = path.with_suffix(".png")
+    with replacing(target) as temporary:
+        figure.savefig(temporary, format="png", dpi=90)
+    return target
+
+
+if __name__ == "__main__":
+    draw_metrics(Path(sys.argv[1]))

@@ -1,0 +1,52 @@
+"""Stopping when the loss is no number, with the images that did it."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from competition.errors import CompetitionError
+
+
+class StopOnNan(Callback):
+    """Ends training at a loss that is NaN or infinite, before such a state is saved.
+
+    A loss is looked at one step late: by then the GPU has it, and nothing waits.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[torch.Tensor, int, list[str]] | None = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the loss of the step before, and remember this one."""
+        self._look(trainer)
+        self._last = (outputs["loss"].detach(), batch_idx, batch["image_id"])
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the last step's loss before the epoch is saved."""
+        self._look(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the last step's loss before it costs a validation."""
+        self._look(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Look at the last step's loss before anything is written."""
+        self._look(trainer)
+
+    def _look(self, trainer: pl.Trainer) -> None:
+        if self._last is None:
+            return
+        (loss, batch, image_ids), self._last = self._last, None
+        if not bool(torch.isfinite(loss)):
+            shown = ", ".join(image_ids[:8]) + (f" and {len(image_ids) - 8} more" if len(image_ids) > 8 else "")
+            raise CompetitionError(
+                f"epoch {trainer.current_epoch + 1}, batch {batch + 1} (optimizer step {trainer.global_step}): the "
+                f"loss is {float(loss)}, on images {shown}; latest.pt is from before it: look at these images, or "
+                "lower optimizer.lr, or set trainer.gradient_clip_val or trainer.precision=32-true"
+            )

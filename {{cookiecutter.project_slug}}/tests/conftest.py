@@ -1,0 +1,91 @@
+"""What the tests share: a tiny made-up competition of each task type that is there, and the command line."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded; tests and their processes share the cores
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from competition.cli import main
+from competition.config import load_config, task_names
+from competition.sample import write_sample
+from competition.settings import Config
+
+PROJECT = Path(__file__).resolve().parents[1]
+# A network of 0.5 million weights on small images: an epoch takes a second.
+TINY = (
+    "model.encoder=test_resnet",
+    "data.image_size=64",
+    "data.batch_size=4",
+    "data.num_workers=0",
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+)
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """Return the folder with configs/, competition/ and pyproject.toml."""
+    return PROJECT
+
+
+@pytest.fixture(scope="session", params=task_names())
+def task(request: pytest.FixtureRequest) -> str:
+    """Run the test once for each task type that is there."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def sample(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a competition of 24 images for tests that only read it."""
+    folder = tmp_path_factory.mktemp(task) / "data"
+    write_sample(task, folder, size=24)
+    return folder
+
+
+@pytest.fixture
+def data_dir(sample: Path, tmp_path: Path) -> Path:
+    """Copy the competition for tests that change it."""
+    return Path(shutil.copytree(sample, tmp_path / "data"))
+
+
+@pytest.fixture(scope="session")
+def config_file(task: str) -> Path:
+    """Return the config that is shipped for the task."""
+    return PROJECT / "configs" / f"{task}.yaml"
+
+
+@pytest.fixture(scope="session")
+def config(config_file: Path, sample: Path) -> Config:
+    """Return the shipped config, shrunk, on the read-only competition."""
+    return load_config([config_file], [*TINY, f"data.dir={sample}"])
+
+
+@pytest.fixture
+def words(config_file: Path, data_dir: Path) -> list[str]:
+    """Return the same as words of a command line, on the competition that may be changed."""
+    return [str(config_file), *TINY, f"data.dir={data_dir}"]
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., CompletedProcess[str]]:
+    """Return a function that runs `competition VERB ...` in a folder of its own, without the cost of a process."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> CompletedProcess[str]:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["competition", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capfd.readouterr()
+        return CompletedProcess(sys.argv, int(ended.value.code or 0), printed.out, printed.err)
+
+    return run

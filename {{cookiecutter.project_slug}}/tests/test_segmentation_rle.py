@@ -1,0 +1,128 @@
+"""Run-length encoding: a pair of inverses, checked against a slow reading of the definition."""
+
+from itertools import groupby
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from competition.tasks.segmentation.rle import decode_rle, encode_rle
+
+SHAPES = arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12)
+MASKS = arrays.arrays(np.uint8, SHAPES, elements=st.integers(0, 1))
+many = settings(max_examples=150, deadline=None)
+
+
+def slow_encode(mask: np.ndarray) -> str:
+    """Walk down the columns pixel by pixel, counting from 1."""
+    height, width = mask.shape
+    pixels = [(x * height + y + 1, bool(mask[y, x])) for x in range(width) for y in range(height)]
+    runs = [list(run) for inside, run in groupby(pixels, key=lambda pixel: pixel[1]) if inside]
+    return " ".join(f"{run[0][0]} {len(run)}" for run in runs)
+
+
+@given(MASKS)
+@example(np.zeros((3, 5), np.uint8))
+@example(np.ones((3, 5), np.uint8))
+@example(np.ones((1, 1), np.uint8))
+@many
+def test_decoding_undoes_encoding(mask: np.ndarray) -> None:
+    decoded = decode_rle(encode_rle(mask), *mask.shape)
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, mask)
+
+
+@given(MASKS)
+@many
+def test_encoding_is_what_a_walk_down_the_columns_gives(mask: np.ndarray) -> None:
+    assert encode_rle(mask) == slow_encode(mask)
+
+
+@given(SHAPES, st.data())
+@many
+def test_a_single_pixel_is_found_where_it_is(shape: tuple[int, int], data: st.DataObject) -> None:
+    y, x = data.draw(st.integers(0, shape[0] - 1)), data.draw(st.integers(0, shape[1] - 1))
+    mask = np.zeros(shape, np.uint8)
+    mask[y, x] = 1
+    assert encode_rle(mask) == f"{x * shape[0] + y + 1} 1"
+
+
+def test_hand_worked_masks() -> None:
+    assert encode_rle(np.array([[1, 0], [1, 0]])) == "1 2"  # the left column
+    assert encode_rle(np.array([[1, 1], [0, 0]])) == "1 1 3 1"  # the top row
+    assert encode_rle(np.array([[0, 1, 1], [0, 0, 1]])) == "3 1 5 2"  # a run goes on from column to column
+    np.testing.assert_array_equal(decode_rle("2 4", 2, 3), [[0, 1, 1], [1, 1, 0]])
+
+
+def test_empty_and_full_masks() -> None:
+    assert encode_rle(np.zeros((3, 4), np.uint8)) == ""
+    assert encode_rle(np.ones((3, 4), np.uint8)) == "1 12"
+    assert not decode_rle("", 3, 4).any()
+    assert decode_rle("1 12", 3, 4).all()
+
+
+@pytest.mark.parametrize("inside", [True, 255, -1, 0.5])
+def test_whatever_is_not_zero_is_inside(inside: float) -> None:
+    assert encode_rle(np.array([[0, inside], [0, 0]])) == "3 1"
+
+
+def test_the_layout_in_memory_does_not_matter() -> None:
+    mask = np.random.default_rng(0).integers(0, 2, (20, 30), dtype=np.uint8)
+    for view in (np.asfortranarray(mask), mask[::2, ::3], mask[::-1], mask.T):
+        np.testing.assert_array_equal(decode_rle(encode_rle(view), *view.shape), view)
+
+
+def test_neighbouring_runs_may_touch() -> None:
+    np.testing.assert_array_equal(decode_rle("1 2 3 1", 2, 2), decode_rle("1 3", 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("rle", "reason"),
+    [
+        ("1 2 3", "pairs.*found 3 numbers"),
+        ("1", "pairs.*found 1 numbers"),
+        ("1 3 2 1", "overlap or are not sorted"),
+        ("4 1 1 1", "overlap or are not sorted"),
+        ("5 1 1 1", "overlap or are not sorted"),
+        ("0 1", "from pixel 0"),
+        ("-1 1", "from pixel -1"),
+        ("6 2", "pixels 1 to 6"),
+        ("7 1", "pixels 1 to 6"),
+        ("1 7", "length.*expected 1 to 6"),
+        ("1 0", "length 0"),
+        ("1 -1", "length -1"),
+        ("a b", "whole numbers.*'a b'"),
+        ("1 2 x", "whole numbers.*'1 2 x'"),
+        ("1.5 2", "whole numbers"),
+        ("1,2", "whole numbers"),
+        ("nan nan", "whole numbers"),
+        ("-1", "pairs"),
+        ("１ ２", "whole numbers"),
+        ("1 99999999999999999999", "length|whole numbers"),
+        ("99999999999999999999 1", "pixel|whole numbers"),
+        ("9223372036854775807 1", "pixel"),
+        ("9223372036854775807 2", "pixel"),
+        ("1 1 9223372036854775807 2", "pixel"),
+        ("-9223372036854775808 1", "pixel"),
+    ],
+)
+def test_malformed_strings_are_refused_with_the_reason(rle: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        decode_rle(rle, 2, 3)
+
+
+@given(st.lists(st.integers(-3, 14) | st.sampled_from([2**31, 2**62, 2**63 - 1, -(2**63)]), max_size=6))
+@many
+def test_a_string_is_either_refused_or_says_exactly_the_mask(numbers: list[int]) -> None:
+    rle = " ".join(map(str, numbers))
+    try:
+        mask = decode_rle(rle, 3, 4)
+    except ValueError:
+        return
+    assert mask.sum() == sum(numbers[1::2])
+    expected = np.zeros(12, np.uint8)
+    for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+        expected[start - 1 : start - 1 + length] = 1
+    np.testing.assert_array_equal(mask, expected.reshape(4, 3).T)
