@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from rich.progress import track
+from tqdm import tqdm
 
 from competition.csv_file import MOST_LINES
 from competition.errors import CompetitionError
@@ -86,9 +86,8 @@ def _look_at_all(look: Callable[[int], list[str]], number: int, what: str, show_
     faults: list[str] = []
     with ThreadPoolExecutor() as pool:
         looked: Iterable[list[str]] = pool.map(look, range(number), chunksize=64)
-        if show_progress:
-            looked = track(looked, f"looking at {number} {what}", number, transient=True)
-        for found in looked:
+        # `disable=None` draws no bar where there is no terminal.
+        for found in tqdm(looked, what, number, leave=False, disable=None if show_progress else True):
             faults += found
     if len(faults) > MOST_LINES:
         return [*faults[:MOST_LINES], f"{what}: and {len(faults) - MOST_LINES} more faults"]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from competition.errors import CompetitionError
+from competition.errors import CompetitionError, StoppedError
 
 app = typer.Typer(
     help="From a csv file to a valid submission: sample, check, folds, train, predict, submit; `run` does them all.",
@@ -70,19 +70,21 @@ def folds(words: Words) -> None:
 def train(
     words: Words,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from latest.pt if there is one.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Show what every epoch will hold; train nothing.")] = False,
 ) -> None:
     """Train one fold (fold=0 unless given) and predict its validation images."""
     from competition.config import load_config
 
     config = load_config(*_split(words))
-    from competition.interruption import TrainingStoppedError
+    if preview:
+        from competition.preview import preview as preview_epochs
+
+        lines, path = preview_epochs(config)
+        print("\n".join([*lines, f"drawn in {path}"]))
+        return
     from competition.train import train as train_fold
 
-    try:
-        train_fold(config, resume=resume)
-    except TrainingStoppedError as stopped:
-        print(stopped, file=sys.stderr, flush=True)
-        raise typer.Exit(stopped.status) from None
+    train_fold(config, resume=resume)
 
 
 @app.command()
@@ -119,12 +121,18 @@ def run(words: Words) -> None:
 
 
 def main() -> None:
-    """Run a verb: exit 0 when done, 1 with one line a fault for a user's mistake, 2 for a wrong command line."""
+    """Run a verb: exit 0 when done, 1 with one line a fault for a user's mistake, 2 for a wrong command line.
+
+    Also 3 when a training's time was over, and 128 + number for a signal: it is saved and can go on.
+    """
     try:
         app()
     except CompetitionError as error:
         print(_first_cause(str(error)), file=sys.stderr, flush=True)
         sys.exit(1)
+    except StoppedError as stopped:
+        print(stopped, file=sys.stderr, flush=True)
+        sys.exit(stopped.status)
 
 
 def _split(words: list[str]) -> tuple[list[Path], list[str]]:

@@ -1,5 +1,7 @@
 """From a csv row to a batch: one dataset for training, validation and test images, and who draws which of them."""
 
+import random
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from competition.augmentation import ImageAugmentation
 from competition.errors import CompetitionError
 from competition.images import read_image
+from competition.interruption import STOP_SIGNALS
 from competition.sampling import Draw, TrainBatches, build_sampler, optimizer_steps
 from competition.settings import Config
 from competition.task import Table, Target, Task
@@ -43,6 +46,8 @@ class ImageDataset(Dataset[Sample]):
         Raises CompetitionError that names the image's file and its csv line.
         """
         row, seed = index if isinstance(index, Draw) else Draw(index, 0)
+        if self.augmentation.train:
+            seed_everywhere(seed)
         image_id = str(self.image_ids[row])
         image = self.read(row)
         height, width = image.shape[:2]
@@ -212,5 +217,19 @@ def _worker_settings(config: Config) -> dict[str, Any]:
     return {
         "num_workers": workers,
         "persistent_workers": workers > 0,
+        "worker_init_fn": _leave_signals_to_main_process,
         "pin_memory": torch.cuda.is_available(),
     }
+
+
+def seed_everywhere(seed: int) -> None:
+    """Seed the generators that code of the user's own may draw on, so that a resumed run draws the same."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _leave_signals_to_main_process(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach every process of the group; the main one decides when to stop."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The one error a user can cause and cure."""
+"""The error a user can cause and cure, and the end of a run that was asked to stop."""
 
 
 class CompetitionError(Exception):
@@ -7,3 +7,13 @@ class CompetitionError(Exception):
     The message names the file, the row or key, the value found and what was expected, one line a fault.
     The command line prints it without a traceback and exits 1.
     """
+
+
+class StoppedError(Exception):
+    """A run was asked to stop, has saved its state and can go on; `status` is the exit status."""
+
+    TIME_LIMIT = 3  # status of a run whose time was over; a signal gives 128 + its number, as a shell has it
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status

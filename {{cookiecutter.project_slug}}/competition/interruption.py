@@ -10,19 +10,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from competition.checkpoint import LATEST, LatestAndBest
-from competition.errors import CompetitionError
+from competition.errors import CompetitionError, StoppedError
 
-TIME_LIMIT_STATUS = 3
 # SLURM sends SIGUSR1 before a time limit (`--signal=USR1@90`) and SIGTERM before it preempts a job.
-SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in signal.Signals.__members__]
-
-
-class TrainingStoppedError(Exception):
-    """Training was asked to stop and its state is saved; `status` is the exit status."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+STOP_SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in signal.Signals.__members__]
 
 
 class StopInGoodOrder(Checkpoint):
@@ -43,7 +34,7 @@ class StopInGoodOrder(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen, in place of Lightning's handlers."""
-        for number in SIGNALS:
+        for number in STOP_SIGNALS:
             self._before[number] = signal.signal(number, self._note)
 
     def on_train_batch_end(
@@ -80,12 +71,14 @@ class StopInGoodOrder(Checkpoint):
         return trainer.strategy.reduce_boolean_decision(asked, all=False)
 
     def _stop(self, trainer: pl.Trainer, where: str) -> None:
-        if self._signal is None:
-            reason, status = "trainer.max_time is over" if self.limit < float("inf") else "another rank", 3
-        else:
+        if self._signal is not None:
             reason, status = signal.Signals(self._signal).name, 128 + self._signal
+        elif time.monotonic() - self._started > self.limit:
+            reason, status = "trainer.max_time is over", StoppedError.TIME_LIMIT
+        else:
+            reason, status = "another process was told to", StoppedError.TIME_LIMIT
         path = self.checkpoint.folder / LATEST
-        raise TrainingStoppedError(f"stopped at {where} ({reason}); saved in {path}; go on with --resume", status)
+        raise StoppedError(f"stopped at {where} ({reason}); saved in {path}; go on with --resume", status)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

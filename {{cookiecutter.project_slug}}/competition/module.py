@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from competition.config import validate
-from competition.data import Batch, FoldData
+from competition.data import Batch, FoldData, seed_everywhere
 from competition.gather import gather_by_image
 from competition.schedule import learning_rate_factor
 from competition.settings import Config, Optimizer
@@ -70,7 +70,7 @@ class CompetitionModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what the step draws (dropout, ...) by run, epoch, batch and rank: a resumed run draws the same."""
         place = [self.config.seed, self.current_epoch, batch_idx, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        seed_everywhere(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def _total_steps(self) -> int:
         """Count optimizer steps over epochs that may differ in length; Lightning's estimate takes the first for all."""

@@ -1,5 +1,6 @@
 """`competition run CONFIG...`: check, folds, train every fold, predict, submit; what is done already is skipped."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -7,12 +8,14 @@ from pathlib import Path
 
 from competition.check import check
 from competition.config import load_config
-from competition.errors import CompetitionError
+from competition.errors import CompetitionError, StoppedError
 from competition.folds import folds_path, make_folds
 from competition.runs import CONFIG, OOF, TEST, Run, changed_keys
 from competition.score import describe_scores, score_constant, score_predictions
 from competition.submit import Submission, make_submission
 from competition.task import Task
+
+PASSED_ON = [signal.Signals[name] for name in ("SIGTERM", "SIGUSR1") if name in signal.Signals.__members__]
 
 
 def run(paths: list[Path], overrides: list[str]) -> None:
@@ -62,10 +65,23 @@ def _predict(opened: Run) -> None:
 
 
 def _start(*words: str) -> None:
-    """Run a verb as a process; its own message has said why if it fails."""
-    status = subprocess.run([sys.executable, "-m", "competition", *words], check=False).returncode
+    """Run a verb as a process; its own message has said why if it fails.
+
+    Raises StoppedError with its exit status if it stopped in good order, to go on later.
+    """
+    process = subprocess.Popen([sys.executable, "-m", "competition", *words])
+    # Ctrl-C reaches the process by itself and must not end this one before it has saved; the rest is passed on.
+    before = {number: signal.signal(number, lambda n, _: process.send_signal(n)) for number in PASSED_ON}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        status = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if status == StoppedError.TIME_LIMIT or status > 128:
+        raise StoppedError("stopped; the same line goes on where it was", status)
     if status:
-        raise CompetitionError(f"`competition {' '.join(words)}` failed (exit {status}); see above")
+        raise CompetitionError(f"`competition {words[0]}` failed (exit {status}); see above")
 
 
 def _report(opened: Run, submission: Submission, seconds: float) -> None:

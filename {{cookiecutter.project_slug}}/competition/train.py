@@ -28,7 +28,7 @@ from competition.trainer import build_trainer, describe_trainer
 def train(config: Config, *, resume: bool = False) -> Path:
     """Train the fold `config.fold`; return its folder with checkpoints, metrics.csv and oof.npz.
 
-    Raises CompetitionError for a user's mistake, TrainingStoppedError where it was asked to stop and can go on.
+    Raises CompetitionError for a user's mistake, StoppedError where it was asked to stop and can go on.
     """
     folder = config.fold_folder
     lock = _lock(folder)

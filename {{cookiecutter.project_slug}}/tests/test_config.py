@@ -118,7 +118,7 @@ def test_what_is_no_number_in_python_is_read_as_yaml_reads_it(text: str) -> None
 MISTAKES = {
     "data: {imge_size: 64}": "data.imge_size: unknown key (value 64); did you mean `image_size`?",
     "optimiser: {lr: 1}": 'optimiser: unknown key (value {"lr": 1}); did you mean `optimizer`?',
-    "checkpoint: {xyz: 1}": "checkpoint.xyz: unknown key (value 1); known here: monitor, mode, predict_with",
+    "early_stopping: {xyz: 1}": "early_stopping.xyz: unknown key (value 1); known here: patience, min_delta",
     "data: {augmentation: {crop: {smalest: 0.5}}}": (
         "data.augmentation.crop.smalest: unknown key (value 0.5); did you mean `smallest`?"
     ),

@@ -93,3 +93,19 @@ def test_masks_become_tensors_with_classes_first(classes: int) -> None:
     assert tensors["mask"].shape == (classes, 5, 7)
     np.testing.assert_array_equal(tensors["mask"].numpy()[classes - 1], masks[:, :, -1])
     assert collate_targets([tensors, tensors])["mask"].shape == (2, classes, 5, 7)
+
+
+@pytest.mark.parametrize("changes", [{}, {"crop": {"probability": 1.0, "smallest": 1.0}}])
+@pytest.mark.parametrize("side", [16, 20, 33, 64])
+def test_making_a_mask_smaller_does_not_move_it(side: int, changes: dict[str, Any]) -> None:
+    image = np.zeros((64, 64, 1), dtype=np.uint8)
+    cv2.circle(image, (40, 24), 15, 255, -1)
+    settings = Data(
+        image_size=(side, side), channels=1, mean=[0.0], std=[1.0], augmentation=Augmentation.model_validate(changes)
+    )
+    changed, target = ImageAugmentation(settings, train=True)(image, {"mask": image // 255}, 0)
+    centres = []
+    for weights in (changed[:, :, 0], target["mask"][:, :, 0]):
+        y, x = np.indices(weights.shape)
+        centres.append([(weights * y).sum() / weights.sum(), (weights * x).sum() / weights.sum()])
+    np.testing.assert_allclose(centres[1], centres[0], atol=0.2)  # pixels

@@ -1,0 +1,149 @@
+"""`competition check`: every planted fault is named, with its line of the csv file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from competition.check import check
+from competition.config import load_config
+from competition.csv_file import MOST_LINES
+from competition.task import Task
+
+Command = Callable[..., CompletedProcess[str]]
+
+
+def image_ids(csv_file: Path) -> list[str]:
+    """Return the ids of a csv file in order of first appearance."""
+    rows = csv_file.read_text().splitlines()[1:]
+    return list(dict.fromkeys(row.partition(",")[0] for row in rows))
+
+
+def line_of(csv_file: Path, image_id: str) -> int:
+    """Return the first line, counted from 1, on which an image stands."""
+    lines = csv_file.read_text().splitlines()
+    return next(number for number, line in enumerate(lines, 1) if line.startswith(f"{image_id},"))
+
+
+def faults(command: Command, words: list[str]) -> list[str]:
+    """Run check on faulty data and return the lines it prints."""
+    done = command("check", *words)
+    assert done.returncode == 1
+    assert "no fault found" not in done.stdout
+    return done.stderr.splitlines()
+
+
+def test_data_without_fault_passes_with_a_report(words: list[str], command: Command) -> None:
+    done = command("check", *words)
+    assert done.returncode == 0, done.stderr
+    assert "train.csv: 24 images, classes " in done.stdout
+    assert "sample_submission.csv: 6 images" in done.stdout
+    assert done.stdout.endswith("no fault found\n")
+
+
+def test_every_broken_image_is_named_with_its_line(words: list[str], data_dir: Path, command: Command) -> None:
+    train_csv, images = data_dir / "train.csv", data_dir / "train_images"
+    gone, cut, text = image_ids(train_csv)[2:5]
+    (images / gone).unlink()
+    size = (images / cut).stat().st_size // 2
+    (images / cut).write_bytes((images / cut).read_bytes()[:size])
+    (images / text).write_text("not an image")
+    found = faults(command, words)
+    assert len(found) == 3
+    assert found[0] == f"{images / gone}: no such image file ({train_csv} line {line_of(train_csv, gone)})"
+    assert found[1].startswith(f"{images / cut}: truncated or no image ({size} bytes")
+    assert found[1].endswith(f"({train_csv} line {line_of(train_csv, cut)})")
+    assert found[2].startswith(f"{images / text}: truncated or no image (12 bytes")
+    assert found[2].endswith(f"({train_csv} line {line_of(train_csv, text)})")
+
+
+def test_a_broken_test_image_is_named_with_its_place(words: list[str], data_dir: Path, command: Command) -> None:
+    third = image_ids(data_dir / "sample_submission.csv")[2]
+    (data_dir / "test_images" / third).write_bytes(b"")
+    found = faults(command, words)
+    assert len(found) == 1
+    assert found[0].startswith(f"{data_dir / 'test_images' / third}: truncated or no image (0 bytes")
+    assert found[0].endswith("(image 3 of sample_submission.csv)")
+
+
+def test_every_label_that_is_not_listed_is_named_with_its_line(
+    words: list[str], data_dir: Path, command: Command
+) -> None:
+    train_csv = data_dir / "train.csv"
+    config = load_config([Path(words[0])], words[1:])
+    *known, unknown = Task(config.task).table.read_table(config).classes
+    lines = train_csv.read_text().splitlines()
+    expected = [
+        f"{train_csv}: line {number}: found {unknown!r}; expected one of data.classes: {', '.join(known)}"
+        for number, line in enumerate(lines, 1)
+        if unknown in line.split(",")
+    ]
+    found = faults(command, [*words, f"data.classes=[{','.join(known)}]"])
+    assert expected
+    assert found[:MOST_LINES] == expected[:MOST_LINES]
+
+
+def test_a_repeated_row_of_the_sample_submission_is_named_with_its_line(
+    words: list[str], data_dir: Path, command: Command
+) -> None:
+    sample = data_dir / "sample_submission.csv"
+    lines = sample.read_text().splitlines()
+    sample.write_text("\n".join([*lines, lines[1]]) + "\n")
+    found = faults(command, words)
+    assert found[0].startswith(f"{sample}: line {len(lines) + 1}: found ")
+
+
+def test_a_sample_submission_without_its_columns_is_named(words: list[str], data_dir: Path, command: Command) -> None:
+    sample = data_dir / "sample_submission.csv"
+    sample.write_text(sample.read_text().replace("image_id,", "Id,", 1))
+    found = faults(command, words)
+    assert len(found) == 1
+    assert found[0].startswith(f"{sample}: column 'image_id' is missing; found Id,")
+
+
+def test_faults_of_all_kinds_are_told_together(words: list[str], data_dir: Path, command: Command) -> None:
+    train_csv = data_dir / "train.csv"
+    first = image_ids(train_csv)[0]
+    (data_dir / "train_images" / first).unlink()
+    (data_dir / "test_images" / image_ids(data_dir / "sample_submission.csv")[0]).unlink()
+    (data_dir / "folds.csv").write_text(f"image_id,fold\n{first},0\n")
+    found = faults(command, words)
+    assert len(found) == 3
+    assert sum("no such image file" in line for line in found) == 2
+    assert sum(line.startswith(f"{data_dir / 'folds.csv'}: image ") for line in found) == 1
+
+
+def test_a_missing_sample_submission_is_told_beside_other_faults(
+    words: list[str], data_dir: Path, command: Command
+) -> None:
+    (data_dir / "sample_submission.csv").unlink()
+    (data_dir / "train_images" / image_ids(data_dir / "train.csv")[0]).unlink()
+    found = faults(command, words)
+    assert len(found) == 2
+    assert found[0].startswith(f"{data_dir / 'sample_submission.csv'}: no such file")
+
+
+def test_many_faults_of_a_kind_are_cut_short(words: list[str], data_dir: Path, command: Command) -> None:
+    for path in (data_dir / "train_images").iterdir():
+        path.unlink()
+    found = faults(command, words)
+    assert len(found) == MOST_LINES + 1
+    assert found[-1] == f"training images: and {24 - MOST_LINES} more faults"
+
+
+def test_images_that_no_row_names_are_no_fault_but_told(words: list[str], data_dir: Path) -> None:
+    (data_dir / "train_images" / "extra.png").write_text("")
+    report = check(load_config([Path(words[0])], words[1:]), show_progress=False)
+    assert report[-1] == f"{data_dir / 'train_images'}: 1 files that train.csv does not name, as extra.png"
+
+
+@pytest.mark.parametrize("verb", ["check", "run"])
+def test_without_data_the_message_names_the_command_that_makes_some(
+    config_file: Path, command: Command, verb: str
+) -> None:
+    done = command(verb, config_file)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("data/train.csv: no data there;")
+    assert done.stderr.endswith("competition sample\n")

@@ -1,0 +1,124 @@
+"""Reading csv files: text columns, the order of classes, and faults with file and line."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from competition.csv_file import MOST_LINES, group_by_image, read_csv, resolve_classes, row_faults
+from competition.errors import CompetitionError
+
+COLUMNS = ("image_id", "label")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "train.csv"
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CompetitionError) as refused:
+        read_csv(path, COLUMNS)
+    return str(refused.value)
+
+
+def test_fields_are_text_as_written_and_empty_ones_are_empty_text(path: Path) -> None:
+    path.write_text("image_id,other,label\n007,x,1.50\nNA,x,\nnull,x,None\n")
+    frame = read_csv(path, ("label", "image_id"))
+    assert list(frame.columns) == ["label", "image_id"]
+    assert frame["image_id"].tolist() == ["007", "NA", "null"]
+    assert frame["label"].tolist() == ["1.50", "", "None"]
+
+
+def test_a_file_of_a_spreadsheet_reads_like_any_other(path: Path) -> None:
+    path.write_bytes('\ufeffimage_id,label\r\n"a,b.png",é\r\n'.encode())
+    assert read_csv(path, COLUMNS).to_numpy().tolist() == [["a,b.png", "é"]]
+
+
+def test_a_missing_file_is_named_with_the_columns_it_should_have(path: Path) -> None:
+    assert refusal(path) == f"{path}: no such file; expected columns image_id,label"
+
+
+def test_a_missing_column_is_named_with_those_that_are_there(path: Path) -> None:
+    path.write_text("image_id,Label\na,b\n")
+    assert refusal(path) == f"{path}: column 'label' is missing; found image_id,Label, expected image_id,label"
+
+
+def test_a_header_alone_is_refused(path: Path) -> None:
+    path.write_text("image_id,label\n")
+    assert refusal(path) == f"{path}: has a header but no row"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"image_id,label\n\xff\xfe,b\n",
+        b'image_id,label\na,"b\n',
+        b"image_id,label\na,b\na,b,c,d\n",
+        b"PK\x03\x04\0\0",
+    ],
+    ids=["empty", "no utf-8", "open quote", "too many fields", "zip file"],
+)
+def test_what_is_no_csv_file_is_refused_by_name_in_one_line(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    message = refusal(path)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+
+
+def test_a_folder_in_the_place_of_the_file_is_refused(path: Path) -> None:
+    path.mkdir()
+    assert refusal(path).startswith(f"{path}: no such file")
+
+
+def test_faults_name_the_line_as_an_editor_counts_it(path: Path) -> None:
+    path.write_text("image_id,label\na,x\nb,y\nb,z\n")
+    ids = read_csv(path, COLUMNS)["image_id"]
+    faults = row_faults(path, np.flatnonzero(ids.duplicated()), ids, "a second row")
+    assert faults == [f"{path}: line 4: found 'b'; a second row"]
+
+
+def test_many_faults_of_a_kind_are_cut_short_and_counted(path: Path) -> None:
+    faults = row_faults(path, range(MOST_LINES + 7), None, "is empty")
+    assert len(faults) == MOST_LINES + 1
+    assert faults[-1] == f"{path}: and 7 more lines like the last"
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["10", "9", "", "2", "10"], ("2", "9", "10")),
+        (["1.5", "-3", "01"], ("-3", "01", "1.5")),
+        (["cat", "10", "9"], ("10", "9", "cat")),
+        (["b", "A", "a"], ("A", "a", "b")),
+        (["", ""], ()),
+    ],
+)
+def test_classes_are_sorted_as_numbers_where_all_are_and_as_text_otherwise(
+    path: Path, labels: list[str], classes: tuple[str, ...]
+) -> None:
+    assert resolve_classes(pd.Series(labels), None, path) == (classes, [])
+
+
+@given(st.lists(st.sampled_from(["nan", "1", "01", "1.0", "10", "inf", "b"]), unique=True).flatmap(st.permutations))
+def test_the_order_of_classes_does_not_depend_on_the_order_of_rows(labels: list[str]) -> None:
+    first, second = (resolve_classes(pd.Series(rows, dtype=str), None, Path("x")) for rows in (labels, sorted(labels)))
+    assert first == second
+
+
+def test_listed_classes_keep_their_order_and_other_labels_are_faults_with_their_line(path: Path) -> None:
+    classes, faults = resolve_classes(pd.Series(["a", "c", "", "b"]), ["b", "a", "d"], path)
+    assert classes == ("b", "a", "d")
+    assert faults == [f"{path}: line 3: found 'c'; expected one of data.classes: b, a, d"]
+
+
+@given(st.lists(st.sampled_from("abcde"), min_size=1))
+def test_images_are_numbered_in_order_of_first_appearance(ids: list[str]) -> None:
+    codes, first = group_by_image(pd.Series(ids))
+    order = list(dict.fromkeys(ids))
+    assert [order[code] for code in codes] == ids
+    assert first.tolist() == [ids.index(image_id) for image_id in order]

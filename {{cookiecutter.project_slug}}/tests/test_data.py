@@ -1,0 +1,184 @@
+"""From rows to batches: the same keys everywhere, random changes that follow from seeds alone, exact shares."""
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from competition.data import Batch, ImageDataset, ShareOfRank
+from competition.errors import CompetitionError
+from competition.sampler import RatioSampler
+from competition.sampling import Draw, TrainBatches, build_sampler
+from competition.settings import Config
+from competition.share_schedule import ShareSchedule
+from competition.task import Table, Task
+
+
+@pytest.fixture(scope="module")
+def table(config: Config) -> Table:
+    return Task(config.task).table.read_table(config)
+
+
+@pytest.fixture(scope="module")
+def train_set(config: Config, table: Table) -> ImageDataset:
+    return ImageDataset(config, config.data.dir / "train_images", table.image_ids, table=table, train=True)
+
+
+@pytest.fixture(scope="module")
+def test_set(config: Config) -> ImageDataset:
+    submission = Task(config.task).submission
+    classes = Task(config.task).table.read_table(config).classes
+    ids = submission.read_test_ids(config.data.dir / "sample_submission.csv", classes)
+    return ImageDataset(config, config.data.dir / "test_images", ids)
+
+
+def assert_equal(first: Any, second: Any) -> None:
+    """Compare samples or batches by every key."""
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def test_a_sample_carries_its_id_and_original_size(train_set: ImageDataset, config: Config) -> None:
+    for index in range(5):
+        sample = train_set[Draw(index, 0)]
+        assert sample["image_id"] == train_set.image_ids[index]
+        assert (sample["height"], sample["width"]) == train_set.read(index).shape[:2]
+        assert sample["image"].shape == (3, *config.data.image_size)
+        assert sample["image"].dtype == torch.float32
+
+
+def test_a_test_image_is_a_sample_without_target(train_set: ImageDataset, test_set: ImageDataset) -> None:
+    assert set(test_set[0]) == {"image_id", "image", "height", "width"} < set(train_set[0])
+    test_batch = test_set.collate([test_set[0], test_set[1]])
+    assert set(test_batch) == set(test_set[0]) < set(train_set.collate([train_set[0], train_set[1]]))
+
+
+def test_images_are_normalised_by_mean_and_standard_deviation(test_set: ImageDataset, config: Config) -> None:
+    pixels = test_set[0]["image"] * torch.tensor(config.data.std)[:, None, None]
+    pixels = pixels + torch.tensor(config.data.mean)[:, None, None]
+    read = torch.from_numpy(test_set.read(0)).float() / 255
+    torch.testing.assert_close(pixels.mean(dim=(1, 2)), read.mean(dim=(0, 1)), atol=0.02, rtol=0)
+    assert pixels.min() >= -1e-3
+    assert pixels.max() <= 1 + 1e-3
+
+
+def test_a_draw_gives_the_same_sample_again_and_another_seed_another(train_set: ImageDataset) -> None:
+    for index in range(4):
+        assert_equal(train_set[Draw(index, 7)], train_set[Draw(index, 7)])
+    images = [train_set[Draw(0, seed)]["image"] for seed in range(6)]
+    assert len({image.numpy().tobytes() for image in images}) > 3
+
+
+def test_what_was_drawn_before_does_not_matter(config: Config, table: Table, train_set: ImageDataset) -> None:
+    fresh = ImageDataset(config, train_set.folder, table.image_ids, table=table, train=True)
+    for seed in range(3):
+        train_set[Draw(1, seed)]
+    assert_equal(fresh[Draw(2, 9)], train_set[Draw(2, 9)])
+
+
+def test_images_to_be_validated_are_not_changed_at_random(config: Config, table: Table) -> None:
+    dataset = ImageDataset(config, config.data.dir / "train_images", table.image_ids, table=table)
+    assert_equal(dataset[Draw(0, 1)], dataset[Draw(0, 2)])
+
+
+def load(train_set: ImageDataset, config: Config, table: Table, num_workers: int) -> list[Batch]:
+    """Return the batches of two epochs."""
+    batches = TrainBatches(build_sampler(config, table, np.arange(len(table.image_ids))), 5)
+    loader = DataLoader(train_set, batch_sampler=batches, collate_fn=train_set.collate, num_workers=num_workers)
+    loaded = []
+    for epoch in range(2):
+        batches.set_epoch(epoch)
+        loaded += list(loader)
+    return loaded
+
+
+def test_batches_do_not_depend_on_the_number_of_workers(train_set: ImageDataset, config: Config, table: Table) -> None:
+    alone = load(train_set, config, table, num_workers=0)
+    assert_equal(alone, load(train_set, config, table, num_workers=0))
+    assert_equal(alone, load(train_set, config, table, num_workers=2))
+    first, second = (list(chain(*(batch["image_id"] for batch in epoch))) for epoch in (alone[:4], alone[4:]))
+    assert first != second
+    assert len(set(first)) == len(first) == 20  # no image twice; of 24 the last, incomplete batch is left out
+
+
+def test_a_broken_image_is_named_with_its_line(
+    config: Config, table: Table, tmp_path: Path, train_set: ImageDataset, test_set: ImageDataset
+) -> None:
+    for name in (table.image_ids[2], test_set.image_ids[3]):
+        (tmp_path / str(name)).write_bytes(b"broken")
+    broken = ImageDataset(config, tmp_path, table.image_ids, table=table)
+    with pytest.raises(CompetitionError, match=rf"truncated or no image .* \(train\.csv line {table.lines[2]}\)"):
+        broken[2]
+    with pytest.raises(CompetitionError, match=r"truncated or no image .* \(image 4 of sample_submission\.csv\)"):
+        ImageDataset(config, tmp_path, test_set.image_ids)[3]
+
+
+# -- who reads what
+
+
+@given(st.integers(1, 200), st.integers(1, 9))
+@settings(max_examples=100)
+def test_ranks_share_every_image_once_without_padding(num_images: int, world_size: int) -> None:
+    shares = [list(ShareOfRank(num_images, rank, world_size)) for rank in range(world_size)]
+    assert [len(ShareOfRank(num_images, rank, world_size)) for rank in range(world_size)] == [*map(len, shares)]
+    assert all(shares)
+    read = sorted(chain(*shares))
+    if num_images >= world_size:
+        assert read == list(range(num_images))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    else:  # a rank without a batch would make the others wait for ever: it reads an image a second time
+        assert set(read) == set(range(num_images))
+        assert all(len(share) == 1 for share in shares)
+
+
+def test_no_image_at_all_is_refused() -> None:
+    with pytest.raises(CompetitionError, match="no image"):
+        ShareOfRank(0, 0, 1)
+
+
+def epoch_draws(num_images: int, batch_size: int, epoch: int, start: int = 0, **place: int) -> list[list[Draw]]:
+    """Return the batches of a process that sees every image once an epoch."""
+    positive = np.ones(num_images, dtype=bool)
+    batches = TrainBatches(RatioSampler(positive, seed=3, schedule=ShareSchedule.constant(None), **place), batch_size)
+    batches.set_epoch(epoch, start_batch=start)
+    drawn = list(batches)
+    assert len(batches) == len(drawn) + start
+    return drawn
+
+
+def joined(parts: Sequence[list[list[Draw]]], number: int) -> set[Draw]:
+    """Return the draws of batch `number` of all processes."""
+    return set(chain(*(part[number] for part in parts)))
+
+
+@given(st.integers(4, 60), st.integers(1, 4), st.integers(1, 3), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_a_global_batch_and_its_seeds_are_the_same_on_any_number_of_processes(
+    num_images: int, batch_size: int, world_size: int, epoch: int
+) -> None:
+    ranks = [epoch_draws(num_images, batch_size, epoch, rank=r, world_size=world_size) for r in range(world_size)]
+    alone = epoch_draws(num_images, batch_size * world_size, epoch)
+    for number in range(min(len(alone), len(ranks[0]))):
+        if len(alone[number]) == batch_size * world_size:
+            assert joined(ranks, number) == set(alone[number])
+
+
+@given(st.integers(1, 60), st.integers(1, 5), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_a_resumed_epoch_goes_on_with_the_batch_that_was_next(num_images: int, batch_size: int, start: int) -> None:
+    whole = epoch_draws(num_images, batch_size, 2)
+    start = min(start, len(whole))
+    assert epoch_draws(num_images, batch_size, 2, start=start) == whole[start:]
+
+
+@given(st.integers(2, 60), st.integers(1, 5))
+@settings(max_examples=30, deadline=None)
+def test_no_two_draws_share_a_seed_within_or_between_epochs(num_images: int, batch_size: int) -> None:
+    draws = [draw for epoch in range(3) for batch in epoch_draws(num_images, batch_size, epoch) for draw in batch]
+    assert len({draw.seed for draw in draws}) == len(draws)

@@ -1,0 +1,179 @@
+"""The detector and its loss: shapes, images that do not touch each other, images without boxes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from competition.errors import CompetitionError
+from competition.settings import Data
+from competition.tasks.detection.loss import image_losses
+from competition.tasks.detection.model import Detector, build_network
+from competition.tasks.detection.prediction import predictions
+from competition.tasks.detection.settings import DetectionLoss, DetectionModel, TaskConfig
+
+CLASSES = 3
+BOXES = ([[4.0, 6.0, 30.0, 40.0], [30.0, 30.0, 60.0, 62.0]], [], [[0.0, 0.0, 64.0, 64.0]], [[10.0, 10.0, 11.0, 11.0]])
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+def config(channels: int = 3, loss: DetectionLoss | None = None, **model: Any) -> TaskConfig:
+    return TaskConfig(
+        name="t",
+        task="detection",
+        data=Data(channels=channels, mean=[0.5] * channels, std=[0.2] * channels),
+        model=DetectionModel.model_validate({"encoder": "test_resnet", "pyramid_channels": 64} | model),
+        loss=loss or DetectionLoss(),
+    )
+
+
+def batch_of(boxes: Sequence[list[list[float]]]) -> dict[str, Any]:
+    return {
+        "boxes": [torch.tensor(rows).reshape(-1, 4) for rows in boxes],
+        "labels": [torch.arange(len(rows)) for rows in boxes],
+        "height": torch.full((len(boxes),), 100),
+        "width": torch.full((len(boxes),), 200),
+    }
+
+
+def losses_of(network: Detector, images: Tensor, boxes: Sequence[list[list[float]]], made: TaskConfig) -> Tensor:
+    return image_losses(network, network(images), batch_of(boxes), made)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("encoder", ["test_resnet", "test_efficientnet", "test_convnext"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_head_says_something_of_every_point(encoder: str, channels: int) -> None:
+    network = build_network(config(channels, encoder=encoder), CLASSES).eval()
+    outputs = network(torch.randn(2, channels, 64, 96))
+    points = sum(outputs.points_per_level)
+    assert outputs.points_per_level[:3] == [8 * 12, 4 * 6, 2 * 3]
+    assert outputs.head["cls_logits"].shape == (2, points, CLASSES)
+    assert outputs.head["bbox_regression"].shape == (2, points, 4)
+    assert [anchors.shape for anchors in outputs.anchors] == [(points, 4)] * 2
+    assert all(values.isfinite().all() for values in outputs.head.values())
+
+
+def test_an_encoder_without_the_levels_is_refused_in_a_line() -> None:
+    with pytest.raises(CompetitionError, match=r"test_vit.*strides") as caught:
+        build_network(config(encoder="test_vit"), CLASSES)
+    assert "\n" not in str(caught.value)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("width", [1, 16, 32, 48, 64, 96, 100])
+def test_every_pyramid_that_the_config_takes_works_on_one_small_image(width: int) -> None:
+    try:
+        made = config(pyramid_channels=width)
+    except ValidationError:
+        assert width % 32 or width < 64
+        return
+    network = build_network(made, CLASSES).eval()
+    assert network(torch.randn(1, 3, 64, 64)).head["cls_logits"].isfinite().all()
+
+
+def test_the_loss_of_a_batch_is_that_of_its_images_one_by_one() -> None:
+    made = config()
+    network = build_network(made, CLASSES).eval()
+    images = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        together = losses_of(network, images, BOXES, made)
+        alone = torch.cat([losses_of(network, images[i : i + 1], BOXES[i : i + 1], made) for i in range(4)])
+        turned = losses_of(network, images.flip(0), BOXES[::-1], made).flip(0)
+    assert together.shape == (4,)
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(together, turned, rtol=1e-5, atol=1e-6)
+
+
+def test_images_without_boxes_have_a_finite_loss_that_trains() -> None:
+    made = config()
+    network = build_network(made, CLASSES).train()
+    loss = losses_of(network, torch.randn(2, 3, 64, 64), [[], []], made)
+    assert loss.isfinite().all()
+    assert (loss > 0).all()
+    loss.mean().backward()
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_losses_add_up_by_their_weights() -> None:
+    network = build_network(config(), CLASSES).eval()
+    images = torch.randn(4, 3, 64, 64)
+
+    @torch.no_grad()
+    def loss(**weights: float) -> Tensor:
+        zero = {"classification": 0.0, "box": 0.0, "centerness": 0.0}
+        return losses_of(network, images, BOXES, config(loss=DetectionLoss.model_validate(zero | weights)))
+
+    parts = loss(classification=2) + loss(box=3) + loss(centerness=0.5)
+    torch.testing.assert_close(loss(classification=2, box=3, centerness=0.5), parts)
+    assert loss(box=1)[0] > 0
+    assert loss(box=1)[1] == 0  # no box, nothing to be near to
+
+
+def test_a_step_of_training_leaves_everything_finite() -> None:
+    made = config()
+    network = build_network(made, CLASSES).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    for boxes in (BOXES, [[]] * 4, [BOXES[0]] * 4):
+        loss = losses_of(network, torch.randn(4, 3, 64, 64), boxes, made).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert loss.isfinite()
+    assert all(parameter.isfinite().all() for parameter in network.parameters())
+
+
+@torch.no_grad()
+def test_predicted_boxes_are_in_pixels_of_the_original_image_best_first() -> None:
+    network = build_network(config(), CLASSES).eval()
+    outputs = network(torch.randn(2, 3, 64, 64))
+    rows = predictions(network, outputs, batch_of([[], []]))  # originals of 100 x 200
+    seen = network.detections(outputs)
+    for row, found in zip(rows, seen, strict=True):
+        assert len(row["boxes"]) == len(row["scores"]) == len(row["labels"]) > 0
+        np.testing.assert_allclose(row["boxes"][:, 0::2], found["boxes"].numpy()[:, 0::2] * (200 / 64), rtol=1e-5)
+        np.testing.assert_allclose(row["boxes"][:, 1::2], found["boxes"].numpy()[:, 1::2] * (100 / 64), rtol=1e-5)
+        assert (np.diff(row["scores"]) <= 0).all()
+        assert set(row["labels"].tolist()) <= set(range(CLASSES))
+        assert row["boxes"][:, [0, 2]].max() <= 200
+        assert row["boxes"][:, [1, 3]].max() <= 100
+
+
+@torch.no_grad()
+def test_predictions_do_not_depend_on_the_batch() -> None:
+    network = build_network(config(), CLASSES).eval()
+    images = torch.randn(3, 3, 64, 64)
+    together = predictions(network, network(images), batch_of([[]] * 3))
+    for i, row in enumerate(together):
+        (alone,) = predictions(network, network(images[i : i + 1]), batch_of([[]]))
+        np.testing.assert_allclose(row["scores"], alone["scores"], rtol=1e-5)
+
+
+def test_a_few_steps_teach_it_one_image() -> None:
+    made = config()
+    network = build_network(made, CLASSES).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    image = torch.zeros(2, 3, 64, 64)
+    image[:, :, 16:48, 8:40] = 3.0
+    history = []
+    for _ in range(25):
+        loss = losses_of(network, image, [[[8.0, 16.0, 40.0, 48.0]]] * 2, made).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(float(loss))
+    assert history[-1] < history[0] / 2

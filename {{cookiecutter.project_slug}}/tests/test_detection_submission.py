@@ -1,0 +1,172 @@
+"""submission.csv of boxes: written and read back, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from competition.errors import CompetitionError
+from competition.predictions import PredictionWriter
+from competition.runs import Run
+from competition.settings import Data
+from competition.submit import make_submission
+from competition.task import Target
+from competition.tasks.detection.decode import decode
+from competition.tasks.detection.settings import TaskConfig
+from competition.tasks.detection.submission import read_submission, read_test_ids, write_submission
+
+CLASSES = ("cat", "dog")
+CONFIG = TaskConfig(name="t", task="detection")
+many = settings(max_examples=200, deadline=None)
+
+
+def write(
+    folder: Path, *rows: str, name: str = "sample_submission.csv", header: str = "image_id,PredictionString"
+) -> Path:
+    (folder / name).write_text("\n".join([header, *rows, ""]), encoding="utf-8")
+    return folder / name
+
+
+def answer(boxes: list[list[float]], scores: list[float], labels: list[int]) -> Target:
+    return {
+        "bboxes": np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        "scores": np.array(scores, dtype=np.float32),
+        "labels": np.array(labels, dtype=np.int64),
+    }
+
+
+def there_and_back(folder: Path, given_: Target, height: int, width: int) -> Target:
+    sample = write(folder, "a,")
+    write_submission(folder / "s.csv", sample, [("a", given_)], CLASSES)
+    ((image_id, back),) = read_submission(folder / "s.csv", CLASSES, {"a": (height, width)})
+    assert image_id == "a"
+    return back
+
+
+CORNER = st.floats(-0.2, 1.2)
+BOX = st.tuples(CORNER, CORNER, CORNER, CORNER, st.floats(0, 1), st.integers(0, 1))
+
+
+@given(st.lists(BOX, max_size=6), st.integers(1, 6000), st.integers(1, 6000))
+@example([(0.10005, 0.0, 1.0, 1.0, 0.5, 0)], 100, 100)  # left edge and width are both rounded up
+@example([(0.33335, 0.12345, 1.0, 1.0, 0.5, 0)], 4000, 5000)
+@many
+def test_whatever_is_decoded_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[tuple[float, float, float, float, float, int]],
+    height: int,
+    width: int,
+) -> None:
+    table = np.array(rows, dtype=np.float32).reshape(-1, 6)
+    prediction = {
+        "boxes": table[:, :4] * np.array([width, height, width, height], dtype=np.float32),
+        "scores": table[:, 4],
+        "labels": table[:, 5].astype(np.int64),
+    }
+    given_ = decode(prediction, height, width, CONFIG)
+    back = there_and_back(tmp_path_factory.mktemp("s"), given_, height, width)
+    np.testing.assert_allclose(back["bboxes"], given_["bboxes"], atol=0.012)
+    np.testing.assert_allclose(back["scores"], given_["scores"], atol=1e-5)
+    np.testing.assert_array_equal(back["labels"], given_["labels"])
+
+
+@given(st.integers(0, 2**20), st.integers(2, 3000))
+@many
+def test_boxes_that_touch_the_edges_are_read_back(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, side: int
+) -> None:
+    start = np.random.default_rng(seed).uniform(0, side - 1, (20, 2)).astype(np.float32).tolist()
+    boxes = [[x, y, float(side), float(side)] for x, y in start]
+    back = there_and_back(tmp_path_factory.mktemp("s"), answer(boxes, [0.5] * 20, [0] * 20), side, side)
+    assert len(back["bboxes"]) == 20
+
+
+def test_the_string_is_class_score_and_left_top_width_height(tmp_path: Path) -> None:
+    answers = [
+        ("b", answer([[1, 2, 4, 6.5], [0, 0, 1, 1]], [0.9, 0.25], [1, 0])),
+        ("a", answer([], [], [])),
+    ]
+    write_submission(tmp_path / "s.csv", write(tmp_path, "b,", "a,"), answers, CLASSES)
+    assert (tmp_path / "s.csv").read_text().splitlines() == [
+        "image_id,PredictionString",
+        "b,dog 0.90000 1.00 2.00 3.00 4.50 cat 0.25000 0.00 0.00 1.00 1.00",
+        "a,",
+    ]
+
+
+def test_ids_come_in_the_order_of_the_sample(tmp_path: Path) -> None:
+    assert read_test_ids(write(tmp_path, "b,", "a,", "007,"), CLASSES).tolist() == ["b", "a", "007"]
+
+
+def test_an_image_twice_in_the_sample_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CompetitionError, match=r"line 4: found 'b'"):
+        read_test_ids(write(tmp_path, "b,", "a,", "b,"), CLASSES)
+
+
+def test_a_class_name_with_a_space_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(CompetitionError, match="'red cell'"):
+        read_test_ids(write(tmp_path, "a,"), ("red cell", "white"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cat 0.5 1 1 2", "found 5 words"),
+        ("cow 0.5 1 1 2 2", "'cow'.*cat, dog"),
+        ("cat x 1 1 2 2", "'x'"),
+        ("cat 0.5 1 y 2 2", "'y'"),
+        ("cat nan 1 1 2 2", "nan"),
+        ("cat inf 1 1 2 2", "inf"),
+        ("cat 0.5 nan 1 2 2", "nan"),
+        ("cat 0.5 1 1 inf 2", "inf"),
+        ("cat 0.5 -1 1 2 2", "not inside the image of 20 x 10"),
+        ("cat 0.5 1 1 0 2", "not inside"),
+        ("cat 0.5 1 1 2 -2", "not inside"),
+        ("cat 0.5 15 1 6 2", "not inside"),
+        ("cat 0.5 1 5 2 6", "not inside"),
+        ("cat 0.5 1 1 2 2 dog 0.5 19 1 2 2", r"19.*not inside"),
+    ],
+)
+def test_an_invalid_string_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, "a,cat 0.5 1 1 2 2", f"b,{text}", name="submission.csv")
+    with pytest.raises(CompetitionError, match=message) as caught:
+        list(read_submission(path, CLASSES, dict.fromkeys("ab", (10, 20))))
+    assert str(caught.value).startswith(f"{path}: line 3: ")
+
+
+def test_an_image_that_is_not_asked_for_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "a,", "other,", name="submission.csv")
+    with pytest.raises(CompetitionError, match="line 3.*'other'"):
+        list(read_submission(path, CLASSES, {"a": (10, 20)}))
+
+
+def make_run(folder: Path, ids: list[str]) -> Run:
+    """Make a run whose test.npz holds a box of each of `ids`."""
+    write(folder, "a,", "b,")
+    one = {
+        "boxes": np.array([[1, 2, 9, 8]], np.float32),
+        "scores": np.array([0.5], np.float32),
+        "labels": np.array([1]),
+    }
+    with PredictionWriter(folder) as writer:
+        for image_id in ids:
+            writer.add(image_id, 10, 20, one)
+        writer.finish(folder / "test.npz", CLASSES)
+    return Run(folder, TaskConfig(name="t", task="detection", data=Data(dir=folder)))
+
+
+def test_predictions_become_a_checked_file(tmp_path: Path) -> None:
+    submission = make_submission(make_run(tmp_path, ["a", "b"]))
+    assert submission.path.read_text().splitlines()[1:] == [f"{i},dog 0.50000 1.00 2.00 8.00 6.00" for i in "ab"]
+
+
+@pytest.mark.parametrize("ids", [["b", "a"], ["a"], ["a", "c"], ["a", "b", "c"]])
+def test_predictions_of_other_images_are_refused_and_the_old_file_kept(tmp_path: Path, ids: list[str]) -> None:
+    run = make_run(tmp_path, ids)
+    (tmp_path / "submission.csv").write_text("old")
+    with pytest.raises(CompetitionError, match="not those of"):
+        make_submission(run)
+    assert (tmp_path / "submission.csv").read_text() == "old"
+    assert not list(tmp_path.glob(".*"))
