@@ -172,9 +172,10 @@ def test_channels_without_a_mean_for_each_are_refused(write: Write) -> None:
     assert "exp.yaml: data.std: " in message
 
 
-def test_a_value_that_may_be_of_two_types_is_one_fault_of_its_key(write: Write) -> None:
-    message = refusal([write(f"task: {TASK}\nmodel: {{pretrained: 3}}")])
-    assert message.startswith("exp.yaml: model.pretrained: found 3; expected ")
+@pytest.mark.parametrize(("key", "value"), [("model.pretrained", "3"), ("sampler.share", "2")])
+def test_a_value_that_may_be_of_several_types_is_one_fault_of_its_key(write: Write, key: str, value: str) -> None:
+    message = refusal([write(f"task: {TASK}")], f"{key}={value}")
+    assert message.startswith(f"command line ({key}={value}): {key}: found {value}; expected ")
     assert "\n" not in message
 
 

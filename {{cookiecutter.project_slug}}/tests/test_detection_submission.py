@@ -19,7 +19,7 @@ from competition.tasks.detection.submission import read_submission, read_test_id
 
 CLASSES = ("cat", "dog")
 CONFIG = TaskConfig(name="t", task="detection")
-many = settings(max_examples=200, deadline=None)
+many = settings(max_examples=80, deadline=None)
 
 
 def write(

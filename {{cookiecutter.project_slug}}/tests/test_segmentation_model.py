@@ -1,11 +1,13 @@
 """The segmentation network and its loss: shapes, images that do not touch each other, weights from a file."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -135,3 +137,10 @@ def test_weights_of_another_own_encoder_are_refused_in_a_line(own_weights: tuple
 def test_local_weights_load_for_other_numbers_of_channels(own_weights: tuple[Path, dict[str, Tensor]]) -> None:
     network = build_network(config(1, encoder="mobilenet_v2", pretrained=str(own_weights[0])), 2)
     assert network(torch.randn(2, 1, 64, 64)).isfinite().all()
+
+
+def test_local_weights_of_a_timm_encoder_load_without_a_warning(tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "weights.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build_network(config(pretrained=str(tmp_path / "weights.pt")), 2)

@@ -26,7 +26,7 @@ def write(folder: Path, *rows: str, name: str = "sample_submission.csv", header:
 
 
 @given(st.lists(arrays.arrays(np.uint8, (3, 5, 3), elements=st.integers(0, 1)), min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_reading_undoes_writing(tmp_path_factory: pytest.TempPathFactory, masks: list[np.ndarray]) -> None:
     folder = tmp_path_factory.mktemp("submission")
     ids = [f"{i}.png" for i in range(len(masks))]

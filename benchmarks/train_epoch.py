@@ -1,0 +1,105 @@
+"""An epoch of `competition train` beside a plain PyTorch loop over the same dataset, batches, network and precision.
+
+    python benchmarks/train_epoch.py [TASK]
+
+Both run in this process, an epoch each in turn, so that a machine whose speed drifts slows both. Validation is off.
+"""
+
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+PROJECT = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}"
+sys.path.insert(0, str(PROJECT))
+
+from competition.config import load_config  # noqa: E402
+from competition.data import FoldData  # noqa: E402
+from competition.folds import make_folds, read_folds  # noqa: E402
+from competition.module import CompetitionModule, build_optimizer  # noqa: E402
+from competition.sample import write_sample  # noqa: E402
+from competition.settings import Config  # noqa: E402
+from competition.task import Task  # noqa: E402
+from competition.train import _callbacks  # noqa: E402
+from competition.trainer import build_trainer  # noqa: E402
+
+EPOCHS = 6
+
+
+class EpochTimes(pl.Callback):
+    """Lets a plain epoch run after each of Lightning's, and times both."""
+
+    def __init__(self, plain_epoch: Callable[[], None]) -> None:
+        self.plain_epoch = plain_epoch
+        self.lightning: list[float] = []
+        self.plain: list[float] = []
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.lightning.append(time.perf_counter() - self._started)
+        started = time.perf_counter()
+        self.plain_epoch()
+        self.plain.append(time.perf_counter() - started)
+
+
+def plain_loop(config: Config, data: FoldData, classes: tuple[str, ...]) -> Callable[[], None]:
+    """Return a function that trains one epoch with nothing but torch."""
+    task = Task(config.task)
+    network = task.model.build_network(config, len(classes)).train()
+    optimizer = build_optimizer(network, config.optimizer)
+    loader = DataLoader(
+        data.train_set,
+        batch_sampler=data.batches(),
+        collate_fn=data.train_set.collate,
+        num_workers=config.data.num_workers,
+        persistent_workers=config.data.num_workers > 0,
+    )
+
+    def epoch() -> None:
+        for batch in loader:
+            loss = task.loss.image_losses(network, network(batch["image"]), batch, config).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+
+    return epoch
+
+
+def main(task: str, folder: Path) -> None:
+    write_sample(task, folder / "data", 320)
+    overrides = [f"data.dir={folder / 'data'}", f"trainer.max_epochs={EPOCHS}", "trainer.accelerator=cpu"]
+    config = load_config([PROJECT / "configs" / f"{task}.yaml"], [*overrides, "trainer.limit_val_batches=0"])
+    make_folds(config)
+    table = Task(task).table.read_table(config)
+    data = FoldData(config, table, read_folds(config, table))
+    # All callbacks of `competition train` but the checkpoint, which a plain loop would have to write too.
+    callbacks = [c for c in _callbacks(config, folder) if not isinstance(c, pl.callbacks.Checkpoint)]
+    trainer = build_trainer(config, callbacks)
+    data.trainer = trainer
+    times = EpochTimes(plain_loop(config, data, table.classes))
+    trainer.callbacks.append(times)
+    trainer.fit(CompetitionModule(config.model_dump(mode="json"), list(table.classes)), data)
+    # The first epoch of each starts its workers.
+    ratios = [ours / plain for ours, plain in zip(times.lightning[1:], times.plain[1:], strict=True)]
+    seconds = [statistics.median(side[1:]) for side in (times.lightning, times.plain)]
+    print(f"{task}: competition train {seconds[0]:.2f} s an epoch, plain loop {seconds[1]:.2f} s")
+    print(f"ratio by epoch {' '.join(f'{ratio:.2f}' for ratio in ratios)}; median {statistics.median(ratios):.3f}")
+
+
+if __name__ == "__main__":
+    workspace = Path(tempfile.mkdtemp())
+    try:
+        main(sys.argv[1] if len(sys.argv) > 1 else "classification", workspace)
+    finally:
+        shutil.rmtree(workspace)

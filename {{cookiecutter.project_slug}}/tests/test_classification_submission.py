@@ -1,0 +1,102 @@
+"""submission.csv of probabilities: written and read back, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from competition.errors import CompetitionError
+from competition.predictions import PredictionWriter
+from competition.runs import Run
+from competition.settings import Data
+from competition.submit import make_submission
+from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.submission import read_submission, read_test_ids, write_submission
+
+CLASSES = ("cat", "big dog", "10")
+
+
+def write(folder: Path, *rows: str, name: str = "sample_submission.csv", header: str = "image_id,cat,dog") -> Path:
+    (folder / name).write_text("\n".join([header, *rows, ""]), encoding="utf-8")
+    return folder / name
+
+
+@given(arrays.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(3)), elements=st.floats(0, 1, width=32)))
+@settings(max_examples=30, deadline=None)
+def test_reading_undoes_writing_whatever_the_order_of_columns(
+    tmp_path_factory: pytest.TempPathFactory, rows: np.ndarray
+) -> None:
+    folder = tmp_path_factory.mktemp("s")
+    ids = [f"{i}.png" for i in range(len(rows))]
+    sample = write(folder, *(f"0,{i},0,0" for i in ids), header="10,image_id,cat,big dog")
+    assert read_test_ids(sample, CLASSES).tolist() == ids
+    answers = [(i, {"probabilities": row}) for i, row in zip(ids, rows, strict=True)]
+    write_submission(folder / "s.csv", sample, answers, CLASSES)
+    back = list(read_submission(folder / "s.csv", CLASSES, {}))
+    assert [image_id for image_id, _ in back] == ids
+    np.testing.assert_allclose([found["probabilities"] for _, found in back], rows, rtol=1e-5)
+
+
+def test_columns_are_those_of_the_sample_in_its_order(tmp_path: Path) -> None:
+    for header, line in (("image_id,dog,cat", "a,0.25,0.75"), ("dog,image_id,cat", "0.25,a,0.75")):
+        sample = write(tmp_path, line, header=header)
+        write_submission(tmp_path / "s.csv", sample, [("a", {"probabilities": np.array([0.75, 0.25])})], ("cat", "dog"))
+        assert (tmp_path / "s.csv").read_text().splitlines() == [header, line]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "message"),
+    [
+        ("image_id,cat,dog", ("a,0,0", "b,0,0", "a,0,0"), "line 4: found 'a'; a second row"),
+        ("image_id,cat", ("a,0",), "'dog' is missing"),
+        ("id,cat,dog", ("a,0,0",), "'image_id' is missing"),
+        ("image_id,cat,dog,owl", ("a,0,0,0",), "'owl'.*cat, ?dog"),
+    ],
+)
+def test_a_sample_of_another_format_is_refused(
+    tmp_path: Path, header: str, rows: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(CompetitionError, match=message) as caught:
+        read_test_ids(write(tmp_path, *rows, header=header), ("cat", "dog"))
+    assert str(tmp_path / "sample_submission.csv") in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["nan", "", "-0.1", "1.5", "inf", "x"])
+def test_a_value_that_is_no_probability_is_named(tmp_path: Path, value: str) -> None:
+    path = write(tmp_path, "a,0.5,0.5", f"b,0.5,{value}", name="submission.csv")
+    with pytest.raises(CompetitionError, match="expected a probability") as caught:
+        list(read_submission(path, ("cat", "dog"), {"a": (1, 1), "b": (1, 1)}))
+    assert str(caught.value).startswith(f"{path}: line 3: column dog: found {value!r}")
+
+
+def make_run(folder: Path, ids: list[str], row: tuple[float, float] = (0.75, 0.25)) -> Run:
+    """Make a run whose test.npz holds the same prediction of each of `ids`."""
+    write(folder, "a,0,0", "b,0,0")
+    with PredictionWriter(folder) as writer:
+        for image_id in ids:
+            writer.add(image_id, 10, 20, {"probabilities": np.array(row, dtype=np.float32)})
+        writer.finish(folder / "test.npz", ["cat", "dog"])
+    return Run(folder, TaskConfig(name="t", task="classification", data=Data(dir=folder)))
+
+
+def test_predictions_become_a_checked_file(tmp_path: Path) -> None:
+    submission = make_submission(make_run(tmp_path, ["a", "b"]))
+    assert submission.path.read_text().splitlines() == ["image_id,cat,dog", "a,0.75,0.25", "b,0.75,0.25"]
+
+
+@pytest.mark.parametrize("ids", [["b", "a"], ["a"], ["a", "c"], ["a", "b", "c"]])
+def test_predictions_of_other_images_are_refused_and_the_old_file_kept(tmp_path: Path, ids: list[str]) -> None:
+    run = make_run(tmp_path, ids)
+    (tmp_path / "submission.csv").write_text("old")
+    with pytest.raises(CompetitionError, match="not those of"):
+        make_submission(run)
+    assert (tmp_path / "submission.csv").read_text() == "old"
+
+
+def test_predictions_that_are_no_numbers_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    with pytest.raises(CompetitionError, match="line 2: column cat: found 'nan'"):
+        make_submission(make_run(tmp_path, ["a", "b"], (float("nan"), 0.5)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sample_submission.csv", "test.npz"]

@@ -1,0 +1,241 @@
+"""The score is the same number on 1, 2 and 3 processes and for any batch size, here as in `competition train`.
+
+Run by torchrun as a script, this file is one of the processes:
+    torchrun --nproc-per-node 2 tests/test_exact_validation.py FOLDER RESULTS
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from competition.checkpoint import load_checkpoint
+from competition.config import dump_config, load_config, task_names, validate
+from competition.data import FoldData
+from competition.folds import make_folds, read_folds
+from competition.module import CompetitionModule
+from competition.predictions import Predictions
+from competition.sample import write_sample
+from competition.score import score_predictions
+from competition.settings import Config
+from competition.task import Task
+from competition.trainer import build_trainer
+
+ROOT = Path(__file__).parent.parent
+NUM_IMAGES = (1, 2, 3, 5, 7, 101)
+BATCH_SIZES = (1, 3, 8)
+Scores = dict[str, float]
+each_task = pytest.mark.parametrize("task", task_names())
+
+
+def make_config(task: str, data: Path, batch_size: int, **trainer: Any) -> Config:
+    """Return a small config whose every process has batches of `batch_size`."""
+    processes = trainer.get("devices", 1)
+    sizes = {"dir": str(data), "image_size": 64, "num_workers": 0, "batch_size": batch_size * processes}
+    trainer = {"accelerator": "cpu", "devices": 1} | trainer
+    values = {"name": "t", "task": task, "data": sizes, "model": {"encoder": "test_resnet"}, "trainer": trainer}
+    return validate(values | {"optimizer": {"lr": 3e-3}}, {}, "test")
+
+
+def fold_data(config: Config, num_validated: int) -> FoldData:
+    """Return the first images of the table as the validation fold."""
+    table = Task(config.task).table.read_table(config)
+    return FoldData(config, table, (np.arange(len(table.image_ids)) >= num_validated).astype(np.int64))
+
+
+def make_module(config: Config) -> CompetitionModule:
+    torch.manual_seed(0)
+    classes = Task(config.task).table.read_table(config).classes
+    return CompetitionModule(config.model_dump(mode="json"), list(classes))
+
+
+def score_all(folder: Path, task: str, processes: int) -> dict[str, Scores]:
+    """Validate the weights in `folder` on every number of images in batches of every size."""
+    strategy = {"strategy": "ddp", "devices": processes} if processes > 1 else {}
+    results = {}
+    for batch_size in BATCH_SIZES:
+        config = make_config(task, folder / "data", batch_size, **strategy)
+        module = make_module(config)
+        module.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+        for number in NUM_IMAGES:
+            data = fold_data(config, number)
+            (found,) = build_trainer(config, []).validate(module, data, verbose=False)
+            results[f"{number} images, batch {batch_size}"] = {name: float(value) for name, value in found.items()}
+    return results
+
+
+def train_a_little(folder: Path, task: str) -> None:
+    """Write made-up data and weights that know something of it, so that no score is zero."""
+    write_sample(task, folder / "data", max(NUM_IMAGES))
+    config = make_config(task, folder / "data", 4, max_steps=40, limit_val_batches=0)
+    module = make_module(config)
+    build_trainer(config, []).fit(module, fold_data(config, 1))
+    torch.save(module.state_dict(), folder / "weights.pt")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exact")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # where Lightning would leave what it writes
+        for task in task_names():
+            train_a_little(folder / task, task)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> dict[str, dict[str, Scores]]:
+    """By task and case: the scores of one process."""
+    return {task: score_all(folder / task, task, 1) for task in task_names()}
+
+
+def environment() -> dict[str, str]:
+    ours = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_", "TORCHELASTIC", "PL_GLOBAL")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    return kept | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def run_python(*words: object, cwd: Path, timeout: float) -> str:
+    """Run python to its end and return what it printed; fail if it fails or hangs."""
+    command = [sys.executable, *map(str, words)]
+    ran = subprocess.run(
+        command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def together(folder: Path) -> dict[int, list[dict[str, dict[str, Scores]]]]:
+    """By number of processes and rank: what each process says the scores are."""
+    found = {}
+    for processes in (2, 3):
+        results = folder / f"{processes} processes"
+        results.mkdir()
+        launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes)
+        run_python(*launch, __file__, folder, results, cwd=results, timeout=300)
+        found[processes] = [json.loads((results / f"{rank}.json").read_text()) for rank in range(processes)]
+    return found
+
+
+@pytest.mark.slow
+@each_task
+def test_scores_do_not_depend_on_the_batch_size(task: str, alone: dict[str, dict[str, Scores]]) -> None:
+    for number in NUM_IMAGES:
+        one, *others = (alone[task][f"{number} images, batch {size}"] for size in BATCH_SIZES)
+        assert others == [pytest.approx(one, abs=1e-6)] * 2, number
+
+
+@pytest.mark.slow
+@each_task
+@pytest.mark.parametrize("processes", [2, 3])
+def test_every_process_says_the_score_of_one_process(
+    task: str,
+    processes: int,
+    alone: dict[str, dict[str, Scores]],
+    together: dict[int, list[dict[str, dict[str, Scores]]]],
+) -> None:
+    for rank, found in enumerate(together[processes]):
+        assert found[task].keys() == alone[task].keys()
+        for case, scores in found[task].items():
+            assert scores == pytest.approx(alone[task][case], abs=1e-6), f"rank {rank}: {case}"
+
+
+@pytest.mark.slow
+@each_task
+def test_the_scores_compared_are_worth_comparing(task: str, alone: dict[str, dict[str, Scores]]) -> None:
+    config = validate({"name": "t", "task": task}, {}, "test")
+    for name in ("loss", *config.metrics):
+        values = [alone[task][f"{number} images, batch 1"][f"val/{name}"] for number in NUM_IMAGES]
+        assert np.isfinite(values).all()
+        assert values[-1] > 0
+        assert len(set(values)) > 1
+
+
+@each_task
+def test_scores_of_untrained_weights_do_not_depend_on_the_batch_size(task: str, tmp_path: Path) -> None:
+    write_sample(task, tmp_path / "data", 20)
+    found = []
+    for batch_size in BATCH_SIZES:
+        config = make_config(task, tmp_path / "data", batch_size)
+        found += build_trainer(config, []).validate(make_module(config), fold_data(config, 7), verbose=False)
+    assert found[1:] == [pytest.approx(found[0], abs=1e-6)] * 2
+
+
+def last_row(path: Path) -> Scores:
+    """Return the val/ columns of the last row of a metrics.csv."""
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {name: float(value) for name, value in rows[-1].items() if name.startswith("val/")}
+
+
+def train_on_two(folder: Path, task: str) -> Config:
+    """Run `competition train` on two processes in a folder of its own; return the config of the run."""
+    write_sample(task, folder / "data", 23)
+    config = make_config(
+        task, folder / "data", 2, devices=2, strategy="ddp", max_epochs=2, precision="32-true", gradient_clip_val=1.0
+    )
+    config = config.model_copy(update={"data": config.data.model_copy(update={"num_folds": 2})})
+    config = config.model_copy(update={"checkpoint": config.checkpoint.model_copy(update={"predict_with": "latest"})})
+    (folder / "two.yaml").write_text(dump_config(config), encoding="utf-8")
+    make_folds(config)
+    run_python("-m", "competition", "train", "two.yaml", cwd=folder, timeout=240)
+    return load_config([folder / "two.yaml"])
+
+
+def expected_scores(config: Config, weights: Path) -> Scores:
+    """Validate the weights of a run in one process."""
+    alone = config.model_copy(update={"trainer": {"accelerator": "cpu", "devices": 1}})
+    table = Task(config.task).table.read_table(config)
+    module = make_module(alone)
+    module.load_state_dict(load_checkpoint(weights)["state_dict"])
+    (scores,) = build_trainer(alone, []).validate(
+        module, FoldData(alone, table, read_folds(alone, table)), verbose=False
+    )
+    return {name: float(value) for name, value in scores.items()}
+
+
+@pytest.mark.slow
+@each_task
+def test_training_on_two_processes_scores_and_predicts_every_image_once(task: str, tmp_path: Path) -> None:
+    config = train_on_two(tmp_path, task)
+    fold = tmp_path / "outputs" / "t" / "fold0"
+    written = {path.name for path in fold.iterdir()}
+    assert written >= {"config.yaml", "latest.pt", "best_loss.pt", "metrics.csv", "oof.npz"}
+    assert not [name for name in written if "predictions" in name or "rank" in name or name.endswith(".tmp")]
+
+    scores = last_row(fold / "metrics.csv")
+    assert scores == pytest.approx(expected_scores(config, fold / "latest.pt"), abs=1e-6)
+
+    table = Task(task).table.read_table(config)
+    stored = Predictions(fold / "oof.npz")
+    assert stored.image_ids == table.image_ids[read_folds(config, table) == 0].tolist()
+    assert len(stored) % 2 == 1  # so that the two had shares of unequal size
+    assert stored.classes == table.classes
+    out_of_fold = score_predictions(config, table, [fold / "oof.npz"])
+    assert {f"val/{name}": value for name, value in out_of_fold.items()} == pytest.approx(
+        {name: value for name, value in scores.items() if name != "val/loss"}, abs=1e-6
+    )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    source, target, size = Path(sys.argv[1]), Path(sys.argv[2]), int(os.environ["WORLD_SIZE"])
+    everything = {task: score_all(source / task, task, size) for task in task_names()}
+    (target / f"{os.environ['RANK']}.json").write_text(json.dumps(everything))

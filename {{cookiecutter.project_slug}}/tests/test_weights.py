@@ -1,0 +1,228 @@
+"""Pretrained weights: from a local file into every task's network, and what is said when they cannot be had."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from competition.config import task_names, validate
+from competition.errors import CompetitionError
+from competition.module import CompetitionModule
+from competition.predict import load_network
+from competition.task import Task
+from competition.weights import GO_ON
+
+ROOT = Path(__file__).parent.parent
+State = dict[str, Tensor]
+each_task = pytest.mark.parametrize("task", task_names())
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def plain(task: str, pretrained: bool | str, encoder: str = "test_resnet", channels: int = 3) -> dict[str, Any]:
+    data = {"channels": channels, "mean": [0.5] * channels, "std": [0.2] * channels, "image_size": 64}
+    return {"name": "t", "task": task, "data": data, "model": {"encoder": encoder, "pretrained": pretrained}}
+
+
+def build(task: str, pretrained: bool | str, encoder: str = "test_resnet", channels: int = 3) -> nn.Module:
+    config = validate(plain(task, pretrained, encoder, channels), {}, "test")
+    return Task(task).model.build_network(config, 4)
+
+
+@pytest.fixture(scope="module")
+def state() -> State:
+    """Weights of an encoder with a classifier of 1000 classes, every tensor of them unmistakable."""
+    generator = torch.Generator().manual_seed(7)
+    shapes = timm.create_model("test_resnet").state_dict()
+    return {
+        name: torch.rand(value.shape, generator=generator) + 0.5 if value.is_floating_point() else value
+        for name, value in shapes.items()
+    }
+
+
+FORMATS: dict[str, Callable[[State, Path], object]] = {
+    "weights.safetensors": lambda state, path: save_file(state, path),
+    "weights.pt": lambda state, path: torch.save(state, path),
+    "weights.pth": lambda state, path: torch.save(state, path),
+    "under state_dict.pt": lambda state, path: torch.save({"state_dict": state, "epoch": 3}, path),
+    "under model.pt": lambda state, path: torch.save({"model": state}, path),
+}
+
+
+@each_task
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_local_file_becomes_the_encoders_weights(task: str, name: str, state: State, tmp_path: Path) -> None:
+    FORMATS[name](state, tmp_path / name)
+    loaded = list(build(task, str(tmp_path / name)).state_dict().values())
+    random = list(build(task, False).state_dict().values())
+    for key, value in state.items():
+        if key.startswith("fc.") or not value.is_floating_point():
+            continue  # another number of classes, and counters
+        assert any(value.shape == other.shape and torch.equal(value, other) for other in loaded), key
+        assert not any(value.shape == other.shape and torch.equal(value, other) for other in random), key
+
+
+@each_task
+def test_a_local_file_fits_another_number_of_channels(task: str, state: State, tmp_path: Path) -> None:
+    save_file(state, tmp_path / "weights.safetensors")
+    network = build(task, str(tmp_path / "weights.safetensors"), channels=1)
+    first = state["conv1.0.weight"].sum(dim=1, keepdim=True)
+    assert any(first.shape == p.shape and torch.allclose(first, p) for p in network.parameters())
+
+
+def fault(task: str, pretrained: bool | str, encoder: str = "test_resnet") -> str:
+    """Return the message of a network that cannot be built: one line."""
+    with pytest.raises(CompetitionError) as caught:
+        build(task, pretrained, encoder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@each_task
+def test_a_file_that_is_not_there_is_named_with_the_ways_on(task: str, tmp_path: Path) -> None:
+    message = fault(task, str(tmp_path / "nothing.pt"))
+    assert str(tmp_path / "nothing.pt") in message
+    assert "no such file" in message
+    assert GO_ON in message
+
+
+@each_task
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 a torn archive", b"\x80\x02}q\x00."])
+def test_a_file_that_holds_no_weights_is_named(task: str, suffix: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"broken{suffix}"
+    path.write_bytes(content)
+    message = fault(task, str(path))
+    assert str(path) in message
+    assert GO_ON in message
+
+
+@each_task
+def test_a_folder_is_no_file_of_weights(task: str, tmp_path: Path) -> None:
+    assert str(tmp_path) in fault(task, str(tmp_path))
+
+
+@each_task
+def test_weights_of_another_network_are_refused(task: str, tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_efficientnet").state_dict(), tmp_path / "other.pt")
+    message = fault(task, str(tmp_path / "other.pt"))
+    assert str(tmp_path / "other.pt") in message
+    assert "test_resnet" in message
+    assert GO_ON in message
+
+
+@each_task
+def test_a_misspelt_encoder_gets_the_nearest_names(task: str) -> None:
+    assert "resnet18" in fault(task, False, "resnt18").partition("nearest:")[2]
+    assert "efficientnet_b0" in fault(task, False, "efficientnetb0").partition("nearest:")[2]
+    assert "none" in fault(task, False, "§§§").partition("nearest:")[2]
+
+
+def save_checkpoint(task: str, path: Path) -> State:
+    """Write a checkpoint of a training that had started from the hub's weights; return its network's weights."""
+    torch.manual_seed(3)
+    module = CompetitionModule(plain(task, False), ["a", "b", "c", "d"])
+    parameters = {"config": plain(task, True), "classes": module.classes}
+    torch.save({"state_dict": module.state_dict(), "hyper_parameters": parameters}, path)
+    return module.network.state_dict()
+
+
+ASK_THE_HUB = """
+import json, sys, time
+from pathlib import Path
+import competition.predict
+sys.path.insert(0, {tests!r})
+from test_weights import build
+from competition.errors import CompetitionError
+
+found = {{}}
+for task in {tasks!r}:
+    for encoder in ("test_resnet", "resnet18"):
+        started = time.perf_counter()
+        try:
+            build(task, True, encoder)
+        except CompetitionError as error:
+            found[f"{{task}} {{encoder}}"] = [str(error), time.perf_counter() - started]
+    network, classes = competition.predict.load_network(Path({folder!r}) / f"{{task}}.pt")
+    found[f"{{task}} checkpoint"] = [sum(float(p.double().abs().sum()) for p in network.parameters()), classes]
+print("found", json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a process finds for which there is no hub: nobody listens at its address."""
+    folder = tmp_path_factory.mktemp("hub")
+    sums = {}
+    for task in task_names():
+        weights = save_checkpoint(task, folder / f"{task}.pt")
+        parameters = dict(build(task, False).named_parameters())
+        sums[task] = sum(float(value.double().abs().sum()) for name, value in weights.items() if name in parameters)
+    kept = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
+    nobody = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(folder), "TORCH_HOME": str(folder)}
+    script = ASK_THE_HUB.format(tests=str(ROOT / "tests"), tasks=task_names(), folder=str(folder))
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        env=kept | nobody | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout.partition("found ")[2]) | {"sums": sums}
+
+
+@pytest.mark.slow
+@each_task
+@pytest.mark.parametrize("encoder", ["test_resnet", "resnet18"])
+def test_without_a_hub_one_line_names_the_ways_on_at_once(task: str, encoder: str, offline: dict[str, Any]) -> None:
+    message, seconds = offline[f"{task} {encoder}"]
+    assert "\n" not in message
+    assert f"weights of {encoder} cannot be fetched" in message
+    assert GO_ON in message
+    assert seconds < 15
+
+
+@pytest.mark.slow
+@each_task
+def test_a_checkpoint_loads_without_a_hub(task: str, offline: dict[str, Any]) -> None:
+    total, classes = offline[f"{task} checkpoint"]
+    assert classes == ["a", "b", "c", "d"]
+    assert total == pytest.approx(offline["sums"][task], rel=1e-9)
+
+
+@each_task
+def test_a_network_from_a_checkpoint_is_that_network_ready_to_predict(task: str, tmp_path: Path) -> None:
+    weights = save_checkpoint(task, tmp_path / "best_loss.pt")
+    started = time.perf_counter()
+    network, classes = load_network(tmp_path / "best_loss.pt")
+    assert time.perf_counter() - started < 10
+    assert not network.training
+    assert classes == ["a", "b", "c", "d"]
+    loaded = network.state_dict()
+    assert loaded.keys() == weights.keys()
+    assert all(torch.equal(loaded[name], value) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("content", [b"", b"torn"])
+def test_a_damaged_checkpoint_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "latest.pt").write_bytes(content)
+    with pytest.raises(CompetitionError, match=r"latest\.pt: not a whole checkpoint"):
+        load_network(tmp_path / "latest.pt")
