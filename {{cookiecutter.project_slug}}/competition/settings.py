@@ -24,7 +24,7 @@ ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_both_sides)]
 class Section(BaseModel):
     """A part of the config: knows all its keys, never changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class Crop(Section):

@@ -42,9 +42,8 @@ def test_set(config: Config) -> ImageDataset:
 def assert_equal(first: Any, second: Any) -> None:
     """Compare samples or batches, key by key, to the last bit."""
     if isinstance(first, dict):
-        assert first.keys() == second.keys()
-        first, second = list(first.values()), list(second.values())
-    if isinstance(first, list):
+        assert_equal(list(first.items()), list(second.items()))
+    elif isinstance(first, list | tuple):
         for one, other in zip(first, second, strict=True):
             assert_equal(one, other)
     elif isinstance(first, torch.Tensor):
@@ -152,7 +151,7 @@ def test_no_image_at_all_is_refused() -> None:
         ShareOfRank(0, 0, 1)
 
 
-def epoch_draws(num_images: int, batch_size: int, epoch: int, start: int = 0, **place: int) -> list[list[Draw]]:
+def epoch_draws(num_images: int, batch_size: int, epoch: int, start: int = 0, **place: Any) -> list[list[Draw]]:
     """Return the batches of a process that sees every image once an epoch."""
     positive = np.ones(num_images, dtype=bool)
     batches = TrainBatches(RatioSampler(positive, seed=3, schedule=ShareSchedule.constant(None), **place), batch_size)

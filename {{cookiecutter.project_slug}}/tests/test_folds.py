@@ -92,11 +92,16 @@ def own_config(words: list[str]) -> Config:
     return load_config([Path(words[0])], words[1:])
 
 
-def add_column(train_csv: Path, values: Callable[[int, str], object]) -> None:
-    """Add a column `patient`, given the row number and image id of each row."""
+def add_patients(train_csv: Path, values: Callable[[str], int]) -> None:
+    """Add a column `patient`, given the image id of each row."""
     frame = pd.read_csv(train_csv, dtype=str, keep_default_na=False)
-    frame["patient"] = [values(row, image_id) for row, image_id in enumerate(frame["image_id"])]
-    frame.to_csv(train_csv, index=False)
+    patients = pd.Series([values(image_id) for image_id in frame["image_id"]], index=frame.index)
+    frame.assign(patient=patients).to_csv(train_csv, index=False)
+
+
+def patient_of(image_id: str) -> int:
+    """Return the patient of `train_000012.png`: three images each."""
+    return int(image_id[6:12]) // 3
 
 
 def test_every_image_has_a_fold_and_the_balance_is_told(own_config: Config) -> None:
@@ -112,11 +117,11 @@ def test_every_image_has_a_fold_and_the_balance_is_told(own_config: Config) -> N
 
 
 def test_a_group_column_keeps_patients_together(own_config: Config) -> None:
-    add_column(own_config.data.dir / "train.csv", lambda row, image_id: int(image_id[6:12]) // 3)
+    add_patients(own_config.data.dir / "train.csv", patient_of)
     config = own_config.model_copy(update={"data": own_config.data.model_copy(update={"group": "patient"})})
     report = make_folds(config)
     table = Task(config.task).table.read_table(config)
-    patients = np.array([int(image_id[6:12]) // 3 for image_id in table.image_ids])
+    patients = np.array([patient_of(image_id) for image_id in table.image_ids])
     folds = read_folds(config, table)
     assert all(len(set(folds[patients == patient])) == 1 for patient in set(patients))
     assert sum(int(line.split(" groups")[0].split()[-1]) for line in report) == len(set(patients))

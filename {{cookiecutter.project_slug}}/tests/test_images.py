@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,12 +16,15 @@ from competition.images import read_image
 HEIGHT, WIDTH = 40, 60  # not square: swapped axes show
 
 
-def draw(channels: int, dtype: type = np.uint8) -> np.ndarray:
+Depth = type[np.uint8] | type[np.uint16]
+
+
+def draw(channels: int, dtype: Depth = np.uint8) -> np.ndarray:
     """Return noise (HEIGHT, WIDTH, channels), so that no part of the image looks like another."""
     return np.random.default_rng(channels).integers(0, np.iinfo(dtype).max, (HEIGHT, WIDTH, channels), dtype=dtype)
 
 
-def draw_slope(channels: int, dtype: type = np.uint8) -> np.ndarray:
+def draw_slope(channels: int, dtype: Depth = np.uint8) -> np.ndarray:
     """Return a slope with a little noise: compressed files of it are short, and forgive more than those of noise."""
     slope = np.add.outer(np.arange(HEIGHT), np.arange(WIDTH))[:, :, None] / (HEIGHT + WIDTH) * np.iinfo(dtype).max
     return (slope * 0.9 + draw(channels) / 16).astype(dtype)
@@ -32,8 +36,8 @@ def write(path: Path, pixels: np.ndarray) -> Path:
     if path.suffix == ".npy":
         np.save(path, squeezed)
     elif path.suffix == ".tif":
-        colours = {"photometric": "rgb"} if pixels.shape[2] == 3 else {"photometric": "minisblack"}
-        tifffile.imwrite(path, squeezed, **colours, planarconfig="contig" if pixels.shape[2] > 1 else None)
+        photometric, planar = "rgb" if pixels.shape[2] == 3 else "minisblack", "contig" if squeezed.ndim == 3 else None
+        tifffile.imwrite(path, squeezed, photometric=photometric, planarconfig=planar)
     elif pixels.dtype == np.uint8:
         Image.fromarray(squeezed).save(path)
     else:
@@ -52,7 +56,7 @@ LOSSLESS = [
 
 @pytest.mark.parametrize(("suffix", "channels", "dtype"), LOSSLESS)
 def test_every_pixel_of_a_lossless_format_is_read_as_it_was_written(
-    tmp_path: Path, suffix: str, channels: int, dtype: type
+    tmp_path: Path, suffix: str, channels: int, dtype: Depth
 ) -> None:
     pixels = draw(channels, dtype)
     found = read_image(write(tmp_path / f"a{suffix}", pixels), 3 if channels == 4 else channels)
@@ -67,7 +71,7 @@ def test_every_pixel_of_a_lossless_format_is_read_as_it_was_written(
 
 @pytest.mark.parametrize("settings", [{"quality": 95}, {"quality": 95, "progressive": True}])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_jpeg_is_read_as_it_looks(tmp_path: Path, channels: int, settings: dict[str, object]) -> None:
+def test_a_jpeg_is_read_as_it_looks(tmp_path: Path, channels: int, settings: dict[str, Any]) -> None:
     pixels = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
     pixels[:20, :30] = (200, 40, 40)
     pixels[20:, 30:] = (40, 40, 200)

@@ -97,15 +97,21 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert total == pytest.approx(128 * values[0, 0, 0])
-    assert peak < 6e6 < 32e6 < (tmp_path / "oof.npz").stat().st_size
+    assert (tmp_path / "oof.npz").stat().st_size > 32e6
+    assert peak < 6e6
 
 
 def test_a_writer_that_fails_leaves_the_previous_file_and_nothing_else(tmp_path: Path) -> None:
     path = write(tmp_path / "oof.npz", ragged([1]))
     before = path.read_bytes()
-    with pytest.raises(KeyboardInterrupt), PredictionWriter(tmp_path) as writer:
-        writer.add("x", 1, 1, {"boxes": np.zeros((1, 4))})
-        raise KeyboardInterrupt
+
+    def interrupt() -> None:
+        with PredictionWriter(tmp_path) as writer:
+            writer.add("x", 1, 1, {"boxes": np.zeros((1, 4))})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

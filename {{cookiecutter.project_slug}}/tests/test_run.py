@@ -108,13 +108,16 @@ def pixels(rle: str) -> set[int]:
     }
 
 
+MASKS = ("image_id", "class_id", "rle")
+
+
 def dice(solution: pd.DataFrame, submission: pd.DataFrame) -> float:
     true: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for row in solution.itertuples():
-        true[row.image_id, row.class_id] |= pixels(str(row.rle))
+    for image_id, class_id, rle in zip(*(solution[column] for column in MASKS), strict=True):
+        true[image_id, class_id] |= pixels(rle)
     scores = []
-    for row in submission.itertuples():
-        one, other = pixels(str(row.rle)), true[row.image_id, row.class_id]
+    for image_id, class_id, rle in zip(*(submission[column] for column in MASKS), strict=True):
+        one, other = pixels(rle), true[image_id, class_id]
         scores.append(2 * len(one & other) / (len(one) + len(other)) if one or other else 1.0)
     return float(np.mean(scores))
 
@@ -150,8 +153,8 @@ def map50(solution: pd.DataFrame, submission: pd.DataFrame) -> float:
     scores = []
     for name, rows in boxes.groupby("class_id"):
         true = defaultdict(list)
-        for row in rows.itertuples():
-            true[str(row.image_id)].append([float(str(value)) for value in (row.x, row.y, row.w, row.h)])
+        for image, *box in zip(*(rows[column] for column in ("image_id", "x", "y", "w", "h")), strict=True):
+            true[image].append([float(value) for value in box])
         scores.append(average_precision(true, found[str(name)]))
     return float(np.mean(scores))
 

@@ -1,6 +1,7 @@
 """The learning rate by step: warm-up, peak, course and end."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -25,9 +26,9 @@ def course(scheduler: Scheduler, steps: int) -> list[float]:
 def test_it_rises_evenly_to_the_peak_and_never_again(scheduler: Scheduler, steps: int) -> None:
     factors = course(scheduler, steps)
     peak = factors.index(max(factors))
-    rises = [after - before for before, after in zip(factors[: peak + 1], factors[1 : peak + 1], strict=False)]
-    assert rises == pytest.approx([rises[0]] * len(rises)) if rises else True
-    assert all(after <= before + 1e-12 for before, after in zip(factors[peak:], factors[peak + 1 :], strict=False))
+    rises = [after - before for before, after in pairwise(factors[: peak + 1])]
+    assert rises == pytest.approx(rises[:1] * len(rises))
+    assert all(after <= before + 1e-12 for before, after in pairwise(factors[peak:]))
     assert all(0 <= factor <= 1 for factor in factors)
 
 
