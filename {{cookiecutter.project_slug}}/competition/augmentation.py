@@ -13,6 +13,7 @@ import numpy as np
 from competition.settings import Augmentation, Data
 from competition.task import Target
 
+NEAREST = cv2.INTER_NEAREST_EXACT  # INTER_NEAREST moves a mask by up to half a pixel of the larger image
 MIN_VISIBLE = 0.2  # a box of which a crop leaves less than this share is dropped
 
 
@@ -46,7 +47,7 @@ class ImageAugmentation:
             warnings.simplefilter("error", UserWarning)
             steps = [
                 *(_random_crop(changes, height, width) if self.train else []),
-                A.Resize(height, width),
+                A.Resize(height, width, mask_interpolation=NEAREST),
                 *(_random_changes(changes) if self.train else []),
                 A.Normalize(tuple(self.data.mean), tuple(self.data.std), max_pixel_value=255.0 if is_8_bit else 1.0),
             ]
@@ -58,7 +59,15 @@ def _random_crop(settings: Augmentation, height: int, width: int) -> list[A.Basi
     crop = settings.crop
     if crop is None:
         return []
-    return [A.RandomResizedCrop((height, width), scale=(crop.smallest, 1.0), ratio=(0.75, 4 / 3), p=crop.probability)]
+    return [
+        A.RandomResizedCrop(
+            (height, width),
+            scale=(crop.smallest, 1.0),
+            ratio=(0.75, 4 / 3),
+            p=crop.probability,
+            mask_interpolation=NEAREST,
+        )
+    ]
 
 
 def _random_changes(settings: Augmentation) -> list[A.BasicTransform]:

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import math
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,16 @@ class YamlLoader(yaml.SafeLoader):
     """`yaml.safe_load` that reads `5e-4` as a number, as YAML 1.2 does."""
 
 
+def _construct_mapping(loader: YamlLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    """Refuse a key that stands twice, of which YAML would silently take the last."""
+    keys = [key.value for key, _ in node.value]
+    twice = [key for key in keys if isinstance(key, str) and keys.count(key) > 1]
+    if twice:
+        raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} stands twice", node.start_mark)
+    return loader.construct_mapping(node, deep=True)
+
+
+YamlLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 YamlLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
@@ -48,7 +59,9 @@ def load_config(paths: list[Path], overrides: list[str] | None = None) -> Config
     merged: dict[str, Any] = {"name": paths[0].stem}
     source: dict[str, str] = {}
     for path in paths:
-        _merge(merged, _read_with_base(path, ()), str(path), source)
+        values, inside = _read_with_base(path, ())
+        _merge(merged, values, str(path), source)
+        source |= inside
     for word in overrides or []:
         _merge(merged, _parse_override(word), f"command line ({word})", source)
     return validate(merged, source, str(paths[0]))
@@ -61,8 +74,7 @@ def validate(values: dict[str, Any], source: dict[str, str], default_source: str
         # JSON mode lets a YAML list be a tuple and a string a path, and still refuses `"16"` for 16.
         config = schema.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        lines = [_explain(fault, source, default_source, schema) for fault in error.errors()]
-        raise CompetitionError("\n".join(dict.fromkeys(lines))) from None
+        raise CompetitionError("\n".join(_explain_all(error.errors(), source, default_source, schema))) from None
     except TypeError as error:
         raise CompetitionError(f"{default_source}: a value is not plain YAML: {error}") from None
     _check_trainer_keys(config, source, default_source)
@@ -92,24 +104,28 @@ def _schema(task: object, where: str) -> type[Config]:
     return importlib.import_module(f"competition.tasks.{task}.settings").TaskConfig
 
 
-def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _read_with_base(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a file's values merged over its base's, and the file each key came from."""
     if path.resolve() in seen:
         raise CompetitionError(f"{path}: base: files inherit from each other in a circle; remove one `base:`")
-    values = _read_yaml(path)
+    values = _read_yaml(path, f" (the base of {seen[-1]})" if seen else "")
     base = values.pop("base", None)
-    if base is None:
-        return values
-    inherited = _read_with_base(path.parent / str(base), (*seen, path.resolve()))
-    _merge(inherited, values, "", {})
-    return inherited
+    merged: dict[str, Any] = {}
+    source: dict[str, str] = {}
+    if base is not None:
+        merged, source = _read_with_base(path.parent / str(base), (*seen, path.resolve()))
+    _merge(merged, values, str(path), source)
+    return merged, source
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, role: str = "") -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), YamlLoader)
     except OSError as error:
         near = ", ".join(sorted(map(str, Path("configs").glob("*.yaml"))))
-        raise CompetitionError(f"{path}: cannot be read ({error.strerror}); configs here: {near or 'none'}") from None
+        raise CompetitionError(
+            f"{path}: cannot be read ({error.strerror}){role}; configs here: {near or 'none'}"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CompetitionError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -145,24 +161,43 @@ def _merge(into: dict[str, Any], new: dict[str, Any], where: str, source: dict[s
             into[key] = value
 
 
-def _explain(fault: Any, source: dict[str, str], default: str, schema: type[Config]) -> str:
-    path = [part for part in fault["loc"] if isinstance(part, int) or not part.startswith(("function", "tagged"))]
-    key = ".".join(map(str, path))
-    # The fault may lie in a list item or a missing key: walk up to the nearest key that a file mentions.
-    known = next(
-        (".".join(map(str, path[:n])) for n in range(len(path), 0, -1) if ".".join(map(str, path[:n])) in source), ""
-    )
+def _explain_all(faults: Sequence[Any], source: dict[str, str], default: str, schema: type[Config]) -> list[str]:
+    """Write a line for each key at fault; the ways in which a value fits none of several types make one line."""
+    expected: dict[str, list[str]] = {}
+    for fault in faults:
+        start, expectation = _explain(fault, source, default, schema)
+        expected.setdefault(start, []).append(expectation)
+    return [start + " or ".join(dict.fromkeys(each)) for start, each in expected.items()]
+
+
+def _explain(fault: Any, source: dict[str, str], default: str, schema: type[Config]) -> tuple[str, str]:
+    """Return the start of the line, which names file, key and value, and what was expected."""
+    path = list(fault["loc"])
+    prefixes = [".".join(map(str, path[:n])) for n in range(len(path), 0, -1)]
+    known = next((prefix for prefix in prefixes if prefix in source), "")
     where = source.get(known, default)
+    key, value = ".".join(map(str, path)), _show(fault["input"])
     if fault["type"] == "extra_forbidden":
         siblings = _known_keys(schema, path[:-1])
         near = difflib.get_close_matches(str(path[-1]), siblings, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(siblings)}"
-        return f"{where}: {key}: unknown key (value {_show(fault['input'])}); {hint}"
+        return f"{where}: {key}: unknown key (value {value}); {hint}", ""
     if fault["type"] == "missing":
-        return f"{where}: {key}: this key is missing"
+        return f"{where}: {key}: this key is missing", ""
+    key = ".".join(map(str, _without_type_tags(path, schema)))
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    expected = message if fault["type"] == "value_error" else f"expected {message}"
-    return f"{where}: {key or 'config'}: found {_show(fault['input'])}; {expected}"
+    if fault["type"] == "value_error":
+        return f"{where}: {key or 'config'}: found {value}; {message}", ""
+    return f"{where}: {key or 'config'}: found {value}; expected ", message
+
+
+def _without_type_tags(path: list[Any], schema: type[Config]) -> list[Any]:
+    """Drop the names of types that pydantic adds to the path where a value may be of several."""
+    kept: list[Any] = []
+    for part in path:
+        if isinstance(part, int) or part in _known_keys(schema, kept):
+            kept.append(part)
+    return kept
 
 
 def _known_keys(schema: Any, path: list[Any]) -> list[str]:

@@ -1,5 +1,7 @@
 """Reading a csv file into columns of text, with messages that name file and line."""
 
+import re
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pandas as pd
 
 from competition.errors import CompetitionError
 
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 MOST_LINES = 20  # faults of one kind that are listed before "and N more"
 
 
@@ -26,12 +29,28 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             raise CompetitionError(
                 f"{path}: column {missing[0]!r} is missing; found {','.join(header)}, expected {','.join(columns)}"
             )
-        frame = pd.read_csv(path, usecols=list(columns), dtype=str, keep_default_na=False, na_filter=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
+        with warnings.catch_warnings():
+            # A row with more fields than the header would lose them, or shift the columns, without a word.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                path, usecols=list(columns), dtype=str, keep_default_na=False, na_filter=False, index_col=False
+            )
+    except (
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+        ValueError,
+    ) as error:
         raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
     if frame.empty:
         raise CompetitionError(f"{path}: has a header but no row")
     return frame[list(columns)]
+
+
+def read_header(path: Path) -> list[str]:
+    """Return the column names of a csv file."""
+    return [str(column) for column in pd.read_csv(path, nrows=0).columns]
 
 
 def line(row: Any) -> Any:
@@ -61,10 +80,9 @@ def resolve_classes(found: "pd.Series", listed: list[str] | None, path: Path) ->
         unknown = (found != "") & ~found.isin(listed)
         expected = f"expected one of data.classes: {', '.join(listed[:12])}"
         return tuple(listed), row_faults(path, np.flatnonzero(unknown), found, expected)
-    try:
-        return tuple(sorted(distinct, key=float)), []
-    except ValueError:
-        return tuple(sorted(distinct)), []
+    if all(NUMBER.fullmatch(label) for label in distinct):
+        return tuple(sorted(distinct, key=lambda label: (float(label), label))), []
+    return tuple(sorted(distinct)), []
 
 
 def group_by_image(image_id: "pd.Series") -> tuple[np.ndarray, np.ndarray]:

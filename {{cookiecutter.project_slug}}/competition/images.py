@@ -9,6 +9,7 @@ import tifffile
 from PIL import Image
 
 from competition.errors import CompetitionError
+from competition.whole_file import JPEG_START, PNG_START, is_whole
 
 cv2.setNumThreads(0)  # the data loader's workers are the parallelism; threads in each would fight over the cores
 
@@ -49,9 +50,10 @@ def _decode(path: Path) -> np.ndarray:
             return np.load(io.BytesIO(data), allow_pickle=False)
         if suffix in (".tif", ".tiff"):
             return _channels_last(tifffile.imread(io.BytesIO(data)))
-        if not _has_end_marker(data):
-            # OpenCV fills what is missing with grey and says nothing; Pillow decides.
+        if not data.startswith((PNG_START, JPEG_START)):
             return np.asarray(_pillow(data))
+        if not is_whole(data):
+            raise ValueError("it ends in its middle")
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except Exception as error:  # each decoder has errors of its own; all of them mean the file is no good
         raise CompetitionError(
@@ -62,14 +64,6 @@ def _decode(path: Path) -> np.ndarray:
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
     return pixels
-
-
-def _has_end_marker(data: bytes) -> bool:
-    if data.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" in data[-64:]
-    if data.startswith(b"\x89PNG"):
-        return b"IEND" in data[-64:]
-    return False
 
 
 def _pillow(data: bytes) -> Image.Image:

@@ -36,7 +36,8 @@ def preview(config: Config) -> tuple[list[str], Path]:
         counts = sampler.counts(epoch)
         rates = [config.optimizer.lr * factor(step) for step in (ends[epoch] - steps[epoch], ends[epoch] - 1)]
         batches = num_batches(counts.per_rank, batch_size)
-        lines.append((epoch + 1, counts.positives, counts.negatives, counts.share, batches, steps[epoch], *rates))
+        row = (epoch + 1, counts.positives, counts.negatives, counts.share, batches, steps[epoch])
+        lines.append((*row, rates[0], rates[1]))
     path = config.fold_folder / "preview.png"
     _draw(lines, path)
     warnings = schedule_warnings(

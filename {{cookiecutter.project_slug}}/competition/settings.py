@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -71,23 +71,29 @@ class Data(Section):
     group: str | None = None  # column of train.csv whose values must not be split over folds, e.g. patient_id
     image_size: ImageSize = (256, 256)  # height, width of what the network sees
     channels: Count = 3
-    mean: list[float] = [0.485, 0.456, 0.406]
-    std: list[Positive] = [0.229, 0.224, 0.225]
+    # Checked even when left out: the default has three values.
+    mean: list[float] = Field([0.485, 0.456, 0.406], validate_default=True)
+    std: list[Positive] = Field([0.229, 0.224, 0.225], validate_default=True)
     batch_size: Count = 16  # global: over all devices and accumulated batches
     num_workers: Annotated[int, Field(ge=0)] = 2
     augmentation: Augmentation = Augmentation()
 
-    @model_validator(mode="after")
-    def _one_mean_a_channel(self) -> Self:
-        for key in ("mean", "std"):
-            values = getattr(self, key)
-            if len(values) != self.channels:
-                raise ValueError(
-                    f"data.{key} has {len(values)} values for data.channels {self.channels}; give one a channel"
-                )
-        if self.classes is not None and len(set(self.classes)) != len(self.classes):
+    @field_validator("mean", "std")
+    @classmethod
+    def _one_a_channel(cls, values: list[float], info: ValidationInfo) -> list[float]:
+        channels = info.data.get("channels", len(values))
+        if len(values) != channels:
+            raise ValueError(
+                f"data.{info.field_name} has {len(values)} values for data.channels {channels}; give one a channel"
+            )
+        return values
+
+    @field_validator("classes")
+    @classmethod
+    def _each_once(cls, classes: list[str] | None) -> list[str] | None:
+        if classes is not None and len(set(classes)) != len(classes):
             raise ValueError("data.classes names a class twice; list each once")
-        return self
+        return classes
 
 
 Share = Annotated[float, Field(gt=0, le=1)] | Literal["natural"]
@@ -199,14 +205,12 @@ class Config(Section):
     metrics: Any
     decode: Any
 
-    @model_validator(mode="after")
-    def _fold_exists(self) -> Self:
-        if self.fold >= self.data.num_folds:
-            raise ValueError(
-                f"fold {self.fold} does not exist: data.num_folds is {self.data.num_folds}, so folds are "
-                f"0 to {self.data.num_folds - 1}"
-            )
-        return self
+    @field_validator("fold")
+    @classmethod
+    def _fold_exists(cls, fold: int, info: ValidationInfo) -> int:
+        if "data" in info.data and fold >= (number := info.data["data"].num_folds):
+            raise ValueError(f"fold {fold} does not exist: data.num_folds is {number}, so folds are 0 to {number - 1}")
+        return fold
 
     @property
     def run_folder(self) -> Path:

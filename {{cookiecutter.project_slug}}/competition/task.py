@@ -29,9 +29,20 @@ Evidence = dict[str, np.ndarray]
 class Table(Protocol):
     """train.csv: an entry per image, in order of first appearance."""
 
-    image_ids: np.ndarray  # (n,) str
-    classes: tuple[str, ...]
-    lines: np.ndarray  # (n,) line of the csv file on which the image first appears, for messages
+    @property
+    def image_ids(self) -> np.ndarray:
+        """(n,) str."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names in the order of predictions."""
+        ...
+
+    @property
+    def lines(self) -> np.ndarray:
+        """(n,) line of the csv file on which the image first appears, for messages."""
+        ...
 
     def target(self, index: int, height: int, width: int) -> Target:
         """Return the answer for one image in pixels of the original image."""

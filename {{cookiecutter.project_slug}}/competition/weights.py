@@ -27,6 +27,7 @@ GO_ON = (
 def timm_arguments(model: Model) -> dict[str, Any]:
     """Return the arguments of `timm.create_model` that load what `model.pretrained` says."""
     if isinstance(model.pretrained, str):
+        read_state(weights_file(model))  # timm's own messages for a broken file are many lines
         return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights_file(model))}}
     return {"pretrained": model.pretrained}
 

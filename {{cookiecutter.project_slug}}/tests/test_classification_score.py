@@ -1,6 +1,7 @@
 """Classification metrics against scikit-learn and by hand."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_one_image_has_a_score() -> None:
 
 def test_the_blind_submission_gives_the_shares_of_the_classes() -> None:
     labels = np.array([0, 0, 0, 2])
-    table = ClassificationTable(np.array(list("abcd"), dtype=object), ("x", "y", "z"), labels + 2, labels)
+    table: Any = ClassificationTable(np.array(list("abcd"), dtype=object), ("x", "y", "z"), labels + 2, labels)
     name, answer = constant_answers(table)
     assert name == "a constant submission"
     np.testing.assert_allclose(answer["probabilities"], [0.75, 0, 0.25])
@@ -107,7 +108,7 @@ def test_the_blind_submission_gives_the_shares_of_the_classes() -> None:
 
 def test_no_constant_has_a_lower_log_loss_than_the_blind_submission() -> None:
     labels = np.array([0, 0, 0, 1, 1, 2])
-    table = ClassificationTable(np.arange(6).astype(object), ("x", "y", "z"), labels + 2, labels)
+    table: Any = ClassificationTable(np.arange(6).astype(object), ("x", "y", "z"), labels + 2, labels)
     blind = constant_answers(table)[1]["probabilities"]
     best = score(np.tile(blind, (6, 1)), labels.tolist())["log_loss"]
     for other in np.random.default_rng(0).dirichlet(np.ones(3), 20):

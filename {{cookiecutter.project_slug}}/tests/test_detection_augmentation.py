@@ -22,7 +22,7 @@ HEIGHT, WIDTH = 72, 112
 
 
 def augmentation(changes: dict[str, Any], *, train: bool = True) -> ImageAugmentation:
-    values = {"mean": [0.0] * 4, "std": [1.0] * 4, "channels": 4}
+    values: dict[str, Any] = {"mean": [0.0] * 4, "std": [1.0] * 4, "channels": 4}
     data = Data(image_size=(HEIGHT, WIDTH), augmentation=Augmentation.model_validate(changes), **values)
     return ImageAugmentation(data, train=train)
 

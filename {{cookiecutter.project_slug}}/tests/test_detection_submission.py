@@ -138,7 +138,7 @@ def test_an_invalid_string_is_named_with_its_line(tmp_path: Path, text: str, mes
 
 def test_an_image_that_is_not_asked_for_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "a,", "other,", name="submission.csv")
-    with pytest.raises(CompetitionError, match="line 3.*'other'"):
+    with pytest.raises(CompetitionError, match=r"line 3.*'other'"):
         list(read_submission(path, CLASSES, {"a": (10, 20)}))
 
 

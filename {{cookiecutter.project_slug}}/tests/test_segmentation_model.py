@@ -31,11 +31,10 @@ def one_thread() -> Iterator[None]:
 
 
 def config(channels: int = 3, loss: SegmentationLoss | None = None, **model: Any) -> TaskConfig:
-    values = {"mean": [0.5] * channels, "std": [0.2] * channels}
     return TaskConfig(
         name="t",
         task="segmentation",
-        data=Data(channels=channels, **values),
+        data=Data(channels=channels, mean=[0.5] * channels, std=[0.2] * channels),
         model=SegmentationModel.model_validate({"encoder": "test_resnet"} | model),
         loss=loss or SegmentationLoss(),
     )

@@ -80,7 +80,7 @@ def test_a_table_has_what_common_code_reads(task: str, tmp_path: Path) -> None:
     write_sample(task, tmp_path / "data", 20)
     config = validate({"name": "t", "task": task, "data": {"dir": str(tmp_path / "data")}}, {}, "test")
     table = Task(task).table.read_table(config)
-    assert all(hasattr(table, name) for name in get_type_hints(Table))
+    assert all(hasattr(table, name) for name in vars(Table) if not name.startswith("_"))
     assert len(table.image_ids) == len(table.lines) == len(table.strata()) == 20
     assert np.issubdtype(table.strata().dtype, np.integer)
     assert table.summary()

@@ -57,9 +57,9 @@ def state() -> State:
 
 
 FORMATS: dict[str, Callable[[State, Path], object]] = {
-    "weights.safetensors": lambda state, path: save_file(state, path),
-    "weights.pt": lambda state, path: torch.save(state, path),
-    "weights.pth": lambda state, path: torch.save(state, path),
+    "weights.safetensors": save_file,
+    "weights.pt": torch.save,
+    "weights.pth": torch.save,
     "under state_dict.pt": lambda state, path: torch.save({"state_dict": state, "epoch": 3}, path),
     "under model.pt": lambda state, path: torch.save({"model": state}, path),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competition.csv_file import line, read_csv, row_faults
+from competition.csv_file import line, read_csv, read_header, row_faults
 from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.task import Target
@@ -15,6 +15,11 @@ from competition.task import Target
 def read_test_ids(sample: Path, classes: Sequence[str]) -> np.ndarray:
     """Return image ids in order; the sample must have a column for every class."""
     ids = read_csv(sample, ["image_id", *classes])["image_id"]
+    extra = [column for column in read_header(sample) if column not in ("image_id", *classes)]
+    if extra:
+        raise CompetitionError(
+            f"{sample}: found column {extra[0]!r}; expected image_id and the classes {', '.join(classes)}"
+        )
     faults = row_faults(sample, np.flatnonzero(ids.duplicated()), ids, "a second row of this image")
     if faults:
         raise CompetitionError("\n".join(faults))
@@ -23,13 +28,13 @@ def read_test_ids(sample: Path, classes: Sequence[str]) -> np.ndarray:
 
 def write_submission(path: Path, sample: Path, answers: Iterable[tuple[str, Target]], classes: Sequence[str]) -> None:
     """Write a row per image, with the columns in the order of sample_submission.csv."""
-    columns = list(pd.read_csv(sample, nrows=0).columns)
-    order = [classes.index(column) for column in columns if column != "image_id"]
-    write_csv(
-        path,
-        ["image_id", *(classes[i] for i in order)],
-        ([image_id, *(f"{p:.6g}" for p in answer["probabilities"][order])] for image_id, answer in answers),
-    )
+    columns = read_header(sample)
+
+    def row(image_id: str, answer: Target) -> list[str]:
+        values = dict(zip(classes, (f"{p:.6g}" for p in answer["probabilities"]), strict=True))
+        return [image_id if column == "image_id" else values[column] for column in columns]
+
+    write_csv(path, columns, (row(image_id, answer) for image_id, answer in answers))
 
 
 def read_submission(

@@ -25,13 +25,21 @@ class EncoderWithPyramid(nn.Module):
 
     def __init__(self, encoder_name: str, in_channels: int, out_channels: int, **timm_arguments: Any) -> None:
         super().__init__()
-        probe = timm.create_model(encoder_name, features_only=True, pretrained=False)
-        levels = [i for i, stride in enumerate(_feature_info(probe).reduction()) if stride in STRIDES]
-        if len(levels) != len(STRIDES):
+        try:
+            probe = timm.create_model(encoder_name, features_only=True, pretrained=False)
+        except (RuntimeError, AttributeError, ValueError):
             raise CompetitionError(
-                f"model.encoder: {encoder_name} has levels at strides {_feature_info(probe).reduction()}; a detector "
-                f"needs {STRIDES}; take a convolutional encoder, as resnet34 or convnext_tiny"
+                f"model.encoder: {encoder_name} has no levels at strides {STRIDES}; take a convolutional encoder, as "
+                "resnet34 or convnext_tiny"
+            ) from None
+        # The last level of each stride is the one with most behind it.
+        at_stride = {stride: level for level, stride in enumerate(_feature_info(probe).reduction())}
+        if not set(STRIDES) <= set(at_stride):
+            raise CompetitionError(
+                f"model.encoder: {encoder_name} has levels at strides {sorted(at_stride)}, a detector needs {STRIDES}; "
+                "take a convolutional encoder, as resnet34 or convnext_tiny"
             )
+        levels = [at_stride[stride] for stride in STRIDES]
         self.encoder = timm.create_model(
             encoder_name, features_only=True, out_indices=levels, in_chans=in_channels, **timm_arguments
         )

@@ -12,7 +12,7 @@ Weight = Annotated[float, Field(ge=0)]
 class DetectionModel(Model):
     """FCOS of torchvision on a feature pyramid over any timm encoder."""
 
-    pyramid_channels: Count = 128
+    pyramid_channels: Annotated[int, Field(ge=64, multiple_of=32)] = 128
 
 
 class DetectionLoss(Section):

@@ -14,7 +14,12 @@ COLUMNS = ("image_id", "PredictionString")
 
 
 def read_test_ids(sample: Path, classes: Sequence[str]) -> np.ndarray:
-    """Return image ids in order; an image may stand there once."""
+    """Return image ids in order; an image may stand there once, and no class may have a space."""
+    spaced = [name for name in classes if len(name.split()) != 1]
+    if spaced:
+        raise CompetitionError(
+            f"{sample}: class {spaced[0]!r} has a space, which a PredictionString cannot hold; rename it in train.csv"
+        )
     ids = read_csv(sample, COLUMNS[:1])["image_id"]
     faults = row_faults(sample, np.flatnonzero(ids.duplicated()), ids, "a second row of this image")
     if faults:
@@ -41,6 +46,8 @@ def read_submission(
     """Yield image id and boxes; raise CompetitionError at the first string that is no list of boxes in the image."""
     frame = read_csv(path, COLUMNS)
     for number, (image_id, text) in enumerate(zip(*(frame[c] for c in COLUMNS), strict=True), start=2):
+        if image_id not in sizes:
+            raise CompetitionError(f"{path}: line {number}: found image {image_id!r}, which is not asked for")
         try:
             yield image_id, _parse_boxes(text, classes, *sizes[image_id])
         except ValueError as error:
@@ -55,6 +62,8 @@ def _parse_boxes(text: str, classes: Sequence[str], height: int, width: int) -> 
     if unknown:
         raise ValueError(f"found class {unknown[0]!r}; expected one of {', '.join(classes)}")
     numbers = np.array([words[i::6] for i in range(1, 6)], dtype=np.float32).T.reshape(-1, 5)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"found {numbers[~np.isfinite(numbers)][0]}; expected finite numbers")
     x, y, w, h = numbers[:, 1:].T
     inside = (x >= 0) & (y >= 0) & (w > 0) & (h > 0) & (x + w <= width + 0.01) & (y + h <= height + 0.01)
     if not inside.all():

@@ -1,7 +1,10 @@
 """The network: an encoder-decoder of segmentation-models-pytorch."""
 
+from typing import Any, cast
+
 import segmentation_models_pytorch as smp
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
+from segmentation_models_pytorch.encoders._base import EncoderMixin
 from torch import nn
 
 from competition.tasks.segmentation.settings import TaskConfig
@@ -20,11 +23,22 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
         network = smp.create_model(
             arch=model.architecture,
             encoder_name=model.encoder if own_encoder else f"tu-{model.encoder.removeprefix('tu-')}",
-            encoder_weights="imagenet" if model.pretrained is True or overlay else None,
-            in_channels=config.data.channels,
+            encoder_weights=_encoder_weights(own_encoder, model.pretrained is True or bool(overlay)),
+            # A file of weights is for colour images; the encoder is fitted to other channels once it has them.
+            in_channels=3 if own_encoder and local_file else config.data.channels,
             classes=num_classes,
             **overlay,
         )
         if own_encoder and local_file:
-            load_encoder(network.get_submodule("encoder"), weights_file(model), model.encoder)
+            encoder = network.get_submodule("encoder")
+            load_encoder(encoder, weights_file(model), model.encoder)
+            if config.data.channels != 3:
+                cast(EncoderMixin, encoder).set_in_channels(config.data.channels, pretrained=True)
     return network
+
+
+def _encoder_weights(own_encoder: bool, pretrained: bool) -> Any:
+    """Return how segmentation-models-pytorch is told: by name for its own encoders, by true for timm's."""
+    if not pretrained:
+        return None
+    return "imagenet" if own_encoder else True

@@ -41,17 +41,20 @@ def parse_rle(rle: str, height: int, width: int) -> tuple[np.ndarray, np.ndarray
         raise ValueError(f"expected whole numbers `start length ...`, found {rle[:40]!r}") from None
     if len(numbers) % 2:
         raise ValueError(f"expected pairs `start length ...`, found {len(numbers)} numbers")
+    if not len(numbers):
+        return numbers, numbers
     starts, lengths = numbers[::2] - 1, numbers[1::2]
-    if not len(starts):
-        return starts, lengths
-    if lengths.min() < 1 or lengths.max() > height * width:
-        raise ValueError(f"a run has length {lengths.min()} or {lengths.max()}; expected 1 to {height * width}")
+    size = height * width
+    # Each is looked at before they are added: sums of huge numbers wrap around.
+    if lengths.min() < 1 or lengths.max() > size:
+        worst = lengths.min() if lengths.min() < 1 else lengths.max()
+        raise ValueError(f"a run has length {worst}; expected 1 to {size}")
+    if numbers[::2].min() < 1 or numbers[::2].max() > size:
+        worst = numbers[::2].min() if numbers[::2].min() < 1 else numbers[::2].max()
+        raise ValueError(f"a run starts at pixel {worst}; the image of {height} x {width} has pixels 1 to {size}")
     ends = starts + lengths
-    if starts[0] < 0 or ends.max() > height * width:
-        raise ValueError(
-            f"runs reach from pixel {starts.min() + 1} to {ends.max()}; the image of {height} x {width} has pixels "
-            f"1 to {height * width}"
-        )
+    if ends.max() > size:
+        raise ValueError(f"a run ends at pixel {ends.max()}; the image of {height} x {width} has pixels 1 to {size}")
     if (starts[1:] < ends[:-1]).any():
         raise ValueError("runs overlap or are not sorted")
     return starts, lengths

@@ -56,9 +56,14 @@ def read_submission(
     frame = read_csv(path, COLUMNS)
     rows = enumerate(zip(*(frame[column] for column in COLUMNS), strict=True), start=2)
     for image_id, group in groupby(rows, key=lambda row: row[1][0]):
-        height, width = sizes[image_id]
-        mask = np.zeros((height, width, len(classes)), dtype=np.uint8)
+        mask: np.ndarray | None = None
         for number, (_, name, rle) in group:
+            if image_id not in sizes:
+                raise CompetitionError(f"{path}: line {number}: found image {image_id!r}, which is not asked for")
+            if name not in classes:
+                raise CompetitionError(f"{path}: line {number}: found class {name!r}; expected {', '.join(classes)}")
+            height, width = sizes[image_id]
+            mask = np.zeros((height, width, len(classes)), dtype=np.uint8) if mask is None else mask
             try:
                 mask[:, :, classes.index(name)] = decode_rle(rle, height, width)
             except ValueError as error:
