@@ -32,16 +32,9 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         with warnings.catch_warnings():
             # A row with more fields than the header would lose them, or shift the columns, without a word.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(
-                path, usecols=list(columns), dtype=str, keep_default_na=False, na_filter=False, index_col=False
-            )
-    except (
-        pd.errors.ParserError,
-        pd.errors.ParserWarning,
-        pd.errors.EmptyDataError,
-        UnicodeDecodeError,
-        ValueError,
-    ) as error:
+            # All columns: with `usecols` pandas would not look at how many fields a row has.
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, index_col=False)
+    except (pd.errors.ParserWarning, ValueError) as error:  # pandas' own errors are ValueErrors
         raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
     if frame.empty:
         raise CompetitionError(f"{path}: has a header but no row")
