@@ -1,0 +1,187 @@
+"""Trainings that are stopped, killed or broken: what is kept, and that going on ends where an unbroken run does."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+
+from competition.checkpoint import load_checkpoint
+from competition.config import task_names
+
+Command = Callable[..., CompletedProcess[str]]
+
+TASK = task_names()[0]
+EPOCHS = 3
+# Dropout-like draws, augmentation and worker processes: all that could differ after a resume.
+WORDS = (
+    "name=t",
+    "model.encoder=test_resnet",
+    "data.image_size=64",
+    "data.batch_size=2",
+    "data.num_workers=1",
+    f"trainer.max_epochs={EPOCHS}",
+    "trainer.accelerator=cpu",
+    "trainer.enable_progress_bar=false",
+)
+MEASURED = ("seconds", "samples_per_second", "memory_mb")  # the columns of metrics.csv that no two runs share
+
+
+@pytest.fixture(scope="module")
+def trained(project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Train without a break; return the fold's folder and the words that did it."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    start = [sys.executable, "-m", "competition"]
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    words = [str(project / "configs" / f"{TASK}.yaml"), *WORDS, f"data.dir={folder / 'data'}"]
+    for verb in (["sample", "--task", TASK, "--size", "24"], ["folds", *words], ["train", *words]):
+        subprocess.run([*start, *verb], cwd=folder, env=environment, check=True)
+    return folder / "outputs" / "t" / "fold0", words
+
+
+def begin(project: Path, folder: Path, *words: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    command = [sys.executable, "-m", "competition", "train", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """Read metrics.csv but for what is measured of the machine."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key not in MEASURED} for row in csv.DictReader(file)]
+
+
+def assert_same(found: Any, expected: Any, where: str = "") -> None:
+    """Compare nested states; tensors bit by bit."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for key in expected:
+            assert_same(found[key], expected[key], f"{where}.{key}")
+    elif isinstance(expected, list | tuple):
+        assert len(found) == len(expected), where
+        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
+            assert_same(one, other, f"{where}[{index}]")
+    elif isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), where
+    else:
+        assert found == expected, where
+
+
+def assert_ended_like(folder: Path, unbroken: Path) -> None:
+    """Weights, optimizer, schedule, best value and the rows of metrics.csv are those of the unbroken training."""
+    found, expected = (load_checkpoint(at / "latest.pt") for at in (folder, unbroken))
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "global_step"):
+        assert_same(found[part], expected[part], part)
+    assert rows(folder) == rows(unbroken)
+    assert (folder / "oof.npz").is_file()
+
+
+@pytest.mark.slow
+def test_a_stop_in_mid_epoch_resumes_to_the_same_end(
+    project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
+) -> None:
+    unbroken, words = trained
+    folder = tmp_path / "outputs" / "t" / "fold0"
+    process = begin(project, tmp_path, *words, "checkpoint.every_steps=1")
+    while not (folder / "latest.pt").is_file() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "go on with --resume" in errors.splitlines()[-1]
+    assert load_checkpoint(folder / "latest.pt")["global_step"] < load_checkpoint(unbroken / "latest.pt")["global_step"]
+    resumed = begin(project, tmp_path, *words, "checkpoint.every_steps=1", "--resume")
+    _, errors = resumed.communicate(timeout=240)
+    assert resumed.returncode == 0, errors
+    assert_ended_like(folder, unbroken)
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_loses_nothing_but_what_was_not_saved(
+    project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
+) -> None:
+    unbroken, words = trained
+    folder = tmp_path / "outputs" / "t" / "fold0"
+    # Each life ends a little later after its first save; the last one lives to the end.
+    for delay in (0.0, 0.7):
+        before = (folder / "latest.pt").stat().st_mtime_ns if (folder / "latest.pt").is_file() else 0
+        process = begin(project, tmp_path, *words, "checkpoint.every_steps=2", "--resume")
+        latest = folder / "latest.pt"
+        while process.poll() is None and not (latest.is_file() and latest.stat().st_mtime_ns > before):
+            time.sleep(0.02)
+        time.sleep(delay)
+        process.kill()
+        process.communicate()
+        if latest.is_file():
+            load_checkpoint(latest)  # whole, whenever the process died
+    if not (folder / "oof.npz").is_file():
+        last = begin(project, tmp_path, *words, "checkpoint.every_steps=2", "--resume")
+        _, errors = last.communicate(timeout=240)
+        assert last.returncode == 0, errors
+    assert_ended_like(folder, unbroken)
+
+
+@pytest.mark.slow
+def test_a_time_limit_saves_and_says_how_to_go_on(
+    project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
+) -> None:
+    _, words = trained
+    process = begin(project, tmp_path, *words, "trainer.max_time=00:00:00:00")
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 3
+    assert "trainer.max_time is over" in errors
+    assert load_checkpoint(tmp_path / "outputs" / "t" / "fold0" / "latest.pt")["global_step"] == 1
+
+
+@pytest.mark.slow
+def test_best_is_the_epoch_with_the_best_value_and_latest_is_the_last(trained: tuple[Path, list[str]]) -> None:
+    folder, _ = trained
+    losses = [float(row["val/loss"]) for row in rows(folder)]
+    best, latest = load_checkpoint(folder / "best_loss.pt"), load_checkpoint(folder / "latest.pt")
+    assert best["epoch"] == losses.index(min(losses))
+    assert latest["epoch"] == EPOCHS - 1
+    assert json.loads(json.dumps(latest["hyper_parameters"])) == latest["hyper_parameters"]
+
+
+@pytest.mark.slow
+def test_another_config_and_a_damaged_checkpoint_are_refused(
+    project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
+) -> None:
+    _, words = trained
+    folder = tmp_path / "outputs" / "t" / "fold0"
+    begin(project, tmp_path, *words, "trainer.max_time=00:00:00:00").communicate(timeout=240)
+    other = begin(project, tmp_path, *words, "--resume", "optimizer.lr=0.5")
+    _, errors = other.communicate(timeout=240)
+    assert other.returncode == 1
+    assert "optimizer.lr: 0.001 -> 0.5" in errors
+    whole = (folder / "latest.pt").read_bytes()
+    (folder / "latest.pt").write_bytes(whole[: len(whole) // 2])
+    damaged = begin(project, tmp_path, *words, "--resume")
+    _, errors = damaged.communicate(timeout=240)
+    assert damaged.returncode == 1
+    assert errors.strip().startswith("outputs/t/fold0/latest.pt: not a whole checkpoint")
+
+
+@pytest.mark.slow
+def test_a_second_training_in_the_same_folder_is_refused(
+    project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
+) -> None:
+    _, words = trained
+    folder = tmp_path / "outputs" / "t" / "fold0"
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):  # as the first training holds it
+        second = begin(project, tmp_path, *words)
+        _, errors = second.communicate(timeout=240)
+    assert second.returncode == 1
+    assert errors == "outputs/t/fold0: another training is writing here; wait for it or stop it\n"
