@@ -52,8 +52,9 @@ def trained(project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def begin(project: Path, folder: Path, *words: str) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": str(project)}
     command = [sys.executable, "-m", "competition", "train", *words]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
