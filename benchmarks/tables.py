@@ -52,9 +52,7 @@ def main(task: str, folder: Path) -> None:
         yardstick.append(timed(sys.executable, "-c", YARDSTICK, data / "train.csv"))
     best = [min(cpu for _, cpu in side) for side in (folds, yardstick)]
     print(f"folds      {min(folds)[0]:6.1f} {best[0]:6.1f}")
-    print(
-        f"yardstick  {min(yardstick)[0]:6.1f} {best[1]:6.1f}   ratio {best[0] / best[1]:.2f} (CPU, best of 3)"
-    )
+    print(f"yardstick  {min(yardstick)[0]:6.1f} {best[1]:6.1f}   ratio {best[0] / best[1]:.2f} (CPU, best of 3)")
 
 
 if __name__ == "__main__":

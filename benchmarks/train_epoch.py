@@ -30,7 +30,7 @@ from competition.task import Task  # noqa: E402
 from competition.train import _callbacks  # noqa: E402
 from competition.trainer import build_trainer  # noqa: E402
 
-EPOCHS = 6
+EPOCHS = 5
 
 
 class EpochTimes(pl.Callback):
@@ -77,7 +77,7 @@ def plain_loop(config: Config, data: FoldData, classes: tuple[str, ...]) -> Call
 
 
 def main(task: str, folder: Path) -> None:
-    write_sample(task, folder / "data", 320)
+    write_sample(task, folder / "data", 160)
     overrides = [f"data.dir={folder / 'data'}", f"trainer.max_epochs={EPOCHS}", "trainer.accelerator=cpu"]
     config = load_config([PROJECT / "configs" / f"{task}.yaml"], [*overrides, "trainer.limit_val_batches=0"])
     make_folds(config)

@@ -74,6 +74,11 @@ def test_the_layout_in_memory_does_not_matter() -> None:
         np.testing.assert_array_equal(decode_rle(encode_rle(view), *view.shape), view)
 
 
+@pytest.mark.parametrize(("rle", "size"), [(" ", 0), ("\t\n", 0), (" 2 3 ", 3), ("1 1  3\t1\n", 2)])
+def test_space_around_numbers_does_no_harm(rle: str, size: int) -> None:
+    assert decode_rle(rle, 2, 3).sum() == size
+
+
 def test_neighbouring_runs_may_touch() -> None:
     np.testing.assert_array_equal(decode_rle("1 2 3 1", 2, 2), decode_rle("1 3", 2, 2))
 

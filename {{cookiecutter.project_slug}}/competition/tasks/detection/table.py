@@ -37,8 +37,10 @@ class DetectionTable:
 
     def present(self) -> np.ndarray:
         """Return (n, classes) bool: which classes an image has a box of."""
-        image = np.repeat(np.arange(len(self.image_ids)), np.diff(self.starts))
-        flat = np.bincount(image * len(self.classes) + self.labels, minlength=len(self.image_ids) * len(self.classes))
+        has_area = (self.boxes[:, 2:] > self.boxes[:, :2]).all(1)
+        image = np.repeat(np.arange(len(self.image_ids)), np.diff(self.starts))[has_area]
+        size = len(self.image_ids) * len(self.classes)
+        flat = np.bincount(image * len(self.classes) + self.labels[has_area], minlength=size)
         return flat.reshape(len(self.image_ids), len(self.classes)) > 0
 
     def strata(self) -> np.ndarray:

@@ -36,7 +36,8 @@ def decode_rle(rle: str, height: int, width: int) -> np.ndarray:
 def parse_rle(rle: str, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Return 0-based starts and lengths of the runs, which are sorted, apart and inside height x width."""
     try:
-        numbers = np.fromstring(rle, dtype=np.int64, sep=" ")  # many times faster than split()
+        # Many times faster than split(); of blanks alone it would make a zero.
+        numbers = np.fromstring(rle.strip(), dtype=np.int64, sep=" ")
     except ValueError:
         raise ValueError(f"expected whole numbers `start length ...`, found {rle[:40]!r}") from None
     if len(numbers) % 2:

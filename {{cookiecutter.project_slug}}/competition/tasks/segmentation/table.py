@@ -73,6 +73,7 @@ def read_table(config: Config, path: Path | None = None) -> SegmentationTable:
     """Read train.csv; raise CompetitionError with a line per fault."""
     path = path or config.data.dir / "train.csv"
     frame = read_csv(path, COLUMNS)
+    frame["rle"] = frame["rle"].str.strip()
     faults = row_faults(path, np.flatnonzero(frame["image_id"] == ""), None, "image_id is empty")
     classes, unknown = resolve_classes(frame["class_id"], config.data.classes, path)
     nameless = np.flatnonzero((frame["class_id"] == "") & (frame["rle"] != ""))
