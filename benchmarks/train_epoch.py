@@ -5,6 +5,7 @@
 Both run in this process, an epoch each in turn, so that a machine whose speed drifts slows both. Validation is off.
 """
 
+import os
 import shutil
 import statistics
 import sys
@@ -17,7 +18,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-PROJECT = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}"
+PROJECT = Path(__file__).resolve().parents[1] / "{{cookiecutter.project_slug}}"
 sys.path.insert(0, str(PROJECT))
 
 from competition.config import load_config  # noqa: E402
@@ -100,6 +101,7 @@ def main(task: str, folder: Path) -> None:
 if __name__ == "__main__":
     workspace = Path(tempfile.mkdtemp())
     try:
+        os.chdir(workspace)  # Lightning leaves a checkpoint behind
         main(sys.argv[1] if len(sys.argv) > 1 else "classification", workspace)
     finally:
         shutil.rmtree(workspace)
