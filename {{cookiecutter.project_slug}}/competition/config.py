@@ -172,7 +172,7 @@ def _explain_all(faults: Sequence[Any], source: dict[str, str], default: str, sc
 
 def _explain(fault: Any, source: dict[str, str], default: str, schema: type[Config]) -> tuple[str, str]:
     """Return the start of the line, which names file, key and value, and what was expected."""
-    path = list(fault["loc"])
+    path = _without_type_tags(list(fault["loc"]), schema, is_unknown=fault["type"] == "extra_forbidden")
     prefixes = [".".join(map(str, path[:n])) for n in range(len(path), 0, -1)]
     known = next((prefix for prefix in prefixes if prefix in source), "")
     where = source.get(known, default)
@@ -184,20 +184,19 @@ def _explain(fault: Any, source: dict[str, str], default: str, schema: type[Conf
         return f"{where}: {key}: unknown key (value {value}); {hint}", ""
     if fault["type"] == "missing":
         return f"{where}: {key}: this key is missing", ""
-    key = ".".join(map(str, _without_type_tags(path, schema)))
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if fault["type"] == "value_error":
         return f"{where}: {key or 'config'}: found {value}; {message}", ""
     return f"{where}: {key or 'config'}: found {value}; expected ", message
 
 
-def _without_type_tags(path: list[Any], schema: type[Config]) -> list[Any]:
-    """Drop the names of types that pydantic adds to the path where a value may be of several."""
+def _without_type_tags(path: list[Any], schema: type[Config], *, is_unknown: bool) -> list[Any]:
+    """Drop the names of types that pydantic adds where a value may be of several; the last key may be unknown."""
     kept: list[Any] = []
-    for part in path:
+    for part in path[:-1] if is_unknown else path:
         if isinstance(part, int) or part in _known_keys(schema, kept):
             kept.append(part)
-    return kept
+    return [*kept, path[-1]] if is_unknown else kept
 
 
 def _known_keys(schema: Any, path: list[Any]) -> list[str]:
