@@ -101,6 +101,7 @@ def main(task: str, folder: Path) -> None:
 if __name__ == "__main__":
     workspace = Path(tempfile.mkdtemp())
     try:
+        os.environ["PYTHONPATH"] = str(PROJECT)  # for the process that draws metrics.png
         os.chdir(workspace)  # Lightning leaves a checkpoint behind
         main(sys.argv[1] if len(sys.argv) > 1 else "classification", workspace)
     finally:

@@ -102,14 +102,9 @@ def predict(run: RunName, overrides: Overrides = None) -> None:
 def submit(run: RunName, overrides: Overrides = None) -> None:
     """Write and check submission.csv from a run's test.npz."""
     from competition.runs import Run
-    from competition.score import describe_scores
-    from competition.submit import make_submission
+    from competition.submit import describe_submission, make_submission
 
-    submission = make_submission(Run.open(run, overrides))
-    if submission.test_scores and submission.blind_scores:
-        print(f"test images:  {describe_scores(submission.test_scores)}")
-        print(f"  {submission.blind_name}: {describe_scores(submission.blind_scores)}")
-    print(f"submission:  {submission.path}  ({submission.num_images} images, checked)")
+    print("\n".join(describe_submission(make_submission(Run.open(run, overrides)))))
 
 
 @app.command()

@@ -13,10 +13,9 @@ from pytorch_lightning.loops.progress import _ProcessedTracker
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from competition.augmentation import ImageAugmentation
-from competition.errors import CompetitionError
+from competition.errors import STOP_SIGNALS, CompetitionError
 from competition.images import read_image
-from competition.interruption import STOP_SIGNALS
-from competition.sampling import Draw, TrainBatches, build_sampler, optimizer_steps
+from competition.sampling import Draw, TrainBatches, batches_by_epoch, build_sampler, steps_by_epoch
 from competition.settings import Config
 from competition.task import Table, Target, Task
 
@@ -126,6 +125,7 @@ class FoldData(pl.LightningDataModule):
         self.val_set = ImageDataset(config, folder, table.image_ids[val_rows], table=table)
         self._batches: TrainBatches | None = None
         self._train_loader: DataLoader[Sample] | None = None
+        self._val_loader: DataLoader[Sample] | None = None
         self._position = {image_id: index for index, image_id in enumerate(self.val_set.image_ids)}
         self._resumed = {"epoch": 0, "batches_done": 0}
 
@@ -153,23 +153,23 @@ class FoldData(pl.LightningDataModule):
         return self._train_loader
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Return this rank's share of the validation images."""
-        return evaluation_loader(self.val_set, self._trainer())
+        """Return this rank's share of the validation images: one loader, as Lightning asks before every epoch."""
+        if self._val_loader is None:
+            self._val_loader = evaluation_loader(self.val_set, self._trainer())
+        return self._val_loader
 
     def truth(self, image_id: str, height: int, width: int) -> Target:
         """Return the answer of a validation image."""
         return self.val_set.target(self._position[image_id], height, width)
 
-    def optimizer_steps(self) -> list[int]:
-        """Return the optimizer steps of each epoch of the run."""
-        trainer, batches = self._trainer(), self.batches()
-        return optimizer_steps(
-            batches.sampler,
-            trainer.max_epochs or 0,
-            batches.batch_size,
-            trainer.accumulate_grad_batches,
-            self.config.trainer.get("limit_train_batches"),
-        )
+    def batches_by_epoch(self) -> list[int]:
+        """Return the batches of this process in each epoch of the run."""
+        batches, limit = self.batches(), self.config.trainer.get("limit_train_batches")
+        return batches_by_epoch(batches.sampler, max(self._trainer().max_epochs or 0, 0), batches.batch_size, limit)
+
+    def num_steps(self) -> int:
+        """Return the optimizer steps of the run."""
+        return sum(steps_by_epoch(self.batches_by_epoch(), self._trainer().accumulate_grad_batches))
 
     def state_dict(self) -> dict[str, int]:
         """Note how far the epoch is, for a checkpoint in its middle."""
@@ -192,7 +192,7 @@ class FoldData(pl.LightningDataModule):
 def evaluation_loader(dataset: ImageDataset, trainer: pl.Trainer) -> DataLoader[Sample]:
     """Return this rank's share of a dataset, in order."""
     share = ShareOfRank(len(dataset), trainer.global_rank, trainer.world_size)
-    # Larger batches than in training are safe, as nothing is kept for a backward pass.
+    # Accumulated batches do not make these smaller: nothing is kept for a backward pass.
     batch_size = max(dataset.config.data.batch_size // trainer.world_size, 1)
     settings = _worker_settings(dataset.config)
     return DataLoader(dataset, batch_size, sampler=share, collate_fn=dataset.collate, **settings)

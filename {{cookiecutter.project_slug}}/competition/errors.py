@@ -1,5 +1,10 @@
 """The error a user can cause and cure, and the end of a run that was asked to stop."""
 
+import signal
+
+# SLURM sends SIGUSR1 before a time limit (`--signal=USR1@90`) and SIGTERM before it preempts a job; Windows lacks one.
+STOP_SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in signal.Signals.__members__]
+
 
 class CompetitionError(Exception):
     """A mistake in the user's data, config or set-up.

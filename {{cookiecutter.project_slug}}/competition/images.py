@@ -13,8 +13,6 @@ from competition.whole_file import JPEG_START, PNG_START, is_whole
 
 cv2.setNumThreads(0)  # the data loader's workers are the parallelism; threads in each would fight over the cores
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".bmp", ".webp")
-
 
 def read_image(path: Path, channels: int) -> np.ndarray:
     """Read an image as (height, width, channels), uint8 or float32.

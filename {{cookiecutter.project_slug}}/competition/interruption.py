@@ -10,10 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from competition.checkpoint import LATEST, LatestAndBest
-from competition.errors import CompetitionError, StoppedError
-
-# SLURM sends SIGUSR1 before a time limit (`--signal=USR1@90`) and SIGTERM before it preempts a job.
-STOP_SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in signal.Signals.__members__]
+from competition.errors import STOP_SIGNALS, CompetitionError, StoppedError
 
 
 class StopInGoodOrder(Checkpoint):

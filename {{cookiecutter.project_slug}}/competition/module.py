@@ -76,7 +76,7 @@ class CompetitionModule(pl.LightningModule):
         """Count optimizer steps over epochs that may differ in length; Lightning's estimate takes the first for all."""
         if self.trainer.max_steps > 0:
             return self.trainer.max_steps
-        return sum(self._data().optimizer_steps())
+        return self._data().num_steps()
 
     def _data(self) -> FoldData:
         data = getattr(self.trainer, "datamodule")  # noqa: B009 - Lightning sets it without declaring it

@@ -8,10 +8,9 @@ import numpy as np
 from competition.data import per_device_batch_size
 from competition.files import replacing
 from competition.folds import read_folds
-from competition.sampling import build_sampler, num_batches, optimizer_steps
+from competition.sampling import batches_by_epoch, build_sampler, sampling_warnings, steps_by_epoch
 from competition.schedule import learning_rate_factor
 from competition.settings import Config
-from competition.share_schedule import schedule_warnings
 from competition.task import Task
 from competition.trainer import build_trainer
 
@@ -26,27 +25,20 @@ def preview(config: Config) -> tuple[list[str], Path]:
     rows = np.flatnonzero(read_folds(config, table) != config.fold)
     batch_size = per_device_batch_size(config, trainer)
     sampler = build_sampler(config, table, rows, world_size=trainer.world_size)
-    epochs = trainer.max_epochs or 1
-    limit = config.trainer.get("limit_train_batches")
-    steps = optimizer_steps(sampler, epochs, batch_size, trainer.accumulate_grad_batches, limit)
+    epochs, accumulate = trainer.max_epochs or 1, trainer.accumulate_grad_batches
+    batches = batches_by_epoch(sampler, epochs, batch_size, config.trainer.get("limit_train_batches"))
+    steps = steps_by_epoch(batches, accumulate)
     factor = learning_rate_factor(config.scheduler, sum(steps))
     ends = np.cumsum(steps).tolist()
     lines: list[Row] = []
     for epoch in range(epochs):
         counts = sampler.counts(epoch)
-        rates = [config.optimizer.lr * factor(step) for step in (ends[epoch] - steps[epoch], ends[epoch] - 1)]
-        batches = num_batches(counts.per_rank, batch_size)
-        row = (epoch + 1, counts.positives, counts.negatives, counts.share, batches, steps[epoch])
-        lines.append((*row, rates[0], rates[1]))
+        row = (epoch + 1, counts.positives, counts.negatives, counts.share, batches[epoch], steps[epoch])
+        first, last = (config.optimizer.lr * factor(step) for step in (ends[epoch] - steps[epoch], ends[epoch] - 1))
+        lines.append((*row, first, last))
     path = config.fold_folder / "preview.png"
     _draw(lines, path)
-    warnings = schedule_warnings(
-        sampler.schedule,
-        [sampler.counts(epoch) for epoch in range(epochs)],
-        batch_size=batch_size,
-        accumulate_grad_batches=trainer.accumulate_grad_batches,
-    )
-    return [_format(lines), *warnings], path
+    return [_format(lines), *sampling_warnings(sampler, batches, accumulate)], path
 
 
 def _format(lines: list[Row]) -> str:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from competition.check import check
 from competition.config import load_config
-from competition.errors import CompetitionError, StoppedError
+from competition.errors import STOP_SIGNALS, CompetitionError, StoppedError
 from competition.folds import folds_path, make_folds
-from competition.runs import CONFIG, OOF, TEST, Run, changed_keys
+from competition.runs import OOF, TEST, Run, refuse_changed_config
 from competition.score import describe_scores, score_constant, score_predictions
-from competition.submit import Submission, make_submission
+from competition.submit import Submission, describe_submission, make_submission
 from competition.task import Task
 
-PASSED_ON = [signal.Signals[name] for name in ("SIGTERM", "SIGUSR1") if name in signal.Signals.__members__]
+PASSED_ON = [number for number in STOP_SIGNALS if number != signal.SIGINT]
 
 
 def run(paths: list[Path], overrides: list[str]) -> None:
@@ -41,11 +41,7 @@ def _train_fold(paths: list[Path], overrides: list[str], fold: int) -> None:
     """Train one fold in a process of its own: several trainings in one process are fragile on several GPUs."""
     config = load_config(paths, [*overrides, f"fold={fold}"])
     folder = config.fold_folder
-    if (folder / CONFIG).is_file() and (changes := changed_keys(folder / CONFIG, config)):
-        raise CompetitionError(
-            f"{folder}: was trained with another config ({'; '.join(changes[:5])}); give this one another name "
-            f"(name=...) or delete {config.run_folder}"
-        )
+    refuse_changed_config(folder, config)
     if (folder / OOF).is_file():
         _say("train", f"fold {fold} is done already, in {folder}")
         return
@@ -92,11 +88,8 @@ def _report(opened: Run, submission: Submission, seconds: float) -> None:
     _say("done", f"in {seconds:.0f} s")
     print(f"out of fold:  {describe_scores(score_predictions(config, table, files))}")
     print(f"  {blind_name}: {describe_scores(blind)}")
-    if submission.test_scores and submission.blind_scores:
-        print(f"test images:  {describe_scores(submission.test_scores)}")
-        print(f"  {submission.blind_name}: {describe_scores(submission.blind_scores)}")
     print(f"weights, metrics.csv and out-of-fold predictions:  {opened.folder}/fold*/")
-    print(f"submission:  {submission.path}  ({submission.num_images} images, checked)")
+    print("\n".join(describe_submission(submission)))
 
 
 def _say(stage: str, text: str) -> None:

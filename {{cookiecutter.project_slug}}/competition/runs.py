@@ -48,20 +48,21 @@ class Run:
 
 def remember_config(folder: Path, config: Config) -> None:
     """Write the resolved config into a fold's folder; refuse a folder that holds another config's training."""
-    path = folder / CONFIG
-    if path.is_file():
-        changes = changed_keys(path, config)
-        if changes:
-            raise CompetitionError(
-                f"{path}: this folder was trained with another config ({'; '.join(changes[:5])}); give this one "
-                f"another name (name=...) or delete {folder}"
-            )
-    with replacing(path) as temporary:
+    refuse_changed_config(folder, config)
+    with replacing(folder / CONFIG) as temporary:
         temporary.write_text(dump_config(config), encoding="utf-8")
 
 
-def changed_keys(path: Path, config: Config) -> list[str]:
-    """List the keys that differ between a written config and a new one, but for those that may."""
+def refuse_changed_config(folder: Path, config: Config) -> None:
+    """Raise CompetitionError if a fold's folder holds a config that differs, but for keys that may."""
+    path = folder / CONFIG
+    if not path.is_file():
+        return
     old: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     changes = config_differences(old, yaml.safe_load(dump_config(config)))
-    return [change for change in changes if change.partition(":")[0] not in ELSEWHERE]
+    changes = [change for change in changes if change.partition(":")[0] not in ELSEWHERE]
+    if changes:
+        raise CompetitionError(
+            f"{path}: this folder was trained with another config ({'; '.join(changes[:5])}); give this one "
+            f"another name (name=...) or delete {folder}"
+        )

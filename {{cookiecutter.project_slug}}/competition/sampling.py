@@ -10,7 +10,7 @@ from competition.csv_file import read_image_column
 from competition.errors import CompetitionError
 from competition.sampler import RatioSampler, class_weights
 from competition.settings import Config, PositiveColumn
-from competition.share_schedule import ShareSchedule
+from competition.share_schedule import EpochCounts, ShareSchedule, schedule_warnings
 from competition.task import Table
 
 
@@ -82,7 +82,7 @@ class TrainBatches(Sampler[list[Draw]]):
 
     def __len__(self) -> int:
         """Return the batches of the whole epoch, with those skipped: Lightning counts them as done."""
-        return num_batches(len(self.sampler), self.batch_size)
+        return num_batches(self.sampler.counts(self.sampler.epoch), self.batch_size)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         """Yield batches of the current epoch."""
@@ -101,24 +101,30 @@ class TrainBatches(Sampler[list[Draw]]):
         return int(numbers.generate_state(1)[0])
 
 
-def num_batches(num_draws: int, batch_size: int) -> int:
-    """Return the batches of an epoch of `num_draws` images a process."""
-    return max(num_draws // batch_size, 1)
+def num_batches(counts: EpochCounts, batch_size: int) -> int:
+    """Return the batches a process has in an epoch: the only one may be incomplete, any other is left out then."""
+    return max(counts.num_batches(batch_size, drop_last=True), 1)
 
 
-def optimizer_steps(
-    sampler: RatioSampler, max_epochs: int, batch_size: int, accumulate: int, limit_batches: int | float | None = None
+def batches_by_epoch(
+    sampler: RatioSampler, max_epochs: int, batch_size: int, limit: int | float | None = None
 ) -> list[int]:
-    """Return the optimizer steps of each epoch: epochs may differ in length, so no one length times their number.
+    """Return the batches a process trains on in each epoch.
 
-    `limit_batches` is Lightning's `limit_train_batches`: a number of batches or a share of them.
+    `limit` is Lightning's `limit_train_batches`: a number of batches or a share of them.
     """
-    steps = []
-    for epoch in range(max_epochs):
-        batches = num_batches(sampler.counts(epoch).per_rank, batch_size)
-        if isinstance(limit_batches, int):
-            batches = min(batches, limit_batches)
-        elif limit_batches is not None:
-            batches = int(batches * limit_batches)
-        steps.append(-(-batches // accumulate))
-    return steps
+    each = [num_batches(sampler.counts(epoch), batch_size) for epoch in range(max_epochs)]
+    if limit is None:
+        return each
+    return [min(number, limit) if isinstance(limit, int) else int(number * limit) for number in each]
+
+
+def steps_by_epoch(batches: list[int], accumulate: int) -> list[int]:
+    """Return the optimizer steps of each epoch: epochs may differ in length, so no one length times their number."""
+    return [-(-number // accumulate) for number in batches]
+
+
+def sampling_warnings(sampler: RatioSampler, batches: list[int], accumulate: int) -> list[str]:
+    """Say what of `sampler:` will not go as its settings suggest, for a run of so many batches in each epoch."""
+    counts = [sampler.counts(epoch) for epoch in range(len(batches))]
+    return schedule_warnings(sampler.schedule, counts, batches, accumulate_grad_batches=accumulate)

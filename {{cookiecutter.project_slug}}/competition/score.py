@@ -1,37 +1,37 @@
 """The score of stored predictions against the truth, by the same `decode` that makes the submission. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from competition.predictions import Predictions
 from competition.settings import Config
-from competition.task import Table, Task
+from competition.task import Table, Target, Task
 
 
 def score_predictions(config: Config, table: Table, paths: Sequence[Path]) -> dict[str, float]:
     """Score the out-of-fold predictions of one or more files together, as one set of images."""
-    task = Task(config.task)
-    position = {image_id: index for index, image_id in enumerate(table.image_ids)}
-    evidence = []
-    for path in paths:
-        for image_id, (height, width), prediction in Predictions(path):
-            answer = task.decode.decode(prediction, height, width, config)
-            truth = table.target(position[image_id], height, width)
-            evidence.append(task.score.evidence(answer, truth))
-    return task.score.scores(evidence, config.metrics, len(table.classes))
+    decode = Task(config.task).decode.decode
+    return _score(config, table, paths, lambda stored, i: decode(stored[i], *stored.sizes[i], config))
 
 
 def score_constant(config: Config, table: Table, paths: Sequence[Path]) -> tuple[str, dict[str, float]]:
     """Return what the best blind submission is called and its scores on the same images."""
-    task = Task(config.task)
-    name, answer = task.score.constant_answers(table)
+    name, answer = Task(config.task).score.constant_answers(table)
+    return name, _score(config, table, paths, lambda stored, i: answer)
+
+
+def _score(
+    config: Config, table: Table, paths: Sequence[Path], answer: Callable[[Predictions, int], Target]
+) -> dict[str, float]:
+    """Score `answer(file, number of the image in it)` for every image of the files."""
+    score = Task(config.task).score
     position = {image_id: index for index, image_id in enumerate(table.image_ids)}
     evidence = []
-    for path in paths:
-        stored = Predictions(path)
-        for image_id, (height, width) in zip(stored.image_ids, stored.sizes, strict=True):
-            evidence.append(task.score.evidence(answer, table.target(position[image_id], height, width)))
-    return name, task.score.scores(evidence, config.metrics, len(table.classes))
+    for stored in map(Predictions, paths):
+        for i, (image_id, (height, width)) in enumerate(zip(stored.image_ids, stored.sizes, strict=True)):
+            truth = table.target(position[image_id], height, width)
+            evidence.append(score.evidence(answer(stored, i), truth))
+    return score.scores(evidence, config.metrics, len(table.classes))
 
 
 def describe_scores(scores: dict[str, float]) -> str:

@@ -110,14 +110,14 @@ class EpochCounts:
 def schedule_warnings(
     schedule: ShareSchedule,
     epochs: Sequence[EpochCounts],
+    num_batches: Sequence[int],
     *,
-    batch_size: int,
     accumulate_grad_batches: int = 1,
-    drop_last: bool = False,
 ) -> list[str]:
-    """Say in a line each what will not go as the settings suggest; `batch_size` is one rank's.
+    """Say in a line each what will not go as the settings suggest.
 
-    `epochs` are the counts of the whole run: `[sampler.counts(epoch) for epoch in range(max_epochs)]`.
+    `epochs` are the counts of the whole run: `[sampler.counts(epoch) for epoch in range(max_epochs)]`;
+    `num_batches` are those that a rank trains on in each.
     """
     lines = []
     if epochs and schedule.last_change >= len(epochs):
@@ -132,7 +132,7 @@ def schedule_warnings(
             f"sampler: share {missed[0].asked:.3f} cannot be reached with the images there are in "
             f"{_span(missed)}: the share is {missed[0].share:.3f} instead"
         )
-    sizes = {c.epoch: c.num_batches(batch_size, drop_last=drop_last) for c in epochs}
+    sizes = {c.epoch: number for c, number in zip(epochs, num_batches, strict=True)}
     short = [c for c in epochs if sizes[c.epoch] < accumulate_grad_batches]
     if short:
         found = sizes[short[0].epoch]

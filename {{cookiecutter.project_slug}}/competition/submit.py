@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from competition.csv_file import read_csv
+from competition.csv_file import read_csv, read_header
 from competition.errors import CompetitionError
 from competition.predictions import Predictions
 from competition.runs import SUBMISSION, TEST, Run
+from competition.score import describe_scores
 from competition.settings import Config
 from competition.task import Target, Task
 
@@ -53,6 +54,15 @@ def make_submission(run: Run) -> Submission:
     return Submission(path, len(stored), *score_submission(config, path, truth, stored))
 
 
+def describe_submission(submission: Submission) -> list[str]:
+    """Say where the submission is, and its score where the answer is known."""
+    lines = []
+    if submission.test_scores and submission.blind_scores:
+        lines.append(f"test images:  {describe_scores(submission.test_scores)}")
+        lines.append(f"  {submission.blind_name}: {describe_scores(submission.blind_scores)}")
+    return [*lines, f"submission:  {submission.path}  ({submission.num_images} images, checked)"]
+
+
 def score_submission(
     config: Config, path: Path, truth: Path, stored: Predictions
 ) -> tuple[dict[str, float], str, dict[str, float]]:
@@ -84,18 +94,13 @@ def _answers(stored: Predictions, config: Config) -> Iterator[tuple[str, Target]
 
 def _check_written(path: Path, sample: Path, config: Config, stored: Predictions) -> None:
     """Read the file back as the host would: same columns, same ids in order, every row valid."""
-    header, expected = _header(path), _header(sample)
+    header, expected = read_header(path), read_header(sample)
     if header != expected:
-        raise CompetitionError(f"{path}: columns {header}; {sample} has {expected}")
+        raise CompetitionError(f"{path}: columns {','.join(header)}; {sample} has {','.join(expected)}")
     task, sizes = Task(config.task), dict(zip(stored.image_ids, stored.sizes, strict=True))
     ids = [image_id for image_id, _ in task.submission.read_submission(path, stored.classes, sizes)]
     if ids != stored.image_ids:
         raise CompetitionError(f"{path}: its image ids are not those of {sample} in that order")
-    keys = [column for column in expected.split(",") if column in ("image_id", "class_id")]
+    keys = [column for column in expected if column in ("image_id", "class_id")]
     if not read_csv(path, keys).equals(read_csv(sample, keys)):
         raise CompetitionError(f"{path}: the rows of {','.join(keys)} are not those of {sample}")
-
-
-def _header(path: Path) -> str:
-    with path.open(encoding="utf-8-sig") as file:
-        return file.readline().strip()

@@ -18,9 +18,9 @@ from competition.module import CompetitionModule
 from competition.nan_guard import StopOnNan
 from competition.predict import load_network, predict_images
 from competition.runs import OOF, remember_config
+from competition.sampling import sampling_warnings
 from competition.score import describe_scores, score_predictions
 from competition.settings import Config
-from competition.share_schedule import schedule_warnings
 from competition.task import Table, Task
 from competition.trainer import build_trainer, describe_trainer
 
@@ -46,7 +46,7 @@ def train(config: Config, *, resume: bool = False) -> Path:
 
 def _lock(folder: Path) -> FileLock | None:
     """Hold the folder against a second training; the system lets go of it when this process ends, however it ends."""
-    if rank_zero_only.__dict__.get("rank") or 0:
+    if getattr(rank_zero_only, "rank", 0):
         return None  # the first rank holds it for all
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -79,21 +79,11 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None) -> N
     _say(f"fold {config.fold}: {len(data.train_set)} training images, {len(data.val_set)} validation images")
     _say(describe_trainer(config, trainer, batch_size))
     data.trainer = trainer
-    for line in sampling_warnings(config, data, trainer):
+    sampler, accumulate = data.batches().sampler, trainer.accumulate_grad_batches
+    for line in sampling_warnings(sampler, data.batches_by_epoch(), accumulate):
         _say(line)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)
-
-
-def sampling_warnings(config: Config, data: FoldData, trainer: pl.Trainer) -> list[str]:
-    """Say what of `sampler:` will not go as its settings suggest."""
-    batches = data.batches()
-    return schedule_warnings(
-        batches.sampler.schedule,
-        [batches.sampler.counts(epoch) for epoch in range(max(trainer.max_epochs or 0, 0))],
-        batch_size=batches.batch_size,
-        accumulate_grad_batches=trainer.accumulate_grad_batches,
-    )
 
 
 def _callbacks(config: Config, folder: Path) -> list[Callback]:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from competition.data import Batch, ImageDataset, ShareOfRank
 from competition.errors import CompetitionError
 from competition.sampler import RatioSampler
-from competition.sampling import Draw, TrainBatches, build_sampler
+from competition.sampling import Draw, TrainBatches, batches_by_epoch, build_sampler, sampling_warnings
 from competition.settings import Config, Sampler
 from competition.share_schedule import ShareSchedule
 from competition.task import Table, Task
@@ -191,3 +191,15 @@ def test_a_resumed_epoch_goes_on_with_the_batch_that_was_next(num_images: int, b
 def test_no_two_draws_share_a_seed_within_or_between_epochs(num_images: int, batch_size: int) -> None:
     draws = [draw for epoch in range(3) for batch in epoch_draws(num_images, batch_size, epoch) for draw in batch]
     assert len({draw.seed for draw in draws}) == len(draws)
+
+
+def test_a_warning_counts_the_batches_that_training_has() -> None:
+    for num_images, expected in (
+        (10, 2),
+        (3, 1),
+    ):  # of 4 images: the last, incomplete batch is left out, not the only one
+        batches = TrainBatches(RatioSampler(np.ones(num_images, dtype=bool), seed=0), 4)
+        (warning,) = sampling_warnings(batches.sampler, batches_by_epoch(batches.sampler, 1, 4), 3)
+        assert f"epoch 0 has {expected} batches" in warning
+        assert len(batches) == len(list(batches)) == expected
+    assert sampling_warnings(batches.sampler, batches_by_epoch(batches.sampler, 1, 4), 1) == []

@@ -57,6 +57,13 @@ def begin(project: Path, folder: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
+def end(process: subprocess.Popen[str], status: int) -> str:
+    """Wait for a training's end with an exit status; return what it said on standard error."""
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == status, errors
+    return errors
+
+
 def rows(folder: Path) -> list[dict[str, str]]:
     """Read metrics.csv but for what is measured of the machine."""
     with (folder / "metrics.csv").open(newline="") as file:
@@ -98,13 +105,9 @@ def test_a_stop_in_mid_epoch_resumes_to_the_same_end(
     while not (folder / "latest.pt").is_file() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM, errors
-    assert "go on with --resume" in errors.splitlines()[-1]
+    assert "go on with --resume" in end(process, 128 + signal.SIGTERM).splitlines()[-1]
     assert load_checkpoint(folder / "latest.pt")["global_step"] < load_checkpoint(unbroken / "latest.pt")["global_step"]
-    resumed = begin(project, tmp_path, *words, "checkpoint.every_steps=1", "--resume")
-    _, errors = resumed.communicate(timeout=240)
-    assert resumed.returncode == 0, errors
+    end(begin(project, tmp_path, *words, "checkpoint.every_steps=1", "--resume"), 0)
     assert_ended_like(folder, unbroken)
 
 
@@ -127,9 +130,7 @@ def test_kill_9_at_any_moment_loses_nothing_but_what_was_not_saved(
         if latest.is_file():
             load_checkpoint(latest)  # whole, whenever the process died
     if not (folder / "oof.npz").is_file():
-        last = begin(project, tmp_path, *words, "checkpoint.every_steps=2", "--resume")
-        _, errors = last.communicate(timeout=240)
-        assert last.returncode == 0, errors
+        end(begin(project, tmp_path, *words, "checkpoint.every_steps=2", "--resume"), 0)
     assert_ended_like(folder, unbroken)
 
 
@@ -138,9 +139,7 @@ def test_a_time_limit_saves_and_says_how_to_go_on(
     project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
 ) -> None:
     _, words = trained
-    process = begin(project, tmp_path, *words, "trainer.max_time=00:00:00:00")
-    _, errors = process.communicate(timeout=240)
-    assert process.returncode == 3
+    errors = end(begin(project, tmp_path, *words, "trainer.max_time=00:00:00:00"), 3)
     assert "trainer.max_time is over" in errors
     assert load_checkpoint(tmp_path / "outputs" / "t" / "fold0" / "latest.pt")["global_step"] == 1
 
@@ -161,16 +160,12 @@ def test_another_config_and_a_damaged_checkpoint_are_refused(
 ) -> None:
     _, words = trained
     folder = tmp_path / "outputs" / "t" / "fold0"
-    begin(project, tmp_path, *words, "trainer.max_time=00:00:00:00").communicate(timeout=240)
-    other = begin(project, tmp_path, *words, "--resume", "optimizer.lr=0.5")
-    _, errors = other.communicate(timeout=240)
-    assert other.returncode == 1
+    end(begin(project, tmp_path, *words, "trainer.max_time=00:00:00:00"), 3)
+    errors = end(begin(project, tmp_path, *words, "--resume", "optimizer.lr=0.5"), 1)
     assert "optimizer.lr: 0.001 -> 0.5" in errors
     whole = (folder / "latest.pt").read_bytes()
     (folder / "latest.pt").write_bytes(whole[: len(whole) // 2])
-    damaged = begin(project, tmp_path, *words, "--resume")
-    _, errors = damaged.communicate(timeout=240)
-    assert damaged.returncode == 1
+    errors = end(begin(project, tmp_path, *words, "--resume"), 1)
     assert errors.strip().startswith("outputs/t/fold0/latest.pt: not a whole checkpoint")
 
 
@@ -182,7 +177,5 @@ def test_a_second_training_in_the_same_folder_is_refused(
     folder = tmp_path / "outputs" / "t" / "fold0"
     folder.mkdir(parents=True)
     with FileLock(folder / ".lock"):  # as the first training holds it
-        second = begin(project, tmp_path, *words)
-        _, errors = second.communicate(timeout=240)
-    assert second.returncode == 1
+        errors = end(begin(project, tmp_path, *words), 1)
     assert errors == "outputs/t/fold0: another training is writing here; wait for it or stop it\n"

@@ -351,9 +351,8 @@ def test_what_is_no_schedule_is_refused(points: Any, course: Any, message: str) 
 def warnings_of(schedule: ShareSchedule, num_epochs: int, accumulate_grad_batches: int = 1, **way: Any) -> list[str]:
     sampler = RatioSampler(rows(10, 90), schedule=schedule, seed=0, **way)
     counts = [sampler.counts(epoch) for epoch in range(num_epochs)]
-    return schedule_warnings(
-        schedule, counts, batch_size=8, accumulate_grad_batches=accumulate_grad_batches, drop_last=True
-    )
+    batches = [epoch.num_batches(8, drop_last=True) for epoch in counts]
+    return schedule_warnings(schedule, counts, batches, accumulate_grad_batches=accumulate_grad_batches)
 
 
 def test_a_run_that_fits_its_schedule_gives_no_warning() -> None:

@@ -31,7 +31,6 @@ class SegmentationTable:
     starts: np.ndarray  # (n + 1,)
     row_class: np.ndarray  # (rows,) class number, -1 where the row has none
     rle: pd.Series  # (rows,)
-    remarks: tuple[str, ...] = ()
 
     def target(self, index: int, height: int, width: int) -> Target:
         """Return `mask`: (height, width, classes) uint8 of 0 and 1."""
