@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -11,6 +10,7 @@ from tqdm import tqdm
 from competition.csv_file import MOST_LINES
 from competition.errors import CompetitionError
 from competition.folds import folds_path, read_folds
+from competition.image_folder import row_in_words, test_image, train_image
 from competition.images import read_image
 from competition.settings import Config
 from competition.task import Table, Task
@@ -23,42 +23,41 @@ def check(config: Config, *, show_progress: bool = True) -> list[str]:
 
     Raises CompetitionError with a line for every fault found.
     """
-    directory = config.data.dir
-    if not directory.is_dir() or not (directory / "train.csv").is_file():
+    if not config.train_csv.is_file():
         raise CompetitionError(
-            f"{directory / 'train.csv'}: no data there; put the competition's files into {directory}/ (or give "
+            f"{config.train_csv}: no data there; put the competition's files into {config.data.dir}/ (or give "
             f"data.dir=PATH), or make a small competition to try with: competition sample"
         )
     task = Task(config.task)
     table = task.table.read_table(config)  # nothing else makes sense while this fails
     faults: list[str] = []
-    report = [f"train.csv: {len(table.image_ids)} images, classes {', '.join(table.classes)}", *table.summary()]
-    test_ids = _collect(
-        faults, lambda: task.submission.read_test_ids(directory / "sample_submission.csv", table.classes)
-    )
+    report = [
+        f"{config.data.train_csv}: {len(table.image_ids)} images, classes {', '.join(table.classes)}",
+        *table.summary(),
+    ]
+    test_ids = _collect(faults, lambda: task.submission.read_test_ids(config, table.classes))
     if folds_path(config).is_file():
         _collect(faults, lambda: read_folds(config, table))
     faults += _check_train_images(config, table, show_progress)
     if test_ids is not None:
-        report.append(f"sample_submission.csv: {len(test_ids)} images")
+        report.append(f"{config.data.sample_submission}: {len(test_ids)} images")
         faults += _check_test_images(config, test_ids, show_progress)
         both = set(test_ids) & set(table.image_ids)
         if both:
-            report.append(f"images in both train.csv and sample_submission.csv: {len(both)}, as {min(both)!r}")
+            report.append(
+                f"images in both {config.data.train_csv} and {config.data.sample_submission}: {len(both)}, as {min(both)!r}"
+            )
     if faults:
         raise CompetitionError("\n".join(faults))
-    return [*report, *_unused_images(directory / "train_images", table.image_ids)]
+    return [*report, *_unused_images(config, table.image_ids)]
 
 
 def _check_train_images(config: Config, table: Table, show_progress: bool) -> list[str]:
-    folder = config.data.dir / "train_images"
-    train_csv = config.data.dir / "train.csv"
-
     def look(index: int) -> list[str]:
         try:
-            pixels = read_image(folder / str(table.image_ids[index]), config.data.channels)
+            pixels = read_image(train_image(config.data, table.image_ids[index]), config.data.channels)
         except CompetitionError as error:
-            return [f"{error} ({train_csv} line {table.lines[index]})"]
+            return [f"{error} ({row_in_words(config.data, table.lines[index])})"]
         try:
             table.target(index, pixels.shape[0], pixels.shape[1])
         except CompetitionError as error:
@@ -69,13 +68,11 @@ def _check_train_images(config: Config, table: Table, show_progress: bool) -> li
 
 
 def _check_test_images(config: Config, test_ids: np.ndarray, show_progress: bool) -> list[str]:
-    folder = config.data.dir / "test_images"
-
     def look(index: int) -> list[str]:
         try:
-            read_image(folder / str(test_ids[index]), config.data.channels)
+            read_image(test_image(config.data, test_ids[index]), config.data.channels)
         except CompetitionError as error:
-            return [f"{error} (image {index + 1} of sample_submission.csv)"]
+            return [f"{error} (image {index + 1} of {config.data.sample_submission})"]
         return []
 
     return _look_at_all(look, len(test_ids), "test images", show_progress)
@@ -94,10 +91,12 @@ def _look_at_all(look: Callable[[int], list[str]], number: int, what: str, show_
     return faults
 
 
-def _unused_images(folder: Path, used: np.ndarray) -> list[str]:
-    known = set(used)
+def _unused_images(config: Config, used: np.ndarray) -> list[str]:
+    folder = config.data.dir / config.data.train_images
+    known = {train_image(config.data, image_id).name for image_id in used}
     unused = [entry.name for entry in folder.iterdir() if entry.name not in known]
-    return [f"{folder}: {len(unused)} files that train.csv does not name, as {unused[0]}"] if unused else []
+    name = config.data.train_csv
+    return [f"{folder}: {len(unused)} files that {name} does not name, as {unused[0]}"] if unused else []
 
 
 def _collect(faults: list[str], look: Callable[[], Found]) -> Found | None:

@@ -1,6 +1,7 @@
 """From YAML files and `key=value` words to one typed, checked `Config`."""
 
 import ast
+import copy
 import difflib
 import importlib
 import importlib.util
@@ -70,6 +71,7 @@ def load_config(paths: list[Path], overrides: list[str] | None = None) -> Config
 def validate(values: dict[str, Any], source: dict[str, str], default_source: str) -> Config:
     """Turn plain values into the `Config` of their task; `source` names the file each dotted key came from."""
     schema = _schema(values.get("task"), source.get("task", default_source))
+    values = with_preset(values, source, default_source)
     try:
         # JSON mode lets a YAML list be a tuple and a string a path, and still refuses `"16"` for 16.
         config = schema.model_validate_json(json.dumps(values), strict=True)
@@ -79,6 +81,30 @@ def validate(values: dict[str, Any], source: dict[str, str], default_source: str
         raise CompetitionError(f"{default_source}: a value is not plain YAML: {error}") from None
     _check_trainer_keys(config, source, default_source)
     return config
+
+
+def with_preset(values: dict[str, Any], source: dict[str, str], default_source: str) -> dict[str, Any]:
+    """Put the settings of a known competition's format, `format: NAME`, under those that are given."""
+    form = values.get("format")
+    name = form.get("like") if isinstance(form, dict) else None
+    if name is None:
+        return values
+    presets = format_presets(str(values["task"]))
+    if name not in presets:
+        near = difflib.get_close_matches(str(name), presets, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(presets)}"
+        where = source.get("format.like", default_source)
+        raise CompetitionError(f"{where}: format: {_show(name)} is no format this project knows; {hint}")
+    merged = copy.deepcopy(presets[name])
+    _merge(merged, values, "", {})
+    return merged
+
+
+@cache
+def format_presets(task: str) -> dict[str, Any]:
+    """Return a task's known formats by name: each is a part of a config."""
+    path = Path(__file__).parent / "tasks" / task / "formats.yaml"
+    return _read_yaml(path) if path.is_file() else {}
 
 
 def dump_config(config: Config) -> str:
@@ -150,6 +176,8 @@ def _merge(into: dict[str, Any], new: dict[str, Any], where: str, source: dict[s
     """Merge `new` into `into` in place: mappings by key, anything else replaces; note where each key came from."""
     for key, value in new.items():
         dotted = f"{prefix}{key}"
+        if dotted == "format" and isinstance(value, str):
+            value = {"like": value}  # noqa: PLW2901 - short for the section, so that single keys can be set over it
         source[dotted] = where
         if isinstance(value, dict) and isinstance(into.get(key), dict):
             _merge(into[key], value, where, source, f"{dotted}.")

@@ -1,5 +1,6 @@
 """Reading a csv file into columns of text, with messages that name file and line."""
 
+import csv
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -18,12 +19,13 @@ MOST_LINES = 20  # faults of one kind that are listed before "and N more"
 def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read `columns` of a csv file as text; empty fields become empty strings.
 
-    Raises CompetitionError if the file is missing, no csv, lacks a column or has no row.
+    A column's name is matched without the blanks around it. The index tells the lines: see `line`. Raises
+    CompetitionError if the file is missing, no csv, lacks a column or has no row.
     """
     if not path.is_file():
         raise CompetitionError(f"{path}: no such file; expected columns {','.join(columns)}")
     try:
-        header = list(pd.read_csv(path, nrows=0).columns)
+        header = [name.strip() for name in read_header(path)]
         missing = [column for column in columns if column not in header]
         if missing:
             raise CompetitionError(
@@ -38,7 +40,26 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
     if frame.empty:
         raise CompetitionError(f"{path}: has a header but no row")
+    frame.columns = header
+    frame.index = _line_index(path, len(frame))
     return frame[list(columns)]
+
+
+def _line_index(path: Path, num_rows: int) -> pd.Index:
+    """Return for each row its line less the two of header and counting from 0."""
+    with path.open("rb") as file:
+        num_lines = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    if num_lines <= num_rows + 1:
+        return pd.RangeIndex(num_rows)
+    # Blank lines, or line breaks within a field: only then is it worth walking through the file once more.
+    starts, end = [], 0
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.reader(file)
+        for row in reader:
+            if any(field.strip() for field in row) or len(row) > 1:
+                starts.append(end)
+            end = reader.line_num
+    return pd.Index(starts[1:]) - 1 if len(starts) == num_rows + 1 else pd.RangeIndex(num_rows)
 
 
 def read_header(path: Path) -> list[str]:
@@ -47,17 +68,19 @@ def read_header(path: Path) -> list[str]:
 
 
 def line(row: Any) -> Any:
-    """Return the line in the csv file of a row (or an array of rows) counted from 0: line 1 is the header."""
+    """Return the line in the csv file of an index of `read_csv` (one or an array): line 1 is the header."""
     return row + 2
 
 
-def row_faults(path: Path, rows: Iterable[int], describe: "pd.Series | None", expected: str) -> list[str]:
-    """Describe faulty rows, at most MOST_LINES of them: `describe` holds the offending text of every row."""
+def row_faults(
+    path: Path, rows: Iterable[int], column: "pd.Series", expected: str, *, show_found: bool = True
+) -> list[str]:
+    """Describe faulty rows by number, at most MOST_LINES of them: `column` of `read_csv` holds every row's text."""
     rows = np.asarray(list(rows))
     lines = []
     for row in rows[:MOST_LINES]:
-        found = "" if describe is None else f"found {str(describe.iloc[row])[:60]!r}; "
-        lines.append(f"{path}: line {line(int(row))}: {found}{expected}")
+        found = f"found {str(column.iloc[row])[:60]!r}; " if show_found else ""
+        lines.append(f"{path}: line {line(int(column.index[row]))}: {found}{expected}")
     if len(rows) > MOST_LINES:
         lines.append(f"{path}: and {len(rows) - MOST_LINES} more lines like the last")
     return lines

@@ -3,7 +3,6 @@
 import random
 import signal
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from competition.augmentation import ImageAugmentation
 from competition.errors import STOP_SIGNALS, CompetitionError
+from competition.image_folder import row_in_words, test_image, train_image
 from competition.images import read_image
 from competition.sampling import Draw, TrainBatches, batches_by_epoch, build_sampler, steps_by_epoch
 from competition.settings import Config
@@ -24,13 +24,12 @@ Batch = dict[str, Any]
 
 
 class ImageDataset(Dataset[Sample]):
-    """Images of one folder by id; with a table they have targets, without one (test images) they have none."""
+    """Images by id: with a table training images, which have targets, without one test images, which have none."""
 
     def __init__(
-        self, config: Config, folder: Path, image_ids: np.ndarray, *, table: Table | None = None, train: bool = False
+        self, config: Config, image_ids: np.ndarray, *, table: Table | None = None, train: bool = False
     ) -> None:
         self.config = config
-        self.folder = folder
         self.image_ids = image_ids
         self.table = table
         self.rows = _rows_of(image_ids, table) if table else None
@@ -61,12 +60,14 @@ class ImageDataset(Dataset[Sample]):
 
     def read(self, index: int) -> np.ndarray:
         """Read one image (H, W, channels)."""
+        data, image_id = self.config.data, self.image_ids[index]
+        path = test_image(data, image_id) if self.table is None else train_image(data, image_id)
         try:
-            return read_image(self.folder / str(self.image_ids[index]), self.config.data.channels)
+            return read_image(path, data.channels)
         except CompetitionError as error:
             if self.table is None or self.rows is None:
-                raise CompetitionError(f"{error} (image {index + 1} of sample_submission.csv)") from None
-            raise CompetitionError(f"{error} (train.csv line {self.table.lines[self.rows[index]]})") from None
+                raise CompetitionError(f"{error} (image {index + 1} of {data.sample_submission})") from None
+            raise CompetitionError(f"{error} ({row_in_words(data, self.table.lines[self.rows[index]])})") from None
 
     def target(self, index: int, height: int, width: int) -> Target:
         """Return the answer in pixels of the original image; nothing for a test image."""
@@ -118,11 +119,10 @@ class FoldData(pl.LightningDataModule):
         super().__init__()
         self.config = config
         self.table = table
-        folder = config.data.dir / "train_images"
         self.train_rows = np.flatnonzero(folds != config.fold)
         val_rows = np.flatnonzero(folds == config.fold)
-        self.train_set = ImageDataset(config, folder, table.image_ids[self.train_rows], table=table, train=True)
-        self.val_set = ImageDataset(config, folder, table.image_ids[val_rows], table=table)
+        self.train_set = ImageDataset(config, table.image_ids[self.train_rows], table=table, train=True)
+        self.val_set = ImageDataset(config, table.image_ids[val_rows], table=table)
         self._batches: TrainBatches | None = None
         self._train_loader: DataLoader[Sample] | None = None
         self._val_loader: DataLoader[Sample] | None = None

@@ -23,9 +23,7 @@ def make_folds(config: Config) -> list[str]:
     """Split the images into folds, write folds.csv and return lines that show how even the folds are."""
     table = Task(config.task).table.read_table(config)
     groups = (
-        None
-        if config.data.group is None
-        else read_image_column(config.data.dir / "train.csv", config.data.group, table.image_ids)
+        None if config.data.group is None else read_image_column(config.train_csv, config.data.group, table.image_ids)
     )
     folds = split(table.strata(), config.data.num_folds, groups=groups, seed=config.seed)
     path = folds_path(config)

@@ -35,6 +35,7 @@ class CompetitionModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the mean loss of the batch's images."""
+        batch = self.task.dataset.mix_batch(batch, self.config, np.random.default_rng(self._place(batch_index)))
         losses = self.task.loss.image_losses(self.network, self(batch["image"]), batch, self.config)
         loss = losses.mean()
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(losses))
@@ -69,8 +70,10 @@ class CompetitionModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what the step draws (dropout, ...) by run, epoch, batch and rank: a resumed run draws the same."""
-        place = [self.config.seed, self.current_epoch, batch_idx, self.global_rank]
-        seed_everywhere(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        seed_everywhere(int(np.random.SeedSequence(self._place(batch_idx)).generate_state(1)[0]))
+
+    def _place(self, batch_index: int) -> list[int]:
+        return [self.config.seed, self.current_epoch, batch_index, self.global_rank]
 
     def _total_steps(self) -> int:
         """Count optimizer steps over epochs that may differ in length; Lightning's estimate takes the first for all."""

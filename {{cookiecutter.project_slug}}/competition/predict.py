@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from torch import nn
+from torch.nn.functional import interpolate
 
 from competition.checkpoint import load_checkpoint, weights_to_use
 from competition.data import Batch, ImageDataset, evaluation_loader
@@ -16,21 +17,37 @@ from competition.runs import Run
 from competition.settings import Config
 from competition.task import Prediction, Task
 from competition.trainer import build_trainer
+from competition.views import View, views_of
 
 
 class Ensemble(pl.LightningModule):
-    """Several trained networks that see each image together, so that it is read once; only predicts."""
+    """Several trained networks that see each image, in every view, together, so that it is read once; only predicts."""
 
     def __init__(self, config: Config, networks: Sequence[nn.Module]) -> None:
         super().__init__()
         self.config = config
         self.task = Task(config.task)
         self.networks = nn.ModuleList(networks)
+        self.views = views_of(config.tta)
 
     def predict_step(self, batch: Batch, batch_index: int) -> list[Prediction]:
         """Return one averaged prediction an image."""
-        each = [self.task.prediction.predictions(network, network(batch["image"]), batch) for network in self.networks]
+        each = [self._predict(network, batch, view) for view in self.views for network in self.networks]
+        if len(each) == 1:
+            return each[0]
         return [self.task.decode.average(list(image), self.config) for image in zip(*each, strict=True)]
+
+    def _predict(self, network: nn.Module, batch: Batch, view: View) -> list[Prediction]:
+        images = view.see(batch["image"])
+        size = view.scaled_size(*images.shape[-2:])
+        if size != tuple(images.shape[-2:]):
+            images = interpolate(images, size, mode="bilinear", antialias=True)
+        sides = {"height": batch["width"], "width": batch["height"]} if view.swap_axes else {}
+        seen = {**batch, "image": images, **sides}
+        predictions = self.task.prediction.predictions(network, network(images), seen)
+        sizes = zip(batch["height"].tolist(), batch["width"].tolist(), strict=True)
+        undo = self.task.prediction.undo_view
+        return [undo(one, view, *size) for one, size in zip(predictions, sizes, strict=True)]
 
 
 class WritePredictions(pl.Callback):
@@ -91,8 +108,8 @@ def predict_test(run: Run) -> Path:
     if any(other != classes for _, other in loaded):
         raise CompetitionError(f"{run.folder}: its folds were trained on different classes; train them again")
     task = Task(config.task)
-    ids = task.submission.read_test_ids(config.data.dir / "sample_submission.csv", classes)
-    dataset = ImageDataset(config, config.data.dir / "test_images", ids)
+    ids = task.submission.read_test_ids(config, classes)
+    dataset = ImageDataset(config, ids)
     path = run.folder / "test.npz"
     predict_images(config, [network for network, _ in loaded], dataset, path, classes)
     return path

@@ -52,7 +52,7 @@ def _train_fold(paths: list[Path], overrides: list[str], fold: int) -> None:
 
 def _predict(opened: Run) -> None:
     test = opened.folder / TEST
-    sources = [*(folder / OOF for folder in opened.finished_folds()), opened.config.data.dir / "sample_submission.csv"]
+    sources = [*(folder / OOF for folder in opened.finished_folds()), opened.config.sample_submission]
     if test.is_file() and all(test.stat().st_mtime >= source.stat().st_mtime for source in sources):
         _say("predict", f"{test} is up to date")
         return

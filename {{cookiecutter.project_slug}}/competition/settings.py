@@ -65,6 +65,12 @@ class Data(Section):
     """Where the images are and how they reach the network."""
 
     dir: Path = Path("data")
+    train_csv: str = "train.csv"  # this and the next three lie in dir
+    sample_submission: str = "sample_submission.csv"
+    train_images: str = "train_images"
+    test_images: str = "test_images"
+    image_file: str = "{image_id}"  # an image's file in its folder, e.g. "{image_id}.png"
+    absent_images: Literal["ignore", "empty"] = "ignore"  # images without a row: left out, or without mask and box
     classes: list[str] | None = None  # None: the sorted labels of train.csv
     folds: Path | None = None  # None: folds.csv in dir; name another file where dir cannot be written to
     num_folds: Annotated[int, Field(ge=2)] = 5
@@ -77,6 +83,13 @@ class Data(Section):
     batch_size: Count = 16  # global: over all devices and accumulated batches
     num_workers: Annotated[int, Field(ge=0)] = 2
     augmentation: Augmentation = Augmentation()
+
+    @field_validator("image_file")
+    @classmethod
+    def _names_an_image(cls, pattern: str) -> str:
+        if pattern.count("{image_id}") != 1:
+            raise ValueError("data.image_file needs {image_id} once, as in '{image_id}.png'")
+        return pattern
 
     @field_validator("mean", "std")
     @classmethod
@@ -172,6 +185,12 @@ class Logger(Section):
     mlflow: bool = False
 
 
+# Names of competition/views.py.
+ViewName = Annotated[
+    str, Field(pattern=r"^(hflip|vflip|rot90|rot180|rot270|transpose|antitranspose|scale[0-9]*\.?[0-9]+)$")
+]
+
+
 class Checkpoint(Section):
     """Which weights are kept as best, and whether prediction uses them or the latest."""
 
@@ -197,10 +216,13 @@ class Config(Section):
     trainer: dict[str, Any] = {}
     checkpoint: Checkpoint = Checkpoint()
     logger: Logger = Logger()
+    tta: list[ViewName] = []  # views that are predicted and averaged beside the plain one
+    host_metric: Path | None = None  # a file with the host's score(solution, submission, row_id_column_name)
     fold: Annotated[int, Field(ge=0)] = 0
     seed: Annotated[int, Field(ge=0)] = 0
 
     # Declared by each task's TaskConfig, with the task's own keys; common code only passes them on.
+    format: Any
     loss: Any
     metrics: Any
     decode: Any
@@ -211,6 +233,16 @@ class Config(Section):
         if "data" in info.data and fold >= (number := info.data["data"].num_folds):
             raise ValueError(f"fold {fold} does not exist: data.num_folds is {number}, so folds are 0 to {number - 1}")
         return fold
+
+    @property
+    def train_csv(self) -> Path:
+        """The training answers."""
+        return self.data.dir / self.data.train_csv
+
+    @property
+    def sample_submission(self) -> Path:
+        """The file that says which rows a submission needs."""
+        return self.data.dir / self.data.sample_submission
 
     @property
     def run_folder(self) -> Path:

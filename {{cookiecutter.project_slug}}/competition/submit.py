@@ -32,9 +32,9 @@ def make_submission(run: Run) -> Submission:
     Raises CompetitionError, and leaves an earlier submission.csv as it is, if anything does not fit.
     """
     config, task = run.config, Task(run.config.task)
-    sample = config.data.dir / "sample_submission.csv"
+    sample = config.sample_submission
     stored = Predictions(run.folder / TEST)
-    asked = task.submission.read_test_ids(sample, stored.classes).tolist()
+    asked = task.submission.read_test_ids(config, stored.classes).tolist()
     if stored.image_ids != asked:
         raise CompetitionError(
             f"{stored.path}: holds {len(stored)} images that are not those of {sample} ({len(asked)} images) in that "
@@ -43,7 +43,7 @@ def make_submission(run: Run) -> Submission:
     path = run.folder / SUBMISSION
     unchecked = path.with_name(f".unchecked.{SUBMISSION}")
     try:
-        task.submission.write_submission(unchecked, sample, _answers(stored, config), stored.classes)
+        task.submission.write_submission(unchecked, config, _answers(stored, config), stored.classes)
         _check_written(unchecked, sample, config, stored)
         unchecked.replace(path)
     finally:
@@ -75,7 +75,7 @@ def score_submission(
     sizes = dict(zip(stored.image_ids, stored.sizes, strict=True))
     blind_name, blind_answer = task.score.constant_answers(train)
     found, blind = [], []
-    for image_id, answer in task.submission.read_submission(path, stored.classes, sizes):
+    for image_id, answer in task.submission.read_submission(path, config, stored.classes, sizes):
         if image_id not in position:
             raise CompetitionError(f"{truth}: has no row for image {image_id!r} of {path}")
         target = solution.target(position[image_id], *sizes[image_id])
@@ -98,9 +98,9 @@ def _check_written(path: Path, sample: Path, config: Config, stored: Predictions
     if header != expected:
         raise CompetitionError(f"{path}: columns {','.join(header)}; {sample} has {','.join(expected)}")
     task, sizes = Task(config.task), dict(zip(stored.image_ids, stored.sizes, strict=True))
-    ids = [image_id for image_id, _ in task.submission.read_submission(path, stored.classes, sizes)]
+    ids = [image_id for image_id, _ in task.submission.read_submission(path, config, stored.classes, sizes)]
     if ids != stored.image_ids:
         raise CompetitionError(f"{path}: its image ids are not those of {sample} in that order")
-    keys = [column for column in expected if column in ("image_id", "class_id")]
+    keys = task.submission.id_columns(config)
     if not read_csv(path, keys).equals(read_csv(sample, keys)):
         raise CompetitionError(f"{path}: the rows of {','.join(keys)} are not those of {sample}")

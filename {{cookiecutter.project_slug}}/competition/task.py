@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 
 if TYPE_CHECKING:  # verbs that need no tensor must not import torch
+    import pandas as pd
     from torch import Tensor, nn
 
     from competition.settings import Config
+    from competition.views import View
 
 # What is known of one image's answer, in the words of albumentations: `mask`, or `bboxes` and `labels`, or `label`.
 Target = dict[str, Any]
@@ -41,7 +43,7 @@ class Table(Protocol):
 
     @property
     def lines(self) -> np.ndarray:
-        """(n,) line of the csv file on which the image first appears, for messages."""
+        """(n,) line of the csv file on which the image first appears, for messages; 0 for an image without a row."""
         ...
 
     def target(self, index: int, height: int, width: int) -> Target:
@@ -54,6 +56,10 @@ class Table(Protocol):
 
     def strata(self) -> np.ndarray:
         """Return (n,) int codes: images of equal code should be spread evenly over the folds."""
+        ...
+
+    def amounts(self) -> np.ndarray:
+        """Return (n,) float: how much is on an image (pixels of masks, boxes, labels, or the value of a regression)."""
         ...
 
     def summary(self) -> list[str]:
@@ -80,6 +86,10 @@ class DatasetModule(Protocol):
         """Join the targets of a batch."""
         ...
 
+    def mix_batch(self, batch: dict[str, Any], config: "Config", rng: np.random.Generator) -> dict[str, Any]:
+        """Mix the images of a training batch with each other (mixup, cutmix, mosaic) where the config asks for it."""
+        ...
+
 
 class ModelModule(Protocol):
     """model.py: the network."""
@@ -104,12 +114,18 @@ class PredictionModule(Protocol):
         """Return one prediction an image."""
         ...
 
+    def undo_view(self, prediction: Prediction, view: "View", height: int, width: int) -> Prediction:
+        """Turn the prediction of an image that was seen in a view back to the image as it is, height x width."""
+        ...
+
 
 class DecodeModule(Protocol):
     """decode.py: from stored predictions to answers. No torch."""
 
-    def average(self, predictions: Sequence[Prediction], config: "Config") -> Prediction:
-        """Join the predictions of several networks for one image."""
+    def average(
+        self, predictions: Sequence[Prediction], config: "Config", weights: Sequence[float] | None = None
+    ) -> Prediction:
+        """Join the predictions of several networks or views for one image; equal weights unless given."""
         ...
 
     def decode(self, prediction: Prediction, height: int, width: int, config: "Config") -> Target:
@@ -128,31 +144,105 @@ class ScoreModule(Protocol):
         """Compute metrics once over the whole set."""
         ...
 
+    def lower_is_better(self, metric: str) -> bool:
+        """Return whether a smaller value of a metric is the better one."""
+        ...
+
     def constant_answers(self, table: Table) -> tuple[str, Target]:
         """Return what the best submission without looking at images is called, and its answer for every image."""
         ...
 
 
 class SubmissionModule(Protocol):
-    """submission.py: the csv file that is handed in. No torch."""
+    """submission.py: the csv file that is handed in, in the format of `format:`. No torch."""
 
-    def read_test_ids(self, sample: Path, classes: Sequence[str]) -> np.ndarray:
+    def id_columns(self, config: "Config") -> list[str]:
+        """Return the columns that tell the rows apart; they are those of sample_submission.csv, in its order."""
+        ...
+
+    def read_test_ids(self, config: "Config", classes: Sequence[str]) -> np.ndarray:
         """Return the image ids of sample_submission.csv in order; raise CompetitionError on a wrong format."""
         ...
 
     def write_submission(
-        self, path: Path, sample: Path, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
+        self, path: Path, config: "Config", answers: Iterable[tuple[str, Target]], classes: Sequence[str]
     ) -> None:
         """Write answers, which come in the order of sample_submission.csv, with its columns."""
         ...
 
+    def rows(
+        self, config: "Config", answers: Iterable[tuple[str, Target]], classes: Sequence[str]
+    ) -> tuple[list[str], Iterator[list[str]]]:
+        """Return columns and rows of a submission of any images, as a host's metric takes it."""
+        ...
+
+    def perfect_answer(self, truth: Target, num_classes: int) -> Target:
+        """Return the answer that a submission of the truth would hold."""
+        ...
+
     def read_submission(
-        self, path: Path, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
+        self, path: Path, config: "Config", classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
     ) -> Iterator[tuple[str, Target]]:
         """Read a submission back image by image: the inverse of `write_submission`.
 
         `sizes` are the images' heights and widths. Raises CompetitionError on the first row that is not valid.
         """
+        ...
+
+
+class Scored(Protocol):
+    """Stored predictions of many images with what is known of them; images are numbered 0 to n - 1."""
+
+    def __len__(self) -> int:
+        """Return n."""
+        ...
+
+    def prediction(self, index: int) -> Prediction:
+        """Read the stored prediction of an image from disk."""
+        ...
+
+    def truth(self, index: int) -> Target:
+        """Return the answer in pixels of the original image."""
+        ...
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return the original height and width."""
+        ...
+
+    def score(self, config: "Config", rows: np.ndarray) -> float:
+        """Decode the images `rows` by `config.decode` and return the first metric (or the host's), more is better."""
+        ...
+
+
+class Search(Protocol):
+    """A search for the best `decode:`; what it has to look at of every image it has looked at once."""
+
+    def best(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return the keys of `decode:` that score best on the images `rows`, as plain values."""
+        ...
+
+
+class RecogniseModule(Protocol):
+    """recognise.py: which `format:` the files of a competition have. No torch."""
+
+    def recognise(self, train: "pd.DataFrame", sample: "pd.DataFrame") -> dict[str, Any] | None:
+        """Return the part of a config (`format:`, `data:`) that reads these files, of which the first rows are given as
+        text; none where they are not of this task."""
+        ...
+
+
+class TuningModule(Protocol):
+    """tuning.py: which thresholds score best on out-of-fold predictions. No torch."""
+
+    def search(self, config: "Config", images: Scored, num_classes: int) -> Search:
+        """Prepare a search over the images."""
+        ...
+
+    def regression_sample(
+        self, predictions: Sequence[Prediction], truth: Target, seed: int
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return (k, models) numbers of several models for one image and (k,) of the truth, the same scale, to find
+        the models' weights by non-negative least squares; none where predictions are no such numbers (boxes)."""
         ...
 
 
@@ -212,6 +302,16 @@ class Task:
     def submission(self) -> SubmissionModule:
         """The csv file that is handed in."""
         return cast(SubmissionModule, self._module("submission"))
+
+    @property
+    def recognise(self) -> RecogniseModule:
+        """Which format a competition's files have."""
+        return cast(RecogniseModule, self._module("recognise"))
+
+    @property
+    def tuning(self) -> TuningModule:
+        """Which thresholds score best."""
+        return cast(TuningModule, self._module("tuning"))
 
     @property
     def made_up(self) -> MadeUpModule:

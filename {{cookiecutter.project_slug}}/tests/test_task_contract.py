@@ -84,7 +84,7 @@ def test_a_table_has_what_common_code_reads(task: str, tmp_path: Path) -> None:
     assert len(table.image_ids) == len(table.lines) == len(table.strata()) == 20
     assert np.issubdtype(table.strata().dtype, np.integer)
     assert table.summary()
-    assert set(Task(task).submission.read_test_ids(tmp_path / "data" / "sample_submission.csv", table.classes))
+    assert set(Task(task).submission.read_test_ids(config, table.classes))
     for name, method in inspect.getmembers(Table, inspect.isfunction):
         if not name.startswith("_"):
             assert parameters(getattr(type(table), name)) == parameters(method)

@@ -60,6 +60,11 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
+def lower_is_better(metric: str) -> bool:
+    """Return whether a smaller value is the better one."""
+    return metric == "log_loss"
+
+
 def constant_answers(table: Table) -> tuple[str, Target]:
     """The best blind submission gives every image the shares of the classes in train.csv."""
     counts = np.bincount(table.strata(), minlength=len(table.classes))

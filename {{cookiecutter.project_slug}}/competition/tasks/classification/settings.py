@@ -23,11 +23,18 @@ class ClassificationDecode(Section):
     """Probabilities are handed in as they are; nothing to set yet."""
 
 
+class ClassificationFormat(Section):
+    """How train.csv and the submission are written."""
+
+    like: str | None = None  # a known competition's name in formats.yaml, whose settings stand under these
+
+
 class TaskConfig(Config):
     """A classification experiment."""
 
     task: Literal["classification"]
     model: ClassificationModel = ClassificationModel()
+    format: ClassificationFormat = ClassificationFormat()
     loss: ClassificationLoss = ClassificationLoss()
     # The first is the score that is reported.
     metrics: Annotated[list[Literal["accuracy", "macro_f1", "log_loss", "roc_auc"]], Field(min_length=1)] = [

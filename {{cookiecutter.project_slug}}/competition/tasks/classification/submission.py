@@ -10,10 +10,17 @@ from competition.csv_file import line, read_csv, read_header, row_faults
 from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.task import Target
+from competition.tasks.classification.settings import TaskConfig
 
 
-def read_test_ids(sample: Path, classes: Sequence[str]) -> np.ndarray:
+def id_columns(config: TaskConfig) -> list[str]:
+    """Return `image_id`."""
+    return ["image_id"]
+
+
+def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     """Return image ids in order; the sample must have a column for every class."""
+    sample = config.sample_submission
     ids = read_csv(sample, ["image_id", *classes])["image_id"]
     extra = [column for column in read_header(sample) if column not in ("image_id", *classes)]
     if extra:
@@ -26,9 +33,11 @@ def read_test_ids(sample: Path, classes: Sequence[str]) -> np.ndarray:
     return ids.to_numpy(dtype=object)
 
 
-def write_submission(path: Path, sample: Path, answers: Iterable[tuple[str, Target]], classes: Sequence[str]) -> None:
+def write_submission(
+    path: Path, config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
+) -> None:
     """Write a row per image, with the columns in the order of sample_submission.csv."""
-    columns = read_header(sample)
+    columns = read_header(config.sample_submission)
 
     def row(image_id: str, answer: Target) -> list[str]:
         values = dict(zip(classes, (f"{p:.6g}" for p in answer["probabilities"]), strict=True))
@@ -38,7 +47,7 @@ def write_submission(path: Path, sample: Path, answers: Iterable[tuple[str, Targ
 
 
 def read_submission(
-    path: Path, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
+    path: Path, config: TaskConfig, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
 ) -> Iterator[tuple[str, Target]]:
     """Yield image id and `probabilities`; raise CompetitionError at a value that is no probability."""
     frame = read_csv(path, ["image_id", *classes])
@@ -48,7 +57,7 @@ def read_submission(
         row, column = wrong[0]
         found = frame[classes[column]].iloc[row]
         raise CompetitionError(
-            f"{path}: line {line(row)}: column {classes[column]}: found {found!r}, expected a probability"
+            f"{path}: line {line(int(frame.index[row]))}: column {classes[column]}: found {found!r}, expected a probability"
         )
     for image_id, probabilities in zip(frame["image_id"], values, strict=True):
         yield image_id, {"probabilities": probabilities}

@@ -35,6 +35,10 @@ class ClassificationTable:
         """Code images by their label."""
         return self.labels
 
+    def amounts(self) -> np.ndarray:
+        """Return the labels as numbers."""
+        return self.labels.astype(np.float64)
+
     def summary(self) -> list[str]:
         """Count images by class."""
         counts = np.bincount(self.labels, minlength=len(self.classes))
@@ -43,10 +47,10 @@ class ClassificationTable:
 
 def read_table(config: Config, path: Path | None = None) -> ClassificationTable:
     """Read train.csv; raise CompetitionError with a line per fault."""
-    path = path or config.data.dir / "train.csv"
+    path = path or config.train_csv
     frame = read_csv(path, COLUMNS)
     ids, labels = frame["image_id"], frame["label"]
-    faults = row_faults(path, np.flatnonzero(ids == ""), None, "image_id is empty")
+    faults = row_faults(path, np.flatnonzero(ids == ""), ids, "image_id is empty", show_found=False)
     faults += row_faults(path, np.flatnonzero(ids.duplicated()), ids, "a second row of this image; expected one")
     faults += row_faults(path, np.flatnonzero(labels == ""), ids, "this image has no label")
     classes, unknown = resolve_classes(labels, config.data.classes, path)
@@ -55,6 +59,6 @@ def read_table(config: Config, path: Path | None = None) -> ClassificationTable:
     return ClassificationTable(
         image_ids=ids.to_numpy(dtype=object),
         classes=classes,
-        lines=line(np.arange(len(frame))),
+        lines=line(frame.index.to_numpy()),
         labels=pd.Index(classes).get_indexer(pd.Index(labels)).astype(np.int64),
     )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from competition.task import Target
+from competition.tasks.detection.settings import TaskConfig
 
 
 def target_tensors(target: Target) -> dict[str, Tensor]:
@@ -19,3 +20,8 @@ def target_tensors(target: Target) -> dict[str, Tensor]:
 def collate_targets(targets: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
     """Keep boxes as a list, as each image has another number."""
     return {"boxes": [target["boxes"] for target in targets], "labels": [target["labels"] for target in targets]}
+
+
+def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generator) -> dict[str, Any]:
+    """Return the batch as it is."""
+    return batch

@@ -8,7 +8,9 @@ from competition.task import Prediction, Target
 from competition.tasks.detection.settings import TaskConfig
 
 
-def average(predictions: Sequence[Prediction], config: TaskConfig) -> Prediction:
+def average(
+    predictions: Sequence[Prediction], config: TaskConfig, weights: Sequence[float] | None = None
+) -> Prediction:
     """Join the boxes of several networks; where they overlap, `decode` keeps the best."""
     return {key: np.concatenate([p[key] for p in predictions]) for key in predictions[0]}
 

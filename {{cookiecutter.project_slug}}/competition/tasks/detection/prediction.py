@@ -6,6 +6,7 @@ import numpy as np
 
 from competition.task import Prediction
 from competition.tasks.detection.model import Detector, DetectorOutputs
+from competition.views import View
 
 
 def predictions(network: Detector, outputs: DetectorOutputs, batch: dict[str, Any]) -> list[Prediction]:
@@ -23,3 +24,8 @@ def predictions(network: Detector, outputs: DetectorOutputs, batch: dict[str, An
             }
         )
     return rows
+
+
+def undo_view(prediction: Prediction, view: View, height: int, width: int) -> Prediction:
+    """Flip and turn `boxes` back; they are in pixels of the original image whatever the scale."""
+    return {**prediction, "boxes": view.undo_boxes(prediction["boxes"], height, width).astype(np.float32)}

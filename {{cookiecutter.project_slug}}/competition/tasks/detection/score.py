@@ -44,6 +44,11 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
     return {name: max(float(results[name]), 0.0) for name in metrics}
 
 
+def lower_is_better(metric: str) -> bool:
+    """Return whether a smaller value is the better one."""
+    return False
+
+
 def constant_answers(table: Table) -> tuple[str, Target]:
     """The best blind submission has no box."""
     nothing = np.zeros(0, dtype=np.float32)

@@ -31,11 +31,18 @@ class DetectionDecode(Section):
     max_boxes: Count = 100  # an image
 
 
+class DetectionFormat(Section):
+    """How train.csv and the submission are written."""
+
+    like: str | None = None  # a known competition's name in formats.yaml, whose settings stand under these
+
+
 class TaskConfig(Config):
     """A detection experiment."""
 
     task: Literal["detection"]
     model: DetectionModel = DetectionModel()
+    format: DetectionFormat = DetectionFormat()
     loss: DetectionLoss = DetectionLoss()
     # The first is the score that is reported.
     metrics: Annotated[list[Literal["map", "map50"]], Field(min_length=1)] = ["map50", "map"]

@@ -9,12 +9,19 @@ from competition.csv_file import read_csv, row_faults
 from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.task import Target
+from competition.tasks.detection.settings import TaskConfig
 
 COLUMNS = ("image_id", "PredictionString")
 
 
-def read_test_ids(sample: Path, classes: Sequence[str]) -> np.ndarray:
+def id_columns(config: TaskConfig) -> list[str]:
+    """Return `image_id`."""
+    return ["image_id"]
+
+
+def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     """Return image ids in order; an image may stand there once, and no class may have a space."""
+    sample = config.sample_submission
     spaced = [name for name in classes if len(name.split()) != 1]
     if spaced:
         raise CompetitionError(
@@ -27,7 +34,9 @@ def read_test_ids(sample: Path, classes: Sequence[str]) -> np.ndarray:
     return ids.to_numpy(dtype=object)
 
 
-def write_submission(path: Path, sample: Path, answers: Iterable[tuple[str, Target]], classes: Sequence[str]) -> None:
+def write_submission(
+    path: Path, config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
+) -> None:
     """Write a row per image; an image without boxes gets the empty string."""
     write_csv(path, COLUMNS, ([image_id, _format_boxes(answer, classes)] for image_id, answer in answers))
 
@@ -41,7 +50,7 @@ def _format_boxes(answer: Target, classes: Sequence[str]) -> str:
 
 
 def read_submission(
-    path: Path, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
+    path: Path, config: TaskConfig, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
 ) -> Iterator[tuple[str, Target]]:
     """Yield image id and boxes; raise CompetitionError at the first string that is no list of boxes in the image."""
     frame = read_csv(path, COLUMNS)

@@ -49,6 +49,10 @@ class DetectionTable:
         rarity = np.argsort(np.argsort(-present.sum(0), kind="stable"))  # commonest 0
         return np.where(present, rarity + 1, 0).max(1)
 
+    def amounts(self) -> np.ndarray:
+        """Count an image's boxes."""
+        return np.diff(self.starts).astype(np.float64)
+
     def summary(self) -> list[str]:
         """Count boxes by class, images without any, and boxes without area."""
         counts = ", ".join(
@@ -63,9 +67,11 @@ class DetectionTable:
 
 def read_table(config: Config, path: Path | None = None) -> DetectionTable:
     """Read train.csv; raise CompetitionError with a line per fault."""
-    path = path or config.data.dir / "train.csv"
+    path = path or config.train_csv
     frame = read_csv(path, COLUMNS)
-    faults = row_faults(path, np.flatnonzero(frame["image_id"] == ""), None, "image_id is empty")
+    faults = row_faults(
+        path, np.flatnonzero(frame["image_id"] == ""), frame["x"], "image_id is empty", show_found=False
+    )
     classes, unknown = resolve_classes(frame["class_id"], config.data.classes, path)
     faults += unknown
     texts = frame[["x", "y", "w", "h"]]
@@ -89,7 +95,7 @@ def read_table(config: Config, path: Path | None = None) -> DetectionTable:
     return DetectionTable(
         image_ids=frame["image_id"].to_numpy(dtype=object)[first],
         classes=classes,
-        lines=line(first),
+        lines=line(frame.index.to_numpy()[first]),
         boxes=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(np.float32),
         labels=pd.Index(classes).get_indexer(pd.Index(frame["class_id"]))[rows].astype(np.int64),
         starts=np.concatenate([[0], np.cumsum(np.bincount(codes[rows], minlength=len(first)))]),

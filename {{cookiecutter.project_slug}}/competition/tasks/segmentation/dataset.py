@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from competition.task import Target
+from competition.tasks.segmentation.settings import TaskConfig
 
 
 def target_tensors(target: Target) -> dict[str, Tensor]:
@@ -18,3 +19,8 @@ def target_tensors(target: Target) -> dict[str, Tensor]:
 def collate_targets(targets: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
     """Stack to `mask` (B, classes, H, W)."""
     return {"mask": torch.stack([target["mask"] for target in targets])}
+
+
+def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generator) -> dict[str, Any]:
+    """Return the batch as it is."""
+    return batch

@@ -5,9 +5,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from competition.task import Prediction
+from competition.views import View
 
 
 def predictions(network: nn.Module, outputs: Tensor, batch: dict[str, Any]) -> list[Prediction]:
     """Return `probabilities` (classes, h, w) float16 for each image of logits (B, classes, h, w)."""
     probabilities = outputs.float().sigmoid().half().cpu().numpy()
     return [{"probabilities": image} for image in probabilities]
+
+
+def undo_view(prediction: Prediction, view: View, height: int, width: int) -> Prediction:
+    """Flip and turn `probabilities` (classes, h, w) back; a scaled view keeps its resolution until it is averaged."""
+    return {"probabilities": view.undo_map(prediction["probabilities"])}

@@ -31,6 +31,11 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
     return {name: float(results[name]) for name in metrics}
 
 
+def lower_is_better(metric: str) -> bool:
+    """Return whether a smaller value is the better one."""
+    return False
+
+
 def constant_answers(table: Table) -> tuple[str, Target]:
     """The best blind submission says that every mask is empty."""
     return "an empty submission", {"mask": np.zeros((1, 1, len(table.classes)), dtype=np.uint8)}

@@ -31,11 +31,18 @@ class SegmentationDecode(Section):
     min_area: Annotated[int, Field(ge=0)] = 0  # a mask of fewer pixels becomes empty
 
 
+class SegmentationFormat(Section):
+    """How train.csv and the submission are written."""
+
+    like: str | None = None  # a known competition's name in formats.yaml, whose settings stand under these
+
+
 class TaskConfig(Config):
     """A segmentation experiment."""
 
     task: Literal["segmentation"]
     model: SegmentationModel = SegmentationModel()
+    format: SegmentationFormat = SegmentationFormat()
     loss: SegmentationLoss = SegmentationLoss()
     # The first is the score that is reported.
     metrics: Annotated[list[Literal["dice", "iou", "global_dice"]], Field(min_length=1)] = ["dice", "iou"]

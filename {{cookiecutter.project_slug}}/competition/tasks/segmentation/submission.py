@@ -11,12 +11,19 @@ from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.task import Target
 from competition.tasks.segmentation.rle import decode_rle, encode_rle
+from competition.tasks.segmentation.settings import TaskConfig
 
 COLUMNS = ("image_id", "class_id", "rle")
 
 
-def read_test_ids(sample: Path, classes: Sequence[str]) -> np.ndarray:
+def id_columns(config: TaskConfig) -> list[str]:
+    """Return `image_id` and `class_id`."""
+    return ["image_id", "class_id"]
+
+
+def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     """Return image ids in order; the sample must name every class of every image once, an image's rows together."""
+    sample = config.sample_submission
     frame = read_csv(sample, COLUMNS)
     unknown = np.flatnonzero(~frame["class_id"].isin(classes))
     faults = row_faults(sample, unknown, frame["class_id"], f"expected a class of train.csv: {', '.join(classes)}")
@@ -35,9 +42,11 @@ def read_test_ids(sample: Path, classes: Sequence[str]) -> np.ndarray:
     return ids.to_numpy(dtype=object)[starts]
 
 
-def write_submission(path: Path, sample: Path, answers: Iterable[tuple[str, Target]], classes: Sequence[str]) -> None:
+def write_submission(
+    path: Path, config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
+) -> None:
     """Write a row per row of sample_submission.csv, whose images are in the order of `answers`."""
-    frame = read_csv(sample, COLUMNS)
+    frame = read_csv(config.sample_submission, COLUMNS)
     asked = groupby(zip(frame["image_id"], frame["class_id"], strict=True), key=lambda row: row[0])
 
     def rows() -> Iterator[list[str]]:
@@ -50,7 +59,7 @@ def write_submission(path: Path, sample: Path, answers: Iterable[tuple[str, Targ
 
 
 def read_submission(
-    path: Path, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
+    path: Path, config: TaskConfig, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
 ) -> Iterator[tuple[str, Target]]:
     """Yield image id and `mask`; raise CompetitionError at the first run lengths that do not fit their image."""
     frame = read_csv(path, COLUMNS)

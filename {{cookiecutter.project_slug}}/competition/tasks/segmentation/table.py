@@ -42,7 +42,7 @@ class SegmentationTable:
             try:
                 mask[:, :, self.row_class[row]] |= decode_rle(text, height, width)
             except ValueError as error:
-                raise CompetitionError(f"{self.path}: line {line(int(row))}: rle: {error}") from None
+                raise CompetitionError(f"{self.path}: line {line(int(self.rle.index[row]))}: rle: {error}") from None
         return {"mask": mask}
 
     def present(self) -> np.ndarray:
@@ -61,6 +61,12 @@ class SegmentationTable:
             return present.sum(1)
         return present @ (1 << np.arange(present.shape[1], dtype=np.int64))
 
+    def amounts(self) -> np.ndarray:
+        """Count the pixels of an image's masks."""
+        lengths = self.rle.map(lambda text: sum(map(int, text.split()[1::2]))).to_numpy()
+        image = np.repeat(np.arange(len(self.image_ids)), np.diff(self.starts))
+        return np.bincount(image, weights=lengths[self.order], minlength=len(self.image_ids))
+
     def summary(self) -> list[str]:
         """Count masks by class, and images without any."""
         present = self.present()
@@ -70,13 +76,17 @@ class SegmentationTable:
 
 def read_table(config: Config, path: Path | None = None) -> SegmentationTable:
     """Read train.csv; raise CompetitionError with a line per fault."""
-    path = path or config.data.dir / "train.csv"
+    path = path or config.train_csv
     frame = read_csv(path, COLUMNS)
     frame["rle"] = frame["rle"].str.strip()
-    faults = row_faults(path, np.flatnonzero(frame["image_id"] == ""), None, "image_id is empty")
+    faults = row_faults(
+        path, np.flatnonzero(frame["image_id"] == ""), frame["rle"], "image_id is empty", show_found=False
+    )
     classes, unknown = resolve_classes(frame["class_id"], config.data.classes, path)
     nameless = np.flatnonzero((frame["class_id"] == "") & (frame["rle"] != ""))
-    faults += unknown + row_faults(path, nameless, None, "a mask without a class_id; name its class")
+    faults += unknown + row_faults(
+        path, nameless, frame["rle"], "a mask without a class_id; name its class", show_found=False
+    )
     if not classes:
         faults.append(f"{path}: no row has a class_id; name the classes there or in data.classes")
     if faults:
@@ -86,7 +96,7 @@ def read_table(config: Config, path: Path | None = None) -> SegmentationTable:
         path=path,
         image_ids=frame["image_id"].to_numpy(dtype=object)[first],
         classes=classes,
-        lines=line(first),
+        lines=line(frame.index.to_numpy()[first]),
         order=np.argsort(codes, kind="stable"),
         starts=np.concatenate([[0], np.cumsum(np.bincount(codes))]),
         row_class=pd.Index(classes).get_indexer(pd.Index(frame["class_id"])),

@@ -1,0 +1,38 @@
+"""Where an image's file is: the pattern of `data.image_file`, both ways. No torch."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from competition.settings import Data
+
+
+def train_image(data: Data, image_id: str) -> Path:
+    """Return the file of a training image."""
+    return data.dir / data.train_images / data.image_file.format(image_id=image_id)
+
+
+def test_image(data: Data, image_id: str) -> Path:
+    """Return the file of a test image."""
+    return data.dir / data.test_images / data.image_file.format(image_id=image_id)
+
+
+def absent_images(data: Data, present: np.ndarray) -> np.ndarray:
+    """Return (n,) str: the training images without a row that count as images without mask or box."""
+    if data.absent_images == "ignore":
+        return np.empty(0, dtype=object)
+    found = ids_in(data.dir / data.train_images, data.image_file)
+    return found[~np.isin(found.astype(str), present.astype(str))]
+
+
+def row_in_words(data: Data, line: int) -> str:
+    """Say where a training image stands in train.csv; line 0 is that of images without a row."""
+    return f"{data.train_csv} line {line}" if line else f"no row in {data.train_csv}"
+
+
+def ids_in(folder: Path, pattern: str) -> np.ndarray:
+    """Return (n,) str, sorted: the ids of the images in a folder whose names follow the pattern."""
+    before, after = (re.escape(part) for part in pattern.split("{image_id}"))
+    names = (re.fullmatch(f"{before}(.+){after}", path.name) for path in folder.iterdir())
+    return np.array(sorted(name[1] for name in names if name), dtype=object)
