@@ -44,9 +44,8 @@ def check(config: Config, *, show_progress: bool = True) -> list[str]:
         faults += _check_test_images(config, test_ids, show_progress)
         both = set(test_ids) & set(table.image_ids)
         if both:
-            report.append(
-                f"images in both {config.data.train_csv} and {config.data.sample_submission}: {len(both)}, as {min(both)!r}"
-            )
+            files = f"{config.data.train_csv} and {config.data.sample_submission}"
+            report.append(f"images in both {files}: {len(both)}, as {min(both)!r}")
     if faults:
         raise CompetitionError("\n".join(faults))
     return [*report, *_unused_images(config, table.image_ids)]

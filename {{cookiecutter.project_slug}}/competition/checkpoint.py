@@ -27,7 +27,8 @@ def best_name(settings: CheckpointSettings) -> str:
 
 def weights_to_use(folder: Path, settings: CheckpointSettings) -> Path:
     """Return the checkpoint that prediction uses; raise CompetitionError if training has not made it yet."""
-    path = folder / (LATEST if settings.predict_with == "latest" else best_name(settings))
+    trains_on_all = folder.name.startswith("foldall")  # nothing was validated, so nothing is best
+    path = folder / (LATEST if settings.predict_with == "latest" or trains_on_all else best_name(settings))
     if not path.is_file():
         raise CompetitionError(f"{path}: no such checkpoint; train this fold first")
     return path

@@ -9,7 +9,7 @@ import typer
 from competition.errors import CompetitionError, StoppedError
 
 app = typer.Typer(
-    help="From a csv file to a valid submission: sample, check, folds, train, predict, submit; `run` does them all.",
+    help="From a csv file to a valid submission: sample, check, folds, train, tune, predict, submit; `run` is all of them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -108,11 +108,25 @@ def submit(run: RunName, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def run(words: Words) -> None:
+def tune(run: RunName, overrides: Overrides = None) -> None:
+    """Find thresholds on out-of-fold predictions: writes postprocess.yaml and cv.csv."""
+    from competition.runs import Run
+    from competition.tune import describe_tuning
+    from competition.tune import tune as tune_run
+
+    opened = Run.open(run, overrides)
+    print("\n".join([*describe_tuning(tune_run(opened)), f"written to {opened.folder}/postprocess.yaml and cv.csv"]))
+
+
+@app.command()
+def run(
+    words: Words,
+    parallel: Annotated[int, typer.Option(min=1, help="Trainings (folds, seeds) at the same time.")] = 1,
+) -> None:
     """Do everything in order, fold after fold; skip what is done, go on with what is half done."""
     from competition.run import run as run_all
 
-    run_all(*_split(words))
+    run_all(*_split(words), parallel=parallel)
 
 
 def main() -> None:

@@ -178,6 +178,9 @@ def _merge(into: dict[str, Any], new: dict[str, Any], where: str, source: dict[s
         dotted = f"{prefix}{key}"
         if dotted == "format" and isinstance(value, str):
             value = {"like": value}  # noqa: PLW2901 - short for the section, so that single keys can be set over it
+        if dotted in ("fold", "seed"):
+            into[f"{key}s"] = value if isinstance(value, list) else None if key == "seed" else [value]
+            value = value[0] if isinstance(value, list) and value else value  # noqa: PLW2901
         source[dotted] = where
         if isinstance(value, dict) and isinstance(into.get(key), dict):
             _merge(into[key], value, where, source, f"{dotted}.")

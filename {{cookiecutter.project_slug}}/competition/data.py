@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from competition.augmentation import ImageAugmentation
 from competition.errors import STOP_SIGNALS, CompetitionError
+from competition.folds import is_validated
 from competition.image_folder import row_in_words, test_image, train_image
 from competition.images import read_image
 from competition.sampling import Draw, TrainBatches, batches_by_epoch, build_sampler, steps_by_epoch
@@ -119,8 +120,8 @@ class FoldData(pl.LightningDataModule):
         super().__init__()
         self.config = config
         self.table = table
-        self.train_rows = np.flatnonzero(folds != config.fold)
-        val_rows = np.flatnonzero(folds == config.fold)
+        self.train_rows = np.flatnonzero(~is_validated(config, folds))
+        val_rows = np.flatnonzero(is_validated(config, folds))
         self.train_set = ImageDataset(config, table.image_ids[self.train_rows], table=table, train=True)
         self.val_set = ImageDataset(config, table.image_ids[val_rows], table=table)
         self._batches: TrainBatches | None = None
@@ -152,8 +153,10 @@ class FoldData(pl.LightningDataModule):
             self._train_loader = DataLoader(self.train_set, batch_sampler=batches, collate_fn=collate, **settings)
         return self._train_loader
 
-    def val_dataloader(self) -> DataLoader[Sample]:
+    def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
         """Return this rank's share of the validation images: one loader, as Lightning asks before every epoch."""
+        if not len(self.val_set):
+            return []  # fold=all
         if self._val_loader is None:
             self._val_loader = evaluation_loader(self.val_set, self._trainer())
         return self._val_loader

@@ -1,10 +1,12 @@
 """Writing files so that a reader, or a crash, never meets half of one."""
 
 import csv
+import io
 import os
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 
 @contextmanager
@@ -25,6 +27,17 @@ def replacing(path: Path) -> Generator[Path]:
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a csv file row by row, so that rows may come from a generator larger than memory."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+        _write_rows(file, columns, rows)
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return what `write_csv` would write."""
+    text = io.StringIO()
+    _write_rows(text, columns, rows)
+    return text.getvalue()
+
+
+def _write_rows(file: TextIO, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)

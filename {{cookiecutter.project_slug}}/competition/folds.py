@@ -87,9 +87,15 @@ def read_folds(config: Config, table: Table) -> np.ndarray:
             f"with `competition folds CONFIG`"
         )
     folds = folds.astype(np.int64)
-    if not (folds == config.fold).any() or (folds == config.fold).all():
+    validated = is_validated(config, folds)
+    if validated.all() or (config.fold != "all" and not validated.any()):
         raise CompetitionError(f"{path}: fold {config.fold} has no image to validate on, or none to train on")
     return folds
+
+
+def is_validated(config: Config, folds: np.ndarray) -> np.ndarray:
+    """Return (n,) bool: which images `config.fold` validates on; the others it trains on."""
+    return np.zeros(len(folds), dtype=bool) if config.fold == "all" else folds == config.fold
 
 
 def describe_folds(folds: np.ndarray, strata: np.ndarray, groups: np.ndarray | None) -> list[str]:

@@ -100,12 +100,17 @@ class Predictions:
             )
         try:
             with np.load(path, allow_pickle=False) as archive:
-                small = [key for key in archive.files if key in ("image_ids", "sizes", "classes") or "_starts" in key]
+                small = [
+                    key
+                    for key in archive.files
+                    if key in ("image_ids", "sizes", "classes", "views") or "_starts" in key
+                ]
                 arrays = {key: archive[key] for key in small}
                 self._values = {key: _map_member(path, key) for key in archive.files if key not in small}
             self.image_ids: list[str] = arrays["image_ids"].tolist()
             self.sizes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in arrays["sizes"]]
             self.classes: tuple[str, ...] = tuple(arrays["classes"].tolist())
+            self.views: list[str] = arrays["views"].tolist() if "views" in arrays else []
             self._starts = {key: arrays[f"{key}_starts"] for key in self._values}
         except (zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError) as error:
             raise CompetitionError(f"{path}: damaged ({error}); delete it and make it again") from None

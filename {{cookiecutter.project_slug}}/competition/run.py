@@ -1,25 +1,27 @@
-"""`competition run CONFIG...`: check, folds, train every fold, predict, submit; what is done already is skipped."""
+"""`competition run CONFIG...`: check, folds, train, tune, predict, submit; what is done already is skipped."""
 
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 from competition.check import check
 from competition.config import load_config
-from competition.errors import STOP_SIGNALS, CompetitionError, StoppedError
 from competition.folds import folds_path, make_folds
-from competition.runs import OOF, TEST, Run, refuse_changed_config
-from competition.score import describe_scores, score_constant, score_predictions
+from competition.out_of_fold import OutOfFold, folds_of_files
+from competition.predictions import Predictions
+from competition.processes import Job, run_jobs
+from competition.runs import TEST, Run, is_finished, refuse_changed_config, remember_config
+from competition.score import describe_scores, score_constant
+from competition.settings import Config
 from competition.submit import Submission, describe_submission, make_submission
 from competition.task import Task
+from competition.tune import describe_tuning, is_tuned, tune
 
-PASSED_ON = [number for number in STOP_SIGNALS if number != signal.SIGINT]
 
+def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
+    """Go all the way from train.csv to submission.csv, saying at the end where everything is and what it scored.
 
-def run(paths: list[Path], overrides: list[str]) -> None:
-    """Go all the way from train.csv to submission.csv, saying at the end where everything is and what it scored."""
+    `parallel` trainings, of folds and seeds, go on at the same time.
+    """
     started = time.perf_counter()
     config = load_config(paths, overrides)
     _say("check", f"reading {config.data.dir}")
@@ -29,65 +31,68 @@ def run(paths: list[Path], overrides: list[str]) -> None:
     else:
         _say("folds", f"splitting into {config.data.num_folds}")
         print("\n".join(make_folds(config)), flush=True)
-    for fold in range(config.data.num_folds):
-        _train_fold(paths, overrides, fold)
+    _train(config, paths, overrides, parallel)
+    opened = Run.open(config.name)
+    _tune(opened)
     opened = Run.open(config.name)
     _predict(opened)
     _say("submit", "writing and checking the submission")
     _report(opened, make_submission(opened), time.perf_counter() - started)
 
 
-def _train_fold(paths: list[Path], overrides: list[str], fold: int) -> None:
-    """Train one fold in a process of its own: several trainings in one process are fragile on several GPUs."""
-    config = load_config(paths, [*overrides, f"fold={fold}"])
-    folder = config.fold_folder
-    refuse_changed_config(folder, config)
-    if (folder / OOF).is_file():
-        _say("train", f"fold {fold} is done already, in {folder}")
+def trainings(config: Config) -> list[list[str]]:
+    """Return for each training of a run the words that single it out: a fold and, of several seeds, a seed."""
+    folds = config.folds or range(config.data.num_folds)
+    given = [f"{key}={list(values)}" for key, values in (("folds", config.folds), ("seeds", config.seeds)) if values]
+    seeds = config.seeds or [config.seed]
+    return [[f"fold={fold}", f"seed={seed}", *given] for seed in seeds for fold in folds]
+
+
+def _train(config: Config, paths: list[Path], overrides: list[str], parallel: int) -> None:
+    """Train in processes of their own: several trainings in one process are fragile on several GPUs."""
+    jobs = []
+    for words in trainings(config):
+        one = load_config(paths, [*overrides, *words])
+        refuse_changed_config(one.fold_folder, one)
+        if is_finished(one.fold_folder):
+            _say("train", f"{one.fold_folder.name} is done already, in {one.fold_folder}")
+            remember_config(one.fold_folder, one)  # what may change, as tta, has changed
+            continue
+        command = ["train", "--resume", *map(str, paths), *overrides, *words]
+        jobs.append(Job(one.fold_folder.name, command, one.fold_folder / "train.log"))
+    run_jobs(jobs, parallel, lambda job: _say("train", job.name))
+
+
+def _tune(opened: Run) -> None:
+    if not opened.out_of_fold_files():
+        return  # trained on all images: there is nothing to tune on
+    if is_tuned(opened):
+        _say("tune", f"{opened.folder}/cv.csv is up to date")
         return
-    _say("train", f"fold {fold}")
-    words = [*map(str, paths), *overrides, f"fold={fold}"]
-    _start("train", "--resume", *words)
+    _say("tune", "looking for thresholds on out-of-fold predictions")
+    print("\n".join(describe_tuning(tune(opened))), flush=True)
 
 
 def _predict(opened: Run) -> None:
-    test = opened.folder / TEST
-    sources = [*(folder / OOF for folder in opened.finished_folds()), opened.config.sample_submission]
-    if test.is_file() and all(test.stat().st_mtime >= source.stat().st_mtime for source in sources):
+    test, finished = opened.folder / TEST, opened.finished()
+    sources = [opened.config.sample_submission, *(path for folder in finished for path in folder.glob("*.safetensors"))]
+    is_newer = test.is_file() and all(test.stat().st_mtime >= source.stat().st_mtime for source in sources)
+    if is_newer and Predictions(test).views == opened.config.tta:
         _say("predict", f"{test} is up to date")
         return
-    _say("predict", f"{len(opened.finished_folds())} folds on the test images")
-    _start("predict", str(opened.folder))
-
-
-def _start(*words: str) -> None:
-    """Run a verb as a process; its own message has said why if it fails.
-
-    Raises StoppedError with its exit status if it stopped in good order, to go on later.
-    """
-    process = subprocess.Popen([sys.executable, "-m", "competition", *words])
-    # Ctrl-C reaches the process by itself and must not end this one before it has saved; the rest is passed on.
-    before = {number: signal.signal(number, lambda n, _: process.send_signal(n)) for number in PASSED_ON}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        status = process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if status == StoppedError.TIME_LIMIT or status > 128:
-        raise StoppedError("stopped; the same line goes on where it was", status)
-    if status:
-        raise CompetitionError(f"`competition {words[0]}` failed (exit {status}); see above")
+    _say("predict", f"{len(finished)} trainings on the test images")
+    run_jobs([Job("predict", ["predict", str(opened.folder)], opened.folder / "predict.log")], 1)
 
 
 def _report(opened: Run, submission: Submission, seconds: float) -> None:
-    config = opened.config
-    table = Task(config.task).table.read_table(config)
-    files = [folder / OOF for folder in opened.finished_folds()]
-    blind_name, blind = score_constant(config, table, files)
+    config, files = opened.config, opened.out_of_fold_files()
     _say("done", f"in {seconds:.0f} s")
-    print(f"out of fold:  {describe_scores(score_predictions(config, table, files))}")
-    print(f"  {blind_name}: {describe_scores(blind)}")
+    if files:
+        table = Task(config.task).table.read_table(config)
+        images = OutOfFold(config, table, folds_of_files(files))
+        blind_name, blind = score_constant(config, table, images)
+        print(f"out of fold:  {describe_scores(images.scores(config))}")
+        print(f"  {blind_name}: {describe_scores(blind)}")
     print(f"weights, metrics.csv and out-of-fold predictions:  {opened.folder}/fold*/")
     print("\n".join(describe_submission(submission)))
 

@@ -1,5 +1,6 @@
 """A run's folder: outputs/<run>/ with fold0/, fold1/, ... and what is made of them. No torch."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,38 +13,69 @@ from competition.files import replacing
 from competition.settings import Config
 
 CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submission.csv"
-# Keys that may differ between two starts of one run: they say where it computes, not what.
-ELSEWHERE = ("fold", "data.num_workers", "trainer.accelerator", "trainer.devices", "trainer.max_time")
+POSTPROCESS, CV = "postprocess.yaml", "cv.csv"
+DONE = "latest.safetensors"  # what a training without validation ends with
+# Keys that may differ between two starts of one run: they say where and how it computes, not what is trained.
+ELSEWHERE = (
+    "fold",
+    "folds",
+    "seeds",
+    "tta",
+    "decode",
+    "metrics",
+    "host_metric",
+    "data.num_workers",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.max_time",
+)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has been trained, at least in part."""
+    """A run that has been trained, at least in part.
+
+    `config` has the thresholds that tuning found, `untuned` those it was trained with.
+    """
 
     folder: Path
     config: Config
+    untuned: Config
 
     @classmethod
     def open(cls, name: str, overrides: list[str] | None = None) -> "Run":
-        """Find a run by its name or folder; its config is that of its first fold, with overrides."""
+        """Find a run by its name or folder; its config is that of its first training, with overrides."""
         candidates = [Path("outputs") / name, Path(name)]
         for folder in candidates:
-            configs = sorted(folder.glob(f"fold*/{CONFIG}"))
+            configs = sorted(folder.glob(f"fold*/{CONFIG}"), key=lambda path: _in_order(path.parent))
             if configs:
-                return cls(folder, load_config([configs[0]], overrides))
+                tuned = [path for path in [folder / POSTPROCESS] if path.is_file()]
+                untuned = load_config(configs[:1], overrides)
+                return cls(folder, load_config([configs[0], *tuned], overrides), untuned)
         known = ", ".join(sorted({str(p.parent.parent.name) for p in Path("outputs").glob(f"*/fold*/{CONFIG}")}))
         raise CompetitionError(f"{candidates[0]}: no such run; runs here: {known or 'none'}; train one first")
 
-    def fold_folders(self) -> list[Path]:
-        """Return the folders of all folds the config asks for, there or not."""
-        return [self.folder / f"fold{fold}" for fold in range(self.config.data.num_folds)]
-
-    def finished_folds(self) -> list[Path]:
-        """Return the folders of the folds whose training is done; raise CompetitionError if there is none."""
-        finished = [folder for folder in self.fold_folders() if (folder / OOF).is_file()]
+    def finished(self) -> list[Path]:
+        """Return the folders of the trainings that are done, by fold and seed; raise CompetitionError if none is."""
+        folders = sorted((path.parent for path in self.folder.glob(f"fold*/{CONFIG}")), key=_in_order)
+        finished = [folder for folder in folders if is_finished(folder)]
         if not finished:
             raise CompetitionError(f"{self.folder}: no fold has been trained to its end; run `competition train` first")
         return finished
+
+    def out_of_fold_files(self) -> list[Path]:
+        """Return the oof.npz files there are, by fold and seed; a training on all images has none."""
+        return [folder / OOF for folder in self.finished() if (folder / OOF).is_file()]
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether a training has come to its end."""
+    return (folder / OOF).is_file() or (folder / DONE).is_file()
+
+
+def _in_order(folder: Path) -> list[tuple[int, str]]:
+    """Sort fold2 before fold10 and foldall."""
+    return [(int(part), "") if part.isdigit() else (1 << 30, part) for part in re.split(r"(\d+)", folder.name)[1:]]
 
 
 def remember_config(folder: Path, config: Config) -> None:
@@ -60,9 +92,13 @@ def refuse_changed_config(folder: Path, config: Config) -> None:
         return
     old: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     changes = config_differences(old, yaml.safe_load(dump_config(config)))
-    changes = [change for change in changes if change.partition(":")[0] not in ELSEWHERE]
+    changes = [change for change in changes if not _may_change(change.partition(":")[0])]
     if changes:
         raise CompetitionError(
             f"{path}: this folder was trained with another config ({'; '.join(changes[:5])}); give this one "
             f"another name (name=...) or delete {folder}"
         )
+
+
+def _may_change(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in ELSEWHERE)

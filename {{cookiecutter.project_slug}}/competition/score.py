@@ -1,37 +1,22 @@
 """The score of stored predictions against the truth, by the same `decode` that makes the submission. No torch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from competition.predictions import Predictions
+from competition.out_of_fold import OutOfFold
 from competition.settings import Config
-from competition.task import Table, Target, Task
+from competition.task import Table, Task
 
 
 def score_predictions(config: Config, table: Table, paths: Sequence[Path]) -> dict[str, float]:
     """Score the out-of-fold predictions of one or more files together, as one set of images."""
-    decode = Task(config.task).decode.decode
-    return _score(config, table, paths, lambda stored, i: decode(stored[i], *stored.sizes[i], config))
+    return OutOfFold(config, table, [[path] for path in paths]).scores(config)
 
 
-def score_constant(config: Config, table: Table, paths: Sequence[Path]) -> tuple[str, dict[str, float]]:
+def score_constant(config: Config, table: Table, images: OutOfFold) -> tuple[str, dict[str, float]]:
     """Return what the best blind submission is called and its scores on the same images."""
     name, answer = Task(config.task).score.constant_answers(table)
-    return name, _score(config, table, paths, lambda stored, i: answer)
-
-
-def _score(
-    config: Config, table: Table, paths: Sequence[Path], answer: Callable[[Predictions, int], Target]
-) -> dict[str, float]:
-    """Score `answer(file, number of the image in it)` for every image of the files."""
-    score = Task(config.task).score
-    position = {image_id: index for index, image_id in enumerate(table.image_ids)}
-    evidence = []
-    for stored in map(Predictions, paths):
-        for i, (image_id, (height, width)) in enumerate(zip(stored.image_ids, stored.sizes, strict=True)):
-            truth = table.target(position[image_id], height, width)
-            evidence.append(score.evidence(answer(stored, i), truth))
-    return score.scores(evidence, config.metrics, len(table.classes))
+    return name, images.scores_of(lambda index: answer)
 
 
 def describe_scores(scores: dict[str, float]) -> str:

@@ -109,6 +109,8 @@ class Data(Section):
         return classes
 
 
+Fold = Annotated[int, Field(ge=0)] | Literal["all"]  # all: train on everything, validate on nothing
+Seed = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)] | Literal["natural"]
 
 
@@ -201,6 +203,19 @@ class Checkpoint(Section):
     every_minutes: Positive | None = None
 
 
+def _name_of_a_file(given: object) -> object:
+    """Read `metric.py` as short for `{file: metric.py}`."""
+    return {"file": given} if isinstance(given, str) else given
+
+
+class HostMetric(Section):
+    """The host's own metric: a file with `score(solution, submission, row_id_column_name, ...)`, used unchanged."""
+
+    file: Path
+    lower_is_better: bool = False
+    arguments: dict[str, Any] = {}  # further arguments of its `score`
+
+
 class Config(Section):
     """One experiment. A task adds its own sections: model, loss, metrics, decode."""
 
@@ -217,9 +232,11 @@ class Config(Section):
     checkpoint: Checkpoint = Checkpoint()
     logger: Logger = Logger()
     tta: list[ViewName] = []  # views that are predicted and averaged beside the plain one
-    host_metric: Path | None = None  # a file with the host's score(solution, submission, row_id_column_name)
-    fold: Annotated[int, Field(ge=0)] = 0
-    seed: Annotated[int, Field(ge=0)] = 0
+    host_metric: Annotated[HostMetric | None, BeforeValidator(_name_of_a_file)] = None
+    fold: Fold = 0
+    folds: list[Fold] | None = None  # what `run` trains; a list for `fold` is read as this; None: every fold
+    seed: Seed = 0
+    seeds: list[Seed] | None = None  # what `run` trains each fold with; a list for `seed` is read as this
 
     # Declared by each task's TaskConfig, with the task's own keys; common code only passes them on.
     format: Any
@@ -229,8 +246,8 @@ class Config(Section):
 
     @field_validator("fold")
     @classmethod
-    def _fold_exists(cls, fold: int, info: ValidationInfo) -> int:
-        if "data" in info.data and fold >= (number := info.data["data"].num_folds):
+    def _fold_exists(cls, fold: int | str, info: ValidationInfo) -> int | str:
+        if isinstance(fold, int) and "data" in info.data and fold >= (number := info.data["data"].num_folds):
             raise ValueError(f"fold {fold} does not exist: data.num_folds is {number}, so folds are 0 to {number - 1}")
         return fold
 
@@ -251,5 +268,6 @@ class Config(Section):
 
     @property
     def fold_folder(self) -> Path:
-        """Folder of this fold's training."""
-        return self.run_folder / f"fold{self.fold}"
+        """Folder of this training: fold0, and fold0_seed1 for further seeds."""
+        seed = "" if self.seeds is None or self.seed == self.seeds[0] else f"_seed{self.seed}"
+        return self.run_folder / f"fold{self.fold}{seed}"

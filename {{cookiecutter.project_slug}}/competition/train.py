@@ -17,7 +17,7 @@ from competition.logger import MetricsCsv, build_loggers
 from competition.module import CompetitionModule
 from competition.nan_guard import StopOnNan
 from competition.predict import load_network, predict_images
-from competition.runs import OOF, remember_config
+from competition.runs import OOF, is_finished, remember_config
 from competition.sampling import sampling_warnings
 from competition.score import describe_scores, score_predictions
 from competition.settings import Config
@@ -37,7 +37,10 @@ def train(config: Config, *, resume: bool = False) -> Path:
         table = Task(config.task).table.read_table(config)
         data = FoldData(config, table, read_folds(config, table))
         _fit(config, table, data, folder / LATEST if (folder / LATEST).is_file() else None)
-        _predict_out_of_fold(config, table, data)
+        if len(data.val_set):
+            _predict_out_of_fold(config, table, data)
+        else:
+            _export(config, folder / LATEST)
     finally:
         if lock is not None:
             lock.release()
@@ -58,7 +61,7 @@ def _lock(folder: Path) -> FileLock | None:
 
 
 def _check_start(folder: Path, resume: bool) -> None:
-    if (folder / OOF).is_file():
+    if is_finished(folder):
         raise CompetitionError(f"{folder}: is trained already; delete the folder, or give this run another name=...")
     if (folder / LATEST).is_file() and not resume:
         raise CompetitionError(
@@ -76,7 +79,10 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None) -> N
         remember_config(folder, config)
     if latest is not None:
         load_checkpoint(latest)  # a damaged file is said in one line, before any process waits for another
-    _say(f"fold {config.fold}: {len(data.train_set)} training images, {len(data.val_set)} validation images")
+    checked = (
+        f"{len(data.val_set)} validation images" if len(data.val_set) else "no validation: all images are trained on"
+    )
+    _say(f"fold {config.fold}: {len(data.train_set)} training images, {checked}")
     _say(describe_trainer(config, trainer, batch_size))
     data.trainer = trainer
     sampler, accumulate = data.batches().sampler, trainer.accumulate_grad_batches
@@ -96,7 +102,7 @@ def _callbacks(config: Config, folder: Path) -> list[Callback]:
     ]
     if ema := config.ema:
         callbacks.insert(0, EMAWeightAveraging(decay=ema.decay, update_starting_at_step=ema.start_step or None))
-    if stop := config.early_stopping:
+    if (stop := config.early_stopping) and config.fold != "all":
         monitor, mode = config.checkpoint.monitor, config.checkpoint.mode
         callbacks.append(StopEarly(monitor, stop.min_delta, stop.patience, mode=mode))
     return callbacks
@@ -119,6 +125,11 @@ def _finish(config: Config, table: Table, path: Path, weights: Path) -> None:
     exported = export_weights(weights)
     scores = score_predictions(config, table, [path])
     print(f"fold {config.fold}: {describe_scores(scores)} out of fold, with {exported}", flush=True)
+
+
+@rank_zero_only
+def _export(config: Config, weights: Path) -> None:
+    print(f"fold {config.fold}: trained to its end, with {export_weights(weights)}", flush=True)
 
 
 @rank_zero_only

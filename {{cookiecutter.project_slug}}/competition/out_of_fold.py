@@ -1,0 +1,110 @@
+"""The out-of-fold predictions of a run as one set of images, and what they score under given thresholds. No torch."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from competition.errors import CompetitionError
+from competition.host_metric import HOST, host_score
+from competition.predictions import Predictions
+from competition.settings import Config
+from competition.task import Evidence, Prediction, Table, Target, Task
+
+
+class OutOfFold:
+    """Images 0 to n - 1 of several files of predictions; an image in several files (seeds) has their average.
+
+    `fold` (n,) tells the group of files an image is from.
+    """
+
+    def __init__(self, config: Config, table: Table, files: Sequence[Sequence[Path]]) -> None:
+        """Take the files of each fold, which hold the same images."""
+        self.config, self.table, self.task = config, table, Task(config.task)
+        self._files = [[Predictions(path) for path in paths] for paths in files]
+        for first, *others in self._files:
+            for other in others:
+                if other.image_ids != first.image_ids:
+                    raise CompetitionError(f"{other.path}: holds other images than {first.path}; train this fold again")
+        sizes = [len(first) for first, *_ in self._files]
+        self.fold = np.repeat(np.arange(len(sizes)), sizes)
+        self._place = np.concatenate([np.arange(size) for size in sizes])
+        self.image_ids = [image_id for first, *_ in self._files for image_id in first.image_ids]
+        position = {image_id: index for index, image_id in enumerate(table.image_ids)}
+        try:
+            self._row = np.array([position[image_id] for image_id in self.image_ids], dtype=np.int64)
+        except KeyError as error:
+            raise CompetitionError(f"{config.train_csv}: has no image {error}, which was predicted") from None
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def prediction(self, index: int) -> Prediction:
+        """Read the stored prediction of an image, averaged over seeds."""
+        each = [stored[int(self._place[index])] for stored in self._files[self.fold[index]]]
+        return each[0] if len(each) == 1 else self.task.decode.average(each, self.config)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return the original height and width."""
+        return self._files[self.fold[index]][0].sizes[int(self._place[index])]
+
+    def truth(self, index: int) -> Target:
+        """Return the answer in pixels of the original image."""
+        return self.table.target(int(self._row[index]), *self.size(index))
+
+    def answer(self, index: int, config: Config) -> Target:
+        """Decode an image's prediction by the thresholds of a config."""
+        return self.task.decode.decode(self.prediction(index), *self.size(index), config)
+
+    def scores(self, config: Config, rows: np.ndarray | None = None) -> dict[str, float]:
+        """Return every metric, the host's first, over the images `rows` (default: all)."""
+        return self.scores_of(lambda index: self.answer(index, config), rows)
+
+    def score(self, config: Config, rows: np.ndarray) -> float:
+        """Return the first metric, signed so that more is better."""
+        return self.merit(next(iter(self.scores(config, rows).items())))
+
+    def merit(self, metric: tuple[str, float]) -> float:
+        """Return the value of a metric, signed so that more is better."""
+        name, value = metric
+        host = self.config.host_metric
+        is_lower = host.lower_is_better if host and name == HOST else self.task.score.lower_is_better(name)
+        return -value if is_lower else value
+
+    def scores_of(self, answer: Callable[[int], Target], rows: np.ndarray | None = None) -> dict[str, float]:
+        """Return every metric of any answers, given for an image's number."""
+        rows = np.arange(len(self)) if rows is None else rows
+        return self._scores(answer, rows, self._evidence(answer, rows))
+
+    def scores_by_fold(self, answer: Callable[[int], Target]) -> tuple[list[dict[str, float]], dict[str, float]]:
+        """Return the metrics of any answers for each fold by itself, and of all folds as one set."""
+        everywhere = np.arange(len(self))
+        evidence = self._evidence(answer, everywhere)
+        inside = [np.flatnonzero(self.fold == fold) for fold in np.unique(self.fold)]
+        each = [self._scores(answer, rows, [evidence[row] for row in rows]) for rows in inside]
+        return each, self._scores(answer, everywhere, evidence)
+
+    def _evidence(self, answer: Callable[[int], Target], rows: np.ndarray) -> list[Evidence]:
+        return [self.task.score.evidence(answer(index), self.truth(index)) for index in rows.tolist()]
+
+    def _scores(
+        self, answer: Callable[[int], Target], rows: np.ndarray, evidence: Sequence[Evidence]
+    ) -> dict[str, float]:
+        number, host = len(self.table.classes), self.config.host_metric
+        own = self.task.score.scores(evidence, self.config.metrics, number)
+        if host is None:
+            return own
+        perfect = self.task.submission.perfect_answer
+        found = ((self.image_ids[index], answer(index)) for index in rows.tolist())
+        true = ((self.image_ids[index], perfect(self.truth(index), number)) for index in rows.tolist())
+        csv_rows, classes = self.task.submission.rows, self.table.classes
+        solution, submission = (csv_rows(self.config, one, classes) for one in (true, found))
+        return {HOST: host_score(host, solution, submission, solution[0][0]), **own}
+
+
+def folds_of_files(files: Iterable[Path]) -> list[list[Path]]:
+    """Put the oof.npz files of a run's trainings together by fold: fold0/oof.npz with fold0_seed1/oof.npz."""
+    by_fold: dict[str, list[Path]] = {}
+    for path in files:
+        by_fold.setdefault(path.parent.name.partition("_")[0], []).append(path)
+    return list(by_fold.values())
