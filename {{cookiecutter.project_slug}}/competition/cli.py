@@ -9,7 +9,7 @@ import typer
 from competition.errors import CompetitionError, StoppedError
 
 app = typer.Typer(
-    help="From a csv file to a valid submission: sample, check, folds, train, tune, predict, submit; `run` is all of them.",
+    help="From a csv file to a valid submission: sample, check, folds, train, tune, predict, submit; run is all.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

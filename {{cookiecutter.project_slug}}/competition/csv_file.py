@@ -48,7 +48,9 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 def _line_index(path: Path, num_rows: int) -> pd.Index:
     """Return for each row its line less the two of header and counting from 0."""
     with path.open("rb") as file:
-        num_lines = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+        num_lines = 0
+        while block := file.read(1 << 20):
+            num_lines += block.count(b"\n")
     if num_lines <= num_rows + 1:
         return pd.RangeIndex(num_rows)
     # Blank lines, or line breaks within a field: only then is it worth walking through the file once more.

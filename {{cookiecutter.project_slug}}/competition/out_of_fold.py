@@ -76,8 +76,13 @@ class OutOfFold:
         rows = np.arange(len(self)) if rows is None else rows
         return self._scores(answer, rows, self._evidence(answer, rows))
 
-    def scores_by_fold(self, answer: Callable[[int], Target]) -> tuple[list[dict[str, float]], dict[str, float]]:
-        """Return the metrics of any answers for each fold by itself, and of all folds as one set."""
+    def scores_by_fold(self, configs: Sequence[Config]) -> tuple[list[dict[str, float]], dict[str, float]]:
+        """Return the metrics of each fold by itself and of all as one set, fold f decoded by the thresholds of
+        `configs[f]`."""
+
+        def answer(index: int) -> Target:
+            return self.answer(index, configs[self.fold[index]])
+
         everywhere = np.arange(len(self))
         evidence = self._evidence(answer, everywhere)
         inside = [np.flatnonzero(self.fold == fold) for fold in np.unique(self.fold)]

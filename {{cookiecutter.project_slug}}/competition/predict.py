@@ -103,7 +103,7 @@ def predict_images(
 def predict_test(run: Run) -> Path:
     """Predict the test images with every fold of a run; return the path of test.npz."""
     config = run.config
-    loaded = [load_network(weights_to_use(folder, config.checkpoint)) for folder in run.finished_folds()]
+    loaded = [load_network(weights_to_use(folder, config.checkpoint)) for folder in run.finished()]
     classes = loaded[0][1]
     if any(other != classes for _, other in loaded):
         raise CompetitionError(f"{run.folder}: its folds were trained on different classes; train them again")

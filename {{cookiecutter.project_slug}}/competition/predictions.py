@@ -22,6 +22,9 @@ from competition.files import replacing
 from competition.task import Prediction
 
 
+SMALL = ("image_ids", "sizes", "classes", "views")  # members that are read whole
+
+
 class PredictionWriter:
     """Collects predictions image by image on disk; memory does not grow with their number.
 
@@ -100,11 +103,7 @@ class Predictions:
             )
         try:
             with np.load(path, allow_pickle=False) as archive:
-                small = [
-                    key
-                    for key in archive.files
-                    if key in ("image_ids", "sizes", "classes", "views") or "_starts" in key
-                ]
+                small = [key for key in archive.files if key in SMALL or key.endswith("_starts")]
                 arrays = {key: archive[key] for key in small}
                 self._values = {key: _map_member(path, key) for key in archive.files if key not in small}
             self.image_ids: list[str] = arrays["image_ids"].tolist()

@@ -45,10 +45,10 @@ def tune(run: Run) -> Tuned:
     search = Task(config.task).tuning.search(config, images, len(table.classes))
     folds = np.unique(images.fold).tolist()
     found = with_decode(config, search.best(np.arange(len(images))))
-    ways = [images.scores_by_fold(lambda index: images.answer(index, used)) for used in (config, found)]
+    by_fold = [[config] * len(folds), [found] * len(folds)]
     if len(folds) > 1:
-        elsewhere = [with_decode(config, search.best(np.flatnonzero(images.fold != fold))) for fold in folds]
-        ways.append(images.scores_by_fold(lambda index: images.answer(index, elsewhere[images.fold[index]])))
+        by_fold.append([with_decode(config, search.best(np.flatnonzero(images.fold != fold))) for fold in folds])
+    ways = [images.scores_by_fold(configs) for configs in by_fold]
     (_, before), (_, pooled), *crossed = ways
     cross_fitted = crossed[0][1] if crossed else None
     is_kept = _merit(images, cross_fitted or pooled) >= _merit(images, before)
