@@ -244,12 +244,16 @@ class Config(Section):
     metrics: Any
     decode: Any
 
-    @field_validator("fold")
+    @field_validator("fold", "folds")
     @classmethod
-    def _fold_exists(cls, fold: int | str, info: ValidationInfo) -> int | str:
-        if isinstance(fold, int) and "data" in info.data and fold >= (number := info.data["data"].num_folds):
-            raise ValueError(f"fold {fold} does not exist: data.num_folds is {number}, so folds are 0 to {number - 1}")
-        return fold
+    def _folds_exist(cls, given: Any, info: ValidationInfo) -> Any:
+        number = info.data["data"].num_folds if "data" in info.data else None
+        for fold in given if isinstance(given, list) else [given]:
+            if isinstance(fold, int) and number is not None and fold >= number:
+                raise ValueError(
+                    f"fold {fold} does not exist: data.num_folds is {number}, so folds are 0 to {number - 1}"
+                )
+        return given
 
     @property
     def train_csv(self) -> Path:

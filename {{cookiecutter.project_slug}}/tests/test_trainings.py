@@ -1,0 +1,69 @@
+"""Which trainings a run is made of - folds, seeds, all images - and that several go on at the same time."""
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from competition.config import load_config
+from competition.errors import CompetitionError
+from competition.predictions import Predictions
+from competition.processes import Job, run_jobs
+from competition.run import trainings
+from competition.runs import OOF, Run, is_finished
+
+Command = Callable[..., CompletedProcess[str]]
+
+
+def folders(path: Path, *words: str) -> list[str]:
+    """Return the folders of a run's trainings, in order."""
+    config = load_config([path], list(words))
+    return [load_config([path], [*words, *each]).fold_folder.name for each in trainings(config)]
+
+
+def test_a_run_trains_every_fold_unless_it_is_told_which(config_file: Path) -> None:
+    assert folders(config_file, "data.num_folds=3") == ["fold0", "fold1", "fold2"]
+    assert folders(config_file, "data.num_folds=3", "fold=1") == ["fold1"]
+    assert folders(config_file, "data.num_folds=3", "fold=[2, 0]") == ["fold2", "fold0"]
+    assert folders(config_file, "fold=[0, all]") == ["fold0", "foldall"]
+
+
+def test_the_first_seed_keeps_its_folder_when_others_join_it(config_file: Path) -> None:
+    assert folders(config_file, "fold=0", "seed=5") == ["fold0"]
+    assert folders(config_file, "seed=[5, 6]") == ["fold0", "fold1", "fold0_seed6", "fold1_seed6"]
+    assert folders(config_file, "seed=[5, 6]", "seed=7", "fold=0") == ["fold0"]
+
+
+@pytest.mark.parametrize("word", ["fold=2", "fold=[0, 2]", "fold=some", "fold=-1", "seed=-1", "seed=[]"])
+def test_a_fold_or_seed_that_cannot_be_is_refused(config_file: Path, word: str) -> None:
+    with pytest.raises(CompetitionError, match=word.partition("=")[0]):
+        load_config([config_file], [word, "data.num_folds=2"])
+
+
+@pytest.mark.slow
+def test_folds_seeds_and_all_images_are_trained_side_by_side_and_predict_together(
+    words: list[str], command: Command, tmp_path: Path
+) -> None:
+    asked = [*words, "name=t", "fold=[0, all]", "seed=[0, 1]", "trainer.max_epochs=1", "early_stopping={patience: 1}"]
+    done = command("run", *asked, "--parallel", 2)
+    assert done.returncode == 0, done.stderr + done.stdout
+    run = Run.open("t")
+    assert [folder.name for folder in run.finished()] == ["fold0", "fold0_seed1", "foldall", "foldall_seed1"]
+    assert [path.parent.name for path in run.out_of_fold_files()] == ["fold0", "fold0_seed1"]
+    files = {path.name for path in (run.folder / "foldall").iterdir()}
+    assert {"latest.pt", "latest.safetensors", "metrics.csv", "train.log"} <= files
+    assert not files & {OOF, "best_loss.pt"}
+    assert is_finished(run.folder / "foldall")
+    test = Predictions(run.folder / "test.npz")
+    assert len(test) == 6
+    assert (run.folder / "submission.csv").is_file()
+    assert command("run", *asked).stdout.count("is done already") == 4
+
+
+def test_a_job_that_fails_stops_those_that_wait_and_names_its_log(tmp_path: Path) -> None:
+    jobs = [Job(name, ["train", f"{name}.yaml"], tmp_path / f"{name}.log") for name in ("a", "b", "c")]
+    with pytest.raises(CompetitionError, match=r"`competition train` failed \(exit 1\); see .*[ab]\.log"):
+        run_jobs(jobs, parallel=2)
+    assert "a.yaml: cannot be read" in (tmp_path / "a.log").read_text()
+    assert not (tmp_path / "c.log").exists()

@@ -1,0 +1,116 @@
+"""Tuning on out-of-fold predictions: what it writes, that it does not flatter, and that its thresholds are used."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pytest
+import yaml
+
+from competition.config import load_config
+from competition.data import ImageDataset
+from competition.folds import make_folds, read_folds
+from competition.module import CompetitionModule
+from competition.out_of_fold import OutOfFold, folds_of_files
+from competition.predict import predict_images
+from competition.runs import CV, OOF, POSTPROCESS, Run, remember_config
+from competition.settings import Config
+from competition.task import Task
+from competition.tune import describe_tuning, is_tuned, tune, with_decode
+
+Command = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture
+def predicted(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Predict each of two folds with networks that have learnt nothing."""
+    monkeypatch.chdir(tmp_path)
+    make_folds(load_config([Path(words[0])], words[1:]))
+    for fold in (0, 1):
+        config = load_config([Path(words[0])], [*words[1:], "name=t", f"fold={fold}"])
+        table = Task(config.task).table.read_table(config)
+        remember_config(config.fold_folder, config)
+        ids = table.image_ids[read_folds(config, table) == fold]
+        module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+        dataset = ImageDataset(config, ids, table=table)
+        predict_images(config, [module.network.eval()], dataset, config.fold_folder / OOF, table.classes)
+    return Run.open("t")
+
+
+def opened(run: Run) -> OutOfFold:
+    table = Task(run.config.task).table.read_table(run.config)
+    return OutOfFold(run.config, table, folds_of_files(run.out_of_fold_files()))
+
+
+def test_tuning_writes_a_score_for_each_fold_their_spread_and_all_pooled(predicted: Run) -> None:
+    tuned = tune(predicted)
+    with (predicted.folder / CV).open(newline="") as file:
+        rows = {row["images"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["fold0", "fold1", "mean", "std", "pooled"]
+    for way, scores in (("", tuned.before), ("_tuned", tuned.pooled), ("_cross_fitted", tuned.cross_fitted)):
+        assert scores is not None
+        for name, value in scores.items():
+            assert float(rows["pooled"][name + way]) == pytest.approx(value, abs=1e-6)
+            each = [float(rows[fold][name + way]) for fold in ("fold0", "fold1")]
+            assert float(rows["mean"][name + way]) == pytest.approx(np.mean(each), abs=2e-6)
+            assert float(rows["std"][name + way]) == pytest.approx(np.std(each, ddof=1), abs=2e-6)
+
+
+def test_the_cross_fitted_score_is_that_of_thresholds_found_on_the_other_folds(predicted: Run) -> None:
+    tuned = tune(predicted)
+    images = opened(predicted)
+    search = Task(predicted.config.task).tuning.search(predicted.untuned, images, len(images.table.classes))
+    found = {fold: search.best(np.flatnonzero(images.fold != fold)) for fold in (0, 1)}
+    configs = {fold: with_decode(predicted.untuned, decode) for fold, decode in found.items()}
+    answers = [images.answer(index, configs[images.fold[index]]) for index in range(len(images))]
+    assert tuned.cross_fitted == pytest.approx(images.scores_of(lambda index: answers[index]))
+
+
+def test_thresholds_are_no_worse_on_the_images_they_were_found_on_and_kept_only_where_they_pay(predicted: Run) -> None:
+    tuned = tune(predicted)
+    images = opened(predicted)
+    assert tuned.cross_fitted is not None
+    merits = [images.merit(next(iter(s.items()))) for s in (tuned.before, tuned.pooled, tuned.cross_fitted)]
+    assert merits[1] >= merits[0] - 1e-9
+    assert tuned.is_kept == (merits[2] >= merits[0])
+    assert any("does not pay" in line for line in describe_tuning(tuned)) == (not tuned.is_kept)
+
+
+def test_a_run_is_decoded_by_what_was_tuned_unless_the_command_line_says_otherwise(predicted: Run) -> None:
+    keys = list(type(predicted.config.decode).model_fields)
+    if not keys:
+        pytest.skip("this task has no threshold")
+    tune(predicted)
+    path = predicted.folder / POSTPROCESS
+    values = yaml.safe_load(path.read_text())
+    assert Run.open("t").config.decode.model_dump(mode="json") == values["decode"]
+    assert Run.open("t").untuned.decode == predicted.untuned.decode
+    assert is_tuned(Run.open("t"))
+    path.touch()
+    (predicted.folder / "fold0" / OOF).touch()
+    assert not is_tuned(Run.open("t"))
+
+
+def test_the_command_says_what_it_found_and_where_it_is(predicted: Run, command: Command) -> None:
+    done = command("tune", "t")
+    assert done.returncode == 0, done.stderr
+    assert "cross-fitted" in done.stdout
+    assert done.stdout.splitlines()[-1] == "written to outputs/t/postprocess.yaml and cv.csv"
+
+
+def test_a_single_fold_is_told_that_its_tuned_score_flatters(predicted: Run) -> None:
+    (predicted.folder / "fold1" / OOF).unlink()
+    tuned = tune(predicted)
+    assert tuned.cross_fitted is None
+    assert "flatters" in describe_tuning(tuned)[-1]
+
+
+def test_seeds_of_a_fold_are_averaged_into_one_prediction(predicted: Run) -> None:
+    config: Config = predicted.config
+    first = predicted.folder / "fold0" / OOF
+    images = OutOfFold(config, Task(config.task).table.read_table(config), [[first, first]])
+    alone = OutOfFold(config, images.table, [[first]])
+    assert len(images) == len(alone)
+    assert images.scores(config) == pytest.approx(alone.scores(config), abs=1e-3)  # masks are stored in 16 bits
