@@ -156,7 +156,7 @@ def _read_yaml(path: Path, role: str = "") -> dict[str, Any]:
         raise CompetitionError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise CompetitionError(f"{path}: expected `key: value` lines, found {_show(values)}")
-    return values
+    return _spell_out(values)
 
 
 def _parse_override(word: str) -> dict[str, Any]:
@@ -169,18 +169,26 @@ def _parse_override(word: str) -> dict[str, Any]:
         raise CompetitionError(f"{word}: not a YAML value: {' '.join(str(error).split())}") from None
     for part in reversed(key.split(".")):
         value = {part: value}
-    return value
+    return _spell_out(value)
+
+
+def _spell_out(values: dict[str, Any]) -> dict[str, Any]:
+    """Write in full what has a short form: a format by its name, a list of folds or seeds for `run` to train."""
+    if isinstance(values.get("format"), str):
+        values["format"] = {"like": values["format"]}
+    for key, several in (("fold", "folds"), ("seed", "seeds")):
+        value = values.get(key)
+        if isinstance(value, list) and value:
+            values |= {several: value, key: value[0]}
+        elif value is not None:
+            values.setdefault(several, [value] if key == "fold" else None)
+    return values
 
 
 def _merge(into: dict[str, Any], new: dict[str, Any], where: str, source: dict[str, str], prefix: str = "") -> None:
     """Merge `new` into `into` in place: mappings by key, anything else replaces; note where each key came from."""
     for key, value in new.items():
         dotted = f"{prefix}{key}"
-        if dotted == "format" and isinstance(value, str):
-            value = {"like": value}  # noqa: PLW2901 - short for the section, so that single keys can be set over it
-        if dotted in ("fold", "seed"):
-            into[f"{key}s"] = value if isinstance(value, list) else None if key == "seed" else [value]
-            value = value[0] if isinstance(value, list) and value else value  # noqa: PLW2901
         source[dotted] = where
         if isinstance(value, dict) and isinstance(into.get(key), dict):
             _merge(into[key], value, where, source, f"{dotted}.")

@@ -247,7 +247,8 @@ class Config(Section):
     @field_validator("fold", "folds")
     @classmethod
     def _folds_exist(cls, given: Any, info: ValidationInfo) -> Any:
-        number = info.data["data"].num_folds if "data" in info.data else None
+        is_told = info.field_name == "folds" and "fold" not in info.data
+        number = info.data["data"].num_folds if "data" in info.data and not is_told else None
         for fold in given if isinstance(given, list) else [given]:
             if isinstance(fold, int) and number is not None and fold >= number:
                 raise ValueError(
