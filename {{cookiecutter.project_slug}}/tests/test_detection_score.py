@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torchvision.ops import batched_nms
 
 from competition.task import Evidence
-from competition.tasks.detection.decode import average, box_iou, decode, suppress
+from competition.tasks.detection.decode import average, decode
+from competition.tasks.detection.boxes import box_iou, suppress
 from competition.tasks.detection.score import constant_answers, evidence, scores
 from competition.tasks.detection.settings import DetectionDecode, TaskConfig
 from competition.tasks.detection.table import DetectionTable
@@ -146,6 +147,15 @@ def test_the_blind_submission_has_no_box() -> None:
     assert {key: len(value) for key, value in answer.items()} == {"bboxes": 0, "scores": 0, "labels": 0}
 
 
+def of_one_model(number: int) -> dict[str, np.ndarray]:
+    return {"model": np.zeros(number, dtype=np.int16), "model_weights": np.ones(1, dtype=np.float32)}
+
+
+def stored(found: Sequence[Found]) -> dict[str, np.ndarray]:
+    one = image(found, [])
+    return {**{key: one[key] for key in ("boxes", "scores", "labels")}, **of_one_model(len(found))}
+
+
 @st.composite
 def predictions(draw: st.DrawFn) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(draw(st.integers(0, 2**20)))
@@ -153,13 +163,13 @@ def predictions(draw: st.DrawFn) -> dict[str, np.ndarray]:
     corner = rng.uniform(-20, 120, (number, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(-2, 60, (number, 2))], axis=1).astype(np.float32)
     found = rng.permutation(np.linspace(0.01, 0.99, number)).astype(np.float32)
-    return {"boxes": boxes, "scores": found, "labels": rng.integers(0, 3, number)}
+    return {"boxes": boxes, "scores": found, "labels": rng.integers(0, 3, number), **of_one_model(number)}
 
 
 @given(predictions())
 @some
 def test_decoded_boxes_keep_every_rule(prediction: dict[str, np.ndarray]) -> None:
-    answer = decode(prediction, 80, 100, config(min_score=0.2, nms_iou=0.4, max_boxes=10))
+    answer = decode(prediction, 80, 100, config(min_score=0.2, iou=0.4, max_boxes=10))
     boxes, found, labels = answer["bboxes"], answer["scores"], answer["labels"]
     assert len(boxes) == len(found) == len(labels) <= 10
     assert (boxes >= 0).all()
@@ -183,8 +193,7 @@ def test_suppression_keeps_what_torchvision_keeps(prediction: dict[str, np.ndarr
 
 
 def decoded(found: Sequence[Found], **decode_settings: float) -> list[tuple[list[float], int]]:
-    one = image(found, [])
-    answer = decode({key: one[key] for key in ("boxes", "scores", "labels")}, 50, 60, config(**decode_settings))
+    answer = decode(stored(found), 50, 60, config(**decode_settings))
     return list(zip(answer["bboxes"].tolist(), answer["labels"].tolist(), strict=True))
 
 
@@ -209,7 +218,8 @@ def test_the_best_boxes_stay_when_there_are_too_many() -> None:
 
 
 def test_the_average_of_networks_holds_the_boxes_of_all() -> None:
-    one, other = (image([(box, 0.5, 0)], []) for box in (HERE, THERE))
-    joined = average([{key: e[key] for key in ("boxes", "scores", "labels")} for e in (one, other)], config())
+    joined = average([stored([(box, 0.5, 0)]) for box in (HERE, THERE)], config())
     np.testing.assert_array_equal(joined["boxes"], [HERE, THERE])
-    assert {key: len(value) for key, value in joined.items()} == {"boxes": 2, "scores": 2, "labels": 2}
+    assert joined["model"].tolist() == [0, 1]
+    assert {key: len(value) for key, value in joined.items()} == dict.fromkeys(joined, 2)
+    assert set(joined) == {"boxes", "scores", "labels", "model", "model_weights"}

@@ -1,6 +1,7 @@
 """submission.csv of boxes: written and read back, and what is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from competition.settings import Data
 from competition.submit import make_submission
 from competition.task import Target
 from competition.tasks.detection.decode import decode
-from competition.tasks.detection.settings import TaskConfig
+from competition.tasks.detection.settings import DetectionFormat, DetectionSubmission, TaskConfig
 from competition.tasks.detection.submission import read_submission, read_test_ids, write_submission
 
 CLASSES = ("cat", "dog")
@@ -29,6 +30,11 @@ def write(
     return folder / name
 
 
+def config(folder: Path, **submission: Any) -> TaskConfig:
+    form = DetectionFormat(submission=DetectionSubmission.model_validate(submission))
+    return TaskConfig(name="t", task="detection", data=Data(dir=folder), format=form)
+
+
 def answer(boxes: list[list[float]], scores: list[float], labels: list[int]) -> Target:
     return {
         "bboxes": np.array(boxes, dtype=np.float32).reshape(-1, 4),
@@ -37,10 +43,15 @@ def answer(boxes: list[list[float]], scores: list[float], labels: list[int]) -> 
     }
 
 
-def there_and_back(folder: Path, given_: Target, height: int, width: int) -> Target:
-    sample = write(folder, "a,")
-    write_submission(folder / "s.csv", sample, [("a", given_)], CLASSES)
-    ((image_id, back),) = read_submission(folder / "s.csv", CLASSES, {"a": (height, width)})
+def of_one_model(number: int) -> dict[str, np.ndarray]:
+    return {"model": np.zeros(number, dtype=np.int16), "model_weights": np.ones(1, dtype=np.float32)}
+
+
+def there_and_back(folder: Path, given_: Target, height: int, width: int, **submission: Any) -> Target:
+    write(folder, "a,")
+    made = config(folder, **submission)
+    write_submission(folder / "s.csv", made, [("a", given_)], CLASSES)
+    ((image_id, back),) = read_submission(folder / "s.csv", made, CLASSES, {"a": (height, width)})
     assert image_id == "a"
     return back
 
@@ -64,6 +75,7 @@ def test_whatever_is_decoded_is_read_back(
         "boxes": table[:, :4] * np.array([width, height, width, height], dtype=np.float32),
         "scores": table[:, 4],
         "labels": table[:, 5].astype(np.int64),
+        **of_one_model(len(table)),
     }
     given_ = decode(prediction, height, width, CONFIG)
     back = there_and_back(tmp_path_factory.mktemp("s"), given_, height, width)
@@ -88,7 +100,8 @@ def test_the_string_is_class_score_and_left_top_width_height(tmp_path: Path) -> 
         ("b", answer([[1, 2, 4, 6.5], [0, 0, 1, 1]], [0.9, 0.25], [1, 0])),
         ("a", answer([], [], [])),
     ]
-    write_submission(tmp_path / "s.csv", write(tmp_path, "b,", "a,"), answers, CLASSES)
+    write(tmp_path, "b,", "a,")
+    write_submission(tmp_path / "s.csv", config(tmp_path), answers, CLASSES)
     assert (tmp_path / "s.csv").read_text().splitlines() == [
         "image_id,PredictionString",
         "b,dog 0.90000 1.00 2.00 3.00 4.50 cat 0.25000 0.00 0.00 1.00 1.00",
@@ -97,17 +110,20 @@ def test_the_string_is_class_score_and_left_top_width_height(tmp_path: Path) -> 
 
 
 def test_ids_come_in_the_order_of_the_sample(tmp_path: Path) -> None:
-    assert read_test_ids(write(tmp_path, "b,", "a,", "007,"), CLASSES).tolist() == ["b", "a", "007"]
+    write(tmp_path, "b,", "a,", "007,")
+    assert read_test_ids(config(tmp_path), CLASSES).tolist() == ["b", "a", "007"]
 
 
 def test_an_image_twice_in_the_sample_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "b,", "a,", "b,")
     with pytest.raises(CompetitionError, match=r"line 4: found 'b'"):
-        read_test_ids(write(tmp_path, "b,", "a,", "b,"), CLASSES)
+        read_test_ids(config(tmp_path), CLASSES)
 
 
 def test_a_class_name_with_a_space_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    write(tmp_path, "a,")
     with pytest.raises(CompetitionError, match="'red cell'"):
-        read_test_ids(write(tmp_path, "a,"), ("red cell", "white"))
+        read_test_ids(config(tmp_path), ("red cell", "white"))
 
 
 @pytest.mark.parametrize(
@@ -132,14 +148,14 @@ def test_a_class_name_with_a_space_is_refused_before_anything_is_trained(tmp_pat
 def test_an_invalid_string_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path, "a,cat 0.5 1 1 2 2", f"b,{text}", name="submission.csv")
     with pytest.raises(CompetitionError, match=message) as caught:
-        list(read_submission(path, CLASSES, dict.fromkeys("ab", (10, 20))))
+        list(read_submission(path, CONFIG, CLASSES, dict.fromkeys("ab", (10, 20))))
     assert str(caught.value).startswith(f"{path}: line 3: ")
 
 
 def test_an_image_that_is_not_asked_for_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "a,", "other,", name="submission.csv")
     with pytest.raises(CompetitionError, match=r"line 3.*'other'"):
-        list(read_submission(path, CLASSES, {"a": (10, 20)}))
+        list(read_submission(path, CONFIG, CLASSES, {"a": (10, 20)}))
 
 
 def make_run(folder: Path, ids: list[str]) -> Run:
@@ -149,6 +165,7 @@ def make_run(folder: Path, ids: list[str]) -> Run:
         "boxes": np.array([[1, 2, 9, 8]], np.float32),
         "scores": np.array([0.5], np.float32),
         "labels": np.array([1]),
+        **of_one_model(1),
     }
     with PredictionWriter(folder) as writer:
         for image_id in ids:

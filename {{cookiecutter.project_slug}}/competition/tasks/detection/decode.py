@@ -1,47 +1,101 @@
-"""From stored boxes to the boxes that are handed in."""
+"""From stored boxes to the boxes that are handed in.
+
+A prediction is `boxes` (k, 4) float32 xyxy in pixels of the original image, `scores` (k,) float32, `labels` (k,) int64,
+`model` (k,) int16, which says who found a box, and `model_weights` (m,) float32, an entry for each network and view.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from competition.errors import CompetitionError
 from competition.task import Prediction, Target
-from competition.tasks.detection.settings import TaskConfig
+from competition.tasks.detection.boxes import fuse, soft_suppress, suppress
+from competition.tasks.detection.settings import DetectionDecode, TaskConfig
+
+OF_BOXES = ("boxes", "scores", "labels", "model")
 
 
 def average(
     predictions: Sequence[Prediction], config: TaskConfig, weights: Sequence[float] | None = None
 ) -> Prediction:
-    """Join the boxes of several networks; where they overlap, `decode` keeps the best."""
-    return {key: np.concatenate([p[key] for p in predictions]) for key in predictions[0]}
+    """Put the boxes of several networks or views together, with who said them; `decode` joins those that overlap.
+
+    A prediction that is an average already counts by its own weight, however many networks it is of.
+    """
+    shares = np.ones(len(predictions)) if weights is None else np.asarray(weights, dtype=np.float64)
+    models, model_weights, start = [], [], 0
+    for share, prediction in zip(shares, predictions, strict=True):
+        own = prediction["model_weights"]
+        models.append(prediction["model"] + np.int16(start))
+        model_weights.append(share * own / own.sum())
+        start += len(own)
+    return {
+        **{key: np.concatenate([p[key] for p in predictions]) for key in OF_BOXES if key != "model"},
+        "model": np.concatenate(models),
+        "model_weights": np.concatenate(model_weights).astype(np.float32),
+    }
+
+
+def shift_boxes(prediction: Prediction, x: float, y: float) -> Prediction:
+    """Move boxes to the right and down: from a window at (x, y) to the whole image."""
+    return {**prediction, "boxes": prediction["boxes"] + np.array([x, y, x, y], dtype=np.float32)}
+
+
+def join_windows(windows: Sequence[Prediction]) -> Prediction:
+    """Put the boxes that the same networks found in windows of an image together, shifted to the image already.
+
+    Unlike in an average, a box does not lose score because only one window shows it.
+    """
+    return {
+        **{key: np.concatenate([window[key] for window in windows]) for key in OF_BOXES},
+        "model_weights": windows[0]["model_weights"],
+    }
 
 
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
-    """Return `bboxes` (k, 4) float32 xyxy inside the image, `scores` (k,) and `labels` (k,), best first."""
+    """Return `bboxes` (k, 4) float32 xyxy inside the image, `scores` (k,) and `labels` (k,), best first.
+
+    Raises CompetitionError if `min_score` is a list that is too short for the classes.
+    """
     settings = config.decode
     boxes = np.clip(prediction["boxes"], 0, np.array([width, height, width, height], dtype=np.float32))
-    has_area = (boxes[:, 2:] - boxes[:, :2] >= 0.01).all(1)  # the submission has two decimals
-    good = has_area & (prediction["scores"] >= settings.min_score)
-    boxes, scores, labels = boxes[good], prediction["scores"][good], prediction["labels"][good]
-    keep = suppress(boxes, scores, labels, settings.nms_iou)[: settings.max_boxes]
+    # What is thinner than the last digit of the submission is no box there.
+    good = (boxes[:, 2:] - boxes[:, :2] >= 10.0**-config.format.submission.decimals).all(1)
+    if settings.join != "wbf":  # only to save time: boxes under the cut take nothing from those over it
+        good &= prediction["scores"] >= np.min(settings.min_score)
+    candidates = {"boxes": boxes[good], **{key: prediction[key][good] for key in OF_BOXES[1:]}}
+    boxes, scores, labels = _join(candidates, prediction["model_weights"], settings)
+    keep = np.flatnonzero(scores >= _least_scores(settings, labels))[: settings.max_boxes]
     return {"bboxes": boxes[keep], "scores": scores[keep], "labels": labels[keep]}
 
 
-def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, max_iou: float) -> np.ndarray:
-    """Return the numbers of the boxes that stay, best first: no two of a label overlap by more than `max_iou`."""
-    order = np.argsort(-scores, kind="stable")
-    same_label = labels[order][:, None] == labels[order][None, :]
-    overlap = (box_iou(boxes[order], boxes[order]) > max_iou) & same_label
-    alive = np.ones(len(order), dtype=bool)
-    for i in range(len(order)):
-        if alive[i]:
-            alive[i + 1 :] &= ~overlap[i, i + 1 :]
-    return order[alive]
+def _join(
+    found: Prediction, weights: np.ndarray, settings: DetectionDecode
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return boxes, scores and labels, best first, after what overlaps has been joined."""
+    boxes, labels, model = found["boxes"], found["labels"], found["model"]
+    rivals = np.zeros_like(labels) if settings.class_agnostic else labels
+    if settings.join == "wbf":
+        # A network's own repetitions would drag the mean score of their cluster down.
+        own = suppress(boxes, found["scores"], rivals * len(weights) + model, settings.iou)
+        fused = fuse(boxes[own], found["scores"][own], labels[own], model[own], weights, settings.iou)
+        keep = suppress(fused[0], fused[1], fused[2] * 0, settings.iou) if settings.class_agnostic else slice(None)
+        return fused[0][keep], fused[1][keep], fused[2][keep]
+    scores = found["scores"] * (weights / weights.max())[model]
+    if settings.join == "soft_nms":
+        order, scores = soft_suppress(boxes, scores, rivals, settings.iou)
+        return boxes[order], scores, labels[order]
+    keep = suppress(boxes, scores, rivals, settings.iou)
+    return boxes[keep], scores[keep], labels[keep]
 
 
-def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return (n, m) intersection over union of xyxy boxes (n, 4) and (m, 4)."""
-    corner = np.maximum(first[:, None, :2], second[None, :, :2])
-    opposite = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    overlap = np.clip(opposite - corner, 0, None).prod(-1)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
-    return overlap / np.maximum(areas[0][:, None] + areas[1][None, :] - overlap, 1e-9)
+def _least_scores(settings: DetectionDecode, labels: np.ndarray) -> np.ndarray | float:
+    if not isinstance(settings.min_score, list):
+        return settings.min_score
+    if len(labels) and labels.max() >= len(settings.min_score):
+        raise CompetitionError(
+            f"decode.min_score: lists {len(settings.min_score)} scores, but class number {labels.max()} (from 0) was "
+            "found; give one a class in the order of the classes, or a single one"
+        )
+    return np.array(settings.min_score, dtype=np.float32)[labels]

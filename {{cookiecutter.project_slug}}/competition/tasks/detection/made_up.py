@@ -8,9 +8,9 @@ import numpy as np
 
 from competition.files import write_csv
 from competition.shapes import SHAPES, background, paint, shape_mask, write_images
-from competition.tasks.detection import submission
 
 COLUMNS = ("image_id", "width", "height", "class_id", "x", "y", "w", "h")
+SUBMISSION_COLUMNS = ("image_id", "PredictionString")
 FREQUENCY = (0.5, 0.3, 0.14, 0.06)  # of each shape among the boxes, common to rare
 MOST_BOXES = 3
 
@@ -23,7 +23,7 @@ def make_competition(folder: Path, num_train: int, num_test: int, seed: int) -> 
     write_csv(folder / "train.csv", COLUMNS, _rows(train))
     test = list(write_images(folder / "test_images", range(num_test), "test_", _draw, seed + 1))
     write_csv(folder / "solution.csv", COLUMNS, _rows(test))
-    write_csv(folder / "sample_submission.csv", submission.COLUMNS, ([image_id, ""] for image_id, _, _ in test))
+    write_csv(folder / "sample_submission.csv", SUBMISSION_COLUMNS, ([image_id, ""] for image_id, _, _ in test))
 
 
 def _draw(rng: np.random.Generator) -> tuple[np.ndarray, list[Box]]:

@@ -10,7 +10,7 @@ from competition.views import View
 
 
 def predictions(network: Detector, outputs: DetectorOutputs, batch: dict[str, Any]) -> list[Prediction]:
-    """Return `boxes` (k, 4) float32 xyxy, `scores` (k,) float32 and `labels` (k,) int64, best first."""
+    """Return predictions as decode.py describes them, best box first, all of one model."""
     rows = []
     model_height, model_width = outputs.image_size
     sizes = zip(batch["height"].tolist(), batch["width"].tolist(), strict=True)
@@ -21,6 +21,8 @@ def predictions(network: Detector, outputs: DetectorOutputs, batch: dict[str, An
                 "boxes": detected["boxes"].float().cpu().numpy() * to_original,
                 "scores": detected["scores"].float().cpu().numpy(),
                 "labels": detected["labels"].cpu().numpy(),
+                "model": np.zeros(len(detected["scores"]), dtype=np.int16),
+                "model_weights": np.ones(1, dtype=np.float32),
             }
         )
     return rows

@@ -1,16 +1,18 @@
-"""The metrics: COCO's mean average precision, by faster-coco-eval (the numbers of pycocotools)."""
+"""The metrics by name: COCO's mean average precision (coco.py), and those that count boxes (matching.py)."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
 
 from competition.task import Evidence, Table, Target
+from competition.tasks.detection.coco import average_precisions
+from competition.tasks.detection.matching import THRESHOLDS, match, score_of_counts
+
+COCO_THRESHOLDS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
 
 
 def evidence(answer: Target, truth: Target) -> Evidence:
-    """Keep what mAP needs: the boxes of both sides."""
+    """Keep what the metrics need: the boxes of both sides."""
     return {
         "boxes": answer["bboxes"],
         "scores": answer["scores"],
@@ -23,25 +25,23 @@ def evidence(answer: Target, truth: Target) -> Evidence:
 def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: int) -> dict[str, float]:
     """Compute metrics over all images, those without boxes included.
 
-    map: COCO's AP, averaged over IoU .50:.05:.95 and classes. map50: at IoU .50. Both are 0 where there is no
-    true box at all.
+    map: COCO's AP, averaged over IoU .50:.05:.95 and classes. map40 to map95: at IoU .40 to .95. They are 0 where
+    there is no true box at all. wheat, rsna, f1, f2: see `score_of_counts`.
     """
-    found, true = _boxes(evidence, "boxes", "labels", "scores"), _boxes(evidence, "true_boxes", "true_labels")
-    if not found or not true:
-        return dict.fromkeys(metrics, 0.0)
-    truth = COCO(
-        {
-            "images": [{"id": i} for i in range(len(evidence))],
-            "categories": [{"id": i, "name": str(i)} for i in range(num_classes)],
-            "annotations": [box | {"id": i, "iscrowd": 0} for i, box in enumerate(true, start=1)],
-        }
-    )
-    evaluation = COCOeval_faster(truth, truth.loadRes(found), "bbox")
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    results = {"map": evaluation.stats[0], "map50": evaluation.stats[1]}
-    return {name: max(float(results[name]), 0.0) for name in metrics}
+    metrics = list(metrics)
+    wanted = {name: _coco_thresholds(name) for name in metrics if name not in THRESHOLDS}
+    results: dict[str, float] = {}
+    if wanted:
+        thresholds = sorted({threshold for each in wanted.values() for threshold in each})
+        at = dict(zip(thresholds, average_precisions(evidence, num_classes, thresholds).tolist(), strict=True))
+        results = {name: float(np.mean([at[threshold] for threshold in each])) for name, each in wanted.items()}
+    found = np.array([len(one["labels"]) for one in evidence])
+    true = np.array([len(one["true_labels"]) for one in evidence])
+    for name in metrics:
+        if name in THRESHOLDS:
+            right = np.stack([match(one, THRESHOLDS[name]).sum(axis=0) for one in evidence])
+            results[name] = score_of_counts(name, right, found, true)
+    return {name: results[name] for name in metrics}
 
 
 def lower_is_better(metric: str) -> bool:
@@ -55,12 +55,6 @@ def constant_answers(table: Table) -> tuple[str, Target]:
     return "an empty submission", {"bboxes": nothing.reshape(0, 4), "scores": nothing, "labels": nothing.astype(int)}
 
 
-def _boxes(evidence: Sequence[Evidence], boxes: str, labels: str, scores: str | None = None) -> list[dict[str, Any]]:
-    """List boxes as COCO annotations."""
-    rows = []
-    for image, one in enumerate(evidence):
-        xywh = np.concatenate([one[boxes][:, :2], one[boxes][:, 2:] - one[boxes][:, :2]], axis=1).astype(float)
-        for index, (box, label) in enumerate(zip(xywh.tolist(), one[labels].tolist(), strict=True)):
-            row = {"image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3]}
-            rows.append(row | ({"score": float(one[scores][index])} if scores else {}))
-    return rows
+def _coco_thresholds(name: str) -> list[float]:
+    """Return the IoUs a metric averages over: `map`, or `map75`."""
+    return COCO_THRESHOLDS if name == "map" else [int(name.removeprefix("map")) / 100]

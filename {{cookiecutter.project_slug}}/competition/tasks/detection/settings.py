@@ -1,12 +1,18 @@
 """What a detection config may hold beside the common sections."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from competition.settings import Config, Count, Model, Probability, Section
 
 Weight = Annotated[float, Field(ge=0)]
+Layout = Literal["xywh", "xyxy"]
+# COCO's mAP and the same at one IoU; then what the pages of known competitions define: see score.py.
+MetricName = Literal[
+    "map", "map40", "map45", "map50", "map55", "map60", "map65", "map70", "map75", "map80", "map85", "map90", "map95",
+    "wheat", "rsna", "f1", "f2",
+]  # fmt: skip
 
 
 class DetectionModel(Model):
@@ -16,25 +22,73 @@ class DetectionModel(Model):
 
 
 class DetectionLoss(Section):
-    """Weights of FCOS's three losses, which are added up."""
+    """Weights of FCOS's three losses, which are added up, and which losses they are."""
 
     classification: Weight = 1.0
     box: Weight = 1.0
     centerness: Weight = 1.0
+    focal_alpha: Probability = 0.25  # weight of a class where it is, against 1 - alpha where it is not
+    focal_gamma: Weight = 2.0  # the higher, the less easy points count
+    box_kind: Literal["giou", "diou", "ciou"] = "giou"
 
 
 class DetectionDecode(Section):
     """From raw boxes to the boxes that are handed in."""
 
-    min_score: Probability = 0.05
-    nms_iou: Probability = 0.5  # of two boxes of a class that overlap more, the better one stays
+    min_score: Probability | list[Probability] = 0.05  # of a box that is handed in; or one a class, in their order
+    # What becomes of boxes that overlap by more than `iou`. nms: the best stays; soft_nms: the others lose score by
+    # their overlap; wbf: those of several networks or views are averaged, weighted by score (what one of them says
+    # twice goes through nms first).
+    join: Literal["nms", "soft_nms", "wbf"] = "nms"
+    iou: Probability = 0.5
+    class_agnostic: bool = False  # whether boxes of different classes are in each other's way, too
     max_boxes: Count = 100  # an image
+
+
+class DetectionMix(Section):
+    """Share of a batch's images that are mixed with others of the batch."""
+
+    mosaic: Probability = 0.0  # four images at half scale
+    mixup: Probability = 0.0  # the mean of two images, with the boxes of both
+
+
+class DetectionSubmission(Section):
+    """How submission.csv is written: a row an image, its boxes `class conf x y w h ...` in one string."""
+
+    image_id: str = "image_id"  # column
+    boxes: str = "PredictionString"  # column
+    with_class: bool = True
+    class_as: Literal["name", "index"] = "name"  # index: place in data.classes, from 0
+    layout: Layout = "xywh"
+    decimals: Annotated[int, Field(ge=0, le=6)] = 2  # of coordinates; 0: whole pixels
+    none: str = ""  # what stands for an image without any box
 
 
 class DetectionFormat(Section):
     """How train.csv and the submission are written."""
 
     like: str | None = None  # a known competition's name in formats.yaml, whose settings stand under these
+    # Column, or a pattern over several, as "video_{video_id}/{video_frame}".
+    image_id: str = "image_id"
+    class_id: str | None = "class_id"  # column; null: there is one class
+    # Four columns; or one, whose text is `[x, y, w, h]`, or with `box_keys` a list of dicts with these four keys.
+    boxes: list[str] | str = ["x", "y", "w", "h"]
+    box_keys: Annotated[list[str], Field(min_length=4, max_length=4)] | None = None
+    layout: Layout = "xywh"
+    no_finding: str | None = None  # a class that says there is no box
+    # Boxes of several readers: those of a class that overlap more become one, by wbf. null: all stay.
+    fuse_readers: Probability | None = None
+    submission: DetectionSubmission = DetectionSubmission()
+
+    @model_validator(mode="after")
+    def _boxes_fit(self) -> Self:
+        if isinstance(self.boxes, list) and len(self.boxes) != 4:
+            raise ValueError(f"format.boxes lists {len(self.boxes)} columns; expected four, or the name of one")
+        if isinstance(self.boxes, list) and self.box_keys:
+            raise ValueError("format.box_keys is for boxes in one column; format.boxes lists four")
+        if self.no_finding is not None and self.class_id is None:
+            raise ValueError("format.no_finding names a class, so format.class_id must name its column")
+        return self
 
 
 class TaskConfig(Config):
@@ -43,7 +97,17 @@ class TaskConfig(Config):
     task: Literal["detection"]
     model: DetectionModel = DetectionModel()
     format: DetectionFormat = DetectionFormat()
+    mix: DetectionMix = DetectionMix()
     loss: DetectionLoss = DetectionLoss()
     # The first is the score that is reported.
-    metrics: Annotated[list[Literal["map", "map50"]], Field(min_length=1)] = ["map50", "map"]
+    metrics: Annotated[list[MetricName], Field(min_length=1)] = ["map50", "map"]
     decode: DetectionDecode = DetectionDecode()
+
+    @model_validator(mode="after")
+    def _a_score_a_class(self) -> Self:
+        scores, classes = self.decode.min_score, self.data.classes
+        if isinstance(scores, list) and classes is not None and len(scores) != len(classes):
+            raise ValueError(
+                f"decode.min_score lists {len(scores)} scores for {len(classes)} data.classes; give one a class"
+            )
+        return self

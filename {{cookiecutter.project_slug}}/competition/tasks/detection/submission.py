@@ -1,33 +1,35 @@
-"""submission.csv: `image_id,PredictionString`, where the string is `class conf x y w h` for each box."""
+"""submission.csv: a row an image, its boxes in one string, `class conf x y w h` for each or as `format:` has it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from competition.csv_file import read_csv, row_faults
+from competition.csv_file import line, read_csv, read_header, row_faults
 from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.task import Target
-from competition.tasks.detection.settings import TaskConfig
-
-COLUMNS = ("image_id", "PredictionString")
+from competition.tasks.detection.settings import DetectionSubmission, TaskConfig
 
 
 def id_columns(config: TaskConfig) -> list[str]:
-    """Return `image_id`."""
-    return ["image_id"]
+    """Return the column of image ids."""
+    return [config.format.submission.image_id]
 
 
 def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     """Return image ids in order; an image may stand there once, and no class may have a space."""
-    sample = config.sample_submission
+    sample, form = config.sample_submission, config.format.submission
     spaced = [name for name in classes if len(name.split()) != 1]
-    if spaced:
+    if spaced and form.with_class and form.class_as == "name":
         raise CompetitionError(
-            f"{sample}: class {spaced[0]!r} has a space, which a PredictionString cannot hold; rename it in train.csv"
+            f"{sample}: class {spaced[0]!r} has a space, which a {form.boxes} cannot hold; rename it in train.csv, or "
+            "write its number: format.submission.class_as: index"
         )
-    ids = read_csv(sample, COLUMNS[:1])["image_id"]
+    ids = read_csv(sample, [form.image_id, form.boxes])[form.image_id]
+    more = [name for name in _columns(sample) if name not in (form.image_id, form.boxes)]
+    if more:
+        raise CompetitionError(f"{sample}: column {more[0]!r} is not expected beside {form.image_id},{form.boxes}")
     faults = row_faults(sample, np.flatnonzero(ids.duplicated()), ids, "a second row of this image")
     if faults:
         raise CompetitionError("\n".join(faults))
@@ -37,48 +39,95 @@ def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
 def write_submission(
     path: Path, config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
 ) -> None:
-    """Write a row per image; an image without boxes gets the empty string."""
-    write_csv(path, COLUMNS, ([image_id, _format_boxes(answer, classes)] for image_id, answer in answers))
+    """Write a row per image under the header of sample_submission.csv."""
+    names, written = rows(config, answers, classes)
+    order = [names.index(name) for name in _columns(config.sample_submission)]
+    write_csv(path, read_header(config.sample_submission), ([row[i] for i in order] for row in written))
 
 
-def _format_boxes(answer: Target, classes: Sequence[str]) -> str:
-    boxes = zip(answer["bboxes"].tolist(), answer["scores"].tolist(), answer["labels"].tolist(), strict=True)
-    return " ".join(
-        f"{classes[label]} {score:.5f} {x1:.2f} {y1:.2f} {x2 - x1:.2f} {y2 - y1:.2f}"
-        for (x1, y1, x2, y2), score, label in boxes
-    )
+def rows(
+    config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
+) -> tuple[list[str], Iterator[list[str]]]:
+    """Return columns and rows of a submission of any images."""
+    form = config.format.submission
+    written = ([image_id, _format_boxes(answer, classes, form)] for image_id, answer in answers)
+    return [form.image_id, form.boxes], written
+
+
+def perfect_answer(truth: Target, num_classes: int) -> Target:
+    """Return the true boxes, each with score 1."""
+    return {**truth, "scores": np.ones(len(truth["labels"]), dtype=np.float32)}
 
 
 def read_submission(
     path: Path, config: TaskConfig, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
 ) -> Iterator[tuple[str, Target]]:
     """Yield image id and boxes; raise CompetitionError at the first string that is no list of boxes in the image."""
-    frame = read_csv(path, COLUMNS)
-    for number, (image_id, text) in enumerate(zip(*(frame[c] for c in COLUMNS), strict=True), start=2):
+    form = config.format.submission
+    frame = read_csv(path, [form.image_id, form.boxes])
+    for row, image_id, text in zip(frame.index, frame[form.image_id], frame[form.boxes], strict=True):
         if image_id not in sizes:
-            raise CompetitionError(f"{path}: line {number}: found image {image_id!r}, which is not asked for")
+            raise CompetitionError(f"{path}: line {line(row)}: found image {image_id!r}, which is not asked for")
         try:
-            yield image_id, _parse_boxes(text, classes, *sizes[image_id])
+            yield image_id, _parse_boxes(text, classes, form, *sizes[image_id])
         except ValueError as error:
-            raise CompetitionError(f"{path}: line {number}: PredictionString: {error}") from None
+            raise CompetitionError(f"{path}: line {line(row)}: {form.boxes}: {error}") from None
 
 
-def _parse_boxes(text: str, classes: Sequence[str], height: int, width: int) -> Target:
+def _columns(sample: Path) -> list[str]:
+    return [name.strip() for name in read_header(sample)]
+
+
+def _written_classes(classes: Sequence[str], form: DetectionSubmission) -> list[str]:
+    return [str(i) for i in range(len(classes))] if form.class_as == "index" else list(classes)
+
+
+def _format_boxes(answer: Target, classes: Sequence[str], form: DetectionSubmission) -> str:
+    if not len(answer["labels"]):
+        return form.none
+    names = _written_classes(classes, form)
+    scale = 10**form.decimals
+    # In units of the last digit; a box thinner than one is made one wide. Corners are rounded, not sides: a side and
+    # a corner that are both rounded up would reach out of the image.
+    corners = answer["bboxes"].astype(np.float64) * scale
+    first, second = np.floor(corners[:, :2] + 0.5), np.floor(corners[:, 2:] + 0.5)
+    thin = first >= second
+    first[thin], second[thin] = np.floor(corners[:, :2][thin]), np.ceil(corners[:, 2:][thin])
+    numbers = np.concatenate([first, second - first if form.layout == "xywh" else second], axis=1) / scale
+    boxes = zip(answer["labels"].tolist(), answer["scores"].tolist(), numbers.tolist(), strict=True)
+    return " ".join(
+        (f"{names[label]} " if form.with_class else "")
+        + f"{score:.5f} "
+        + " ".join(f"{number:.{form.decimals}f}" for number in box)
+        for label, score, box in boxes
+    )
+
+
+def _parse_boxes(text: str, classes: Sequence[str], form: DetectionSubmission, height: int, width: int) -> Target:
     words = text.split()
-    if len(words) % 6:
-        raise ValueError(f"expected `class conf x y w h` for each box, found {len(words)} words")
-    unknown = [name for name in words[::6] if name not in classes]
+    if words == form.none.split():
+        words = []
+    length = 6 if form.with_class else 5
+    if len(words) % length:
+        shape = f"{'class ' if form.with_class else ''}conf {'x y w h' if form.layout == 'xywh' else 'x1 y1 x2 y2'}"
+        raise ValueError(f"expected `{shape}` for each box, found {len(words)} words")
+    number_of = {name: number for number, name in enumerate(_written_classes(classes, form))}
+    names = words[::length] if form.with_class else []
+    unknown = [name for name in names if name not in number_of]
     if unknown:
-        raise ValueError(f"found class {unknown[0]!r}; expected one of {', '.join(classes)}")
-    numbers = np.array([words[i::6] for i in range(1, 6)], dtype=np.float32).T.reshape(-1, 5)
+        raise ValueError(f"found class {unknown[0]!r}; expected one of {', '.join(number_of)}")
+    columns = range(length - 5, length)
+    numbers = np.array([words[i::length] for i in columns], dtype=np.float64).T.reshape(-1, 5)
     if not np.isfinite(numbers).all():
         raise ValueError(f"found {numbers[~np.isfinite(numbers)][0]}; expected finite numbers")
-    x, y, w, h = numbers[:, 1:].T
-    inside = (x >= 0) & (y >= 0) & (w > 0) & (h > 0) & (x + w <= width + 0.01) & (y + h <= height + 0.01)
+    x1, y1, x2, y2 = numbers[:, 1:].T
+    if form.layout == "xywh":
+        x2, y2 = x1 + x2, y1 + y2
+    inside = (x1 >= 0) & (y1 >= 0) & (x2 > x1) & (y2 > y1) & (x2 <= width + 1e-6) & (y2 <= height + 1e-6)
     if not inside.all():
         raise ValueError(f"box {numbers[~inside][0, 1:].tolist()} is not inside the image of {width} x {height}")
     return {
-        "bboxes": np.stack([x, y, x + w, y + h], axis=1),
-        "scores": numbers[:, 0],
-        "labels": np.array([classes.index(name) for name in words[::6]], dtype=np.int64),
+        "bboxes": np.stack([x1, y1, x2, y2], axis=1).astype(np.float32),
+        "scores": numbers[:, 0].astype(np.float32),
+        "labels": np.array([number_of[name] for name in names] or [0] * len(numbers), dtype=np.int64),
     }

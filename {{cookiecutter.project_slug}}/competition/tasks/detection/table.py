@@ -1,9 +1,8 @@
-"""train.csv of a detection competition: `image_id,width,height,class_id,x,y,w,h`, a row per box in pixels.
+"""train.csv of a detection competition: which boxes, in pixels, are on which image, by the columns of `format:`."""
 
-An image without boxes has one row whose `class_id,x,y,w,h` are empty.
-"""
-
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,13 @@ import pandas as pd
 
 from competition.csv_file import group_by_image, line, read_csv, resolve_classes, row_faults
 from competition.errors import CompetitionError
-from competition.settings import Config
+from competition.image_folder import absent_images
 from competition.task import Target
+from competition.tasks.detection.box_columns import BoxColumns, box_column_names, read_box_columns
+from competition.tasks.detection.boxes import fuse
+from competition.tasks.detection.settings import DetectionFormat, TaskConfig
 
-COLUMNS = ("image_id", "class_id", "x", "y", "w", "h")
+ONE_CLASS = "object"  # its name where there is one class and data.classes does not name it
 
 
 @dataclass(frozen=True)
@@ -65,38 +67,95 @@ class DetectionTable:
         return [*lines, f"boxes without area, which are left out: {flat}"] if flat else lines
 
 
-def read_table(config: Config, path: Path | None = None) -> DetectionTable:
-    """Read train.csv; raise CompetitionError with a line per fault."""
+def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
+    """Read train.csv; raise CompetitionError with a line per fault.
+
+    Another file of its format is of test images: where absent images count as empty, those are looked for there.
+    """
+    form, data = config.format, config.data
+    if path is not None:
+        data = data.model_copy(update={"train_images": data.test_images})
     path = path or config.train_csv
-    frame = read_csv(path, COLUMNS)
-    faults = row_faults(
-        path, np.flatnonzero(frame["image_id"] == ""), frame["x"], "image_id is empty", show_found=False
-    )
-    classes, unknown = resolve_classes(frame["class_id"], config.data.classes, path)
-    faults += unknown
-    texts = frame[["x", "y", "w", "h"]]
-    has_box = ((texts != "").any(axis=1) | (frame["class_id"] != "")).to_numpy()
-    numbers = texts.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    broken = has_box & ~np.isfinite(numbers).all(1)
-    described = texts["x"] + "," + texts["y"] + "," + texts["w"] + "," + texts["h"]
-    faults += row_faults(path, np.flatnonzero(broken), described, "expected x,y,w,h as four numbers")
-    negative = has_box & ~broken & (numbers[:, 2:] < 0).any(1)
-    faults += row_faults(path, np.flatnonzero(negative), described, "expected a width and height of 0 or more")
-    nameless = np.flatnonzero(has_box & (frame["class_id"] == "").to_numpy())
-    faults += row_faults(path, nameless, described, "a box without a class_id; name its class")
+    image_id, frame = _read_columns(form, path)
+    found = read_box_columns(frame, form, path)
+    classes, names, unknown = _classes(config, frame, path)
+    nameless = np.flatnonzero(image_id == "")
+    faults = row_faults(path, nameless, found.text, f"{form.image_id} is empty", show_found=False)
+    faults += unknown + found.faults + _misfits(form, frame, names, found, path)
     if not classes:
-        faults.append(f"{path}: no row has a class_id; name the classes there or in data.classes")
+        faults.append(f"{path}: no row has a {form.class_id}; name the classes there or in data.classes")
     if faults:
         raise CompetitionError("\n".join(faults))
-    codes, first = group_by_image(frame["image_id"])
-    rows = np.argsort(codes, kind="stable")
-    rows = rows[has_box[rows]]
-    xywh = numbers[rows]
-    return DetectionTable(
-        image_ids=frame["image_id"].to_numpy(dtype=object)[first],
+    codes, first = group_by_image(image_id)
+    image_ids = image_id.to_numpy(dtype=object)[first]
+    absent = absent_images(data, image_ids)
+    is_box = (names != "").to_numpy()[found.row]  # not so where the class says there is none
+    row, corners = found.row[is_box], found.corners[is_box]
+    order = np.argsort(codes[row], kind="stable")
+    table = DetectionTable(
+        image_ids=np.concatenate([image_ids, absent]),
         classes=classes,
-        lines=line(frame.index.to_numpy()[first]),
-        boxes=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(np.float32),
-        labels=pd.Index(classes).get_indexer(pd.Index(frame["class_id"]))[rows].astype(np.int64),
-        starts=np.concatenate([[0], np.cumsum(np.bincount(codes[rows], minlength=len(first)))]),
+        lines=np.concatenate([line(frame.index.to_numpy()[first]), np.zeros(len(absent), dtype=np.int64)]),
+        boxes=corners[order].astype(np.float32),
+        labels=pd.Index(classes).get_indexer(pd.Index(names))[row[order]].astype(np.int64),
+        starts=np.concatenate([[0], np.cumsum(np.bincount(codes[row], minlength=len(first) + len(absent)))]),
     )
+    return table if form.fuse_readers is None else _fuse_readers(table, form.fuse_readers)
+
+
+def _read_columns(form: DetectionFormat, path: Path) -> tuple["pd.Series", pd.DataFrame]:
+    """Return the image id of each row, and the columns that classes and boxes stand in."""
+    parts = re.findall(r"\{(\w+)\}", form.image_id) or [form.image_id]
+    columns = [*parts, *([form.class_id] if form.class_id else []), *box_column_names(form)]
+    frame = read_csv(path, list(dict.fromkeys(columns)))
+    if parts == [form.image_id]:
+        return frame[form.image_id].rename("image_id"), frame
+    texts = zip(*(frame[part] for part in parts), strict=True)
+    joined = [form.image_id.format(**dict(zip(parts, text, strict=True))) for text in texts]
+    return pd.Series(joined, index=frame.index, name="image_id"), frame
+
+
+def _classes(config: TaskConfig, frame: pd.DataFrame, path: Path) -> tuple[tuple[str, ...], "pd.Series", list[str]]:
+    """Return all classes, that of each row (empty where it is none), and the faults of rows of another class."""
+    form, listed = config.format, config.data.classes
+    if form.class_id is None:
+        if listed is not None and len(listed) != 1:
+            raise CompetitionError(
+                f"data.classes: lists {len(listed)} classes, but without format.class_id there is one; leave one"
+            )
+        classes = tuple(listed or (ONE_CLASS,))
+        return classes, pd.Series(classes[0], index=frame.index), []
+    if listed is not None and form.no_finding in listed:
+        raise CompetitionError(
+            f"data.classes: lists {form.no_finding!r}, which format.no_finding says is no box; leave it out"
+        )
+    names = frame[form.class_id]
+    names = names.where(names != form.no_finding, "")
+    classes, unknown = resolve_classes(names, listed, path)
+    return classes, names, unknown
+
+
+def _misfits(
+    form: DetectionFormat, frame: pd.DataFrame, names: "pd.Series", found: BoxColumns, path: Path
+) -> list[str]:
+    """Describe rows with a box and no class, and those with a class and no box."""
+    if form.class_id is None:
+        return []
+    no_box = np.flatnonzero(found.is_empty & (names != ""))
+    hint = "" if form.no_finding else "; name a class that means no box in format.no_finding"
+    faults = row_faults(path, no_box, found.text, f"{found.expected} of a box of the row's {form.class_id}{hint}")
+    no_class = np.flatnonzero(~found.is_empty & (frame[form.class_id] == ""))
+    return faults + row_faults(path, no_class, found.text, f"a box without a {form.class_id}; name its class")
+
+
+def _fuse_readers(table: DetectionTable, max_iou: float) -> DetectionTable:
+    """Average the boxes of a class in an image that overlap by more than `max_iou`."""
+    boxes, labels, counts = [table.boxes[:0]], [table.labels[:0]], [0]
+    for start, end in pairwise(table.starts):
+        alike = np.ones(end - start, dtype=np.float32)
+        all_of_one = np.zeros(end - start, dtype=np.int64)
+        fused = fuse(table.boxes[start:end], alike, table.labels[start:end], all_of_one, np.ones(1), max_iou)
+        boxes.append(fused[0])
+        labels.append(fused[2])
+        counts.append(len(fused[2]))
+    return replace(table, boxes=np.concatenate(boxes), labels=np.concatenate(labels), starts=np.cumsum(counts))
