@@ -21,7 +21,6 @@ from competition.errors import CompetitionError
 from competition.files import replacing
 from competition.task import Prediction
 
-
 SMALL = ("image_ids", "sizes", "classes", "views")  # members that are read whole
 
 

@@ -1,6 +1,7 @@
 """Tuning on out-of-fold predictions: what it writes, that it does not flatter, and that its thresholds are used."""
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -8,6 +9,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 import yaml
+from conftest import TINY
 
 from competition.config import load_config
 from competition.data import ImageDataset
@@ -18,24 +20,43 @@ from competition.predict import predict_images
 from competition.runs import CV, OOF, POSTPROCESS, Run, remember_config
 from competition.settings import Config
 from competition.task import Task
-from competition.tune import describe_tuning, is_tuned, tune, with_decode
+from competition.tune import Tuned, describe_tuning, is_tuned, tune, with_decode
 
 Command = Callable[..., CompletedProcess[str]]
 
 
-@pytest.fixture
-def predicted(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+@pytest.fixture(scope="module")
+def outputs(config_file: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Predict each of two folds with networks that have learnt nothing."""
+    folder = tmp_path_factory.mktemp("untrained")
+    words = [*TINY, f"data.dir={sample}", f"data.folds={folder / 'folds.csv'}", "name=t"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_folds(load_config([config_file], words))
+        for fold in (0, 1):
+            config = load_config([config_file], [*words, f"fold={fold}"])
+            table = Task(config.task).table.read_table(config)
+            remember_config(config.fold_folder, config)
+            module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+            dataset = ImageDataset(config, table.image_ids[read_folds(config, table) == fold], table=table)
+            predict_images(config, [module.network.eval()], dataset, config.fold_folder / OOF, table.classes)
+    return folder / "outputs"
+
+
+@pytest.fixture(scope="module")
+def tuned(outputs: Path) -> tuple[Run, Tuned]:
+    """Tune the run once."""
+    run = Run.open(str(outputs / "t"))
+    return run, tune(run)
+
+
+@pytest.fixture
+def predicted(outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Copy the predictions for a test that changes them."""
     monkeypatch.chdir(tmp_path)
-    make_folds(load_config([Path(words[0])], words[1:]))
-    for fold in (0, 1):
-        config = load_config([Path(words[0])], [*words[1:], "name=t", f"fold={fold}"])
-        table = Task(config.task).table.read_table(config)
-        remember_config(config.fold_folder, config)
-        ids = table.image_ids[read_folds(config, table) == fold]
-        module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
-        dataset = ImageDataset(config, ids, table=table)
-        predict_images(config, [module.network.eval()], dataset, config.fold_folder / OOF, table.classes)
+    shutil.copytree(outputs, tmp_path / "outputs")
+    for name in (POSTPROCESS, CV):
+        (tmp_path / "outputs" / "t" / name).unlink(missing_ok=True)
     return Run.open("t")
 
 
@@ -44,12 +65,12 @@ def opened(run: Run) -> OutOfFold:
     return OutOfFold(run.config, table, folds_of_files(run.out_of_fold_files()))
 
 
-def test_tuning_writes_a_score_for_each_fold_their_spread_and_all_pooled(predicted: Run) -> None:
-    tuned = tune(predicted)
-    with (predicted.folder / CV).open(newline="") as file:
+def test_tuning_writes_a_score_for_each_fold_their_spread_and_all_pooled(tuned: tuple[Run, Tuned]) -> None:
+    run, found = tuned
+    with (run.folder / CV).open(newline="") as file:
         rows = {row["images"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["fold0", "fold1", "mean", "std", "pooled"]
-    for way, scores in (("", tuned.before), ("_tuned", tuned.pooled), ("_cross_fitted", tuned.cross_fitted)):
+    for way, scores in (("", found.before), ("_tuned", found.pooled), ("_cross_fitted", found.cross_fitted)):
         assert scores is not None
         for name, value in scores.items():
             assert float(rows["pooled"][name + way]) == pytest.approx(value, abs=1e-6)
@@ -58,24 +79,27 @@ def test_tuning_writes_a_score_for_each_fold_their_spread_and_all_pooled(predict
             assert float(rows["std"][name + way]) == pytest.approx(np.std(each, ddof=1), abs=2e-6)
 
 
-def test_the_cross_fitted_score_is_that_of_thresholds_found_on_the_other_folds(predicted: Run) -> None:
-    tuned = tune(predicted)
-    images = opened(predicted)
-    search = Task(predicted.config.task).tuning.search(predicted.untuned, images, len(images.table.classes))
-    found = {fold: search.best(np.flatnonzero(images.fold != fold)) for fold in (0, 1)}
-    configs = {fold: with_decode(predicted.untuned, decode) for fold, decode in found.items()}
+def test_the_cross_fitted_score_is_that_of_thresholds_found_on_the_other_folds(tuned: tuple[Run, Tuned]) -> None:
+    run, found = tuned
+    images = opened(run)
+    search = Task(run.config.task).tuning.search(run.untuned, images, len(images.table.classes))
+    configs = [with_decode(run.untuned, search.best(np.flatnonzero(images.fold != fold))) for fold in (0, 1)]
     answers = [images.answer(index, configs[images.fold[index]]) for index in range(len(images))]
-    assert tuned.cross_fitted == pytest.approx(images.scores_of(lambda index: answers[index]))
+    assert found.cross_fitted == pytest.approx(images.scores_of(lambda index: answers[index]))
 
 
-def test_thresholds_are_no_worse_on_the_images_they_were_found_on_and_kept_only_where_they_pay(predicted: Run) -> None:
-    tuned = tune(predicted)
-    images = opened(predicted)
-    assert tuned.cross_fitted is not None
-    merits = [images.merit(next(iter(s.items()))) for s in (tuned.before, tuned.pooled, tuned.cross_fitted)]
-    assert merits[1] >= merits[0] - 1e-9
-    assert tuned.is_kept == (merits[2] >= merits[0])
-    assert any("does not pay" in line for line in describe_tuning(tuned)) == (not tuned.is_kept)
+def test_thresholds_are_no_worse_on_the_images_they_were_found_on_and_kept_only_where_they_pay(
+    tuned: tuple[Run, Tuned],
+) -> None:
+    run, found = tuned
+    images = opened(run)
+    assert found.cross_fitted is not None
+    before, pooled, crossed = (
+        images.merit(next(iter(scores.items()))) for scores in (found.before, found.pooled, found.cross_fitted)
+    )
+    assert pooled >= before - 1e-9
+    assert found.is_kept == (crossed >= before)
+    assert any("does not pay" in line for line in describe_tuning(found)) == (not found.is_kept)
 
 
 def test_a_run_is_decoded_by_what_was_tuned_unless_the_command_line_says_otherwise(predicted: Run) -> None:
