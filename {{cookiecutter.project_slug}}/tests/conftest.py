@@ -67,6 +67,31 @@ def config(config_file: Path, sample: Path) -> Config:
     return load_config([config_file], [*TINY, f"data.dir={sample}"])
 
 
+@pytest.fixture(scope="session")
+def untrained(config_file: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return outputs/ of a run `t` that has out-of-fold predictions of networks that have learnt nothing."""
+    from competition.data import ImageDataset
+    from competition.folds import make_folds, read_folds
+    from competition.module import CompetitionModule
+    from competition.predict import predict_images
+    from competition.runs import OOF, remember_config
+    from competition.task import Task
+
+    folder = tmp_path_factory.mktemp("untrained")
+    words = [*TINY, f"data.dir={sample}", f"data.folds={folder / 'folds.csv'}", "name=t"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_folds(load_config([config_file], words))
+        for fold in (0, 1):
+            config = load_config([config_file], [*words, f"fold={fold}"])
+            table = Task(config.task).table.read_table(config)
+            remember_config(config.fold_folder, config)
+            module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+            dataset = ImageDataset(config, table.image_ids[read_folds(config, table) == fold], table=table)
+            predict_images(config, [module.network.eval()], dataset, config.fold_folder / OOF, table.classes)
+    return folder / "outputs"
+
+
 @pytest.fixture
 def words(config_file: Path, data_dir: Path) -> list[str]:
     """Return the same as words of a command line, on the competition that may be changed."""

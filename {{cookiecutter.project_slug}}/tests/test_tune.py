@@ -9,15 +9,9 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 import yaml
-from conftest import TINY
 
-from competition.config import load_config
-from competition.data import ImageDataset
-from competition.folds import make_folds, read_folds
-from competition.module import CompetitionModule
 from competition.out_of_fold import OutOfFold, folds_of_files
-from competition.predict import predict_images
-from competition.runs import CV, OOF, POSTPROCESS, Run, remember_config
+from competition.runs import CV, OOF, POSTPROCESS, Run
 from competition.settings import Config
 from competition.task import Task
 from competition.tune import Tuned, describe_tuning, is_tuned, tune, with_decode
@@ -26,37 +20,18 @@ Command = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def outputs(config_file: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Predict each of two folds with networks that have learnt nothing."""
-    folder = tmp_path_factory.mktemp("untrained")
-    words = [*TINY, f"data.dir={sample}", f"data.folds={folder / 'folds.csv'}", "name=t"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        make_folds(load_config([config_file], words))
-        for fold in (0, 1):
-            config = load_config([config_file], [*words, f"fold={fold}"])
-            table = Task(config.task).table.read_table(config)
-            remember_config(config.fold_folder, config)
-            module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
-            dataset = ImageDataset(config, table.image_ids[read_folds(config, table) == fold], table=table)
-            predict_images(config, [module.network.eval()], dataset, config.fold_folder / OOF, table.classes)
-    return folder / "outputs"
-
-
-@pytest.fixture(scope="module")
-def tuned(outputs: Path) -> tuple[Run, Tuned]:
+def tuned(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Tuned]:
     """Tune the run once."""
-    run = Run.open(str(outputs / "t"))
+    folder = shutil.copytree(untrained / "t", tmp_path_factory.mktemp("tuned") / "t")
+    run = Run.open(str(folder))
     return run, tune(run)
 
 
 @pytest.fixture
-def predicted(outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def predicted(untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Copy the predictions for a test that changes them."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(outputs, tmp_path / "outputs")
-    for name in (POSTPROCESS, CV):
-        (tmp_path / "outputs" / "t" / name).unlink(missing_ok=True)
+    shutil.copytree(untrained, tmp_path / "outputs")
     return Run.open("t")
 
 
