@@ -15,7 +15,7 @@ from competition.settings import Config
 from competition.task import Task
 from competition.tune import tune
 
-# In the shape Kaggle's hosts publish them: an error for participants, typed arguments, frames that are changed in place.
+# In the shape hosts publish them: an error for participants, typed arguments, frames that are changed in place.
 LOG_LOSS = """
 import numpy as np
 import pandas as pd
@@ -62,7 +62,8 @@ import pandas as pd
 def score(solution: pd.DataFrame, submission: pd.DataFrame, row_id_column_name: str) -> float:
     """Mean absolute error of the number of boxes."""
     merged = solution.merge(submission, on=row_id_column_name, suffixes=("_true", "_found"))
-    true, found = (merged[f"PredictionString_{side}"].fillna("").str.split().str.len() / 6 for side in ("true", "found"))
+    sides = (merged[f"PredictionString_{side}"].astype(object) for side in ("true", "found"))
+    true, found = (side.fillna("").str.split().str.len() / 6 for side in sides)
     return (true - found).abs().mean()
 '''
 HOSTS = {"classification": (LOG_LOSS, True), "segmentation": (DICE, False), "detection": (NUM_BOXES, True)}
