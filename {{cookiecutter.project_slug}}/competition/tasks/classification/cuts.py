@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from competition.tasks.classification.decode import SMALLEST
 from competition.tasks.classification.metrics import kappa
 
 # From right answers among the first k, k, and how many are true and are there in all: the score of answering those k.
@@ -25,8 +26,8 @@ def balanced_right_answers(hits: np.ndarray, chosen: np.ndarray, num_true: int, 
     return hits / max(num_true, 1) - (chosen - hits) / max(num - num_true, 1)
 
 
-def best_threshold(probabilities: np.ndarray, truth: np.ndarray, score: CutScore) -> tuple[float, float]:
-    """Return the best threshold over 0 of probabilities (n,) against truth (n,) bool, and the quantile it is at.
+def best_threshold(probabilities: np.ndarray, truth: np.ndarray, score: CutScore, *, is_quantile: bool) -> float:
+    """Return the best threshold over 0 of probabilities (n,) against truth (n,) bool, or the quantile it is at.
 
     Exact: every place between two different probabilities is looked at, by one sort.
     """
@@ -36,23 +37,30 @@ def best_threshold(probabilities: np.ndarray, truth: np.ndarray, score: CutScore
     chosen = np.arange(number + 1)
     hits = np.concatenate([[0], np.cumsum(truth[order])])
     above, below = np.append(np.inf, falling), np.append(falling, 0.0)
-    scores = np.where((above > below) & (below < 1), score(hits, chosen, int(truth.sum()), number), -np.inf)
+    # No threshold is over 1, and no quantile leaves out the largest.
+    is_place = (above > below) & ((chosen > 0) if is_quantile else (below < 1))
+    scores = np.where(is_place, score(hits, chosen, int(truth.sum()), number), -np.inf)
     best = int(scores.argmax())
-    threshold = float((min(above[best], 1.0) + below[best]) / 2)
-    return max(threshold, 1e-9), float(np.clip((number - best - 0.5) / max(number - 1, 1), 0, 1))
+    if is_quantile:
+        return float(np.clip((number - best - 0.5) / max(number - 1, 1), 0, 1))
+    return max((min(above[best], 1.0) + below[best]) / 2, SMALLEST)
 
 
-def best_cut_points(values: np.ndarray, truth: np.ndarray, lowest: int, num_ranks: int) -> list[float]:
+def best_cut_points(
+    values: np.ndarray, truth: np.ndarray, lowest: int, num_ranks: int, own: list[float] | None
+) -> list[float]:
     """Return the `num_ranks - 1` cut points of values (n,) whose ranks agree best with truth (n,) by `kappa`.
 
-    Coordinate by coordinate until none gets better, from two starts: halves, and the truth's own shares. Every place
-    is looked at, for little: both sums of kappa are prefix sums over the sorted values.
+    Coordinate by coordinate until none gets better, from halves, the truth's shares, and the config's own points if
+    there are some. Every place is looked at, for little: both sums of kappa are prefix sums over the sorted values.
     """
     order = np.argsort(values, kind="stable")
     rising, ranks = values[order], np.arange(num_ranks) + lowest
     counts = np.bincount(truth.astype(np.int64) - lowest, minlength=num_ranks)
-    halves = np.searchsorted(rising, ranks[:-1] + 0.5)
-    found = [_climb(rising, truth[order], ranks, start) for start in (halves, np.cumsum(counts)[:-1])]
+    starts = [np.searchsorted(rising, ranks[:-1] + 0.5), np.cumsum(counts)[:-1]]
+    if own is not None and len(own) == num_ranks - 1:
+        starts.append(np.searchsorted(rising, own))
+    found = [_climb(rising, truth[order], ranks, start) for start in starts]
     best = max(found, key=lambda points: kappa(lowest + np.searchsorted(points, values, side="right"), truth))
     return [float(point) for point in best]
 

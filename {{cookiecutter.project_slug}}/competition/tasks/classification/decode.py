@@ -8,6 +8,7 @@ from competition.errors import CompetitionError
 from competition.task import Prediction, Target
 from competition.tasks.classification.settings import TaskConfig
 
+SMALLEST = 1e-9  # threshold
 NEW = -1  # the number of `format.new` among the best classes
 
 
@@ -59,11 +60,11 @@ def settle(answers: Sequence[Target]) -> list[Target]:
     if {"labels", "choice"} & set(first) or not {"thresholds", "quantile"} & set(first):
         return list(answers)
     probabilities = np.stack([answer["probabilities"] for answer in answers])
+    key = "quantile" if "quantile" in first else "thresholds"
+    limits = np.stack([answer[key] for answer in answers])
     if bool(first["is_single"]):
-        choices = choose(probabilities, np.asarray(first["thresholds"]))
-        return [answer | {"choice": choice} for answer, choice in zip(answers, choices, strict=True)]
-    at = over_quantiles if "quantile" in first else over_thresholds
-    limits = np.asarray(first["quantile"] if "quantile" in first else first["thresholds"])
+        return [answer | {"choice": one} for answer, one in zip(answers, choose(probabilities, limits), strict=True)]
+    at = over_quantiles if key == "quantile" else over_thresholds
     labels = at(probabilities, limits, needs_one=bool(first["needs_one"]))
     return [answer | {"labels": row} for answer, row in zip(answers, labels, strict=True)]
 
@@ -102,26 +103,32 @@ def needs_one(config: TaskConfig) -> bool:
 
 
 def over_thresholds(probabilities: np.ndarray, thresholds: np.ndarray, *, needs_one: bool) -> np.ndarray:
-    """Return (n, classes) bool of probabilities (n, classes): those that reach their threshold (classes,)."""
+    """Return (n, classes) bool of probabilities (n, classes): those that reach their threshold, (classes,) or
+    (n, classes)."""
     labels = probabilities >= thresholds
     if needs_one:
         without = np.flatnonzero(~labels.any(axis=1))
-        labels[without, choose(probabilities[without], thresholds)] = True
+        labels[without, choose(probabilities, thresholds)[without]] = True
     return labels
 
 
 def over_quantiles(probabilities: np.ndarray, quantile: np.ndarray, *, needs_one: bool) -> np.ndarray:
-    """Return (n, classes) bool: for each class those above the quantile (classes,) of the set's own probabilities."""
-    thresholds = np.array(
-        [np.quantile(p, q) for p, q in zip(probabilities.T.astype(np.float64), quantile, strict=True)]
-    )
-    return over_thresholds(probabilities, np.maximum(thresholds, np.finfo(np.float32).tiny), needs_one=needs_one)
+    """Return (n, classes) bool: for each class those from the quantile, (classes,) or (n, classes), of the set's own
+    probabilities on. Images of different quantiles, as folds that are scored with those of the others, are sets by
+    themselves."""
+    each, sets = np.unique(np.broadcast_to(quantile, probabilities.shape), axis=0, return_inverse=True)
+    thresholds = np.empty(probabilities.shape)
+    for number, levels in enumerate(each):
+        inside = sets.reshape(-1) == number
+        columns = zip(probabilities[inside].T.astype(np.float64), levels, strict=True)
+        thresholds[inside] = [np.quantile(column, level) for column, level in columns]
+    return over_thresholds(probabilities, np.maximum(thresholds, SMALLEST), needs_one=needs_one)
 
 
 def choose(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Return (n,) int: the class whose probability is largest against its threshold; with two classes and thresholds
     t and 1 - t the second one from 1 - t up."""
-    return (probabilities / thresholds).argmax(axis=1) if len(probabilities) else np.empty(0, dtype=np.int64)
+    return (probabilities / thresholds).argmax(axis=1)
 
 
 def best_classes(probabilities: np.ndarray, config: TaskConfig) -> np.ndarray:

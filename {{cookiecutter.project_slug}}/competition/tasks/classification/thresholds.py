@@ -14,22 +14,22 @@ def climb(
     *,
     is_single: bool,
     is_quantile: bool,
-    start: list[float] | None = None,
+    starts: list[list[float]],
     effort: tuple[int, int, int] = (24, 12, 4),
 ) -> list[float]:
     """Return thresholds, or quantiles, (classes,) for probabilities (n, classes).
 
     Tried are places between the predictions themselves: so many coarse ones, so many finer ones around the best of
-    them, and so many rounds over the classes (`effort`). Without a start all classes first move together. With one
-    class an image the thresholds only count against each other: the largest is brought to 1 or less.
+    them, and so many rounds over the classes (`effort`), from the best of the starts or of places for all classes
+    together. With one class an image the thresholds only count against each other: the largest is brought to 1 or less.
     """
     num_classes = probabilities.shape[1]
     coarse, fine, rounds = effort
-    limits = np.full(num_classes, 0.5)
-    best = score(limits.tolist())
-    if start is not None:
-        limits, best = np.array(start), score(start)
-    elif not is_single:
+    limits = np.array(starts[0])
+    best = score(starts[0])
+    for start in starts[1:]:
+        limits, best = _better(limits, best, np.array(start), score)
+    if not is_single:
         pooled = probabilities.reshape(-1)
         for value in _places(pooled, coarse, fine, lambda v: score([v] * num_classes), is_quantile):
             limits, best = _better(limits, best, np.full(num_classes, value), score)

@@ -57,10 +57,12 @@ class CutPointSearch:
     truth: np.ndarray  # (n,)
     lowest: int
     num_ranks: int
+    own: list[float] | None  # the config's cut points
 
     def best(self, rows: np.ndarray) -> dict[str, Any]:
         """Return `cut_points`."""
-        return {"cut_points": best_cut_points(self.values[rows], self.truth[rows], self.lowest, self.num_ranks)}
+        values, truth = self.values[rows], self.truth[rows]
+        return {"cut_points": best_cut_points(values, truth, self.lowest, self.num_ranks, self.own)}
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,15 @@ class ThresholdSearch:
             probabilities, truth = _by_group(probabilities, truth, self.groups[rows], config.format.join)
         key = "thresholds" if config.decode.quantile is None else "quantile"
         rule = self._rule(num_classes)
-        start = None if rule is None else _exact(probabilities, truth, rule, key)
-        # Where an image without any class is given its best, what is decided of one touches the others.
-        if start is not None and not needs_one(config):
-            return {key: start}
+        own = getattr(config.decode, key)
+        starts = [np.broadcast_to(np.array(own), num_classes).tolist()]
+        if rule is not None:
+            columns = zip(probabilities.T, truth.T, strict=True)
+            exact = [best_threshold(p, y, rule, is_quantile=key == "quantile") for p, y in columns]
+            # Where an image without any class is given its best, what is decided of one touches the others.
+            if not needs_one(config):
+                return {key: exact}
+            starts.append(exact)
         is_host, is_single = config.host_metric is not None, config.format.target == "single"
         host = partial(self._host_score, rows, key)
         limits = climb(
@@ -107,7 +114,7 @@ class ThresholdSearch:
             host if is_host else partial(self._score, probabilities, truth),
             is_single=is_single,
             is_quantile=key == "quantile",
-            start=start,
+            starts=starts,
             effort=HOST_EFFORT if is_host else SINGLE_EFFORT if is_single else EFFORT,
         )
         return {key: limits}
@@ -163,13 +170,8 @@ def _cut_points(config: TaskConfig, images: Scored) -> Search:
     if truth.min() < lowest or not 2 <= highest - lowest + 1 <= MOST_RANKS:
         return Nothing()
     values = np.stack([images.prediction(i)["values"] for i in range(len(images))]).astype(np.float64)
-    found = CutPointSearch(values[:, 0], truth[:, 0], lowest, highest - lowest + 1)
+    found = CutPointSearch(values[:, 0], truth[:, 0], lowest, highest - lowest + 1, config.decode.cut_points)
     return found if config.host_metric is None else BestOf(config, images, found)
-
-
-def _exact(probabilities: np.ndarray, truth: np.ndarray, rule: CutScore, key: str) -> list[float]:
-    found = [best_threshold(p, y, rule) for p, y in zip(probabilities.T, truth.T, strict=True)]
-    return [quantile if key == "quantile" else threshold for threshold, quantile in found]
 
 
 def _with_decode(config: TaskConfig, keys: dict[str, Any]) -> TaskConfig:
