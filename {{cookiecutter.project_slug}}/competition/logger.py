@@ -136,18 +136,21 @@ class MetricsPlot:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._drawing: subprocess.Popen[bytes] | None = None
+        self._is_behind = False  # whether a row came while the last drawing went on
 
     def refresh(self) -> None:
         """Start a drawing, unless the last one still goes on."""
-        if self._drawing is None or self._drawing.poll() is not None:
+        self._is_behind = self._drawing is not None and self._drawing.poll() is None
+        if not self._is_behind:
             self._drawing = subprocess.Popen([sys.executable, "-m", "competition.metrics_plot", str(self.path)])
 
     def finish(self) -> None:
-        """Draw the last epoch, and wait for it."""
+        """Draw the last epoch, if it is not drawn yet, and wait for it."""
         if self._drawing is not None:
             self._drawing.wait()
-            self.refresh()
-            self._drawing.wait()
+            if self._is_behind:
+                self.refresh()
+                self._drawing.wait()
             self._drawing = None
 
 

@@ -12,8 +12,8 @@ from competition.settings import Data
 from competition.tasks.classification.dataset import collate_targets, target_tensors
 from competition.tasks.classification.loss import image_losses
 from competition.tasks.classification.model import build_network
-from competition.tasks.classification.prediction import predictions
-from competition.tasks.classification.settings import ClassificationLoss, ClassificationModel, TaskConfig
+from competition.tasks.classification.prediction import Activation, predictions
+from competition.tasks.classification.settings import ClassificationLoss, ClassificationModel, TargetKind, TaskConfig
 
 
 @pytest.fixture(autouse=True)
@@ -81,8 +81,14 @@ def test_a_step_of_training_leaves_everything_finite() -> None:
     assert all(parameter.isfinite().all() for parameter in network.parameters())
 
 
+def with_activation(target: TargetKind, bounds: tuple[float, float] | None = None) -> nn.Module:
+    network = nn.Identity()
+    network.add_module("activation_of_answers", Activation(target, bounds))
+    return network
+
+
 def test_predictions_are_probabilities_that_sum_to_one() -> None:
-    rows = predictions(nn.Identity(), torch.tensor([[0.0, 0.0], [1000.0, -1000.0]]), {})
+    rows = predictions(with_activation("single"), torch.tensor([[0.0, 0.0], [1000.0, -1000.0]]), {})
     np.testing.assert_allclose([row["probabilities"] for row in rows], [[0.5, 0.5], [1, 0]])
     assert rows[0]["probabilities"].dtype == np.float32
 

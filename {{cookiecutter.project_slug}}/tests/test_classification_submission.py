@@ -19,6 +19,10 @@ from competition.tasks.classification.submission import read_submission, read_te
 CLASSES = ("cat", "big dog", "10")
 
 
+def of(folder: Path) -> TaskConfig:
+    return TaskConfig(name="t", task="classification", data=Data(dir=folder))
+
+
 def write(folder: Path, *rows: str, name: str = "sample_submission.csv", header: str = "image_id,cat,dog") -> Path:
     (folder / name).write_text("\n".join([header, *rows, ""]), encoding="utf-8")
     return folder / name
@@ -35,19 +39,20 @@ def test_reading_undoes_writing_whatever_the_order_of_columns(
 ) -> None:
     folder = tmp_path_factory.mktemp("s")
     ids = [f"{i}.png" for i in range(len(rows))]
-    sample = write(folder, *(f"0,{i},0,0" for i in ids), header="10,image_id,cat,big dog")
-    assert read_test_ids(sample, CLASSES).tolist() == ids
+    write(folder, *(f"0,{i},0,0" for i in ids), header="10,image_id,cat,big dog")
+    assert read_test_ids(of(folder), CLASSES).tolist() == ids
     answers = [(i, {"probabilities": row}) for i, row in zip(ids, rows, strict=True)]
-    write_submission(folder / "s.csv", sample, answers, CLASSES)
-    back = list(read_submission(folder / "s.csv", CLASSES, {}))
+    write_submission(folder / "s.csv", of(folder), answers, CLASSES)
+    back = list(read_submission(folder / "s.csv", of(folder), CLASSES, {}))
     assert [image_id for image_id, _ in back] == ids
     np.testing.assert_allclose([found["probabilities"] for _, found in back], rows, rtol=1e-5, atol=1e-9)
 
 
 def test_columns_are_those_of_the_sample_in_its_order(tmp_path: Path) -> None:
     for header, line in (("image_id,dog,cat", "a,0.25,0.75"), ("dog,image_id,cat", "0.25,a,0.75")):
-        sample = write(tmp_path, line, header=header)
-        write_submission(tmp_path / "s.csv", sample, [("a", {"probabilities": np.array([0.75, 0.25])})], ("cat", "dog"))
+        write(tmp_path, line, header=header)
+        answers = [("a", {"probabilities": np.array([0.75, 0.25])})]
+        write_submission(tmp_path / "s.csv", of(tmp_path), answers, ("cat", "dog"))
         assert (tmp_path / "s.csv").read_text().splitlines() == [header, line]
 
 
@@ -63,8 +68,9 @@ def test_columns_are_those_of_the_sample_in_its_order(tmp_path: Path) -> None:
 def test_a_sample_of_another_format_is_refused(
     tmp_path: Path, header: str, rows: tuple[str, ...], message: str
 ) -> None:
+    write(tmp_path, *rows, header=header)
     with pytest.raises(CompetitionError, match=message) as caught:
-        read_test_ids(write(tmp_path, *rows, header=header), ("cat", "dog"))
+        read_test_ids(of(tmp_path), ("cat", "dog"))
     assert str(tmp_path / "sample_submission.csv") in str(caught.value)
 
 
@@ -72,7 +78,7 @@ def test_a_sample_of_another_format_is_refused(
 def test_a_value_that_is_no_probability_is_named(tmp_path: Path, value: str) -> None:
     path = write(tmp_path, "a,0.5,0.5", f"b,0.5,{value}", name="submission.csv")
     with pytest.raises(CompetitionError, match="expected a probability") as caught:
-        list(read_submission(path, ("cat", "dog"), {"a": (1, 1), "b": (1, 1)}))
+        list(read_submission(path, of(tmp_path), ("cat", "dog"), {"a": (1, 1), "b": (1, 1)}))
     assert str(caught.value).startswith(f"{path}: line 3: column dog: found {value!r}")
 
 
@@ -83,7 +89,7 @@ def make_run(folder: Path, ids: list[str], row: tuple[float, float] = (0.75, 0.2
         for image_id in ids:
             writer.add(image_id, 10, 20, {"probabilities": np.array(row, dtype=np.float32)})
         writer.finish(folder / "test.npz", ["cat", "dog"])
-    return Run(folder, TaskConfig(name="t", task="classification", data=Data(dir=folder)))
+    return Run(folder, of(folder))
 
 
 def test_predictions_become_a_checked_file(tmp_path: Path) -> None:

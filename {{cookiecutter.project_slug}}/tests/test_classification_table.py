@@ -17,7 +17,9 @@ def read(folder: Path, *rows: str, header: str = "image_id,label", **data: Any) 
     (folder / "train.csv").write_text("\n".join([header, *rows, ""]), encoding="utf-8")
     config = validate({"name": "t", "task": "classification", "data": {"dir": str(folder), **data}}, {}, "test")
     assert isinstance(config, TaskConfig)
-    return read_table(config)
+    table = read_table(config)
+    assert isinstance(table, ClassificationTable)
+    return table
 
 
 def faults(folder: Path, *rows: str, header: str = "image_id,label", **data: Any) -> list[str]:

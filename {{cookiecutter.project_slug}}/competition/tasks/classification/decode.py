@@ -1,21 +1,155 @@
-"""From stored probabilities to those that are handed in."""
+"""From stored probabilities or numbers to what is handed in: decisions by thresholds, ranks by cut points."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from competition.errors import CompetitionError
 from competition.task import Prediction, Target
 from competition.tasks.classification.settings import TaskConfig
+
+SMALLEST = 1e-9  # threshold
+NEW = -1  # the number of `format.new` among the best classes
 
 
 def average(
     predictions: Sequence[Prediction], config: TaskConfig, weights: Sequence[float] | None = None
 ) -> Prediction:
-    """Average `probabilities` (classes,) of several networks."""
-    stacked = np.stack([p["probabilities"] for p in predictions]).astype(np.float32)
-    return {"probabilities": np.average(stacked, axis=0, weights=weights).astype(np.float32)}
+    """Average `probabilities` (classes,), or `values` (columns,), of several networks."""
+    key = "values" if "values" in predictions[0] else "probabilities"
+    stacked = np.stack([p[key] for p in predictions]).astype(np.float32)
+    return {key: np.average(stacked, axis=0, weights=weights).astype(np.float32)}
 
 
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
-    """Return `probabilities` (classes,) as they are."""
-    return {"probabilities": prediction["probabilities"]}
+    """Return what is handed in of one image.
+
+    Of a regression `value` (columns,). Of classes `probabilities` (classes,) and what they decide: see `decided`.
+    """
+    if config.format.target == "regression":
+        join = {"join": config.format.join} if config.format.group else {}
+        return {"value": rank(prediction["values"].astype(np.float64), config), **join}
+    return decided(prediction["probabilities"], config)
+
+
+def decided(probabilities: np.ndarray, config: TaskConfig) -> Target:
+    """Return the answer that follows from the probabilities (classes,) of one image.
+
+    It has `choice` int, or `labels` (classes,) bool, or `top` (k,) int of the best classes. `is_decision` says that
+    labels are handed in in place of probabilities. What is decided of several images together is left to `settle`:
+    `thresholds` (classes,) of groups, which `join` says how to make one, and `quantile` (classes,).
+    """
+    form, settings = config.format, config.decode
+    answer: Target = {"probabilities": probabilities}
+    if form.submission.layout == "top":
+        return answer | {"top": best_classes(probabilities, config)}
+    if form.submission.value == "decision":
+        answer["is_decision"] = True
+    rules: Target = {"is_single": form.target == "single", "needs_one": needs_one(config), "join": form.join}
+    key = "thresholds" if settings.quantile is None else "quantile"
+    rules[key] = one_a_class(getattr(settings, key), len(probabilities), f"decode.{key}")
+    if form.group is not None or settings.quantile is not None:
+        return answer | rules
+    settled = settle([answer | rules])[0]
+    return {name: value for name, value in settled.items() if name not in rules}
+
+
+def settle(answers: Sequence[Target]) -> list[Target]:
+    """Decide the answers of a set of images, or groups: add `choice`, or `labels`, where they are not there yet."""
+    first = answers[0]
+    if {"labels", "choice"} & set(first) or not {"thresholds", "quantile"} & set(first):
+        return list(answers)
+    probabilities = np.stack([answer["probabilities"] for answer in answers])
+    key = "quantile" if "quantile" in first else "thresholds"
+    limits = np.stack([answer[key] for answer in answers])
+    if bool(first["is_single"]):
+        return [answer | {"choice": one} for answer, one in zip(answers, choose(probabilities, limits), strict=True)]
+    at = over_quantiles if key == "quantile" else over_thresholds
+    labels = at(probabilities, limits, needs_one=bool(first["needs_one"]))
+    return [answer | {"labels": row} for answer, row in zip(answers, labels, strict=True)]
+
+
+def join_groups(answers: Sequence[Target], groups: Sequence[str]) -> tuple[list[str], list[Target]]:
+    """Return the groups in order of first appearance and the answer of each: the mean, or the largest, of its images'
+    probabilities, values and truths; a label that one of them has."""
+    members: dict[str, list[Target]] = {}
+    for group, answer in zip(groups, answers, strict=True):
+        members.setdefault(group, []).append(answer)
+    return list(members), [_joined(images) for images in members.values()]
+
+
+def _joined(images: list[Target]) -> Target:
+    joined = dict(images[0])
+    largest = str(joined.get("join", "mean")) == "max"
+    for key in ("probabilities", "value", "labels", "truth"):
+        if key not in joined:
+            continue
+        stacked = np.stack([image[key] for image in images])
+        is_number = key in ("probabilities", "value") or stacked.dtype.kind == "f"
+        joined[key] = stacked.mean(axis=0) if is_number and not largest else stacked.max(axis=0)
+    return joined
+
+
+def one_a_class(setting: float | list[float], num_classes: int, key: str) -> np.ndarray:
+    """Return (classes,) of a setting that is one number for all, or one a class; raise CompetitionError otherwise."""
+    if isinstance(setting, list) and len(setting) != num_classes:
+        raise CompetitionError(f"{key}: found {len(setting)} values for {num_classes} classes; expected one a class")
+    return np.broadcast_to(np.asarray(setting, dtype=np.float64), (num_classes,))
+
+
+def needs_one(config: TaskConfig) -> bool:
+    """Return whether every image is given a class at least, as an empty label string is not valid."""
+    return config.format.submission.layout == "label_string" and config.format.none is None
+
+
+def over_thresholds(probabilities: np.ndarray, thresholds: np.ndarray, *, needs_one: bool) -> np.ndarray:
+    """Return (n, classes) bool of probabilities (n, classes): those that reach their threshold, (classes,) or
+    (n, classes)."""
+    labels = probabilities >= thresholds
+    if needs_one:
+        without = np.flatnonzero(~labels.any(axis=1))
+        labels[without, choose(probabilities, thresholds)[without]] = True
+    return labels
+
+
+def over_quantiles(probabilities: np.ndarray, quantile: np.ndarray, *, needs_one: bool) -> np.ndarray:
+    """Return (n, classes) bool: for each class those from the quantile, (classes,) or (n, classes), of the set's own
+    probabilities on. Images of different quantiles, as folds that are scored with those of the others, are sets by
+    themselves."""
+    each, sets = np.unique(np.broadcast_to(quantile, probabilities.shape), axis=0, return_inverse=True)
+    thresholds = np.empty(probabilities.shape)
+    for number, levels in enumerate(each):
+        inside = sets.reshape(-1) == number
+        columns = zip(probabilities[inside].T.astype(np.float64), levels, strict=True)
+        thresholds[inside] = [np.quantile(column, level) for column, level in columns]
+    return over_thresholds(probabilities, np.maximum(thresholds, SMALLEST), needs_one=needs_one)
+
+
+def choose(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Return (n,) int: the class whose probability is largest against its threshold; with two classes and thresholds
+    t and 1 - t the second one from 1 - t up."""
+    return (probabilities / thresholds).argmax(axis=1)
+
+
+def best_classes(probabilities: np.ndarray, config: TaskConfig) -> np.ndarray:
+    """Return (k,) int64: the best classes first; NEW stands before those less likely than `decode.new_threshold`."""
+    number = min(config.format.submission.top, len(probabilities))
+    best = np.argpartition(-probabilities, number - 1)[:number]
+    best = best[np.lexsort((best, -probabilities[best]))].astype(np.int64)
+    if config.format.new is None:
+        return best
+    place = int((probabilities[best] >= config.decode.new_threshold).sum())
+    return np.insert(best, place, NEW)[: config.format.submission.top]
+
+
+def rank(values: np.ndarray, config: TaskConfig) -> np.ndarray:
+    """Return the numbers as they are, or how many of `decode.cut_points` they reach, from the lowest rank up."""
+    points = config.decode.cut_points
+    if points is None:
+        return values
+    return lowest_rank(config) + np.searchsorted(points, values, side="right").astype(np.float64)
+
+
+def lowest_rank(config: TaskConfig) -> float:
+    """Return the rank below the first cut point."""
+    return config.format.bounds[0] if config.format.bounds else 0.0

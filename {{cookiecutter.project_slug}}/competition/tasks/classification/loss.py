@@ -1,14 +1,108 @@
-"""The loss: cross entropy."""
+"""The losses of `loss:`, added up by their weights."""
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn import functional
+from torchvision.ops import sigmoid_focal_loss
 
-from competition.tasks.classification.settings import TaskConfig
+from competition.errors import CompetitionError
+from competition.tasks.classification.settings import ClassificationLoss, TargetKind, TaskConfig
+
+USUAL: dict[TargetKind, str] = {"single": "cross_entropy", "multi": "bce", "regression": "mse"}
 
 
 def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], config: TaskConfig) -> Tensor:
-    """Return (B,) losses of logits (B, classes) against `label` (B,)."""
-    smoothing = config.loss.label_smoothing
-    return cross_entropy(outputs.float(), batch["label"], label_smoothing=smoothing, reduction="none")
+    """Return (B,) losses of logits (B, classes) against `label` (B,) or `labels` (B, classes), or of numbers
+    (B, columns) against `value`; those of mixed images against soft targets."""
+    outputs, target = outputs.float(), config.format.target
+    weights = config.loss.weights or {USUAL[target]: 1.0}
+    if target == "regression":
+        return _of_numbers(outputs, batch["value"], weights, config.format.bounds)
+    _check_class_weights(config.loss, outputs.shape[1])
+    truth = soft_labels(batch, outputs.shape[1]) if target == "single" else batch["labels"]
+    losses = {"cross_entropy": _cross_entropy, "bce": _bce, "focal": _focal if target == "single" else _binary_focal}
+    each = [weight * losses[name](outputs, truth, config.loss) for name, weight in weights.items()]
+    return torch.stack(each).sum(dim=0)
+
+
+def soft_labels(batch: dict[str, Any], num_classes: int) -> Tensor:
+    """Return targets (B, classes) float32 that sum to 1: `label`, and of mixed images `partner`, by their `share`."""
+    labels = functional.one_hot(batch["label"], num_classes).float()
+    if "partner" not in batch:
+        return labels
+    partners = functional.one_hot(batch["partner"], num_classes).float()
+    return labels * batch["share"] + partners * (1 - batch["share"])
+
+
+def _cross_entropy(logits: Tensor, truth: Tensor, settings: ClassificationLoss) -> Tensor:
+    weight = _class_weights(logits, settings)
+    return functional.cross_entropy(
+        logits, truth, weight=weight, label_smoothing=settings.label_smoothing, reduction="none"
+    )
+
+
+def _bce(logits: Tensor, truth: Tensor, settings: ClassificationLoss) -> Tensor:
+    losses = functional.binary_cross_entropy_with_logits(logits, _smoothed(truth, settings, 2), reduction="none")
+    return _mean_over_classes(losses, settings)
+
+
+def _focal(logits: Tensor, truth: Tensor, settings: ClassificationLoss) -> Tensor:
+    """Cross entropy with each class's term times (1 - p)^gamma."""
+    logs = logits.log_softmax(dim=1)
+    terms = -_smoothed(truth, settings, truth.shape[1]) * (1 - logs.exp()) ** settings.focal_gamma * logs
+    weight = _class_weights(logits, settings)
+    return (terms if weight is None else terms * weight).sum(dim=1)
+
+
+def _binary_focal(logits: Tensor, truth: Tensor, settings: ClassificationLoss) -> Tensor:
+    losses = sigmoid_focal_loss(logits, _smoothed(truth, settings, 2), alpha=-1, gamma=settings.focal_gamma)
+    return _mean_over_classes(losses, settings)
+
+
+def _smoothed(truth: Tensor, settings: ClassificationLoss, num_choices: int) -> Tensor:
+    return truth * (1 - settings.label_smoothing) + settings.label_smoothing / num_choices
+
+
+def _mean_over_classes(losses: Tensor, settings: ClassificationLoss) -> Tensor:
+    weight = _class_weights(losses, settings)
+    return losses.mean(dim=1) if weight is None else (losses * weight).sum(dim=1) / weight.sum()
+
+
+def _class_weights(like: Tensor, settings: ClassificationLoss) -> Tensor | None:
+    return None if settings.class_weights is None else like.new_tensor(settings.class_weights)
+
+
+def _check_class_weights(settings: ClassificationLoss, num_classes: int) -> None:
+    given = settings.class_weights
+    if given is not None and len(given) != num_classes:
+        raise CompetitionError(
+            f"loss.class_weights: found {len(given)} values for {num_classes} classes; expected one a class"
+        )
+
+
+NUMBER_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "mse": functional.mse_loss,
+    "l1": functional.l1_loss,
+    "smooth_l1": functional.smooth_l1_loss,
+}
+
+
+def _of_numbers(
+    outputs: Tensor, values: Tensor, weights: dict[str, float], bounds: tuple[float, float] | None
+) -> Tensor:
+    """Return (B,) means over the columns; within bounds both sides are brought to 0 to 1."""
+    said = outputs
+    if bounds is not None:
+        low, high = bounds
+        said, values = outputs.sigmoid(), (values - low) / (high - low)
+    total = outputs.new_zeros(len(outputs))
+    for name, weight in weights.items():
+        if name == "bce":
+            losses = functional.binary_cross_entropy_with_logits(outputs, values, reduction="none")
+        else:
+            losses = NUMBER_LOSSES[name](said, values, reduction="none")
+        total = total + weight * losses.mean(dim=1)
+    return total

@@ -1,16 +1,46 @@
-"""From logits to stored predictions: a probability per class."""
+"""From logits to stored predictions: a probability per class, or numbers."""
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from competition.task import Prediction
+from competition.tasks.classification.settings import TargetKind
 from competition.views import View
 
 
+class Activation(nn.Module):
+    """Softmax for one class an image, sigmoid for any number of them; numbers as they are, or within bounds."""
+
+    def __init__(self, target: TargetKind, bounds: tuple[float, float] | None = None) -> None:
+        super().__init__()
+        self.target = target
+        self.bounds = bounds
+
+    @property
+    def key(self) -> str:
+        """What the predictions are called."""
+        return "values" if self.target == "regression" else "probabilities"
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Map outputs (B, n) to predictions (B, n)."""
+        if self.target == "single":
+            return outputs.softmax(dim=1)
+        if self.target == "multi":
+            return outputs.sigmoid()
+        if self.bounds is None:
+            return outputs
+        low, high = self.bounds
+        return low + (high - low) * outputs.sigmoid()
+
+
+@torch.no_grad()
 def predictions(network: nn.Module, outputs: Tensor, batch: dict[str, Any]) -> list[Prediction]:
-    """Return `probabilities` (classes,) float32 for each image of logits (B, classes)."""
-    return [{"probabilities": image} for image in outputs.float().softmax(dim=1).cpu().numpy()]
+    """Return `probabilities` (classes,), or `values` (columns,), float32 for each image of outputs (B, n)."""
+    activation = network.get_submodule("activation_of_answers")
+    assert isinstance(activation, Activation)
+    return [{activation.key: image} for image in activation(outputs.float()).cpu().numpy()]
 
 
 def undo_view(prediction: Prediction, view: View, height: int, width: int) -> Prediction:

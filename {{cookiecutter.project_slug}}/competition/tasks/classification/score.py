@@ -1,71 +1,80 @@
-"""The metrics, each computed once over the whole set, by scikit-learn."""
+"""The score: evidence of single images gathered to one case, of which each metric is computed once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from sklearn import metrics as sklearn_metrics
 
 from competition.task import Evidence, Table, Target
+from competition.tasks.classification.decode import join_groups, settle
+from competition.tasks.classification.metrics import MULTI, NUMBERS, SINGLE, MultiLabels, Numbers, SingleLabels
+from competition.tasks.classification.table import RegressionTable
+
+BEST = 5  # classes that map5 looks at
 
 
 def evidence(answer: Target, truth: Target) -> Evidence:
-    """Keep probabilities and label."""
-    return {"probabilities": answer["probabilities"], "label": np.array(truth["label"])}
+    """Keep the answer and `truth`; with `format.group` also `group`, with `format.class_weights` those."""
+    kept = {key: np.asarray(value) for key, value in answer.items()}
+    if "top" in kept:
+        # There are thousands of classes where only the best are handed in.
+        kept.pop("probabilities", None)
+    key = next(key for key in ("label", "labels", "value") if key in truth)
+    kept["truth"] = np.asarray(truth[key])
+    return kept | {key: np.asarray(truth[key]) for key in ("group", "class_weights") if key in truth}
 
 
 def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: int) -> dict[str, float]:
-    """Compute metrics over all images.
-
-    accuracy and macro_f1 take the likeliest class; macro_f1 is the mean over the classes that occur. log_loss is in
-    nats. roc_auc is the mean over classes of one against the rest, of those classes that some images have and
-    others have not; .5 if there is none.
-    """
-    probabilities = np.stack([one["probabilities"] for one in evidence]).astype(np.float64)
-    labels = np.array([int(one["label"]) for one in evidence])
-    return {name: float(METRICS[name](probabilities, labels)) for name in metrics}
-
-
-def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Share of images whose likeliest class is right."""
-    return sklearn_metrics.accuracy_score(labels, probabilities.argmax(1))
-
-
-def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean F1 over the classes that occur among labels or answers."""
-    return sklearn_metrics.f1_score(labels, probabilities.argmax(1), average="macro", zero_division=0)
+    """Compute metrics over all images, or groups of images where the truth has `group`; see metrics.py for each."""
+    entries = list(evidence)
+    if "group" in entries[0]:
+        _, entries = join_groups(entries, [str(entry["group"]) for entry in entries])
+    entries = settle(entries)
+    if "value" in entries[0]:
+        numbers = Numbers(_stack(entries, "value"), _stack(entries, "truth"))
+        return {name: float(NUMBERS[name](numbers)) for name in metrics}
+    if entries[0]["truth"].ndim == 0:
+        single = _single(entries)
+        return {name: float(SINGLE[name](single)) for name in metrics}
+    multi = _multi(entries, num_classes)
+    return {name: float(MULTI[name](multi)) for name in metrics}
 
 
-def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative log of the true class's probability, after rows are made to sum to 1 as Kaggle does."""
-    rows = np.clip(probabilities, 1e-15, 1)
-    rows /= rows.sum(axis=1, keepdims=True)
-    return -np.log(rows[np.arange(len(labels)), labels]).mean()
+def _single(entries: Sequence[Evidence]) -> SingleLabels:
+    truth = _stack(entries, "truth").astype(np.int64)
+    if "top" in entries[0]:
+        top = _stack(entries, "top")
+        return SingleLabels(None, top[:, 0], top, truth)
+    probabilities = _stack(entries, "probabilities")
+    top = np.argsort(-probabilities, axis=1, kind="stable")[:, :BEST]
+    choice = _stack(entries, "choice") if "choice" in entries[0] else top[:, 0]
+    return SingleLabels(probabilities, choice, top, truth)
 
 
-def roc_auc(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean area under the curve of one class against the rest."""
-    areas = []
-    for number in range(probabilities.shape[1]):
-        is_class = labels == number
-        if is_class.any() and not is_class.all():
-            areas.append(sklearn_metrics.roc_auc_score(is_class, probabilities[:, number]))
-    return float(np.mean(areas)) if areas else 0.5
+def _multi(entries: Sequence[Evidence], num_classes: int) -> MultiLabels:
+    probabilities = _stack(entries, "probabilities")
+    labels = _stack(entries, "labels") if "labels" in entries[0] else probabilities >= 0.5
+    weights = entries[0].get("class_weights", np.ones(num_classes))
+    is_decision = bool(entries[0].get("is_decision", False))
+    return MultiLabels(probabilities, labels.astype(bool), _stack(entries, "truth") > 0, weights, is_decision)
 
 
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "accuracy": accuracy,
-    "macro_f1": macro_f1,
-    "log_loss": log_loss,
-    "roc_auc": roc_auc,
-}
+def _stack(entries: Sequence[Evidence], key: str) -> np.ndarray:
+    return np.stack([entry[key] for entry in entries])
 
 
 def lower_is_better(metric: str) -> bool:
     """Return whether a smaller value is the better one."""
-    return metric == "log_loss"
+    return metric in ("log_loss", "rmse", "mae")
 
 
 def constant_answers(table: Table) -> tuple[str, Target]:
-    """The best blind submission gives every image the shares of the classes in train.csv."""
-    counts = np.bincount(table.strata(), minlength=len(table.classes))
-    return "a constant submission", {"probabilities": counts / counts.sum()}
+    """Every image gets the shares of the classes in train.csv, or the mean number: of constants the one with the best
+    log loss or root mean square."""
+    name = "a constant submission"
+    if isinstance(table, RegressionTable):
+        return name, {"value": table.values.mean(axis=0)}
+    present = table.present()
+    shares = present.mean(axis=0)
+    if present.sum(axis=1).max() > 1 or (present.sum(axis=1) == 0).any():
+        return name, {"probabilities": shares, "labels": shares >= 0.5}
+    return name, {"probabilities": shares, "choice": int(shares.argmax())}

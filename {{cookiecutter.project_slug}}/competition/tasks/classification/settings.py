@@ -1,10 +1,56 @@
 """What a classification config may hold beside the common sections."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from competition.settings import Config, Model, Probability, Section
+from competition.csv_keys import Keys, has_class
+from competition.settings import Config, Count, Model, Positive, Probability, Section
+
+# single: one class an image; multi: any number of them, also the yes or no of one; regression: a number or several.
+TargetKind = Literal["single", "multi", "regression"]
+MetricName = Literal[
+    "accuracy",
+    "balanced_accuracy",
+    "log_loss",
+    "roc_auc",
+    "macro_f1",
+    "micro_f1",
+    "samples_f1",
+    "pf1",
+    "map5",
+    "qwk",
+    "rmse",
+    "mae",
+]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Threshold = Annotated[float, Field(gt=0, le=1)]
+
+CLASSES: tuple[TargetKind, ...] = ("single", "multi")
+SCORABLE: dict[MetricName, tuple[TargetKind, ...]] = {
+    "accuracy": CLASSES,
+    "balanced_accuracy": CLASSES,
+    "log_loss": CLASSES,
+    "roc_auc": CLASSES,
+    "macro_f1": CLASSES,
+    "micro_f1": CLASSES,
+    "samples_f1": ("multi",),
+    "pf1": ("multi",),
+    "map5": ("single",),
+    "qwk": ("single", "regression"),
+    "rmse": ("regression",),
+    "mae": ("regression",),
+}
+TRAIN_LAYOUTS = {"label": ("single",), "label_string": ("multi",)}
+SUBMISSION_LAYOUTS = {"label": ("single",), "label_string": ("multi",), "top": ("single",)}
+LOSSES = {
+    "cross_entropy": ("single",),
+    "bce": ("multi", "regression"),
+    "focal": CLASSES,
+    "mse": ("regression",),
+    "l1": ("regression",),
+    "smooth_l1": ("regression",),
+}
 
 
 class ClassificationModel(Model):
@@ -13,20 +59,127 @@ class ClassificationModel(Model):
     dropout: Probability = 0.0
 
 
-class ClassificationLoss(Section):
-    """Cross entropy; smoothing moves this share of each label to the other classes."""
+class TrainFormat(Section):
+    """How train.csv tells the answers.
 
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label: a class in `column`. label_string: classes in `column`, blanks between them. columns: a column a class with
+    0 or 1, or a column a number. rows: a row an image and class, 0 or 1 in `column`.
+    """
+
+    keys: Keys = {"image_id": "{image_id}"}
+    layout: Literal["label", "label_string", "columns", "rows"] = "label"
+    column: str = "label"
 
 
-class ClassificationDecode(Section):
-    """Probabilities are handed in as they are; nothing to set yet."""
+class SubmissionFormat(Section):
+    """How the submission tells the answers; a single column beside the ids has the name it has in the sample.
+
+    columns: a column a class. rows: a row an image and class. label: the best class. label_string: the classes over
+    their threshold. top: the `top` best classes.
+    """
+
+    keys: Keys | None = None  # None: those of train.csv
+    layout: Literal["columns", "rows", "label", "label_string", "top"] = "columns"
+    value: Literal["probability", "decision"] = "probability"  # of columns and rows; a decision is 0 or 1
+    top: Count = 5
 
 
 class ClassificationFormat(Section):
     """How train.csv and the submission are written."""
 
     like: str | None = None  # a known competition's name in formats.yaml, whose settings stand under these
+    target: TargetKind = "single"
+    train: TrainFormat = TrainFormat()
+    submission: SubmissionFormat = SubmissionFormat()
+    none: str | None = None  # label string that means no class; without it an image is given its best one at least
+    new: str | None = None  # label of classes that train.csv does not have, e.g. new_individual; for `top`
+    group: str | None = None  # from columns of train.csv, "{patient_id}_{laterality}": its images are answered as one
+    join: Literal["mean", "max"] = "mean"  # how the predictions of a group become one
+    test_csv: str = "test.csv"  # with `group`: in data.dir, the test images with those columns
+    bounds: tuple[float, float] | None = None  # lowest and highest number of a regression; the network keeps to them
+    class_weights: dict[str, Positive] = {}  # in log_loss, by class; 1 for the others
+
+    @property
+    def submission_keys(self) -> Keys:
+        """The columns that tell the rows of a submission apart."""
+        return self.submission.keys or self.train.keys
+
+    @model_validator(mode="after")
+    def _layouts_fit_the_target(self) -> Self:
+        for name, layout, known in (
+            ("train", self.train.layout, TRAIN_LAYOUTS),
+            ("submission", self.submission.layout, SUBMISSION_LAYOUTS),
+        ):
+            if self.target not in known.get(layout, (self.target,)):
+                raise ValueError(f"format.{name}.layout {layout} is for format.target {known[layout][0]}")
+        if self.target == "regression" and self.submission.value == "decision":
+            raise ValueError("format.submission.value decision is for classes, not for format.target regression")
+        for name, layout, keys in (
+            ("train", self.train.layout, self.train.keys),
+            ("submission", self.submission.layout, self.submission_keys),
+        ):
+            if has_class(keys) != (layout == "rows"):
+                word = "needs" if layout == "rows" else "is without"
+                raise ValueError(f"format.{name}.layout {layout} {word} {{class_id}} in format.{name}.keys")
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_fit(self) -> Self:
+        if self.new is not None and self.submission.layout != "top":
+            raise ValueError("format.new is for format.submission.layout top")
+        if self.group is not None and self.submission.layout == "top":
+            raise ValueError("format.group does not go with format.submission.layout top")
+        if self.none is not None and self.target != "multi":
+            raise ValueError("format.none is for format.target multi")
+        if self.bounds is not None and (self.target != "regression" or self.bounds[0] >= self.bounds[1]):
+            raise ValueError("format.bounds are lowest and highest number, ascending, of format.target regression")
+        if self.class_weights and self.target != "multi":
+            raise ValueError("format.class_weights is for format.target multi")
+        return self
+
+
+class ClassificationLoss(Section):
+    """Losses with the weights by which they are added; without any, the usual one of the target."""
+
+    cross_entropy: Weight | None = None  # of one class an image
+    bce: Weight | None = None  # binary cross entropy of each class, or of a number within format.bounds
+    focal: Weight | None = None  # Lin et al. 2017
+    mse: Weight | None = None  # this and the next two: numbers, from 0 to 1 within format.bounds where those are given
+    l1: Weight | None = None
+    smooth_l1: Weight | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # moves this share of each label to the other classes
+    focal_gamma: Weight = 2.0
+    class_weights: list[Positive] | None = None  # in the order of classes
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights by name, of the losses that are set."""
+        return {name: weight for name in LOSSES if (weight := getattr(self, name)) is not None}
+
+
+class Mix(Section):
+    """Training images mixed in pairs, with their answers: mixup (Zhang et al. 2018), cutmix (Yun et al. 2019)."""
+
+    mixup: Positive | None = None  # alpha of the Beta distribution of the shares
+    cutmix: Positive | None = None  # with both, each batch takes one of them
+    probability: Probability = 1.0  # share of batches
+
+
+class ClassificationDecode(Section):
+    """From probabilities to decisions, from numbers to ranks; what `competition tune` finds."""
+
+    # One for all, or one a class. With one class an image, the class that is largest against its threshold.
+    thresholds: Threshold | list[Threshold] = 0.5
+    quantile: Probability | list[Probability] | None = None  # thresholds are this quantile of the set's predictions
+    cut_points: list[float] | None = None  # between the ranks of a regression, from format.bounds[0] or 0 up
+    new_threshold: Probability = 0.5  # format.new stands before classes less likely than this
+
+    @field_validator("cut_points")
+    @classmethod
+    def _ascend(cls, points: list[float] | None) -> list[float] | None:
+        if points is not None and sorted(points) != points:
+            raise ValueError("decode.cut_points must ascend")
+        return points
 
 
 class TaskConfig(Config):
@@ -37,9 +190,42 @@ class TaskConfig(Config):
     format: ClassificationFormat = ClassificationFormat()
     loss: ClassificationLoss = ClassificationLoss()
     # The first is the score that is reported.
-    metrics: Annotated[list[Literal["accuracy", "macro_f1", "log_loss", "roc_auc"]], Field(min_length=1)] = [
-        "macro_f1",
-        "accuracy",
-        "log_loss",
-    ]
+    metrics: Annotated[list[MetricName], Field(min_length=1)] = ["macro_f1", "accuracy", "log_loss"]
     decode: ClassificationDecode = ClassificationDecode()
+    mix: Mix = Mix()
+
+    @field_validator("metrics")
+    @classmethod
+    def _can_score(cls, metrics: list[MetricName], info: ValidationInfo) -> list[MetricName]:
+        form: ClassificationFormat = info.data.get("format") or ClassificationFormat()
+        for name in metrics if "format" in info.data else []:
+            if form.target not in SCORABLE[name]:
+                usable = ", ".join(metric for metric, targets in SCORABLE.items() if form.target in targets)
+                raise ValueError(f"{name} cannot score format.target {form.target}; expected some of {usable}")
+            if form.submission.layout == "top" and name in ("log_loss", "roc_auc"):
+                raise ValueError(f"{name} needs probabilities, and format.submission.layout top hands in none")
+        return metrics
+
+    @field_validator("loss")
+    @classmethod
+    def _can_learn(cls, loss: ClassificationLoss, info: ValidationInfo) -> ClassificationLoss:
+        form: ClassificationFormat = info.data.get("format") or ClassificationFormat()
+        for name in loss.weights if "format" in info.data else []:
+            if form.target not in LOSSES[name]:
+                usable = ", ".join(other for other, targets in LOSSES.items() if form.target in targets)
+                raise ValueError(f"loss.{name} cannot learn format.target {form.target}; expected some of {usable}")
+            if name == "bce" and form.target == "regression" and form.bounds is None:
+                raise ValueError("loss.bce of a regression needs format.bounds")
+        return loss
+
+    @field_validator("decode")
+    @classmethod
+    def _can_decide(cls, decode: ClassificationDecode, info: ValidationInfo) -> ClassificationDecode:
+        form = info.data.get("format")
+        if form and decode.quantile is not None and form.target != "multi":
+            raise ValueError("decode.quantile is for format.target multi")
+        if form and decode.cut_points is not None and form.target != "regression":
+            raise ValueError("decode.cut_points is for format.target regression")
+        if form and decode.cut_points is not None and form.group is not None:
+            raise ValueError("decode.cut_points does not go with format.group, whose images are joined after it")
+        return decode

@@ -1,4 +1,4 @@
-"""submission.csv: `image_id` and a column of probabilities per class."""
+"""submission.csv in the format of `format.submission`: which rows it has, written and read back."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -6,58 +6,207 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competition.csv_file import line, read_csv, read_header, row_faults
+from competition.csv_file import group_by_image, line, read_csv, read_header, row_faults
+from competition.csv_keys import has_class, join_keys, split_keys
 from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.task import Target
+from competition.tasks.classification.cells import WrongCellError, read_cells, write_cells
+from competition.tasks.classification.decode import decided, join_groups, settle
+from competition.tasks.classification.groups import groups_of, groups_of_test
 from competition.tasks.classification.settings import TaskConfig
 
 
 def id_columns(config: TaskConfig) -> list[str]:
-    """Return `image_id`."""
-    return ["image_id"]
+    """Return the columns of the ids, in the order of sample_submission.csv."""
+    keys, sample = config.format.submission_keys, config.sample_submission
+    header = [name.strip() for name in read_header(sample)] if sample.is_file() else list(keys)
+    return [name for name in header if name in keys]
 
 
 def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
-    """Return image ids in order; the sample must have a column for every class."""
-    sample = config.sample_submission
-    ids = read_csv(sample, ["image_id", *classes])["image_id"]
-    extra = [column for column in read_header(sample) if column not in ("image_id", *classes)]
-    if extra:
-        raise CompetitionError(
-            f"{sample}: found column {extra[0]!r}; expected image_id and the classes {', '.join(classes)}"
-        )
-    faults = row_faults(sample, np.flatnonzero(ids.duplicated()), ids, "a second row of this image")
+    """Return image ids in order; of groups the ids of their images, which stand in `format.test_csv`."""
+    sample, form = config.sample_submission, config.format
+    frame = read_csv(sample, [*form.submission_keys, *_value_columns(config, classes)])
+    ids, class_ids = split_keys(frame, form.submission_keys, sample)
+    if class_ids is None:
+        faults = row_faults(sample, np.flatnonzero(ids.duplicated()), ids, "a second row of this image")
+    else:
+        faults = _class_row_faults(sample, ids, class_ids, classes)
+    faults += row_faults(sample, np.flatnonzero(ids == ""), ids, "the id is empty", show_found=False)
     if faults:
         raise CompetitionError("\n".join(faults))
-    return ids.to_numpy(dtype=object)
+    ids = ids.iloc[group_by_image(ids)[1]]
+    return _images_of_groups(config, ids) if form.group else ids.to_numpy(dtype=object)
 
 
 def write_submission(
     path: Path, config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
 ) -> None:
-    """Write a row per image, with the columns in the order of sample_submission.csv."""
+    """Write the columns and rows of sample_submission.csv, in its order."""
+    columns, written = rows(config, answers, classes)
+    if not has_class(config.format.submission_keys):
+        write_csv(path, columns, written)
+        return
+    # The sample may hold the classes of an image in any order, and apart.
+    places = [[name.strip() for name in columns].index(name) for name in id_columns(config)]
+    by_key = {tuple(row[place] for place in places): row for row in written}
+    asked = read_csv(config.sample_submission, id_columns(config)).itertuples(index=False, name=None)
+    write_csv(path, columns, (by_key[key] for key in asked))
+
+
+def rows(
+    config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
+) -> tuple[list[str], Iterator[list[str]]]:
+    """Return the columns of sample_submission.csv, and a row an image (or group), or a row an image and class."""
     columns = read_header(config.sample_submission)
+    values = _value_columns(config, classes)
+    return columns, _rows([name.strip() for name in columns], values, config, answers, classes)
 
-    def row(image_id: str, answer: Target) -> list[str]:
-        values = dict(zip(classes, (f"{p:.6g}" for p in answer["probabilities"]), strict=True))
-        return [image_id if column == "image_id" else values[column] for column in columns]
 
-    write_csv(path, columns, (row(image_id, answer) for image_id, answer in answers))
+def _rows(
+    columns: list[str],
+    values: list[str],
+    config: TaskConfig,
+    answers: Iterable[tuple[str, Target]],
+    classes: Sequence[str],
+) -> Iterator[list[str]]:
+    keys = config.format.submission_keys
+    for image_id, answer in _settled(config, answers):
+        cells = write_cells(answer, config, classes)
+        if has_class(keys):
+            by_class = ((join_keys(keys, image_id, name), [cell]) for name, cell in zip(classes, cells, strict=True))
+        else:
+            by_class = iter([(join_keys(keys, image_id), cells)])
+        for ids, texts in by_class:
+            texts_of = dict(zip([*keys, *values], [*ids, *texts], strict=True))
+            yield [texts_of[column] for column in columns]
+
+
+def _settled(config: TaskConfig, answers: Iterable[tuple[str, Target]]) -> Iterator[tuple[str, Target]]:
+    """Yield the decided answers by image, or by group; all are held in memory where they are decided together."""
+    if config.format.group is None and config.decode.quantile is None:
+        for image_id, answer in answers:
+            yield image_id, settle([_complete(answer, config)])[0]
+        return
+    pairs = list(answers)
+    if not pairs:
+        return
+    names = [image_id for image_id, _ in pairs]
+    complete = [_complete(answer, config) for _, answer in pairs]
+    if config.format.group is not None:
+        names, complete = join_groups(complete, groups_of(config, names))
+    yield from zip(names, settle(complete), strict=True)
+
+
+def _complete(answer: Target, config: TaskConfig) -> Target:
+    """Add what the probabilities decide to an answer that holds nothing else."""
+    is_whole = any(key in answer for key in ("value", "choice", "labels", "top", "thresholds", "quantile"))
+    return answer if is_whole else decided(answer["probabilities"], config)
+
+
+def perfect_answer(truth: Target, num_classes: int) -> Target:
+    """Return `value`, or `probabilities` of 0 and 1 with `choice` or `labels`."""
+    if "value" in truth:
+        return {"value": np.asarray(truth["value"], dtype=np.float64)}
+    if "labels" in truth:
+        return {"probabilities": truth["labels"].astype(np.float32), "labels": truth["labels"]}
+    label = int(truth["label"])
+    return {"probabilities": (np.arange(num_classes) == label).astype(np.float32), "choice": label}
 
 
 def read_submission(
     path: Path, config: TaskConfig, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
 ) -> Iterator[tuple[str, Target]]:
-    """Yield image id and `probabilities`; raise CompetitionError at a value that is no probability."""
-    frame = read_csv(path, ["image_id", *classes])
-    values = frame[list(classes)].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    wrong = np.argwhere(~((values >= 0) & (values <= 1)))
-    if len(wrong):
-        row, column = wrong[0]
-        found = frame[classes[column]].iloc[row]
+    """Yield image id and answer; raise CompetitionError at the first value that is not valid."""
+    form = config.format
+    columns = _value_columns(config, classes)
+    frame = read_csv(path, [*form.submission_keys, *columns])
+    ids, class_ids = split_keys(frame, form.submission_keys, path)
+    if class_ids is not None and (faults := _class_row_faults(path, ids, class_ids, classes)):
+        raise CompetitionError("\n".join(faults))
+    numbers = {name: number for number, name in enumerate(classes)}
+    images = _images_by_group(config) if form.group else {}
+    for image_id, at, cells in _cells_by_image(frame[columns], ids, class_ids, classes):
+        try:
+            answer = read_cells(cells, config, numbers)
+        except WrongCellError as error:
+            row, column = (at[error.cell], columns[0]) if class_ids is not None else (at[0], columns[error.cell])
+            place = f"{path}: line {line(int(frame.index[row]))}: column {column}"
+            raise CompetitionError(f"{place}: found {cells[error.cell][:60]!r}, {error.expected}") from None
+        if form.group and image_id not in images:
+            raise CompetitionError(
+                f"{path}: line {line(int(frame.index[at[0]]))}: {image_id!r} is no group of test.csv"
+            )
+        for one in images.get(image_id, [image_id]):
+            yield one, answer
+
+
+def _cells_by_image(
+    values: pd.DataFrame, ids: pd.Series, class_ids: pd.Series | None, classes: Sequence[str]
+) -> Iterator[tuple[str, Sequence[int], Sequence[str]]]:
+    """Yield image id, its rows in the order of classes, and its texts."""
+    if class_ids is None:
+        for row, (image_id, cells) in enumerate(zip(ids, values.itertuples(index=False, name=None), strict=True)):
+            yield image_id, [row], cells
+        return
+    codes, first = group_by_image(ids)
+    order = np.lexsort((pd.Index(list(classes)).get_indexer(pd.Index(class_ids)), codes)).reshape(len(first), -1)
+    texts = values.iloc[:, 0].to_numpy(dtype=object)
+    for image, at in enumerate(order):
+        yield ids.iloc[first[image]], at.tolist(), texts[at].tolist()
+
+
+def _value_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
+    """Return the columns beside the ids: those of the classes, or the only one the sample has."""
+    sample, form = config.sample_submission, config.format
+    layout = form.submission.layout
+    blank = next((name for name in classes if len(name.split()) != 1), None)
+    if blank is not None and layout in ("label_string", "top"):
+        raise CompetitionError(f"format.submission.layout {layout}: class {blank!r} has blanks; they part the classes")
+    # Without a sample `read_csv` says what is missing.
+    header = [name.strip() for name in read_header(sample)] if sample.is_file() else []
+    others = [name for name in header if name not in form.submission_keys]
+    is_table = layout == "columns" and len(classes) > 1
+    expected = list(classes) if is_table else others[:1] or ["answer"]
+    extra = [name for name in others if name not in expected]
+    if extra and set(form.submission_keys) <= set(header) and set(expected) <= set(header):
+        known = f"the classes {', '.join(classes)}" if is_table else "a single column of answers"
         raise CompetitionError(
-            f"{path}: line {line(int(frame.index[row]))}: column {classes[column]}: found {found!r}, expected a probability"
+            f"{sample}: found column {extra[0]!r}; expected {', '.join(form.submission_keys)} and {known}"
         )
-    for image_id, probabilities in zip(frame["image_id"], values, strict=True):
-        yield image_id, {"probabilities": probabilities}
+    return expected
+
+
+def _class_row_faults(path: Path, ids: pd.Series, class_ids: pd.Series, classes: Sequence[str]) -> list[str]:
+    """Return the faults of rows that are not one an image and class."""
+    known = ", ".join(list(classes)[:12])
+    faults = row_faults(path, np.flatnonzero(~class_ids.isin(list(classes))), class_ids, f"expected a class of {known}")
+    twice = pd.DataFrame({"image": ids, "class": class_ids}).duplicated().to_numpy()
+    faults += row_faults(path, np.flatnonzero(twice), ids, "a second row of this image and class")
+    if faults:
+        return faults
+    codes, first = group_by_image(ids)
+    short = np.flatnonzero(np.bincount(codes) != len(classes))
+    return row_faults(path, first[short], ids, f"this image lacks rows; expected one for each of {known}")
+
+
+def _images_by_group(config: TaskConfig) -> dict[str, list[str]]:
+    images: dict[str, list[str]] = {}
+    for image_id, group in groups_of_test(config).items():
+        images.setdefault(group, []).append(str(image_id))
+    return images
+
+
+def _images_of_groups(config: TaskConfig, groups: pd.Series) -> np.ndarray:
+    """Return the images of the groups in their order; both files must name the same groups."""
+    images, test_csv = _images_by_group(config), config.data.dir / config.format.test_csv
+    faults = row_faults(
+        config.sample_submission, np.flatnonzero(~groups.isin(list(images))), groups, f"{test_csv} has no image of it"
+    )
+    left = set(images) - set(groups)
+    if left:
+        faults.append(f"{test_csv}: {len(left)} groups, as {min(left)!r}, have no row in {config.sample_submission}")
+    if faults:
+        raise CompetitionError("\n".join(faults))
+    return np.array([image for group in groups for image in images[group]], dtype=object)

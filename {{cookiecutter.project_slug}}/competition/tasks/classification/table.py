@@ -1,31 +1,43 @@
-"""train.csv of a classification competition: `image_id,label`, a row per image."""
+"""train.csv of a classification or regression: the answer of each image, read as `format.train` says."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from competition.csv_file import line, read_csv, resolve_classes, row_faults
+from competition.csv_file import group_by_image, line, read_csv, row_faults
+from competition.csv_keys import has_class, split_keys
 from competition.errors import CompetitionError
-from competition.settings import Config
 from competition.task import Target
+from competition.tasks.classification.answers import READERS, class_columns
+from competition.tasks.classification.groups import group_columns, group_names
+from competition.tasks.classification.settings import TaskConfig
 
-COLUMNS = ("image_id", "label")
+NUM_BINS = 10  # of a regression's numbers, to spread them over the folds
 
 
 @dataclass(frozen=True)
-class ClassificationTable:
-    """One label an image."""
+class Entries:
+    """What every kind of table has."""
 
     image_ids: np.ndarray
     classes: tuple[str, ...]
     lines: np.ndarray
-    labels: np.ndarray  # (n,) int64
+
+    def _with_group(self, target: Target, groups: np.ndarray | None, index: int) -> Target:
+        return target if groups is None else {**target, "group": groups[index]}
+
+
+@dataclass(frozen=True)
+class ClassificationTable(Entries):
+    """One label an image."""
+
+    labels: np.ndarray  # (n,) int64; -1 for a class that train.csv does not have
+    groups: np.ndarray | None = None  # (n,) str
 
     def target(self, index: int, height: int, width: int) -> Target:
-        """Return `label`, the number of the class."""
-        return {"label": int(self.labels[index])}
+        """Return `label`, the number of the class; with `format.group` also `group`."""
+        return self._with_group({"label": int(self.labels[index])}, self.groups, index)
 
     def present(self) -> np.ndarray:
         """Return (n, classes) bool: the label of each image."""
@@ -41,24 +53,124 @@ class ClassificationTable:
 
     def summary(self) -> list[str]:
         """Count images by class."""
-        counts = np.bincount(self.labels, minlength=len(self.classes))
-        return ["images: " + ", ".join(f"{name} {count}" for name, count in zip(self.classes, counts, strict=True))]
+        counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
+        return [_counted(self.classes, counts)]
 
 
-def read_table(config: Config, path: Path | None = None) -> ClassificationTable:
+@dataclass(frozen=True)
+class MultiLabelTable(Entries):
+    """Any number of labels an image."""
+
+    labels: np.ndarray  # (n, classes) bool
+    groups: np.ndarray | None = None  # (n,) str
+    class_weights: np.ndarray | None = None  # (classes,) of log_loss
+
+    def target(self, index: int, height: int, width: int) -> Target:
+        """Return `labels` (classes,) bool; with the settings for it also `group` and `class_weights`."""
+        weights = {} if self.class_weights is None else {"class_weights": self.class_weights}
+        return self._with_group({"labels": self.labels[index], **weights}, self.groups, index)
+
+    def present(self) -> np.ndarray:
+        """Return (n, classes) bool: the labels of each image."""
+        return self.labels
+
+    def strata(self) -> np.ndarray:
+        """Code images by their set of labels."""
+        return np.unique(self.labels, axis=0, return_inverse=True)[1].reshape(-1)
+
+    def amounts(self) -> np.ndarray:
+        """Return how many labels each image has."""
+        return self.labels.sum(axis=1).astype(np.float64)
+
+    def summary(self) -> list[str]:
+        """Count images by class, and those without any."""
+        without = int((~self.labels.any(axis=1)).sum())
+        return [_counted(self.classes, self.labels.sum(axis=0)), f"images without a class: {without}"]
+
+
+@dataclass(frozen=True)
+class RegressionTable(Entries):
+    """A number an image, or several."""
+
+    values: np.ndarray  # (n, columns) float64
+    groups: np.ndarray | None = None  # (n,) str
+
+    def target(self, index: int, height: int, width: int) -> Target:
+        """Return `value` (columns,) float64; with `format.group` also `group`."""
+        return self._with_group({"value": self.values[index]}, self.groups, index)
+
+    def present(self) -> np.ndarray:
+        """Return (n, columns) bool: every image has every number."""
+        return np.ones(self.values.shape, dtype=bool)
+
+    def strata(self) -> np.ndarray:
+        """Code images by which of NUM_BINS equally full bins their first number is in."""
+        edges = np.quantile(self.values[:, 0], np.linspace(0, 1, NUM_BINS + 1)[1:-1])
+        return np.searchsorted(edges, self.values[:, 0], side="right").astype(np.int64)
+
+    def amounts(self) -> np.ndarray:
+        """Return the first number of each image."""
+        return self.values[:, 0]
+
+    def summary(self) -> list[str]:
+        """Describe each column's numbers."""
+        return [
+            f"{name}: {column.min():.4g} to {column.max():.4g}, mean {column.mean():.4g}"
+            for name, column in zip(self.classes, self.values.T, strict=True)
+        ]
+
+
+AnyTable = ClassificationTable | MultiLabelTable | RegressionTable
+
+
+def read_table(config: TaskConfig, path: Path | None = None) -> AnyTable:
     """Read train.csv; raise CompetitionError with a line per fault."""
+    form, is_train = config.format, path is None
     path = path or config.train_csv
-    frame = read_csv(path, COLUMNS)
-    ids, labels = frame["image_id"], frame["label"]
-    faults = row_faults(path, np.flatnonzero(ids == ""), ids, "image_id is empty", show_found=False)
-    faults += row_faults(path, np.flatnonzero(ids.duplicated()), ids, "a second row of this image; expected one")
-    faults += row_faults(path, np.flatnonzero(labels == ""), ids, "this image has no label")
-    classes, unknown = resolve_classes(labels, config.data.classes, path)
-    if faults + unknown:
-        raise CompetitionError("\n".join(faults + unknown))
-    return ClassificationTable(
-        image_ids=ids.to_numpy(dtype=object),
-        classes=classes,
-        lines=line(frame.index.to_numpy()),
-        labels=pd.Index(classes).get_indexer(pd.Index(labels)).astype(np.int64),
-    )
+    columns = class_columns(config, path) if form.train.layout == "columns" else [form.train.column]
+    grouped = group_columns(form.group) if form.group else []
+    frame = read_csv(path, list(dict.fromkeys([*form.train.keys, *columns, *grouped])))
+    ids, class_ids = split_keys(frame, form.train.keys, path)
+    faults = row_faults(path, np.flatnonzero(ids == ""), ids, f"{_id_column(config)} is empty", show_found=False)
+    _, first = group_by_image(ids)
+    if not has_class(form.train.keys):
+        second = np.flatnonzero(ids.duplicated())
+        faults += row_faults(path, second, ids, "a second row of this image; expected one")
+    read = READERS[form.train.layout](config, path, frame, ids, class_ids, is_train)
+    if faults + read.faults:
+        raise CompetitionError("\n".join(faults + read.faults))
+    groups = group_names(frame.iloc[first], form.group) if form.group else None
+    entries = (ids.to_numpy(dtype=object)[first], read.classes, line(frame.index.to_numpy()[first]))
+    if form.target == "regression":
+        return RegressionTable(*entries, read.values, groups)
+    if form.target == "multi":
+        return MultiLabelTable(*entries, read.values == 1, groups, _class_weights(config, read.classes))
+    return ClassificationTable(*entries, _only_label(read.values), groups)
+
+
+def _only_label(values: np.ndarray) -> np.ndarray:
+    """Return (n,) the label of rows (n, classes) of 0 and a single 1, or of labels as they are."""
+    return (values if values.ndim == 1 else values.argmax(axis=1)).astype(np.int64)
+
+
+def _class_weights(config: TaskConfig, classes: tuple[str, ...]) -> np.ndarray | None:
+    weights = config.format.class_weights
+    unknown = [name for name in weights if name not in classes]
+    if unknown:
+        raise CompetitionError(
+            f"format.class_weights: {unknown[0]!r} is no class; expected some of {', '.join(classes[:12])}"
+        )
+    return np.array([weights.get(name, 1.0) for name in classes]) if weights else None
+
+
+def _id_column(config: TaskConfig) -> str:
+    return next(column for column, pattern in config.format.train.keys.items() if "{image_id}" in pattern)
+
+
+def _counted(classes: tuple[str, ...], counts: np.ndarray) -> str:
+    named = [f"{name} {count}" for name, count in zip(classes[:30], counts[:30], strict=True)]
+    if len(classes) > len(named):
+        named.append(
+            f"and {len(classes) - len(named)} more classes of {counts[30:].min()} to {counts[30:].max()} images"
+        )
+    return "images: " + ", ".join(named)

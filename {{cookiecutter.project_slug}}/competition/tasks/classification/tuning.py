@@ -1,0 +1,208 @@
+"""The thresholds, quantiles or cut points that score best on out-of-fold predictions. No torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from competition.settings import Config
+from competition.task import Prediction, Scored, Search, Target
+from competition.tasks.classification.cuts import (
+    CutScore,
+    balanced_right_answers,
+    best_cut_points,
+    best_threshold,
+    f1,
+    right_answers,
+)
+from competition.tasks.classification.decode import (
+    choose,
+    lowest_rank,
+    needs_one,
+    over_quantiles,
+    over_thresholds,
+)
+from competition.tasks.classification.metrics import MULTI, SINGLE, MultiLabels, SingleLabels
+from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.thresholds import climb
+
+MOST_CLASSES = 200  # of more a threshold each would be chance, and take long
+# Coarse places, finer ones, rounds over the classes; a host's metric may take seconds.
+EFFORT, SINGLE_EFFORT, HOST_EFFORT = (24, 12, 4), (12, 6, 2), (9, 5, 1)
+MOST_RANKS = 50
+MOST_NUMBERS = 100  # of an image with more classes, its own and others by chance stand for all
+
+# Metrics that need decisions. Those of one class are found exactly, class by class.
+EXACT: dict[str, CutScore] = {"macro_f1": f1, "pf1": f1, "balanced_accuracy": balanced_right_answers}
+EXACT_OF_ONE: dict[str, CutScore] = {**EXACT, "micro_f1": f1, "accuracy": right_answers}
+DECIDED = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "samples_f1", "qwk")
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """Metrics of probabilities and plain numbers have nothing to find."""
+
+    def best(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return no key."""
+        return {}
+
+
+@dataclass(frozen=True)
+class CutPointSearch:
+    """Cut points between the ranks of a regression, for quadratic weighted kappa."""
+
+    values: np.ndarray  # (n,)
+    truth: np.ndarray  # (n,)
+    lowest: int
+    num_ranks: int
+    own: list[float] | None  # the config's cut points
+
+    def best(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return `cut_points`."""
+        values, truth = self.values[rows], self.truth[rows]
+        return {"cut_points": best_cut_points(values, truth, self.lowest, self.num_ranks, self.own)}
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """What another search finds, where a host's metric finds it better than what the config has."""
+
+    config: TaskConfig
+    images: Scored
+    search: Search
+
+    def best(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return the keys of the other search, or none."""
+        found = self.search.best(rows)
+        changed = _with_decode(self.config, found)
+        return found if self.images.score(changed, rows) > self.images.score(self.config, rows) else {}
+
+
+@dataclass(frozen=True)
+class ThresholdSearch:
+    """Thresholds, or quantiles where the config has those: exact by class, or climbing class by class."""
+
+    config: TaskConfig
+    images: Scored
+    probabilities: np.ndarray  # (n, classes)
+    truth: np.ndarray  # (n, classes) bool, or (n,) int
+    groups: np.ndarray | None  # (n,) int, of `format.group`
+
+    def best(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return `thresholds` or `quantile`, a number a class."""
+        config, num_classes = self.config, self.probabilities.shape[1]
+        probabilities, truth = self.probabilities[rows], self.truth[rows]
+        if self.groups is not None:
+            probabilities, truth = _by_group(probabilities, truth, self.groups[rows], config.format.join)
+        key = "thresholds" if config.decode.quantile is None else "quantile"
+        rule = self._rule(num_classes)
+        own = getattr(config.decode, key)
+        starts = [np.broadcast_to(np.array(own), num_classes).tolist()]
+        if rule is not None:
+            columns = zip(probabilities.T, truth.T, strict=True)
+            exact = [best_threshold(p, y, rule, is_quantile=key == "quantile") for p, y in columns]
+            # Where an image without any class is given its best, what is decided of one touches the others.
+            if not needs_one(config):
+                return {key: exact}
+            starts.append(exact)
+        is_host, is_single = config.host_metric is not None, config.format.target == "single"
+        host = partial(self._host_score, rows, key)
+        limits = climb(
+            probabilities,
+            host if is_host else partial(self._score, probabilities, truth),
+            is_single=is_single,
+            is_quantile=key == "quantile",
+            starts=starts,
+            effort=HOST_EFFORT if is_host else SINGLE_EFFORT if is_single else EFFORT,
+        )
+        return {key: limits}
+
+    def _rule(self, num_classes: int) -> CutScore | None:
+        """Return what the metric asks of each class by itself, if it does."""
+        if self.config.host_metric is not None or self.config.format.target == "single":
+            return None
+        return (EXACT if num_classes > 1 else EXACT_OF_ONE).get(self.config.metrics[0])
+
+    def _host_score(self, rows: np.ndarray, key: str, limits: list[float]) -> float:
+        return self.images.score(_with_decode(self.config, {key: limits}), rows)
+
+    def _score(self, probabilities: np.ndarray, truth: np.ndarray, limits: list[float]) -> float:
+        metric, at = self.config.metrics[0], np.array(limits)
+        if self.config.format.target == "single":
+            choice = choose(probabilities, at)
+            return SINGLE[metric](SingleLabels(None, choice, choice[:, None], truth))
+        decide = over_thresholds if self.config.decode.quantile is None else over_quantiles
+        labels = decide(probabilities, at, needs_one=needs_one(self.config))
+        return MULTI[metric](MultiLabels(probabilities, labels, truth, np.ones(len(at)), is_decision=True))
+
+
+def search(config: Config, images: Scored, num_classes: int) -> Search:
+    """Prepare a search: thresholds for metrics of decisions, cut points for kappa of numbers, nothing for others."""
+    assert isinstance(config, TaskConfig)
+    is_host, metric = config.host_metric is not None, config.metrics[0]
+    if config.format.target == "regression":
+        return _cut_points(config, images) if is_host or metric == "qwk" else Nothing()
+    hands_in_decision = config.format.submission.value == "decision"
+    needs = is_host or metric in DECIDED or (metric == "pf1" and hands_in_decision)
+    if config.format.submission.layout == "top" or not needs:
+        return Nothing()
+    if num_classes > MOST_CLASSES:
+        return Nothing()
+    number, is_single = range(len(images)), config.format.target == "single"
+    truths = [images.truth(i) for i in number]
+    probabilities = np.stack([images.prediction(i)["probabilities"] for i in number])
+    truth = np.array([one["label"] if is_single else one["labels"] for one in truths])
+    groups = None
+    if config.format.group is not None:
+        groups = np.unique([str(one["group"]) for one in truths], return_inverse=True)[1]
+    return ThresholdSearch(config, images, probabilities, truth, groups)
+
+
+def _cut_points(config: TaskConfig, images: Scored) -> Search:
+    """Return a search where there is one column of whole numbers, of which there are not too many."""
+    truth = np.stack([images.truth(i)["value"] for i in range(len(images))])
+    if truth.shape[1] > 1 or (truth != np.rint(truth)).any() or config.format.group is not None:
+        return Nothing()
+    lowest = int(lowest_rank(config))
+    highest = int(config.format.bounds[1] if config.format.bounds else truth.max())
+    if truth.min() < lowest or not 2 <= highest - lowest + 1 <= MOST_RANKS:
+        return Nothing()
+    values = np.stack([images.prediction(i)["values"] for i in range(len(images))]).astype(np.float64)
+    found = CutPointSearch(values[:, 0], truth[:, 0], lowest, highest - lowest + 1, config.decode.cut_points)
+    return found if config.host_metric is None else BestOf(config, images, found)
+
+
+def _with_decode(config: TaskConfig, keys: dict[str, Any]) -> TaskConfig:
+    return config.model_copy(update={"decode": config.decode.model_copy(update=keys)})
+
+
+def _by_group(
+    probabilities: np.ndarray, truth: np.ndarray, groups: np.ndarray, join: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities and truth of the groups, joined as `join_groups` does."""
+    codes = np.unique(groups, return_inverse=True)[1]
+    joined = np.zeros((codes.max() + 1, probabilities.shape[1]))
+    has = np.zeros((len(joined), *truth.shape[1:]), dtype=truth.dtype)
+    np.maximum.at(has, codes, truth)
+    if join == "max":
+        np.maximum.at(joined, codes, probabilities)
+        return joined, has
+    np.add.at(joined, codes, probabilities)
+    return joined / np.bincount(codes)[:, None], has
+
+
+def regression_sample(
+    predictions: Sequence[Prediction], truth: Target, seed: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return probabilities (k, models) against 0 and 1 (k,), or values against the truth's."""
+    if "value" in truth:
+        return np.stack([p["values"] for p in predictions], axis=1).astype(np.float64), np.asarray(truth["value"])
+    stacked = np.stack([p["probabilities"] for p in predictions], axis=1).astype(np.float64)
+    labels = truth["labels"] if "labels" in truth else np.arange(len(stacked)) == truth["label"]
+    if len(stacked) > MOST_NUMBERS:
+        drawn = np.random.default_rng(seed).choice(len(stacked), MOST_NUMBERS - 1, replace=False)
+        kept = np.union1d(np.flatnonzero(labels), drawn)
+        stacked, labels = stacked[kept], labels[kept]
+    return stacked, labels.astype(np.float64)
