@@ -71,7 +71,7 @@ class SegmentationDecode(Section):
             if isinstance(value, list) and len(value) != num_classes:
                 named = f": {', '.join(classes)}" if classes else ""
                 raise CompetitionError(
-                    f"decode.{name}: found {len(value)} values; expected one, or a list of {num_classes}, one a class{named}"
+                    f"decode.{name}: found {len(value)} values; expected one, or one a class of {num_classes}{named}"
                 )
 
 
