@@ -55,4 +55,4 @@ def class_mask(
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     keep = stats[:, cv2.CC_STAT_AREA] >= min_component
     keep[0] = False  # what is around them
-    return np.take(keep.astype(np.uint8), labels)
+    return keep.astype(np.uint8)[labels.astype(np.intp)]
