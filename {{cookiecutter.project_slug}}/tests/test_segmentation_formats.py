@@ -5,17 +5,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
+from typing import Any, Literal
 
-import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
 import yaml
+from PIL import Image
 
 from competition.config import format_presets, load_config
 from competition.csv_file import read_header
+from competition.images import read_image
 from competition.sample import write_sample
 from competition.tasks.segmentation.recognise import recognise
 from competition.tasks.segmentation.resize import resize_mask
@@ -47,9 +48,11 @@ Images = dict[str, dict[str, np.ndarray]]  # by image id and class: masks
 Rows = Iterator[list[str]]
 
 
-def run_lengths(mask: np.ndarray, order: str = "F", base: int = 1, relative: bool = False, empty: str = "") -> str:
+def run_lengths(
+    mask: np.ndarray, order: Literal["F", "C"] = "F", base: int = 1, relative: bool = False, empty: str = ""
+) -> str:
     """Encode by the definition, to compare with: edges of the pixels in a row."""
-    edges = np.flatnonzero(np.diff(np.pad(mask.flatten(order).astype(int), 1)))  # ty: ignore[no-matching-overload]
+    edges = np.flatnonzero(np.diff(np.pad(mask.flatten(order).astype(int), 1)))
     starts, ends = edges[::2], edges[1::2]
     first = starts - np.concatenate([[0], ends[:-1]]) if relative else starts + base
     return " ".join(f"{a} {b}" for a, b in zip(first, ends - starts, strict=True)) or empty
@@ -135,7 +138,7 @@ def masks_of(path: Path, images: Path) -> Images:
     """Read our sample format by the definition."""
     found: Images = {}
     for image_id, name, rle in list(csv.reader(path.open(encoding="utf-8")))[1:]:
-        height, width = cv2.imread(str(images / image_id)).shape[:2]
+        height, width = read_image(images / image_id, 3).shape[:2]
         pixels = np.zeros(height * width, np.uint8)
         numbers = list(map(int, rle.split()))
         for start, length in zip(numbers[::2], numbers[1::2], strict=True):
@@ -145,13 +148,13 @@ def masks_of(path: Path, images: Path) -> Images:
 
 
 def write_image(source: Path, path: Path) -> None:
-    pixels = cv2.imread(str(source))
+    pixels = read_image(source, 3)
     if path.suffix == ".npy":
-        np.save(path, pixels[:, :, ::-1])
+        np.save(path, pixels)
     elif path.suffix.startswith(".tif"):
-        tifffile.imwrite(path, pixels[:, :, ::-1])
+        tifffile.imwrite(path, pixels)
     else:
-        cv2.imwrite(str(path), pixels)
+        Image.fromarray(pixels).save(path)
 
 
 def convert(source: Path, folder: Path, made: Format) -> dict[str, Images]:
