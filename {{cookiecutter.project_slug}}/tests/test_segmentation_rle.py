@@ -213,6 +213,8 @@ def test_empty_masks_have_their_token() -> None:
         ("1 1 9223372036854775807 1", {"relative": True}, "after pixel"),
         ("1 1 9223372036854775807 1", {"order": "rows"}, "at pixel"),
         ("-", {"order": "rows"}, "whole numbers"),
+        ("- 1", {"base": 0}, "whole numbers"),
+        ("0 1 + 1", {"base": 0}, "whole numbers"),
     ],
 )
 def test_malformed_strings_of_a_flavour_are_refused(rle: str, form: dict[str, Any], reason: str) -> None:

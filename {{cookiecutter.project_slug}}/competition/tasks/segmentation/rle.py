@@ -1,11 +1,14 @@
 """Run-length encoding of masks: pairs `start length`, in the flavours that `format.rle` tells apart."""
 
+import re
+
 import cv2
 import numpy as np
 
 from competition.tasks.segmentation.settings import RunLengths
 
 PLAIN = RunLengths()
+LONE_SIGN = re.compile(r"[-+](?!\d)")
 
 
 def encode_rle(mask: np.ndarray, form: RunLengths = PLAIN) -> str:
@@ -85,8 +88,8 @@ def rle_numbers(rle: str, form: RunLengths = PLAIN) -> np.ndarray:
     if text == form.empty:
         return np.zeros(0, dtype=np.int64)
     try:
-        # Many times faster than split(); of blanks alone it would make a zero.
-        numbers = np.fromstring(text, dtype=np.int64, sep=" ")
+        # Many times faster than split(); of blanks, or of a sign alone, it would make a zero.
+        numbers = np.fromstring("x" if LONE_SIGN.search(text) else text, dtype=np.int64, sep=" ")
     except ValueError:
         raise ValueError(f"expected whole numbers `start length ...`, found {rle[:40]!r}") from None
     if len(numbers) % 2:
