@@ -23,7 +23,7 @@ def check(config: Config, *, show_progress: bool = True) -> list[str]:
 
     Raises CompetitionError with a line for every fault found.
     """
-    if not config.train_csv.is_file():
+    if not config.train_csv.is_file() and not (config.data.dir / config.data.train_images).is_dir():
         raise CompetitionError(
             f"{config.train_csv}: no data there; put the competition's files into {config.data.dir}/ (or give "
             f"data.dir=PATH), or make a small competition to try with: competition sample"

@@ -1,6 +1,7 @@
 """Where an image's file is: the pattern of `data.image_file`, both ways. No torch."""
 
 import re
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,9 @@ def row_in_words(data: Data, line: int) -> str:
 
 
 def ids_in(folder: Path, pattern: str) -> np.ndarray:
-    """Return (n,) str, sorted: the ids of the images in a folder whose names follow the pattern."""
-    before, after = (re.escape(part) for part in pattern.split("{image_id}"))
-    names = (re.fullmatch(f"{before}(.+){after}", path.name) for path in folder.iterdir())
-    return np.array(sorted(name[1] for name in names if name), dtype=object)
+    """Return (n,) str, sorted: the ids of the images in a folder whose names follow the pattern, which may name folders
+    below it."""
+    before, after = pattern.split("{image_id}")
+    names = (path.relative_to(folder).as_posix() for path in folder.glob(f"{escape(before)}*{escape(after)}"))
+    found = (re.fullmatch(f"{re.escape(before)}(.+){re.escape(after)}", name) for name in names)
+    return np.array(sorted(name[1] for name in found if name), dtype=object)

@@ -1,6 +1,7 @@
 """Run-length encoding: a pair of inverses, checked against a slow reading of the definition."""
 
-from itertools import groupby
+from itertools import groupby, product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from competition.tasks.segmentation.rle import decode_rle, encode_rle
+from competition.tasks.segmentation.settings import RunLengths
 
 SHAPES = arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12)
 MASKS = arrays.arrays(np.uint8, SHAPES, elements=st.integers(0, 1))
@@ -131,3 +133,104 @@ def test_a_string_is_either_refused_or_says_exactly_the_mask(numbers: list[int])
     for start, length in zip(numbers[::2], numbers[1::2], strict=True):
         expected[start - 1 : start - 1 + length] = 1
     np.testing.assert_array_equal(mask, expected.reshape(4, 3).T)
+
+
+FORMS = [
+    RunLengths(order=order, base=base, relative=relative, empty=empty)
+    for order, base, relative, empty in product(("columns", "rows"), (0, 1), (False, True), ("", "-", "-1", "1 0"))
+]
+
+
+def slow_encode_in(mask: np.ndarray, form: RunLengths) -> str:
+    """Walk over the pixels in the form's order, counting from its base or from the end of the last run."""
+    pixels = (mask if form.order == "rows" else mask.T).reshape(-1).tolist()
+    numbers, place, end = [], 0, 0
+    for inside, run in groupby(pixels, key=bool):
+        length = len(list(run))
+        if inside:
+            base = 0 if form.relative and numbers else form.base
+            numbers += [place - (end if form.relative else 0) + base, length]
+            end = place + length
+        place += length
+    return " ".join(map(str, numbers)) or form.empty
+
+
+@given(MASKS, st.sampled_from(FORMS))
+@settings(max_examples=400, deadline=None)
+def test_every_flavour_is_a_pair_of_inverses_and_what_a_walk_gives(mask: np.ndarray, form: RunLengths) -> None:
+    text = encode_rle(mask, form)
+    assert text == slow_encode_in(mask, form)
+    np.testing.assert_array_equal(decode_rle(text, *mask.shape, form), mask)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (1, 7), (1, 1)])
+def test_empty_full_and_one_pixel_masks_in_every_flavour(form: RunLengths, shape: tuple[int, int]) -> None:
+    one = np.zeros(shape, np.uint8)
+    one[-1, shape[1] // 2] = 1
+    for mask in (np.zeros(shape, np.uint8), np.ones(shape, np.uint8), one):
+        np.testing.assert_array_equal(decode_rle(encode_rle(mask, form), *shape, form), mask)
+    assert encode_rle(np.zeros(shape, np.uint8), form) == form.empty
+    assert not decode_rle("", *shape, form).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("3 1 5 2", {}),
+        ("2 1 4 2", {"base": 0}),
+        ("2 2 6 1", {"order": "rows"}),
+        ("1 2 5 1", {"order": "rows", "base": 0}),
+        ("2 1 1 2", {"base": 0, "relative": True}),  # SIIM: two pixels outside, one inside, one outside, two inside
+        ("3 1 1 2", {"relative": True}),
+    ],
+)
+def test_hand_worked_flavours(text: str, form: dict[str, Any]) -> None:
+    mask, made = np.array([[0, 1, 1], [0, 0, 1]], np.uint8), RunLengths.model_validate(form)
+    assert encode_rle(mask, made) == text
+    np.testing.assert_array_equal(decode_rle(text, 2, 3, made), mask)
+
+
+def test_empty_masks_have_their_token() -> None:
+    nothing = np.zeros((2, 3), np.uint8)
+    assert encode_rle(nothing, RunLengths(empty="-1")) == "-1"
+    assert not decode_rle(" -1 ", 2, 3, RunLengths(empty="-1")).any()
+    assert not decode_rle("1 0", 2, 3, RunLengths(empty="1 0")).any()
+    with pytest.raises(ValueError, match="length 0"):
+        decode_rle("1 0", 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("rle", "form", "reason"),
+    [
+        ("6 1", {"base": 0}, "at pixel 6; .*pixels 0 to 5"),
+        ("-1 1", {"base": 0}, "at pixel -1"),
+        ("5 2", {"base": 0}, "ends at pixel 6; .*pixels 0 to 5"),
+        ("1 2 3", {"base": 0, "relative": True}, "pairs"),
+        ("1 1 -1 1", {"base": 0, "relative": True}, "after pixel -1"),
+        ("0 3 3 1", {"base": 0, "relative": True}, "ends at pixel 6"),
+        ("0 1", {"relative": True}, "after pixel 0"),
+        ("1 1 9223372036854775807 1", {"relative": True}, "after pixel"),
+        ("1 1 9223372036854775807 1", {"order": "rows"}, "at pixel"),
+        ("-", {"order": "rows"}, "whole numbers"),
+        ("- 1", {"base": 0}, "whole numbers"),
+        ("0 1 + 1", {"base": 0}, "whole numbers"),
+    ],
+)
+def test_malformed_strings_of_a_flavour_are_refused(rle: str, form: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        decode_rle(rle, 2, 3, RunLengths.model_validate(form))
+
+
+@given(st.lists(st.integers(-3, 14) | st.sampled_from([2**31, 2**62, 2**63 - 1, -(2**63)]), max_size=6))
+@many
+def test_a_relative_string_is_either_refused_or_says_exactly_the_mask(numbers: list[int]) -> None:
+    form = RunLengths(base=0, relative=True)
+    try:
+        mask = decode_rle(" ".join(map(str, numbers)), 3, 4, form)
+    except ValueError:
+        return
+    expected: list[int] = []
+    for gap, length in zip(numbers[::2], numbers[1::2], strict=True):
+        expected += [0] * gap + [1] * length
+    np.testing.assert_array_equal(mask.T.reshape(-1), expected + [0] * (12 - len(expected)))

@@ -1,16 +1,22 @@
 """Dice and IoU by hand, and the way from stored probabilities to masks."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from sklearn.metrics import fbeta_score
 
+from competition.errors import CompetitionError
 from competition.tasks.segmentation.decode import average, decode
 from competition.tasks.segmentation.score import evidence, scores
-from competition.tasks.segmentation.settings import SegmentationDecode, TaskConfig
+from competition.tasks.segmentation.settings import SegmentationDecode, SegmentationFormat, TaskConfig
 
 ALL = ("dice", "iou", "global_dice")
 MASKS = arrays.arrays(np.uint8, (4, 5, 2), elements=st.integers(0, 1))
@@ -139,3 +145,130 @@ def test_the_average_of_networks_is_the_mean_of_their_probabilities() -> None:
     assert mean.dtype == np.float16
     np.testing.assert_allclose(mean, 1.75 / 3, atol=1e-3)
     np.testing.assert_array_equal(average(each[:1], config())["probabilities"], each[0]["probabilities"])
+
+
+def test_f_beta_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [
+        (rng.integers(0, 2, (6, 7, 1), dtype=np.uint8), rng.integers(0, 2, (6, 7, 1), dtype=np.uint8)) for _ in range(5)
+    ]
+    found = scores([evidence({"mask": a}, {"mask": b}) for a, b in pairs], ("f05", "f1", "f2", "dice"), 1)
+    for name, beta in (("f05", 0.5), ("f1", 1), ("f2", 2)):
+        assert found[name] == pytest.approx(np.mean([fbeta_score(b.ravel(), a.ravel(), beta=beta) for a, b in pairs]))
+    assert found["f1"] == pytest.approx(found["dice"])
+
+
+def test_dice_and_iou_are_those_of_segmentation_models_pytorch() -> None:
+    rng = np.random.default_rng(1)
+    answers, truths = (rng.integers(0, 2, (4, 6, 7, 3), dtype=np.uint8) for _ in range(2))
+    found = scores([evidence({"mask": a}, {"mask": b}) for a, b in zip(answers, truths, strict=True)], ALL, 3)
+    tensors: list[Any] = [torch.from_numpy(each.transpose(0, 3, 1, 2).copy()) for each in (answers, truths)]
+    stats = smp.metrics.get_stats(*tensors, mode="multilabel")
+    assert found["dice"] == pytest.approx(float(smp.metrics.f1_score(*stats, reduction="none").mean()), abs=1e-6)
+    assert found["iou"] == pytest.approx(float(smp.metrics.iou_score(*stats, reduction="none").mean()), abs=1e-6)
+    assert found["global_dice"] == pytest.approx(float(smp.metrics.f1_score(*stats, reduction="micro")), abs=1e-6)
+
+
+def test_dice_is_split_into_masks_and_none() -> None:
+    pairs = [
+        (mask_of([1, 1, 0], [0, 0, 0]), mask_of([1, 0, 0], [0, 0, 0])),  # 2/3, and right to be empty
+        (mask_of([0, 0, 0], [0, 1, 0]), mask_of([0, 1, 0], [0, 0, 0])),  # 0, and wrong to be filled
+    ]
+    gathered = [evidence({"mask": a}, {"mask": b}) for a, b in pairs]
+    found = scores(gathered, ("dice_positive", "dice_negative", "dice"), 2)
+    assert found == pytest.approx({"dice_positive": 1 / 3, "dice_negative": 1 / 2, "dice": (2 / 3 + 1) / 4})
+    nothing = evidence({"mask": mask_of([0])}, {"mask": mask_of([0])})
+    assert scores([nothing], ("dice_positive", "dice_negative"), 1) == {"dice_positive": 1, "dice_negative": 1}
+
+
+def test_mean_precision_of_objects_by_hand() -> None:
+    # True objects of 10 and 4 pixels; said: 8 of the 10 (IoU .8), and one elsewhere. Over .5 to .75 one of three
+    # (found, missed, false) counts, at .8 and above none: 6 of 10 thresholds.
+    truth = mask_of([1] * 10 + [0] * 2 + [1] * 4 + [0] * 4)
+    answer = mask_of([1] * 8 + [0] * 10 + [1] * 2)
+    one = evidence({"mask": answer}, {"mask": truth})
+    assert one["objects"][:, 0].tolist() == [1] * 6 + [0] * 4 + [2, 2]
+    assert scores([one], ("dsb2018",), 1) == pytest.approx({"dsb2018": 6 / 10 / 3})
+    same = evidence({"mask": truth}, {"mask": truth})
+    empty = evidence({"mask": np.zeros_like(truth)}, {"mask": np.zeros_like(truth)})
+    assert scores([same, empty], ("dsb2018",), 1) == {"dsb2018": 1}
+    assert scores([one, same], ("dsb2018",), 1) == pytest.approx({"dsb2018": (0.2 + 1) / 2})
+
+
+@given(st.lists(st.tuples(MASKS, MASKS), min_size=1, max_size=3))
+@some
+def test_mean_precision_is_that_of_the_definition(pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    def objects(mask: np.ndarray) -> list[set[int]]:
+        labels = cv2.connectedComponents(np.ascontiguousarray(mask))[1].ravel()
+        return [set(np.flatnonzero(labels == number).tolist()) for number in range(1, labels.max() + 1)]
+
+    values = []
+    for answer, truth in pairs:
+        for k in range(2):
+            said, true = objects(answer[:, :, k]), objects(truth[:, :, k])
+            each = []
+            for threshold in range(50, 100, 5):
+                hits = sum(any(100 * len(a & b) > threshold * len(a | b) for a in said) for b in true)
+                total = len(said) + len(true) - hits
+                each.append(hits / total if total else 1.0)
+            values.append(np.mean(each))
+    gathered = [evidence({"mask": a}, {"mask": b}) for a, b in pairs]
+    assert scores(gathered, ("dsb2018",), 2)["dsb2018"] == pytest.approx(np.mean(values))
+
+
+def test_the_truth_is_compared_at_the_size_of_the_answer() -> None:
+    truth = np.zeros((8, 12, 1), np.uint8)
+    truth[2:6, 4:8] = 1
+    found = evidence({"mask": truth[1::2, 1::2]}, {"mask": truth})["counts"][:, 0]
+    assert found.tolist() == [4, 4, 4]
+    assert evidence({"mask": np.zeros((1, 1, 1), np.uint8)}, {"mask": truth})["counts"][:, 0].tolist() == [0, 0, 16]
+
+
+def test_evidence_of_an_image_is_small_and_of_one_shape() -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(50, 70, 3), (300, 200, 3)]
+    each = [evidence(*({"mask": rng.integers(0, 2, size, dtype=np.uint8)} for _ in range(2))) for size in sizes]
+    assert [{key: value.shape for key, value in one.items()} for one in each] == [
+        {"counts": (3, 3), "objects": (12, 3)}
+    ] * 2
+
+
+def line(*values: float) -> dict[str, np.ndarray]:
+    return {"probabilities": np.array([[values]], dtype=np.float16)}
+
+
+def test_a_mask_is_what_is_over_the_bottom_threshold_where_enough_is_over_the_top_one() -> None:
+    def found(*values: float, **made: float) -> list[int]:
+        settings_ = {"threshold": 0.6, "bottom_threshold": 0.3, "min_area": 2} | made
+        return decode(line(*values), 1, len(values), config(**settings_))["mask"][0, :, 0].tolist()
+
+    assert found(0.7, 0.7, 0.4, 0.2) == [1, 1, 1, 0]
+    assert found(0.7, 0.5, 0.4, 0.2) == [0, 0, 0, 0]
+    assert found(0.5, 0.5, 0.5, 0.5, min_area=0) == [0, 0, 0, 0]  # nothing over the top one
+    assert found(0.7, 0.4, 0.2, 0.5, 0.1, min_area=1, min_component=2) == [1, 1, 0, 0, 0]
+
+
+def test_each_class_has_settings_of_its_own() -> None:
+    probabilities = {"probabilities": np.repeat(line(0.2, 0.5, 0.8)["probabilities"], 3, axis=0)}
+    made = TaskConfig(
+        name="t",
+        task="segmentation",
+        decode=SegmentationDecode(threshold=[0.1, 0.4, 0.7], min_area=[0, 3, 1], bottom_threshold=[0.1, 0.4, 0.3]),
+    )
+    assert decode(probabilities, 1, 3, made)["mask"][0].T.tolist() == [[1, 1, 1], [0, 0, 0], [0, 1, 1]]
+    with pytest.raises(CompetitionError, match=r"decode\.threshold: found 3 values; expected one, or one a class of 1"):
+        decode(line(0.5), 1, 1, made)
+
+
+def test_a_mask_may_be_asked_for_at_another_size() -> None:
+    made = config().model_copy(update={"format": SegmentationFormat(size=(20, 30))})
+    mask = decode({"probabilities": np.ones((2, 4, 4), np.float16)}, 400, 600, made)["mask"]
+    assert mask.shape == (20, 30, 2)
+    assert mask.all()
+
+
+def test_networks_and_views_may_be_weighted_and_of_other_resolutions() -> None:
+    each = [{"probabilities": np.full((1, side, side), value, np.float16)} for side, value in ((2, 0.0), (6, 1.0))]
+    mean = average(each, config(), weights=[1, 3])["probabilities"]
+    assert mean.shape == (1, 2, 2)
+    np.testing.assert_allclose(mean, 0.75)

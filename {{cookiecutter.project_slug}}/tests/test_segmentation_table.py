@@ -113,7 +113,7 @@ def test_the_summary_counts_masks_and_empty_images(tmp_path: Path) -> None:
     ("rows", "line", "words"),
     [
         (("a,cat,1 1", ",cat,1 1"), 3, ["image_id is empty"]),
-        (("a,cat,1 1", "b,cat,", "c,,1 1"), 4, ["without a class_id"]),
+        (("a,cat,1 1", "b,cat,", "c,,1 1"), 4, ["without a class"]),
         (("a,cat,1 1", "b,cow,1 1"), 3, ["'cow'", "data.classes", "cat, dog"]),
     ],
 )
@@ -155,7 +155,7 @@ def test_a_missing_column_is_named_with_those_there(tmp_path: Path) -> None:
 
 def test_files_that_hold_nothing_are_refused(tmp_path: Path) -> None:
     assert "no row" in faults(tmp_path)[0]
-    assert "no row has a class_id" in faults(tmp_path, "a,,")[0]
+    assert "no row has a class" in faults(tmp_path, "a,,")[0]
     (tmp_path / "train.csv").write_text("")
     with pytest.raises(CompetitionError, match="not a csv file"):
         read_table(config(tmp_path))

@@ -1,4 +1,4 @@
-"""From a mask to tensors."""
+"""From a mask to tensors, and training images mixed with each other."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,5 +22,40 @@ def collate_targets(targets: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
 
 
 def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the batch as it is."""
-    return batch
+    """Mix each image, and its mask, with another of the batch: mixup or CutMix as `mix:` has it.
+
+    Mixup (Zhang et al. 2018) adds up the two by shares, so that masks become numbers between 0 and 1; CutMix (Yun et
+    al. 2019) pastes a rectangle. The batch that came in stays as it is.
+    """
+    mix = config.mix
+    ways = [way for way, strength in ((mixup, mix.mixup), (cutmix, mix.cutmix)) if strength]
+    if not ways or len(batch["image"]) < 2 or rng.random() >= mix.probability:
+        return batch
+    way = ways[rng.integers(len(ways))]
+    alpha = mix.mixup if way is mixup else mix.cutmix
+    share = float(rng.beta(alpha, alpha))
+    others = torch.from_numpy(rng.permutation(len(batch["image"])))
+    corner = rng.random(2)
+    mixed = {key: way(batch[key], batch[key][others], share, corner) for key in ("image", "mask")}
+    return {**batch, **mixed}
+
+
+def mixup(own: Tensor, other: Tensor, share: float, corner: np.ndarray) -> Tensor:
+    """Return `share` of the one and the rest of the other."""
+    return share * own.float() + (1 - share) * other.float()
+
+
+def cutmix(own: Tensor, other: Tensor, share: float, corner: np.ndarray) -> Tensor:
+    """Return tensors (B, channels, H, W) in which a rectangle of area 1 - `share` is the other's.
+
+    `corner` (2,) says where in the image it lies, 0 at the top and left, 1 at the bottom and right.
+    """
+    sides = [round(side * (1 - share) ** 0.5) for side in own.shape[-2:]]
+    (top, height), (left, width) = (
+        (round(float(at) * (side - length)), length)
+        for at, side, length in zip(corner, own.shape[-2:], sides, strict=True)
+    )
+    mixed = own.clone()
+    inside = (..., slice(top, top + height), slice(left, left + width))
+    mixed[inside] = other[inside]
+    return mixed

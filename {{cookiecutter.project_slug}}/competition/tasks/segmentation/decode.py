@@ -1,4 +1,4 @@
-"""From stored probabilities to masks in pixels of the original image."""
+"""From stored probabilities to masks in pixels of the original image, or at the size of the submission."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from competition.task import Prediction, Target
+from competition.tasks.segmentation.resize import resize_probabilities
 from competition.tasks.segmentation.settings import TaskConfig
 
 
@@ -14,28 +15,44 @@ def average(
 ) -> Prediction:
     """Average `probabilities` (classes, h, w) of several networks; those of another resolution are resized first."""
     _, height, width = predictions[0]["probabilities"].shape
-    maps = [_resize(p["probabilities"], height, width) for p in predictions]
+    maps = [
+        np.stack([resize_probabilities(one, height, width) for one in prediction["probabilities"]])
+        for prediction in predictions
+    ]
     mean = np.average(np.stack(maps), axis=0, weights=weights)
     return {"probabilities": mean.astype(np.float16)}
 
 
-def _resize(probabilities: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return (classes, height, width) float32."""
-    as_float = probabilities.astype(np.float32)
-    if probabilities.shape[1:] == (height, width):
-        return as_float
-    return np.stack([cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in as_float])
-
-
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
-    """Return `mask` (height, width, classes) of 0 and 1.
+    """Return `mask` (height, width, classes) of 0 and 1, or at `format.size` where that is set.
 
     Probabilities are resized first and cut at the threshold then: the other way round loses small structures.
     """
-    settings = config.decode
-    channels = []
-    for probabilities in prediction["probabilities"]:
-        full = cv2.resize(probabilities.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-        mask = (full > settings.threshold).astype(np.uint8)
-        channels.append(mask if int(mask.sum()) >= settings.min_area else np.zeros_like(mask))
-    return {"mask": np.stack(channels, axis=-1)}
+    height, width = config.answer_size(height, width)
+    probabilities = prediction["probabilities"]
+    config.decode.check_length(len(probabilities))
+    masks = [class_mask(one, height, width, *config.decode.of_class(k)) for k, one in enumerate(probabilities)]
+    return {"mask": np.stack(masks, axis=-1)}
+
+
+def class_mask(
+    probabilities: np.ndarray, height: int, width: int, top: float, min_area: int, bottom: float, min_component: int
+) -> np.ndarray:
+    """Return (height, width) uint8 of one class from probabilities (h, w).
+
+    An image has the class if at least `min_area` pixels, and one, are over `top`; its mask is what is over `bottom`,
+    without connected parts of fewer than `min_component` pixels.
+    """
+    mask = np.zeros((height, width), dtype=np.uint8)
+    if np.float32(probabilities.max()) <= top:  # nothing between pixels is larger than they are
+        return mask
+    full = resize_probabilities(probabilities, height, width)
+    if np.count_nonzero(full > top) < max(min_area, 1):
+        return mask
+    mask = (full > bottom).astype(np.uint8)
+    if min_component <= 1:
+        return mask
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+    keep = stats[:, cv2.CC_STAT_AREA] >= min_component
+    keep[0] = False  # what is around them
+    return keep.astype(np.uint8)[labels.astype(np.intp)]

@@ -1,27 +1,100 @@
-"""The loss: binary cross entropy and Dice, added up by the weights in `loss:`."""
+"""The losses, by name, added up with their weights in `loss:`."""
 
 from typing import Any
 
+import torch
+from segmentation_models_pytorch.losses import LovaszLoss
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torchvision.ops import sigmoid_focal_loss
 
-from competition.tasks.segmentation.settings import TaskConfig
+from competition.errors import CompetitionError
+from competition.tasks.segmentation.settings import SegmentationLoss, TaskConfig
+
+SMOOTH = 1.0  # in numerator and denominator: an empty mask predicted empty costs nothing
 
 
-def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], config: TaskConfig) -> Tensor:
-    """Return (B,) losses of logits (B, classes, H, W) against `mask` of the same shape."""
-    logits, mask = outputs.float(), batch["mask"].float()
-    weights = config.loss
-    bce = binary_cross_entropy_with_logits(logits, mask, reduction="none").mean(dim=(1, 2, 3))
-    return weights.bce * bce + weights.dice * dice_losses(logits, mask)
+def image_losses(network: nn.Module, outputs: Any, batch: dict[str, Any], config: TaskConfig) -> Tensor:
+    """Return (B,) losses of logits (B, classes, H, W) against `mask` of the same shape.
+
+    With the auxiliary head `outputs` are these logits and those of the image (B, classes).
+    """
+    settings, mask = config.loss, batch["mask"].float()
+    logits, labels = outputs if isinstance(outputs, tuple) else (outputs, None)
+    total = mask_losses(logits.float(), mask, settings)
+    if labels is not None and settings.auxiliary:
+        has_class = mask.amax(dim=(2, 3))  # of mixed masks the larger share
+        auxiliary = binary_cross_entropy_with_logits(labels.float(), has_class, reduction="none").mean(dim=1)
+        total = total + settings.auxiliary * auxiliary
+    return total
+
+
+def mask_losses(logits: Tensor, mask: Tensor, settings: SegmentationLoss) -> Tensor:
+    """Return (B,) the weighted sum of the losses of logits against masks, both (B, classes, H, W)."""
+    total = logits.new_zeros(len(logits))
+    if settings.bce:
+        total = total + settings.bce * bce_losses(logits, mask, settings.pos_weight)
+    if settings.dice:
+        total = total + settings.dice * dice_losses(logits, mask)
+    if settings.jaccard:
+        total = total + settings.jaccard * tversky_losses(logits, mask, 1.0, 1.0)
+    if settings.focal:
+        total = total + settings.focal * focal_losses(logits, mask, settings.focal_gamma, settings.focal_alpha)
+    if settings.tversky:
+        alpha, beta = settings.tversky_alpha, settings.tversky_beta
+        total = total + settings.tversky * tversky_losses(logits, mask, alpha, beta)
+    if settings.lovasz:
+        total = total + settings.lovasz * lovasz_losses(logits, mask)
+    return total
+
+
+def bce_losses(logits: Tensor, mask: Tensor, pos_weight: float | list[float] | None = None) -> Tensor:
+    """Return (B,) the mean binary cross entropy of pixels and classes."""
+    weight = None
+    if pos_weight is not None:
+        values = pos_weight if isinstance(pos_weight, list) else [pos_weight] * logits.shape[1]
+        if len(values) != logits.shape[1]:
+            raise CompetitionError(
+                f"loss.pos_weight: found {len(values)} values; expected one, or one a class of {logits.shape[1]}"
+            )
+        weight = logits.new_tensor(values)[:, None, None]
+    return binary_cross_entropy_with_logits(logits, mask, pos_weight=weight, reduction="none").mean(dim=(1, 2, 3))
 
 
 def dice_losses(logits: Tensor, mask: Tensor) -> Tensor:
     """Return (B,): 1 - soft Dice per image and class, averaged over classes (V-Net, Milletari et al. 2016).
 
-    The 1 in numerator and denominator makes an empty mask predicted empty cost nothing.
+    Dice is Tversky's index with halves. Unlike in segmentation-models-pytorch a class without a pixel counts, too.
     """
     probabilities = logits.sigmoid()
     overlap = (probabilities * mask).sum(dim=(2, 3))
     total = probabilities.sum(dim=(2, 3)) + mask.sum(dim=(2, 3))
-    return (1 - (2 * overlap + 1) / (total + 1)).mean(dim=1)
+    return (1 - (2 * overlap + SMOOTH) / (total + SMOOTH)).mean(dim=1)
+
+
+def tversky_losses(logits: Tensor, mask: Tensor, alpha: float, beta: float) -> Tensor:
+    """Return (B,): 1 - overlap / (overlap + alpha false + beta missed) per image and class, averaged over classes.
+
+    Source: Salehi et al. 2017. With alpha = beta = 1 it is the Jaccard index.
+    """
+    probabilities = logits.sigmoid()
+    overlap = (probabilities * mask).sum(dim=(2, 3))
+    false = (probabilities * (1 - mask)).sum(dim=(2, 3))
+    missed = ((1 - probabilities) * mask).sum(dim=(2, 3))
+    return (1 - (overlap + SMOOTH) / (overlap + alpha * false + beta * missed + SMOOTH)).mean(dim=1)
+
+
+def focal_losses(logits: Tensor, mask: Tensor, gamma: float, alpha: float | None) -> Tensor:
+    """Return (B,) the mean focal loss of pixels and classes (Lin et al. 2017)."""
+    each = sigmoid_focal_loss(logits, mask, alpha=-1 if alpha is None else alpha, gamma=gamma, reduction="none")
+    return each.mean(dim=(1, 2, 3))
+
+
+def lovasz_losses(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return (B,) the Lovász hinge loss per image and class, averaged over classes (Berman et al. 2018)."""
+    lovasz = LovaszLoss("binary", per_image=True)
+    each = [
+        torch.stack([lovasz(logits[i : i + 1, k], mask[i : i + 1, k]) for k in range(logits.shape[1])])
+        for i in range(len(logits))
+    ]
+    return torch.stack([one.mean() for one in each])

@@ -7,8 +7,8 @@ import numpy as np
 from competition.files import write_csv
 from competition.shapes import SHAPES, background, paint, shape_mask, write_images
 from competition.tasks.segmentation.rle import encode_rle
-from competition.tasks.segmentation.submission import COLUMNS
 
+COLUMNS = ("image_id", "class_id", "rle")
 PRESENCE = (0.45, 0.35, 0.25, 0.12)  # how many images have each shape, common to rare
 
 

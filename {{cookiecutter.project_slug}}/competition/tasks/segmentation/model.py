@@ -12,7 +12,11 @@ from competition.weights import check_encoder, explaining_weights, load_encoder,
 
 
 def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
-    """Return a network from images (B, channels, H, W) to logits (B, classes, H, W)."""
+    """Return a network from images (B, channels, H, W) to logits (B, classes, H, W).
+
+    With a weight for `loss.auxiliary` to a pair of these and the logits (B, classes) of a second head, which says of
+    the encoder's last features which classes are in the image.
+    """
     model = config.model
     check_encoder(model.encoder, list(smp_encoders))
     own_encoder = model.encoder in smp_encoders
@@ -27,6 +31,7 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
             # A file of weights is for colour images; the encoder is fitted to other channels once it has them.
             in_channels=3 if own_encoder and local_file else config.data.channels,
             classes=num_classes,
+            aux_params={"classes": num_classes} if config.loss.auxiliary else None,
             **overlay,
         )
         if own_encoder and local_file:

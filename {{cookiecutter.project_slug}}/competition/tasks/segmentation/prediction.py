@@ -8,9 +8,10 @@ from competition.task import Prediction
 from competition.views import View
 
 
-def predictions(network: nn.Module, outputs: Tensor, batch: dict[str, Any]) -> list[Prediction]:
+def predictions(network: nn.Module, outputs: Any, batch: dict[str, Any]) -> list[Prediction]:
     """Return `probabilities` (classes, h, w) float16 for each image of logits (B, classes, h, w)."""
-    probabilities = outputs.float().sigmoid().half().cpu().numpy()
+    logits: Tensor = outputs[0] if isinstance(outputs, tuple) else outputs  # the auxiliary head only helps to train
+    probabilities = logits.float().sigmoid().half().cpu().numpy()
     return [{"probabilities": image} for image in probabilities]
 
 

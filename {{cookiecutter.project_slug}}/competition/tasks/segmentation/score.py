@@ -1,34 +1,79 @@
-"""The metrics, all from three pixel counts per image and class."""
+"""The metrics, from three pixel counts per image and class, and from counts of objects."""
 
 from collections.abc import Iterable, Sequence
 
+import cv2
 import numpy as np
 
 from competition.task import Evidence, Table, Target
+from competition.tasks.segmentation.objects import mean_precision, object_counts
+from competition.tasks.segmentation.resize import resize_mask
+
+BETAS = {"f05": 0.5, "f1": 1.0, "f2": 2.0}
 
 
 def evidence(answer: Target, truth: Target) -> Evidence:
-    """Count pixels: `counts` (3, classes) int64 of intersection, predicted and true."""
-    predicted, true = answer["mask"].astype(bool), truth["mask"].astype(bool)
-    counts = [np.count_nonzero(mask, axis=(0, 1)) for mask in (predicted & true, predicted, true)]
-    return {"counts": np.array(counts, dtype=np.int64)}
+    """Count pixels: `counts` (3, classes) of intersection, predicted and true; and `objects` (12, classes), see
+    `object_counts`.
+
+    The truth is resized to the answer, as hosts do that ask for masks of a smaller size; an answer of one pixel
+    stands for the whole image.
+    """
+    said, true = answer["mask"], truth["mask"]
+    if said.shape[:2] == (1, 1):
+        said = np.broadcast_to(said, true.shape)
+    counts, objects = [], []
+    for k in range(true.shape[-1]):  # a contiguous layer is counted several times faster than a strided one
+        predicted = np.ascontiguousarray(said[:, :, k])
+        actual = np.ascontiguousarray(resize_mask(true[:, :, k], *predicted.shape))
+        counts.append([cv2.countNonZero(mask) for mask in (predicted & actual, predicted, actual)])
+        objects.append(object_counts(predicted, actual))
+    return {"counts": np.array(counts, dtype=np.int64).T, "objects": np.array(objects).T}
 
 
 def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: int) -> dict[str, float]:
-    """Compute metrics over images x classes.
+    """Compute metrics over images x classes; see `image_scores`, and beside them
 
-    dice: mean of 2|A∩B| / (|A| + |B|) per image and class, 1 where both are empty (Kaggle's Clouds, Severstal).
-    iou: mean of |A∩B| / |A∪B|, 1 where both are empty. global_dice: one Dice over the pixels of all images.
+    global_dice: one Dice over the pixels of all images and classes.
+    dsb2018: the mean over IoU thresholds .5 to .95 of TP / (TP + FP + FN) of objects, 1 where there are none.
     """
     counts = np.stack([one["counts"] for one in evidence]).astype(np.float64)  # (n, 3, classes)
     overlap, predicted, true = counts[:, 0], counts[:, 1], counts[:, 2]
-    total = predicted + true
-    results = {
-        "dice": np.where(total == 0, 1.0, 2 * overlap / np.maximum(total, 1)).mean(),
-        "iou": np.where(total == 0, 1.0, overlap / np.maximum(total - overlap, 1)).mean(),
-        "global_dice": 2 * overlap.sum() / total.sum() if total.any() else 1.0,
-    }
-    return {name: float(results[name]) for name in metrics}
+    results = {}
+    for name in metrics:
+        if name == "global_dice":
+            total = (predicted + true).sum()
+            results[name] = float(2 * overlap.sum() / total) if total else 1.0
+        elif name == "dsb2018":
+            results[name] = float(mean_precision(np.stack([one["objects"] for one in evidence])).mean())
+        else:
+            counted = is_counted(name, true)
+            values = image_scores(name, overlap, predicted, true)
+            results[name] = float(values[counted].mean()) if counted.any() else 1.0
+    return results
+
+
+def image_scores(metric: str, overlap: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Return the metric for each image and class from its counts, which may have any shapes that go together.
+
+    dice, dice_positive, dice_negative: 2|A∩B| / (|A| + |B|), 1 where both are empty (Kaggle's Clouds, Severstal, SIIM).
+    iou: |A∩B| / |A∪B|, 1 where both are empty.
+    f05, f1, f2: F-beta of pixels, (1 + b²)|A∩B| / (b²|B| + |A|) with B the truth, 1 where both are empty (F0.5 per
+    image in Kaggle's Vesuvius Challenge - Ink Detection).
+    """
+    if metric == "iou":
+        part, whole = overlap, predicted + true - overlap
+    else:
+        squared = BETAS.get(metric, 1.0) ** 2
+        part, whole = (1 + squared) * overlap, squared * true + predicted
+    return np.where(whole == 0, 1.0, part / np.maximum(whole, 1e-9))
+
+
+def is_counted(metric: str, true: np.ndarray) -> np.ndarray:
+    """Return which images and classes, by their true pixels, a metric is the mean of."""
+    if metric == "dice_positive":
+        return true > 0
+    return true == 0 if metric == "dice_negative" else np.ones(true.shape, dtype=bool)
 
 
 def lower_is_better(metric: str) -> bool:

@@ -1,12 +1,16 @@
 """What a segmentation config may hold beside the common sections."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from competition.settings import Config, Model, Probability, Section
+from competition.csv_keys import Keys
+from competition.errors import CompetitionError
+from competition.settings import Config, ImageSize, Model, Positive, Probability, Section
 
 Weight = Annotated[float, Field(ge=0)]
+Pixels = Annotated[int, Field(ge=0)]
 
 
 class SegmentationModel(Model):
@@ -18,23 +22,125 @@ class SegmentationModel(Model):
 
 
 class SegmentationLoss(Section):
-    """Weights of the losses that are added up; zero leaves one out."""
+    """Weights of the losses that are added up; zero leaves one out. Below them the losses' own parameters."""
 
-    bce: Weight = 1.0
+    bce: Weight = 1.0  # binary cross entropy
     dice: Weight = 1.0
+    jaccard: Weight = 0.0
+    focal: Weight = 0.0
+    tversky: Weight = 0.0
+    lovasz: Weight = 0.0
+    auxiliary: Weight = 0.0  # over zero, a second head on the encoder says which classes an image has
+
+    pos_weight: Positive | list[Positive] | None = None  # bce: what a pixel of a mask weighs; a list goes by class
+    focal_gamma: Weight = 2.0
+    focal_alpha: Probability | None = None  # weight of a mask's pixels, 1 - alpha that of the others
+    tversky_alpha: Weight = 0.3  # weight of pixels that are said and not true
+    tversky_beta: Weight = 0.7  # weight of pixels that are true and not said
+
+
+class Mix(Section):
+    """Mixing the images of a training batch with each other, as timm does; masks follow."""
+
+    mixup: Weight = 0.0  # alpha of the Beta distribution of the share, e.g. 0.2; zero is off
+    cutmix: Weight = 0.0  # alpha of the share of area that is cut out, e.g. 1.0; zero is off
+    probability: Probability = 0.5  # of a batch to be mixed; with both on, either is as likely
 
 
 class SegmentationDecode(Section):
-    """From probabilities to a mask."""
+    """From probabilities to a mask. A list gives each class its own value, in the order of the classes."""
 
-    threshold: Probability = 0.5
-    min_area: Annotated[int, Field(ge=0)] = 0  # a mask of fewer pixels becomes empty
+    threshold: Probability | list[Probability] = 0.5
+    min_area: Pixels | list[Pixels] = 0  # with fewer pixels over `threshold` the mask is empty
+    bottom_threshold: Probability | list[Probability] | None = None  # the mask, if any; None: `threshold`
+    min_component: Pixels | list[Pixels] = 0  # connected parts of fewer pixels are dropped
+
+    def of_class(self, number: int) -> tuple[float, int, float, int]:
+        """Return threshold, min_area, bottom threshold and min_component of a class."""
+        bottom = self.threshold if self.bottom_threshold is None else self.bottom_threshold
+        top, area, low, part = (
+            value[number] if isinstance(value, list) else value
+            for value in (self.threshold, self.min_area, bottom, self.min_component)
+        )
+        return float(top), int(area), float(low), int(part)
+
+    def check_length(self, num_classes: int, classes: Sequence[str] = ()) -> None:
+        """Raise CompetitionError if a list has not one value a class."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, list) and len(value) != num_classes:
+                named = f": {', '.join(classes)}" if classes else ""
+                raise CompetitionError(
+                    f"decode.{name}: found {len(value)} values; expected one, or one a class of {num_classes}{named}"
+                )
+
+
+class RunLengths(Section):
+    """How run lengths are written."""
+
+    order: Literal["columns", "rows"] = "columns"  # pixels are counted down the columns, or along the rows
+    base: Literal[0, 1] = 1  # number of the first pixel
+    relative: bool = False  # true: pixels since the end of the last run, instead of the number of a run's first pixel
+    empty: str = ""  # what stands for no mask
+
+
+class TrainLayout(Section):
+    """Where image ids, classes and masks of training images stand."""
+
+    # Columns of train.csv; null: there is no train.csv, images are those of data.train_images (with `files`).
+    keys: Keys | None = {"image_id": "{image_id}", "class_id": "{class_id}"}
+    mask: str = "rle"  # column of run lengths, unless `files` is given
+    # Mask files below data.dir, as "train_masks/{image_id}.png" (png, tif, npy ...): non-zero is inside; of several
+    # classes pixel value 1 is the first of data.classes, unless {class_id} tells a file a class.
+    files: str | None = None
+
+    @field_validator("files")
+    @classmethod
+    def _names_an_image(cls, pattern: str | None) -> str | None:
+        if pattern is not None and "{image_id}" not in pattern:
+            raise ValueError("format.train.files needs {image_id}, as in 'train_masks/{image_id}.png'")
+        return pattern
+
+
+class SubmissionLayout(Section):
+    """Where they stand in the submission."""
+
+    keys: Keys | None = None  # None: those of train.csv
+    mask: str | None = None  # None: that of train.csv
 
 
 class SegmentationFormat(Section):
     """How train.csv and the submission are written."""
 
     like: str | None = None  # a known competition's name in formats.yaml, whose settings stand under these
+    train: TrainLayout = TrainLayout()
+    submission: SubmissionLayout = SubmissionLayout()
+    rle: RunLengths = RunLengths()
+    size: ImageSize | None = None  # height, width of the masks that are handed in; None: the image's
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.train.keys is None and self.train.files is None:
+            raise ValueError("format.train.keys: null (no train.csv) needs format.train.files: say where masks are")
+        if self.train.keys is None and self.submission.keys is None:
+            raise ValueError("format.train.keys: null (no train.csv) needs format.submission.keys")
+        return self
+
+    @property
+    def submission_keys(self) -> Keys:
+        """The key columns of the submission."""
+        keys = self.submission.keys or self.train.keys
+        assert keys is not None
+        return keys
+
+    @property
+    def submission_mask(self) -> str:
+        """The column of masks of the submission."""
+        return self.submission.mask or self.train.mask
+
+
+# All from pixel counts of an image and class, but dsb2018, which counts objects; see score.py.
+Metric = Literal["dice", "iou", "global_dice", "dice_positive", "dice_negative", "f05", "f1", "f2", "dsb2018"]
 
 
 class TaskConfig(Config):
@@ -43,7 +149,11 @@ class TaskConfig(Config):
     task: Literal["segmentation"]
     model: SegmentationModel = SegmentationModel()
     format: SegmentationFormat = SegmentationFormat()
+    mix: Mix = Mix()
     loss: SegmentationLoss = SegmentationLoss()
-    # The first is the score that is reported.
-    metrics: Annotated[list[Literal["dice", "iou", "global_dice"]], Field(min_length=1)] = ["dice", "iou"]
+    metrics: Annotated[list[Metric], Field(min_length=1)] = ["dice", "iou"]  # the first is the score that is reported
     decode: SegmentationDecode = SegmentationDecode()
+
+    def answer_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of the answer for an image of this size."""
+        return self.format.size or (height, width)

@@ -1,80 +1,148 @@
-"""submission.csv: `image_id,class_id,rle`, a row per image and class, in the order of sample_submission.csv."""
+"""submission.csv: a row per image and class with run lengths, in the rows and columns of sample_submission.csv."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from competition.csv_file import read_csv, row_faults
+from competition.csv_file import group_by_image, line, read_csv, read_header, row_faults
+from competition.csv_keys import join_keys, split_keys
 from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.task import Target
+from competition.tasks.segmentation.resize import resize_mask
 from competition.tasks.segmentation.rle import decode_rle, encode_rle
 from competition.tasks.segmentation.settings import TaskConfig
 
-COLUMNS = ("image_id", "class_id", "rle")
-
 
 def id_columns(config: TaskConfig) -> list[str]:
-    """Return `image_id` and `class_id`."""
-    return ["image_id", "class_id"]
+    """Return the columns of `format.submission.keys`, in the order of sample_submission.csv."""
+    keys = [column.strip() for column in config.format.submission_keys]
+    sample = config.sample_submission
+    header = [name.strip() for name in read_header(sample)] if sample.is_file() else []
+    return sorted(keys, key=lambda column: header.index(column) if column in header else len(header))
 
 
 def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
-    """Return image ids in order; the sample must name every class of every image once, an image's rows together."""
+    """Return image ids in order of first appearance; the sample must not name an image and class twice."""
     sample = config.sample_submission
-    frame = read_csv(sample, COLUMNS)
-    unknown = np.flatnonzero(~frame["class_id"].isin(classes))
-    faults = row_faults(sample, unknown, frame["class_id"], f"expected a class of train.csv: {', '.join(classes)}")
-    faults += row_faults(
-        sample,
-        np.flatnonzero(frame.duplicated(["image_id", "class_id"])),
-        frame["image_id"],
-        "a second row of its class",
-    )
-    ids = frame["image_id"]
-    starts = np.flatnonzero(ids != ids.shift())
-    apart = starts[ids.iloc[starts].duplicated().to_numpy()]
-    faults += row_faults(sample, apart, ids, "expected the rows of an image to stand together")
+    frame, image_id, class_id = _read(sample, config, classes)
+    keys = id_columns(config)
+    faults = _unknown_classes(sample, class_id, classes)
+    again = np.flatnonzero(frame.duplicated(keys))
+    faults += row_faults(sample, again, frame[keys[0]], "a second row of its class")
     if faults:
         raise CompetitionError("\n".join(faults))
-    return ids.to_numpy(dtype=object)[starts]
+    return image_id.to_numpy(dtype=object)[group_by_image(image_id)[1]]
 
 
 def write_submission(
     path: Path, config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
 ) -> None:
-    """Write a row per row of sample_submission.csv, whose images are in the order of `answers`."""
-    frame = read_csv(config.sample_submission, COLUMNS)
-    asked = groupby(zip(frame["image_id"], frame["class_id"], strict=True), key=lambda row: row[0])
+    """Write a row per row of sample_submission.csv, whose images are in the order of `answers`.
+
+    Rows are written as soon as those before them are; masks of an image whose rows stand apart wait as text.
+    """
+    sample = config.sample_submission
+    frame, image_id, class_id = _read(sample, config, classes, whole=True)
+    header, sample_rows, class_of = read_header(sample), frame.to_numpy(dtype=object), class_id.to_numpy(dtype=object)
+    column = [name.strip() for name in header].index(config.format.submission_mask.strip())
 
     def rows() -> Iterator[list[str]]:
-        for (image_id, group), (answer_id, answer) in zip(asked, answers, strict=True):
-            assert image_id == answer_id
-            for _, name in group:
-                yield [image_id, name, encode_rle(answer["mask"][:, :, classes.index(name)])]
+        waiting: dict[int, list[str]] = {}
+        written = 0
+        for (name, places), (answer_id, answer) in zip(_by_image(image_id), answers, strict=True):
+            assert name == answer_id
+            for place in places:
+                layer = _layer(answer["mask"], class_of[place], classes, config)
+                waiting[place] = [*sample_rows[place]]
+                waiting[place][column] = encode_rle(layer, config.format.rle)
+            while written in waiting:
+                yield waiting.pop(written)
+                written += 1
 
-    write_csv(path, COLUMNS, rows())
+    write_csv(path, header, rows())
+
+
+def rows(
+    config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
+) -> tuple[list[str], Iterator[list[str]]]:
+    """Return columns and rows of a submission of any images: a row per image and class."""
+    keys, form = config.format.submission_keys, config.format
+
+    def each() -> Iterator[list[str]]:
+        for image_id, answer in answers:
+            for class_id in classes:
+                text = encode_rle(_layer(answer["mask"], class_id, classes, config), form.rle)
+                yield [*join_keys(keys, image_id, class_id), text]
+
+    return [column.strip() for column in keys] + [form.submission_mask.strip()], each()
+
+
+def perfect_answer(truth: Target, num_classes: int) -> Target:
+    """Return the truth: masks are handed in as they are."""
+    return truth
 
 
 def read_submission(
     path: Path, config: TaskConfig, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
 ) -> Iterator[tuple[str, Target]]:
-    """Yield image id and `mask`; raise CompetitionError at the first run lengths that do not fit their image."""
-    frame = read_csv(path, COLUMNS)
-    rows = enumerate(zip(*(frame[column] for column in COLUMNS), strict=True), start=2)
-    for image_id, group in groupby(rows, key=lambda row: row[1][0]):
-        mask: np.ndarray | None = None
-        for number, (_, name, rle) in group:
-            if image_id not in sizes:
-                raise CompetitionError(f"{path}: line {number}: found image {image_id!r}, which is not asked for")
-            if name not in classes:
-                raise CompetitionError(f"{path}: line {number}: found class {name!r}; expected {', '.join(classes)}")
-            height, width = sizes[image_id]
-            mask = np.zeros((height, width, len(classes)), dtype=np.uint8) if mask is None else mask
+    """Yield image id and `mask`, at `format.size` where that is set; rows of an image need not stand together.
+
+    Raises CompetitionError at the first row that names no image or class, or whose run lengths do not fit.
+    """
+    frame, image_id, class_id = _read(path, config, classes)
+    column, class_of = config.format.submission_mask.strip(), class_id.to_numpy(dtype=object)
+    texts = frame[column].to_numpy(dtype=object)
+    for name, places in _by_image(image_id):
+        where = [f"{path}: line {line(int(frame.index[place]))}" for place in places]
+        if name not in sizes:
+            raise CompetitionError(f"{where[0]}: found image {name!r}, which is not asked for")
+        mask = np.zeros((*config.answer_size(*sizes[name]), len(classes)), dtype=np.uint8)
+        for place, row in zip(places, where, strict=True):
+            if class_of[place] not in classes:
+                raise CompetitionError(f"{row}: found class {class_of[place]!r}; expected {', '.join(classes)}")
             try:
-                mask[:, :, classes.index(name)] = decode_rle(rle, height, width)
+                layer = decode_rle(texts[place], *mask.shape[:2], config.format.rle)
             except ValueError as error:
-                raise CompetitionError(f"{path}: line {number}: rle: {error}") from None
-        yield image_id, {"mask": mask}
+                raise CompetitionError(f"{row}: {column}: {error}") from None
+            mask[:, :, classes.index(class_of[place])] |= layer
+        yield name, {"mask": mask}
+
+
+def _read(
+    path: Path, config: TaskConfig, classes: Sequence[str], *, whole: bool = False
+) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
+    """Return the columns of a submission as text (`whole`: all it has), and image id and class of each row."""
+    keys = {column.strip(): pattern for column, pattern in config.format.submission_keys.items()}
+    others = [name.strip() for name in read_header(path)] if whole else []
+    frame = read_csv(path, others or [*keys, config.format.submission_mask.strip()])
+    image_id, class_id = split_keys(frame, keys, path)
+    if class_id is None:
+        if len(classes) > 1:
+            raise CompetitionError(
+                f"{path}: no column tells the classes {', '.join(classes)} apart; expected {{class_id}} in "
+                f"format.submission.keys, as in 'ImageId_ClassId': '{{image_id}}_{{class_id}}'"
+            )
+        class_id = pd.Series(classes[0], index=frame.index)
+    return frame, image_id, class_id
+
+
+def _by_image(image_id: pd.Series) -> Iterator[tuple[str, list[int]]]:
+    """Yield each image and the numbers of its rows, in order of first appearance."""
+    codes, first = group_by_image(image_id)
+    order = np.argsort(codes, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(codes))[:-1])
+    for number, places in enumerate(parts):
+        yield image_id.iloc[first[number]], places.tolist()
+
+
+def _layer(mask: np.ndarray, class_id: str, classes: Sequence[str], config: TaskConfig) -> np.ndarray:
+    """Return the mask (height, width) of a class at the size it is handed in at."""
+    return resize_mask(mask[:, :, classes.index(class_id)], *config.answer_size(*mask.shape[:2]))
+
+
+def _unknown_classes(path: Path, class_id: pd.Series, classes: Sequence[str]) -> list[str]:
+    unknown = np.flatnonzero(~class_id.isin(classes))
+    return row_faults(path, unknown, class_id, f"expected a class of train.csv: {', '.join(classes)}")

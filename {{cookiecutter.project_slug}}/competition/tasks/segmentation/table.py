@@ -1,58 +1,67 @@
-"""train.csv of a segmentation competition: `image_id,class_id,rle`, a row per image and class.
+"""The training masks: of train.csv's run lengths, a row per image and class, or of mask files; see `format.train`.
 
-An image without any mask has rows with an empty `rle` (or an empty `class_id` too); a class that has no row for an
+An image without any mask has rows whose run lengths (and class, if any) are empty; a class that has no row for an
 image is empty there; several rows of an image and class are united.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from competition.csv_file import group_by_image, line, read_csv, resolve_classes, row_faults
+from competition.csv_keys import Keys, split_keys
 from competition.errors import CompetitionError
+from competition.image_folder import absent_images, ids_in
 from competition.settings import Config
 from competition.task import Target
-from competition.tasks.segmentation.rle import decode_rle
+from competition.tasks.segmentation.mask_files import MaskFiles
+from competition.tasks.segmentation.mask_rows import MaskRows
+from competition.tasks.segmentation.settings import TaskConfig
 
-COLUMNS = ("image_id", "class_id", "rle")
+ONE_CLASS = "object"  # what the class is called where there is one without a name
+NO_MASK = ("", "nan", "NaN")
+
+
+class Masks(Protocol):
+    """Where the masks of images stand."""
+
+    def mask(self, index: int, height: int, width: int) -> np.ndarray:
+        """Return (height, width, classes) uint8 of 0 and 1."""
+        ...
+
+    def present(self) -> np.ndarray:
+        """Return (n, classes) bool."""
+        ...
+
+    def amounts(self) -> np.ndarray:
+        """Return (n,) float: pixels of an image's masks."""
+        ...
 
 
 @dataclass(frozen=True)
 class SegmentationTable:
-    """Masks as run lengths; rows of image i are `order[starts[i]:starts[i + 1]]`."""
+    """Training images and their masks."""
 
-    path: Path
     image_ids: np.ndarray
     classes: tuple[str, ...]
     lines: np.ndarray
-    order: np.ndarray  # (rows,) row numbers sorted by image
-    starts: np.ndarray  # (n + 1,)
-    row_class: np.ndarray  # (rows,) class number, -1 where the row has none
-    rle: pd.Series  # (rows,)
+    masks: Masks
 
     def target(self, index: int, height: int, width: int) -> Target:
         """Return `mask`: (height, width, classes) uint8 of 0 and 1."""
-        mask = np.zeros((height, width, len(self.classes)), dtype=np.uint8)
-        for row in self.order[self.starts[index] : self.starts[index + 1]]:
-            text = self.rle.iloc[row]
-            if not text:
-                continue
-            try:
-                mask[:, :, self.row_class[row]] |= decode_rle(text, height, width)
-            except ValueError as error:
-                raise CompetitionError(f"{self.path}: line {line(int(self.rle.index[row]))}: rle: {error}") from None
-        return {"mask": mask}
+        return {"mask": self.masks.mask(index, height, width)}
 
     def present(self) -> np.ndarray:
         """Return (n, classes) bool: which classes an image has a mask of."""
-        present = np.zeros((len(self.image_ids), len(self.classes)), dtype=bool)
-        image = np.repeat(np.arange(len(self.image_ids)), np.diff(self.starts))
-        rows = self.order
-        filled = (self.rle != "").to_numpy()[rows]
-        present[image[filled], self.row_class[rows][filled]] = True
-        return present
+        return self._present
+
+    @cached_property
+    def _present(self) -> np.ndarray:
+        return self.masks.present()
 
     def strata(self) -> np.ndarray:
         """Code images by which classes they have a mask of."""
@@ -63,9 +72,7 @@ class SegmentationTable:
 
     def amounts(self) -> np.ndarray:
         """Count the pixels of an image's masks."""
-        lengths = self.rle.map(lambda text: sum(map(int, text.split()[1::2]))).to_numpy()
-        image = np.repeat(np.arange(len(self.image_ids)), np.diff(self.starts))
-        return np.bincount(image, weights=lengths[self.order], minlength=len(self.image_ids))
+        return self.masks.amounts()
 
     def summary(self) -> list[str]:
         """Count masks by class, and images without any."""
@@ -75,30 +82,93 @@ class SegmentationTable:
 
 
 def read_table(config: Config, path: Path | None = None) -> SegmentationTable:
-    """Read train.csv; raise CompetitionError with a line per fault."""
-    path = path or config.train_csv
-    frame = read_csv(path, COLUMNS)
-    frame["rle"] = frame["rle"].str.strip()
-    faults = row_faults(
-        path, np.flatnonzero(frame["image_id"] == ""), frame["rle"], "image_id is empty", show_found=False
+    """Read train.csv or the mask files; raise CompetitionError with a line per fault.
+
+    Where there is no train.csv another file than it is read by the columns of the submission.
+    """
+    assert isinstance(config, TaskConfig)
+    layout = config.format.train
+    if layout.keys is not None:
+        with_files = layout.files is not None and path in (None, config.train_csv)
+        mask = None if with_files else layout.mask
+        table = _read_csv(config, path or config.train_csv, layout.keys, mask)
+    elif path is not None:
+        table = _read_csv(config, path, config.format.submission_keys, config.format.submission_mask)
+    else:
+        table = _read_folder(config)
+    config.decode.check_length(len(table.classes), table.classes)
+    return table
+
+
+def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) -> SegmentationTable:
+    """Read a file whose masks stand in `column`, or, for none, in mask files."""
+    frame = read_csv(path, [key.strip() for key in keys] + ([column.strip()] if column else []))
+    image_id, class_id = split_keys(frame, {key.strip(): pattern for key, pattern in keys.items()}, path)
+    rle = pd.Series("", index=frame.index) if column is None else frame[column.strip()].str.strip()
+    rle = rle.mask(rle.isin([*NO_MASK, config.format.rle.empty]), "")
+    faults = row_faults(path, np.flatnonzero(image_id == ""), rle, "image_id is empty", show_found=False)
+    classes, more = _classes(config, class_id, rle, path)
+    if faults + more:
+        raise CompetitionError("\n".join(faults + more))
+    codes, first = group_by_image(image_id)
+    named = image_id.to_numpy(dtype=object)[first]
+    absent = absent_images(config.data, named) if path == config.train_csv else np.empty(0, dtype=object)
+    ids = np.concatenate([named, absent])
+    number = np.zeros(len(frame), int) if class_id is None else pd.Index(classes).get_indexer(pd.Index(class_id))
+    masks = (
+        MaskFiles.of(config, ids, classes)
+        if column is None
+        else MaskRows(
+            path=path,
+            num_classes=len(classes),
+            order=np.argsort(codes, kind="stable"),
+            starts=np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(ids)))]),
+            row_class=number,
+            rle=rle,
+            form=config.format.rle,
+        )
     )
-    classes, unknown = resolve_classes(frame["class_id"], config.data.classes, path)
-    nameless = np.flatnonzero((frame["class_id"] == "") & (frame["rle"] != ""))
-    faults += unknown + row_faults(
-        path, nameless, frame["rle"], "a mask without a class_id; name its class", show_found=False
-    )
+    lines = np.concatenate([line(frame.index.to_numpy()[first]), np.zeros(len(absent), dtype=np.int64)])
+    return SegmentationTable(ids, classes, lines, masks)
+
+
+def _classes(
+    config: TaskConfig, class_id: "pd.Series | None", rle: pd.Series, path: Path
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the classes, and what is wrong with those of the rows."""
+    if class_id is None:
+        return _unnamed_classes(config), []
+    classes, faults = resolve_classes(class_id, config.data.classes, path)
+    nameless = np.flatnonzero((class_id == "") & (rle != ""))
+    faults += row_faults(path, nameless, rle, "a mask without a class; name its class", show_found=False)
     if not classes:
-        faults.append(f"{path}: no row has a class_id; name the classes there or in data.classes")
-    if faults:
-        raise CompetitionError("\n".join(faults))
-    codes, first = group_by_image(frame["image_id"])
-    return SegmentationTable(
-        path=path,
-        image_ids=frame["image_id"].to_numpy(dtype=object)[first],
-        classes=classes,
-        lines=line(frame.index.to_numpy()[first]),
-        order=np.argsort(codes, kind="stable"),
-        starts=np.concatenate([[0], np.cumsum(np.bincount(codes))]),
-        row_class=pd.Index(classes).get_indexer(pd.Index(frame["class_id"])),
-        rle=frame["rle"],
-    )
+        faults.append(f"{path}: no row has a class; name the classes there or in data.classes")
+    return classes, faults
+
+
+def _unnamed_classes(config: TaskConfig) -> tuple[str, ...]:
+    """Return the classes where no column tells them: those of data.classes, or a single one."""
+    classes, layout = config.data.classes or [ONE_CLASS], config.format.train
+    if len(classes) > 1 and layout.files is None:
+        raise CompetitionError(
+            f"data.classes: found {len(classes)} classes, but no column of {config.train_csv} tells them apart; "
+            f"expected one class, or {{class_id}} in format.train.keys"
+        )
+    return tuple(classes)
+
+
+def _read_folder(config: TaskConfig) -> SegmentationTable:
+    """Make a table of the images in data.train_images, whose masks are files."""
+    folder = config.data.dir / config.data.train_images
+    if not folder.is_dir():
+        raise CompetitionError(f"{folder}: no such folder; format.train.keys is null, so it should hold the images")
+    ids = ids_in(folder, config.data.image_file)
+    if not len(ids):
+        raise CompetitionError(f"{folder}: holds no image named as data.image_file {config.data.image_file!r}")
+    masks = MaskFiles.of(config, ids, _unnamed_classes(config))
+    if config.data.absent_images == "ignore":
+        ids = ids[[masks.has_file(index) for index in range(len(ids))]]
+        masks = MaskFiles.of(config, ids, masks.classes)
+    if not len(ids):
+        raise CompetitionError(f"{masks.pattern}: no such mask file of any image in {folder} (format.train.files)")
+    return SegmentationTable(ids, masks.classes, np.zeros(len(ids), dtype=np.int64), masks)

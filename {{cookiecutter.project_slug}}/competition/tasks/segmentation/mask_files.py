@@ -1,0 +1,121 @@
+"""Masks as files: one an image, whose pixel values are the classes, or one an image and class."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from competition.errors import CompetitionError
+from competition.tasks.segmentation.settings import TaskConfig
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """Mask files of n images by the pattern of `format.train.files`; an image or class without a file is empty."""
+
+    pattern: str  # with the folder
+    image_ids: np.ndarray
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: TaskConfig, image_ids: np.ndarray, classes: tuple[str, ...]) -> "MaskFiles":
+        """Return the mask files of these images."""
+        assert config.format.train.files is not None
+        return cls(f"{config.data.dir}/{config.format.train.files}", image_ids, classes)
+
+    def paths(self, index: int) -> list[Path]:
+        """Return the file of the image, or a file a class in their order."""
+        names = self.classes if self.is_by_class else ("",)
+        return [
+            Path(self.pattern.replace("{image_id}", self.image_ids[index]).replace("{class_id}", name))
+            for name in names
+        ]
+
+    @property
+    def is_by_class(self) -> bool:
+        """Return whether each class has a file of its own."""
+        return "{class_id}" in self.pattern
+
+    def has_file(self, index: int) -> bool:
+        """Return whether there is a mask of the image."""
+        return any(path.is_file() for path in self.paths(index))
+
+    def mask(self, index: int, height: int, width: int) -> np.ndarray:
+        """Return (height, width, classes) uint8 of 0 and 1; raise CompetitionError if a file is not of that size."""
+        mask = self._read(index)
+        if mask is None:
+            return np.zeros((height, width, len(self.classes)), dtype=np.uint8)
+        if mask.shape[:2] != (height, width):
+            found = f"{mask.shape[0]} x {mask.shape[1]}"
+            raise CompetitionError(f"{self.paths(index)[0]}: mask of {found} pixels; its image has {height} x {width}")
+        return mask
+
+    def _read(self, index: int) -> np.ndarray | None:
+        """Return (H, W, classes) uint8 of 0 and 1; none where the image has no file."""
+        read = [read_labels(path) if path.is_file() else None for path in self.paths(index)]
+        shape = next((one.shape for one in read if one is not None), None)
+        if shape is None:
+            return None
+        if not self.is_by_class and len(self.classes) > 1:
+            assert read[0] is not None
+            return self._split(read[0], self.paths(index)[0])
+        layers = [np.zeros(shape, np.uint8) if one is None else (one != 0).astype(np.uint8) for one in read]
+        for path, layer in zip(self.paths(index), layers, strict=True):
+            if layer.shape != shape:
+                raise CompetitionError(f"{path}: mask of {layer.shape} pixels; that of another class has {shape}")
+        return np.stack(layers, axis=-1)
+
+    def _split(self, labels: np.ndarray, path: Path) -> np.ndarray:
+        """Return a layer a class of labels (H, W): 0 is none, 1 the first class."""
+        if labels.max() > len(self.classes) or labels.min() < 0:
+            wrong = labels.max() if labels.min() >= 0 else labels.min()
+            raise CompetitionError(
+                f"{path}: found pixel value {wrong}; expected 0 for none, and 1 to {len(self.classes)} for the classes "
+                f"{', '.join(self.classes)} (data.classes)"
+            )
+        return (labels[:, :, None] == np.arange(1, len(self.classes) + 1)).astype(np.uint8)
+
+    def present(self) -> np.ndarray:
+        """Return (n, classes) bool."""
+        return self._pixels > 0
+
+    def amounts(self) -> np.ndarray:
+        """Return (n,) float: pixels of an image's masks."""
+        return self._pixels.sum(1).astype(float)
+
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        """Count (n, classes) pixels: every file is read, once, several at a time."""
+
+        def count(index: int) -> np.ndarray:
+            mask = self._read(index)
+            return np.zeros(len(self.classes), int) if mask is None else np.count_nonzero(mask, axis=(0, 1))
+
+        with ThreadPoolExecutor() as pool:
+            return np.stack(list(pool.map(count, range(len(self.image_ids)))))
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Read a mask file as it is stored, (H, W) of whole numbers: a palette's indices, not its colours.
+
+    Raises CompetitionError if it is broken or has several channels that differ.
+    """
+    try:
+        if path.suffix.lower() == ".npy":
+            labels = np.load(path, allow_pickle=False)
+        elif path.suffix.lower() in (".tif", ".tiff"):
+            labels = tifffile.imread(path)
+        else:
+            with Image.open(path) as image:
+                labels = np.asarray(image)
+    except Exception as error:  # each decoder has errors of its own; all of them mean the file is no good
+        raise CompetitionError(f"{path}: truncated or no mask ({' '.join(str(error).split())[:100]})") from None
+    if labels.ndim == 3 and (labels == labels[:, :, :1]).all():
+        labels = labels[:, :, 0]
+    if labels.ndim != 2:
+        raise CompetitionError(f"{path}: expected a mask height x width, found shape {labels.shape}")
+    return labels

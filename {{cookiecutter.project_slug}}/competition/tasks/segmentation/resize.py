@@ -1,0 +1,24 @@
+"""Masks and probabilities at another size, without a shift."""
+
+import cv2
+import numpy as np
+
+
+def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize (h, w) or (h, w, classes) of 0 and 1 by the pixel whose centre is nearest."""
+    if mask.shape[:2] == (height, width):
+        return mask
+    layers = mask.reshape(*mask.shape[:2], -1)
+    resized = [
+        cv2.resize(np.ascontiguousarray(layers[:, :, k]), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        for k in range(layers.shape[2])
+    ]
+    return np.stack(resized, axis=-1).reshape(height, width, *mask.shape[2:])
+
+
+def resize_probabilities(probabilities: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize (h, w) bilinearly to float32."""
+    as_float = probabilities.astype(np.float32)
+    if as_float.shape == (height, width):
+        return as_float
+    return cv2.resize(as_float, (width, height), interpolation=cv2.INTER_LINEAR)
