@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from competition.task import Target
+from competition.tasks.detection.mixing import mixup, mosaic
 from competition.tasks.detection.settings import TaskConfig
 
 
@@ -23,5 +24,15 @@ def collate_targets(targets: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
 
 
 def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the batch as it is."""
+    """Make mosaics, and mean images, of as many images as `mix:` asks for, of whatever images are in the batch."""
+    number = len(batch["image"])
+    # Drawn whatever the shares are, so that a change of one leaves what the other draws as it is.
+    in_mosaic, in_mixup = rng.random((2, number)) < np.array([[config.mix.mosaic], [config.mix.mixup]])
+    parts, others = rng.integers(number, size=(number, 4)), rng.permutation(number)
+    parts[:, 0] = np.arange(number)  # so that every image is seen, in its mosaic or as it is
+    parts = rng.permuted(parts, axis=1)
+    if in_mosaic.any():
+        batch = mosaic(batch, np.flatnonzero(in_mosaic), parts[in_mosaic])
+    if in_mixup.any():
+        batch = mixup(batch, np.flatnonzero(in_mixup), others[in_mixup])
     return batch

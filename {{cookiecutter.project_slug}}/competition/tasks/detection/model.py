@@ -14,6 +14,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from competition.errors import CompetitionError
+from competition.tasks.detection.head import Head
 from competition.tasks.detection.settings import TaskConfig
 from competition.weights import check_encoder, explaining_weights, timm_arguments
 
@@ -108,6 +109,7 @@ def build_network(config: TaskConfig, num_classes: int) -> Detector:
         backbone,
         num_classes,
         anchor_generator=AnchorGenerator(tuple((8 * 2**i,) for i in range(5)), ((1.0,),) * 5),
+        head=Head(model.pyramid_channels, num_classes, config.loss),
         # Loose here: the cuts that count are `decode:`'s, which tuning may change without another forward pass.
         score_thresh=0.01,
         nms_thresh=0.8,
