@@ -223,10 +223,24 @@ def _explain(fault: Any, source: dict[str, str], default: str, schema: type[Conf
         return f"{where}: {key}: unknown key (value {value}); {hint}", ""
     if fault["type"] == "missing":
         return f"{where}: {key}: this key is missing", ""
-    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = _expectation(fault)
     if fault["type"] == "value_error":
         return f"{where}: {key or 'config'}: found {value}; {message}", ""
     return f"{where}: {key or 'config'}: found {value}; expected ", message
+
+
+def _expectation(fault: Any) -> str:
+    """Return what was expected, in plain words where pydantic's own are not."""
+    limits = fault.get("ctx", {})
+    if fault["type"] == "too_short":
+        return f"a list of at least {limits['min_length']}"
+    if fault["type"] == "too_long":
+        return f"a list of at most {limits['max_length']}"
+    if fault["type"] == "string_type":
+        return "text"
+    if fault["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return "a section of `key: value`"
+    return fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def _without_type_tags(path: list[Any], schema: type[Config], *, is_unknown: bool) -> list[Any]:

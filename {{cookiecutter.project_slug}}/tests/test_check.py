@@ -51,11 +51,11 @@ def test_every_broken_image_is_named_with_its_line(words: list[str], data_dir: P
     (images / text).write_text("not an image")
     found = faults(command, words)
     assert len(found) == 3
-    assert found[0] == f"{images / gone}: no such image file ({train_csv} line {line_of(train_csv, gone)})"
+    assert found[0] == f"{images / gone}: no such image file (train.csv line {line_of(train_csv, gone)})"
     assert found[1].startswith(f"{images / cut}: truncated or no image ({size} bytes")
-    assert found[1].endswith(f"({train_csv} line {line_of(train_csv, cut)})")
+    assert found[1].endswith(f"(train.csv line {line_of(train_csv, cut)})")
     assert found[2].startswith(f"{images / text}: truncated or no image (12 bytes")
-    assert found[2].endswith(f"({train_csv} line {line_of(train_csv, text)})")
+    assert found[2].endswith(f"(train.csv line {line_of(train_csv, text)})")
 
 
 def test_a_broken_test_image_is_named_with_its_place(words: list[str], data_dir: Path, command: Command) -> None:
