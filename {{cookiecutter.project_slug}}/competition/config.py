@@ -83,6 +83,22 @@ def validate(values: dict[str, Any], source: dict[str, str], default_source: str
     return config
 
 
+def parse_overrides(words: list[str]) -> dict[str, Any]:
+    """Merge `key=value` words with dots in the key into plain values, unchecked."""
+    merged: dict[str, Any] = {}
+    for word in words:
+        _merge(merged, _parse_override(word), "", {})
+    return merged
+
+
+def settings_of(task: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Return by dotted key what a part of a task's config sets, with the preset of its format expanded and checked."""
+    given = _spell_out({"name": "part", "task": task, **copy.deepcopy(values)})
+    checked = _flatten(validate(given, {}, "part").model_dump(mode="json"))
+    named = _flatten(with_preset(given, {}, "part"))
+    return {key: checked[key] for key in named if key in checked and key.startswith(("format.", "data."))}
+
+
 def with_preset(values: dict[str, Any], source: dict[str, str], default_source: str) -> dict[str, Any]:
     """Put the settings of a known competition's format, `format: NAME`, under those that are given."""
     form = values.get("format")
