@@ -46,7 +46,8 @@ def hint_at_format(config: Config) -> list[str]:
     if form is None:
         return []
     wanted, given = settings_of(config.task, form), settings_of(config.task, config.model_dump(mode="json"))
-    differing = [key for key, value in wanted.items() if given.get(key) != value]
+    # What a preset is called does not matter where it says the same.
+    differing = [key for key, value in wanted.items() if key != "format.like" and given.get(key) != value]
     if not differing:
         return []
     files = f"{config.data.train_csv} and {config.data.sample_submission}"
