@@ -18,10 +18,10 @@ from competition.task import Table
 
 SIDE = 16  # of the small grey picture that is kept of an image
 NUM_BANDS = 8  # of 16 bits: hashes that differ in fewer bits than there are bands have a band in common
-MAX_DISTANCE = 10  # bits of 128 in which the hashes of near-duplicates differ at most
+MAX_DISTANCE = 16  # bits of 128 in which the hashes of near-duplicates differ at most
 NUM_NEIGHBOURS = 200
 LEAST_CONTRAST = 4.0  # grey levels; a picture with less is blank, and blanks are no duplicates worth a word
-LEAST_CORRELATION = 0.97  # of the small pictures of near-duplicates
+LEAST_CORRELATION = 0.95  # of the small pictures of near-duplicates
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,15 @@ class Thumbnails:
         self.pictures[index] = np.clip(np.nan_to_num(grey), 0, 255)
 
     def features(self) -> np.ndarray:
-        """Return (n, SIDE, SIDE) float32: what sets each picture apart from the average one, each with mean 0.
+        """Return (n, SIDE, SIDE) float32: what of each picture, less its mean, is no multiple of the average picture.
 
         Where all images are alike (slides, scans), the average says nothing of one of them.
         """
-        pictures = self.pictures.astype(np.float32)
-        pictures -= pictures.mean(axis=(1, 2), keepdims=True)
-        return pictures - pictures.mean(axis=0)
+        pictures = self.pictures.reshape(-1, SIDE * SIDE).astype(np.float32)
+        pictures -= pictures.mean(axis=1, keepdims=True)
+        average = pictures.sum(axis=0) / max(len(pictures), 1)
+        average /= max(float(np.linalg.norm(average)), 1e-6)
+        return (pictures - (pictures @ average)[:, None] * average).reshape(-1, SIDE, SIDE)
 
 
 def perceptual_hashes(features: np.ndarray) -> np.ndarray:
@@ -112,9 +114,7 @@ def near_duplicates_path(config: Config) -> Path:
     return folds_path(config).with_name("near_duplicates.csv")
 
 
-def report_near_duplicates(
-    config: Config, table: Table, thumbnails: Thumbnails, folds: np.ndarray | None
-) -> list[str]:
+def report_near_duplicates(config: Config, table: Table, thumbnails: Thumbnails, folds: np.ndarray | None) -> list[str]:
     """Say how many near-duplicates there are, and how many of them lie in several folds (n,); write their groups."""
     groups = near_duplicates(thumbnails)
     found = np.flatnonzero(groups >= 0)

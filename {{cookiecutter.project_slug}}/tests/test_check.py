@@ -10,8 +10,8 @@ import yaml
 
 from competition.check import check
 from competition.config import load_config
-from competition.folds import make_folds, read_folds
 from competition.csv_file import MOST_LINES
+from competition.folds import make_folds, read_folds
 from competition.task import Task
 
 Command = Callable[..., CompletedProcess[str]]

@@ -71,7 +71,7 @@ def test_images_that_differ_from_a_common_background_only_are_told_apart() -> No
 def test_a_chain_of_frames_is_one_group_and_images_of_many_channels_are_seen() -> None:
     image = scenes(1, side=128)[0]
     frames = [np.roll(image, shift, axis=1) for shift in range(0, 8, 2)]
-    assert len(set(groups_of([*scenes(20, seed=1), *frames])[20:])) == 1
+    assert len(set(groups_of([*scenes(80, seed=1), *frames])[80:])) == 1
     many = [np.repeat(image[:, :, :1], 7, axis=2) for image in scenes(20)]
     assert groups_of([*many, many[0]]).tolist().count(0) == 2
 
