@@ -10,8 +10,10 @@ from tqdm import tqdm
 from competition.csv_file import MOST_LINES
 from competition.errors import CompetitionError
 from competition.folds import folds_path, read_folds
+from competition.formats import hint_at_format
 from competition.image_folder import row_in_words, test_image, train_image
 from competition.images import read_image
+from competition.near_duplicates import Thumbnails, report_near_duplicates
 from competition.settings import Config
 from competition.task import Table, Task
 
@@ -29,17 +31,22 @@ def check(config: Config, *, show_progress: bool = True) -> list[str]:
             f"data.dir=PATH), or make a small competition to try with: competition sample"
         )
     task = Task(config.task)
-    table = task.table.read_table(config)  # nothing else makes sense while this fails
     faults: list[str] = []
+    table = _collect(faults, lambda: task.table.read_table(config))
+    if table is None:  # nothing else makes sense then
+        raise CompetitionError("\n".join([*faults, *hint_at_format(config)]))
     report = [
         f"{config.data.train_csv}: {len(table.image_ids)} images, classes {', '.join(table.classes)}",
         *table.summary(),
     ]
     test_ids = _collect(faults, lambda: task.submission.read_test_ids(config, table.classes))
-    if folds_path(config).is_file():
-        _collect(faults, lambda: read_folds(config, table))
-    faults += _check_train_images(config, table, show_progress)
-    if test_ids is not None:
+    hint = hint_at_format(config)
+    folds = _collect(faults, lambda: read_folds(config, table)) if folds_path(config).is_file() else None
+    thumbnails = Thumbnails.of(len(table.image_ids)) if config.data.near_duplicates else None
+    faults += _check_train_images(config, table, thumbnails, show_progress)
+    if test_ids is None:
+        faults += hint
+    else:
         report.append(f"{config.data.sample_submission}: {len(test_ids)} images")
         faults += _check_test_images(config, test_ids, show_progress)
         both = set(test_ids) & set(table.image_ids)
@@ -48,10 +55,12 @@ def check(config: Config, *, show_progress: bool = True) -> list[str]:
             report.append(f"images in both {files}: {len(both)}, as {min(both)!r}")
     if faults:
         raise CompetitionError("\n".join(faults))
-    return [*report, *_unused_images(config, table.image_ids)]
+    if thumbnails is not None:
+        report += report_near_duplicates(config, table, thumbnails, folds)
+    return [*report, *hint, *_unused_images(config, table.image_ids)]
 
 
-def _check_train_images(config: Config, table: Table, show_progress: bool) -> list[str]:
+def _check_train_images(config: Config, table: Table, thumbnails: Thumbnails | None, show_progress: bool) -> list[str]:
     def look(index: int) -> list[str]:
         try:
             pixels = read_image(train_image(config.data, table.image_ids[index]), config.data.channels)
@@ -61,6 +70,8 @@ def _check_train_images(config: Config, table: Table, show_progress: bool) -> li
             table.target(index, pixels.shape[0], pixels.shape[1])
         except CompetitionError as error:
             return [str(error)]
+        if thumbnails is not None:
+            thumbnails.add(index, pixels)
         return []
 
     return _look_at_all(look, len(table.image_ids), "training images", show_progress)

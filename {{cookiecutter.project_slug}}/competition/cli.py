@@ -47,17 +47,29 @@ def sample(
 
 @app.command()
 def check(words: Words) -> None:
-    """Look for faults in the data: files, columns, ids, labels, images."""
+    """Look for faults in the data: files, columns, ids, labels, images, near-duplicates.
+
+    Without a config (`check data.dir=PATH`) it says which lines of one would read the files.
+    """
     from competition.check import check as check_data
     from competition.config import load_config
 
-    print("\n".join(check_data(load_config(*_split(words)))))
+    paths, overrides = _split(words)
+    if not paths:
+        from competition.formats import recognise_folder
+
+        print("\n".join(recognise_folder(overrides)))
+        return
+    print("\n".join(check_data(load_config(paths, overrides))))
     print("no fault found")
 
 
 @app.command()
 def folds(words: Words) -> None:
-    """Split the training images into folds: writes folds.csv beside train.csv."""
+    """Split the training images into folds: writes folds.csv beside train.csv.
+
+    Images are not read; `check` finds near-duplicates and writes what keeps them in one fold.
+    """
     from competition.config import load_config
     from competition.folds import folds_path, make_folds
 

@@ -83,6 +83,22 @@ def validate(values: dict[str, Any], source: dict[str, str], default_source: str
     return config
 
 
+def parse_overrides(words: list[str]) -> dict[str, Any]:
+    """Merge `key=value` words with dots in the key into plain values, unchecked."""
+    merged: dict[str, Any] = {}
+    for word in words:
+        _merge(merged, _parse_override(word), "", {})
+    return merged
+
+
+def settings_of(task: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Return by dotted key what a part of a task's config sets, with the preset of its format expanded and checked."""
+    given = _spell_out({"name": "part", "task": task, **copy.deepcopy(values)})
+    checked = _flatten(validate(given, {}, "part").model_dump(mode="json"))
+    named = _flatten(with_preset(given, {}, "part"))
+    return {key: checked[key] for key in named if key in checked and key.startswith(("format.", "data."))}
+
+
 def with_preset(values: dict[str, Any], source: dict[str, str], default_source: str) -> dict[str, Any]:
     """Put the settings of a known competition's format, `format: NAME`, under those that are given."""
     form = values.get("format")
@@ -223,10 +239,24 @@ def _explain(fault: Any, source: dict[str, str], default: str, schema: type[Conf
         return f"{where}: {key}: unknown key (value {value}); {hint}", ""
     if fault["type"] == "missing":
         return f"{where}: {key}: this key is missing", ""
-    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = _expectation(fault)
     if fault["type"] == "value_error":
         return f"{where}: {key or 'config'}: found {value}; {message}", ""
     return f"{where}: {key or 'config'}: found {value}; expected ", message
+
+
+def _expectation(fault: Any) -> str:
+    """Return what was expected, in plain words where pydantic's own are not."""
+    limits = fault.get("ctx", {})
+    if fault["type"] == "too_short":
+        return f"a list of at least {limits['min_length']}"
+    if fault["type"] == "too_long":
+        return f"a list of at most {limits['max_length']}"
+    if fault["type"] == "string_type":
+        return "text"
+    if fault["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return "a section of `key: value`"
+    return fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def _without_type_tags(path: list[Any], schema: type[Config], *, is_unknown: bool) -> list[Any]:

@@ -112,11 +112,15 @@ def group_by_image(image_id: "pd.Series") -> tuple[np.ndarray, np.ndarray]:
     return codes, first
 
 
-def read_image_column(path: Path, column: str, image_ids: np.ndarray) -> np.ndarray:
-    """Return (n,) text: the value each image has in a column of a csv file, which must be one value an image."""
-    frame = read_csv(path, ("image_id", column))
-    by_image = frame.groupby("image_id", sort=False)[column]
-    several = by_image.nunique()
-    if (several > 1).any():
+def read_image_column(path: Path, column: str, image_ids: np.ndarray, lines: np.ndarray) -> np.ndarray:
+    """Return (n,) text: the value each image has in a column of train.csv, which must be one value an image.
+
+    An image is found by the line on which it first appears, as ids may be joined from several columns; one without a
+    row (line 0) has the empty text.
+    """
+    has_ids = path.is_file() and "image_id" in [name.strip() for name in read_header(path)]
+    frame = read_csv(path, ("image_id", column) if has_ids else (column,))
+    if has_ids and ((several := frame.groupby("image_id", sort=False)[column].nunique()) > 1).any():
         raise CompetitionError(f"{path}: image {several.idxmax()!r} has several values of {column}; expected one")
-    return by_image.first().reindex(image_ids).to_numpy(dtype=object)
+    values = pd.Series(frame[column].to_numpy(), index=line(frame.index.to_numpy()))
+    return values.reindex(lines).fillna("").to_numpy(dtype=object)

@@ -1,17 +1,21 @@
 """`competition folds CONFIG`: which image is validated in which fold, written to folds.csv. No torch."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from competition.csv_file import read_csv, read_image_column
+from competition.csv_file import read_csv
 from competition.errors import CompetitionError
 from competition.files import write_csv
+from competition.image_groups import read_groups
 from competition.settings import Config
+from competition.stratification import amount_bins, split, spread_labels
 from competition.task import Table, Task
 
 COLUMNS = ("image_id", "fold")
+NUM_SHOWN = 6  # of classes or strata, the commonest
 
 
 def folds_path(config: Config) -> Path:
@@ -22,10 +26,8 @@ def folds_path(config: Config) -> Path:
 def make_folds(config: Config) -> list[str]:
     """Split the images into folds, write folds.csv and return lines that show how even the folds are."""
     table = Task(config.task).table.read_table(config)
-    groups = (
-        None if config.data.group is None else read_image_column(config.train_csv, config.data.group, table.image_ids)
-    )
-    folds = split(table.strata(), config.data.num_folds, groups=groups, seed=config.seed)
+    groups = read_groups(config, table)
+    folds = split_table(config, table, groups)
     path = folds_path(config)
     try:
         write_csv(path, COLUMNS, zip(table.image_ids.tolist(), folds.tolist(), strict=True))
@@ -33,38 +35,27 @@ def make_folds(config: Config) -> list[str]:
         raise CompetitionError(
             f"{path}: cannot be written ({error.strerror}); name a file elsewhere with data.folds=folds.csv"
         ) from None
-    return describe_folds(folds, table.strata(), groups)
+    return describe_folds(config, table, folds, groups)
 
 
-def split(strata: np.ndarray, num_folds: int, *, groups: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
-    """Return the fold (n,) of each image: every stratum spread evenly, no group in two folds.
-
-    Raises CompetitionError if there are fewer images, or groups, than folds.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    what, number = ("images", len(strata)) if groups is None else ("groups", len(np.unique(groups)))
-    if number < num_folds:
-        raise CompetitionError(f"data.num_folds: found {num_folds}; there are only {number} {what}, expected no more")
-    strata = merge_rare(strata, num_folds)
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    folds = np.full(len(strata), -1, dtype=np.int64)
-    splitter = kind(num_folds, shuffle=True, random_state=seed)
-    for fold, (_, held_out) in enumerate(splitter.split(strata, strata, groups)):
-        folds[held_out] = fold
-    assert (folds >= 0).all()
+def split_table(config: Config, table: Table, groups: np.ndarray | None) -> np.ndarray:
+    """Return the fold (n,) of each image of the table as `data.split` asks; no group (n,) is in two folds."""
+    number, seed = config.data.num_folds, config.seed
+    if config.data.split == "multilabel":
+        folds = spread_labels(table.present(), number, groups=groups, seed=seed)
+    else:
+        folds = split(_strata(config, table), number, groups=groups, seed=seed)
     if groups is not None:
-        assert len(set(zip(groups, folds, strict=True))) == number, "a group lies in two folds"
+        assert len(set(zip(groups, folds, strict=True))) == len(np.unique(groups)), "a group lies in two folds"
     return folds
 
 
-def merge_rare(strata: np.ndarray, num_folds: int) -> np.ndarray:
-    """Put strata of fewer images than folds together, as each cannot be in every fold by itself."""
-    _, codes, counts = np.unique(strata, return_inverse=True, return_counts=True)
-    rare = counts[codes] < num_folds
-    codes = np.where(rare, -1, codes)
-    # Too few to spread even together: give them to the commonest stratum.
-    return np.where(rare, counts.argmax(), codes) if 0 < rare.sum() < num_folds else codes
+def _strata(config: Config, table: Table) -> np.ndarray:
+    if config.data.split in ("kfold", "group"):
+        return np.zeros(len(table.image_ids), dtype=np.int64)
+    if config.data.split == "amount":
+        return amount_bins(table.amounts(), config.data.num_folds)
+    return table.strata()
 
 
 def read_folds(config: Config, table: Table) -> np.ndarray:
@@ -98,14 +89,35 @@ def is_validated(config: Config, folds: np.ndarray) -> np.ndarray:
     return np.zeros(len(folds), dtype=bool) if config.fold == "all" else folds == config.fold
 
 
-def describe_folds(folds: np.ndarray, strata: np.ndarray, groups: np.ndarray | None) -> list[str]:
-    """Say how many images, and how much of the commonest strata, each fold has."""
-    values, counts = np.unique(strata, return_counts=True)
-    commonest = values[np.argsort(-counts, kind="stable")[:6]]
+def describe_folds(config: Config, table: Table, folds: np.ndarray, groups: np.ndarray | None) -> list[str]:
+    """Say for each fold how many images it has, and how much of what should be even over the folds."""
+    balance = _balance(config, table)
     lines = []
     for fold in range(folds.max() + 1):
         inside = folds == fold
-        shares = " ".join(f"{int((strata[inside] == value).sum())}" for value in commonest)
         grouped = "" if groups is None else f", {len(np.unique(groups[inside]))} groups"
-        lines.append(f"fold {fold}: {int(inside.sum())} images{grouped}; of the commonest strata: {shares}")
+        lines.append(f"fold {fold}: {int(inside.sum())} images{grouped}; {balance(inside)}")
     return lines
+
+
+def _balance(config: Config, table: Table) -> Callable[[np.ndarray], str]:
+    """Return a function that describes the images of a fold, given as (n,) bool."""
+    if config.data.split == "amount":
+        amounts = table.amounts()
+        return lambda inside: f"amount: mean {amounts[inside].mean():.6g}, median {np.median(amounts[inside]):.6g}"
+    if config.data.split == "multilabel":
+        present = table.present()
+        shown = np.argsort(-present.sum(axis=0), kind="stable")[:NUM_SHOWN]
+        names = [table.classes[column] for column in shown]
+        return lambda inside: (
+            "images with "
+            + ", ".join(
+                f"{name} {number}" for name, number in zip(names, present[inside].sum(axis=0)[shown], strict=True)
+            )
+        )
+    strata = table.strata()
+    values, counts = np.unique(strata, return_counts=True)
+    commonest = values[np.argsort(-counts, kind="stable")[:NUM_SHOWN]]
+    return lambda inside: (
+        "of the commonest strata: " + " ".join(f"{int((strata[inside] == value).sum())}" for value in commonest)
+    )

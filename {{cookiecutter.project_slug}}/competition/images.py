@@ -1,6 +1,7 @@
 """Reading an image file of any format competitions hand out into an array (height, width, channels)."""
 
 import io
+import logging
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ from PIL import Image
 from competition.errors import CompetitionError
 from competition.whole_file import JPEG_START, PNG_START, is_whole
 
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is said once, by us
 cv2.setNumThreads(0)  # the data loader's workers are the parallelism; threads in each would fight over the cores
 
 

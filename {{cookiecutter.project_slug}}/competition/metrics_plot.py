@@ -27,10 +27,12 @@ def draw_metrics(path: Path) -> Path:
     for axis, (title, columns) in zip(axes, panels.items(), strict=True):
         for column in columns:
             points = [(int(row["epoch"]) + 1, float(row[column])) for row in rows if row[column]]
-            axis.plot(*zip(*points, strict=True), marker=".", label=column) if points else None
+            if points:
+                axis.plot(*zip(*points, strict=True), marker=".", label=column)
         axis.set(title=title, xlabel="epoch")
         axis.grid(alpha=0.3)
-        axis.legend()
+        if axis.lines:
+            axis.legend()
     target = path.with_suffix(".png")
     with replacing(target) as temporary:
         figure.savefig(temporary, format="png", dpi=90)

@@ -61,7 +61,7 @@ def _positive(config: Config, table: Table, present: np.ndarray, rows: np.ndarra
 
 
 def _column(config: Config, table: Table, column: str) -> np.ndarray:
-    return read_image_column(config.train_csv, column, table.image_ids)
+    return read_image_column(config.train_csv, column, table.image_ids, table.lines)
 
 
 class TrainBatches(Sampler[list[Draw]]):

@@ -1,9 +1,21 @@
 """What may stand in a config: the sections every task shares, in the order data flows through them."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from competition.views import GEOMETRY
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -61,6 +73,19 @@ class Augmentation(Section):
     brightness_contrast: BrightnessContrast | None = None
 
 
+class Window(Section):
+    """Look at large images through windows at full resolution, instead of at the image made smaller.
+
+    Training crops a window at random; validation and prediction go over the whole image and blend what overlaps.
+    """
+
+    size: ImageSize | None = None  # height, width in pixels of the image; None: data.image_size
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25  # share of a window's side, at least
+
+
+Split = Literal["stratified", "kfold", "group", "stratified_group", "multilabel", "amount"]
+
+
 class Data(Section):
     """Where the images are and how they reach the network."""
 
@@ -75,7 +100,12 @@ class Data(Section):
     folds: Path | None = None  # None: folds.csv in dir; name another file where dir cannot be written to
     num_folds: Annotated[int, Field(ge=2)] = 5
     group: str | None = None  # column of train.csv whose values must not be split over folds, e.g. patient_id
+    group_file: Path | None = None  # csv of image_id,group, e.g. near_duplicates.csv as `check` writes it
+    split: Split = "stratified"  # amount: by mask area, boxes or value; multilabel: every class evenly
+    near_duplicates: bool = True  # whether `check` looks for them
+    pseudo: Path | None = None  # pseudo.csv of another run: test images that every fold trains on, too
     image_size: ImageSize = (256, 256)  # height, width of what the network sees
+    window: Window | None = None
     channels: Count = 3
     # Checked even when left out: the default has three values.
     mean: list[float] = Field([0.485, 0.456, 0.406], validate_default=True)
@@ -100,6 +130,21 @@ class Data(Section):
                 f"data.{info.field_name} has {len(values)} values for data.channels {channels}; give one a channel"
             )
         return values
+
+    @field_validator("split")
+    @classmethod
+    def _goes_with_groups(cls, split: str, info: ValidationInfo) -> str:
+        is_grouped = any(info.data.get(key) is not None for key in ("group", "group_file"))
+        if split in ("group", "stratified_group") and not is_grouped:
+            raise ValueError("it needs data.group (a column of train.csv) or data.group_file")
+        if split == "kfold" and is_grouped:
+            raise ValueError("it would tear groups apart; expected group or stratified_group")
+        return split
+
+    @property
+    def window_size(self) -> tuple[int, int] | None:
+        """Height and width of a window in pixels of the image; none where images are seen whole."""
+        return None if self.window is None else self.window.size or self.image_size
 
     @field_validator("classes")
     @classmethod
@@ -187,10 +232,21 @@ class Logger(Section):
     mlflow: bool = False
 
 
-# Names of competition/views.py.
-ViewName = Annotated[
-    str, Field(pattern=r"^(hflip|vflip|rot90|rot180|rot270|transpose|antitranspose|scale[0-9]*\.?[0-9]+)$")
-]
+def _known_view(name: str) -> str:
+    is_scale = re.fullmatch(r"scale([0-9]*\.)?[0-9]+", name) and float(name.removeprefix("scale"))
+    if name not in GEOMETRY and not is_scale:
+        raise ValueError(f"expected one of {', '.join(GEOMETRY)}, or scale and a factor, as in scale1.25")
+    return name
+
+
+def _good_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ValueError("it names a folder: expected letters, digits and _ . + -, with a letter or digit first")
+    return name
+
+
+ViewName = Annotated[str, AfterValidator(_known_view)]
+RunName = Annotated[str, AfterValidator(_good_name)]
 
 
 class Checkpoint(Section):
@@ -219,7 +275,7 @@ class HostMetric(Section):
 class Config(Section):
     """One experiment. A task adds its own sections: model, loss, metrics, decode."""
 
-    name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")]
+    name: RunName
     task: str
     data: Data = Data()
     sampler: Sampler = Sampler()

@@ -1,14 +1,17 @@
 """`competition check`: every planted fault is named, with its line of the csv file."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+import yaml
 
 from competition.check import check
 from competition.config import load_config
 from competition.csv_file import MOST_LINES
+from competition.folds import make_folds, read_folds
 from competition.task import Task
 
 Command = Callable[..., CompletedProcess[str]]
@@ -51,11 +54,11 @@ def test_every_broken_image_is_named_with_its_line(words: list[str], data_dir: P
     (images / text).write_text("not an image")
     found = faults(command, words)
     assert len(found) == 3
-    assert found[0] == f"{images / gone}: no such image file ({train_csv} line {line_of(train_csv, gone)})"
+    assert found[0] == f"{images / gone}: no such image file (train.csv line {line_of(train_csv, gone)})"
     assert found[1].startswith(f"{images / cut}: truncated or no image ({size} bytes")
-    assert found[1].endswith(f"({train_csv} line {line_of(train_csv, cut)})")
+    assert found[1].endswith(f"(train.csv line {line_of(train_csv, cut)})")
     assert found[2].startswith(f"{images / text}: truncated or no image (12 bytes")
-    assert found[2].endswith(f"({train_csv} line {line_of(train_csv, text)})")
+    assert found[2].endswith(f"(train.csv line {line_of(train_csv, text)})")
 
 
 def test_a_broken_test_image_is_named_with_its_place(words: list[str], data_dir: Path, command: Command) -> None:
@@ -98,8 +101,75 @@ def test_a_sample_submission_without_its_columns_is_named(words: list[str], data
     sample = data_dir / "sample_submission.csv"
     sample.write_text(sample.read_text().replace("image_id,", "Id,", 1))
     found = faults(command, words)
-    assert len(found) == 1
     assert found[0].startswith(f"{sample}: column 'image_id' is missing; found Id,")
+    # What is there now may be another format; then the lines follow that would read it.
+    assert all("look as if these lines would read them" in line for line in found[1:2])
+
+
+def rename_column(path: Path, old: str, new: str) -> None:
+    """Give a column another name."""
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([",".join(new if name == old else name for name in header.split(",")), *rows, ""]))
+
+
+def test_without_a_config_the_lines_are_printed_that_read_the_files(
+    task: str, words: list[str], data_dir: Path, command: Command, tmp_path: Path
+) -> None:
+    done = command("check", f"data.dir={data_dir}")
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.split("\n\n")[1:]
+    (values,) = (one for one in map(yaml.safe_load, printed) if one["task"] == task)
+    (tmp_path / "recognised.yaml").write_text(yaml.safe_dump(values))
+    assert command("check", tmp_path / "recognised.yaml", f"data.dir={data_dir}").returncode == 0
+
+
+def test_files_of_no_known_format_are_said_to_be_so(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("what,is\nthis,then\n")
+    (tmp_path / "sample_submission.csv").write_text("no,idea,at,all\n1,2,3,4\n")
+    done = command("check", f"data.dir={tmp_path}")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{tmp_path / 'train.csv'}, sample_submission.csv: no format known here fits")
+    assert command("check", "trainer.devices=2").returncode == 1
+
+
+def test_columns_of_other_names_are_recognised_and_the_lines_that_read_them_printed(
+    words: list[str], data_dir: Path, command: Command, tmp_path: Path
+) -> None:
+    """With the lines put into the config the same files have no fault."""
+    for name in ("train.csv", "sample_submission.csv"):
+        rename_column(data_dir / name, "image_id", "ImageId")
+    found = faults(command, words)
+    assert "column 'image_id' is missing; found ImageId," in found[0]
+    start = next(number for number, line in enumerate(found) if "look as if these lines would read them" in line)
+    (tmp_path / "format.yaml").write_text("\n".join(line.removeprefix("  ") for line in found[start + 1 :]))
+    done = command("check", words[0], tmp_path / "format.yaml", *words[1:])
+    assert done.returncode == 0, done.stderr
+
+
+# -- near-duplicates
+
+
+def test_near_duplicates_are_told_with_their_folds_and_a_way_to_keep_them_together(
+    words: list[str], data_dir: Path, command: Command
+) -> None:
+    config = load_config([Path(words[0])], words[1:])
+    make_folds(config)
+    ids = image_ids(data_dir / "train.csv")
+    folds = read_folds(config, Task(config.task).table.read_table(config)).tolist()
+    here, there = ids[folds.index(0)], ids[folds.index(1)]
+    shutil.copy(data_dir / "train_images" / here, data_dir / "train_images" / there)
+    done = command("check", *words)
+    report = " ".join((done.stdout + done.stderr).splitlines())
+    if done.returncode:  # what is drawn there no longer fits the masks' sizes
+        assert "image" in done.stderr
+        return
+    assert "near-duplicates: 2 images in 1 groups, as " in report
+    assert "1 of these groups are torn over folds" in report
+    assert f"data.group_file={data_dir / 'near_duplicates.csv'}" in report
+    again = [*words, f"data.group_file={data_dir / 'near_duplicates.csv'}"]
+    assert command("folds", *again).returncode == 0
+    assert "each of these groups lies in one fold" in command("check", *again).stdout
+    assert "near-duplicates" not in command("check", *words, "data.near_duplicates=false").stdout
 
 
 def test_faults_of_all_kinds_are_told_together(words: list[str], data_dir: Path, command: Command) -> None:

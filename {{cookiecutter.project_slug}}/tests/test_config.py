@@ -132,8 +132,8 @@ MISTAKES = {
     "data: {batch_size: 0}": "data.batch_size: found 0; expected greater than or equal to 1",
     "data: {num_workers: 1.5}": "data.num_workers: found 1.5; expected a valid integer",
     "seed: true": "seed: found true; expected a valid integer",
-    "model: resnet18": 'model: found "resnet18"; expected an object',
-    "model: {encoder: 18}": "model.encoder: found 18; expected a valid string",
+    "model: resnet18": 'model: found "resnet18"; expected a section of `key: value`',
+    "model: {encoder: 18}": "model.encoder: found 18; expected text",
 }
 
 
@@ -164,6 +164,26 @@ def test_keys_that_contradict_each_other_are_told_by_the_key_at_fault(
 ) -> None:
     message, text = expected
     assert refusal([write(f"task: {TASK}\n{text}")], word) == f"command line ({word}): {message}"
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("metrics=[]", "metrics: found []; expected a list of at least 1"),
+        ("data.image_size=[64,64,3]", "data.image_size: found [64, 64, 3]; expected a list of at most 2"),
+        ("name=", "name: found null; expected text"),
+        ("name=a b", 'name: found "a b"; it names a folder: expected letters, digits and _ . + -, with a letter or '),
+        ("data.window=64", "data.window: found 64; expected a section of `key: value`"),
+        ("tta=[flip]", 'tta.0: found "flip"; expected one of hflip, vflip, '),
+        ("tta=[scale0]", 'tta.0: found "scale0"; expected one of hflip, vflip, '),
+        ("data.split=group", 'data.split: found "group"; it needs data.group (a column of train.csv) or data.group_'),
+        ("data={split: kfold, group: patient}", 'data.split: found "kfold"; it would tear groups apart; expected grou'),
+    ],
+)
+def test_what_was_expected_is_said_in_plain_words(write: Write, word: str, expected: str) -> None:
+    message = refusal([write(f"task: {TASK}")], word)
+    assert message.startswith(f"command line ({word}): {expected}")
+    assert "\n" not in message
 
 
 def test_channels_without_a_mean_for_each_are_refused(write: Write) -> None:

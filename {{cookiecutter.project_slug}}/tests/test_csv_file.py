@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from competition.csv_file import MOST_LINES, group_by_image, read_csv, resolve_classes, row_faults
+from competition.csv_file import MOST_LINES, group_by_image, line, read_csv, resolve_classes, row_faults
 from competition.errors import CompetitionError
 
 COLUMNS = ("image_id", "label")
@@ -82,8 +82,28 @@ def test_faults_name_the_line_as_an_editor_counts_it(path: Path) -> None:
     assert faults == [f"{path}: line 4: found 'b'; a second row"]
 
 
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ("image_id,label\na,x\nb,y", [2, 3]),
+        ("image_id,label\na,x\nb,y\n\n\n", [2, 3]),
+        ("image_id,label\n\na,x\n\n\nb,y\n", [3, 6]),
+        ('image_id,label\n"a\n\n2",x\nb,y\n', [2, 5]),
+        ('"image_id",label\r\n\r\n"a\r\n2",x\r\n\r\nb,"y\r\n"\r\nc,z\r\n', [3, 6, 8]),
+    ],
+    ids=["no last break", "blank at the end", "blank between", "break in quotes", "both, of Windows"],
+)
+def test_blank_lines_and_line_breaks_in_quotes_are_counted(path: Path, content: str, lines: list[int]) -> None:
+    path.write_bytes(content.encode())
+    frame = read_csv(path, COLUMNS)
+    assert [line(row) for row in frame.index] == lines
+    assert row_faults(path, [1], frame["label"], "bad")[0].startswith(f"{path}: line {lines[1]}: found 'y")
+
+
 def test_many_faults_of_a_kind_are_cut_short_and_counted(path: Path) -> None:
-    faults = row_faults(path, range(MOST_LINES + 7), None, "is empty")
+    column = pd.Series([""] * (MOST_LINES + 7))
+    faults = row_faults(path, range(MOST_LINES + 7), column, "is empty", show_found=False)
+    assert faults[0] == f"{path}: line 2: is empty"
     assert len(faults) == MOST_LINES + 1
     assert faults[-1] == f"{path}: and 7 more lines like the last"
 

@@ -28,15 +28,14 @@ def table(config: Config) -> Table:
 
 @pytest.fixture(scope="module")
 def train_set(config: Config, table: Table) -> ImageDataset:
-    return ImageDataset(config, config.data.dir / "train_images", table.image_ids, table=table, train=True)
+    return ImageDataset(config, table.image_ids, table=table, train=True)
 
 
 @pytest.fixture(scope="module")
 def test_set(config: Config) -> ImageDataset:
     submission = Task(config.task).submission
     classes = Task(config.task).table.read_table(config).classes
-    ids = submission.read_test_ids(config.data.dir / "sample_submission.csv", classes)
-    return ImageDataset(config, config.data.dir / "test_images", ids)
+    return ImageDataset(config, submission.read_test_ids(config, classes))
 
 
 def assert_equal(first: Any, second: Any) -> None:
@@ -84,14 +83,14 @@ def test_a_draw_gives_the_same_sample_again_and_another_seed_another(train_set: 
 
 
 def test_what_was_drawn_before_does_not_matter(config: Config, table: Table, train_set: ImageDataset) -> None:
-    fresh = ImageDataset(config, train_set.folder, table.image_ids, table=table, train=True)
+    fresh = ImageDataset(config, table.image_ids, table=table, train=True)
     for seed in range(3):
         train_set[Draw(1, seed)]
     assert_equal(fresh[Draw(2, 9)], train_set[Draw(2, 9)])
 
 
 def test_images_to_be_validated_are_not_changed_at_random(config: Config, table: Table) -> None:
-    dataset = ImageDataset(config, config.data.dir / "train_images", table.image_ids, table=table)
+    dataset = ImageDataset(config, table.image_ids, table=table)
     assert_equal(dataset[Draw(0, 1)], dataset[Draw(0, 2)])
 
 
@@ -117,15 +116,17 @@ def test_batches_do_not_depend_on_the_number_of_workers(train_set: ImageDataset,
 
 
 def test_a_broken_image_is_named_with_its_line(
-    config: Config, table: Table, tmp_path: Path, train_set: ImageDataset, test_set: ImageDataset
+    config: Config, table: Table, tmp_path: Path, test_set: ImageDataset
 ) -> None:
+    data = config.data.model_copy(update={"train_images": str(tmp_path), "test_images": str(tmp_path)})
+    config = config.model_copy(update={"data": data})
     for name in (table.image_ids[2], test_set.image_ids[3]):
         (tmp_path / str(name)).write_bytes(b"broken")
-    broken = ImageDataset(config, tmp_path, table.image_ids, table=table)
+    broken = ImageDataset(config, table.image_ids, table=table)
     with pytest.raises(CompetitionError, match=rf"truncated or no image .* \(train\.csv line {table.lines[2]}\)"):
         broken[2]
     with pytest.raises(CompetitionError, match=r"truncated or no image .* \(image 4 of sample_submission\.csv\)"):
-        ImageDataset(config, tmp_path, test_set.image_ids)[3]
+        ImageDataset(config, test_set.image_ids)[3]
 
 
 # -- who reads what

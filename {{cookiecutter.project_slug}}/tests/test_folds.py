@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from competition.config import load_config
 from competition.errors import CompetitionError
-from competition.folds import folds_path, make_folds, merge_rare, read_folds, split
+from competition.folds import folds_path, make_folds, read_folds
+from competition.image_groups import join_groups
 from competition.settings import Config
+from competition.stratification import amount_bins, merge_rare, split, spread_labels
 from competition.task import Task
 
 STRATA = st.lists(st.integers(0, 4), min_size=12, max_size=80).map(np.array)
@@ -83,6 +85,81 @@ def test_more_folds_than_images_or_groups_are_refused(groups: np.ndarray | None,
     assert str(refused.value) == f"data.num_folds: found 4; there are only {what}, expected no more"
 
 
+PRESENT = st.integers(12, 60).flatmap(
+    lambda n: st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=n, max_size=n).map(np.array)
+)
+
+
+@given(PRESENT, NUM_FOLDS, st.integers(0, 9))
+@some_settings
+def test_labels_of_several_are_spread_and_folds_stay_of_about_equal_size(
+    present: np.ndarray, num_folds: int, seed: int
+) -> None:
+    folds = spread_labels(present, num_folds, seed=seed)
+    assert set(folds) == set(range(num_folds))
+    np.testing.assert_array_equal(folds, spread_labels(present, num_folds, seed=seed))
+    labels = np.stack([np.bincount(folds[present[:, label]], minlength=num_folds) for label in range(3)])
+    # The rarest label is dealt out first, by itself: as evenly as can be. The others follow closely.
+    rarest = int(np.where(present.any(axis=0), present.sum(axis=0), len(present) + 1).argmin())
+    assert np.ptp(labels[rarest]) <= 1
+    assert np.ptp(labels, axis=1).max() <= 4
+    assert np.ptp(np.bincount(folds)) <= 6
+
+
+def test_a_single_label_an_image_is_spread_exactly() -> None:
+    labels = np.repeat([0, 1, 2], [40, 10, 5])
+    folds = spread_labels(labels[:, None] == np.arange(3), 5, seed=1)
+    assert [np.bincount(folds[labels == label]).tolist() for label in range(3)] == [[8] * 5, [2] * 5, [1] * 5]
+
+
+def test_rare_labels_are_spread_better_than_at_random() -> None:
+    """Of 10 labels with 1 % to 50 %, drawn apart: the spread over folds, in images, label by label."""
+    present = np.random.default_rng(0).random((1000, 10)) < np.geomspace(0.01, 0.5, 10)
+
+    def spread(folds: np.ndarray) -> float:
+        return float(np.mean([np.ptp(np.bincount(folds[one], minlength=5)) for one in present.T]))
+
+    assert spread(spread_labels(present, 5)) < 2
+    assert spread(split(np.zeros(1000, dtype=int), 5)) > 8
+
+
+@given(PRESENT, st.integers(2, 4), st.integers(4, 8))
+@some_settings
+def test_no_group_is_torn_where_labels_are_spread(present: np.ndarray, num_folds: int, num_groups: int) -> None:
+    groups = np.arange(len(present)) % num_groups
+    folds = spread_labels(present, num_folds, groups=groups)
+    assert len(set(zip(groups, folds, strict=True))) == num_groups
+    assert set(folds) == set(range(num_folds))
+
+
+@given(st.lists(st.sampled_from([0.0, 0.0, 1.0, 2.5, 7.0, 900.0, -3.0]), min_size=1, max_size=80).map(np.array))
+@some_settings
+def test_bins_of_amounts_keep_their_order_and_nothing_apart(amounts: np.ndarray) -> None:
+    bins = amount_bins(amounts, 2)
+    assert (bins[amounts == 0] == 0).all()
+    assert (bins[amounts != 0] > 0).all()
+    some = amounts != 0
+    order = np.argsort(amounts[some], kind="stable")
+    assert (np.diff(bins[some][order]) >= 0).all()
+    assert all(len(set(bins[amounts == value])) == 1 for value in set(amounts))
+
+
+def test_folds_by_amount_have_about_the_same_amount() -> None:
+    amounts = np.random.default_rng(0).lognormal(0, 2, 1000)
+    folds = split(amount_bins(amounts, 5), 5)
+    medians = [np.median(amounts[folds == fold]) for fold in range(5)]
+    assert max(medians) / min(medians) < 1.1
+
+
+def test_images_that_are_linked_by_any_column_are_one_group() -> None:
+    patients = np.array(["p", "p", "q", "q", "", ""], dtype=object)
+    twins = np.array(["", "1", "1", "", "", "2"], dtype=object)
+    groups = join_groups([patients, twins])
+    assert len(set(groups[:4])) == 1
+    assert len(set(groups)) == 3
+    assert len(set(join_groups([patients]))) == 4
+
+
 # -- folds.csv
 
 
@@ -131,6 +208,42 @@ def test_a_group_column_that_is_missing_is_refused(own_config: Config) -> None:
     config = own_config.model_copy(update={"data": own_config.data.model_copy(update={"group": "patient"})})
     with pytest.raises(CompetitionError, match=r"train\.csv: column 'patient' is missing"):
         make_folds(config)
+
+
+@pytest.mark.parametrize("kind", ["kfold", "group", "stratified_group", "multilabel", "amount"])
+def test_every_way_to_split_gives_each_image_one_fold(own_config: Config, kind: str) -> None:
+    update: dict[str, object] = {"split": kind}
+    if kind != "kfold":
+        add_patients(own_config.data.dir / "train.csv", patient_of)
+        update["group"] = "patient"
+    config = own_config.model_copy(update={"data": own_config.data.model_copy(update=update)})
+    report = make_folds(config)
+    table = Task(config.task).table.read_table(config)
+    folds = read_folds(config, table)
+    assert len(report) == 2
+    assert min(np.bincount(folds)) >= 6
+    assert ("groups" in report[0]) == (kind != "kfold")
+    if kind != "kfold":
+        patients = [patient_of(image_id) for image_id in table.image_ids]
+        assert len(set(zip(patients, folds.tolist(), strict=True))) == len(set(patients))
+
+
+def test_groups_may_come_from_a_file_of_their_own(own_config: Config, tmp_path: Path) -> None:
+    table = Task(own_config.task).table.read_table(own_config)
+    twins = [str(table.image_ids[index]) for index in (0, 7, 13)]
+    (tmp_path / "groups.csv").write_text("image_id,group\n" + "".join(f"{image_id},a\n" for image_id in twins))
+    for seed in range(4):
+        data = own_config.data.model_copy(update={"group_file": tmp_path / "groups.csv"})
+        config = own_config.model_copy(update={"data": data, "seed": seed})
+        make_folds(config)
+        assert len(set(read_folds(config, table)[[0, 7, 13]])) == 1
+
+
+def test_a_given_folds_file_may_have_other_columns_and_images_in_another_order(own_config: Config) -> None:
+    table = Task(own_config.task).table.read_table(own_config)
+    lines = [f"{index % 2},x,{image_id}" for index, image_id in enumerate(table.image_ids)]
+    folds_path(own_config).write_text("\n".join(["fold,source,image_id", "1,x,other.png", *reversed(lines)]))
+    assert read_folds(own_config, table).tolist() == [index % 2 for index in range(len(lines))]
 
 
 def make_and_edit(config: Config, edit: Callable[[list[str]], list[str]]) -> str:

@@ -1,0 +1,81 @@
+"""Which task and `format:` the files of a competition have, and the YAML that reads them. No torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from pydantic import ValidationError
+
+from competition.config import parse_overrides, settings_of, task_names
+from competition.errors import CompetitionError
+from competition.settings import Config, Data
+from competition.task import Task
+
+NUM_ROWS = 1000  # that are looked at
+
+
+def recognise_folder(words: list[str]) -> list[str]:
+    """Say which configs would read a competition, of which only `data.dir=PATH` and the like is known.
+
+    Raises CompetitionError where the files are of no known format.
+    """
+    data = _data_settings(words)
+    found = [(task, form) for task in task_names() if (form := recognise(task, data))]
+    if not found:
+        raise CompetitionError(
+            f"{data.dir / data.train_csv}, {data.sample_submission}: no format known here fits; name a config and say "
+            f"in its `format:` how the columns are to be read"
+        )
+    lines = [f"no config given; these lines in one read {data.dir / data.train_csv} and {data.sample_submission}:"]
+    for task, form in found:
+        lines += ["", *_yaml_lines({"task": task, **form})]
+    return lines
+
+
+def recognise(task: str, data: Data) -> dict[str, Any] | None:
+    """Return the part of a task's config that reads the files in `data.dir`; none where they are not of this task."""
+    train, sample = (_first_rows(data.dir / name) for name in (data.train_csv, data.sample_submission))
+    return None if train.empty and sample.empty else Task(task).recognise.recognise(train, sample)
+
+
+def hint_at_format(config: Config) -> list[str]:
+    """Return lines for the config if the files look like another format than the config says."""
+    form = recognise(config.task, config.data)
+    if form is None:
+        return []
+    wanted, given = settings_of(config.task, form), settings_of(config.task, config.model_dump(mode="json"))
+    # What a preset is called does not matter where it says the same.
+    differing = [key for key, value in wanted.items() if key != "format.like" and given.get(key) != value]
+    if not differing:
+        return []
+    files = f"{config.data.train_csv} and {config.data.sample_submission}"
+    return [f"{files} look as if these lines would read them ({', '.join(differing)} differ):", *_yaml_lines(form)]
+
+
+def _data_settings(words: list[str]) -> Data:
+    values = parse_overrides(words)
+    try:
+        if set(values) - {"data"}:
+            raise CompetitionError(
+                f"{words[0]}: without a config only data.dir=PATH and other keys of `data:` are read"
+            )
+        return Data.model_validate_json(json.dumps(values.get("data", {})), strict=True)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise CompetitionError(f"data.{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+
+
+def _first_rows(path: Path) -> pd.DataFrame:
+    """Read the first rows as text; no rows where there is no such file, or no csv file."""
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, index_col=False, nrows=NUM_ROWS)
+    except (OSError, ValueError):  # pandas' own errors are ValueErrors
+        return pd.DataFrame()
+    return frame.rename(columns=str.strip)
+
+
+def _yaml_lines(values: dict[str, Any]) -> list[str]:
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return [f"  {line}" for line in text.splitlines()]
