@@ -31,9 +31,13 @@ def host_score(metric: HostMetric, solution: Table, submission: Table, row_id: s
     return float(value)
 
 
-@cache
 def load_score(path: Path) -> Callable[..., Any]:
     """Return the function `score` of a host's file."""
+    return _load(path, path.resolve())
+
+
+@cache
+def _load(path: Path, resolved: Path) -> Callable[..., Any]:
     if not path.is_file():
         raise CompetitionError(f"host_metric: {path}: no such file; expected one that defines score(solution, ...)")
     spec = importlib.util.spec_from_file_location("host_metric_file", path)

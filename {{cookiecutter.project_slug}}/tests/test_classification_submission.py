@@ -89,7 +89,8 @@ def make_run(folder: Path, ids: list[str], row: tuple[float, float] = (0.75, 0.2
         for image_id in ids:
             writer.add(image_id, 10, 20, {"probabilities": np.array(row, dtype=np.float32)})
         writer.finish(folder / "test.npz", ["cat", "dog"])
-    return Run(folder, of(folder))
+    config = of(folder)
+    return Run(folder, config, config)
 
 
 def test_predictions_become_a_checked_file(tmp_path: Path) -> None:

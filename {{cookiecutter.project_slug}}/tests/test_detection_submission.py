@@ -171,7 +171,8 @@ def make_run(folder: Path, ids: list[str]) -> Run:
         for image_id in ids:
             writer.add(image_id, 10, 20, one)
         writer.finish(folder / "test.npz", CLASSES)
-    return Run(folder, TaskConfig(name="t", task="detection", data=Data(dir=folder)))
+    config = TaskConfig(name="t", task="detection", data=Data(dir=folder))
+    return Run(folder, config, config)
 
 
 def test_predictions_become_a_checked_file(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def make_run(folder: Path, ids: list[str]) -> Run:
         for image_id in ids:
             writer.add(image_id, 4, 6, {"probabilities": np.eye(2, 3, dtype=np.float16)[None].repeat(2, 0)})
         writer.finish(folder / "test.npz", ["cat", "dog"])
-    return Run(folder, config)
+    return Run(folder, config, config)
 
 
 def test_predictions_become_a_checked_file(tmp_path: Path) -> None:
