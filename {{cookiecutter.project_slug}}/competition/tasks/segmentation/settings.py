@@ -24,7 +24,8 @@ class SegmentationModel(Model):
 class SegmentationLoss(Section):
     """Weights of the losses that are added up; zero leaves one out. Below them the losses' own parameters."""
 
-    bce: Weight = 1.0  # binary cross entropy
+    bce: Weight = 1.0  # binary cross entropy: each class by itself
+    cross_entropy: Weight = 0.0  # over zero, a pixel is of one class or of none: a softmax
     dice: Weight = 1.0
     jaccard: Weight = 0.0
     focal: Weight = 0.0
@@ -33,6 +34,7 @@ class SegmentationLoss(Section):
     auxiliary: Weight = 0.0  # over zero, a second head on the encoder says which classes an image has
 
     pos_weight: Positive | list[Positive] | None = None  # bce: what a pixel of a mask weighs; a list goes by class
+    label_smoothing: Probability = 0.0  # cross_entropy: this share of the truth goes to all classes alike
     focal_gamma: Weight = 2.0
     focal_alpha: Probability | None = None  # weight of a mask's pixels, 1 - alpha that of the others
     tversky_alpha: Weight = 0.3  # weight of pixels that are said and not true
