@@ -1,12 +1,14 @@
 """Every known competition's files are read, trained on and handed in by its config alone; recognised by their rows."""
 
 import csv
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,6 +90,44 @@ def positives(images: Images) -> Rows:
     return ([i, name, rle] for i, name, rle in long(images) if rle)
 
 
+NO_OBJECT = "0 1 eNoLCAgIMAEABJkBdQ=="
+
+
+def height_width(images: Images) -> Rows:
+    return ([i, *map(str, united(masks).shape), NO_OBJECT] for i, masks in images.items())
+
+
+def width_height(images: Images) -> Rows:
+    return ([i, *map(str, united(masks).shape[::-1]), NO_OBJECT] for i, masks in images.items())
+
+
+def write_label_images(images: Images, folder: Path) -> None:
+    (folder / "train_masks").mkdir()
+    for name, masks in images.items():
+        labels = np.max([masks[c] * (number + 1) for number, c in enumerate(CLASSES)], axis=0)
+        Image.fromarray(labels.astype(np.uint8)).save(folder / "train_masks" / f"{name}.png")
+
+
+def write_mask_arrays(images: Images, folder: Path) -> None:
+    for name, masks in images.items():
+        (folder / "train" / name).mkdir(parents=True)
+        np.save(folder / "train" / name / "human_pixel_masks.npy", united(masks)[:, :, None].astype(np.int32))
+
+
+def write_polygons(images: Images, folder: Path) -> None:
+    """Write the outlines of every connected part, and of its holes."""
+    with (folder / "polygons.jsonl").open("w", encoding="utf-8") as file:
+        for name, masks in images.items():
+            mask = np.ascontiguousarray(united(masks))
+            outlines, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+            parts = [] if tree is None else np.flatnonzero(tree[0, :, 3] < 0)
+            rings = [[outlines[k] for k in range(len(outlines)) if part in (k, tree[0, k, 3])] for part in parts]
+            coordinates = [[ring[:, 0].tolist() for ring in part] for part in rings]
+            cells = [{"type": "blood_vessel", "coordinates": part} for part in coordinates]
+            other = [{"type": "unsure", "coordinates": [[[0, 0], [9, 0], [9, 9]]]}]  # not among data.classes
+            file.write(json.dumps({"id": name, "annotations": cells + other}) + "\n")
+
+
 @dataclass(frozen=True)
 class Format:
     """How a competition's files are made."""
@@ -100,6 +140,8 @@ class Format:
     in_id: bool = False  # whether the suffix is part of the id
     num_classes: int = 4
     folders: tuple[str, str] = ("train_images", "test_images")
+    masks: Callable[[Images, Path], None] | None = None  # writes masks beside train.csv, or instead of it
+    words: tuple[str, ...] = ()
 
 
 FORMATS = {
@@ -109,7 +151,15 @@ FORMATS = {
         ".jpg", "ImageId,ClassId,EncodedPixels", positives, "ImageId_ClassId,EncodedPixels", joined, in_id=True
     ),
     "hubmap": Format(".tiff", "id,encoding", single, "id,predicted", single, num_classes=1, folders=("train", "test")),
-    "contrails": Format(".npy", "", None, "record_id,encoded_pixels", lambda i: single(i, empty="-"), num_classes=1),
+    "contrails": Format(
+        ".npy",
+        "",
+        None,
+        "record_id,encoded_pixels",
+        lambda i: single(i, empty="-"),
+        num_classes=1,
+        masks=write_mask_arrays,
+    ),
     "siim": Format(".png", "ImageId, EncodedPixels", several, "ImageId, EncodedPixels", several, num_classes=1),
     "uw_madison": Format(
         ".png",
@@ -125,6 +175,26 @@ FORMATS = {
         "id,rle",
         lambda i: single(i, order="C", empty="1 0"),
         num_classes=1,
+    ),
+    "hubmap2023": Format(
+        ".tif",
+        "",
+        None,
+        "id,height,width,prediction_string",
+        height_width,
+        num_classes=1,
+        folders=("train", "test"),
+        masks=write_polygons,
+    ),
+    "hpa": Format(
+        ".png",
+        "ID,Label",
+        lambda images: ([name, "0|16"] for name in images),
+        "ID,ImageWidth,ImageHeight,PredictionString",
+        width_height,
+        folders=("train", "test"),
+        masks=write_label_images,
+        words=(f"data.classes=[{','.join(CLASSES)}]", "data.channels=3", "data.mean=[0,0,0]", "data.std=[1,1,1]"),
     ),
 }
 
@@ -167,16 +237,14 @@ def convert(source: Path, folder: Path, made: Format) -> dict[str, Images]:
             name = image_id.removesuffix(".png")
             write_image(source / f"{part}_images" / image_id, folder / images / f"{name}{made.suffix}")
             found[part][f"{name}{made.suffix}" if made.in_id else name] = masks
-    if made.train is None:
-        for name, masks in found["train"].items():
-            (folder / "train" / name).mkdir(parents=True)
-            np.save(folder / "train" / name / "human_pixel_masks.npy", united(masks)[:, :, None].astype(np.int32))
-        write_rows(folder / "solution.csv", made.asked, made.sample(found["test"]))
-    else:
+    if made.masks is not None:
+        made.masks(found["train"], folder)
+    if made.train is not None:
         write_rows(folder / "train.csv", made.header, made.train(found["train"]))
+    if made.sample not in (height_width, width_height):
         # Of rows with positives only it could not be told which images without a row are test images.
-        all_rows = long if made.train is positives else made.train
-        write_rows(folder / "solution.csv", made.header, all_rows(found["test"]))
+        solution = made.sample if made.train is None else long if made.train is positives else made.train
+        write_rows(folder / "solution.csv", made.header or made.asked, solution(found["test"]))
     nothing = {name: {c: np.zeros_like(mask) for c, mask in masks.items()} for name, masks in found["test"].items()}
     write_rows(folder / "sample_submission.csv", made.asked, made.sample(nothing))
     return found
@@ -193,7 +261,7 @@ class Competition:
     @property
     def words(self) -> list[str]:
         file = "segmentation.yaml" if self.name == "sample" else f"segmentation_{self.name}.yaml"
-        return [str(CONFIGS / file), *SMALL, f"data.dir={self.folder}", f"name={self.name}"]
+        return [str(CONFIGS / file), *SMALL, *FORMATS[self.name].words, f"data.dir={self.folder}", f"name={self.name}"]
 
     @property
     def config(self) -> TaskConfig:
@@ -252,12 +320,16 @@ def test_the_truth_is_handed_in_and_read_back(competition: Competition, tmp_path
     for image_id, answer in read_submission(tmp_path / "s.csv", config, classes, sizes):
         expected = resize_mask(truths[image_id]["mask"], *config.answer_size(*sizes[image_id]))
         np.testing.assert_array_equal(answer["mask"], expected)
-    if config.format.size is None and made.sample is not several:  # rows that the host would write itself
+    if config.format.size is None and made.sample not in (
+        several,
+        height_width,
+        width_height,
+    ):  # rows that the host would write itself
         (tmp_path / "host.csv").write_text("")
         write_rows(tmp_path / "host.csv", made.asked, made.sample(competition.images["test"]))
         assert (tmp_path / "s.csv").read_text() == (tmp_path / "host.csv").read_text()
     columns, each = rows(config, answers, classes)
-    assert columns[:-1] == id_columns(config)
+    assert columns[: len(id_columns(config))] == id_columns(config)
     written = {tuple(row[:-1]): row[-1] for row in csv.reader((tmp_path / "s.csv").open())}
     assert all(written[tuple(row[:-1])] == row[-1] for row in each)
 
@@ -277,7 +349,7 @@ def test_the_config_alone_leads_to_a_valid_submission(
         ended = command(*words)
         assert ended.returncode == 0, ended.stderr
     assert f"({len(competition.images['test'])} images, checked)" in ended.stdout
-    assert "test images:" in ended.stdout
+    assert ("test images:" in ended.stdout) == (competition.folder / "solution.csv").is_file()
     header = read_header(Path("outputs") / competition.name / "submission.csv")
     assert header == FORMATS[competition.name].asked.split(",")
 

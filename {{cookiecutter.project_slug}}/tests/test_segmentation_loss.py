@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from competition.errors import CompetitionError
 from competition.tasks.segmentation.loss import image_losses, mask_losses
 from competition.tasks.segmentation.model import build_network
+from competition.tasks.segmentation.outputs import ExclusiveClasses
 from competition.tasks.segmentation.prediction import predictions
 from competition.tasks.segmentation.settings import SegmentationLoss, SegmentationModel, TaskConfig
 
@@ -124,3 +125,36 @@ def test_a_second_head_learns_which_classes_an_image_has(architecture: str) -> N
     with torch.no_grad():
         assert len(predictions(network, outputs, {})) == 4
         assert predictions(network, outputs, {})[0]["probabilities"].shape == (3, 64, 64)
+
+
+@torch.no_grad()
+def test_cross_entropy_is_that_of_torch_over_the_classes_and_none() -> None:
+    torch.manual_seed(0)
+    config = TaskConfig(
+        name="t",
+        task="segmentation",
+        model=SegmentationModel(encoder="test_resnet"),
+        loss=SegmentationLoss(bce=0, dice=0, cross_entropy=2.0, label_smoothing=0.1),
+    )
+    network = build_network(config, 3)
+    assert isinstance(network, ExclusiveClasses)
+    images, labels = torch.randn(2, 3, 64, 64), torch.randint(0, 4, (2, 64, 64))
+    masks = nn.functional.one_hot(labels, 4).permute(0, 3, 1, 2)[:, 1:]
+    logits = torch.cat([torch.zeros(2, 1, 64, 64), network.network(images)], dim=1)
+    expected = nn.functional.cross_entropy(logits, labels, label_smoothing=0.1, reduction="none").mean((1, 2))
+    outputs = network(images)
+    torch.testing.assert_close(image_losses(network, outputs, {"mask": masks}, config), 2 * expected)
+    probabilities = [torch.from_numpy(one["probabilities"]) for one in predictions(network, outputs, {})]
+    torch.testing.assert_close(torch.stack(probabilities).float(), logits.softmax(1)[:, 1:], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 200.0])
+def test_gradients_of_exclusive_classes_are_finite(scale: float) -> None:
+    raw = (torch.randn(2, 2, 6, 5, generator=torch.Generator().manual_seed(1)) * scale).requires_grad_()
+    outputs = ExclusiveClasses(nn.Identity())(raw)
+    settings = SegmentationLoss.model_validate(dict.fromkeys(NAMES, 1.0) | {"cross_entropy": 1.0})
+    config = TaskConfig(name="t", task="segmentation", loss=settings)
+    for mask in (torch.zeros(2, 2, 6, 5), torch.ones(2, 2, 6, 5)):
+        image_losses(nn.Identity(), outputs, {"mask": mask}, config).sum().backward(retain_graph=True)
+        assert raw.grad is not None
+        assert raw.grad.isfinite().all()

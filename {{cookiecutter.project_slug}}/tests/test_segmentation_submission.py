@@ -1,5 +1,6 @@
 """submission.csv of masks: written and read back, and what is refused."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,20 @@ def test_predictions_of_other_images_are_refused_and_the_old_file_kept(tmp_path:
         make_submission(run)
     assert (tmp_path / "submission.csv").read_text() == "old"
     assert not list(tmp_path.glob(".*"))
+
+
+def test_masks_are_written_and_read_one_image_at_a_time(tmp_path: Path) -> None:
+    ids = [f"{i}" for i in range(400)]
+    write(tmp_path, *(f"{i},cat," for i in ids))
+    config, mask = config_of(tmp_path), np.zeros((500, 700, 1), dtype=np.uint8)  # 140 MB all together
+    mask[100:200, 50:90] = 1
+    tracemalloc.start()
+    try:
+        write_submission(tmp_path / "s.csv", config, ((i, {"mask": mask.copy()}) for i in ids), ("cat",))
+        read = read_submission(tmp_path / "s.csv", config, ("cat",), dict.fromkeys(ids, (500, 700)))
+        pixels = sum(int(answer["mask"].sum()) for _, answer in read)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert pixels == 400 * 4000
+    assert peak < 20 * mask.nbytes

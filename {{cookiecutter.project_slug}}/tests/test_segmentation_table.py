@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from competition.config import validate
 from competition.errors import CompetitionError
-from competition.tasks.segmentation.settings import TaskConfig
+from competition.tasks.segmentation.settings import SegmentationDecode, TaskConfig
 from competition.tasks.segmentation.table import SegmentationTable, read_table
 
 HEADER = "image_id,class_id,rle"
@@ -167,3 +167,40 @@ def test_files_that_hold_nothing_are_refused(tmp_path: Path) -> None:
 def test_columns_that_are_not_asked_for_do_no_harm(tmp_path: Path) -> None:
     table = read(tmp_path, "1 1,x,a,cat", header="rle,patient,image_id,class_id")
     assert table.target(0, 2, 2)["mask"].sum() == 1
+
+
+def test_settings_of_another_number_of_classes_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("image_id,class_id,rle\na,cat,1 1\na,dog,2 1\n")
+    made = config(tmp_path).model_copy(update={"decode": SegmentationDecode(min_area=[1, 2, 3])})
+    with pytest.raises(CompetitionError, match=r"decode\.min_area: found 3 values; .* one a class of 2: cat, dog"):
+        read_table(made)
+
+
+def test_amounts_are_the_pixels_of_an_image(tmp_path: Path) -> None:
+    table = read(tmp_path, "a,cat,1 2 5 1", "b,cat,", "a,dog,7 4")
+    assert table.amounts().tolist() == [7, 0]
+    with pytest.raises(CompetitionError, match=r"line 3: rle: expected pairs"):
+        read(tmp_path, "a,cat,1 2", "b,cat,1 2 3").amounts()
+
+
+@pytest.mark.parametrize("empty", ["", "nan", "NaN", "-1"])
+def test_an_empty_mask_may_be_written_in_several_ways(tmp_path: Path, empty: str) -> None:
+    form = {"train": {"keys": {"id": "{image_id}"}, "mask": "EncodedPixels"}, "rle": {"empty": "-1"}}
+    (tmp_path / "train.csv").write_text(f"id, EncodedPixels\na, 1 2\nb, {empty}\n")
+    plain = {"name": "t", "task": "segmentation", "data": {"dir": str(tmp_path)}, "format": form}
+    table = read_table(validate(plain, {}, "test"))
+    assert table.classes == ("object",)
+    assert table.present().tolist() == [[True], [False]]
+    assert table.target(1, 2, 3)["mask"].sum() == 0
+
+
+def test_images_without_a_row_may_count_as_empty(tmp_path: Path) -> None:
+    (tmp_path / "train_images").mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / "train_images" / name).touch()
+    assert read(tmp_path, "b.png,cat,1 2").image_ids.tolist() == ["b.png"]
+    table = read(tmp_path, "b.png,cat,1 2", absent_images="empty")
+    assert table.image_ids.tolist() == ["b.png", "a.png", "c.png"]
+    assert table.lines.tolist() == [2, 0, 0]
+    assert table.amounts().tolist() == [2, 0, 0]
+    assert table.target(2, 3, 4)["mask"].shape == (3, 4, 1)

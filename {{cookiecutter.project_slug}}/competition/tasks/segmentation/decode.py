@@ -24,7 +24,8 @@ def average(
 
 
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
-    """Return `mask` (height, width, classes) of 0 and 1, or at `format.size` where that is set.
+    """Return `mask` (height, width, classes) of 0 and 1, at `format.size` where that is set; for a submission of
+    instances also `confidence` of the same shape.
 
     Probabilities are resized first and cut at the threshold then: the other way round loses small structures.
     """
@@ -32,7 +33,10 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
     probabilities = prediction["probabilities"]
     config.decode.check_length(len(probabilities))
     masks = [class_mask(one, height, width, *config.decode.of_class(k)) for k, one in enumerate(probabilities)]
-    return {"mask": np.stack(masks, axis=-1)}
+    answer = {"mask": np.stack(masks, axis=-1)}
+    if config.format.submission.style == "instances":  # each object is handed in with how sure one is of it
+        answer["confidence"] = np.stack([resize_probabilities(one, height, width) for one in probabilities], axis=-1)
+    return answer
 
 
 def class_mask(

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from segmentation_models_pytorch.losses import LovaszLoss
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from torchvision.ops import sigmoid_focal_loss
 
 from competition.errors import CompetitionError
+from competition.tasks.segmentation.outputs import outputs_of
 from competition.tasks.segmentation.settings import SegmentationLoss, TaskConfig
 
 SMOOTH = 1.0  # in numerator and denominator: an empty mask predicted empty costs nothing
@@ -17,11 +18,13 @@ SMOOTH = 1.0  # in numerator and denominator: an empty mask predicted empty cost
 def image_losses(network: nn.Module, outputs: Any, batch: dict[str, Any], config: TaskConfig) -> Tensor:
     """Return (B,) losses of logits (B, classes, H, W) against `mask` of the same shape.
 
-    With the auxiliary head `outputs` are these logits and those of the image (B, classes).
+    See `outputs_of` for what a network may say beside these logits.
     """
     settings, mask = config.loss, batch["mask"].float()
-    logits, labels = outputs if isinstance(outputs, tuple) else (outputs, None)
+    logits, labels, log_shares = outputs_of(outputs)
     total = mask_losses(logits.float(), mask, settings)
+    if log_shares is not None:
+        total = total + settings.cross_entropy * cross_entropy_losses(log_shares, mask, settings.label_smoothing)
     if labels is not None and settings.auxiliary:
         has_class = mask.amax(dim=(2, 3))  # of mixed masks the larger share
         auxiliary = binary_cross_entropy_with_logits(labels.float(), has_class, reduction="none").mean(dim=1)
@@ -59,6 +62,16 @@ def bce_losses(logits: Tensor, mask: Tensor, pos_weight: float | list[float] | N
             )
         weight = logits.new_tensor(values)[:, None, None]
     return binary_cross_entropy_with_logits(logits, mask, pos_weight=weight, reduction="none").mean(dim=(1, 2, 3))
+
+
+def cross_entropy_losses(log_shares: Tensor, mask: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Return (B,) the mean cross entropy of pixels from log-softmax (B, 1 + classes, H, W), none of the classes first.
+
+    A pixel of several masks counts to each by halves, thirds, ...
+    """
+    shares = mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
+    truth = torch.cat([1 - shares.sum(dim=1, keepdim=True), shares], dim=1)
+    return cross_entropy(log_shares, truth, label_smoothing=smoothing, reduction="none").mean(dim=(1, 2))
 
 
 def dice_losses(logits: Tensor, mask: Tensor) -> Tensor:

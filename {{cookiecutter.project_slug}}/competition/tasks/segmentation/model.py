@@ -7,6 +7,7 @@ from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from segmentation_models_pytorch.encoders._base import EncoderMixin
 from torch import nn
 
+from competition.tasks.segmentation.outputs import ExclusiveClasses
 from competition.tasks.segmentation.settings import TaskConfig
 from competition.weights import check_encoder, explaining_weights, load_encoder, timm_arguments, weights_file
 
@@ -14,8 +15,8 @@ from competition.weights import check_encoder, explaining_weights, load_encoder,
 def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
     """Return a network from images (B, channels, H, W) to logits (B, classes, H, W).
 
-    With a weight for `loss.auxiliary` to a pair of these and the logits (B, classes) of a second head, which says of
-    the encoder's last features which classes are in the image.
+    With `loss.cross_entropy` to Outputs of a softmax; with a weight for `loss.auxiliary` to a pair of these and the
+    logits (B, classes) of a second head, which says of the encoder's last features which classes are in the image.
     """
     model = config.model
     check_encoder(model.encoder, list(smp_encoders))
@@ -39,7 +40,7 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
             load_encoder(encoder, weights_file(model), model.encoder)
             if config.data.channels != 3:
                 cast(EncoderMixin, encoder).set_in_channels(config.data.channels, pretrained=True)
-    return network
+    return ExclusiveClasses(network) if config.loss.cross_entropy else network
 
 
 def _encoder_weights(own_encoder: bool, pretrained: bool) -> Any:

@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from competition.task import Prediction
+from competition.tasks.segmentation.outputs import outputs_of
 from competition.views import View
 
 
 def predictions(network: nn.Module, outputs: Any, batch: dict[str, Any]) -> list[Prediction]:
     """Return `probabilities` (classes, h, w) float16 for each image of logits (B, classes, h, w)."""
-    logits: Tensor = outputs[0] if isinstance(outputs, tuple) else outputs  # the auxiliary head only helps to train
-    probabilities = logits.float().sigmoid().half().cpu().numpy()
+    probabilities = outputs_of(outputs).logits.float().sigmoid().half().cpu().numpy()
     return [{"probabilities": image} for image in probabilities]
 
 

@@ -31,6 +31,9 @@ def recognise(train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, Any] | Non
     """
     train, sample = _stripped(train), _stripped(sample)
     asked = _submission_layout(sample)
+    objects = _known_instances(train, sample)
+    if objects is not None:
+        return {"format": objects}
     if asked is None:
         return None
     given = _train_layout(train, asked[1])
@@ -61,6 +64,18 @@ def _known(train: pd.DataFrame, sample: pd.DataFrame, form: dict[str, Any]) -> s
         # Rows of one run each do not tell how numbers go on; the token of an empty mask may.
         is_like = layout.rle.relative == form["relative"] or "" != layout.rle.empty == form["empty"]
         if ours == set(train.columns) and asked == set(sample.columns) and is_like:
+            return name
+    return None
+
+
+def _known_instances(train: pd.DataFrame, sample: pd.DataFrame) -> str | None:
+    """Return the known competition of single objects; unlike those of boxes its sample tells the images' sides."""
+    for name, layout in _presets().items():
+        asked, keys = {*layout.submission_keys, layout.submission_mask}, layout.train.keys
+        sides = {column.lower() for column in sample.columns if column not in asked}
+        has_sides = len(sides) == 2 and all(any(side in column for column in sides) for side in ("height", "width"))
+        is_train = keys.keys() <= set(train.columns) if keys else not len(train.columns)
+        if layout.submission.style == "instances" and asked <= set(sample.columns) and has_sides and is_train:
             return name
     return None
 

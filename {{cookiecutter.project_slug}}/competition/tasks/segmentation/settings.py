@@ -24,7 +24,8 @@ class SegmentationModel(Model):
 class SegmentationLoss(Section):
     """Weights of the losses that are added up; zero leaves one out. Below them the losses' own parameters."""
 
-    bce: Weight = 1.0  # binary cross entropy
+    bce: Weight = 1.0  # binary cross entropy: each class by itself
+    cross_entropy: Weight = 0.0  # over zero, a pixel is of one class or of none: a softmax
     dice: Weight = 1.0
     jaccard: Weight = 0.0
     focal: Weight = 0.0
@@ -33,6 +34,7 @@ class SegmentationLoss(Section):
     auxiliary: Weight = 0.0  # over zero, a second head on the encoder says which classes an image has
 
     pos_weight: Positive | list[Positive] | None = None  # bce: what a pixel of a mask weighs; a list goes by class
+    label_smoothing: Probability = 0.0  # cross_entropy: this share of the truth goes to all classes alike
     focal_gamma: Weight = 2.0
     focal_alpha: Probability | None = None  # weight of a mask's pixels, 1 - alpha that of the others
     tversky_alpha: Weight = 0.3  # weight of pixels that are said and not true
@@ -87,12 +89,14 @@ class RunLengths(Section):
 class TrainLayout(Section):
     """Where image ids, classes and masks of training images stand."""
 
-    # Columns of train.csv; null: there is no train.csv, images are those of data.train_images (with `files`).
+    # Columns of train.csv; null: there is no train.csv, images are those of data.train_images (with `files`), or of
+    # `polygons`.
     keys: Keys | None = {"image_id": "{image_id}", "class_id": "{class_id}"}
     mask: str = "rle"  # column of run lengths, unless `files` is given
     # Mask files below data.dir, as "train_masks/{image_id}.png" (png, tif, npy ...): non-zero is inside; of several
     # classes pixel value 1 is the first of data.classes, unless {class_id} tells a file a class.
     files: str | None = None
+    polygons: str | None = None  # or a file of polygons below data.dir, a JSON line an image; see mask_polygons.py
 
     @field_validator("files")
     @classmethod
@@ -107,6 +111,9 @@ class SubmissionLayout(Section):
 
     keys: Keys | None = None  # None: those of train.csv
     mask: str | None = None  # None: that of train.csv
+    # rle: a row an image and class; instances: `class confidence mask ...` for every object of an image, masks as
+    # COCO's run lengths in zlib and base64, classes by number.
+    style: Literal["rle", "instances"] = "rle"
 
 
 class SegmentationFormat(Section):
@@ -120,7 +127,7 @@ class SegmentationFormat(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        if self.train.keys is None and self.train.files is None:
+        if self.train.keys is None and self.train.files is None and self.train.polygons is None:
             raise ValueError("format.train.keys: null (no train.csv) needs format.train.files: say where masks are")
         if self.train.keys is None and self.submission.keys is None:
             raise ValueError("format.train.keys: null (no train.csv) needs format.submission.keys")

@@ -1,4 +1,4 @@
-"""submission.csv: a row per image and class with run lengths, in the rows and columns of sample_submission.csv."""
+"""submission.csv: masks in the rows and columns of sample_submission.csv, as `format.submission` has it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +11,7 @@ from competition.csv_keys import join_keys, split_keys
 from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.task import Target
-from competition.tasks.segmentation.resize import resize_mask
-from competition.tasks.segmentation.rle import decode_rle, encode_rle
+from competition.tasks.segmentation.cells import read_cell, write_cell
 from competition.tasks.segmentation.settings import TaskConfig
 
 
@@ -55,9 +54,8 @@ def write_submission(
         for (name, places), (answer_id, answer) in zip(_by_image(image_id), answers, strict=True):
             assert name == answer_id
             for place in places:
-                layer = _layer(answer["mask"], class_of[place], classes, config)
                 waiting[place] = [*sample_rows[place]]
-                waiting[place][column] = encode_rle(layer, config.format.rle)
+                waiting[place][column] = write_cell(answer, class_of[place], classes, config)
             while written in waiting:
                 yield waiting.pop(written)
                 written += 1
@@ -68,16 +66,29 @@ def write_submission(
 def rows(
     config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
 ) -> tuple[list[str], Iterator[list[str]]]:
-    """Return columns and rows of a submission of any images: a row per image and class."""
-    keys, form = config.format.submission_keys, config.format
+    """Return columns and rows of a submission of any images: a row per image and class, or per image of instances."""
+    keys, mask_column = config.format.submission_keys, config.format.submission_mask.strip()
+    of_instances = config.format.submission.style == "instances"
+    sides = _side_columns(config) if of_instances else {}
+    columns = [*id_columns(config), *sides, mask_column]
 
     def each() -> Iterator[list[str]]:
         for image_id, answer in answers:
-            for class_id in classes:
-                text = encode_rle(_layer(answer["mask"], class_id, classes, config), form.rle)
-                yield [*join_keys(keys, image_id, class_id), text]
+            size = config.answer_size(*answer["mask"].shape[:2])
+            for class_id in classes[:1] if of_instances else classes:
+                values = dict(zip((key.strip() for key in keys), join_keys(keys, image_id, class_id), strict=True))
+                values |= {column: str(size[axis]) for column, axis in sides.items()}
+                values[mask_column] = write_cell(answer, class_id, classes, config)
+                yield [values[column] for column in columns]
 
-    return [column.strip() for column in keys] + [form.submission_mask.strip()], each()
+    return columns, each()
+
+
+def _side_columns(config: TaskConfig) -> dict[str, int]:
+    """Return the columns of the sample that hold an image's height (0) or width (1)."""
+    sample = config.sample_submission
+    header = [name.strip() for name in read_header(sample)] if sample.is_file() else ["height", "width"]
+    return {name: axis for name in header for axis, side in enumerate(("height", "width")) if side in name.lower()}
 
 
 def perfect_answer(truth: Target, num_classes: int) -> Target:
@@ -104,10 +115,9 @@ def read_submission(
             if class_of[place] not in classes:
                 raise CompetitionError(f"{row}: found class {class_of[place]!r}; expected {', '.join(classes)}")
             try:
-                layer = decode_rle(texts[place], *mask.shape[:2], config.format.rle)
+                read_cell(texts[place], mask, class_of[place], classes, config)
             except ValueError as error:
                 raise CompetitionError(f"{row}: {column}: {error}") from None
-            mask[:, :, classes.index(class_of[place])] |= layer
         yield name, {"mask": mask}
 
 
@@ -120,7 +130,7 @@ def _read(
     frame = read_csv(path, others or [*keys, config.format.submission_mask.strip()])
     image_id, class_id = split_keys(frame, keys, path)
     if class_id is None:
-        if len(classes) > 1:
+        if len(classes) > 1 and config.format.submission.style == "rle":
             raise CompetitionError(
                 f"{path}: no column tells the classes {', '.join(classes)} apart; expected {{class_id}} in "
                 f"format.submission.keys, as in 'ImageId_ClassId': '{{image_id}}_{{class_id}}'"
@@ -136,11 +146,6 @@ def _by_image(image_id: pd.Series) -> Iterator[tuple[str, list[int]]]:
     parts = np.split(order, np.cumsum(np.bincount(codes))[:-1])
     for number, places in enumerate(parts):
         yield image_id.iloc[first[number]], places.tolist()
-
-
-def _layer(mask: np.ndarray, class_id: str, classes: Sequence[str], config: TaskConfig) -> np.ndarray:
-    """Return the mask (height, width) of a class at the size it is handed in at."""
-    return resize_mask(mask[:, :, classes.index(class_id)], *config.answer_size(*mask.shape[:2]))
 
 
 def _unknown_classes(path: Path, class_id: pd.Series, classes: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from competition.image_folder import absent_images, ids_in
 from competition.settings import Config
 from competition.task import Target
 from competition.tasks.segmentation.mask_files import MaskFiles
+from competition.tasks.segmentation.mask_polygons import read_polygons
 from competition.tasks.segmentation.mask_rows import MaskRows
 from competition.tasks.segmentation.settings import TaskConfig
 
@@ -88,12 +89,17 @@ def read_table(config: Config, path: Path | None = None) -> SegmentationTable:
     """
     assert isinstance(config, TaskConfig)
     layout = config.format.train
+    if path not in (None, config.train_csv) and config.format.submission.style == "instances":
+        raise CompetitionError(f"{path}: masks of single objects are only handed in; there is none to compare with")
     if layout.keys is not None:
         with_files = layout.files is not None and path in (None, config.train_csv)
         mask = None if with_files else layout.mask
         table = _read_csv(config, path or config.train_csv, layout.keys, mask)
     elif path is not None:
         table = _read_csv(config, path, config.format.submission_keys, config.format.submission_mask)
+    elif layout.polygons is not None:
+        ids, lines, polygons = read_polygons(config.data.dir / layout.polygons, config.data.classes)
+        table = SegmentationTable(ids, polygons.classes, lines, polygons)
     else:
         table = _read_folder(config)
     config.decode.check_length(len(table.classes), table.classes)
