@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torchvision.ops import batched_nms
 
 from competition.task import Evidence
-from competition.tasks.detection.decode import average, decode
 from competition.tasks.detection.boxes import box_iou, suppress
+from competition.tasks.detection.decode import average, decode
 from competition.tasks.detection.score import constant_answers, evidence, scores
 from competition.tasks.detection.settings import DetectionDecode, TaskConfig
 from competition.tasks.detection.table import DetectionTable

@@ -70,12 +70,10 @@ class DetectionTable:
 def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
     """Read train.csv; raise CompetitionError with a line per fault.
 
-    Another file of its format is of test images: where absent images count as empty, those are looked for there.
+    Where absent images count as empty, they are those of the training images, and of the test images for another file
+    beside train.csv (a solution); a file elsewhere (pseudo-labels) names all it is about.
     """
-    form, data = config.format, config.data
-    if path is not None:
-        data = data.model_copy(update={"train_images": data.test_images})
-    path = path or config.train_csv
+    form, path = config.format, path or config.train_csv
     image_id, frame = _read_columns(form, path)
     found = read_box_columns(frame, form, path)
     classes, names, unknown = _classes(config, frame, path)
@@ -88,7 +86,7 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
         raise CompetitionError("\n".join(faults))
     codes, first = group_by_image(image_id)
     image_ids = image_id.to_numpy(dtype=object)[first]
-    absent = absent_images(data, image_ids)
+    absent = _absent(config, path, image_ids)
     is_box = (names != "").to_numpy()[found.row]  # not so where the class says there is none
     row, corners = found.row[is_box], found.corners[is_box]
     order = np.argsort(codes[row], kind="stable")
@@ -101,6 +99,14 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
         starts=np.concatenate([[0], np.cumsum(np.bincount(codes[row], minlength=len(first) + len(absent)))]),
     )
     return table if form.fuse_readers is None else _fuse_readers(table, form.fuse_readers)
+
+
+def _absent(config: TaskConfig, path: Path, image_ids: np.ndarray) -> np.ndarray:
+    data = config.data
+    if path == config.train_csv:
+        return absent_images(data, image_ids)
+    of_test = data.model_copy(update={"train_images": data.test_images})
+    return absent_images(of_test, image_ids) if path.parent == data.dir else image_ids[:0]
 
 
 def _read_columns(form: DetectionFormat, path: Path) -> tuple["pd.Series", pd.DataFrame]:
