@@ -114,16 +114,21 @@ def test_fusion_is_that_of_ensemble_boxes(seed: int, max_iou: float, weights: li
 
 @given(seeds, st.floats(0.2, 0.8))
 @some
-def test_soft_suppression_is_that_of_ensemble_boxes(seed: int, max_iou: float) -> None:
-    library = pytest.importorskip("ensemble_boxes")
+def test_soft_suppression_is_that_of_the_paper_step_by_step(seed: int, max_iou: float) -> None:
     one = cluttered(np.random.default_rng(seed), 12)
-    theirs = library.soft_nms(
-        [(one["boxes"] / 100).tolist()], [one["scores"].tolist()], [one["labels"].tolist()],
-        method=1, iou_thr=max_iou, thresh=0.0,
-    )  # fmt: skip
+    left = list(zip(one["boxes"], one["scores"].tolist(), one["labels"].tolist(), range(12), strict=True))
+    wanted = []
+    while left:
+        best = max(left, key=lambda box: box[1])
+        left = [box for box in left if box is not best]
+        wanted.append((best[3], best[1]))
+        for place, (box, score, label, number) in enumerate(left):
+            overlap = float(box_iou(box[None], best[0][None])[0, 0])
+            factor = 1 - overlap if overlap > max_iou and label == best[2] else 1
+            left[place] = (box, score * factor, label, number)
     order, scores = soft_suppress(one["boxes"], one["scores"], one["labels"], max_iou)
-    np.testing.assert_allclose(np.sort(scores), np.sort(theirs[1]), atol=1e-5)
-    assert sorted(one["labels"][order]) == sorted(theirs[2].astype(int))
+    assert order.tolist() == [number for number, _ in wanted]
+    np.testing.assert_allclose(scores, [score for _, score in wanted], rtol=1e-5)
 
 
 def test_a_box_loses_score_by_every_better_one_it_overlaps() -> None:
