@@ -9,7 +9,7 @@ import pandas as pd
 
 from competition.config import format_presets
 from competition.settings import Section
-from competition.tasks.detection.box_columns import box_column_names, read_box_columns
+from competition.tasks.detection.box_columns import read_box_columns
 from competition.tasks.detection.settings import DetectionFormat
 
 # Names of the four columns of boxes, in small letters without `_` and blanks, and what they hold.
@@ -39,7 +39,7 @@ def recognise(train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, Any] | Non
     train_id = image_id if image_id in train else next(_named(train, IMAGES), None)
     if train_id is None:
         return None
-    class_id = _class_column(train, sample[string], not_of=[*box_column_names(boxes), train_id])
+    class_id = _class_column(train, sample[string], not_of=[*boxes.box_columns, train_id])
     given = {"image_id": train_id, "class_id": class_id, **boxes.model_dump(include={"boxes", "box_keys", "layout"})}
     form = DetectionFormat.model_validate(given | {"submission": {"image_id": image_id, "boxes": string}})
     form = form.model_copy(update={"no_finding": _no_finding(train, form)})
@@ -56,8 +56,7 @@ def _known(train: pd.DataFrame, sample: pd.DataFrame) -> str | None:
     """Return the known format whose columns these are."""
     for name, preset in format_presets("detection").items():
         form = DetectionFormat.model_validate(preset["format"])
-        columns = re.findall(r"\{(\w+)\}", form.image_id) or [form.image_id]
-        columns += [*box_column_names(form), *([form.class_id] if form.class_id else [])]
+        columns = [*form.image_id_columns, *form.box_columns, *([form.class_id] if form.class_id else [])]
         submission = {form.submission.image_id, form.submission.boxes}
         if not set(columns) <= set(train.columns) or set(sample.columns) != submission:
             continue

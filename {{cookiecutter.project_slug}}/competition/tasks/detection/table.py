@@ -1,6 +1,5 @@
 """train.csv of a detection competition: which boxes, in pixels, are on which image, by the columns of `format:`."""
 
-import re
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +11,7 @@ from competition.csv_file import group_by_image, line, read_csv, resolve_classes
 from competition.errors import CompetitionError
 from competition.image_folder import absent_images
 from competition.task import Target
-from competition.tasks.detection.box_columns import BoxColumns, box_column_names, read_box_columns
+from competition.tasks.detection.box_columns import BoxColumns, read_box_columns
 from competition.tasks.detection.boxes import fuse
 from competition.tasks.detection.settings import DetectionFormat, TaskConfig
 
@@ -111,8 +110,8 @@ def _absent(config: TaskConfig, path: Path, image_ids: np.ndarray) -> np.ndarray
 
 def _read_columns(form: DetectionFormat, path: Path) -> tuple["pd.Series", pd.DataFrame]:
     """Return the image id of each row, and the columns that classes and boxes stand in."""
-    parts = re.findall(r"\{(\w+)\}", form.image_id) or [form.image_id]
-    columns = [*parts, *([form.class_id] if form.class_id else []), *box_column_names(form)]
+    parts = form.image_id_columns
+    columns = [*parts, *([form.class_id] if form.class_id else []), *form.box_columns]
     frame = read_csv(path, list(dict.fromkeys(columns)))
     if parts == [form.image_id]:
         return frame[form.image_id].rename("image_id"), frame
