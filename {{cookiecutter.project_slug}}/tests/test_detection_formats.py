@@ -172,6 +172,7 @@ def test_a_format_goes_from_check_to_a_valid_submission(name: str, files: Path, 
     for verb in (["check", *words], ["folds", *words], ["train", *words], ["predict", run], ["submit", run]):
         done = command(*verb)
         assert done.returncode == 0, f"{verb[0]}: {done.stderr}"
+        assert "does not name" not in done.stdout
     config = load_config([config_file(name)], [f"data.dir={files}"])
     written, sample = (pd.read_csv(path, dtype=str) for path in (run / "submission.csv", config.sample_submission))
     assert list(written.columns) == list(sample.columns)
