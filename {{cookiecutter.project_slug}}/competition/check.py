@@ -104,7 +104,7 @@ def _look_at_all(look: Callable[[int], list[str]], number: int, what: str, show_
 def _unused_images(config: Config, used: np.ndarray) -> list[str]:
     folder = config.data.dir / config.data.train_images
     known = {train_image(config.data, image_id).name for image_id in used}
-    unused = [entry.name for entry in folder.iterdir() if entry.name not in known]
+    unused = [entry.name for entry in folder.iterdir() if entry.name not in known and entry.is_file()]
     name = config.data.train_csv
     return [f"{folder}: {len(unused)} files that {name} does not name, as {unused[0]}"] if unused else []
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from torchvision.models.detection.fcos import FCOSHead
 
 from competition.errors import CompetitionError
 from competition.settings import Data
@@ -122,6 +123,42 @@ def test_losses_add_up_by_their_weights() -> None:
     torch.testing.assert_close(loss(classification=2, box=3, centerness=0.5), parts)
     assert loss(box=1)[0] > 0
     assert loss(box=1)[1] == 0  # no box, nothing to be near to
+
+
+def test_the_losses_are_torchvisions_unless_others_are_asked_for() -> None:
+    network = build_network(config(), CLASSES).eval()
+    boxes, labels = torch.tensor(BOXES[0]), torch.tensor([0, 2])
+    with torch.no_grad():
+        outputs = network(torch.randn(1, 3, 64, 64))
+        ours = network.image_loss(outputs, 0, boxes, labels)
+        theirs = FCOSHead(64, 1, CLASSES)
+        network.fcos.head = theirs  # its weights are not used: the outputs are there
+        reference = network.image_loss(outputs, 0, boxes, labels)
+    assert set(ours) == set(reference)
+    for name, value in ours.items():
+        torch.testing.assert_close(value, reference[name])
+
+
+@pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+def test_a_loss_of_boxes_is_chosen_by_name_and_falls_to_nothing_at_the_truth(kind: str) -> None:
+    made = config(loss=DetectionLoss.model_validate({"box_kind": kind, "focal_alpha": 0.5, "focal_gamma": 0.0}))
+    network = build_network(made, CLASSES).eval()
+    boxes, labels = torch.tensor(BOXES[0]), torch.tensor([0, 2])
+    with torch.no_grad():
+        outputs = network(torch.randn(1, 3, 64, 64))
+        losses = network.image_loss(outputs, 0, boxes, labels)
+        anchors = outputs.anchors[0]
+        middles, sizes = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+        for box in boxes:
+            inside = ((middles > box[:2]) & (middles < box[2:])).all(1)
+            right = torch.cat([(middles - box[:2]) / sizes, (box[2:] - middles) / sizes], dim=1)
+            outputs.head["bbox_regression"][0, inside] = right[inside]
+        perfect = network.image_loss(outputs, 0, boxes, labels)
+        # alpha 1/2 and gamma 0: half the binary cross entropy.
+        logits = outputs.head["cls_logits"][0]
+        assert perfect["bbox_regression"] < 1e-4 < losses["bbox_regression"]
+        nothing = network.image_loss(outputs, 0, boxes[:0], labels[:0])["classification"]
+        torch.testing.assert_close(nothing, torch.nn.functional.softplus(logits).sum() / 2)
 
 
 def test_a_step_of_training_leaves_everything_finite() -> None:

@@ -16,7 +16,8 @@ from competition.submit import make_submission
 from competition.task import Target
 from competition.tasks.detection.decode import decode
 from competition.tasks.detection.settings import DetectionFormat, DetectionSubmission, TaskConfig
-from competition.tasks.detection.submission import read_submission, read_test_ids, write_submission
+from competition.tasks.detection.submission import id_columns, read_submission, read_test_ids, write_submission
+from competition.tasks.detection.submission import rows as rows_of
 
 CLASSES = ("cat", "dog")
 CONFIG = TaskConfig(name="t", task="detection")
@@ -82,6 +83,89 @@ def test_whatever_is_decoded_is_read_back(
     np.testing.assert_allclose(back["bboxes"], given_["bboxes"], atol=0.012)
     np.testing.assert_allclose(back["scores"], given_["scores"], atol=1e-5)
     np.testing.assert_array_equal(back["labels"], given_["labels"])
+
+
+WRITTEN = st.fixed_dictionaries(
+    {
+        "with_class": st.booleans(),
+        "class_as": st.sampled_from(["name", "index"]),
+        "layout": st.sampled_from(["xywh", "xyxy"]),
+        "decimals": st.integers(0, 3),
+        "none": st.sampled_from(["", "14 1 0 0 1 1"]),
+    }
+)
+
+
+@given(st.lists(BOX, max_size=5), st.integers(1, 3000), st.integers(1, 3000), WRITTEN)
+@many
+def test_every_way_of_writing_is_read_back_to_the_last_digit(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[tuple[float, float, float, float, float, int]],
+    height: int,
+    width: int,
+    written: dict[str, Any],
+) -> None:
+    """Boxes out of the image, without area, or thinner than a digit are left out by the decoding, in this format."""
+    table = np.array(rows, dtype=np.float32).reshape(-1, 6)
+    folder = tmp_path_factory.mktemp("s")
+    prediction = {
+        "boxes": table[:, :4] * np.array([width, height, width, height], dtype=np.float32),
+        "scores": table[:, 4],
+        "labels": table[:, 5].astype(np.int64) * written["with_class"],
+        **of_one_model(len(table)),
+    }
+    given_ = decode(prediction, height, width, config(folder, **written))
+    back = there_and_back(folder, given_, height, width, **written)
+    np.testing.assert_allclose(back["bboxes"], given_["bboxes"], atol=0.51 / 10 ** written["decimals"] + 1e-3)
+    np.testing.assert_array_equal(back["labels"], given_["labels"])
+
+
+def test_a_box_thinner_than_a_pixel_is_written_a_pixel_wide(tmp_path: Path) -> None:
+    thin = answer([[0.2, 1.6, 0.4, 1.9], [9.7, 0, 10, 3]], [0.9, 0.8], [0, 0])
+    back = there_and_back(tmp_path, thin, 3, 10, decimals=0)
+    assert back["bboxes"].tolist() == [[0, 1, 1, 2], [9, 0, 10, 3]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cat 0.5 1 1 2 2", "expected `conf x1 y1 x2 y2` for each box, found 6 words"),
+        ("0.5 1 1 2", "found 4 words"),
+        ("0.5 5 1 2 2", "not inside the image of 20 x 10"),
+        ("0.5 5 1 21 2", "not inside"),
+        ("0.5 5 y 9 9", "'y'"),
+        ("none", "found 1 words"),
+    ],
+)
+def test_an_invalid_string_without_classes_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    made = config(tmp_path, with_class=False, layout="xyxy", none="- -")
+    path = write(tmp_path, "a,- -", "", f"b,{text}", name="submission.csv")
+    with pytest.raises(CompetitionError, match=message) as caught:
+        list(read_submission(path, made, ("object",), dict.fromkeys("ab", (10, 20))))
+    assert str(caught.value).startswith(f"{path}: line 4: PredictionString: ")
+
+
+def test_the_header_is_that_of_the_sample_in_its_order_with_its_blanks(tmp_path: Path) -> None:
+    write(tmp_path, ",a", header="answer, img")
+    made = config(tmp_path, image_id="img", boxes="answer")
+    write_submission(tmp_path / "s.csv", made, [("a", answer([[0, 0, 1, 1]], [0.5], [1]))], CLASSES)
+    assert (tmp_path / "s.csv").read_text().splitlines() == ["answer, img", "dog 0.50000 0.00 0.00 1.00 1.00,a"]
+    assert read_test_ids(made, CLASSES).tolist() == ["a"]
+    assert id_columns(made) == ["img"]
+
+
+def test_a_column_too_many_in_the_sample_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "a,,1", header="image_id,PredictionString,Usage")
+    with pytest.raises(CompetitionError, match="'Usage' is not expected"):
+        read_test_ids(config(tmp_path), CLASSES)
+
+
+def test_classes_written_by_number_may_have_spaces(tmp_path: Path) -> None:
+    write(tmp_path, "a,")
+    made = config(tmp_path, class_as="index")
+    assert read_test_ids(made, ("red cell", "white")).tolist() == ["a"]
+    _, written = rows_of(made, [("a", answer([[0, 0, 1, 1]], [0.5], [1]))], ("red cell", "white"))
+    assert list(written) == [["a", "1 0.50000 0.00 0.00 1.00 1.00"]]
 
 
 @given(st.integers(0, 2**20), st.integers(2, 3000))

@@ -26,14 +26,9 @@ class BoxColumns(NamedTuple):
     faults: list[str]
 
 
-def box_column_names(form: DetectionFormat) -> list[str]:
-    """Return the columns boxes stand in."""
-    return form.boxes if isinstance(form.boxes, list) else [form.boxes]
-
-
 def read_box_columns(frame: pd.DataFrame, form: DetectionFormat, path: Path) -> BoxColumns:
     """Return the boxes of the rows, and a line for each row that cannot be read."""
-    texts = frame[box_column_names(form)].apply(lambda column: column.str.strip())
+    texts = frame[form.box_columns].apply(lambda column: column.str.strip())
     text = texts.iloc[:, 0].str.cat([texts.iloc[:, i] for i in range(1, texts.shape[1])], sep=",")
     is_empty = texts.apply(lambda column: column.str.lower().isin(NOTHING)).all(axis=1).to_numpy()
     row = np.flatnonzero(~is_empty)

@@ -8,19 +8,19 @@ from typing import Any
 import pandas as pd
 
 from competition.config import format_presets
-from competition.tasks.detection.box_columns import box_column_names, read_box_columns
+from competition.settings import Section
+from competition.tasks.detection.box_columns import read_box_columns
 from competition.tasks.detection.settings import DetectionFormat
 
 # Names of the four columns of boxes, in small letters without `_` and blanks, and what they hold.
 LEFT, TOP = ("x", "xmin", "x1", "left", "bboxx", "bboxxmin"), ("y", "ymin", "y1", "top", "bboxy", "bboxymin")
-WIDTH, HEIGHT = (
-    ("w", "width", "bboxw", "boxw", "boxwidth", "bboxwidth"),
-    ("h", "height", "bboxh", "boxh", "boxheight", "bboxheight"),
-)
+# width and height last: often they are those of the image.
+WIDTH, HEIGHT = ("w", "boxw", "bboxw", "boxwidth", "width"), ("h", "boxh", "bboxh", "boxheight", "height")
 RIGHT, BOTTOM = ("xmax", "x2", "right", "bboxxmax"), ("ymax", "y2", "bottom", "bboxymax")
 LAYOUTS = {"xyxy": (LEFT, TOP, RIGHT, BOTTOM), "xywh": (LEFT, TOP, WIDTH, HEIGHT)}
 CLASSES = ("classid", "class", "classname", "label", "labels", "category", "categoryid", "categoryname", "name")
 IMAGES = ("imageid", "image", "id", "patientid", "imgid", "imagename", "filename", "file", "img", "uuid")
+TOLD, TOLD_OF_SUBMISSION = ("image_id", "class_id", "boxes", "layout"), ("image_id", "boxes", "with_class", "layout")
 KEYS = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
 
 
@@ -39,20 +39,24 @@ def recognise(train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, Any] | Non
     train_id = image_id if image_id in train else next(_named(train, IMAGES), None)
     if train_id is None:
         return None
-    class_id = next(_named(train, CLASSES, not_of=[*box_column_names(boxes), train_id]), None)
+    class_id = _class_column(train, sample[string], not_of=[*boxes.box_columns, train_id])
     given = {"image_id": train_id, "class_id": class_id, **boxes.model_dump(include={"boxes", "box_keys", "layout"})}
     form = DetectionFormat.model_validate(given | {"submission": {"image_id": image_id, "boxes": string}})
     form = form.model_copy(update={"no_finding": _no_finding(train, form)})
-    submission = form.submission.model_copy(update=_row(sample[string], form))
-    return {"format": form.model_copy(update={"submission": submission}).model_dump(exclude={"like", "fuse_readers"})}
+    form = form.model_copy(update={"submission": form.submission.model_copy(update=_row(sample[string], form))})
+    return {"format": _told(form, TOLD) | {"submission": _told(form.submission, TOLD_OF_SUBMISSION)}}
+
+
+def _told(section: Section, always: Sequence[str]) -> dict[str, Any]:
+    """Return the keys that are worth a line: some always, others where they are not the default."""
+    return section.model_dump(include=set(always)) | section.model_dump(exclude_defaults=True, exclude={"submission"})
 
 
 def _known(train: pd.DataFrame, sample: pd.DataFrame) -> str | None:
     """Return the known format whose columns these are."""
     for name, preset in format_presets("detection").items():
         form = DetectionFormat.model_validate(preset["format"])
-        columns = re.findall(r"\{(\w+)\}", form.image_id) or [form.image_id]
-        columns += [*box_column_names(form), *([form.class_id] if form.class_id else [])]
+        columns = [*form.image_id_columns, *form.box_columns, *([form.class_id] if form.class_id else [])]
         submission = {form.submission.image_id, form.submission.boxes}
         if not set(columns) <= set(train.columns) or set(sample.columns) != submission:
             continue
@@ -92,6 +96,13 @@ def _named(frame: pd.DataFrame, names: Sequence[str], not_of: Sequence[str] = ()
     """Yield the columns that bear one of the names, in the order of the names."""
     plain = {re.sub(r"[_\s]", "", str(column).lower()): str(column) for column in frame.columns}
     yield from (plain[name] for name in names if name in plain and plain[name] not in not_of)
+
+
+def _class_column(train: pd.DataFrame, strings: "pd.Series", not_of: Sequence[str]) -> str | None:
+    """Return the column of classes; of several the one whose words the sample's strings begin with."""
+    columns = list(_named(train, CLASSES, not_of))
+    first = {text.split()[0] for text in strings if text.strip() and len(text.split()) % 6 == 0}
+    return next((column for column in columns if train[column].isin(first).any()), columns[0] if columns else None)
 
 
 def _submission_columns(train: pd.DataFrame, sample: pd.DataFrame) -> tuple[str, str]:

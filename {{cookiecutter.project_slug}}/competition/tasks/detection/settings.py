@@ -1,5 +1,6 @@
 """What a detection config may hold beside the common sections."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -79,6 +80,16 @@ class DetectionFormat(Section):
     # Boxes of several readers: those of a class that overlap more become one, by wbf. null: all stay.
     fuse_readers: Probability | None = None
     submission: DetectionSubmission = DetectionSubmission()
+
+    @property
+    def image_id_columns(self) -> list[str]:
+        """Columns of train.csv that an image id is put together from."""
+        return re.findall(r"\{([^{}]+)\}", self.image_id) or [self.image_id]
+
+    @property
+    def box_columns(self) -> list[str]:
+        """Columns of train.csv that boxes stand in."""
+        return self.boxes if isinstance(self.boxes, list) else [self.boxes]
 
     @model_validator(mode="after")
     def _boxes_fit(self) -> Self:

@@ -1,6 +1,5 @@
 """train.csv of a detection competition: which boxes, in pixels, are on which image, by the columns of `format:`."""
 
-import re
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +11,7 @@ from competition.csv_file import group_by_image, line, read_csv, resolve_classes
 from competition.errors import CompetitionError
 from competition.image_folder import absent_images
 from competition.task import Target
-from competition.tasks.detection.box_columns import BoxColumns, box_column_names, read_box_columns
+from competition.tasks.detection.box_columns import BoxColumns, read_box_columns
 from competition.tasks.detection.boxes import fuse
 from competition.tasks.detection.settings import DetectionFormat, TaskConfig
 
@@ -70,12 +69,10 @@ class DetectionTable:
 def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
     """Read train.csv; raise CompetitionError with a line per fault.
 
-    Another file of its format is of test images: where absent images count as empty, those are looked for there.
+    Where absent images count as empty, they are those of the training images, and of the test images for another file
+    beside train.csv (a solution); a file elsewhere (pseudo-labels) names all it is about.
     """
-    form, data = config.format, config.data
-    if path is not None:
-        data = data.model_copy(update={"train_images": data.test_images})
-    path = path or config.train_csv
+    form, path = config.format, path or config.train_csv
     image_id, frame = _read_columns(form, path)
     found = read_box_columns(frame, form, path)
     classes, names, unknown = _classes(config, frame, path)
@@ -88,7 +85,7 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
         raise CompetitionError("\n".join(faults))
     codes, first = group_by_image(image_id)
     image_ids = image_id.to_numpy(dtype=object)[first]
-    absent = absent_images(data, image_ids)
+    absent = _absent(config, path, image_ids)
     is_box = (names != "").to_numpy()[found.row]  # not so where the class says there is none
     row, corners = found.row[is_box], found.corners[is_box]
     order = np.argsort(codes[row], kind="stable")
@@ -103,10 +100,18 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
     return table if form.fuse_readers is None else _fuse_readers(table, form.fuse_readers)
 
 
+def _absent(config: TaskConfig, path: Path, image_ids: np.ndarray) -> np.ndarray:
+    data = config.data
+    if path == config.train_csv:
+        return absent_images(data, image_ids)
+    of_test = data.model_copy(update={"train_images": data.test_images})
+    return absent_images(of_test, image_ids) if path.parent == data.dir else image_ids[:0]
+
+
 def _read_columns(form: DetectionFormat, path: Path) -> tuple["pd.Series", pd.DataFrame]:
     """Return the image id of each row, and the columns that classes and boxes stand in."""
-    parts = re.findall(r"\{(\w+)\}", form.image_id) or [form.image_id]
-    columns = [*parts, *([form.class_id] if form.class_id else []), *box_column_names(form)]
+    parts = form.image_id_columns
+    columns = [*parts, *([form.class_id] if form.class_id else []), *form.box_columns]
     frame = read_csv(path, list(dict.fromkeys(columns)))
     if parts == [form.image_id]:
         return frame[form.image_id].rename("image_id"), frame
