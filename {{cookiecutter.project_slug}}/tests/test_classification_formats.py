@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from competition.config import format_presets, load_config
+from competition.config import format_presets, load_config, validate
 from competition.files import write_csv
 from competition.sample import write_sample
 from competition.settings import Config
@@ -219,6 +219,13 @@ def test_every_known_format_is_tested_and_has_a_config() -> None:
         "classification",
         *(f"classification_{name}" for name in LAYOUTS if name != "sample"),
     }
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_format_alone_has_metrics_that_can_score_it(name: str) -> None:
+    values = {"name": "t", "task": "classification", "format": {"like": name}}
+    config = validate(values, {}, "test")
+    assert validate(values | {"metrics": config.metrics}, {}, "test") == config
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("classification_*.yaml")), ids=lambda path: path.stem)

@@ -1,6 +1,6 @@
 """What a classification config may hold beside the common sections."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -190,9 +190,20 @@ class TaskConfig(Config):
     format: ClassificationFormat = ClassificationFormat()
     loss: ClassificationLoss = ClassificationLoss()
     # The first is the score that is reported.
-    metrics: Annotated[list[MetricName], Field(min_length=1)] = ["macro_f1", "accuracy", "log_loss"]
+    metrics: Annotated[list[MetricName], Field(min_length=1)] = Field(None, validate_default=True)
     decode: ClassificationDecode = ClassificationDecode()
     mix: Mix = Mix()
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _usual_metrics(cls, given: Any, info: ValidationInfo) -> Any:
+        """Take metrics that the format can be scored by where none are given."""
+        if given is not None:
+            return given
+        form: ClassificationFormat = info.data.get("format") or ClassificationFormat()
+        if form.target == "regression":
+            return ["rmse", "mae"]
+        return ["map5", "accuracy"] if form.submission.layout == "top" else ["macro_f1", "accuracy", "log_loss"]
 
     @field_validator("metrics")
     @classmethod
