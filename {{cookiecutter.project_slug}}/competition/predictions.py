@@ -9,7 +9,7 @@ import shutil
 import struct
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -24,6 +24,9 @@ from competition.task import Prediction
 SMALL = ("image_ids", "sizes", "classes", "views")  # members that are read whole
 
 
+PART_BYTES = 1 << 28
+
+
 class PredictionWriter:
     """Collects predictions image by image on disk; memory does not grow with their number.
 
@@ -33,7 +36,8 @@ class PredictionWriter:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._spool = Path(tempfile.mkdtemp(prefix=".predictions.", dir=folder))
-        self._files: dict[str, IO[bytes]] = {}
+        self._files: dict[str, IO[bytes]] = {}  # the part that each key is written to
+        self._parts: dict[str, list[Path]] = {}
         self._kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
         self._lengths: dict[str, list[int]] = {}
         self.image_ids: list[str] = []
@@ -56,39 +60,52 @@ class PredictionWriter:
         for key, values in prediction.items():
             kind = (values.dtype, values.shape[1:])
             if key not in self._files:
-                self._files[key] = (self._spool / key).open("w+b")
-                self._kinds[key], self._lengths[key] = kind, []
+                self._kinds[key], self._lengths[key], self._parts[key] = kind, [], []
             assert self._kinds[key] == kind, f"{key}: {kind} after {self._kinds[key]}"
+            if key not in self._files or self._files[key].tell() >= PART_BYTES:
+                self._start_part(key)
             self._files[key].write(np.ascontiguousarray(values).data)
             self._lengths[key].append(len(values))
 
-    def finish(self, path: Path, classes: Iterable[str]) -> None:
-        """Write everything to `path` in the order it was added."""
+    def _start_part(self, key: str) -> None:
+        if key in self._files:
+            self._files[key].close()
+        self._parts[key].append(self._spool / f"{key}.{len(self._parts[key])}")
+        self._files[key] = self._parts[key][-1].open("wb")
+
+    def finish(self, path: Path, classes: Iterable[str], views: Sequence[str] = ()) -> None:
+        """Write everything to `path` in the order it was added; `views` are those it was predicted in beside the plain
+        one."""
         with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
             small = {
                 "image_ids": np.array(self.image_ids, dtype=str),
                 "sizes": np.array(self.sizes, dtype=np.int64).reshape(-1, 2),
                 "classes": np.array(list(classes), dtype=str),
+                "views": np.array(list(views), dtype=str),
             }
             for key, lengths in self._lengths.items():
                 small[f"{key}_starts"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
             for key, values in small.items():
                 with archive.open(f"{key}.npy", "w") as member:
                     npy_format.write_array(member, values, allow_pickle=False)
-            for key, file in self._files.items():
-                self._copy(key, file, archive)
+            for key in self._files:
+                self._move(key, archive)
 
-    def _copy(self, key: str, file: IO[bytes], archive: zipfile.ZipFile) -> None:
+    def _move(self, key: str, archive: zipfile.ZipFile) -> None:
+        """Copy a key's values part by part, each deleted at once: the disk holds all of it once, and a part twice."""
+        self._files[key].close()
         dtype, trailing = self._kinds[key]
         header = {
             "descr": npy_format.dtype_to_descr(dtype),
             "fortran_order": False,
             "shape": (sum(self._lengths[key]), *trailing),
         }
-        file.seek(0)
         with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
             npy_format.write_array_header_2_0(member, header)
-            shutil.copyfileobj(file, member, 1 << 20)
+            for part in self._parts[key]:
+                with part.open("rb") as file:
+                    shutil.copyfileobj(file, member, 1 << 20)
+                part.unlink()
 
 
 class Predictions:
