@@ -49,13 +49,16 @@ def make_blend(runs: Sequence[Run], name: str, *, weights: Sequence[float] | Lit
     folds = _folds(runs)
     shares = fit_weights(runs, folds) if weights == "fit" else _check_weights(weights, len(runs))
     about = {"sources": [run.folder.name for run in runs], "weights": shares, "mean": mean}
+    if mean == "rank":
+        tests = [Ranks(source) for source in tests]
+        folds = {fold: [Ranks(source) for source in sources] for fold, sources in folds.items()}
     _take_thresholds(runs[0], folder, about)
     for fold, sources in folds.items():
         _write_config(runs[0], name, fold, folder)
-        _average(sources, folder / fold / OOF, config, shares, mean)
+        average_predictions(sources, folder / fold / OOF, config, shares)
     if not folds:  # all of them were trained on everything
         _write_config(runs[0], name, "foldall", folder)
-    _average(tests, folder / TEST, config, shares, mean)
+    average_predictions(tests, folder / TEST, config, shares)
     return Run.open(str(folder))
 
 
@@ -92,6 +95,9 @@ def average_predictions(
 ) -> None:
     """Write the average of several files of the same images, in the order of the first, image by image."""
     average = Task(config.task).decode.average
+    if weights is not None:  # a model without weight must not be asked
+        sources = [source for source, weight in zip(sources, weights, strict=True) if weight > 0]
+        weights = [weight for weight in weights if weight > 0]
     views = sources[0].views if all(source.views == sources[0].views for source in sources) else []
     with PredictionWriter(path.parent) as writer:
         for image_id, (height, width), each in _side_by_side(sources):
@@ -99,13 +105,7 @@ def average_predictions(
         writer.finish(path, sources[0].classes, views)
 
 
-def _average(sources: Sequence[Predictions], path: Path, config: Config, weights: list[float], mean: Mean) -> None:
-    used = [(source, share) for source, share in zip(sources, weights, strict=True) if share > 0]
-    each = [_Ranks(source) for source, _ in used] if mean == "rank" else [source for source, _ in used]
-    average_predictions(each, path, config, [share for _, share in used])
-
-
-class _Ranks(Predictions):
+class Ranks(Predictions):
     """Stored class probabilities as ranks from 0 to 1 among the images of the file, class by class."""
 
     def __init__(self, source: Predictions) -> None:

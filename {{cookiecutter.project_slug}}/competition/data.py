@@ -76,24 +76,25 @@ class ImageDataset(Dataset[Sample]):
     def _named(self, index: int, read: Callable[[Path, int], Found]) -> Found:
         """Read from an image's file; what is wrong with it is told with its csv line."""
         data, image_id = self.config.data, self.image_ids[index]
-        is_pseudo = (
-            isinstance(self.table, JoinedTable) and self.rows is not None and self.table.is_pseudo(self.rows[index])
-        )
+        is_pseudo = isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
         path = test_image(data, image_id) if self.table is None or is_pseudo else train_image(data, image_id)
         try:
             return read(path, data.channels)
         except CompetitionError as error:
             if is_pseudo:
                 raise CompetitionError(f"{error} (of {data.pseudo})") from None
-            if self.table is None or self.rows is None:
+            if self.table is None:
                 raise CompetitionError(f"{error} (image {index + 1} of {data.sample_submission})") from None
-            raise CompetitionError(f"{error} ({row_in_words(data, self.table.lines[self.rows[index]])})") from None
+            line = self.table.lines[self._table_row(index)]
+            raise CompetitionError(f"{error} ({row_in_words(data, line)})") from None
 
     def target(self, index: int, height: int, width: int) -> Target:
         """Return the answer in pixels of the original image; nothing for a test image."""
-        if self.table is None or self.rows is None:
-            return {}
-        return self.table.target(int(self.rows[index]), height, width)
+        return {} if self.table is None else self.table.target(self._table_row(index), height, width)
+
+    def _table_row(self, index: int) -> int:
+        assert self.rows is not None
+        return int(self.rows[index])
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Join samples: `image_id` list, `image` (B, channels, H, W), `height` and `width` (B,), and the targets."""

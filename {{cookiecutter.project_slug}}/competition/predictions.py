@@ -2,9 +2,11 @@
 
 The file is a plain `numpy.load`-able npz: `image_ids` (n,), `sizes` (n, 2) original height and width, `classes`, and
 for every key of a prediction its values joined along the first axis with `<key>_starts` (n + 1,): those of image i
-are `values[starts[i]:starts[i + 1]]`.
+are `values[starts[i]:starts[i + 1]]`. Where images differ in the other axes (masks at full resolution), values are
+flat, and `<key>_shapes` (n, axes) says how they are to be laid out.
 """
 
+import math
 import shutil
 import struct
 import tempfile
@@ -38,8 +40,8 @@ class PredictionWriter:
         self._spool = Path(tempfile.mkdtemp(prefix=".predictions.", dir=folder))
         self._files: dict[str, IO[bytes]] = {}  # the part that each key is written to
         self._parts: dict[str, list[Path]] = {}
-        self._kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
-        self._lengths: dict[str, list[int]] = {}
+        self._kinds: dict[str, tuple[np.dtype, int]] = {}
+        self._shapes: dict[str, list[tuple[int, ...]]] = {}
         self.image_ids: list[str] = []
         self.sizes: list[tuple[int, int]] = []
 
@@ -54,18 +56,18 @@ class PredictionWriter:
         shutil.rmtree(self._spool, ignore_errors=True)
 
     def add(self, image_id: str, height: int, width: int, prediction: Prediction) -> None:
-        """Append one image's arrays; every image must have the same keys, types and trailing shapes."""
+        """Append one image's arrays; every image must have the same keys, types and numbers of axes."""
         self.image_ids.append(image_id)
         self.sizes.append((height, width))
         for key, values in prediction.items():
-            kind = (values.dtype, values.shape[1:])
+            kind = (values.dtype, values.ndim)
             if key not in self._files:
-                self._kinds[key], self._lengths[key], self._parts[key] = kind, [], []
+                self._kinds[key], self._shapes[key], self._parts[key] = kind, [], []
             assert self._kinds[key] == kind, f"{key}: {kind} after {self._kinds[key]}"
             if key not in self._files or self._files[key].tell() >= PART_BYTES:
                 self._start_part(key)
             self._files[key].write(np.ascontiguousarray(values).data)
-            self._lengths[key].append(len(values))
+            self._shapes[key].append(values.shape)
 
     def _start_part(self, key: str) -> None:
         if key in self._files:
@@ -83,22 +85,30 @@ class PredictionWriter:
                 "classes": np.array(list(classes), dtype=str),
                 "views": np.array(list(views), dtype=str),
             }
-            for key, lengths in self._lengths.items():
+            for key, shapes in self._shapes.items():
+                lengths = [shape[0] if self._is_even(key) else math.prod(shape) for shape in shapes]
                 small[f"{key}_starts"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+                if not self._is_even(key):
+                    small[f"{key}_shapes"] = np.array(shapes, dtype=np.int64)
             for key, values in small.items():
                 with archive.open(f"{key}.npy", "w") as member:
                     npy_format.write_array(member, values, allow_pickle=False)
             for key in self._files:
                 self._move(key, archive)
 
+    def _is_even(self, key: str) -> bool:
+        """Return whether all images have the same shape but for the first axis."""
+        return len({shape[1:] for shape in self._shapes[key]}) == 1
+
     def _move(self, key: str, archive: zipfile.ZipFile) -> None:
         """Copy a key's values part by part, each deleted at once: the disk holds all of it once, and a part twice."""
         self._files[key].close()
-        dtype, trailing = self._kinds[key]
+        shapes = self._shapes[key]
+        joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
         header = {
-            "descr": npy_format.dtype_to_descr(dtype),
+            "descr": npy_format.dtype_to_descr(self._kinds[key][0]),
             "fortran_order": False,
-            "shape": (sum(self._lengths[key]), *trailing),
+            "shape": joined if self._is_even(key) else (sum(map(math.prod, shapes)),),
         }
         with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
             npy_format.write_array_header_2_0(member, header)
@@ -119,7 +129,7 @@ class Predictions:
             )
         try:
             with np.load(path, allow_pickle=False) as archive:
-                small = [key for key in archive.files if key in SMALL or key.endswith("_starts")]
+                small = [key for key in archive.files if key in SMALL or key.endswith(("_starts", "_shapes"))]
                 arrays = {key: archive[key] for key in small}
                 self._values = {key: _map_member(path, key) for key in archive.files if key not in small}
             self.image_ids: list[str] = arrays["image_ids"].tolist()
@@ -127,6 +137,7 @@ class Predictions:
             self.classes: tuple[str, ...] = tuple(arrays["classes"].tolist())
             self.views: list[str] = arrays["views"].tolist() if "views" in arrays else []
             self._starts = {key: arrays[f"{key}_starts"] for key in self._values}
+            self._shapes = {key: arrays[f"{key}_shapes"] for key in self._values if f"{key}_shapes" in arrays}
         except (zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError) as error:
             raise CompetitionError(f"{path}: damaged ({error}); delete it and make it again") from None
 
@@ -135,10 +146,11 @@ class Predictions:
 
     def __getitem__(self, index: int) -> Prediction:
         """Read the prediction of one image."""
-        return {
+        read = {
             key: np.array(values[self._starts[key][index] : self._starts[key][index + 1]])
             for key, values in self._values.items()
         }
+        return read | {key: read[key].reshape(shapes[index]) for key, shapes in self._shapes.items()}
 
     def __iter__(self) -> Iterator[tuple[str, tuple[int, int], Prediction]]:
         """Yield image id, (height, width) and prediction."""
