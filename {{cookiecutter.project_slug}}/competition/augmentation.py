@@ -46,12 +46,18 @@ class ImageAugmentation:
             # albumentations only warns of a wrong argument and then goes on without it.
             warnings.simplefilter("error", UserWarning)
             steps = [
+                *(_random_window(self.data.window_size) if self.train and self.data.window_size else []),
                 *(_random_crop(changes, height, width) if self.train else []),
                 A.Resize(height, width, mask_interpolation=NEAREST),
                 *(_random_changes(changes) if self.train else []),
                 A.Normalize(tuple(self.data.mean), tuple(self.data.std), max_pixel_value=255.0 if is_8_bit else 1.0),
             ]
             return A.Compose(steps, bbox_params=_box_settings() if with_boxes else None)
+
+
+def _random_window(size: tuple[int, int]) -> list[A.BasicTransform]:
+    """Cut out a window at full resolution; what is beyond the border of a smaller image is zero, as in prediction."""
+    return [A.RandomCrop(*size, pad_if_needed=True, pad_position="top_left", border_mode=cv2.BORDER_CONSTANT)]
 
 
 def _random_crop(settings: Augmentation, height: int, width: int) -> list[A.BasicTransform]:

@@ -100,23 +100,59 @@ def train(
 
 
 @app.command()
-def predict(run: RunName, overrides: Overrides = None) -> None:
-    """Predict the test images with the folds of a run: writes test.npz."""
+def predict(
+    run: RunName,
+    overrides: Overrides = None,
+    views: Annotated[bool, typer.Option("--views", help="Only show what each view of tta adds and costs.")] = False,
+) -> None:
+    """Predict the test images with the folds of a run: writes test.npz.
+
+    With other views than before (tta=[hflip]) the out-of-fold images, too, so that tuning sees the same.
+    """
     from competition.runs import Run
 
     opened = Run.open(run, overrides)
-    from competition.predict import predict_test
+    if views:
+        from competition.view_table import table_of_views
+
+        print("\n".join(table_of_views(opened)))
+        return
+    from competition.predict import predict_out_of_fold, predict_test
 
     print(f"written to {predict_test(opened)}")
+    for path in predict_out_of_fold(opened):
+        print(f"made again in other views: {path}; tune again with `competition tune {opened.folder.name}`")
 
 
 @app.command()
-def submit(run: RunName, overrides: Overrides = None) -> None:
-    """Write and check submission.csv from a run's test.npz."""
-    from competition.runs import Run
-    from competition.submit import describe_submission, make_submission
+def submit(
+    words: Annotated[
+        list[str], typer.Argument(metavar="RUN... [KEY=VALUE]...", help="Runs; several are averaged into one.")
+    ],
+    name: Annotated[str | None, typer.Option(help="Name of the average of several runs.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A number for each run, as 2,1; or fit: on out-of-fold.")] = None,
+    mean: Annotated[str, typer.Option(help="mean, or rank: of the ranks of class probabilities.")] = "mean",
+) -> None:
+    """Write and check submission.csv from the test.npz of a run, or of the average of several."""
+    from competition.submit import describe_submission, make_submission, open_runs
 
-    print("\n".join(describe_submission(make_submission(Run.open(run, overrides)))))
+    runs, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
+    opened = open_runs(runs, overrides, name=name, weights=weights, mean=mean)
+    print("\n".join(describe_submission(make_submission(opened))))
+
+
+@app.command()
+def pseudo(
+    run: RunName,
+    overrides: Overrides = None,
+    confidence: Annotated[float, typer.Option(min=0, max=1, help="How sure an image's prediction must be.")] = 0.9,
+) -> None:
+    """Write the confident test predictions of a run as training rows: pseudo.csv, for data.pseudo."""
+    from competition.pseudo import make_pseudo
+    from competition.runs import Run
+
+    path, words = make_pseudo(Run.open(run, overrides), confidence)
+    print(f"written to {path}: {words}")
 
 
 @app.command()

@@ -2,8 +2,9 @@
 
 import random
 import signal
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,13 +16,15 @@ from competition.augmentation import ImageAugmentation
 from competition.errors import STOP_SIGNALS, CompetitionError
 from competition.folds import is_validated
 from competition.image_folder import row_in_words, test_image, train_image
-from competition.images import read_image
+from competition.images import read_image, read_image_size
+from competition.pseudo import JoinedTable, training_part
 from competition.sampling import Draw, TrainBatches, batches_by_epoch, build_sampler, steps_by_epoch
 from competition.settings import Config
 from competition.task import Table, Target, Task
 
 Sample = dict[str, Any]
 Batch = dict[str, Any]
+Found = TypeVar("Found")
 
 
 class ImageDataset(Dataset[Sample]):
@@ -47,12 +50,15 @@ class ImageDataset(Dataset[Sample]):
         row, seed = index if isinstance(index, Draw) else Draw(index, 0)
         if self.augmentation.train:
             seed_everywhere(seed)
-        image_id = str(self.image_ids[row])
         image = self.read(row)
+        return self.sample(row, image, self.target(row, *image.shape[:2]), seed)
+
+    def sample(self, index: int, image: np.ndarray, target: Target, seed: int = 0) -> Sample:
+        """Return the sample of an image (H, W, channels), or a part of it, and its target."""
         height, width = image.shape[:2]
-        image, target = self.augmentation(image, self.target(row, height, width), seed)
+        image, target = self.augmentation(image, target, seed)
         sample = {
-            "image_id": image_id,
+            "image_id": str(self.image_ids[index]),
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             "height": height,
             "width": width,
@@ -61,20 +67,34 @@ class ImageDataset(Dataset[Sample]):
 
     def read(self, index: int) -> np.ndarray:
         """Read one image (H, W, channels)."""
+        return self._named(index, read_image)
+
+    def read_size(self, index: int) -> tuple[int, int]:
+        """Read height and width of one image."""
+        return self._named(index, read_image_size)
+
+    def _named(self, index: int, read: Callable[[Path, int], Found]) -> Found:
+        """Read from an image's file; what is wrong with it is told with its csv line."""
         data, image_id = self.config.data, self.image_ids[index]
-        path = test_image(data, image_id) if self.table is None else train_image(data, image_id)
+        is_pseudo = isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
+        path = test_image(data, image_id) if self.table is None or is_pseudo else train_image(data, image_id)
         try:
-            return read_image(path, data.channels)
+            return read(path, data.channels)
         except CompetitionError as error:
-            if self.table is None or self.rows is None:
+            if is_pseudo:
+                raise CompetitionError(f"{error} (of {data.pseudo})") from None
+            if self.table is None:
                 raise CompetitionError(f"{error} (image {index + 1} of {data.sample_submission})") from None
-            raise CompetitionError(f"{error} ({row_in_words(data, self.table.lines[self.rows[index]])})") from None
+            line = self.table.lines[self._table_row(index)]
+            raise CompetitionError(f"{error} ({row_in_words(data, line)})") from None
 
     def target(self, index: int, height: int, width: int) -> Target:
         """Return the answer in pixels of the original image; nothing for a test image."""
-        if self.table is None or self.rows is None:
-            return {}
-        return self.table.target(int(self.rows[index]), height, width)
+        return {} if self.table is None else self.table.target(self._table_row(index), height, width)
+
+    def _table_row(self, index: int) -> int:
+        assert self.rows is not None
+        return int(self.rows[index])
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Join samples: `image_id` list, `image` (B, channels, H, W), `height` and `width` (B,), and the targets."""
@@ -120,9 +140,10 @@ class FoldData(pl.LightningDataModule):
         super().__init__()
         self.config = config
         self.table = table
-        self.train_rows = np.flatnonzero(~is_validated(config, folds))
+        self.train_table, self.train_rows = training_part(config, table, folds)
         val_rows = np.flatnonzero(is_validated(config, folds))
-        self.train_set = ImageDataset(config, table.image_ids[self.train_rows], table=table, train=True)
+        train_ids = self.train_table.image_ids[self.train_rows]
+        self.train_set = ImageDataset(config, train_ids, table=self.train_table, train=True)
         self.val_set = ImageDataset(config, table.image_ids[val_rows], table=table)
         self._batches: TrainBatches | None = None
         self._train_loader: DataLoader[Sample] | None = None
@@ -135,7 +156,7 @@ class FoldData(pl.LightningDataModule):
         trainer = self._trainer()
         if self._batches is None:
             rank, world_size = trainer.global_rank, trainer.world_size
-            sampler = build_sampler(self.config, self.table, self.train_rows, rank=rank, world_size=world_size)
+            sampler = build_sampler(self.config, self.train_table, self.train_rows, rank=rank, world_size=world_size)
             self._batches = TrainBatches(sampler, per_device_batch_size(self.config, trainer))
         return self._batches
 
@@ -193,11 +214,16 @@ class FoldData(pl.LightningDataModule):
 
 
 def evaluation_loader(dataset: ImageDataset, trainer: pl.Trainer) -> DataLoader[Sample]:
-    """Return this rank's share of a dataset, in order."""
+    """Return this rank's share of a dataset, in order; with `data.window` its images come as their windows."""
     share = ShareOfRank(len(dataset), trainer.global_rank, trainer.world_size)
     # Accumulated batches do not make these smaller: nothing is kept for a backward pass.
     batch_size = max(dataset.config.data.batch_size // trainer.world_size, 1)
     settings = _worker_settings(dataset.config)
+    if dataset.config.data.window is not None:
+        from competition.window_data import WindowDataset  # which is made of what stands here
+
+        windows = WindowDataset(dataset, list(share))
+        return DataLoader(windows, batch_size, collate_fn=windows.collate, **settings)
     return DataLoader(dataset, batch_size, sampler=share, collate_fn=dataset.collate, **settings)
 
 

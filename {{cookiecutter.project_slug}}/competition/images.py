@@ -36,6 +36,18 @@ def read_image(path: Path, channels: int) -> np.ndarray:
     return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
 
 
+def read_image_size(path: Path, channels: int) -> tuple[int, int]:
+    """Return height and width of an image, from its header where Pillow knows the format; errors as of `read_image`."""
+    if path.suffix.lower() not in (".npy", ".tif", ".tiff"):
+        try:
+            with Image.open(path) as image:
+                return image.height, image.width
+        except (OSError, ValueError, Image.DecompressionBombError):
+            pass  # what is wrong with it is said where it is read
+    height, width, _ = read_image(path, channels).shape
+    return height, width
+
+
 def _decode(path: Path) -> np.ndarray:
     """Decode to (H, W) or (H, W, C) in RGB order."""
     try:

@@ -15,6 +15,7 @@ from competition.gather import gather_by_image
 from competition.schedule import learning_rate_factor
 from competition.settings import Config, Optimizer
 from competition.task import Evidence, Task
+from competition.window_data import WholeImages
 
 
 class CompetitionModule(pl.LightningModule):
@@ -27,7 +28,12 @@ class CompetitionModule(pl.LightningModule):
         self.task = Task(self.config.task)
         self.classes = classes
         self.network = self.task.model.build_network(self.config, len(classes))
+        self._start_validation()
+
+    def _start_validation(self) -> None:
         self._evidence: dict[str, Evidence] = {}
+        self._losses: dict[str, list[float]] = {}  # of an image's windows
+        self._images = WholeImages(self.task)
 
     def forward(self, images: Tensor) -> Any:
         """Map images (B, channels, H, W) to the task's outputs."""
@@ -46,17 +52,18 @@ class CompetitionModule(pl.LightningModule):
         outputs = self(batch["image"])
         losses = self.task.loss.image_losses(self.network, outputs, batch, self.config)
         predictions = self.task.prediction.predictions(self.network, outputs, batch)
+        for image_id, loss in zip(batch["image_id"], losses.detach().cpu().double().tolist(), strict=True):
+            self._losses.setdefault(image_id, []).append(loss)
         data = self._data()
-        for i, (image_id, prediction) in enumerate(zip(batch["image_id"], predictions, strict=True)):
-            height, width = int(batch["height"][i]), int(batch["width"][i])
+        for image_id, height, width, prediction in self._images.add(batch, predictions):
             answer = self.task.decode.decode(prediction, height, width, self.config)
             evidence = self.task.score.evidence(answer, data.truth(image_id, height, width))
-            self._evidence[image_id] = {**evidence, "loss": losses[i].detach().cpu().double().numpy()}
+            self._evidence[image_id] = {**evidence, "loss": np.array(np.mean(self._losses.pop(image_id)))}
 
     def on_validation_epoch_end(self) -> None:
         """Score the whole set once: the same number on any number of processes and for any batch size."""
         gathered = gather_by_image(self._evidence)
-        self._evidence = {}
+        self._start_validation()
         results = {"loss": sum(float(one["loss"]) for one in gathered) / len(gathered)}
         results |= self.task.score.scores(gathered, self.config.metrics, len(self.classes))
         self.log_dict({f"val/{name}": value for name, value in results.items()}, prog_bar=True)

@@ -1,13 +1,19 @@
-"""`competition predict RUN`: the average of all folds' networks for every test image, streamed into test.npz."""
+"""`competition predict RUN`: the average of all folds' networks for every test image, streamed into test.npz.
+
+Out-of-fold images follow: where `tta` asks for other views than an oof.npz was predicted in, it is made again, so that
+tuning sees what will be submitted.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 from torch import nn
 from torch.nn.functional import interpolate
 
+from competition.blend import refuse_blend
 from competition.checkpoint import load_checkpoint, weights_to_use
 from competition.data import Batch, ImageDataset, evaluation_loader
 from competition.errors import CompetitionError
@@ -18,17 +24,18 @@ from competition.settings import Config
 from competition.task import Prediction, Task
 from competition.trainer import build_trainer
 from competition.views import View, views_of
+from competition.window_data import WholeImages
 
 
 class Ensemble(pl.LightningModule):
     """Several trained networks that see each image, in every view, together, so that it is read once; only predicts."""
 
-    def __init__(self, config: Config, networks: Sequence[nn.Module]) -> None:
+    def __init__(self, config: Config, networks: Sequence[nn.Module], views: Sequence[View]) -> None:
         super().__init__()
         self.config = config
         self.task = Task(config.task)
         self.networks = nn.ModuleList(networks)
-        self.views = views_of(config.tta)
+        self.views = views
 
     def predict_step(self, batch: Batch, batch_index: int) -> list[Prediction]:
         """Return one averaged prediction an image."""
@@ -53,8 +60,9 @@ class Ensemble(pl.LightningModule):
 class WritePredictions(pl.Callback):
     """Hands every batch's predictions to a writer at once, so that they do not pile up in memory."""
 
-    def __init__(self, writer: PredictionWriter) -> None:
+    def __init__(self, writer: PredictionWriter, task: Task) -> None:
         self.writer = writer
+        self.images = WholeImages(task)
 
     def on_predict_batch_end(
         self,
@@ -66,8 +74,7 @@ class WritePredictions(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write one batch."""
-        sizes = zip(batch["height"].tolist(), batch["width"].tolist(), strict=True)
-        for image_id, (height, width), prediction in zip(batch["image_id"], sizes, outputs, strict=True):
+        for image_id, height, width, prediction in self.images.add(batch, outputs):
             self.writer.add(image_id, height, width, prediction)
 
 
@@ -83,25 +90,48 @@ def load_network(path: Path) -> tuple[nn.Module, list[str]]:
 
 
 def predict_images(
-    config: Config, networks: Sequence[nn.Module], dataset: ImageDataset, path: Path, classes: Sequence[str]
+    config: Config,
+    networks: Sequence[nn.Module],
+    dataset: ImageDataset,
+    path: Path,
+    classes: Sequence[str],
+    views: Sequence[View] | None = None,
 ) -> None:
-    """Predict every image of a dataset and write the file of predictions; under DDP each rank predicts its share."""
+    """Predict every image of a dataset and write the file of predictions; under DDP each rank predicts its share.
+
+    Images are seen plainly and in the views of `tta`, unless others are given.
+    """
+    views = views_of(config.tta) if views is None else views
+    names = [view.name for view in views if view != View()]
     with PredictionWriter(path.parent) as writer:
-        trainer = build_trainer(config, [WritePredictions(writer)], training=False)
+        trainer = build_trainer(config, [WritePredictions(writer, Task(config.task))], training=False)
         loader = evaluation_loader(dataset, trainer)
-        trainer.predict(Ensemble(config, networks), loader, return_predictions=False)
+        trainer.predict(Ensemble(config, networks, views), loader, return_predictions=False)
         if trainer.world_size == 1:
-            writer.finish(path, classes)
+            writer.finish(path, classes, names)
             return
-        writer.finish(_part(path, trainer.global_rank), classes)
+        writer.finish(_part(path, trainer.global_rank), classes, names)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            _join(path, trainer.world_size, dataset, classes)
+            _join(path, trainer.world_size, dataset, classes, names)
         trainer.strategy.barrier()
+
+
+def predict_out_of_fold(run: Run) -> list[Path]:
+    """Predict the validation images of every fold again where oof.npz is of other views than `tta`; return these."""
+    config = run.config
+    stale = [path for path in run.out_of_fold_files() if Predictions(path).views != config.tta]
+    table = Task(config.task).table.read_table(config) if stale else None
+    for path in stale:
+        network, classes = load_network(weights_to_use(path.parent, config.checkpoint))
+        dataset = ImageDataset(config, np.array(Predictions(path).image_ids, dtype=object), table=table)
+        predict_images(config, [network], dataset, path, classes)
+    return stale
 
 
 def predict_test(run: Run) -> Path:
     """Predict the test images with every fold of a run; return the path of test.npz."""
+    refuse_blend(run.folder)
     config = run.config
     loaded = [load_network(weights_to_use(folder, config.checkpoint)) for folder in run.finished()]
     classes = loaded[0][1]
@@ -119,7 +149,7 @@ def _part(path: Path, rank: int) -> Path:
     return path.with_name(f".{path.stem}.rank{rank}.npz")
 
 
-def _join(path: Path, world_size: int, dataset: ImageDataset, classes: Sequence[str]) -> None:
+def _join(path: Path, world_size: int, dataset: ImageDataset, classes: Sequence[str], views: Sequence[str]) -> None:
     """Join the ranks' files in the order of the dataset: image i was read by rank i modulo the world size."""
     parts = [Predictions(_part(path, rank)) for rank in range(world_size)]
     with PredictionWriter(path.parent) as writer:
@@ -127,6 +157,6 @@ def _join(path: Path, world_size: int, dataset: ImageDataset, classes: Sequence[
             part, row = parts[index % world_size], index // world_size
             assert part.image_ids[row] == image_id
             writer.add(image_id, *part.sizes[row], part[row])
-        writer.finish(path, classes)
+        writer.finish(path, classes, views)
     for rank in range(world_size):
         _part(path, rank).unlink()

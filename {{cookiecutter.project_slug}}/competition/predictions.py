@@ -2,14 +2,16 @@
 
 The file is a plain `numpy.load`-able npz: `image_ids` (n,), `sizes` (n, 2) original height and width, `classes`, and
 for every key of a prediction its values joined along the first axis with `<key>_starts` (n + 1,): those of image i
-are `values[starts[i]:starts[i + 1]]`.
+are `values[starts[i]:starts[i + 1]]`. Where images differ in the other axes (masks at full resolution), values are
+flat, and `<key>_shapes` (n, axes) says how they are to be laid out.
 """
 
+import math
 import shutil
 import struct
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -24,6 +26,9 @@ from competition.task import Prediction
 SMALL = ("image_ids", "sizes", "classes", "views")  # members that are read whole
 
 
+PART_BYTES = 1 << 28
+
+
 class PredictionWriter:
     """Collects predictions image by image on disk; memory does not grow with their number.
 
@@ -33,9 +38,10 @@ class PredictionWriter:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._spool = Path(tempfile.mkdtemp(prefix=".predictions.", dir=folder))
-        self._files: dict[str, IO[bytes]] = {}
-        self._kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
-        self._lengths: dict[str, list[int]] = {}
+        self._files: dict[str, IO[bytes]] = {}  # the part that each key is written to
+        self._parts: dict[str, list[Path]] = {}
+        self._kinds: dict[str, tuple[np.dtype, int]] = {}
+        self._shapes: dict[str, list[tuple[int, ...]]] = {}
         self.image_ids: list[str] = []
         self.sizes: list[tuple[int, int]] = []
 
@@ -50,45 +56,66 @@ class PredictionWriter:
         shutil.rmtree(self._spool, ignore_errors=True)
 
     def add(self, image_id: str, height: int, width: int, prediction: Prediction) -> None:
-        """Append one image's arrays; every image must have the same keys, types and trailing shapes."""
+        """Append one image's arrays; every image must have the same keys, types and numbers of axes."""
         self.image_ids.append(image_id)
         self.sizes.append((height, width))
         for key, values in prediction.items():
-            kind = (values.dtype, values.shape[1:])
+            kind = (values.dtype, values.ndim)
             if key not in self._files:
-                self._files[key] = (self._spool / key).open("w+b")
-                self._kinds[key], self._lengths[key] = kind, []
+                self._kinds[key], self._shapes[key], self._parts[key] = kind, [], []
             assert self._kinds[key] == kind, f"{key}: {kind} after {self._kinds[key]}"
+            if key not in self._files or self._files[key].tell() >= PART_BYTES:
+                self._start_part(key)
             self._files[key].write(np.ascontiguousarray(values).data)
-            self._lengths[key].append(len(values))
+            self._shapes[key].append(values.shape)
 
-    def finish(self, path: Path, classes: Iterable[str]) -> None:
-        """Write everything to `path` in the order it was added."""
+    def _start_part(self, key: str) -> None:
+        if key in self._files:
+            self._files[key].close()
+        self._parts[key].append(self._spool / f"{key}.{len(self._parts[key])}")
+        self._files[key] = self._parts[key][-1].open("wb")
+
+    def finish(self, path: Path, classes: Iterable[str], views: Sequence[str] = ()) -> None:
+        """Write everything to `path` in the order it was added; `views` are those it was predicted in beside the plain
+        one."""
         with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
             small = {
                 "image_ids": np.array(self.image_ids, dtype=str),
                 "sizes": np.array(self.sizes, dtype=np.int64).reshape(-1, 2),
                 "classes": np.array(list(classes), dtype=str),
+                "views": np.array(list(views), dtype=str),
             }
-            for key, lengths in self._lengths.items():
+            for key, shapes in self._shapes.items():
+                lengths = [shape[0] if self._is_even(key) else math.prod(shape) for shape in shapes]
                 small[f"{key}_starts"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+                if not self._is_even(key):
+                    small[f"{key}_shapes"] = np.array(shapes, dtype=np.int64)
             for key, values in small.items():
                 with archive.open(f"{key}.npy", "w") as member:
                     npy_format.write_array(member, values, allow_pickle=False)
-            for key, file in self._files.items():
-                self._copy(key, file, archive)
+            for key in self._files:
+                self._move(key, archive)
 
-    def _copy(self, key: str, file: IO[bytes], archive: zipfile.ZipFile) -> None:
-        dtype, trailing = self._kinds[key]
+    def _is_even(self, key: str) -> bool:
+        """Return whether all images have the same shape but for the first axis."""
+        return len({shape[1:] for shape in self._shapes[key]}) == 1
+
+    def _move(self, key: str, archive: zipfile.ZipFile) -> None:
+        """Copy a key's values part by part, each deleted at once: the disk holds all of it once, and a part twice."""
+        self._files[key].close()
+        shapes = self._shapes[key]
+        joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
         header = {
-            "descr": npy_format.dtype_to_descr(dtype),
+            "descr": npy_format.dtype_to_descr(self._kinds[key][0]),
             "fortran_order": False,
-            "shape": (sum(self._lengths[key]), *trailing),
+            "shape": joined if self._is_even(key) else (sum(map(math.prod, shapes)),),
         }
-        file.seek(0)
         with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
             npy_format.write_array_header_2_0(member, header)
-            shutil.copyfileobj(file, member, 1 << 20)
+            for part in self._parts[key]:
+                with part.open("rb") as file:
+                    shutil.copyfileobj(file, member, 1 << 20)
+                part.unlink()
 
 
 class Predictions:
@@ -102,7 +129,7 @@ class Predictions:
             )
         try:
             with np.load(path, allow_pickle=False) as archive:
-                small = [key for key in archive.files if key in SMALL or key.endswith("_starts")]
+                small = [key for key in archive.files if key in SMALL or key.endswith(("_starts", "_shapes"))]
                 arrays = {key: archive[key] for key in small}
                 self._values = {key: _map_member(path, key) for key in archive.files if key not in small}
             self.image_ids: list[str] = arrays["image_ids"].tolist()
@@ -110,6 +137,7 @@ class Predictions:
             self.classes: tuple[str, ...] = tuple(arrays["classes"].tolist())
             self.views: list[str] = arrays["views"].tolist() if "views" in arrays else []
             self._starts = {key: arrays[f"{key}_starts"] for key in self._values}
+            self._shapes = {key: arrays[f"{key}_shapes"] for key in self._values if f"{key}_shapes" in arrays}
         except (zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError) as error:
             raise CompetitionError(f"{path}: damaged ({error}); delete it and make it again") from None
 
@@ -118,10 +146,11 @@ class Predictions:
 
     def __getitem__(self, index: int) -> Prediction:
         """Read the prediction of one image."""
-        return {
+        read = {
             key: np.array(values[self._starts[key][index] : self._starts[key][index + 1]])
             for key, values in self._values.items()
         }
+        return read | {key: read[key].reshape(shapes[index]) for key, shapes in self._shapes.items()}
 
     def __iter__(self) -> Iterator[tuple[str, tuple[int, int], Prediction]]:
         """Yield image id, (height, width) and prediction."""

@@ -7,7 +7,8 @@ import numpy as np
 
 from competition.data import per_device_batch_size
 from competition.files import replacing
-from competition.folds import is_validated, read_folds
+from competition.folds import read_folds
+from competition.pseudo import training_part
 from competition.sampling import batches_by_epoch, build_sampler, sampling_warnings, steps_by_epoch
 from competition.schedule import learning_rate_factor
 from competition.settings import Config
@@ -22,7 +23,7 @@ def preview(config: Config) -> tuple[list[str], Path]:
     """Return the table of epochs, line by line, and the path of the plot."""
     trainer = build_trainer(config, [])
     table = Task(config.task).table.read_table(config)
-    rows = np.flatnonzero(~is_validated(config, read_folds(config, table)))
+    table, rows = training_part(config, table, read_folds(config, table))
     batch_size = per_device_batch_size(config, trainer)
     sampler = build_sampler(config, table, rows, world_size=trainer.world_size)
     epochs, accumulate = trainer.max_epochs or 1, trainer.accumulate_grad_batches

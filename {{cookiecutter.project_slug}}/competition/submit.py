@@ -1,15 +1,18 @@
 """`competition submit RUN`: from test.npz to a submission.csv that has been read back and checked. No torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from competition.blend import make_blend
 from competition.csv_file import read_csv, read_header
 from competition.errors import CompetitionError
+from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.predictions import Predictions
-from competition.runs import SUBMISSION, TEST, Run
+from competition.runs import OOF, SUBMISSION, TEST, Run
 from competition.score import describe_scores
 from competition.settings import Config
+from competition.shares import Presence, out_of_fold_presence, share_warnings
 from competition.task import Target, Task
 
 SOLUTION = "solution.csv"
@@ -24,6 +27,33 @@ class Submission:
     test_scores: dict[str, float] | None
     blind_name: str = ""
     blind_scores: dict[str, float] | None = None
+    notes: tuple[str, ...] = ()  # what to look at before it is handed in
+
+
+def open_runs(names: Sequence[str], overrides: list[str], *, name: str | None, weights: str | None, mean: str) -> Run:
+    """Open a run, or average several into one of their own: its name is theirs joined by `+` unless given.
+
+    Raises CompetitionError where an option does not fit.
+    """
+    if not names:
+        raise CompetitionError("no run given: name one of outputs/")
+    runs = [Run.open(one, overrides) for one in names]
+    if len(runs) == 1:
+        if name or weights or mean != "mean":
+            raise CompetitionError("--name, --weights and --mean are for several runs; found one")
+        return runs[0]
+    if mean not in ("mean", "rank"):
+        raise CompetitionError(f"--mean {mean}: expected mean or rank")
+    name = name or "+".join(run.folder.name for run in runs)
+    shares = None if weights is None else "fit" if weights == "fit" else _numbers(weights)
+    return make_blend(runs, name, weights=shares, mean="rank" if mean == "rank" else "mean")
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise CompetitionError(f"--weights {text}: expected a number for each run, as 2,1; or fit") from None
 
 
 def make_submission(run: Run) -> Submission:
@@ -42,21 +72,22 @@ def make_submission(run: Run) -> Submission:
         )
     path = run.folder / SUBMISSION
     unchecked = path.with_name(f".unchecked.{SUBMISSION}")
+    said = Presence(config, stored.classes)
     try:
-        task.submission.write_submission(unchecked, config, _answers(stored, config), stored.classes)
+        task.submission.write_submission(unchecked, config, _answers(stored, config, said), stored.classes)
         _check_written(unchecked, sample, config, stored)
+        notes = (*_compare_with_out_of_fold(run, stored, said), *_compare_with_previous(run, unchecked))
         unchecked.replace(path)
     finally:
         unchecked.unlink(missing_ok=True)
     truth = config.data.dir / SOLUTION
-    if not truth.is_file():
-        return Submission(path, len(stored), None)
-    return Submission(path, len(stored), *score_submission(config, path, truth, stored))
+    scores = score_submission(config, path, truth, stored) if truth.is_file() else (None, "", None)
+    return Submission(path, len(stored), *scores, notes)
 
 
 def describe_submission(submission: Submission) -> list[str]:
     """Say where the submission is, and its score where the answer is known."""
-    lines = []
+    lines = list(submission.notes)
     if submission.test_scores and submission.blind_scores:
         lines.append(f"test images:  {describe_scores(submission.test_scores)}")
         lines.append(f"  {submission.blind_name}: {describe_scores(submission.blind_scores)}")
@@ -86,10 +117,46 @@ def score_submission(
     return scores(found, config.metrics, number), blind_name, scores(blind, config.metrics, number)
 
 
-def _answers(stored: Predictions, config: Config) -> Iterator[tuple[str, Target]]:
+def _answers(stored: Predictions, config: Config, said: Presence) -> Iterator[tuple[str, Target]]:
     decode = Task(config.task).decode.decode
     for image_id, (height, width), prediction in stored:
-        yield image_id, decode(prediction, height, width, config)
+        answer = decode(prediction, height, width, config)
+        said.add(answer)
+        yield image_id, answer
+
+
+def _compare_with_out_of_fold(run: Run, stored: Predictions, said: Presence) -> list[str]:
+    """Say where test images are answered unlike out-of-fold images, or were seen in other views."""
+    if not any(run.folder.glob(f"fold*/{OOF}")):
+        return []
+    files = run.out_of_fold_files()
+    lines = [
+        f"warning: {stored.path} was predicted in the views {_views(stored)}, {other.path} in {_views(other)}; make "
+        f"both anew with `competition predict {run.folder.name}`"
+        for other in map(Predictions, files)
+        if other.views != stored.views
+    ][:1]
+    table = Task(run.config.task).table.read_table(run.config)
+    images = OutOfFold(run.config, table, folds_of_files(files))
+    return [*lines, *share_warnings(said, out_of_fold_presence(run.config, images))]
+
+
+def _views(stored: Predictions) -> str:
+    return ", ".join(["plain", *stored.views])
+
+
+def _compare_with_previous(run: Run, new: Path) -> list[str]:
+    """Say in how many rows a submission differs from the one before it."""
+    old = run.folder / SUBMISSION
+    if not old.is_file() or read_header(old) != read_header(new):
+        return []
+    columns = read_header(new)
+    rows = read_csv(new, columns)
+    before = read_csv(old, columns)
+    if len(rows) != len(before):
+        return [f"the submission before had {len(before)} rows, this one has {len(rows)}"]
+    changed = int((rows.to_numpy() != before.to_numpy()).any(axis=1).sum())
+    return [f"rows that differ from the submission before: {changed} of {len(rows)}"]
 
 
 def _check_written(path: Path, sample: Path, config: Config, stored: Predictions) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # verbs that need no tensor must not import torch
 
     from competition.settings import Config
     from competition.views import View
+    from competition.windows import Place
 
 # What is known of one image's answer, in the words of albumentations: `mask`, or `bboxes` and `labels`, or `label`.
 Target = dict[str, Any]
@@ -119,6 +120,16 @@ class PredictionModule(Protocol):
         ...
 
 
+class WindowsModule(Protocol):
+    """windows.py: from the predictions of an image's windows to that of the image. No torch."""
+
+    def join_windows(
+        self, predictions: Sequence[Prediction], places: "Sequence[Place]", height: int, width: int
+    ) -> Prediction:
+        """Join the predictions of all windows of an image of height x width pixels, each made as if of an image."""
+        ...
+
+
 class DecodeModule(Protocol):
     """decode.py: from stored predictions to answers. No torch."""
 
@@ -130,6 +141,34 @@ class DecodeModule(Protocol):
 
     def decode(self, prediction: Prediction, height: int, width: int, config: "Config") -> Target:
         """Return the answer in pixels of the original image."""
+        ...
+
+
+class PresenceModule(Protocol):
+    """presence.py: which classes an answer says are there. No torch."""
+
+    def present(self, answer: Target, num_classes: int) -> np.ndarray:
+        """Return (classes,) bool of a decoded answer; (0,) where an answer says nothing of classes."""
+        ...
+
+
+class PseudoLabelsModule(Protocol):
+    """pseudo_labels.py: predictions of test images as training rows, in a format of the project's own. No torch."""
+
+    def own_format(self, config: "Config") -> Any:
+        """Return the `format:` by which `read_table` reads these rows; raise CompetitionError where there is none."""
+        ...
+
+    def confidence(self, prediction: Prediction, answer: Target, config: "Config") -> float:
+        """Return how sure a prediction is of its decoded answer, from 0 to 1."""
+        ...
+
+    def label_columns(self, classes: tuple[str, ...], config: "Config") -> list[str]:
+        """Return the columns of the csv file."""
+        ...
+
+    def label_rows(self, image_id: str, answer: Target, classes: tuple[str, ...], config: "Config") -> list[list[str]]:
+        """Return the rows of an image."""
         ...
 
 
@@ -289,9 +328,24 @@ class Task:
         return cast(PredictionModule, self._module("prediction"))
 
     @property
+    def windows(self) -> WindowsModule:
+        """From the predictions of windows to that of the image."""
+        return cast(WindowsModule, self._module("windows"))
+
+    @property
     def decode(self) -> DecodeModule:
         """From predictions to answers."""
         return cast(DecodeModule, self._module("decode"))
+
+    @property
+    def presence(self) -> PresenceModule:
+        """Which classes an answer says are there."""
+        return cast(PresenceModule, self._module("presence"))
+
+    @property
+    def pseudo_labels(self) -> PseudoLabelsModule:
+        """Predictions as training rows."""
+        return cast(PseudoLabelsModule, self._module("pseudo_labels"))
 
     @property
     def score(self) -> ScoreModule:

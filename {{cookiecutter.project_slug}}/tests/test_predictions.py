@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from competition import predictions
 from competition.errors import CompetitionError
 from competition.predictions import Predictions, PredictionWriter
 
@@ -65,6 +66,28 @@ def test_arrays_of_one_shape_read_back_as_they_were(tmp_path: Path, shape: tuple
     rng = np.random.default_rng(1)
     images = [(f"{number}", (7, 9), {"values": (rng.random(shape) * 99).astype(dtype)}) for number in range(4)]
     assert_equal(write(tmp_path / "new" / "oof.npz", images), images)
+
+
+def test_masks_of_images_of_other_sizes_read_back_as_they_were(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    shapes = [(2, 5, 7), (2, 7, 5), (2, 1, 3), (2, 5, 7)]
+    images = [(f"{i}", shape[1:], {"values": rng.random(shape).astype(np.float16)}) for i, shape in enumerate(shapes)]
+    assert_equal(write(tmp_path / "oof.npz", images), images)
+
+
+def test_large_values_are_written_in_parts_and_the_views_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictions, "PART_BYTES", 100)
+    images = ragged([3, 0, 9, 1, 4])
+    with PredictionWriter(tmp_path) as writer:
+        for image_id, (height, width), prediction in images:
+            writer.add(image_id, height, width, dict(prediction))
+        assert len(list(tmp_path.glob(".predictions.*/boxes.*"))) > 1
+        writer.finish(tmp_path / "oof.npz", ["a"], ["hflip"])
+        assert not list(tmp_path.glob(".predictions.*/*"))
+    assert_equal(tmp_path / "oof.npz", images)
+    assert Predictions(tmp_path / "oof.npz").views == ["hflip"]
 
 
 def test_an_array_that_does_not_lie_in_memory_in_order_is_written_in_order(tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""Predicted masks as training rows: how sure they are, and how they are written."""
+
+import cv2
+import numpy as np
+
+from competition.task import Prediction, Target
+from competition.tasks.segmentation.rle import encode_rle
+from competition.tasks.segmentation.settings import SegmentationFormat, TaskConfig
+
+
+def own_format(config: TaskConfig) -> SegmentationFormat:
+    """Return the format of `image_id,class_id,rle`, whatever the competition's is."""
+    return SegmentationFormat()
+
+
+def confidence(prediction: Prediction, answer: Target, config: TaskConfig) -> float:
+    """Return the least of the classes' confidence: the mean probability in a mask, or 1 - the largest without one."""
+    height, width = answer["mask"].shape[:2]
+    sure = []
+    for probabilities, mask in zip(prediction["probabilities"], np.moveaxis(answer["mask"], -1, 0), strict=True):
+        full = cv2.resize(probabilities.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+        sure.append(float(full[mask > 0].mean()) if mask.any() else 1 - float(full.max()))
+    return min(sure)
+
+
+def label_columns(classes: tuple[str, ...], config: TaskConfig) -> list[str]:
+    """Return the columns of a csv file of labels."""
+    return ["image_id", "class_id", "rle"]
+
+
+def label_rows(image_id: str, answer: Target, classes: tuple[str, ...], config: TaskConfig) -> list[list[str]]:
+    """Return a row a class; a class without a mask has an empty `rle`."""
+    return [[image_id, name, encode_rle(answer["mask"][:, :, number])] for number, name in enumerate(classes)]

@@ -1,0 +1,79 @@
+"""`competition predict RUN --views`: what each view of `tta` adds on out-of-fold images, and what it costs in time."""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from competition.blend import average_predictions
+from competition.checkpoint import weights_to_use
+from competition.data import ImageDataset
+from competition.errors import CompetitionError
+from competition.files import write_csv
+from competition.predict import load_network, predict_images
+from competition.predictions import Predictions
+from competition.runs import Run
+from competition.score import score_predictions
+from competition.task import Table, Task
+from competition.views import View, views_of
+
+COLUMNS = ("view", "alone", "with_plain", "cumulative", "seconds_per_100_images")
+
+
+def table_of_views(run: Run) -> list[str]:
+    """Predict the out-of-fold images in each view by itself; write tta.csv and return its lines.
+
+    Scores are of the first metric: of a view alone, averaged with the plain view, and of all views down to this one.
+    Raises CompetitionError where `tta` names no view or the run has no out-of-fold images.
+    """
+    config, files = run.config, run.out_of_fold_files()
+    if not config.tta:
+        raise CompetitionError(f"{run.folder}: tta names no view; name some, as in tta=[hflip,vflip]")
+    if not files:
+        raise CompetitionError(f"{run.folder}: no fold has out-of-fold predictions; train one fold first")
+    table = Task(config.task).table.read_table(config)
+    views = views_of(config.tta)
+    rows: list[list[str]] = []
+    with tempfile.TemporaryDirectory(prefix=".views.", dir=run.folder) as folder:
+        for number, view in enumerate(views):
+            seconds = sum(_predict(run, table, path, view, _part(folder, number, path)) for path in files)
+            if getattr(rank_zero_only, "rank", 0):
+                continue  # the first rank scores
+            alone, with_plain, so_far = (_score(run, table, files, folder, some) for some in _sets(number))
+            per_100 = 100 * seconds / sum(len(Predictions(path)) for path in files)
+            rows.append([view.name, f"{alone:.5f}", f"{with_plain:.5f}", f"{so_far:.5f}", f"{per_100:.2f}"])
+    if not rows:
+        return []
+    write_csv(run.folder / "tta.csv", COLUMNS, rows)
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    return ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in (COLUMNS, *rows)]
+
+
+def _sets(number: int) -> tuple[list[int], list[int], list[int]]:
+    """Return the views whose average is scored: this alone, with the plain one (number 0), and all so far."""
+    return [number], sorted({0, number}), list(range(number + 1))
+
+
+def _predict(run: Run, table: Table, stored: Path, view: View, path: Path) -> float:
+    """Predict the images of an oof.npz in one view; return the seconds."""
+    network, classes = load_network(weights_to_use(stored.parent, run.config.checkpoint))
+    dataset = ImageDataset(run.config, np.array(Predictions(stored).image_ids, dtype=object), table=table)
+    started = time.perf_counter()
+    predict_images(run.config, [network], dataset, path, classes, [view])
+    return time.perf_counter() - started
+
+
+def _score(run: Run, table: Table, files: Sequence[Path], folder: str, views: Sequence[int]) -> float:
+    averaged = []
+    for path in files:
+        target = Path(folder) / f"average.{path.parent.name}.npz"
+        average_predictions([Predictions(_part(folder, view, path)) for view in views], target, run.config)
+        averaged.append(target)
+    return next(iter(score_predictions(run.config, table, averaged).values()))
+
+
+def _part(folder: str, number: int, stored: Path) -> Path:
+    return Path(folder) / f"{number}.{stored.parent.name}.npz"
