@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ from competition.errors import CompetitionError
 from competition.files import replacing
 from competition.settings import Logger as LoggerSettings
 
-FIRST_COLUMNS = ("epoch", "step", "learning_rate", "seconds", "samples_per_second", "memory_mb", "train/loss")
+FIRST_COLUMNS = (
+    *("epoch", "step", "learning_rate", "images", "positive_share"),
+    *("seconds", "samples_per_second", "memory_mb", "train/loss"),
+)
 
 
 class MetricsCsv(Callback):
@@ -30,8 +33,17 @@ class MetricsCsv(Callback):
     epochs that it trains again. Every rank must have it, as the loss is averaged over them; rank zero writes.
     """
 
-    def __init__(self, path: Path, metrics: Sequence[str], *, plot: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        metrics: Sequence[str],
+        *,
+        describe_epoch: Callable[[int], Mapping[str, float]] = lambda epoch: {},
+        plot: bool = True,
+    ) -> None:
+        """Write to `path`, with columns for `metrics`; `describe_epoch` may know more of an epoch, as its images."""
         self.path = path
+        self.describe_epoch = describe_epoch
         self.columns = [*FIRST_COLUMNS, "val/loss", *(f"val/{name}" for name in metrics)]
         self._plot = MetricsPlot(path) if plot else None
         self._started = time.perf_counter()
@@ -85,6 +97,7 @@ class MetricsCsv(Callback):
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            **self.describe_epoch(trainer.current_epoch),
             "seconds": round(seconds, 2),
             "samples_per_second": round(self._images / seconds, 1),
             "memory_mb": round(peak_memory_mb()),
@@ -146,7 +159,9 @@ class MetricsPlot:
         """Draw the last epoch, and wait for it."""
         if self._drawing is not None:
             self._drawing.wait()
+        if self.path.is_file():
             self.refresh()
+        if self._drawing is not None:
             self._drawing.wait()
             self._drawing = None
 
