@@ -6,7 +6,6 @@ in no time where a new Python would import for seconds.
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from competition.config import load_config, task_names
 from competition.folds import make_folds
 from competition.sample import write_sample
 from competition.settings import Config
+from competition.task import Task
 from competition.train import train
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -91,8 +91,6 @@ def moments(longest: float) -> Iterator[float]:
 def kill_again_and_again(task: str) -> None:
     """Kill trainings, each of which goes on until it ends; then the next begins, which saves at every step, too."""
     unbroken = configure(task, "unbroken")
-    live(unbroken, 600)  # the first one fills caches
-    shutil.rmtree(unbroken.fold_folder)
     started = time.time()
     assert live(unbroken, 600)
     # Some die after the last epoch is saved, before the images are predicted or while they are.
@@ -128,4 +126,6 @@ if __name__ == "__main__":
     os.chdir(sys.argv[2])
     write_sample(sys.argv[1], Path("data"), size=24)
     make_folds(configure(sys.argv[1], "unbroken"))
+    for module in ("table", "dataset", "model", "loss", "prediction", "decode", "score"):
+        getattr(Task(sys.argv[1]), module)  # imported here once and not by every fork
     kill_again_and_again(sys.argv[1])
