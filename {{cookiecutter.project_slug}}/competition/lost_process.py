@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments import LightningEnvironment
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.errors import CompetitionError
 
@@ -16,15 +17,14 @@ SECONDS = 10.0  # between two looks at the parent
 
 
 @contextmanager
-def explaining_lost_process(trainer: pl.Trainer) -> Generator[None]:
+def explaining_lost_process() -> Generator[None]:
     """Turn what the process group throws when another process is gone into one line."""
     try:
         yield
     except RuntimeError as error:
-        said = str(error).lower()
-        if trainer.world_size == 1 or not any(word in said for word in ("gloo", "nccl", "connection", "peer")):
+        if not any(word in str(error).lower() for word in ("gloo", "nccl", "by peer", "tcpstore")):
             raise
-        raise CompetitionError(_message(trainer)) from None
+        raise CompetitionError(_message()) from None
 
 
 def watch_parent(trainer: pl.Trainer) -> None:
@@ -34,7 +34,7 @@ def watch_parent(trainer: pl.Trainer) -> None:
     """
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if isinstance(environment, LightningEnvironment) and environment.local_rank() > 0:
-        threading.Thread(target=_outlive_briefly, args=(os.getppid(), _message(trainer)), daemon=True).start()
+        threading.Thread(target=_outlive_briefly, args=(os.getppid(), _message()), daemon=True).start()
 
 
 def _outlive_briefly(parent: int, message: str) -> None:
@@ -45,8 +45,8 @@ def _outlive_briefly(parent: int, message: str) -> None:
     os._exit(1)
 
 
-def _message(trainer: pl.Trainer) -> str:
+def _message() -> str:
     return (
-        f"process {trainer.global_rank + 1} of {trainer.world_size}: another one has ended; what it said stands above, "
-        "or the system killed it (out of memory?); the last latest.pt is whole: go on with --resume"
+        f"process {getattr(rank_zero_only, 'rank', 0)}: another process of this training has ended; what it said "
+        "stands above, or the system killed it (out of memory?); the last latest.pt is whole: go on with --resume"
     )

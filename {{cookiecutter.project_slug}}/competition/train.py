@@ -43,8 +43,9 @@ def train(config: Config, *, resume: bool = False) -> Path:
             delete_leftovers(folder)
         table = Task(config.task).table.read_table(config)
         data = FoldData(config, table, read_folds(config, table))
-        _fit(config, table, data, folder / LATEST if (folder / LATEST).is_file() else None)
-        _predict_out_of_fold(config, table, data)
+        with explaining_lost_process():
+            _fit(config, table, data, folder / LATEST if (folder / LATEST).is_file() else None)
+            _predict_out_of_fold(config, table, data)
     finally:
         if lock is not None:
             lock.release()
@@ -91,8 +92,7 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None) -> N
     for line in sampling_warnings(sampler, data.batches_by_epoch(), accumulate):
         _say(line)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
-    with explaining_lost_process(trainer):
-        trainer.fit(module, data, ckpt_path=latest, weights_only=True)
+    trainer.fit(module, data, ckpt_path=latest, weights_only=True)
 
 
 def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
