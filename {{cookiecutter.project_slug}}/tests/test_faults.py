@@ -5,7 +5,6 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PROJECT, TINY
-from trainings import begin, rows
+from trainings import begin, child_training, rows
 
 from competition.checkpoint import load_checkpoint
 from competition.config import task_names
@@ -92,19 +91,6 @@ def test_a_loss_that_is_no_number_stops_before_it_is_saved_and_names_the_images(
     assert all(bool(torch.isfinite(value).all()) for value in weights.values())
 
 
-def ranks(process: subprocess.Popen[str]) -> dict[int, int]:
-    """Return the process id of both ranks: the first started the second, and others that draw metrics.png."""
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(status.read_text().rpartition(")")[2].split()[1])
-            is_training = b"\0train\0" in (status.parent / "cmdline").read_bytes()
-        except OSError:  # it has ended
-            continue
-        if parent == process.pid and is_training:
-            return {0: process.pid, 1: int(status.parent.name)}
-    raise AssertionError("there is no second rank")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_when_a_rank_is_killed_the_other_ends_within_a_minute_with_one_line(
@@ -115,7 +101,9 @@ def test_when_a_rank_is_killed_the_other_ends_within_a_minute_with_one_line(
     latest = tmp_path / FOLD / "latest.pt"
     while not latest.is_file() and process.poll() is None:
         time.sleep(0.1)
-    os.kill(ranks(process)[lost], signal.SIGKILL)
+    second = child_training(process.pid)
+    assert second is not None, process.communicate()[1]
+    os.kill([process.pid, second][lost], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)  # comes back when nobody holds the other end any more
     assert process.returncode not in (0, None)
     (line,) = errors.splitlines()

@@ -15,12 +15,26 @@ from competition.checkpoint import load_checkpoint
 MEASURED = ("seconds", "samples_per_second", "memory_mb")  # the columns of metrics.csv that no two runs share
 
 
-def begin(project: Path, folder: Path, *words: str) -> subprocess.Popen[str]:
+def begin(project: Path, folder: Path, *words: str, verb: str = "train") -> subprocess.Popen[str]:
+    """Start `competition train ...` in a folder."""
     environment = os.environ | {"PYTHONPATH": str(project)}
-    command = [sys.executable, "-m", "competition", "train", *words]
+    command = [sys.executable, "-m", "competition", verb, *words]
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+
+
+def child_training(parent: int) -> int | None:
+    """Return the training that a process has started; others draw its metrics.png."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            of = int(status.read_text().rpartition(")")[2].split()[1])
+            is_training = b"\0train\0" in (status.parent / "cmdline").read_bytes()
+        except OSError:  # it has ended
+            continue
+        if of == parent and is_training:
+            return int(status.parent.name)
+    return None
 
 
 def end(process: subprocess.Popen[str], status: int) -> str:
