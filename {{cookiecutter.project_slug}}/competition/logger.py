@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import io
+import os
 import resource
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.errors import CompetitionError
 from competition.files import replacing
@@ -167,17 +169,25 @@ class MetricsPlot:
 
 
 def build_loggers(settings: LoggerSettings, folder: Path, name: str) -> list[Logger]:
-    """Return the loggers that the config asks for; raise CompetitionError that says what to install for one."""
+    """Return the loggers that the config asks for, on rank zero; others write nothing.
+
+    Raises CompetitionError that says what to install for one.
+    """
+    wanted = [package for package, is_wanted in settings.model_dump().items() if is_wanted]
+    for package in wanted:
+        _require(package)
+    if getattr(rank_zero_only, "rank", 0):
+        return []
     loggers: list[Logger] = []
     if settings.tensorboard:
-        _require("tensorboard")
         loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
     if settings.wandb:
-        _require("wandb")
         loggers.append(WandbLogger(name=name, save_dir=folder))
     if settings.mlflow:
-        _require("mlflow")
-        loggers.append(MLFlowLogger(run_name=name, tracking_uri=f"file:{folder.resolve()}/mlruns"))
+        # Its store of plain files is being given up.
+        where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve()}/mlflow.db"
+        artifacts = f"file:{folder.resolve()}/mlruns" if where.startswith("sqlite") else None
+        loggers.append(MLFlowLogger(run_name=name, tracking_uri=where, artifact_location=artifacts))
     return loggers
 
 
