@@ -31,7 +31,7 @@ from competition.trainer import build_trainer  # noqa: E402
 ROUNDS = 3
 WORDS = (
     *("trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"),
-    *("data.num_workers=0", "data.image_size=128", "data.batch_size=16"),
+    *("data.num_workers=0", "data.image_size=128", "data.batch_size=16", "model.encoder=test_resnet"),
 )
 
 
