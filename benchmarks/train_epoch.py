@@ -85,7 +85,7 @@ def main(task: str, folder: Path) -> None:
     table = Task(task).table.read_table(config)
     data = FoldData(config, table, read_folds(config, table))
     # All callbacks of `competition train` but the checkpoint, which a plain loop would have to write too.
-    callbacks = [c for c in _callbacks(config, folder) if not isinstance(c, pl.callbacks.Checkpoint)]
+    callbacks = [c for c in _callbacks(config, folder, data) if not isinstance(c, pl.callbacks.Checkpoint)]
     trainer = build_trainer(config, callbacks)
     data.trainer = trainer
     times = EpochTimes(plain_loop(config, data, table.classes))

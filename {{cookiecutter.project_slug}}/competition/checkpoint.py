@@ -50,9 +50,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
-        """Save to `path`."""
-        with replacing(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        """Save to `path`; raise CompetitionError if it cannot be written."""
+        try:
+            with replacing(Path(path)) as temporary:
+                torch.save(checkpoint, temporary)
+        except (OSError, RuntimeError) as error:
+            # torch reports a full disk as a RuntimeError of its zip writer.
+            free = shutil.disk_usage(Path(path).parent).free / 2**20
+            raise CompetitionError(
+                f"{path}: cannot be saved ({' '.join(str(error).split())[:100]}; {free:.0f} MB free); the one before "
+                "it is whole: make room and go on with --resume"
+            ) from None
 
 
 class LatestAndBest(Checkpoint):
@@ -65,16 +73,22 @@ class LatestAndBest(Checkpoint):
         self.folder, self.settings = folder, settings
         self.best_value: float | None = None
         self.best_epoch: int | None = None
+        self.is_best = False  # is what latest.pt holds
         self._validated = False
         self._last_saved = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the best value over a resume."""
-        return {"best_value": self.best_value, "best_epoch": self.best_epoch}
+        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "is_best": self.is_best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best value so far."""
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+        self.is_best = state_dict["is_best"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the best once more: the last run may have been killed after it saved that and before it linked it."""
+        self._keep_if_best(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note that the monitored value is of this epoch; without validation it would be an old one."""
@@ -89,25 +103,20 @@ class LatestAndBest(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the epoch, and keep it as best if it is."""
-        is_best = self._validated and self._improves(trainer)
+        self.is_best = self._validated and self._improves(trainer)
         self._validated = False
         self.save_latest(trainer)
-        if is_best and trainer.is_global_zero:
-            link_or_copy(self.folder / LATEST, self.folder / best_name(self.settings))
+        self._keep_if_best(trainer)
 
     def save_latest(self, trainer: pl.Trainer) -> None:
         """Save the whole state; call it on every rank. Raises CompetitionError if it cannot be written."""
-        path = self.folder / LATEST
         self._last_saved = time.monotonic()
-        try:
-            trainer.save_checkpoint(path)
-        except (OSError, RuntimeError) as error:
-            # torch reports a full disk as a RuntimeError of its zip writer.
-            free = shutil.disk_usage(self.folder).free / 2**20
-            raise CompetitionError(
-                f"{path}: cannot be saved ({' '.join(str(error).split())[:100]}; {free:.0f} MB free); the one before "
-                "it is whole: make room and go on with --resume"
-            ) from None
+        trainer.save_checkpoint(self.folder / LATEST)
+
+    def _keep_if_best(self, trainer: pl.Trainer) -> None:
+        if self.is_best and trainer.is_global_zero:
+            link_or_copy(self.folder / LATEST, self.folder / best_name(self.settings))
+        self.is_best = False  # what is saved in the middle of the next epoch is not
 
     def _improves(self, trainer: pl.Trainer) -> bool:
         monitor, mode = self.settings.monitor, self.settings.mode
@@ -141,17 +150,21 @@ def link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, temporary)
         os.replace(temporary, target)
+        temporary.unlink(missing_ok=True)  # renaming one name of a file to another of the same file does nothing
     except OSError:
         with replacing(target) as copy:
             shutil.copyfile(source, copy)
 
 
-def export_weights(checkpoint: Path) -> Path:
+def exported_path(checkpoint: Path) -> Path:
+    """Return where a checkpoint's weights are exported to."""
+    return checkpoint.with_suffix(".safetensors")
+
+
+def export_weights(checkpoint: Path) -> None:
     """Write the network's weights beside a checkpoint as safetensors, by plain names, to load without Lightning."""
     state = load_checkpoint(checkpoint)["state_dict"]
     prefix = "network."
     plain = {name.removeprefix(prefix): value.contiguous() for name, value in state.items() if name.startswith(prefix)}
-    path = checkpoint.with_suffix(".safetensors")
-    with replacing(path) as temporary:
+    with replacing(exported_path(checkpoint)) as temporary:
         save_file(plain, temporary)
-    return path

@@ -191,6 +191,15 @@ class FoldData(pl.LightningDataModule):
         batches, limit = self.batches(), self.config.trainer.get("limit_train_batches")
         return batches_by_epoch(batches.sampler, max(self._trainer().max_epochs or 0, 0), batches.batch_size, limit)
 
+    def describe_epoch(self, epoch: int) -> dict[str, float]:
+        """Return the images that all processes train on in an epoch, and the share of positives in its draw."""
+        batches, limit = self.batches(), self.config.trainer.get("limit_train_batches")
+        counts = batches.sampler.counts(epoch)
+        number = batches_by_epoch(batches.sampler, epoch + 1, batches.batch_size, limit)[epoch]
+        known = {"images": min(number * batches.batch_size, counts.per_rank) * counts.world_size}
+        # Without a rule what counts as positive there is no share to speak of.
+        return known | ({"positive_share": round(counts.share, 4)} if self.config.sampler.positive else {})
+
     def num_steps(self) -> int:
         """Return the optimizer steps of the run."""
         return sum(steps_by_epoch(self.batches_by_epoch(), self._trainer().accumulate_grad_batches))

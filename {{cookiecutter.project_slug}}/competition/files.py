@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shutil
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,15 @@ def replacing(path: Path) -> Generator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def delete_leftovers(folder: Path) -> None:
+    """Delete what killed processes left half written in a folder that no process writes to now."""
+    for path in [*folder.glob(".*.tmp"), *folder.glob(".predictions.*"), *folder.glob(".*.rank*.npz")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif not path.name.startswith(".metrics.png."):  # drawn by a process that may outlive the training
+            path.unlink(missing_ok=True)
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

@@ -3,11 +3,12 @@
 import csv
 import importlib.util
 import io
+import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.errors import CompetitionError
 from competition.files import replacing
 from competition.settings import Logger as LoggerSettings
 
-FIRST_COLUMNS = ("epoch", "step", "learning_rate", "seconds", "samples_per_second", "memory_mb", "train/loss")
+FIRST_COLUMNS = (
+    *("epoch", "step", "learning_rate", "images", "positive_share"),
+    *("seconds", "samples_per_second", "memory_mb", "train/loss"),
+)
 
 
 class MetricsCsv(Callback):
@@ -30,8 +35,17 @@ class MetricsCsv(Callback):
     epochs that it trains again. Every rank must have it, as the loss is averaged over them; rank zero writes.
     """
 
-    def __init__(self, path: Path, metrics: Sequence[str], *, plot: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        metrics: Sequence[str],
+        *,
+        describe_epoch: Callable[[int], Mapping[str, float]] = lambda epoch: {},
+        plot: bool = True,
+    ) -> None:
+        """Write to `path`, with columns for `metrics`; `describe_epoch` may know more of an epoch, as its images."""
         self.path = path
+        self.describe_epoch = describe_epoch
         self.columns = [*FIRST_COLUMNS, "val/loss", *(f"val/{name}" for name in metrics)]
         self._plot = MetricsPlot(path) if plot else None
         self._started = time.perf_counter()
@@ -85,6 +99,7 @@ class MetricsCsv(Callback):
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            **self.describe_epoch(trainer.current_epoch),
             "seconds": round(seconds, 2),
             "samples_per_second": round(self._images / seconds, 1),
             "memory_mb": round(peak_memory_mb()),
@@ -148,24 +163,34 @@ class MetricsPlot:
         """Draw the last epoch, if it is not drawn yet, and wait for it."""
         if self._drawing is not None:
             self._drawing.wait()
-            if self._is_behind:
-                self.refresh()
-                self._drawing.wait()
+        # Without a drawing there may be rows all the same: of a training that was killed after its last epoch.
+        if self._is_behind or (self._drawing is None and self.path.is_file()):
+            self.refresh()
+        if self._drawing is not None:
+            self._drawing.wait()
             self._drawing = None
 
 
 def build_loggers(settings: LoggerSettings, folder: Path, name: str) -> list[Logger]:
-    """Return the loggers that the config asks for; raise CompetitionError that says what to install for one."""
+    """Return the loggers that the config asks for, on rank zero; others write nothing.
+
+    Raises CompetitionError that says what to install for one.
+    """
+    wanted = [package for package, is_wanted in settings.model_dump().items() if is_wanted]
+    for package in wanted:
+        _require(package)
+    if getattr(rank_zero_only, "rank", 0):
+        return []
     loggers: list[Logger] = []
     if settings.tensorboard:
-        _require("tensorboard")
         loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
     if settings.wandb:
-        _require("wandb")
         loggers.append(WandbLogger(name=name, save_dir=folder))
     if settings.mlflow:
-        _require("mlflow")
-        loggers.append(MLFlowLogger(run_name=name, tracking_uri=f"file:{folder.resolve()}/mlruns"))
+        # Its store of plain files is being given up.
+        where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve()}/mlflow.db"
+        artifacts = f"file:{folder.resolve()}/mlruns" if where.startswith("sqlite") else None
+        loggers.append(MLFlowLogger(run_name=name, tracking_uri=where, artifact_location=artifacts))
     return loggers
 
 

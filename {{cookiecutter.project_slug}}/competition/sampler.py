@@ -10,10 +10,7 @@ from torch.utils.data import Sampler
 
 from competition.errors import CompetitionError
 from competition.share_schedule import EpochCounts, ShareSchedule
-
-CHUNK = 2**16
-# Steps of this size, taken round a circle, spread more evenly than random points do, however many there are.
-GOLDEN = (math.sqrt(5) - 1) / 2
+from competition.turns import CHUNK, make_sides
 
 
 class RatioSampler(Sampler[int]):
@@ -59,7 +56,7 @@ class RatioSampler(Sampler[int]):
         _check_rows(positive, weights, groups, max_per_group)
         # The last number keeps this stream apart from every epoch's.
         rng = np.random.default_rng([seed, 0, 1])
-        self._positives, self._negatives = _make_sides(positive, weights, groups, max_per_group, rng)
+        self._positives, self._negatives = make_sides(positive, weights, groups, max_per_group, rng)
         self._check_shares()
         self.epoch, self.start = epoch, start
         self.counts(epoch)
@@ -153,87 +150,6 @@ def class_weights(labels: np.ndarray, kind: Literal["balanced", "sqrt"]) -> np.n
         has_class = column.astype(bool)
         np.maximum(weights, has_class * max(1, int(has_class.sum())) ** power, out=weights)
     return weights
-
-
-class _Turns:
-    """The rows of one side, (n,) in an order that a seed decided, in turn, round and round."""
-
-    def __init__(self, rows: np.ndarray) -> None:
-        self.rows, self.dtype = rows, rows.dtype
-        self.size = len(rows)  # distinct rows an epoch can have
-
-    def draw(self, epoch: int, num_before: int, out: np.ndarray) -> None:
-        """Fill `out` with the rows that come after the `num_before` of all epochs before."""
-        filled = 0
-        while filled < len(out):
-            piece = self.rows[(num_before + filled) % self.size :][: len(out) - filled]
-            out[filled : filled + len(piece)] = piece
-            filled += len(piece)
-
-
-class _WeightedTurns(_Turns):
-    """Rows in proportion to weights: a row due 2.3 times comes 2 or 3 times, never 0 or 7 as by chance."""
-
-    def __init__(self, rows: np.ndarray, weights: np.ndarray) -> None:
-        super().__init__(rows)
-        self.edges = weights[rows].astype(np.float64, copy=False)
-        np.cumsum(self.edges, out=self.edges)
-        self.edges /= self.edges.max(initial=0)  # there may be no rows
-
-    def draw(self, epoch: int, num_before: int, out: np.ndarray) -> None:
-        # Systematic sampling: a comb of even teeth over the weights laid end to end, moved on every epoch. Half a
-        # move comes first: of teeth on the very edges of equal weights, rounding would decide. The minimum is for
-        # `len(out) + shift` rounded up to one too many.
-        shift, filled = (epoch + 0.5) * GOLDEN % 1, 0
-        for at in range(0, self.size, CHUNK):
-            teeth = np.minimum(self.edges[at : at + CHUNK] * len(out) + shift, len(out)).astype(np.int64)
-            out[filled : teeth[-1]] = np.repeat(self.rows[at : at + CHUNK], np.diff(teeth, prepend=filled))
-            filled = int(teeth[-1])
-
-
-class _CappedTurns(_Turns):
-    """Each group has a quota of places; each time a place comes, it holds the next row of its group."""
-
-    def __init__(self, rows: np.ndarray, codes: np.ndarray, quotas: np.ndarray) -> None:
-        super().__init__(rows[np.argsort(codes[rows], kind="stable")])
-        self.sizes = np.bincount(codes[rows], minlength=len(quotas))
-        self.quotas = np.minimum(self.sizes, quotas)
-        self.first_rows, self.first_places = (np.cumsum(x) - x for x in (self.sizes, self.quotas))
-        # A group's places are neighbours: no `size` places in a row then hold a row twice.
-        self.group_of_place = np.repeat(np.arange(len(quotas), dtype=self.dtype), self.quotas)
-        self.size = len(self.group_of_place)
-
-    def draw(self, epoch: int, num_before: int, out: np.ndarray) -> None:
-        for at in range(0, len(out), CHUNK):
-            rounds, places = np.divmod(num_before + np.arange(at, min(at + CHUNK, len(out))), self.size)
-            group = self.group_of_place[places]
-            nth = (rounds * self.quotas[group] + places - self.first_places[group]) % self.sizes[group]
-            out[at : at + CHUNK] = self.rows[self.first_rows[group] + nth]
-
-
-def _make_sides(
-    positive: np.ndarray,
-    weights: np.ndarray | None,
-    groups: np.ndarray | None,
-    cap: int | None,
-    rng: np.random.Generator,
-) -> list[_Turns]:
-    # 32 bits are half the memory wherever the row numbers fit.
-    dtype = np.int32 if len(positive) <= 2**31 else np.int64
-    sides = [np.flatnonzero(is_in).astype(dtype) for is_in in (positive, ~positive)]
-    for rows in sides:
-        rng.shuffle(rows)
-    if groups is not None and cap is not None:
-        names, codes = np.unique(groups, return_inverse=True)
-        # The order of groups decides which ones share an epoch.
-        codes = rng.permutation(len(names))[codes]
-        quotas = np.minimum(np.bincount(codes[sides[0]], minlength=len(names)), cap)
-        return [_CappedTurns(sides[0], codes, quotas), _CappedTurns(sides[1], codes, cap - quotas)]
-    if weights is None:
-        return [_Turns(rows) for rows in sides]
-    if any(len(rows) > 0 and not weights[rows].any() for rows in sides):
-        raise CompetitionError("sampler: all positives or all negatives have weight 0; give some of them more")
-    return [_WeightedTurns(rows, weights) for rows in sides]
 
 
 def _check_rows(positive: np.ndarray, weights: np.ndarray | None, groups: np.ndarray | None, cap: int | None) -> None:

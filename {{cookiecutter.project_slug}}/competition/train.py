@@ -4,16 +4,19 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from filelock import FileLock, Timeout
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.callbacks import EarlyStopping as StopEarly
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from competition.checkpoint import LATEST, LatestAndBest, export_weights, load_checkpoint, weights_to_use
+from competition.checkpoint import LATEST, LatestAndBest, export_weights, exported_path, load_checkpoint, weights_to_use
 from competition.data import FoldData, per_device_batch_size
+from competition.ema import AverageWeights
 from competition.errors import CompetitionError
+from competition.files import delete_leftovers
 from competition.folds import read_folds
 from competition.interruption import StopInGoodOrder
 from competition.logger import MetricsCsv, build_loggers
+from competition.lost_process import explaining_lost_process, watch_parent
 from competition.module import CompetitionModule
 from competition.nan_guard import StopOnNan
 from competition.predict import load_network, predict_images
@@ -28,19 +31,24 @@ from competition.trainer import build_trainer, describe_trainer
 def train(config: Config, *, resume: bool = False) -> Path:
     """Train the fold `config.fold`; return its folder with checkpoints, metrics.csv and oof.npz.
 
+    The predictions oof.npz come last: a fold that has them is done.
+
     Raises CompetitionError for a user's mistake, StoppedError where it was asked to stop and can go on.
     """
     folder = config.fold_folder
     lock = _lock(folder)
     try:
         _check_start(folder, resume)
+        if lock is not None:
+            delete_leftovers(folder)
         table = Task(config.task).table.read_table(config)
         data = FoldData(config, table, read_folds(config, table))
-        _fit(config, table, data, folder / LATEST if (folder / LATEST).is_file() else None)
-        if len(data.val_set):
-            _predict_out_of_fold(config, table, data)
-        else:
-            _export(config, folder / LATEST)
+        with explaining_lost_process():
+            _fit(config, table, data, folder / LATEST if (folder / LATEST).is_file() else None)
+            if len(data.val_set):
+                _predict_out_of_fold(config, table, data)
+            else:
+                _export(config, folder / LATEST)
     finally:
         if lock is not None:
             lock.release()
@@ -73,7 +81,8 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None) -> N
     folder = config.fold_folder
     pl.seed_everything(config.seed, workers=True, verbose=False)
     loggers = build_loggers(config.logger, folder, f"{config.name}-fold{config.fold}")
-    trainer = build_trainer(config, _callbacks(config, folder), loggers=loggers)
+    trainer = build_trainer(config, _callbacks(config, folder, data), loggers=loggers)
+    watch_parent(trainer)
     batch_size = per_device_batch_size(config, trainer)
     if trainer.is_global_zero:
         remember_config(folder, config)
@@ -92,16 +101,16 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None) -> N
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)
 
 
-def _callbacks(config: Config, folder: Path) -> list[Callback]:
+def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
     checkpoint = LatestAndBest(folder, config.checkpoint)
     callbacks: list[Callback] = [
         StopOnNan(),
-        MetricsCsv(folder / "metrics.csv", config.metrics),
+        MetricsCsv(folder / "metrics.csv", config.metrics, describe_epoch=data.describe_epoch),
         checkpoint,
         StopInGoodOrder(checkpoint, config.trainer.get("max_time")),
     ]
     if ema := config.ema:
-        callbacks.insert(0, EMAWeightAveraging(decay=ema.decay, update_starting_at_step=ema.start_step or None))
+        callbacks.insert(0, AverageWeights(ema.decay, ema.start_step))
     if (stop := config.early_stopping) and config.fold != "all":
         monitor, mode = config.checkpoint.monitor, config.checkpoint.mode
         callbacks.append(StopEarly(monitor, stop.min_delta, stop.patience, mode=mode))
@@ -116,20 +125,22 @@ def _predict_out_of_fold(config: Config, table: Table, data: FoldData) -> None:
     path = config.fold_folder / OOF
     weights = weights_to_use(config.fold_folder, config.checkpoint)
     network, classes = load_network(weights)
+    # Before the predictions: a fold that has those counts as done.
+    rank_zero_only(export_weights)(weights)
     predict_images(config, [network], data.val_set, path, classes)
-    _finish(config, table, path, weights)
+    _tell_score(config, table, path, weights)
 
 
 @rank_zero_only
-def _finish(config: Config, table: Table, path: Path, weights: Path) -> None:
-    exported = export_weights(weights)
-    scores = score_predictions(config, table, [path])
-    print(f"fold {config.fold}: {describe_scores(scores)} out of fold, with {exported}", flush=True)
+def _tell_score(config: Config, table: Table, path: Path, weights: Path) -> None:
+    scores = describe_scores(score_predictions(config, table, [path]))
+    print(f"fold {config.fold}: {scores} out of fold, with {exported_path(weights)}", flush=True)
 
 
 @rank_zero_only
 def _export(config: Config, weights: Path) -> None:
-    print(f"fold {config.fold}: trained to its end, with {export_weights(weights)}", flush=True)
+    export_weights(weights)
+    print(f"fold {config.fold}: trained to its end, with {exported_path(weights)}", flush=True)
 
 
 @rank_zero_only

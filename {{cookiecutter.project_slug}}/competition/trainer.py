@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -38,6 +39,8 @@ def silence_noise() -> None:
         warnings.filterwarnings("ignore", message=pattern)
     for name in ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # Before it kills what waits for a dead process, Lightning says so, but only as information.
+    logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
 
 
 def build_trainer(
@@ -59,7 +62,7 @@ def build_trainer(
     arguments: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0}
     arguments |= settings | {"enable_progress_bar": has_bar}
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             **arguments,
             callbacks=[*callbacks, *bar],
             logger=list(loggers) or False,
@@ -70,6 +73,9 @@ def build_trainer(
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise CompetitionError(f"trainer: Lightning refuses it: {' '.join(str(error).split())}") from None
+    if settings.get("sync_batchnorm") and trainer.world_size > 1 and isinstance(trainer.accelerator, CPUAccelerator):
+        raise CompetitionError("trainer.sync_batchnorm: found true; torch can do it on GPUs only: set it to false here")
+    return trainer
 
 
 def describe_trainer(config: Config, trainer: pl.Trainer, batch_size: int) -> str:

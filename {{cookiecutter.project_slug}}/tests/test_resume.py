@@ -1,6 +1,5 @@
 """Trainings that are stopped, killed or broken: what is kept, and that going on ends where an unbroken run does."""
 
-import csv
 import json
 import os
 import signal
@@ -10,11 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
 
 import pytest
-import torch
 from filelock import FileLock
+from trainings import assert_ended_like, begin, end, rows
 
 from competition.checkpoint import load_checkpoint
 from competition.config import task_names
@@ -34,7 +32,6 @@ WORDS = (
     "trainer.accelerator=cpu",
     "trainer.enable_progress_bar=false",
 )
-MEASURED = ("seconds", "samples_per_second", "memory_mb")  # the columns of metrics.csv that no two runs share
 
 
 @pytest.fixture(scope="module")
@@ -47,52 +44,6 @@ def trained(project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     for verb in (["sample", "--task", TASK, "--size", "24"], ["folds", *words], ["train", *words]):
         subprocess.run([*start, *verb], cwd=folder, env=environment, check=True)
     return folder / "outputs" / "t" / "fold0", words
-
-
-def begin(project: Path, folder: Path, *words: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(project)}
-    command = [sys.executable, "-m", "competition", "train", *words]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def end(process: subprocess.Popen[str], status: int) -> str:
-    """Wait for a training's end with an exit status; return what it said on standard error."""
-    _, errors = process.communicate(timeout=240)
-    assert process.returncode == status, errors
-    return errors
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    """Read metrics.csv but for what is measured of the machine."""
-    with (folder / "metrics.csv").open(newline="") as file:
-        return [{key: value for key, value in row.items() if key not in MEASURED} for row in csv.DictReader(file)]
-
-
-def assert_same(found: Any, expected: Any, where: str = "") -> None:
-    """Compare nested states; tensors bit by bit."""
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys(), where
-        for key in expected:
-            assert_same(found[key], expected[key], f"{where}.{key}")
-    elif isinstance(expected, list | tuple):
-        assert len(found) == len(expected), where
-        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
-            assert_same(one, other, f"{where}[{index}]")
-    elif isinstance(expected, torch.Tensor):
-        assert torch.equal(found, expected), where
-    else:
-        assert found == expected, where
-
-
-def assert_ended_like(folder: Path, unbroken: Path) -> None:
-    """Weights, optimizer, schedule, best value and the rows of metrics.csv are those of the unbroken training."""
-    found, expected = (load_checkpoint(at / "latest.pt") for at in (folder, unbroken))
-    for part in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "global_step"):
-        assert_same(found[part], expected[part], part)
-    assert rows(folder) == rows(unbroken)
-    assert (folder / "oof.npz").is_file()
 
 
 @pytest.mark.slow
@@ -108,29 +59,6 @@ def test_a_stop_in_mid_epoch_resumes_to_the_same_end(
     assert "go on with --resume" in end(process, 128 + signal.SIGTERM).splitlines()[-1]
     assert load_checkpoint(folder / "latest.pt")["global_step"] < load_checkpoint(unbroken / "latest.pt")["global_step"]
     end(begin(project, tmp_path, *words, "checkpoint.every_steps=1", "--resume"), 0)
-    assert_ended_like(folder, unbroken)
-
-
-@pytest.mark.slow
-def test_kill_9_at_any_moment_loses_nothing_but_what_was_not_saved(
-    project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
-) -> None:
-    unbroken, words = trained
-    folder = tmp_path / "outputs" / "t" / "fold0"
-    # Each life ends a little later after its first save; the last one lives to the end.
-    for delay in (0.0, 0.7):
-        before = (folder / "latest.pt").stat().st_mtime_ns if (folder / "latest.pt").is_file() else 0
-        process = begin(project, tmp_path, *words, "checkpoint.every_steps=2", "--resume")
-        latest = folder / "latest.pt"
-        while process.poll() is None and not (latest.is_file() and latest.stat().st_mtime_ns > before):
-            time.sleep(0.02)
-        time.sleep(delay)
-        process.kill()
-        process.communicate()
-        if latest.is_file():
-            load_checkpoint(latest)  # whole, whenever the process died
-    if not (folder / "oof.npz").is_file():
-        end(begin(project, tmp_path, *words, "checkpoint.every_steps=2", "--resume"), 0)
     assert_ended_like(folder, unbroken)
 
 

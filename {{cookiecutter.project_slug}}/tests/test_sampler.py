@@ -28,6 +28,7 @@ def chunk(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run every test twice: draws are put together from many chunks, and from one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("competition.sampler.CHUNK", request.param)
+        patch.setattr("competition.turns.CHUNK", request.param)
         yield
 
 

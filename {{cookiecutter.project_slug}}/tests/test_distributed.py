@@ -1,0 +1,132 @@
+"""Two processes, on one machine or as two, learn what one learns from the same global batches.
+
+Run by torchrun as a script, this file is one of the processes:
+    torchrun --nproc-per-node 2 tests/test_distributed.py FOLDER NODES
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from trainings import rows
+
+from competition.config import task_names, validate
+from competition.data import FoldData
+from competition.errors import CompetitionError
+from competition.logger import MetricsCsv
+from competition.module import CompetitionModule
+from competition.sample import write_sample
+from competition.settings import Config
+from competition.task import Task
+from competition.trainer import build_trainer
+
+ROOT = Path(__file__).resolve().parents[1]
+# Ten images in global batches of two make five; of the three windows of two batches, the last one is incomplete.
+NUM_TRAINED, NUM_VALIDATED = 10, 11
+each_task = pytest.mark.parametrize("task", task_names())
+
+
+def make_config(task: str, **trainer: Any) -> Config:
+    data = {"dir": task, "image_size": 64, "num_workers": 0, "batch_size": 4}
+    always = {"accelerator": "cpu", "max_epochs": 2, "accumulate_grad_batches": 2, "gradient_clip_val": 0.05}
+    values = {"name": "t", "task": task, "data": data, "model": {"encoder": "test_resnet"}}
+    return validate(values | {"trainer": always | trainer}, {}, "test")
+
+
+def without_batch_norm(network: nn.Module) -> None:
+    """Put into its place what does not mix the images of a batch."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.GroupNorm(1, child.num_features))
+
+
+def learn(config: Config, target: Path) -> None:
+    """Train and write `target`/metrics.csv."""
+    table = Task(config.task).table.read_table(config)
+    folds = np.where(np.arange(len(table.image_ids)) < NUM_TRAINED, 1, 0)
+    torch.manual_seed(0)
+    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    without_batch_norm(module.network)
+    if "unused" in str(config.trainer.get("strategy")):
+        module.network.unused = nn.Linear(2, 2)
+    callback = MetricsCsv(target / "metrics.csv", config.metrics, plot=False)
+    build_trainer(config, [callback]).fit(module, FoldData(config, table, folds))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Work in a folder with made-up data of each task."""
+    folder = tmp_path_factory.mktemp("distributed")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for task in task_names():
+            write_sample(task, Path(task), NUM_TRAINED + NUM_VALIDATED)
+            learn(make_config(task, devices=1), folder / "alone" / task)
+        yield folder
+    torch.set_num_threads(threads)
+
+
+def start(folder: Path, nodes: int, *words: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", *map(str, words), __file__, str(folder), str(nodes)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def assert_learned_as_alone(folder: Path, together: str, num_tasks: int) -> None:
+    assert len(list((folder / together).iterdir())) == num_tasks
+    for task in task_names()[:num_tasks]:
+        found, expected = (rows(folder / name / task) for name in (together, "alone"))
+        assert len(found) == len(expected) == 2
+        for one, other in zip(found, expected, strict=True):
+            for column in ("step", "train/loss", "val/loss", *(name for name in one if name.startswith("val/"))):
+                assert float(one[column]) == pytest.approx(float(other[column]), abs=1e-5), f"{task}: {column}"
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(folder: Path) -> None:
+    process = start(folder, 1, "--standalone", "--nproc-per-node", 2)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert_learned_as_alone(folder, "1 nodes", len(task_names()))
+
+
+@pytest.mark.slow
+def test_two_machines_learn_what_one_does(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ("--nnodes", 2, "--nproc-per-node", 1, "--master-addr", "127.0.0.1", "--master-port", port)
+    agents = [start(folder, 2, *words, "--node-rank", rank) for rank in (0, 1)]
+    said = [agent.communicate(timeout=300)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], "\n".join(said)
+    assert_learned_as_alone(folder, "2 nodes", 1)
+    assert "epoch 2/2" in said[0]
+    assert "epoch" not in said[1]  # the first process alone tells
+
+
+def test_statistics_over_processes_are_refused_without_gpus_in_one_line() -> None:
+    config = make_config(task_names()[0], devices=2, strategy="ddp", sync_batchnorm=True)
+    with pytest.raises(CompetitionError, match=r"trainer\.sync_batchnorm: found true; torch can do it on GPUs only"):
+        build_trainer(config, [])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    os.chdir(sys.argv[1])
+    nodes = int(sys.argv[2])
+    strategy = "ddp_find_unused_parameters_true" if nodes == 1 else "ddp"
+    for name in task_names() if nodes == 1 else task_names()[:1]:
+        settings = make_config(name, strategy=strategy, num_nodes=nodes, devices=2 // nodes)
+        learn(settings, Path(f"{nodes} nodes", name))

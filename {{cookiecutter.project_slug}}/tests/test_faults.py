@@ -1,0 +1,111 @@
+"""What goes wrong in a training: the last good state is kept, and one line says what happened and how to go on."""
+
+import os
+import re
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pytest
+import torch
+from conftest import PROJECT, TINY
+from trainings import begin, child_training, rows
+
+from competition.checkpoint import load_checkpoint
+from competition.config import task_names
+from competition.sample import write_sample
+
+Command = Callable[..., CompletedProcess[str]]
+
+TASK = task_names()[0]
+FOLD = Path("outputs", TASK, "fold0")
+STOP_AT_ONCE = "trainer.max_time=00:00:00:00"
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a competition with folds.csv."""
+    folder = tmp_path_factory.mktemp("folded") / "data"
+    write_sample(TASK, folder, size=24)
+    ids = [line.partition(",")[0] for line in (folder / "train.csv").read_text().splitlines()[1:]]
+    lines = [f"{name},{number % 2}" for number, name in enumerate(dict.fromkeys(ids))]
+    (folder / "folds.csv").write_text("\n".join(["image_id,fold", *lines, ""]))
+    return folder
+
+
+@pytest.fixture
+def words(folded: Path, tmp_path: Path) -> list[str]:
+    shutil.copytree(folded, tmp_path / "data")
+    config = PROJECT / "configs" / f"{TASK}.yaml"
+    return [str(config), *TINY, "sampler.share=natural", "data.dir=data", "trainer.max_epochs=3"]
+
+
+@contextmanager
+def files_up_to(size: int) -> Generator[None]:
+    """Let the system refuse to make any file larger, as it does when a disk is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_the_last_checkpoint_whole_and_says_so(command: Command, words: list[str]) -> None:
+    assert command("train", *words, STOP_AT_ONCE).returncode == 3
+    saved = (FOLD / "latest.pt").read_bytes()
+    with files_up_to(len(saved) // 2):
+        done = command("train", *words, "--resume")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"{FOLD / 'latest.pt'}: cannot be saved (")
+    assert "the one before it is whole: make room and go on with --resume" in done.stderr
+    assert (FOLD / "latest.pt").read_bytes() == saved
+    assert not list(FOLD.glob(".*.tmp"))
+    assert command("train", *words, "--resume").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_stops_before_it_is_saved_and_names_the_images(
+    command: Command, words: list[str]
+) -> None:
+    assert command("train", *words, STOP_AT_ONCE).returncode == 3
+    image, *_ = (row.partition(",")[0] for row in Path("data/folds.csv").read_text().splitlines() if row.endswith(",1"))
+    np.save(f"data/train_images/{image}.npy", np.full((64, 64, 3), np.nan, np.float32))
+    for name in ("train.csv", "folds.csv"):
+        path = Path("data", name)
+        path.write_text(path.read_text().replace(image, f"{image}.npy"))
+    done = command("train", *words, "--resume")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert re.match(r"epoch \d, batch \d \(optimizer step \d\): the loss is nan, on images ", done.stderr)
+    assert f"{image}.npy" in done.stderr
+    weights = load_checkpoint(FOLD / "latest.pt")["state_dict"]
+    assert all(bool(torch.isfinite(value).all()) for value in weights.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_when_a_rank_is_killed_the_other_ends_within_a_minute_with_one_line(
+    lost: int, words: list[str], tmp_path: Path
+) -> None:
+    more = ("trainer.strategy=ddp", "trainer.devices=2", "trainer.max_epochs=1000")
+    process = begin(PROJECT, tmp_path, *words, *more)
+    latest = tmp_path / FOLD / "latest.pt"
+    while not latest.is_file() and process.poll() is None:
+        time.sleep(0.1)
+    second = child_training(process.pid)
+    assert second is not None, process.communicate()[1]
+    os.kill([process.pid, second][lost], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)  # comes back when nobody holds the other end any more
+    assert process.returncode not in (0, None)
+    (line,) = errors.splitlines()
+    assert line.startswith(f"process {1 - lost}: another process of this training has ended")
+    assert len(rows(tmp_path / FOLD)) >= load_checkpoint(latest)["epoch"] + 1

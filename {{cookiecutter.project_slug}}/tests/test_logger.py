@@ -1,0 +1,96 @@
+"""What a training tells: metrics.csv, metrics.png and other loggers."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+import pytorch_lightning as pl
+from conftest import PROJECT, TINY
+from trainings import rows
+
+from competition.config import load_config, task_names
+from competition.data import FoldData
+from competition.folds import make_folds, read_folds
+from competition.logger import FIRST_COLUMNS, MetricsCsv
+from competition.module import CompetitionModule
+from competition.sample import write_sample
+from competition.settings import Config
+from competition.task import Task
+from competition.trainer import build_trainer
+
+Command = Callable[..., CompletedProcess[str]]
+
+TASK = task_names()[0]
+FOLD = Path("outputs", TASK, "fold0")
+PACKAGES = ("tensorboard", "wandb", "mlflow")
+WORDS = (str(PROJECT / "configs" / f"{TASK}.yaml"), *TINY, "trainer.max_epochs=2", "sampler.share=natural")
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.chdir(tmp_path)
+    write_sample(TASK, Path("data"), size=24)
+    config = load_config([Path(WORDS[0])], list(WORDS[1:]))
+    make_folds(config)
+    return config
+
+
+class LateMetric(pl.Callback):
+    """A metric of the user's own that is first known in the second epoch."""
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 1:
+            pl_module.log("val/late", 0.5)
+
+
+def test_a_metric_that_comes_late_gets_a_column_that_earlier_rows_leave_empty(config: Config, tmp_path: Path) -> None:
+    table = Task(TASK).table.read_table(config)
+    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    callbacks = [MetricsCsv(tmp_path / "metrics.csv", config.metrics, plot=False), LateMetric()]
+    build_trainer(config, callbacks).fit(module, FoldData(config, table, read_folds(config, table)))
+    first, second = rows(tmp_path)
+    assert (first["val/late"], second["val/late"]) == ("", "0.5")
+    assert first["epoch"] == "0"
+    assert float(first["val/loss"]) > 0
+
+
+@pytest.mark.slow
+def test_metrics_csv_has_the_metrics_asked_for_and_the_plot_is_as_new(config: Config, command: Command) -> None:
+    done = command("train", *WORDS)
+    assert done.returncode == 0, done.stderr
+    header = (FOLD / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert header == [*FIRST_COLUMNS, "val/loss", *(f"val/{name}" for name in config.metrics)]
+    assert (FOLD / "metrics.png").stat().st_mtime >= (FOLD / "metrics.csv").stat().st_mtime
+    assert done.stderr == ""
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("epoch")] == ["1/2", "2/2"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_logger_that_is_not_installed_says_how_to_install_it(package: str, config: Config, command: Command) -> None:
+    if importlib.util.find_spec(package):
+        pytest.skip(f"{package} is installed")
+    done = command("train", *WORDS, f"logger.{package}=true")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"logger.{package}: the package is not installed; install it (`uv sync --extra {package}` or "
+        f"`pip install {package}`) or set logger.{package} to false\n"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("package", "written"),
+    [("tensorboard", "tensorboard/events*"), ("wandb", "wandb/offline-run*/*.wandb"), ("mlflow", "mlflow.db")],
+)
+def test_a_logger_that_is_installed_writes_into_the_folder_of_the_fold(
+    package: str, written: str, config: Config, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(package)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    done = command("train", *WORDS, f"logger.{package}=true")
+    assert done.returncode == 0, done.stderr
+    (path,) = FOLD.glob(written)
+    assert path.stat().st_size > 0
+    assert {path.name for path in Path().iterdir()} == {"data", "outputs"}

@@ -1,0 +1,103 @@
+"""`competition run` with the ratio schedule on two processes: epochs, score, and going on after a kill."""
+
+import csv
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+from trainings import assert_ended_like, begin, child_training, end, rows
+
+from competition.config import load_config, task_names
+from competition.data import FoldData
+from competition.folds import make_folds, read_folds
+from competition.module import CompetitionModule
+from competition.predict import load_network
+from competition.sample import write_sample
+from competition.task import Task
+from competition.trainer import build_trainer
+
+TASK = "segmentation"
+EPOCHS = 5
+BATCH_SIZE = 4
+CONFIGS = (f"configs/{TASK}.yaml", "configs/trainer/ddp.yaml")
+WORDS = (
+    *("trainer.accelerator=cpu", "trainer.devices=2", f"trainer.max_epochs={EPOCHS}", "ema.decay=0.8"),
+    *("model.encoder=test_resnet", f"data.batch_size={BATCH_SIZE}", "data.num_workers=0"),
+)
+FOLD = Path("outputs/segmentation/fold0")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(TASK not in task_names(), reason="this project has no masks"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder with configs/ and data/, where two processes have trained fold 0 without a break."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    (folder / "configs").symlink_to(PROJECT / "configs")
+    write_sample(TASK, folder / "data", size=40)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_folds(load_config([*map(Path, CONFIGS)], list(WORDS)))
+    end(begin(PROJECT, folder, *CONFIGS, *WORDS), 0)
+    return folder
+
+
+def test_metrics_csv_shows_the_lengths_and_shares_of_the_schedule(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    config = load_config([*map(Path, CONFIGS)], list(WORDS))
+    table = Task(TASK).table.read_table(config)
+    positive = table.present()[read_folds(config, table) != 0].any(axis=1)
+    num_positives, natural = int(positive.sum()), float(positive.mean())
+    for epoch, row in enumerate(rows(folder / FOLD)):
+        share = 0.9 + (natural - 0.9) * min(epoch / 4, 1)  # share: [[0, 0.9], [4, natural]], course: linear
+        drawn = num_positives + round(num_positives * (1 - share) / share)
+        assert int(row["images"]) == drawn // BATCH_SIZE * BATCH_SIZE
+        assert float(row["positive_share"]) == pytest.approx(num_positives / drawn, abs=1e-4)
+    assert len({row["images"] for row in rows(folder / FOLD)}) > 2
+
+
+def test_the_score_is_that_of_the_saved_average_weights_in_one_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    config = load_config([*map(Path, CONFIGS)], [*WORDS, "trainer.devices=1", "trainer.strategy=auto"])
+    table = Task(TASK).table.read_table(config)
+    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    network, _ = load_network(FOLD / "latest.pt")
+    module.network.load_state_dict(network.state_dict())
+    data = FoldData(config, table, read_folds(config, table))
+    (scores,) = build_trainer(config, []).validate(module, data, verbose=False)
+    last = rows(folder / FOLD)[-1]
+    assert {name: float(last[name]) for name in scores} == pytest.approx(scores, abs=1e-6)
+
+
+def num_rows(path: Path) -> int:
+    if not path.is_file():
+        return 0
+    with path.open(newline="") as file:
+        return len(list(csv.DictReader(file)))
+
+
+def test_a_run_whose_training_is_killed_ends_like_an_unbroken_one_when_started_again(
+    folder: Path, tmp_path: Path
+) -> None:
+    for name in ("configs", "data"):
+        (tmp_path / name).symlink_to(folder / name)
+    first = begin(PROJECT, tmp_path, *CONFIGS, *WORDS, verb="run")
+    while num_rows(tmp_path / FOLD / "metrics.csv") < 2 and first.poll() is None:
+        time.sleep(0.05)
+    training = child_training(first.pid)
+    assert training is not None, first.communicate()[1]
+    os.kill(training, signal.SIGKILL)
+    assert "`competition train` failed (exit -9)" in end(first, 1)
+    end(begin(PROJECT, tmp_path, *CONFIGS, *WORDS, verb="run"), 0)
+    assert_ended_like(tmp_path / FOLD, folder / FOLD)
+    assert (tmp_path / "outputs/segmentation/submission.csv").is_file()
