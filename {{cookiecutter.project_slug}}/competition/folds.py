@@ -8,6 +8,7 @@ import pandas as pd
 from competition.csv_file import read_csv, read_image_column
 from competition.errors import CompetitionError
 from competition.files import write_csv
+from competition.places import here
 from competition.settings import Config
 from competition.task import Table, Task
 
@@ -15,8 +16,8 @@ COLUMNS = ("image_id", "fold")
 
 
 def folds_path(config: Config) -> Path:
-    """Return where folds.csv stands: beside train.csv, unless `data.folds` names a file."""
-    return config.data.folds or config.data.dir / "folds.csv"
+    """Return where folds.csv stands: beside train.csv, unless `data.folds` names a file or a notebook has none."""
+    return config.data.folds or here().folds(config.data.dir)
 
 
 def make_folds(config: Config) -> list[str]:

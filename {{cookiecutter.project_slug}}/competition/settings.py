@@ -3,7 +3,19 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from competition.places import here
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -19,6 +31,12 @@ def _both_sides(size: object) -> object:
 
 
 ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_both_sides)]
+# A Kaggle notebook has the files elsewhere; a config that is kept says what holds on every machine.
+DataFolder = Annotated[
+    Path,
+    AfterValidator(lambda folder: here().data(folder)),
+    PlainSerializer(lambda folder: str(here().as_given(folder)), return_type=str, when_used="json"),
+]
 
 
 class Section(BaseModel):
@@ -64,7 +82,7 @@ class Augmentation(Section):
 class Data(Section):
     """Where the images are and how they reach the network."""
 
-    dir: Path = Path("data")
+    dir: DataFolder = Field(Path("data"), validate_default=True)
     train_csv: str = "train.csv"  # this and the next three lie in dir
     sample_submission: str = "sample_submission.csv"
     train_images: str = "train_images"
@@ -264,7 +282,7 @@ class Config(Section):
     @property
     def run_folder(self) -> Path:
         """Folder of the whole run, all folds."""
-        return Path("outputs") / self.name
+        return here().outputs / self.name
 
     @property
     def fold_folder(self) -> Path:
