@@ -24,6 +24,11 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values that override the run's config.")
 ]
 
+CompetitionName = Annotated[
+    str | None, typer.Option("--competition", metavar="NAME", help="Its name on Kaggle; else that in pyproject.toml.")
+]
+Message = Annotated[str | None, typer.Option("--message", "-m", help="What Kaggle shows beside it; else the run.")]
+
 
 @app.command()
 def sample(
@@ -43,6 +48,19 @@ def sample(
         raise CompetitionError(f"--task: found {task!r}; expected one of {', '.join(names)}")
     write_sample(task or names[0], folder, size, seed)
     print(f"{folder}: {size} training images, train.csv, sample_submission.csv and the hidden solution.csv")
+
+
+@app.command()
+def download(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[CONFIG]... [KEY=VALUE]...", help="Config files, then values.")
+    ] = None,
+    competition: CompetitionName = None,
+) -> None:
+    """Download the competition's files from Kaggle into data/, unpack and check them."""
+    from competition.download import download as download_files
+
+    print("\n".join(download_files(*_split(words or []), competition)))
 
 
 @app.command()
@@ -99,12 +117,41 @@ def predict(run: RunName, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def submit(run: RunName, overrides: Overrides = None) -> None:
-    """Write and check submission.csv from a run's test.npz."""
+def submit(
+    run: RunName,
+    overrides: Overrides = None,
+    to_kaggle: Annotated[bool, typer.Option("--kaggle", help="Send it, if nothing is wrong with it.")] = False,
+    message: Message = None,
+    competition: CompetitionName = None,
+) -> None:
+    """Write and check submission.csv from a run's test.npz; with --kaggle also send it."""
     from competition.runs import Run
+    from competition.send import send
     from competition.submit import describe_submission, make_submission
 
-    print("\n".join(describe_submission(make_submission(Run.open(run, overrides)))))
+    if not to_kaggle and (message or competition):
+        raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")
+    opened = Run.open(run, overrides)
+    submission = make_submission(opened)
+    print("\n".join(describe_submission(submission)))
+    if to_kaggle:
+        print(send(submission.path, opened.config.name, message, competition))
+
+
+@app.command()
+def scores(competition: CompetitionName = None) -> None:
+    """Ask Kaggle for the scores of what was submitted: writes outputs/scores.csv."""
+    from competition.send import describe_scores, update_scores
+
+    print("\n".join(describe_scores(update_scores(competition))))
+
+
+@app.command()
+def push(run: RunName, message: Message = None) -> None:
+    """Send a run's bundle to Kaggle, as a data set and the notebook that uses it."""
+    from competition.push import push as push_bundle
+
+    print("\n".join(push_bundle(run, message)))
 
 
 @app.command()
