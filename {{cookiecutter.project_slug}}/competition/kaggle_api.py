@@ -195,8 +195,10 @@ def _sign_in() -> Any:
                 raise CompetitionError(
                     f"Kaggle cannot be reached to sign in ({type(error).__name__}); is there a network?"
                 ) from None
-    except ImportError:
-        raise CompetitionError(f"the kaggle package is not installed; install it with `{INSTALL}`") from None
+    except ImportError as error:
+        raise CompetitionError(
+            f"the kaggle package is not installed, or not whole ({error}); install it with `{INSTALL}`"
+        ) from None
     except SystemExit:
         raise CompetitionError(f"Kaggle: no valid credentials found; {CREDENTIALS}") from None
     return api

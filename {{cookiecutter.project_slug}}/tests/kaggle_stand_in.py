@@ -22,7 +22,7 @@ class StandIn:
     """The state of the service: tests lay in what it has and read what it was sent."""
 
     archives: dict[str, bytes] = field(default_factory=dict)  # by competition
-    breaks: int = 0  # downloads that break off half way before one is whole
+    breaks: int = 0  # answers that break off half way before one is whole
     refusals: dict[str, tuple[int, str, dict[str, str]]] = field(default_factory=dict)  # by method
     uploads: dict[str, bytes] = field(default_factory=dict)  # by token
     names: dict[str, str] = field(default_factory=dict)  # of uploaded files, by token
@@ -134,16 +134,14 @@ class _Handler(BaseHTTPRequestHandler):
             "ETag": '"1"',
             "Content-Type": "application/zip",
         }
+        status, start = 200, 0
         if asked := self.headers.get("Range"):
             self.state.ranges.append(asked)
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            status, start = 206, int(asked.removeprefix("bytes=").removesuffix("-"))
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            self._send(206, content[start:], headers)
-        elif self.state.breaks:
-            self.state.breaks -= 1
-            self._send(200, content, headers, sent=content[: len(content) // 2])
-        else:
-            self._send(200, content, headers)
+        body, breaks = content[start:], self.state.breaks > 0
+        self.state.breaks -= breaks
+        self._send(status, body, headers, sent=body[: len(body) // 2] if breaks else None)
 
     def do_PUT(self) -> None:
         token = urlsplit(self.path).path.rpartition("/")[2]
