@@ -63,7 +63,7 @@ class KaggleService:
     def download(self, competition: str, folder: Path) -> Path:
         """Download all files of a competition as one zip file; a download that broke off goes on."""
         with self._told(competition):
-            self._api.competition_download_files(competition, path=str(folder), quiet=not sys.stderr.isatty())
+            self._api.competition_download_files(competition, path=str(folder), quiet=_is_quiet())
         archive = folder / f"{competition}.zip"
         if not archive.is_file():
             raise CompetitionError(
@@ -74,7 +74,7 @@ class KaggleService:
     def submit(self, competition: str, file: Path, message: str) -> int:
         """Send a submission and return Kaggle's number for it."""
         with self._told(competition):
-            answer = self._api.competition_submit(str(file), message, competition, quiet=not sys.stderr.isatty())
+            answer = self._api.competition_submit(str(file), message, competition, quiet=_is_quiet())
         # The package returns this failure as if it were an answer.
         if answer.message.startswith("Could not submit"):
             raise CompetitionError(f"Kaggle: {file} could not be uploaded; check the network and start again")
@@ -107,9 +107,9 @@ class KaggleService:
         is_there = self._dataset_status(name) is not None
         with self._told(name):
             if is_there:
-                answer = self._api.dataset_create_version(str(folder), notes, quiet=True, dir_mode="zip")
+                answer = self._api.dataset_create_version(str(folder), notes, quiet=_is_quiet(), dir_mode="zip")
             else:
-                answer = self._api.dataset_create_new(str(folder), public=False, quiet=True, dir_mode="zip")
+                answer = self._api.dataset_create_new(str(folder), public=False, quiet=_is_quiet(), dir_mode="zip")
         if answer.error:
             raise CompetitionError(f"Kaggle: dataset {name} was refused: {_one_line(answer.error)}")
         return answer.url or f"https://www.kaggle.com/datasets/{name}"
@@ -124,7 +124,7 @@ class KaggleService:
                 )
             if time.monotonic() > end:
                 raise CompetitionError(
-                    f"Kaggle: dataset {name} is still being unpacked ({status}); look at "
+                    f"Kaggle: dataset {name} is still being unpacked ({status or 'not there yet'}); look at "
                     f"https://www.kaggle.com/datasets/{name}, and push again when it is ready"
                 )
             time.sleep(pause)
@@ -181,6 +181,11 @@ class KaggleService:
         raise CompetitionError(message) from None
 
 
+def _is_quiet() -> bool:
+    """Return whether nobody sees the package's progress bars, which go to standard error."""
+    return not sys.stderr.isatty()
+
+
 def _sign_in() -> Any:
     """Return the package's client, which has found credentials. It looks for them when it is imported, too."""
     try:
@@ -224,7 +229,8 @@ def _told_by_status(error: Any, subject: str) -> str:
     elif status >= 500:
         told = "the fault is on Kaggle's side; try again later"
     else:
-        told = f"see {ADDRESS}{subject}" if is_competition else "see what was sent"
+        told = f"see {ADDRESS}{subject}; a code competition takes notebooks alone: `competition push RUN`"
+        told = told if is_competition else "see its metadata in the bundle"
     return f"Kaggle refuses {subject} ({status}){_own_words(response)}; {told}"
 
 

@@ -29,12 +29,15 @@ class Places:
         return Path("outputs") if self.kaggle is None else self.kaggle / "working" / "outputs"
 
     def data(self, given: Path) -> Path:
-        """Return the folder of the competition's files: `given`, unless a notebook has them in /kaggle/input alone.
+        """Return the folder of the competition's files: `given`, unless it is not there and is the other machine's.
 
-        Raises CompetitionError if several data sets there hold a sample submission and none bears the
-        competition's name.
+        In a notebook that is any folder outside of /kaggle, and the files are in /kaggle/input; elsewhere it is one in
+        /kaggle, and the files are in data/. Raises CompetitionError if several data sets there hold
+        a sample submission and none bears the competition's name.
         """
-        if self.kaggle is None or given.is_absolute() or given.exists():
+        if self.kaggle is None:
+            return Path("data") if given.is_relative_to(KAGGLE) and not given.exists() else given
+        if given.is_relative_to(self.kaggle) or given.exists():
             return given
         mounted = self._mounted()
         named = [folder for folder in mounted if folder.name == competition_in(Path("pyproject.toml"))]

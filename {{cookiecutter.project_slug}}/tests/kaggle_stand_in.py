@@ -89,7 +89,7 @@ class StandIn:
 
 def serve(state: StandIn) -> tuple[ThreadingHTTPServer, Callable[[], None]]:
     """Start to answer on a free port of this machine; return the server and what stops it."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": state}))
+    server = _QuietServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": state}))
     state.address = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -100,6 +100,15 @@ def serve(state: StandIn) -> tuple[ThreadingHTTPServer, Callable[[], None]]:
         server.server_close()
 
     return server, stop
+
+
+class _QuietServer(ThreadingHTTPServer):
+    """Says nothing of clients that go away: the tests look at everything that is printed."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -149,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(*self.state.refusals.get("upload", (200, "", {}))[:1], b"")
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet: the tests look at everything that is printed."""
+        """Keep quiet, too."""
 
     def _is_signed_in(self) -> bool:
         basic = base64.b64encode(f"{USER}:{KEY}".encode()).decode()

@@ -1,6 +1,9 @@
 """The same config in the project's folder and in a Kaggle notebook, whose folders are made in a temporary one."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import yaml
@@ -57,12 +60,18 @@ def test_a_notebook_reads_its_input_and_writes_what_is_kept(notebook: Path, name
     assert found.folds(mounted) == mounted / "folds.csv"
 
 
-def test_a_folder_that_is_there_or_absolute_is_taken_as_it_is(notebook: Path) -> None:
+def test_a_folder_that_is_there_or_the_notebooks_is_taken_as_it_is(notebook: Path) -> None:
     mount(notebook, "digits")
     found = here(IN_NOTEBOOK, notebook)
     Path("data").mkdir()
-    assert found.data(Path("data")) == Path("data")
-    assert found.data(Path("/elsewhere/data")) == Path("/elsewhere/data")
+    for folder in (Path("data"), notebook / "working" / "data", notebook / "input" / "misspelt"):
+        assert found.data(folder) == folder
+
+
+def test_a_folder_of_the_other_machine_is_not_looked_for_on_this_one(notebook: Path) -> None:
+    mounted = mount(notebook, "digits")
+    assert here(IN_NOTEBOOK, notebook).data(Path("/mnt/of-my-machine/digits")) == mounted
+    assert here({}, notebook).data(Path("/kaggle/input/digits")) == Path("data")
 
 
 def test_of_several_inputs_the_competitions_own_is_read(notebook: Path) -> None:
@@ -91,6 +100,18 @@ def test_a_config_is_the_same_on_both_machines(
     assert yaml.safe_load(kept) == yaml.safe_load(dump_config(load_config([config_file])))
     Path("kept.yaml").write_text(kept)
     assert load_config([Path("kept.yaml")]).data.dir == Path("data")
+
+
+def test_commands_read_the_input_and_write_beside_the_results(
+    command: Callable[..., CompletedProcess[str]], config_file: Path, in_notebook: Path, sample: Path
+) -> None:
+    shutil.copytree(sample, in_notebook / "input" / "digits")
+    before = {path.name for path in (in_notebook / "input" / "digits").iterdir()}
+    for verb in ("check", "folds"):
+        done = command(verb, config_file)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"written to {in_notebook / 'working' / 'folds.csv'}"
+    assert {path.name for path in (in_notebook / "input" / "digits").iterdir()} == before
 
 
 @pytest.mark.parametrize(
