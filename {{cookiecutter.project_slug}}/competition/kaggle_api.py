@@ -168,8 +168,7 @@ class KaggleService:
         except HTTPError as error:
             message = _told_by_status(error, subject)
         except RequestException as error:
-            kind = type(error).__name__
-            message = f"Kaggle cannot be reached ({kind}); is there a network, and does a notebook have internet on?"
+            message = _unreachable(error)
         except SystemExit:
             message = f"Kaggle: no valid credentials; {CREDENTIALS}"
         except (ValueError, KeyError, OSError) as error:  # how the package tells of faults in files and metadata
@@ -189,17 +188,18 @@ def _is_quiet() -> bool:
 def _sign_in() -> Any:
     """Return the package's client, which has found credentials. It looks for them when it is imported, too."""
     try:
-        with redirect_stdout(io.StringIO()):
-            from kaggle.api.kaggle_api_extended import KaggleApi
-            from requests.exceptions import RequestException
+        from requests.exceptions import HTTPError, RequestException
 
-            api = KaggleApi()
-            try:
+        try:
+            with redirect_stdout(io.StringIO()):
+                from kaggle.api.kaggle_api_extended import KaggleApi
+
+                api = KaggleApi()
                 api.authenticate()
-            except RequestException as error:
-                raise CompetitionError(
-                    f"Kaggle cannot be reached to sign in ({type(error).__name__}); is there a network?"
-                ) from None
+        except HTTPError as error:
+            raise CompetitionError(_told_by_status(error, "the sign-in")) from None
+        except RequestException as error:
+            raise CompetitionError(_unreachable(error)) from None
     except ImportError as error:
         raise CompetitionError(
             f"the kaggle package is not installed, or not whole ({error}); install it with `{INSTALL}`"
@@ -207,6 +207,12 @@ def _sign_in() -> Any:
     except SystemExit:
         raise CompetitionError(f"Kaggle: no valid credentials found; {CREDENTIALS}") from None
     return api
+
+
+def _unreachable(error: Exception) -> str:
+    # Not its text, which holds the whole address.
+    kind = type(error).__name__
+    return f"Kaggle cannot be reached ({kind}); is there a network, and does a notebook have internet on?"
 
 
 def _told_by_status(error: Any, subject: str) -> str:

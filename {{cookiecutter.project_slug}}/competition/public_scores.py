@@ -74,7 +74,8 @@ def remember_scores(path: Path, found: Iterable[PublicScore]) -> list[PublicScor
                 row if old is None else replace(row, run=row.run or old.run, sha256=row.sha256 or old.sha256)
             )
         rows = sorted(known.values(), key=lambda row: (row.date, row.ref))
-        write_csv(path, COLUMNS, (asdict(row).values() for row in rows))
+        # On one line: csv readers take a lone carriage return in a message for the end of the row.
+        write_csv(path, COLUMNS, ([" ".join(str(value).split()) for value in asdict(row).values()] for row in rows))
     return rows
 
 

@@ -15,7 +15,14 @@ from competition.places import here
 
 BUNDLE = "bundle"
 DATASET, NOTEBOOK = "dataset-metadata.json", "kernel-metadata.json"
-SECRET_NAMES = {"kaggle.json", "access_token", "access_token.txt", "credentials.json", ".env", ".netrc"}
+SECRET_NAMES = {  # .gitignore has them, too
+    "kaggle.json",
+    "access_token",
+    "access_token.txt",
+    "credentials.json",
+    ".env",
+    ".netrc",
+}
 LARGEST_SEARCHED = 1 << 22  # bytes; weights and images are larger, or are no text
 
 

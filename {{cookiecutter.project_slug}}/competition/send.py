@@ -37,7 +37,7 @@ def describe_scores(rows: list[PublicScore]) -> list[str]:
             row.run or "-",
             row.public_score or row.status,
             row.private_score or "-",
-            row.error or row.message,
+            " ".join((row.error or row.message).split()),
         )
         for row in rows[: -SHOWN - 1 : -1]
     ]

@@ -12,6 +12,7 @@ from kaggle_stand_in import KEY, SIGNATURE, TOKEN, USER, StandIn
 from competition import places
 from competition.config import load_config
 from competition.kaggle_api import KaggleService
+from competition.push import SECRET_NAMES
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -124,3 +125,17 @@ def test_a_project_without_competition_is_told_how_to_name_one(kaggle: StandIn, 
 
 def test_the_shipped_configs_name_no_competition(config_file: Path) -> None:
     assert "kaggle" not in load_config([config_file]).model_dump()
+
+
+def test_a_sign_in_that_kaggle_refuses_is_told_in_one_line(
+    kaggle: StandIn, kaggle_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
+    kaggle.refusals["IntrospectToken"] = (503, "No, Sir", {})
+    assert kaggle_command("scores").stderr == (
+        "Kaggle refuses the sign-in (503): No, Sir; the fault is on Kaggle's side; try again later\n"
+    )
+
+
+def test_git_leaves_out_files_that_hold_credentials(project: Path) -> None:
+    assert set((project / ".gitignore").read_text(encoding="utf-8").splitlines()) >= SECRET_NAMES

@@ -1,15 +1,19 @@
 """`submit --kaggle` and `scores` through the real kaggle package, against a stand-in of the service."""
 
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from subprocess import CompletedProcess
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from kaggle_stand_in import StandIn
 
 from competition.config import task_names
 from competition.errors import CompetitionError
-from competition.public_scores import read_scores, score_of_file, scores_path
+from competition.public_scores import PublicScore, read_scores, remember_scores, score_of_file, scores_path
 from competition.send import send
 
 Command = Callable[..., CompletedProcess[str]]
@@ -56,6 +60,19 @@ def test_submissions_sent_at_once_are_all_remembered(kaggle: StandIn, submission
         list(pool.map(lambda number: send(submission, "run1", f"try {number}"), range(8)))
     rows = read_scores(scores_path())
     assert {row.message for row in rows} == {f"try {number}" for number in range(8)}
+
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
+
+
+@given(rows=st.lists(st.builds(PublicScore, st.integers(1), *[TEXTS] * 9), max_size=4, unique_by=lambda row: row.ref))
+def test_what_is_remembered_is_read_back_on_one_line(rows: list[PublicScore]) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "scores.csv"
+        remember_scores(path, rows[:2])
+        remember_scores(path, rows[2:])
+        expected = {row.ref: [" ".join(str(value).split()) for value in astuple(row)] for row in rows}
+        assert {row.ref: list(map(str, astuple(row))) for row in read_scores(path)} == expected
 
 
 def test_an_upload_that_fails_is_no_submission(kaggle: StandIn, submission: Path) -> None:
