@@ -57,7 +57,7 @@ def download(
     ] = None,
     competition: CompetitionName = None,
 ) -> None:
-    """Download the competition's files from Kaggle into data/, unpack and check them."""
+    """Download the competition's files from Kaggle."""
     from competition.download import download as download_files
 
     print("\n".join(download_files(*_split(words or []), competition)))
@@ -124,7 +124,7 @@ def submit(
     message: Message = None,
     competition: CompetitionName = None,
 ) -> None:
-    """Write and check submission.csv from a run's test.npz; with --kaggle also send it."""
+    """Write and check submission.csv; with --kaggle send it."""
     from competition.runs import Run
     from competition.send import send
     from competition.submit import describe_submission, make_submission
@@ -140,7 +140,7 @@ def submit(
 
 @app.command()
 def scores(competition: CompetitionName = None) -> None:
-    """Ask Kaggle for the scores of what was submitted: writes outputs/scores.csv."""
+    """Ask Kaggle for public scores: writes outputs/scores.csv."""
     from competition.send import describe_scores, update_scores
 
     print("\n".join(describe_scores(update_scores(competition))))
@@ -148,7 +148,7 @@ def scores(competition: CompetitionName = None) -> None:
 
 @app.command()
 def push(run: RunName, message: Message = None) -> None:
-    """Send a run's bundle to Kaggle, as a data set and the notebook that uses it."""
+    """Send a run's bundle and its notebook to Kaggle."""
     from competition.push import push as push_bundle
 
     print("\n".join(push_bundle(run, message)))

@@ -25,8 +25,9 @@ def download(configs: list[Path], overrides: list[str], competition: str | None 
         raise CompetitionError(
             f"{folder}: is not empty; move it away, or name another folder with a config and data.dir=FOLDER"
         )
+    service = KaggleService()
     folder.mkdir(parents=True, exist_ok=True)
-    archive = KaggleService().download(name, folder)
+    archive = service.download(name, folder)
     files = unpack(archive, folder)
     archive.unlink()
     size = sum(file.stat().st_size for file in files) / 1e6
