@@ -82,7 +82,7 @@ class Augmentation(Section):
 class Data(Section):
     """Where the images are and how they reach the network."""
 
-    dir: DataFolder = Field(Path("data"), validate_default=True)
+    dir: DataFolder = Field(default_factory=lambda: here().data(Path("data")))
     train_csv: str = "train.csv"  # this and the next three lie in dir
     sample_submission: str = "sample_submission.csv"
     train_images: str = "train_images"
