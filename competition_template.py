@@ -8,6 +8,7 @@ with a `/` in it leaves folders behind. Here answers are text, and bad ones stop
 import json
 import re
 import runpy
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class Answers(Extension):
         environment.filters["toml"] = toml
         environment.filters["refuse_bad_answers"] = refuse_bad_answers
         self._own_texts = own_texts(TEMPLATE)
+        # cruft renders two versions of the template in one process: each is to import its own extension.
+        sys.modules.pop(__name__, None)
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         """Turn text that did not come from this template into a Jinja string, which renders as itself."""

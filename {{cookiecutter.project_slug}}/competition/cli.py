@@ -24,6 +24,11 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values that override the run's config.")
 ]
 
+CompetitionName = Annotated[
+    str | None, typer.Option("--competition", metavar="NAME", help="Its name on Kaggle; else that in pyproject.toml.")
+]
+Message = Annotated[str | None, typer.Option("--message", "-m", help="What Kaggle shows beside it; else the run.")]
+
 
 @app.command()
 def sample(
@@ -43,6 +48,19 @@ def sample(
         raise CompetitionError(f"--task: found {task!r}; expected one of {', '.join(names)}")
     write_sample(task or names[0], folder, size, seed)
     print(f"{folder}: {size} training images, train.csv, sample_submission.csv and the hidden solution.csv")
+
+
+@app.command()
+def download(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[CONFIG]... [KEY=VALUE]...", help="Config files, then values.")
+    ] = None,
+    competition: CompetitionName = None,
+) -> None:
+    """Download the competition's files from Kaggle."""
+    from competition.download import download as download_files
+
+    print("\n".join(download_files(*_split(words or []), competition)))
 
 
 @app.command()
@@ -132,13 +150,22 @@ def submit(
     name: Annotated[str | None, typer.Option(help="Name of the average of several runs.")] = None,
     weights: Annotated[str | None, typer.Option(help="A number for each run, as 2,1; or fit: on out-of-fold.")] = None,
     mean: Annotated[str, typer.Option(help="mean, or rank: of the ranks of class probabilities.")] = "mean",
+    to_kaggle: Annotated[bool, typer.Option("--kaggle", help="Send it, if nothing is wrong with it.")] = False,
+    message: Message = None,
+    competition: CompetitionName = None,
 ) -> None:
-    """Write and check submission.csv from the test.npz of a run, or of the average of several."""
+    """Write and check submission.csv from a run, or the average of several; with --kaggle send it."""
+    from competition.send import send
     from competition.submit import describe_submission, make_submission, open_runs
 
+    if not to_kaggle and (message or competition):
+        raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")
     runs, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
     opened = open_runs(runs, overrides, name=name, weights=weights, mean=mean)
-    print("\n".join(describe_submission(make_submission(opened))))
+    submission = make_submission(opened)
+    print("\n".join(describe_submission(submission)))
+    if to_kaggle:
+        print(send(submission.path, opened.config.name, message, competition))
 
 
 @app.command()
@@ -153,6 +180,22 @@ def pseudo(
 
     path, words = make_pseudo(Run.open(run, overrides), confidence)
     print(f"written to {path}: {words}")
+
+
+@app.command()
+def scores(competition: CompetitionName = None) -> None:
+    """Ask Kaggle for public scores: writes outputs/scores.csv."""
+    from competition.send import describe_scores, update_scores
+
+    print("\n".join(describe_scores(update_scores(competition))))
+
+
+@app.command()
+def push(run: RunName, message: Message = None) -> None:
+    """Send a run's bundle and its notebook to Kaggle."""
+    from competition.push import push as push_bundle
+
+    print("\n".join(push_bundle(run, message)))
 
 
 @app.command()

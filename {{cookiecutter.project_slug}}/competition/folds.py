@@ -10,6 +10,7 @@ from competition.csv_file import read_csv
 from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.image_groups import read_groups
+from competition.places import here
 from competition.settings import Config
 from competition.stratification import amount_bins, split, spread_labels
 from competition.task import Table, Task
@@ -19,8 +20,8 @@ NUM_SHOWN = 6  # of classes or strata, the commonest
 
 
 def folds_path(config: Config) -> Path:
-    """Return where folds.csv stands: beside train.csv, unless `data.folds` names a file."""
-    return config.data.folds or config.data.dir / "folds.csv"
+    """Return where folds.csv stands: beside train.csv, unless `data.folds` names a file or a notebook has none."""
+    return config.data.folds or here().folds(config.data.dir)
 
 
 def make_folds(config: Config) -> list[str]:

@@ -10,6 +10,7 @@ import yaml
 from competition.config import config_differences, dump_config, load_config
 from competition.errors import CompetitionError
 from competition.files import replacing
+from competition.places import here
 from competition.settings import Config
 
 CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submission.csv"
@@ -45,14 +46,14 @@ class Run:
     @classmethod
     def open(cls, name: str, overrides: list[str] | None = None) -> "Run":
         """Find a run by its name or folder; its config is that of its first training, with overrides."""
-        candidates = [Path("outputs") / name, Path(name)]
+        candidates = [here().outputs / name, Path(name)]
         for folder in candidates:
             configs = sorted(folder.glob(f"fold*/{CONFIG}"), key=lambda path: _in_order(path.parent))
             if configs:
                 tuned = [path for path in [folder / POSTPROCESS] if path.is_file()]
                 untuned = load_config(configs[:1], overrides)
                 return cls(folder, load_config([configs[0], *tuned], overrides), untuned)
-        known = ", ".join(sorted({str(p.parent.parent.name) for p in Path("outputs").glob(f"*/fold*/{CONFIG}")}))
+        known = ", ".join(sorted({str(p.parent.parent.name) for p in here().outputs.glob(f"*/fold*/{CONFIG}")}))
         raise CompetitionError(f"{candidates[0]}: no such run; runs here: {known or 'none'}; train one first")
 
     def finished(self) -> list[Path]:

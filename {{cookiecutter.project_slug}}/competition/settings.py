@@ -10,11 +10,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from competition.places import here
 from competition.views import GEOMETRY
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -31,6 +33,12 @@ def _both_sides(size: object) -> object:
 
 
 ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_both_sides)]
+# A Kaggle notebook has the files elsewhere; a config that is kept says what holds on every machine.
+DataFolder = Annotated[
+    Path,
+    AfterValidator(lambda folder: here().data(folder)),
+    PlainSerializer(lambda folder: str(here().as_given(folder)), return_type=str, when_used="json"),
+]
 
 
 class Section(BaseModel):
@@ -89,7 +97,7 @@ Split = Literal["stratified", "kfold", "group", "stratified_group", "multilabel"
 class Data(Section):
     """Where the images are and how they reach the network."""
 
-    dir: Path = Path("data")
+    dir: DataFolder = Field(default_factory=lambda: here().data(Path("data")))
     train_csv: str = "train.csv"  # this and the next three lie in dir
     sample_submission: str = "sample_submission.csv"
     train_images: str = "train_images"
@@ -325,7 +333,7 @@ class Config(Section):
     @property
     def run_folder(self) -> Path:
         """Folder of the whole run, all folds."""
-        return Path("outputs") / self.name
+        return here().outputs / self.name
 
     @property
     def fold_folder(self) -> Path:

@@ -1,0 +1,205 @@
+"""cruft brings a newer template into a repo that was rendered from an older one, and keeps the user's edits."""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from baking import PROJECT, REPOSITORY, Render, run, run_module
+
+ANSWERS = {"project_name": "Digits {{ 7*7 }} & 'co'", "project_slug": "digits", "task_type": "segmentation"}
+CONFIG, LOSS = "configs/segmentation.yaml", "competition/tasks/segmentation/loss.py"
+README, TABLE = "README.md", "competition/tasks/segmentation/table.py"
+
+
+@pytest.fixture
+def env(user_config: Path, tmp_path: Path) -> dict[str, str]:
+    """Return an environment in which git and cookiecutter know nothing of who runs the tests."""
+    who = {f"GIT_{role}_{what}": "ada@example.com" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    home = {"HOME": str(tmp_path), "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    return {**os.environ, **who, **home, "COOKIECUTTER_CONFIG": str(user_config), "NO_COLOR": "1", "COLUMNS": "200"}
+
+
+@pytest.fixture
+def git(env: dict[str, str]) -> Callable[..., str]:
+    def git(folder: Path, *arguments: str) -> str:
+        done = run("git", "-c", "core.autocrlf=false", *arguments, cwd=folder, env=env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    return git
+
+
+@pytest.fixture
+def commit(git: Callable[..., str]) -> Callable[[Path, str], str]:
+    """Return a function that commits everything in a folder and returns the commit."""
+
+    def commit(folder: Path, message: str) -> str:
+        git(folder, "init", "--quiet", "--initial-branch=main")
+        git(folder, "add", "--all")
+        git(folder, "commit", "--quiet", "--message", message)
+        return git(folder, "rev-parse", "HEAD")
+
+    return commit
+
+
+@pytest.fixture
+def cruft(env: dict[str, str]) -> Callable[..., CompletedProcess[str]]:
+    def cruft(folder: Path, *arguments: str | Path) -> CompletedProcess[str]:
+        return run_module("cruft", *arguments, cwd=folder, env=env)
+
+    return cruft
+
+
+@pytest.fixture
+def older(template: Path, tmp_path: Path, commit: Callable[[Path, str], str]) -> Path:
+    """Make a repository of the template, which the test goes on to develop."""
+    root = tmp_path / "template"
+    root.mkdir()
+    assert run("cp", "-R", f"{template}/.", root, cwd=tmp_path).returncode == 0
+    commit(root, "Older template")
+    return root
+
+
+def edit(file: Path, pattern: str, new: str) -> None:
+    """Replace the first match of a pattern, which must be there."""
+    text, found = re.subn(pattern, lambda _: new, file.read_text(encoding="utf-8"), count=1)
+    assert found, f"{file}: {pattern!r} is not there"
+    file.write_text(text, encoding="utf-8")
+
+
+def render_older(
+    by: str, older: Path, into: Path, render: Render, cruft: Callable[..., CompletedProcess[str]], first: str
+) -> Path:
+    """Render the template's older commit with cruft, or with cookiecutter and link it as the README says."""
+    if by == "cruft":
+        done = cruft(into, "create", older, "--no-input", "--extra-context", json.dumps(ANSWERS))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return into / "digits"
+    done = run_module("cookiecutter", older, "--no-input", *(f"{k}={v}" for k, v in ANSWERS.items()), cwd=into)
+    assert done.returncode == 0, done.stderr
+    answers = ["--no-input", "--extra-context", json.dumps(ANSWERS)]
+    done = cruft(into / "digits", "link", older, "--checkout", first, *answers)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return into / "digits"
+
+
+def develop_template(root: Path) -> None:
+    """Change the template as a later version might: code, config, a filter of its own, files of two tasks."""
+    edit(root / "cookiecutter.json", '"_template_version": "', '"_template_version": "9.')
+    edit(
+        root / PROJECT / CONFIG, "\ncheckpoint:\n", "\nema: {decay: 0.99}       # NEW IN THE TEMPLATE\n\ncheckpoint:\n"
+    )
+    with (root / PROJECT / LOSS).open("a") as file:
+        file.write("\n\nNEW_IN_THE_TEMPLATE = 1\n")
+    own_filter = '["toml"] = toml\n        environment.filters["loud"] = str.upper\n'
+    edit(root / "competition_template.py", re.escape('["toml"] = toml\n'), own_filter)
+    with (root / PROJECT / README).open("a") as file:
+        file.write("\n{{ 'new in the template' | loud }}\n")
+    for task in ("segmentation", "detection"):
+        (root / PROJECT / "competition" / "tasks" / task / "added.py").write_text("ADDED = 1\n")
+    (root / PROJECT / TABLE).rename(root / PROJECT / TABLE.replace("table", "moved"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["cruft", "cookiecutter"])
+def test_an_update_keeps_the_users_edits_and_brings_the_templates_changes(
+    by: str,
+    older: Path,
+    tmp_path: Path,
+    render: Render,
+    commit: Callable[[Path, str], str],
+    git: Callable[..., str],
+    cruft: Callable[..., CompletedProcess[str]],
+) -> None:
+    first = git(older, "rev-parse", "HEAD")
+    project = render_older(by, older, tmp_path, render, cruft, first)
+    commit(project, "As rendered")
+    assert cruft(project, "check").returncode == 0
+    edit(project / CONFIG, r"image_size: \[\d+, \d+\]", "image_size: [512, 512]")
+    edit(project / LOSS, "\n\n\n", "\n\n\nMINE = 2\n\n\n")
+    (project / "configs" / "mine.yaml").write_text("base: segmentation.yaml\nname: mine\n")
+    (project / "tests" / "test_check.py").unlink()
+    commit(project, "The user's work")
+
+    develop_template(older)
+    second = commit(older, "Newer template")
+    assert cruft(project, "check").returncode == 1
+    updated = cruft(project, "update", "--skip-apply-ask")
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+
+    config, loss = (project / CONFIG).read_text(), (project / LOSS).read_text()
+    assert "image_size: [512, 512]" in config
+    assert "NEW IN THE TEMPLATE" in config
+    assert "MINE = 2" in loss
+    assert "NEW_IN_THE_TEMPLATE = 1" in loss
+    assert "NEW IN THE TEMPLATE" in (project / README).read_text()
+    assert (project / README).read_text().startswith("# Digits {{ 7*7 }} & 'co'\n")
+    assert (project / "configs" / "mine.yaml").exists()
+    assert not (project / "tests" / "test_check.py").exists()
+    assert (project / "competition/tasks/segmentation/added.py").exists()
+    assert not (project / "competition/tasks/detection").exists()
+    assert not (project / TABLE).exists()
+    assert not list(project.rglob("*.rej"))
+    assert "<<<<<<<" not in config + loss
+    settings = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["tool"]["competition"]["template"].startswith("9.")
+    assert json.loads((project / ".cruft.json").read_text())["commit"] == second
+    commit(project, "Update the template")
+    assert cruft(project, "check").returncode == 0
+
+
+@pytest.mark.slow
+def test_where_both_changed_the_same_line_git_shows_both(
+    older: Path,
+    tmp_path: Path,
+    render: Render,
+    commit: Callable[[Path, str], str],
+    git: Callable[..., str],
+    cruft: Callable[..., CompletedProcess[str]],
+) -> None:
+    project = render_older("cruft", older, tmp_path, render, cruft, "")
+    commit(project, "As rendered")
+    edit(project / CONFIG, r"max_epochs: \d+", "max_epochs: 44")
+    commit(project, "Train longer")
+    edit(older / PROJECT / CONFIG, r"max_epochs: \d+", "max_epochs: 7")
+    edit(older / PROJECT / CONFIG, r"\nseed: \d+", "\nseed: 11")
+    commit(older, "Newer template")
+    cruft(project, "update", "--skip-apply-ask")
+    text = (project / CONFIG).read_text()
+    assert text.index("<<<<<<<") < text.index("max_epochs: 44") < text.index("max_epochs: 7") < text.index(">>>>>>>")
+    assert "seed: 11" in text
+    assert git(project, "diff", "--name-only", "--diff-filter=U") == CONFIG
+
+
+@pytest.mark.slow
+def test_cruft_refuses_a_bad_answer_and_leaves_nothing(
+    older: Path, tmp_path: Path, cruft: Callable[..., CompletedProcess[str]]
+) -> None:
+    (tmp_path / "out").mkdir()
+    done = cruft(tmp_path / "out", "create", older, "--no-input", "--extra-context", '{"project_slug": "a/b"}')
+    assert done.returncode == 1
+    assert "project_slug is 'a/b': a folder name is needed" in done.stdout + done.stderr
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_version_is_the_same_wherever_it_stands() -> None:
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    questions = json.loads((REPOSITORY / "cookiecutter.json").read_text(encoding="utf-8"))
+    assert questions["_template_version"] == version
+    headings = [
+        line for line in (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8").splitlines() if line[:3] == "## "
+    ]
+    assert headings[0].removeprefix("## ").partition(" ")[0] in {"Unreleased", version}
+    assert any(heading.startswith(f"## {version} ") for heading in headings)
+
+
+def test_a_bake_records_the_templates_version(bake: Path) -> None:
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    settings = tomllib.loads((bake / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["tool"]["competition"]["template"] == version
+    assert f"--checkout v{version}" in (bake / "README.md").read_text(encoding="utf-8")
