@@ -15,7 +15,7 @@ def climb(
     is_single: bool,
     is_quantile: bool,
     starts: list[list[float]],
-    effort: tuple[int, int, int] = (24, 12, 4),
+    effort: tuple[int, int, int],
 ) -> list[float]:
     """Return thresholds, or quantiles, (classes,) for probabilities (n, classes).
 

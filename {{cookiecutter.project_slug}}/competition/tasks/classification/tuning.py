@@ -30,7 +30,7 @@ from competition.tasks.classification.thresholds import climb
 
 MOST_CLASSES = 200  # of more a threshold each would be chance, and take long
 # Coarse places, finer ones, rounds over the classes; a host's metric may take seconds.
-EFFORT, SINGLE_EFFORT, HOST_EFFORT = (24, 12, 4), (12, 6, 2), (9, 5, 1)
+EFFORT, SINGLE_EFFORT, HOST_EFFORT = (12, 8, 3), (12, 6, 2), (9, 5, 1)
 MOST_RANKS = 50
 MOST_NUMBERS = 100  # of an image with more classes, its own and others by chance stand for all
 
