@@ -52,13 +52,14 @@ def make_blend(runs: Sequence[Run], name: str, *, weights: Sequence[float] | Lit
     if mean == "rank":
         tests = [Ranks(source) for source in tests]
         folds = {fold: [Ranks(source) for source in sources] for fold, sources in folds.items()}
+    used = shares if len(set(shares)) > 1 else None
     _take_thresholds(runs[0], folder, about)
     for fold, sources in folds.items():
         _write_config(runs[0], name, fold, folder)
-        average_predictions(sources, folder / fold / OOF, config, shares)
+        average_predictions(sources, folder / fold / OOF, config, used)
     if not folds:  # all of them were trained on everything
         _write_config(runs[0], name, "foldall", folder)
-    average_predictions(tests, folder / TEST, config, shares)
+    average_predictions(tests, folder / TEST, config, used)
     return Run.open(str(folder))
 
 
