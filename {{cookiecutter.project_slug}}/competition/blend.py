@@ -153,7 +153,7 @@ def _folds(runs: Sequence[Run]) -> dict[str, list[Predictions]]:
         for run in runs
     ]
     common = [name for name in by_run[0] if all(name in files for files in by_run)]
-    folds = {
+    folds: dict[str, list[Predictions]] = {
         name: [_Seeds(files[name], run.config) for files, run in zip(by_run, runs, strict=True)] for name in common
     }
     for sources in folds.values():
