@@ -52,13 +52,14 @@ def make_blend(runs: Sequence[Run], name: str, *, weights: Sequence[float] | Lit
     if mean == "rank":
         tests = [Ranks(source) for source in tests]
         folds = {fold: [Ranks(source) for source in sources] for fold, sources in folds.items()}
+    used = shares if len(set(shares)) > 1 else None
     _take_thresholds(runs[0], folder, about)
     for fold, sources in folds.items():
         _write_config(runs[0], name, fold, folder)
-        average_predictions(sources, folder / fold / OOF, config, shares)
+        average_predictions(sources, folder / fold / OOF, config, used)
     if not folds:  # all of them were trained on everything
         _write_config(runs[0], name, "foldall", folder)
-    average_predictions(tests, folder / TEST, config, shares)
+    average_predictions(tests, folder / TEST, config, used)
     return Run.open(str(folder))
 
 
@@ -152,7 +153,7 @@ def _folds(runs: Sequence[Run]) -> dict[str, list[Predictions]]:
         for run in runs
     ]
     common = [name for name in by_run[0] if all(name in files for files in by_run)]
-    folds = {
+    folds: dict[str, list[Predictions]] = {
         name: [_Seeds(files[name], run.config) for files, run in zip(by_run, runs, strict=True)] for name in common
     }
     for sources in folds.values():

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from competition.files import write_csv
 from competition.folds import folds_path
@@ -120,12 +119,12 @@ def report_near_duplicates(config: Config, table: Table, thumbnails: Thumbnails,
     found = np.flatnonzero(groups >= 0)
     if not len(found):
         return []
-    by_group = pd.Series(found).groupby(groups[found])
-    torn = [] if folds is None else [rows for _, rows in by_group if len(set(folds[rows])) > 1]
-    ids = table.image_ids
-    one, other = by_group.get_group(0)[:2]
-    lines = [f"near-duplicates: {len(found)} images in {by_group.ngroups} groups, as {ids[one]!r} and {ids[other]!r}"]
-    if torn:
+    order = found[np.argsort(groups[found], kind="stable")]
+    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    ids, (one, other) = table.image_ids, members[0][:2]
+    lines = [f"near-duplicates: {len(found)} images in {len(members)} groups, as {ids[one]!r} and {ids[other]!r}"]
+    torn = [rows for rows in members if folds is not None and len(set(folds[rows])) > 1]
+    if folds is not None and torn:
         a, b = next((a, b) for a in torn[0] for b in torn[0] if folds[a] != folds[b])
         lines.append(
             f"{len(torn)} of these groups are torn over folds, as {ids[a]!r} in fold {folds[a]} and {ids[b]!r} in fold "

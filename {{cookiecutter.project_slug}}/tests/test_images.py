@@ -224,3 +224,15 @@ def test_an_array_that_would_run_code_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([[{"a": 1}]], dtype=object), allow_pickle=True)
     with pytest.raises(CompetitionError, match="truncated or no image"):
         read_image(tmp_path / "a.npy", 3)
+
+
+def test_a_damaged_tif_is_told_once_and_not_by_the_decoder_too(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((40, 30, 3), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(CompetitionError, match=r"a\.tif: truncated or no image"):
+        read_image(path, 3)
+    assert capfd.readouterr().err == ""
+    assert caplog.records == []

@@ -1,0 +1,213 @@
+"""Several runs as one: averages, weights found on out-of-fold, and runs that do not fit together."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from competition.blend import average_predictions
+from competition.config import load_config
+from competition.data import ImageDataset
+from competition.predict import predict_images
+from competition.predictions import Predictions, PredictionWriter
+from competition.pseudo import JoinedTable, make_pseudo, own_config
+from competition.runs import OOF, TEST, Run
+from competition.settings import Config
+from competition.shares import Presence, share_warnings
+from competition.task import Prediction, Target, Task
+
+Command = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def two_runs(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return outputs/ of runs a and b with out-of-fold and test predictions of networks that have learnt nothing."""
+    outputs = tmp_path_factory.mktemp("two") / "outputs"
+    for seed, name in enumerate("ab"):
+        shutil.copytree(untrained / "t", outputs / name)
+        run = Run.open(str(outputs / name))
+        task = Task(run.config.task)
+        table = task.table.read_table(run.config)
+        torch.manual_seed(seed)
+        network = task.model.build_network(run.config, len(table.classes)).eval()
+        for folder in run.finished():
+            own = load_config([folder / "config.yaml"], [f"name={name}"])
+            (folder / "config.yaml").write_text(yaml.safe_dump(own.model_dump(mode="json"), sort_keys=False))
+            ids = np.array(Predictions(folder / OOF).image_ids, dtype=object)
+            predict_images(own, [network], ImageDataset(own, ids, table=table), folder / OOF, table.classes)
+        ids = task.submission.read_test_ids(run.config, table.classes)
+        predict_images(run.config, [network], ImageDataset(run.config, ids), run.folder / TEST, table.classes)
+    return outputs
+
+
+@pytest.fixture
+def runs(two_runs: Path, command: Command, tmp_path: Path) -> Path:
+    """Copy both into the working folder."""
+    return Path(shutil.copytree(two_runs, tmp_path / "outputs"))
+
+
+def assert_average(found: Path, sources: Sequence[Path], weights: Sequence[float] | None = None) -> None:
+    """Compare a file with the task's average of others, image by image."""
+    config = Run.open("a").config
+    stored, others = Predictions(found), [Predictions(path) for path in sources]
+    assert stored.image_ids == others[0].image_ids
+    for index in range(len(stored)):
+        expected = Task(config.task).decode.average([other[index] for other in others], config, weights)
+        for key, values in expected.items():
+            np.testing.assert_array_equal(stored[index][key], values)
+
+
+def test_a_blend_is_a_run_of_its_own_that_is_tuned_and_submitted_like_any(runs: Path, command: Command) -> None:
+    done = command("submit", "a", "b")
+    assert done.returncode == 0, done.stderr
+    assert "outputs/a+b/submission.csv  (6 images, checked)" in done.stdout
+    for name in (TEST, f"fold0/{OOF}", f"fold1/{OOF}"):
+        assert_average(runs / "a+b" / name, [runs / one / name for one in "ab"])
+    assert yaml.safe_load((runs / "a+b/blend.yaml").read_text())["sources"] == ["a", "b"]
+    again = command("submit", "a+b")
+    assert again.returncode == 0, again.stderr
+    assert "rows that differ from the submission before: 0 of " in again.stdout
+    assert command("predict", "a+b").stderr.startswith("outputs/a+b: is a blend of a, b and has no networks;")
+
+
+def test_weights_may_be_given_and_a_run_without_weight_does_not_count(runs: Path, command: Command) -> None:
+    assert command("submit", "a", "b", "--weights", "3,1", "--name", "x").returncode == 0
+    assert_average(runs / "x" / TEST, [runs / one / TEST for one in "ab"], [0.75, 0.25])
+    assert command("submit", "a", "b", "--weights", "0,2", "--name", "x").returncode == 0
+    assert_average(runs / "x" / TEST, [runs / "b" / TEST], [1])
+
+
+def test_weights_are_found_on_out_of_fold_or_refused_where_there_is_nothing_to_fit(
+    runs: Path, command: Command, task: str
+) -> None:
+    done = command("submit", "a", "b", "--weights", "fit", "--name", "x")
+    if done.returncode:
+        assert done.stderr.startswith("--weights fit: ")
+        assert not (runs / "x").exists()
+        return
+    weights = yaml.safe_load((runs / "x/blend.yaml").read_text())["weights"]
+    assert sum(weights) == pytest.approx(1, abs=1e-3)
+    assert min(weights) >= 0
+
+
+OPTIONS = {
+    "--weights 1,2,3": "--weights 1,2,3: expected 2 numbers of 0 or more, one a run, or fit",
+    "--weights 1,-1": "--weights 1,-1: expected 2 numbers of 0 or more",
+    "--weights much": "--weights much: expected a number for each run",
+    "--mean median": "--mean median: expected mean or rank",
+    "--name b": "--name b: is one of the runs that are blended",
+}
+
+
+def test_options_that_do_not_fit_are_refused(runs: Path, command: Command) -> None:
+    for words, message in OPTIONS.items():
+        done = command("submit", "a", "b", *words.split())
+        assert done.returncode == 1
+        assert done.stderr.startswith(message)
+    assert sorted(path.name for path in runs.iterdir()) == ["a", "b"]
+
+
+def rewrite(path: Path, ids: Sequence[str] | None = None, classes: Sequence[str] | None = None) -> None:
+    """Store predictions again under other image ids or classes."""
+    stored = Predictions(path)
+    with PredictionWriter(path.parent) as writer:
+        for index, (image_id, size, prediction) in enumerate(stored):
+            writer.add(ids[index] if ids else image_id, *size, prediction)
+        writer.finish(path, classes or stored.classes)
+
+
+def test_runs_of_other_classes_or_images_are_refused(runs: Path, command: Command) -> None:
+    stored = Predictions(runs / "b" / TEST)
+    rewrite(runs / "b" / TEST, classes=stored.classes[::-1])
+    assert "runs that are blended need the same classes" in command("submit", "a", "b").stderr
+    rewrite(runs / "b" / TEST, ids=stored.image_ids[::-1], classes=stored.classes)
+    assert "need the same folds.csv and sample_submission.csv" in command("submit", "a", "b").stderr
+    (runs / "b" / TEST).unlink()
+    assert "make it with `competition predict b`" in command("submit", "a", "b").stderr
+
+
+def test_ranks_are_averaged_where_predictions_are_class_probabilities(runs: Path, command: Command, task: str) -> None:
+    done = command("submit", "a", "b", "--mean", "rank", "--name", "x")
+    if task != "classification":
+        assert "--mean rank is for the probabilities of classes" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    ranks = np.stack([np.stack([p["probabilities"] for _, _, p in Predictions(runs / r / TEST)]) for r in "ab"])
+    expected = (ranks.argsort(axis=1).argsort(axis=1) + 1).mean(axis=0) / 6
+    found = np.stack([prediction["probabilities"] for _, _, prediction in Predictions(runs / "x" / TEST)])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_out_of_fold_files_are_joined_by_image_id(runs: Path, tmp_path: Path) -> None:
+    path, config = runs / "a" / TEST, Run.open("a").config
+    stored = Predictions(path)
+    with PredictionWriter(tmp_path) as writer:
+        for index in reversed(range(len(stored))):
+            writer.add(stored.image_ids[index], *stored.sizes[index], stored[index])
+        writer.finish(tmp_path / "reversed.npz", stored.classes)
+    average_predictions([stored, Predictions(tmp_path / "reversed.npz")], tmp_path / "x.npz", config)
+    assert_average(tmp_path / "x.npz", [path, path])
+
+
+# -- what is said beside a submission
+
+
+def test_shares_that_differ_more_than_by_chance_are_told(config: Config) -> None:
+    def presence(number: int, with_class: int) -> Presence:
+        counted = Presence(config, ["a", "b"])
+        counted.number, counted.counts = number, np.array([with_class, 0, number - with_class])
+        return counted
+
+    assert share_warnings(presence(1000, 300), presence(1000, 310)) == []
+    assert share_warnings(presence(10, 1), presence(10, 4)) == []
+    assert share_warnings(presence(100000, 50000), presence(1000000, 510000)) == []
+    told = share_warnings(presence(1000, 100), presence(1000, 400))
+    assert told == [
+        "warning: class a is said of 10.0% of the test images, of 40.0% of the out-of-fold images",
+        "warning: nothing is said of 90.0% of the test images, of 60.0% of the out-of-fold images",
+    ]
+
+
+@pytest.mark.slow
+def test_pseudo_labels_are_trained_on_and_never_validated(
+    runs: Path, command: Command, task: str, words: list[str]
+) -> None:
+    done = command("pseudo", "a", "--confidence", "0")
+    assert done.returncode == 0, done.stderr
+    assert "outputs/a/pseudo.csv: 6 of 6 test images" in done.stdout
+    assert command("pseudo", "a", "--confidence", "1").stderr.startswith("--confidence 1: no test image is as sure")
+    assert command("folds", *words).returncode == 0
+    done = command("train", *words, "name=p", "data.pseudo=outputs/a/pseudo.csv", "trainer.limit_train_batches=2")
+    assert done.returncode == 0, done.stderr
+    assert "fold 0: 18 training images, 12 validation images" in done.stdout
+    assert not any(image_id.startswith("test") for image_id in Predictions(Path("outputs/p/fold0") / OOF).image_ids)
+
+
+def test_pseudo_labels_say_what_the_run_predicted(runs: Path, command: Command, task: str) -> None:
+    """Read as training rows, they are what was decoded; images known from train.csv keep their own answer."""
+    run = Run.open("a")
+    path, _ = make_pseudo(run, 0)
+    table = Task(task).table.read_table(run.config)
+    own = own_config(run.config, table.classes)
+    pseudo = Task(task).table.read_table(own, path)
+    joined = JoinedTable(table, pseudo)
+    assert len(joined.image_ids) == 30
+    assert joined.present().shape == (30, len(table.classes))
+    stored = Predictions(run.folder / TEST)
+    for index, (image_id, size, prediction) in enumerate(stored):
+        expected = _as_target(Task(task).decode.decode(prediction, *size, own), prediction)
+        assert joined.image_ids[24 + index] == image_id
+        assert joined.is_pseudo(24 + index)
+        for key, values in joined.target(24 + index, *size).items():
+            np.testing.assert_allclose(values, expected[key], atol=0.02)
+    assert len(JoinedTable(table, table).image_ids) == 24
+
+
+def _as_target(answer: Target, prediction: Prediction) -> Target:
+    label = int(prediction["probabilities"].argmax()) if "bboxes" not in answer and "mask" not in answer else 0
+    return {**answer, "label": label}

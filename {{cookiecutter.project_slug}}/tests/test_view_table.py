@@ -1,0 +1,44 @@
+"""Predicting a trained run again in other views: what each adds, and that out-of-fold files follow."""
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from competition.predictions import Predictions
+from competition.runs import OOF, TEST
+from competition.view_table import COLUMNS
+
+Command = Callable[..., CompletedProcess[str]]
+
+
+@pytest.mark.slow
+def test_views_are_tabled_and_then_predicted_out_of_fold_too(words: list[str], command: Command) -> None:
+    assert command("folds", *words).returncode == 0
+    for fold in (0, 1):
+        assert command("train", *words, "name=t", f"fold={fold}", "trainer.limit_train_batches=1").returncode == 0
+    folder = Path("outputs/t")
+    assert "tta names no view" in command("predict", "t", "--views").stderr
+    done = command("predict", "t", "--views", "tta=[hflip,scale1.5]")
+    assert done.returncode == 0, done.stderr
+    header, *rows = (line.split() for line in done.stdout.splitlines())
+    assert header == list(COLUMNS)
+    assert [row[0] for row in rows] == ["plain", "hflip", "scale1.5"]
+    assert len(set(rows[0][1:4])) == 1
+    assert rows[1][2] == rows[1][3]
+    assert (folder / "tta.csv").read_text().splitlines()[1:] == [",".join(row) for row in rows]
+    assert not list(folder.glob(".views*"))
+
+    files = [folder / TEST, *(folder / f"fold{fold}" / OOF for fold in (0, 1))]
+    assert command("predict", "t").returncode == 0
+    before = [path.stat().st_mtime_ns for path in files]
+    done = command("predict", "t", "tta=[hflip]")
+    assert done.stdout.count("made again in other views") == 2
+    assert [Predictions(path).views for path in files] == [["hflip"]] * 3
+    changed = [path.stat().st_mtime_ns for path in files]
+    assert all(one != other for one, other in zip(before, changed, strict=True))
+    assert "made again" not in command("predict", "t", "tta=[hflip]").stdout
+    assert command("submit", "t").returncode == 0
+    assert command("predict", "t", "tta=[hflip,vflip]").returncode == 0
+    assert "was predicted in" not in command("submit", "t").stdout
