@@ -9,12 +9,12 @@ from competition.folds import folds_path, make_folds
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.predictions import Predictions
 from competition.processes import Job, run_jobs
-from competition.runs import TEST, Run, is_finished, refuse_changed_config, remember_config
+from competition.runs import TEST, Run, is_finished, refuse_changed_config, remember_what_follows
 from competition.score import describe_scores, score_constant
 from competition.settings import Config
 from competition.submit import Submission, describe_submission, make_submission
 from competition.task import Task
-from competition.tune import describe_tuning, is_tuned, tune
+from competition.tune import describe_tuning, honest_scores, is_tuned, tune
 
 
 def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
@@ -33,6 +33,8 @@ def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
         print("\n".join(make_folds(config)), flush=True)
     _train(config, paths, overrides, parallel)
     opened = Run.open(config.name)
+    if any(Predictions(path).views != opened.config.tta for path in opened.out_of_fold_files()):
+        _predict(opened)  # out-of-fold images, too: thresholds are for what is handed in
     _tune(opened)
     opened = Run.open(config.name)
     _predict(opened)
@@ -56,7 +58,7 @@ def _train(config: Config, paths: list[Path], overrides: list[str], parallel: in
         refuse_changed_config(one.fold_folder, one)
         if is_finished(one.fold_folder):
             _say("train", f"{one.fold_folder.name} is done already, in {one.fold_folder}")
-            remember_config(one.fold_folder, one)  # what may change, as tta, has changed
+            remember_what_follows(one.fold_folder, one)
             continue
         command = ["train", "--resume", *map(str, paths), *overrides, *words]
         jobs.append(Job(one.fold_folder.name, command, one.fold_folder / "train.log"))
@@ -89,9 +91,9 @@ def _report(opened: Run, submission: Submission, seconds: float) -> None:
     _say("done", f"in {seconds:.0f} s")
     if files:
         table = Task(config.task).table.read_table(config)
-        images = OutOfFold(config, table, folds_of_files(files))
-        blind_name, blind = score_constant(config, table, images)
-        print(f"out of fold:  {describe_scores(images.scores(config))}")
+        blind_name, blind = score_constant(config, table, OutOfFold(config, table, folds_of_files(files)))
+        how, scores = honest_scores(opened)
+        print(f"out of fold:  {describe_scores(scores)}  ({how})")
         print(f"  {blind_name}: {describe_scores(blind)}")
     print(f"weights, metrics.csv and out-of-fold predictions:  {opened.folder}/fold*/")
     print("\n".join(describe_submission(submission)))

@@ -16,15 +16,13 @@ from competition.settings import Config
 CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submission.csv"
 POSTPROCESS, CV = "postprocess.yaml", "cv.csv"
 DONE = "latest.safetensors"  # what a training without validation ends with
-# Keys that may differ between two starts of one run: they say where and how it computes, not what is trained.
+# Keys that may differ between two starts of one run: they say what becomes of predictions ...
+AFTER_TRAINING = ("tta", "decode", "metrics", "host_metric")
+# ... or where it computes, not what is trained.
 ELSEWHERE = (
     "fold",
     "folds",
     "seeds",
-    "tta",
-    "decode",
-    "metrics",
-    "host_metric",
     "data.num_workers",
     "trainer.accelerator",
     "trainer.devices",
@@ -82,6 +80,17 @@ def _in_order(folder: Path) -> list[tuple[int, str]]:
 def remember_config(folder: Path, config: Config) -> None:
     """Write the resolved config into a fold's folder; refuse a folder that holds another config's training."""
     refuse_changed_config(folder, config)
+    _write_config(folder, config)
+
+
+def remember_what_follows(folder: Path, config: Config) -> None:
+    """Bring the config of a finished training up to date in what becomes of its predictions."""
+    old = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    if any(_is_among(change, AFTER_TRAINING) for change in _changes(old, config)):
+        _write_config(folder, config)
+
+
+def _write_config(folder: Path, config: Config) -> None:
     with replacing(folder / CONFIG) as temporary:
         temporary.write_text(dump_config(config), encoding="utf-8")
 
@@ -92,8 +101,7 @@ def refuse_changed_config(folder: Path, config: Config) -> None:
     if not path.is_file():
         return
     old: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    changes = config_differences(old, yaml.safe_load(dump_config(config)))
-    changes = [change for change in changes if not _may_change(change.partition(":")[0])]
+    changes = [change for change in _changes(old, config) if not _is_among(change, (*AFTER_TRAINING, *ELSEWHERE))]
     if changes:
         raise CompetitionError(
             f"{path}: this folder was trained with another config ({'; '.join(changes[:5])}); give this one "
@@ -101,5 +109,10 @@ def refuse_changed_config(folder: Path, config: Config) -> None:
         )
 
 
-def _may_change(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in ELSEWHERE)
+def _changes(old: dict[str, Any], config: Config) -> list[str]:
+    return config_differences(old, yaml.safe_load(dump_config(config)))
+
+
+def _is_among(change: str, names: tuple[str, ...]) -> bool:
+    key = change.partition(":")[0]
+    return any(key == name or key.startswith(f"{name}.") for name in names)

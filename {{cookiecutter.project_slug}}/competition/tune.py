@@ -4,6 +4,7 @@ Thresholds found on the images they are scored on flatter themselves (F1 by .085
 So each fold is scored with those found on the other folds: the cross-fitted score, which stands beside the pooled one.
 """
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ import yaml
 
 from competition.errors import CompetitionError
 from competition.files import replacing, write_csv
+from competition.host_metric import HOST
 from competition.out_of_fold import OutOfFold, folds_of_files
-from competition.runs import CV, POSTPROCESS, Run
+from competition.runs import CONFIG, CV, POSTPROCESS, Run
 from competition.score import describe_scores
 from competition.settings import Config
 from competition.task import Task
@@ -74,6 +76,21 @@ def describe_tuning(tuned: Tuned) -> list[str]:
     return lines
 
 
+def honest_scores(run: Run) -> tuple[str, dict[str, float]]:
+    """Return from cv.csv how well the run does on images that its thresholds were not found on, and how that is known.
+
+    With a single fold there are no such images.
+    """
+    with (run.folder / CV).open(newline="", encoding="utf-8") as file:
+        pooled = next(row for row in csv.DictReader(file) if row["images"] == "pooled")
+    is_crossed = any(column.endswith("_cross_fitted") for column in pooled)
+    how, way = "by the config's own thresholds", ""
+    if run.config.decode != run.untuned.decode:
+        how, way = ("cross-fitted", "_cross_fitted") if is_crossed else ("tuned on the same images: flatters", "_tuned")
+    metrics = [HOST] * (run.config.host_metric is not None) + list(run.config.metrics)
+    return how, {name: float(pooled[name + way]) for name in metrics}
+
+
 def with_decode(config: Config, decode: Mapping[str, Any]) -> Config:
     """Return the config with some keys of `decode:` set."""
     return config.model_copy(update={"decode": type(config.decode)(**(config.decode.model_dump() | dict(decode)))})
@@ -107,9 +124,10 @@ def _write_postprocess(path: Path, config: Config, tuned: Tuned, classes: tuple[
 
 
 def is_tuned(run: Run) -> bool:
-    """Return whether the tuning is newer than every prediction it was made from."""
+    """Return whether the tuning is newer than every prediction it was made from, and than what was asked of it."""
     cv = run.folder / CV
     files = run.out_of_fold_files()
+    configs = [path.parent / CONFIG for path in files]
     if not files:
         raise CompetitionError(f"{run.folder}: no fold has out-of-fold predictions; train one fold first")
-    return cv.is_file() and all(cv.stat().st_mtime >= path.stat().st_mtime for path in files)
+    return cv.is_file() and all(cv.stat().st_mtime >= path.stat().st_mtime for path in [*files, *configs])
