@@ -2,8 +2,8 @@
 
     python benchmarks/real_competitions.py nuclei|bccd|digits DATA [FOLDER]
 
-DATA is the competition's folder (train.csv, images, sample_submission.csv, solution.csv); runs go into FOLDER, a temporary
-one by default. Each step is a command as a user gives it.
+DATA is its folder (train.csv, images, sample_submission.csv, solution.csv); runs go into FOLDER, by default a temporary
+one. Each step is a command as a user gives it.
 """
 
 import os
