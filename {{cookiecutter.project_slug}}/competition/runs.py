@@ -1,6 +1,5 @@
 """A run's folder: outputs/<run>/ with fold0/, fold1/, ... and what is made of them. No torch."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,9 +71,10 @@ def is_finished(folder: Path) -> bool:
     return (folder / OOF).is_file() or (folder / DONE).is_file()
 
 
-def _in_order(folder: Path) -> list[tuple[int, str]]:
-    """Sort fold2 before fold10 and foldall."""
-    return [(int(part), "") if part.isdigit() else (1 << 30, part) for part in re.split(r"(\d+)", folder.name)[1:]]
+def _in_order(folder: Path) -> tuple[float, int]:
+    """Sort fold2 before fold10 and foldall, and of a fold its first seed before others."""
+    fold, _, seed = folder.name.removeprefix("fold").partition("_seed")
+    return float(fold) if fold.isdigit() else float("inf"), int(seed) if seed.isdigit() else -1
 
 
 def remember_config(folder: Path, config: Config) -> None:

@@ -178,7 +178,8 @@ def test_a_run_ends_well_and_writes_exactly_these_files(finished: Finished) -> N
         ".lock",
     }
     folds = {f"tiny/fold{number}/{name}" for number in (0, 1) for name in fold}
-    assert set(files(finished.outputs)) == {"tiny/test.npz", "tiny/submission.csv"} | folds
+    whole = {"tiny/cv.csv", "tiny/postprocess.yaml", "tiny/test.npz", "tiny/submission.csv"}
+    assert set(files(finished.outputs)) == whole | folds
     assert {path.name for path in finished.folder.iterdir()} == {"outputs"}
 
 
@@ -258,7 +259,8 @@ def test_without_the_hidden_answer_a_submission_is_made_without_score(
     (folder / "solution.csv").unlink()
     done = command("submit", "tiny", word)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("submission:  outputs/tiny/submission.csv  (6 images, checked)")
+    assert done.stdout.splitlines()[-1] == "submission:  outputs/tiny/submission.csv  (6 images, checked)"
+    assert "test images" not in done.stdout
 
 
 def test_training_what_is_trained_is_refused(finished: Finished, copied: tuple[Path, str], command: Command) -> None:
