@@ -124,7 +124,9 @@ class RatioSampler(Sampler[int]):
         shares = [share for _, share in self.schedule.points]
         if self.num_draws is not None and (self.num_draws < 1 or self.keep == "negatives"):
             raise CompetitionError(f"sampler: num_draws {self.num_draws}, keep {self.keep}: give 1 or more, no keep")
-        needs_negatives = self.keep == "negatives" or any(s is not None and s < 1 for s in shares)
+        # Without them keep="positives" still has an epoch: every positive once. `schedule_warnings` tells of the share.
+        has_share = any(share is not None and share < 1 for share in shares)
+        needs_negatives = self.keep == "negatives" or (self.num_draws is not None and has_share)
         if self._negatives.size == 0 and needs_negatives:
             raise CompetitionError(
                 f"sampler: an epoch can have {self._positives.size} positives and no negative; change what "

@@ -299,6 +299,15 @@ def test_positives_come_first_in_a_capped_group() -> None:
     assert all(0 in draw(sampler, epoch) and 1 not in draw(sampler, epoch) for epoch in range(9))
 
 
+def test_where_all_rows_are_positive_an_epoch_holds_each_once_and_a_warning_says_so() -> None:
+    sampler = RatioSampler(np.ones(9, bool), seed=0, schedule=ShareSchedule.linear(0.5, 2))
+    counts = [sampler.counts(epoch) for epoch in range(3)]
+    assert all(sorted(draw(sampler, epoch)) == list(range(9)) for epoch in range(3))
+    (line,) = schedule_warnings(sampler.schedule, counts, [9] * 3)
+    assert "share 0.500 cannot be reached" in line
+    assert "the share is 1.000 instead" in line
+
+
 HALF = rows(4, 4)
 
 
@@ -308,7 +317,7 @@ HALF = rows(4, 4)
         ({"positive": np.zeros(9, bool)}, "0 of 9 rows are positive"),
         ({"positive": np.zeros(0, bool)}, "0 of 0 rows are positive"),
         ({"positive": np.ones(9)}, "positive is 1d float64; expected 1d bool"),
-        ({"positive": np.ones(9, bool), "schedule": at(0.5)}, "9 positives and no negative"),
+        ({"positive": np.ones(9, bool), "schedule": at(0.5), "num_draws": 4}, "9 positives and no negative"),
         ({"positive": np.ones(9, bool), "keep": "negatives"}, "9 positives and no negative"),
         ({"schedule": at(1.0), "keep": "negatives"}, "share 1 has no room for negatives"),
         ({"num_draws": 0}, "num_draws 0, keep positives: give 1 or more"),
