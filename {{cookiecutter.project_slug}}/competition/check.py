@@ -11,6 +11,7 @@ from competition.csv_file import MOST_LINES
 from competition.errors import CompetitionError
 from competition.folds import folds_path, read_folds
 from competition.formats import hint_at_format
+from competition.host_metric import load_score
 from competition.image_folder import row_in_words, test_image, train_image
 from competition.images import read_image
 from competition.near_duplicates import Thumbnails, report_near_duplicates
@@ -32,6 +33,8 @@ def check(config: Config, *, show_progress: bool = True) -> list[str]:
         )
     task = Task(config.task)
     faults: list[str] = []
+    if (host := config.host_metric) is not None:
+        _collect(faults, lambda: load_score(host.file))
     table = _collect(faults, lambda: task.table.read_table(config))
     if table is None:  # nothing else makes sense then
         raise CompetitionError("\n".join([*faults, *hint_at_format(config)]))

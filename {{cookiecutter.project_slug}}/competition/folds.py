@@ -79,10 +79,33 @@ def read_folds(config: Config, table: Table) -> np.ndarray:
             f"with `competition folds CONFIG`"
         )
     folds = folds.astype(np.int64)
+    _check_whole(config, table, folds, path)
     validated = is_validated(config, folds)
     if validated.all() or (config.fold != "all" and not validated.any()):
         raise CompetitionError(f"{path}: fold {config.fold} has no image to validate on, or none to train on")
     return folds
+
+
+def _check_whole(config: Config, table: Table, folds: np.ndarray, path: Path) -> None:
+    """Raise CompetitionError if a fold has no image, or a group lies in two: the file may be of another config."""
+    empty = np.setdiff1d(np.arange(config.data.num_folds), folds)
+    if len(empty):
+        raise CompetitionError(
+            f"{path}: no image has fold {empty[0]}; expected each of 0 to {config.data.num_folds - 1} "
+            f"(data.num_folds); delete it and make it again with `competition folds CONFIG`, or set "
+            f"data.num_folds={folds.max() + 1}"
+        )
+    groups = read_groups(config, table)
+    if groups is None:
+        return
+    first_fold = pd.Series(folds).groupby(groups).transform("first").to_numpy()
+    if (torn := np.flatnonzero(folds != first_fold)).size:
+        other = int(np.flatnonzero(groups == groups[torn[0]])[0])
+        raise CompetitionError(
+            f"{path}: images {table.image_ids[other]!r} (fold {folds[other]}) and {table.image_ids[torn[0]]!r} (fold "
+            f"{folds[torn[0]]}) are of one group (data.group), which must not be torn; delete it and make it again "
+            "with `competition folds CONFIG`"
+        )
 
 
 def is_validated(config: Config, folds: np.ndarray) -> np.ndarray:

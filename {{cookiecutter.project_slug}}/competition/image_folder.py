@@ -19,11 +19,15 @@ def test_image(data: Data, image_id: str) -> Path:
     return data.dir / data.test_images / data.image_file.format(image_id=image_id)
 
 
-def absent_images(data: Data, present: np.ndarray) -> np.ndarray:
-    """Return (n,) str: the training images without a row that count as images without mask or box."""
-    if data.absent_images == "ignore":
+def absent_images(data: Data, path: Path, present: np.ndarray) -> np.ndarray:
+    """Return (n,) str: the images without a row in a csv file that count as images without mask or box.
+
+    Those of train.csv are training images, those of another file beside it (a solution) test images.
+    """
+    folder = data.train_images if path == data.dir / data.train_csv else data.test_images
+    if data.absent_images == "ignore" or path.parent != data.dir:
         return np.empty(0, dtype=object)
-    found = ids_in(data.dir / data.train_images, data.image_file)
+    found = ids_in(data.dir / folder, data.image_file)
     return found[~np.isin(found.astype(str), present.astype(str))]
 
 

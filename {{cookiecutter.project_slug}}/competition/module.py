@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from competition.config import validate
 from competition.data import Batch, FoldData, seed_everywhere
+from competition.errors import CompetitionError
 from competition.gather import gather_by_image
 from competition.schedule import learning_rate_factor
 from competition.settings import Config, Optimizer
@@ -64,6 +65,11 @@ class CompetitionModule(pl.LightningModule):
         """Score the whole set once: the same number on any number of processes and for any batch size."""
         gathered = gather_by_image(self._evidence)
         self._start_validation()
+        if not gathered:
+            raise CompetitionError(
+                "trainer.limit_val_batches: no image was seen whole, as data.window cuts it into more windows than the "
+                "batches hold; raise it"
+            )
         results = {"loss": sum(float(one["loss"]) for one in gathered) / len(gathered)}
         results |= self.task.score.scores(gathered, self.config.metrics, len(self.classes))
         self.log_dict({f"val/{name}": value for name, value in results.items()}, prog_bar=True)

@@ -33,7 +33,7 @@ def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
         print("\n".join(make_folds(config)), flush=True)
     _train(config, paths, overrides, parallel)
     opened = Run.open(config.name)
-    if any(Predictions(path).views != opened.config.tta for path in opened.out_of_fold_files()):
+    if not _has_views(opened, opened.out_of_fold_files()):
         _predict(opened)  # out-of-fold images, too: thresholds are for what is handed in
     _tune(opened)
     opened = Run.open(config.name)
@@ -58,11 +58,11 @@ def _train(config: Config, paths: list[Path], overrides: list[str], parallel: in
         refuse_changed_config(one.fold_folder, one)
         if is_finished(one.fold_folder):
             _say("train", f"{one.fold_folder.name} is done already, in {one.fold_folder}")
-            remember_what_follows(one.fold_folder, one)
             continue
         command = ["train", "--resume", *map(str, paths), *overrides, *words]
         jobs.append(Job(one.fold_folder.name, command, one.fold_folder / "train.log"))
     run_jobs(jobs, parallel, lambda job: _say("train", job.name))
+    remember_what_follows(config)
 
 
 def _tune(opened: Run) -> None:
@@ -79,11 +79,15 @@ def _predict(opened: Run) -> None:
     test, finished = opened.folder / TEST, opened.finished()
     sources = [opened.config.sample_submission, *(path for folder in finished for path in folder.glob("*.safetensors"))]
     is_newer = test.is_file() and all(test.stat().st_mtime >= source.stat().st_mtime for source in sources)
-    if is_newer and Predictions(test).views == opened.config.tta:
+    if is_newer and _has_views(opened, [test, *opened.out_of_fold_files()]):
         _say("predict", f"{test} is up to date")
         return
     _say("predict", f"{len(finished)} trainings on the test images")
     run_jobs([Job("predict", ["predict", str(opened.folder)], opened.folder / "predict.log")], 1)
+
+
+def _has_views(opened: Run, files: list[Path]) -> bool:
+    return all(Predictions(path).views == opened.config.tta for path in files)
 
 
 def _report(opened: Run, submission: Submission, seconds: float) -> None:

@@ -16,15 +16,27 @@ CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submissio
 POSTPROCESS, CV = "postprocess.yaml", "cv.csv"
 DONE = "latest.safetensors"  # what a training without validation ends with
 # Keys that may differ between two starts of one run: they say what becomes of predictions ...
-AFTER_TRAINING = ("tta", "decode", "metrics", "host_metric")
+AFTER_TRAINING = (
+    "tta",
+    "decode",
+    "metrics",
+    "host_metric",
+    "format.submission",
+    "data.sample_submission",
+    "data.test_images",
+)
 # ... or where it computes, not what is trained.
 ELSEWHERE = (
     "fold",
     "folds",
     "seeds",
+    "logger",
+    "data.near_duplicates",
     "data.num_workers",
     "trainer.accelerator",
     "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
     "trainer.max_time",
 )
 
@@ -68,7 +80,8 @@ class Run:
 
 def is_finished(folder: Path) -> bool:
     """Return whether a training has come to its end."""
-    return (folder / OOF).is_file() or (folder / DONE).is_file()
+    # A training that validates may have exported such weights before its predictions.
+    return (folder / OOF).is_file() or (folder.name.startswith("foldall") and (folder / DONE).is_file())
 
 
 def _in_order(folder: Path) -> tuple[float, int]:
@@ -83,11 +96,26 @@ def remember_config(folder: Path, config: Config) -> None:
     _write_config(folder, config)
 
 
-def remember_what_follows(folder: Path, config: Config) -> None:
-    """Bring the config of a finished training up to date in what becomes of its predictions."""
-    old = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    if any(_is_among(change, AFTER_TRAINING) for change in _changes(old, config)):
-        _write_config(folder, config)
+def remember_what_follows(config: Config) -> None:
+    """Bring the configs of all finished trainings of a run up to date in what becomes of their predictions."""
+    new = yaml.safe_load(dump_config(config))
+    for path in config.run_folder.glob(f"fold*/{CONFIG}"):
+        old: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        changed = [name for name in AFTER_TRAINING if _value(old, name) != _value(new, name)]
+        if not changed or not is_finished(path.parent):
+            continue
+        for name in changed:
+            section, _, key = name.rpartition(".")
+            (_value(old, section) if section else old)[key] = _value(new, name)
+        with replacing(path) as temporary:
+            temporary.write_text(yaml.safe_dump(old, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _value(config: dict[str, Any], name: str) -> Any:
+    value: Any = config
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _write_config(folder: Path, config: Config) -> None:

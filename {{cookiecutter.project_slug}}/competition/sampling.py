@@ -8,6 +8,7 @@ from torch.utils.data import Sampler
 
 from competition.csv_file import read_image_column
 from competition.errors import CompetitionError
+from competition.image_groups import join_groups
 from competition.sampler import RatioSampler, class_weights
 from competition.settings import Config, PositiveColumn
 from competition.share_schedule import EpochCounts, ShareSchedule, schedule_warnings
@@ -35,7 +36,7 @@ def build_sampler(
         keep=settings.keep,
         num_draws=settings.num_draws,
         weights=class_weights(present, settings.weights) if settings.weights else None,
-        groups=_column(config, table, settings.group)[rows] if settings.group else None,
+        groups=join_groups([_column(config, table, settings.group)])[rows] if settings.group else None,
         max_per_group=settings.max_per_group,
         rank=rank,
         world_size=world_size,

@@ -14,6 +14,7 @@ from competition.ema import AverageWeights
 from competition.errors import CompetitionError
 from competition.files import delete_leftovers
 from competition.folds import read_folds
+from competition.host_metric import load_score
 from competition.interruption import StopInGoodOrder
 from competition.logger import MetricsCsv, build_loggers
 from competition.lost_process import explaining_lost_process, watch_parent
@@ -41,6 +42,8 @@ def train(config: Config, *, resume: bool = False) -> Path:
         _check_start(folder, resume)
         if lock is not None:
             delete_leftovers(folder)
+        if config.host_metric is not None:
+            load_score(config.host_metric.file)  # a wrong path should not be found after the training
         table = Task(config.task).table.read_table(config)
         data = FoldData(config, table, read_folds(config, table))
         with explaining_lost_process():

@@ -54,7 +54,7 @@ def build_trainer(
     # `max_time` is kept by StopInGoodOrder, which can be resumed from.
     settings = {key: value for key, value in config.trainer.items() if key != "max_time"}
     if not training:
-        kept = ("accelerator", "devices", "num_nodes", "strategy", "precision", "limit_predict_batches")
+        kept = ("accelerator", "devices", "num_nodes", "strategy", "precision")
         settings = {key: value for key, value in settings.items() if key in kept}
     # A bar redraws itself; in a log file or a notebook's subprocess every redraw would be another line.
     has_bar = settings.get("enable_progress_bar", True) and sys.stderr.isatty()

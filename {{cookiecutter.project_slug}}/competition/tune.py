@@ -43,7 +43,8 @@ def tune(run: Run) -> Tuned:
     """
     config = run.untuned
     table = Task(config.task).table.read_table(config)
-    images = OutOfFold(config, table, folds_of_files(run.out_of_fold_files()))
+    files = folds_of_files(run.out_of_fold_files())
+    images = OutOfFold(config, table, files)
     search = Task(config.task).tuning.search(config, images, len(table.classes))
     folds = np.unique(images.fold).tolist()
     found = with_decode(config, search.best(np.arange(len(images))))
@@ -55,8 +56,8 @@ def tune(run: Run) -> Tuned:
     cross_fitted = crossed[0][1] if crossed else None
     is_kept = _merit(images, cross_fitted or pooled) >= _merit(images, before)
     tuned = Tuned(found.decode.model_dump(mode="json"), before, pooled, cross_fitted, is_kept)
-    _write_cv(run.folder / CV, ways)
     _write_postprocess(run.folder / POSTPROCESS, config, tuned, table.classes)
+    _write_cv(run.folder / CV, [paths[0].parent.name for paths in files], ways)  # last: it says that tuning is done
     return tuned
 
 
@@ -87,8 +88,7 @@ def honest_scores(run: Run) -> tuple[str, dict[str, float]]:
     how, way = "by the config's own thresholds", ""
     if run.config.decode != run.untuned.decode:
         how, way = ("cross-fitted", "_cross_fitted") if is_crossed else ("tuned on the same images: flatters", "_tuned")
-    metrics = [HOST] * (run.config.host_metric is not None) + list(run.config.metrics)
-    return how, {name: float(pooled[name + way]) for name in metrics}
+    return how, {name: float(pooled[name + way]) for name in _metrics(run.config)}
 
 
 def with_decode(config: Config, decode: Mapping[str, Any]) -> Config:
@@ -100,13 +100,13 @@ def _merit(images: OutOfFold, scores: Scores) -> float:
     return images.merit(next(iter(scores.items())))
 
 
-def _write_cv(path: Path, ways: list[tuple[list[dict[str, float]], dict[str, float]]]) -> None:
+def _write_cv(path: Path, folds_named: list[str], ways: list[tuple[list[dict[str, float]], dict[str, float]]]) -> None:
     """Write a row a fold, their mean and spread, and all folds pooled; a column a metric and way of thresholds."""
     names = ("", "_tuned", "_cross_fitted")[: len(ways)]
     columns = [f"{metric}{name}" for name, (_, pooled) in zip(names, ways, strict=True) for metric in pooled]
     folds = [[list(scores.values()) for scores in each] for each, _ in ways]
     values = np.concatenate([np.array(each) for each in folds], axis=1)  # (folds, columns)
-    rows = {f"fold{number}": row for number, row in enumerate(values)}
+    rows = dict(zip(folds_named, values, strict=True))
     rows |= {"mean": values.mean(axis=0), "std": values.std(axis=0, ddof=min(1, len(values) - 1))}
     rows["pooled"] = np.array([value for _, pooled in ways for value in pooled.values()])
     write_csv(path, ["images", *columns], ([name, *(f"{value:.6f}" for value in row)] for name, row in rows.items()))
@@ -124,10 +124,18 @@ def _write_postprocess(path: Path, config: Config, tuned: Tuned, classes: tuple[
 
 
 def is_tuned(run: Run) -> bool:
-    """Return whether the tuning is newer than every prediction it was made from, and than what was asked of it."""
-    cv = run.folder / CV
-    files = run.out_of_fold_files()
-    configs = [path.parent / CONFIG for path in files]
+    """Return whether the tuning is of these metrics, and newer than all it was made from."""
+    cv, files, config = run.folder / CV, run.out_of_fold_files(), run.config
     if not files:
         raise CompetitionError(f"{run.folder}: no fold has out-of-fold predictions; train one fold first")
-    return cv.is_file() and all(cv.stat().st_mtime >= path.stat().st_mtime for path in [*files, *configs])
+    if not cv.is_file():
+        return False
+    with cv.open(newline="", encoding="utf-8") as file:
+        has_metrics = set(_metrics(config)) <= set(next(csv.reader(file)))
+    sources = [*files, *(path.parent / CONFIG for path in files), config.train_csv]
+    sources += [config.host_metric.file] if config.host_metric else []
+    return has_metrics and all(cv.stat().st_mtime >= path.stat().st_mtime for path in sources if path.is_file())
+
+
+def _metrics(config: Config) -> list[str]:
+    return [HOST] * (config.host_metric is not None) + list(config.metrics)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -92,6 +93,20 @@ def test_what_was_drawn_before_does_not_matter(config: Config, table: Table, tra
 def test_images_to_be_validated_are_not_changed_at_random(config: Config, table: Table) -> None:
     dataset = ImageDataset(config, table.image_ids, table=table)
     assert_equal(dataset[Draw(0, 1)], dataset[Draw(0, 2)])
+
+
+def test_images_without_a_group_are_groups_by_themselves(config: Config, data_dir: Path) -> None:
+    """As pseudo-labelled images are, and images that train.csv does not name."""
+    frame = pd.read_csv(data_dir / "train.csv", dtype=str, keep_default_na=False)
+    frame.assign(patient=["p" if i == frame["image_id"][0] else "" for i in frame["image_id"]]).to_csv(
+        data_dir / "train.csv", index=False
+    )
+    data = config.data.model_copy(update={"dir": data_dir})
+    settings = Sampler(group="patient", max_per_group=1)
+    grouped = config.model_copy(update={"data": data, "sampler": settings})
+    table = Task(config.task).table.read_table(grouped)
+    number = len(table.image_ids)
+    assert sorted(build_sampler(grouped, table, np.arange(number))) == list(range(number))
 
 
 def load(train_set: ImageDataset, config: Config, table: Table, num_workers: int) -> list[Batch]:

@@ -269,7 +269,22 @@ def test_a_folds_csv_that_does_not_fit_is_refused_with_the_image(own_config: Con
 
 def test_a_fold_without_images_is_refused(own_config: Config) -> None:
     message = make_and_edit(own_config, lambda lines: [line.replace(",0", ",1") for line in lines])
-    assert message == "fold 0 has no image to validate on, or none to train on"
+    assert message.startswith("no image has fold 0; expected each of 0 to 1 (data.num_folds); delete it and make it")
+
+
+def test_folds_of_a_smaller_number_are_refused_before_anything_is_trained(own_config: Config) -> None:
+    make_folds(own_config)
+    more = own_config.model_copy(update={"data": own_config.data.model_copy(update={"num_folds": 5})})
+    with pytest.raises(CompetitionError, match=r"no image has fold 2; .* or set data\.num_folds=2$"):
+        read_folds(more, Task(more.task).table.read_table(more))
+
+
+def test_given_folds_that_tear_a_group_are_refused_with_two_of_its_images(own_config: Config) -> None:
+    add_patients(own_config.train_csv, patient_of)
+    make_folds(own_config)  # which knows nothing of patients
+    config = own_config.model_copy(update={"data": own_config.data.model_copy(update={"group": "patient"})})
+    with pytest.raises(CompetitionError, match=r"'train_0.*' \(fold \d\) and 'train_0.*' \(fold \d\) are of one group"):
+        read_folds(config, Task(config.task).table.read_table(config))
 
 
 def test_a_missing_folds_csv_is_refused_with_the_command_that_makes_it(own_config: Config) -> None:

@@ -194,6 +194,16 @@ def test_an_empty_mask_may_be_written_in_several_ways(tmp_path: Path, empty: str
     assert table.target(1, 2, 3)["mask"].sum() == 0
 
 
+def test_a_solution_of_positives_only_has_the_test_images_without_a_row(tmp_path: Path) -> None:
+    (tmp_path / "test_images").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "test_images" / name).touch()
+    path = tmp_path / "solution.csv"
+    path.write_text("image_id,class_id,rle\nb.png,cat,1 2\n")
+    plain = {"name": "t", "task": "segmentation", "data": {"dir": str(tmp_path), "absent_images": "empty"}}
+    assert read_table(validate(plain, {}, "test"), path).image_ids.tolist() == ["b.png", "a.png"]
+
+
 def test_images_without_a_row_may_count_as_empty(tmp_path: Path) -> None:
     (tmp_path / "train_images").mkdir()
     for name in ("a.png", "b.png", "c.png"):

@@ -1,5 +1,6 @@
 """Which trainings a run is made of - folds, seeds, all images - and that several go on at the same time."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -12,7 +13,7 @@ from competition.errors import CompetitionError
 from competition.predictions import Predictions
 from competition.processes import Job, run_jobs
 from competition.run import trainings
-from competition.runs import OOF, Run, is_finished
+from competition.runs import CONFIG, DONE, OOF, Run, is_finished, remember_what_follows
 from competition.sample import write_sample
 
 Command = Callable[..., CompletedProcess[str]]
@@ -41,6 +42,27 @@ def test_the_first_seed_keeps_its_folder_when_others_join_it(config_file: Path) 
 def test_a_fold_or_seed_that_cannot_be_is_refused(config_file: Path, word: str) -> None:
     with pytest.raises(CompetitionError, match=word.partition("=")[0]):
         load_config([config_file], [word, "data.num_folds=2"])
+
+
+def test_exported_weights_alone_end_only_a_training_without_validation(tmp_path: Path) -> None:
+    """A fold that predicts with its latest weights exports them before it predicts, and may be killed in between."""
+    for name in ("fold0", "foldall"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / DONE).touch()
+    assert not is_finished(tmp_path / "fold0")
+    assert is_finished(tmp_path / "foldall")
+
+
+def test_what_follows_training_is_remembered_by_every_fold_whichever_is_named(untrained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(untrained / "t", tmp_path / "outputs" / "t")
+    one = load_config([folder / "fold1" / CONFIG], ["tta=[hflip]", "optimizer.lr=0.5"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        remember_what_follows(one)
+    configs = [load_config([folder / name / CONFIG]) for name in ("fold0", "fold1")]
+    assert [config.fold for config in configs] == [0, 1]
+    assert all(config.tta == ["hflip"] for config in configs)
+    assert all(config.optimizer.lr != one.optimizer.lr for config in configs)
 
 
 @pytest.mark.slow

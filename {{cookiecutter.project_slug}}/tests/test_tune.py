@@ -92,6 +92,20 @@ def test_a_run_is_decoded_by_what_was_tuned_unless_the_command_line_says_otherwi
     assert not is_tuned(Run.open("t"))
 
 
+def test_other_metrics_are_tuned_anew(predicted: Run) -> None:
+    metrics = predicted.config.metrics
+    tune(Run.open("t", [f"metrics=[{metrics[0]}]"]))
+    assert is_tuned(Run.open("t", [f"metrics=[{metrics[0]}]"]))
+    assert not is_tuned(Run.open("t", [f"metrics=[{', '.join(metrics)}]"]))
+
+
+def test_a_fold_keeps_its_name_where_others_are_missing(predicted: Run) -> None:
+    (predicted.folder / "fold0").rename(predicted.folder / "fold2")
+    tune(predicted)
+    rows = (predicted.folder / CV).read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows[1:3]] == ["fold1", "fold2"]
+
+
 def test_the_command_says_what_it_found_and_where_it_is(predicted: Run, command: Command) -> None:
     done = command("tune", "t")
     assert done.returncode == 0, done.stderr

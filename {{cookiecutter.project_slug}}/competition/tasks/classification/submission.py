@@ -106,13 +106,14 @@ def _complete(answer: Target, config: TaskConfig) -> Target:
 
 
 def perfect_answer(truth: Target, num_classes: int) -> Target:
-    """Return `value`, or `probabilities` of 0 and 1 with `choice` or `labels`."""
+    """Return `value`, or `probabilities` of 0 and 1 with `choice` and `top`, or `labels`."""
     if "value" in truth:
         return {"value": np.asarray(truth["value"], dtype=np.float64)}
     if "labels" in truth:
         return {"probabilities": truth["labels"].astype(np.float32), "labels": truth["labels"]}
     label = int(truth["label"])
-    return {"probabilities": (np.arange(num_classes) == label).astype(np.float32), "choice": label}
+    sure = (np.arange(num_classes) == label).astype(np.float32)
+    return {"probabilities": sure, "choice": label, "top": np.array([label])}
 
 
 def read_submission(

@@ -85,7 +85,7 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
         raise CompetitionError("\n".join(faults))
     codes, first = group_by_image(image_id)
     image_ids = image_id.to_numpy(dtype=object)[first]
-    absent = _absent(config, path, image_ids)
+    absent = absent_images(config.data, path, image_ids)
     is_box = (names != "").to_numpy()[found.row]  # not so where the class says there is none
     row, corners = found.row[is_box], found.corners[is_box]
     order = np.argsort(codes[row], kind="stable")
@@ -98,14 +98,6 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
         starts=np.concatenate([[0], np.cumsum(np.bincount(codes[row], minlength=len(first) + len(absent)))]),
     )
     return table if form.fuse_readers is None else _fuse_readers(table, form.fuse_readers)
-
-
-def _absent(config: TaskConfig, path: Path, image_ids: np.ndarray) -> np.ndarray:
-    data = config.data
-    if path == config.train_csv:
-        return absent_images(data, image_ids)
-    of_test = data.model_copy(update={"train_images": data.test_images})
-    return absent_images(of_test, image_ids) if path.parent == data.dir else image_ids[:0]
 
 
 def _read_columns(form: DetectionFormat, path: Path) -> tuple["pd.Series", pd.DataFrame]:

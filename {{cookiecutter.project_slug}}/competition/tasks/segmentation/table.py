@@ -118,7 +118,7 @@ def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) ->
         raise CompetitionError("\n".join(faults + more))
     codes, first = group_by_image(image_id)
     named = image_id.to_numpy(dtype=object)[first]
-    absent = absent_images(config.data, named) if path == config.train_csv else np.empty(0, dtype=object)
+    absent = absent_images(config.data, path, named)
     ids = np.concatenate([named, absent])
     number = np.zeros(len(frame), int) if class_id is None else pd.Index(classes).get_indexer(pd.Index(class_id))
     masks = (
