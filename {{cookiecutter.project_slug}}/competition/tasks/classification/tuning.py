@@ -24,7 +24,8 @@ from competition.tasks.classification.decode import (
     over_quantiles,
     over_thresholds,
 )
-from competition.tasks.classification.metrics import MULTI, SINGLE, MultiLabels, SingleLabels
+from competition.tasks.classification.metrics import MULTI, OF_PROBABILITIES, SINGLE, MultiLabels, SingleLabels
+from competition.tasks.classification.score import lower_is_better
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.classification.thresholds import climb
 
@@ -34,10 +35,9 @@ EFFORT, SINGLE_EFFORT, HOST_EFFORT = (12, 8, 3), (12, 6, 2), (9, 5, 1)
 MOST_RANKS = 50
 MOST_NUMBERS = 100  # of an image with more classes, its own and others by chance stand for all
 
-# Metrics that need decisions. Those of one class are found exactly, class by class.
+# Metrics of decisions whose best thresholds are found exactly, class by class.
 EXACT: dict[str, CutScore] = {"macro_f1": f1, "pf1": f1, "balanced_accuracy": balanced_right_answers}
 EXACT_OF_ONE: dict[str, CutScore] = {**EXACT, "micro_f1": f1, "accuracy": right_answers}
-DECIDED = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "samples_f1", "qwk")
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,13 @@ class ThresholdSearch:
 
     def _score(self, probabilities: np.ndarray, truth: np.ndarray, limits: list[float]) -> float:
         metric, at = self.config.metrics[0], np.array(limits)
+        sign = -1.0 if lower_is_better(metric) else 1.0
         if self.config.format.target == "single":
             choice = choose(probabilities, at)
-            return SINGLE[metric](SingleLabels(None, choice, choice[:, None], truth))
+            return sign * SINGLE[metric](SingleLabels(None, choice, choice[:, None], truth))
         decide = over_thresholds if self.config.decode.quantile is None else over_quantiles
         labels = decide(probabilities, at, needs_one=needs_one(self.config))
-        return MULTI[metric](MultiLabels(probabilities, labels, truth, np.ones(len(at)), is_decision=True))
+        return sign * MULTI[metric](MultiLabels(probabilities, labels, truth, np.ones(len(at)), is_decision=True))
 
 
 def search(config: Config, images: Scored, num_classes: int) -> Search:
@@ -145,7 +146,7 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
     if config.format.target == "regression":
         return _cut_points(config, images) if is_host or metric == "qwk" else Nothing()
     hands_in_decision = config.format.submission.value == "decision"
-    needs = is_host or metric in DECIDED or (metric == "pf1" and hands_in_decision)
+    needs = is_host or metric not in OF_PROBABILITIES or (metric == "pf1" and hands_in_decision)
     if config.format.submission.layout == "top" or not needs:
         return Nothing()
     if num_classes > MOST_CLASSES:

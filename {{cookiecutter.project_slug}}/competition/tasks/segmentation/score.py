@@ -10,6 +10,8 @@ from competition.tasks.segmentation.objects import mean_precision, object_counts
 from competition.tasks.segmentation.resize import resize_mask
 
 BETAS = {"f05": 0.5, "f1": 1.0, "f2": 2.0}
+# Those that follow from the pixel counts of images and classes, which tuning makes use of.
+OF_COUNTS = ("dice", "iou", "global_dice", "dice_positive", "dice_negative", *BETAS)
 
 
 def evidence(answer: Target, truth: Target) -> Evidence:

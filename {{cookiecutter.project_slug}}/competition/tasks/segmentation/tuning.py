@@ -2,7 +2,8 @@
 
 For metrics of pixel counts each image is read once and its pixels over every threshold counted; from the counts every
 combination of top threshold, minimum area and bottom threshold is scored exactly, class by class. Only small connected
-parts need the pixels again: one more pass. Other metrics, and a host's, are searched setting by setting.
+parts need the pixels again: one more pass. Other metrics, a host's, and masks that a setting of the user's own in
+`decode:` changes are searched setting by setting.
 """
 
 from collections.abc import Sequence
@@ -10,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from competition.task import Prediction, Scored, Search, Target
-from competition.tasks.segmentation.coordinate_search import CoordinateSearch
+from competition.tasks.segmentation.coordinate_search import NAMES, CoordinateSearch
 from competition.tasks.segmentation.count_search import CountSearch
 from competition.tasks.segmentation.resize import resize_mask, resize_probabilities
+from competition.tasks.segmentation.score import OF_COUNTS
 from competition.tasks.segmentation.settings import TaskConfig
 
 PIXELS_AN_IMAGE = 400  # that weights of models are found on
@@ -20,7 +22,8 @@ PIXELS_AN_IMAGE = 400  # that weights of models are found on
 
 def search(config: TaskConfig, images: Scored, num_classes: int) -> Search:
     """Prepare a search over the images."""
-    if config.host_metric is not None or config.metrics[0] == "dsb2018":
+    is_counted = config.host_metric is None and config.metrics[0] in OF_COUNTS
+    if not is_counted or config.decode.model_dump(exclude=set(NAMES), exclude_defaults=True):
         return CoordinateSearch(config, images, num_classes)
     return CountSearch(config, images, num_classes)
 

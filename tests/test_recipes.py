@@ -1,0 +1,75 @@
+"""What the rendered README's table "To change X, edit Y" says is enough: each recipe is a change that follows it.
+
+A recipe is a patch of a bake, as a user would write it, and brings a test of its own into the bake.
+"""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from baking import run, run_module
+
+FOLDER = Path(__file__).with_name("recipes")
+RECIPES = sorted(FOLDER.glob("*/*.patch"))
+TOUCHED = re.compile(r"^\+\+\+ b/(.+)$", re.MULTILINE)
+
+
+def touched(recipe: Path) -> list[str]:
+    return TOUCHED.findall(recipe.read_text(encoding="utf-8"))
+
+
+def apply(project: Path, *arguments: str | Path) -> None:
+    # Outside of the bake's folder git looks for no repository that this one may lie in.
+    result = run(
+        "git", "apply", *arguments, cwd=project, env=os.environ | {"GIT_CEILING_DIRECTORIES": str(project.parent)}
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def concerned(project: Path, task: str, files: list[str]) -> set[str]:
+    """Return the tests that recipes bring, those that bear the name of a changed module, and those of the score."""
+    stems = {Path(name).stem for name in files if name.startswith("competition/")} | {"score"}
+    names = {f"tests/test_{owner}{stem}.py" for stem in stems for owner in ("", f"{task}_")}
+    return {name for name in {*files, *names} if name.startswith("tests/") and (project / name).is_file()}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_recipe_applies_by_itself_and_changes_what_the_table_names(
+    recipe: Path, bake_once: Callable[[str], Path]
+) -> None:
+    task = recipe.parent.name
+    bake = bake_once(task)
+    apply(bake, "--check", recipe)
+    table = (bake / "README.md").read_text(encoding="utf-8").partition("## To change X")[2].partition("## Tests")[0]
+    names = touched(recipe)
+    assert any(name.startswith("tests/test_") for name in names)
+    changed = [name for name in names if (bake / name).exists()]
+    assert 1 <= len(changed) <= 2
+    for name in changed:
+        assert f"`{name}`" in table, f"the table does not name {name}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", sorted({path.parent.name for path in RECIPES}))
+def test_with_all_recipes_together_a_bake_passes_its_tools_and_tests(
+    task: str, bake_once: Callable[[str], Path], tmp_path: Path
+) -> None:
+    project = shutil.copytree(bake_once(task), tmp_path / "project")
+    recipes = [path for path in RECIPES if path.parent.name == task]
+    apply(project, *recipes)
+    for tool in (["ruff", "check", "--no-cache"], ["ruff", "format", "--check", "--no-cache"]):
+        result = run_module(*tool, cwd=project)
+        assert result.returncode == 0, result.stdout
+    result = run_module("ty", "check", "--python", sys.prefix, cwd=project)
+    assert result.returncode == 0, result.stdout
+    files = [name for recipe in recipes for name in touched(recipe)]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    env = inherited | {"PYTHONPATH": str(project), "NO_COLOR": "1"}
+    # In one process: for so few tests a second one would import torch for longer than it saves.
+    options = ["-m", "not slow", "-q", "-n", "0", "-p", "no:cacheprovider"]
+    result = run_module("pytest", *options, *sorted(concerned(project, task, files)), cwd=project, env=env)
+    assert result.returncode == 0, result.stdout + result.stderr
