@@ -5,23 +5,30 @@ import numpy as np
 
 def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return (n, m) intersection over union of xyxy boxes (n, 4) and (m, 4)."""
-    corner = np.maximum(first[:, None, :2], second[None, :, :2])
-    opposite = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    overlap = np.clip(opposite - corner, 0, None).prod(-1)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
-    return overlap / np.maximum(areas[0][:, None] + areas[1][None, :] - overlap, 1e-9)
+    # Side by side in planes, and in place: several times faster than on (n, m, 2) arrays.
+    left, top, right, bottom = first.T[:, :, None]
+    other_left, other_top, other_right, other_bottom = second.T[:, None, :]
+    overlap = np.minimum(right, other_right) - np.maximum(left, other_left)
+    height = np.minimum(bottom, other_bottom) - np.maximum(top, other_top)
+    overlap = np.maximum(overlap, 0, out=overlap) * np.maximum(height, 0, out=height)
+    union = (right - left) * (bottom - top) + (other_right - other_left) * (other_bottom - other_top) - overlap
+    return overlap / np.maximum(union, 1e-9, out=union)
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, max_iou: float) -> np.ndarray:
     """Return the numbers of the boxes that stay, best first: no two of a label overlap by more than `max_iou`."""
     order = np.argsort(-scores, kind="stable")
-    same_label = labels[order][:, None] == labels[order][None, :]
-    overlap = (box_iou(boxes[order], boxes[order]) > max_iou) & same_label
-    alive = np.ones(len(order), dtype=bool)
-    for i in np.flatnonzero(overlap.sum(1) > 1):  # the others overlap with none but themselves
-        if alive[i]:
-            alive[i + 1 :] &= ~overlap[i, i + 1 :]
-    return order[alive]
+    stays = np.ones(len(order), dtype=bool)
+    for label in np.unique(labels):  # a matrix a label is far smaller than one of all boxes
+        places = np.flatnonzero(labels[order] == label)
+        rivals = boxes[order[places]]
+        overlap = box_iou(rivals, rivals) > max_iou
+        alive = np.ones(len(places), dtype=bool)
+        for i in np.flatnonzero(overlap.sum(1) > 1):  # the others overlap with none but themselves
+            if alive[i]:
+                alive[i + 1 :] &= ~overlap[i, i + 1 :]
+        stays[places] = alive
+    return order[stays]
 
 
 def soft_suppress(
