@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from competition.blend import make_blend
+from competition.blend import blend_notes, make_blend
 from competition.csv_file import read_csv, read_header
 from competition.errors import CompetitionError
 from competition.out_of_fold import OutOfFold, folds_of_files
@@ -76,7 +76,11 @@ def make_submission(run: Run) -> Submission:
     try:
         task.submission.write_submission(unchecked, config, _answers(stored, config, said), stored.classes)
         _check_written(unchecked, sample, config, stored)
-        notes = (*_compare_with_out_of_fold(run, stored, said), *_compare_with_previous(run, unchecked))
+        notes = (
+            *blend_notes(run.folder),
+            *_compare_with_out_of_fold(run, stored, said),
+            *_compare_with_previous(run, unchecked),
+        )
         unchecked.replace(path)
     finally:
         unchecked.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from competition.blend import average_predictions
+from competition.averages import average_predictions
 from competition.checkpoint import weights_to_use
 from competition.data import ImageDataset
 from competition.errors import CompetitionError

@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from competition.blend import average_predictions
+from competition.averages import average_predictions
+from competition.blend_weights import fit_weights
 from competition.config import load_config
 from competition.data import ImageDataset
 from competition.predict import predict_images
@@ -54,6 +55,9 @@ def runs(two_runs: Path, command: Command, tmp_path: Path) -> Path:
 def assert_average(found: Path, sources: Sequence[Path], weights: Sequence[float] | None = None) -> None:
     """Compare a file with the task's average of others, image by image."""
     config = Run.open("a").config
+    if weights is not None:
+        kept = [index for index, weight in enumerate(weights) if weight > 0]
+        sources, weights = [sources[index] for index in kept], [weights[index] for index in kept]
     stored, others = Predictions(found), [Predictions(path) for path in sources]
     assert stored.image_ids == others[0].image_ids
     for index in range(len(stored)):
@@ -90,9 +94,16 @@ def test_weights_are_found_on_out_of_fold_or_refused_where_there_is_nothing_to_f
         assert done.stderr.startswith("--weights fit: ")
         assert not (runs / "x").exists()
         return
-    weights = yaml.safe_load((runs / "x/blend.yaml").read_text())["weights"]
-    assert sum(weights) == pytest.approx(1, abs=1e-3)
-    assert min(weights) >= 0
+    about = yaml.safe_load((runs / "x/blend.yaml").read_text())
+    assert sum(about["weights"]) == pytest.approx(1, abs=1e-3)
+    assert min(about["weights"]) >= 0
+    config = Run.open("a").config
+    for fold, other in (("fold0", "fold1"), ("fold1", "fold0")):  # a fold's truth has no say in its own weights
+        found = fit_weights(config, {other: [Predictions(runs / one / other / OOF) for one in "ab"]})
+        assert about["weights_by_fold"][fold] == found.shares
+        assert_average(runs / "x" / fold / OOF, [runs / one / fold / OOF for one in "ab"], found.shares)
+    shutil.rmtree(runs / "a" / "fold1")
+    assert "which flatters" in command("submit", "a", "b", "--weights", "fit", "--name", "y").stdout
 
 
 OPTIONS = {
