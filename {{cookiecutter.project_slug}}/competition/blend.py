@@ -5,11 +5,14 @@ outputs/<name>/ then holds test.npz, an oof.npz a fold, the first run's config a
 """
 
 import shutil
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from competition.averages import Ranks, Seeds, average_predictions
 from competition.blend_weights import fit_weights, given_weights
@@ -17,10 +20,12 @@ from competition.config import dump_config
 from competition.errors import CompetitionError
 from competition.files import replacing
 from competition.out_of_fold import folds_of_files
+from competition.places import here
 from competition.predictions import Predictions
-from competition.runs import CONFIG, OOF, POSTPROCESS, TEST, Run
+from competition.runs import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
+from competition.settings import RunName
 
-BLEND, BY_FOLD = "blend.yaml", "weights_by_fold"
+BLEND, BY_FOLD, FILES = "blend.yaml", "weights_by_fold", "files"
 Mean = Literal["mean", "rank"]
 
 
@@ -33,13 +38,23 @@ def refuse_blend(folder: Path) -> None:
         )
 
 
-def make_blend(runs: Sequence[Run], name: str, *, weights: Sequence[float] | Literal["fit"] | None, mean: Mean) -> Run:
+def make_blend(
+    runs: Sequence[Run],
+    name: str,
+    overrides: list[str],
+    *,
+    weights: Sequence[float] | Literal["fit"] | None,
+    mean: Mean,
+) -> Run:
     """Average the stored predictions of runs, on test images and out-of-fold, into the run outputs/<name>.
 
     `weights` are numbers, one a run, or found on out-of-fold images. `mean` "rank" averages the ranks of class
-    probabilities. Raises CompetitionError where runs do not fit together.
+    probabilities. `overrides` hold for the run that is returned and are not kept. Raises CompetitionError where runs
+    do not fit together.
     """
-    config, folder = runs[0].config, Path("outputs") / name
+    _check_name(name)
+    first = Run.open(str(runs[0].folder))
+    config, folder = first.config, here().outputs / name
     if any(run.folder.resolve() == folder.resolve() for run in runs):
         raise CompetitionError(f"--name {name}: is one of the runs that are blended; expected a name of its own")
     tests = [_open_test(run) for run in runs]
@@ -50,16 +65,20 @@ def make_blend(runs: Sequence[Run], name: str, *, weights: Sequence[float] | Lit
         folds = {fold: [Ranks(source) for source in sources] for fold, sources in folds.items()}
     found = fit_weights(config, folds) if weights == "fit" else given_weights(weights, len(runs))
     about = {"sources": [run.folder.name for run in runs], "weights": found.shares, "mean": mean}
+    about[FILES] = {
+        str(path.relative_to(run.folder.parent)): _fingerprint(path) for run in runs for path in _files(run)
+    }
     if found.by_fold:
         about[BY_FOLD] = found.by_fold
-    _take_thresholds(runs[0], folder, about)
+    _start(folder, about)
+    _take_thresholds(first, folder, about)
     for fold, sources in folds.items():
-        _write_config(runs[0], name, fold, folder)
+        _write_config(first, name, fold, folder)
         average_predictions(sources, folder / fold / OOF, config, _unless_equal(found.of_fold(fold)))
     if not folds:  # all of them were trained on everything
-        _write_config(runs[0], name, "foldall", folder)
+        _write_config(first, name, "foldall", folder)
     average_predictions(tests, folder / TEST, config, _unless_equal(found.shares))
-    return Run.open(str(folder))
+    return Run.open(str(folder), overrides)
 
 
 def blend_notes(folder: Path) -> list[str]:
@@ -122,19 +141,47 @@ def _refuse_unlike(sources: Sequence[Predictions], *, same_order: bool) -> None:
             )
 
 
-def _take_thresholds(first: Run, folder: Path, about: dict[str, Any]) -> None:
-    """Start with the thresholds of the first run; those that were tuned on this very blend before are kept."""
+def _check_name(name: str) -> None:
+    try:
+        TypeAdapter(RunName).validate_python(name)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise CompetitionError(f"--name {name}: {reason}") from None
+
+
+def _files(run: Run) -> list[Path]:
+    return [run.folder / TEST, *run.out_of_fold_files()]
+
+
+def _fingerprint(path: Path) -> str:
+    """Return a checksum of a file of predictions, made of those that a zip archive has of its members."""
+    with zipfile.ZipFile(path) as archive:
+        sums = sorted(f"{member.filename} {member.CRC:08x}" for member in archive.infolist())
+    return f"{zlib.crc32(' '.join(sums).encode()):08x}"
+
+
+def _start(folder: Path, about: dict[str, Any]) -> None:
+    """Delete what was made of other predictions, or by other weights; an earlier submission.csv is kept to compare."""
     path, before = folder / BLEND, _read_about(folder)
     if before == about:
         return
     if not before and folder.exists():
         raise CompetitionError(f"{folder}: is a run that was trained; give the blend another name with --name")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    if (first.folder / POSTPROCESS).is_file():
-        shutil.copy(first.folder / POSTPROCESS, folder / POSTPROCESS)
+    for stale in folder.glob("fold*"):
+        shutil.rmtree(stale)
+    for name in (TEST, CV, POSTPROCESS):
+        (folder / name).unlink(missing_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(yaml.safe_dump(about, sort_keys=False), encoding="utf-8")
+
+
+def _take_thresholds(first: Run, folder: Path, about: dict[str, Any]) -> None:
+    """Take the thresholds of the first run, unless the blend was tuned itself, or averages ranks."""
+    if (folder / CV).is_file():
+        return
+    (folder / POSTPROCESS).unlink(missing_ok=True)
+    if about["mean"] != "rank" and (first.folder / POSTPROCESS).is_file():
+        shutil.copy(first.folder / POSTPROCESS, folder / POSTPROCESS)
 
 
 def _write_config(first: Run, name: str, fold: str, folder: Path) -> None:

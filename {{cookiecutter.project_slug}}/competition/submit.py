@@ -46,7 +46,7 @@ def open_runs(names: Sequence[str], overrides: list[str], *, name: str | None, w
         raise CompetitionError(f"--mean {mean}: expected mean or rank")
     name = name or "+".join(run.folder.name for run in runs)
     shares = None if weights is None else "fit" if weights == "fit" else _numbers(weights)
-    return make_blend(runs, name, weights=shares, mean="rank" if mean == "rank" else "mean")
+    return make_blend(runs, name, overrides, weights=shares, mean="rank" if mean == "rank" else "mean")
 
 
 def _numbers(text: str) -> list[float]:

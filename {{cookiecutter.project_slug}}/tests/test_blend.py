@@ -20,6 +20,7 @@ from competition.pseudo import JoinedTable, make_pseudo, own_config
 from competition.runs import OOF, TEST, Run
 from competition.settings import Config
 from competition.shares import Presence, share_warnings
+from competition.submit import open_runs
 from competition.task import Prediction, Target, Task
 
 Command = Callable[..., CompletedProcess[str]]
@@ -106,11 +107,34 @@ def test_weights_are_found_on_out_of_fold_or_refused_where_there_is_nothing_to_f
     assert "which flatters" in command("submit", "a", "b", "--weights", "fit", "--name", "y").stdout
 
 
+def test_a_blend_of_changed_predictions_starts_anew_but_for_the_submission_it_is_compared_with(
+    runs: Path, command: Command
+) -> None:
+    command("submit", "a", "b", "--name", "x")
+    (runs / "x/cv.csv").touch()
+    (runs / "x/postprocess.yaml").write_text("{}\n")
+    done = command("submit", "a", "b", "--name", "x", "metrics=[]")
+    assert "metrics: found []" in done.stderr
+    assert "rows that differ" in command("submit", "a", "b", "--name", "x").stdout
+    assert (runs / "x/cv.csv").is_file()  # it was tuned on these very predictions
+    shutil.copy(runs / "a" / TEST, runs / "b" / TEST)
+    assert "rows that differ" in command("submit", "a", "b", "--name", "x").stdout
+    assert not (runs / "x/cv.csv").exists()
+    assert not (runs / "x/postprocess.yaml").exists()
+
+
+def test_overrides_hold_for_a_blend_and_are_not_kept(runs: Path, command: Command) -> None:
+    opened = open_runs(["a", "b"], ["tta=[hflip]"], name="x", weights=None, mean="mean")
+    assert opened.config.tta == ["hflip"]
+    assert Run.open("x").config.tta == []
+
+
 OPTIONS = {
     "--weights 1,2,3": "--weights 1,2,3: expected 2 numbers of 0 or more, one a run, or fit",
     "--weights 1,-1": "--weights 1,-1: expected 2 numbers of 0 or more",
     "--weights much": "--weights much: expected a number for each run",
     "--mean median": "--mean median: expected mean or rank",
+    "--name x/y": "--name x/y: it names a folder: expected letters",
     "--name b": "--name b: is one of the runs that are blended",
 }
 
