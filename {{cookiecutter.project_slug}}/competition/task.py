@@ -167,8 +167,10 @@ class PseudoLabelsModule(Protocol):
         """Return the columns of the csv file."""
         ...
 
-    def label_rows(self, image_id: str, answer: Target, classes: tuple[str, ...], config: "Config") -> list[list[str]]:
-        """Return the rows of an image."""
+    def label_rows(
+        self, image_id: str, answer: Target, height: int, width: int, classes: tuple[str, ...], config: "Config"
+    ) -> list[list[str]]:
+        """Return the rows of an image of height x width pixels."""
         ...
 
 

@@ -246,3 +246,16 @@ def test_pseudo_labels_say_what_the_run_predicted(runs: Path, command: Command, 
 def _as_target(answer: Target, prediction: Prediction) -> Target:
     label = int(prediction["probabilities"].argmax()) if "bboxes" not in answer and "mask" not in answer else 0
     return {**answer, "label": label}
+
+
+def test_pseudo_masks_are_decoded_at_the_size_that_is_handed_in(runs: Path, command: Command, task: str) -> None:
+    """Thresholds in pixels are for masks of `format.size`: here no mask has as many as `min_area` asks for."""
+    if task != "segmentation":
+        pytest.skip("other answers have no size")
+    words = ["format.size=[32, 32]", "decode={threshold: 0.0, min_area: 1025}"]
+    path, _ = make_pseudo(Run.open("a", words), 0)
+    assert all(line.endswith(",") for line in path.read_text().splitlines()[1:])
+    run = Run.open("a", [*words, "decode.min_area=1000"])
+    path, _ = make_pseudo(run, 0)
+    table = Task(task).table.read_table(own_config(run.config, Predictions(run.folder / TEST).classes), path)
+    assert table.target(0, *Predictions(run.folder / TEST).sizes[0])["mask"].all()
