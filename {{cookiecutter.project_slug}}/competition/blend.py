@@ -24,6 +24,7 @@ from competition.places import here
 from competition.predictions import Predictions
 from competition.runs import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
 from competition.settings import RunName
+from competition.task import Task
 
 BLEND, BY_FOLD, FILES = "blend.yaml", "weights_by_fold", "files"
 Mean = Literal["mean", "rank"]
@@ -87,6 +88,19 @@ def blend_notes(folder: Path) -> list[str]:
     if len(by_fold) != 1:
         return []
     return [f"warning: the weights in {folder / BLEND} were found on the images they are scored on, which flatters"]
+
+
+def refuse_untuned_ranks(run: Run) -> None:
+    """Raise CompetitionError if a blend of ranks would be cut at thresholds that were meant for probabilities."""
+    is_tuned = (run.folder / POSTPROCESS).is_file()
+    if _read_about(run.folder).get("mean") != "rank" or is_tuned:
+        return
+    if Task(run.config.task).decode.hands_in_decisions(run.config):
+        name = run.folder.name
+        raise CompetitionError(
+            f"{run.folder}: averages ranks, and thresholds of probabilities do not fit those; find its own with "
+            f"`competition tune {name}`, then `competition submit {name}`"
+        )
 
 
 def _unless_equal(weights: list[float]) -> list[float] | None:

@@ -139,6 +139,10 @@ class DecodeModule(Protocol):
         """Join the predictions of several networks or views for one image; equal weights unless given."""
         ...
 
+    def hands_in_decisions(self, config: "Config") -> bool:
+        """Return whether what is handed in is decided by thresholds, for which the scale of predictions matters."""
+        ...
+
     def decode(self, prediction: Prediction, height: int, width: int, config: "Config") -> Target:
         """Return the answer in pixels of the original image."""
         ...

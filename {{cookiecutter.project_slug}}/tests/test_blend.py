@@ -176,6 +176,11 @@ def test_ranks_are_averaged_where_predictions_are_class_probabilities(runs: Path
     expected = (ranks.argsort(axis=1).argsort(axis=1) + 1).mean(axis=0) / 6
     found = np.stack([prediction["probabilities"] for _, _, prediction in Predictions(runs / "x" / TEST)])
     np.testing.assert_allclose(found, expected, atol=1e-5)
+    decided = "format.submission.value=decision"
+    for words in (["a", "b", "--mean", "rank", "--name", "x"], ["x"]):
+        assert "find its own with `competition tune x`" in command("submit", *words, decided).stderr
+    assert command("tune", "x").returncode == 0
+    assert "find its own" not in command("submit", "x", decided).stderr
 
 
 def test_out_of_fold_files_are_joined_by_image_id(runs: Path, tmp_path: Path) -> None:
