@@ -28,7 +28,7 @@ def make_pseudo(run: Run, confidence: float) -> tuple[Path, str]:
     stored = Predictions(run.folder / TEST)
     config = own_config(run.config, stored.classes)
     labels = Task(config.task).pseudo_labels
-    found = [(*said, sure) for *said, sure in _answers(run.config, stored) if sure >= confidence]
+    found = [one for one in _answers(run.config, stored) if one[3] >= confidence]
     if not found:
         surest = max((sure for *_, sure in _answers(run.config, stored)), default=0.0)
         raise CompetitionError(f"--confidence {confidence:g}: no test image is as sure; the surest is {surest:.3f}")
