@@ -127,19 +127,21 @@ def predict(
 
     With other views than before (tta=[hflip]) the out-of-fold images, too, so that tuning sees the same.
     """
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
     from competition.runs import Run
 
-    opened = Run.open(run, overrides)
+    opened, say = Run.open(run, overrides), rank_zero_only(print)
     if views:
         from competition.view_table import table_of_views
 
-        print("\n".join(table_of_views(opened)))
+        say("\n".join(table_of_views(opened)))
         return
     from competition.predict import predict_out_of_fold, predict_test
 
-    print(f"written to {predict_test(opened)}")
+    say(f"written to {predict_test(opened)}")
     for path in predict_out_of_fold(opened):
-        print(f"made again in other views: {path}; tune again with `competition tune {opened.folder.name}`")
+        say(f"made again in other views: {path}; tune again with `competition tune {opened.folder.name}`")
 
 
 @app.command()

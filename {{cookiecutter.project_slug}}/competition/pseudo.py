@@ -28,11 +28,15 @@ def make_pseudo(run: Run, confidence: float) -> tuple[Path, str]:
     stored = Predictions(run.folder / TEST)
     config = own_config(run.config, stored.classes)
     labels = Task(config.task).pseudo_labels
-    found = [(image_id, answer, sure) for image_id, answer, sure in _answers(config, stored) if sure >= confidence]
+    found = [one for one in _answers(run.config, stored) if one[3] >= confidence]
     if not found:
-        surest = max((sure for _, _, sure in _answers(config, stored)), default=0.0)
+        surest = max((sure for *_, sure in _answers(run.config, stored)), default=0.0)
         raise CompetitionError(f"--confidence {confidence:g}: no test image is as sure; the surest is {surest:.3f}")
-    rows = (row for image_id, answer, _ in found for row in labels.label_rows(image_id, answer, stored.classes, config))
+    rows = (
+        row
+        for image_id, answer, size, _ in found
+        for row in labels.label_rows(image_id, answer, *size, stored.classes, config)
+    )
     path = run.folder / PSEUDO
     write_csv(path, labels.label_columns(stored.classes, config), rows)
     return path, f"{len(found)} of {len(stored)} test images; train with data.pseudo={path} and another name=..."
@@ -95,8 +99,9 @@ class JoinedTable:
         return [*self.own.summary(), f"pseudo-labels: {len(self._kept)} test images"]
 
 
-def _answers(config: Config, stored: Predictions) -> Iterator[tuple[str, Target, float]]:
+def _answers(config: Config, stored: Predictions) -> Iterator[tuple[str, Target, tuple[int, int], float]]:
+    """Yield image id, answer by the run's own thresholds and at their size, size of the image, and confidence."""
     task = Task(config.task)
     for image_id, (height, width), prediction in stored:
         answer = task.decode.decode(prediction, height, width, config)
-        yield image_id, answer, task.pseudo_labels.confidence(prediction, answer, config)
+        yield image_id, answer, (height, width), task.pseudo_labels.confidence(prediction, answer, config)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from competition.blend import make_blend
+from competition.blend import blend_notes, make_blend, refuse_untuned_ranks
 from competition.csv_file import read_csv, read_header
 from competition.errors import CompetitionError
 from competition.out_of_fold import OutOfFold, folds_of_files
@@ -41,12 +41,15 @@ def open_runs(names: Sequence[str], overrides: list[str], *, name: str | None, w
     if len(runs) == 1:
         if name or weights or mean != "mean":
             raise CompetitionError("--name, --weights and --mean are for several runs; found one")
+        refuse_untuned_ranks(runs[0])
         return runs[0]
     if mean not in ("mean", "rank"):
         raise CompetitionError(f"--mean {mean}: expected mean or rank")
     name = name or "+".join(run.folder.name for run in runs)
     shares = None if weights is None else "fit" if weights == "fit" else _numbers(weights)
-    return make_blend(runs, name, weights=shares, mean="rank" if mean == "rank" else "mean")
+    opened = make_blend(runs, name, overrides, weights=shares, mean="rank" if mean == "rank" else "mean")
+    refuse_untuned_ranks(opened)
+    return opened
 
 
 def _numbers(text: str) -> list[float]:
@@ -76,7 +79,11 @@ def make_submission(run: Run) -> Submission:
     try:
         task.submission.write_submission(unchecked, config, _answers(stored, config, said), stored.classes)
         _check_written(unchecked, sample, config, stored)
-        notes = (*_compare_with_out_of_fold(run, stored, said), *_compare_with_previous(run, unchecked))
+        notes = (
+            *blend_notes(run.folder),
+            *_compare_with_out_of_fold(run, stored, said),
+            *_compare_with_previous(run, unchecked),
+        )
         unchecked.replace(path)
     finally:
         unchecked.unlink(missing_ok=True)

@@ -139,6 +139,10 @@ class DecodeModule(Protocol):
         """Join the predictions of several networks or views for one image; equal weights unless given."""
         ...
 
+    def hands_in_decisions(self, config: "Config") -> bool:
+        """Return whether what is handed in is decided by thresholds, for which the scale of predictions matters."""
+        ...
+
     def decode(self, prediction: Prediction, height: int, width: int, config: "Config") -> Target:
         """Return the answer in pixels of the original image."""
         ...
@@ -167,8 +171,10 @@ class PseudoLabelsModule(Protocol):
         """Return the columns of the csv file."""
         ...
 
-    def label_rows(self, image_id: str, answer: Target, classes: tuple[str, ...], config: "Config") -> list[list[str]]:
-        """Return the rows of an image."""
+    def label_rows(
+        self, image_id: str, answer: Target, height: int, width: int, classes: tuple[str, ...], config: "Config"
+    ) -> list[list[str]]:
+        """Return the rows of an image of height x width pixels."""
         ...
 
 

@@ -1,6 +1,6 @@
 """`competition predict RUN --views`: what each view of `tta` adds on out-of-fold images, and what it costs in time."""
 
-import tempfile
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from competition.blend import average_predictions
+from competition.averages import average_predictions
 from competition.checkpoint import weights_to_use
 from competition.data import ImageDataset
 from competition.errors import CompetitionError
@@ -37,7 +37,8 @@ def table_of_views(run: Run) -> list[str]:
     table = Task(config.task).table.read_table(config)
     views = views_of(config.tta)
     rows: list[list[str]] = []
-    with tempfile.TemporaryDirectory(prefix=".views.", dir=run.folder) as folder:
+    folder = run.folder / ".views"  # the same for all processes, which write parts of its files
+    try:
         for number, view in enumerate(views):
             seconds = sum(_predict(run, table, path, view, _part(folder, number, path)) for path in files)
             if getattr(rank_zero_only, "rank", 0):
@@ -45,6 +46,10 @@ def table_of_views(run: Run) -> list[str]:
             alone, with_plain, so_far = (_score(run, table, files, folder, some) for some in _sets(number))
             per_100 = 100 * seconds / sum(len(Predictions(path)) for path in files)
             rows.append([view.name, f"{alone:.5f}", f"{with_plain:.5f}", f"{so_far:.5f}", f"{per_100:.2f}"])
+    finally:
+        # What a killed process left there was written over. The others have nothing to write any more: all have met
+        # after the last file.
+        rank_zero_only(shutil.rmtree)(folder, ignore_errors=True)
     if not rows:
         return []
     write_csv(run.folder / "tta.csv", COLUMNS, rows)
@@ -66,14 +71,14 @@ def _predict(run: Run, table: Table, stored: Path, view: View, path: Path) -> fl
     return time.perf_counter() - started
 
 
-def _score(run: Run, table: Table, files: Sequence[Path], folder: str, views: Sequence[int]) -> float:
+def _score(run: Run, table: Table, files: Sequence[Path], folder: Path, views: Sequence[int]) -> float:
     averaged = []
     for path in files:
-        target = Path(folder) / f"average.{path.parent.name}.npz"
+        target = folder / f"average.{path.parent.name}.npz"
         average_predictions([Predictions(_part(folder, view, path)) for view in views], target, run.config)
         averaged.append(target)
     return next(iter(score_predictions(run.config, table, averaged).values()))
 
 
-def _part(folder: str, number: int, stored: Path) -> Path:
-    return Path(folder) / f"{number}.{stored.parent.name}.npz"
+def _part(folder: Path, number: int, stored: Path) -> Path:
+    return folder / f"{number}.{stored.parent.name}.npz"

@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from competition.blend import average_predictions
+from competition.averages import average_predictions
+from competition.blend_weights import fit_weights
 from competition.config import load_config
 from competition.data import ImageDataset
 from competition.predict import predict_images
@@ -19,6 +20,7 @@ from competition.pseudo import JoinedTable, make_pseudo, own_config
 from competition.runs import OOF, TEST, Run
 from competition.settings import Config
 from competition.shares import Presence, share_warnings
+from competition.submit import open_runs
 from competition.task import Prediction, Target, Task
 
 Command = Callable[..., CompletedProcess[str]]
@@ -54,6 +56,9 @@ def runs(two_runs: Path, command: Command, tmp_path: Path) -> Path:
 def assert_average(found: Path, sources: Sequence[Path], weights: Sequence[float] | None = None) -> None:
     """Compare a file with the task's average of others, image by image."""
     config = Run.open("a").config
+    if weights is not None:
+        kept = [index for index, weight in enumerate(weights) if weight > 0]
+        sources, weights = [sources[index] for index in kept], [weights[index] for index in kept]
     stored, others = Predictions(found), [Predictions(path) for path in sources]
     assert stored.image_ids == others[0].image_ids
     for index in range(len(stored)):
@@ -90,9 +95,38 @@ def test_weights_are_found_on_out_of_fold_or_refused_where_there_is_nothing_to_f
         assert done.stderr.startswith("--weights fit: ")
         assert not (runs / "x").exists()
         return
-    weights = yaml.safe_load((runs / "x/blend.yaml").read_text())["weights"]
-    assert sum(weights) == pytest.approx(1, abs=1e-3)
-    assert min(weights) >= 0
+    about = yaml.safe_load((runs / "x/blend.yaml").read_text())
+    assert sum(about["weights"]) == pytest.approx(1, abs=1e-3)
+    assert min(about["weights"]) >= 0
+    config = Run.open("a").config
+    for fold, other in (("fold0", "fold1"), ("fold1", "fold0")):  # a fold's truth has no say in its own weights
+        found = fit_weights(config, {other: [Predictions(runs / one / other / OOF) for one in "ab"]})
+        assert about["weights_by_fold"][fold] == found.shares
+        assert_average(runs / "x" / fold / OOF, [runs / one / fold / OOF for one in "ab"], found.shares)
+    shutil.rmtree(runs / "a" / "fold1")
+    assert "which flatters" in command("submit", "a", "b", "--weights", "fit", "--name", "y").stdout
+
+
+def test_a_blend_of_changed_predictions_starts_anew_but_for_the_submission_it_is_compared_with(
+    runs: Path, command: Command
+) -> None:
+    command("submit", "a", "b", "--name", "x")
+    (runs / "x/cv.csv").touch()
+    (runs / "x/postprocess.yaml").write_text("{}\n")
+    done = command("submit", "a", "b", "--name", "x", "metrics=[]")
+    assert "metrics: found []" in done.stderr
+    assert "rows that differ" in command("submit", "a", "b", "--name", "x").stdout
+    assert (runs / "x/cv.csv").is_file()  # it was tuned on these very predictions
+    shutil.copy(runs / "a" / TEST, runs / "b" / TEST)
+    assert "rows that differ" in command("submit", "a", "b", "--name", "x").stdout
+    assert not (runs / "x/cv.csv").exists()
+    assert not (runs / "x/postprocess.yaml").exists()
+
+
+def test_overrides_hold_for_a_blend_and_are_not_kept(runs: Path, command: Command) -> None:
+    opened = open_runs(["a", "b"], ["tta=[hflip]"], name="x", weights=None, mean="mean")
+    assert opened.config.tta == ["hflip"]
+    assert Run.open("x").config.tta == []
 
 
 OPTIONS = {
@@ -100,6 +134,7 @@ OPTIONS = {
     "--weights 1,-1": "--weights 1,-1: expected 2 numbers of 0 or more",
     "--weights much": "--weights much: expected a number for each run",
     "--mean median": "--mean median: expected mean or rank",
+    "--name x/y": "--name x/y: it names a folder: expected letters",
     "--name b": "--name b: is one of the runs that are blended",
 }
 
@@ -141,6 +176,11 @@ def test_ranks_are_averaged_where_predictions_are_class_probabilities(runs: Path
     expected = (ranks.argsort(axis=1).argsort(axis=1) + 1).mean(axis=0) / 6
     found = np.stack([prediction["probabilities"] for _, _, prediction in Predictions(runs / "x" / TEST)])
     np.testing.assert_allclose(found, expected, atol=1e-5)
+    decided = "format.submission.value=decision"
+    for words in (["a", "b", "--mean", "rank", "--name", "x"], ["x"]):
+        assert "find its own with `competition tune x`" in command("submit", *words, decided).stderr
+    assert command("tune", "x").returncode == 0
+    assert "find its own" not in command("submit", "x", decided).stderr
 
 
 def test_out_of_fold_files_are_joined_by_image_id(runs: Path, tmp_path: Path) -> None:
@@ -211,3 +251,16 @@ def test_pseudo_labels_say_what_the_run_predicted(runs: Path, command: Command, 
 def _as_target(answer: Target, prediction: Prediction) -> Target:
     label = int(prediction["probabilities"].argmax()) if "bboxes" not in answer and "mask" not in answer else 0
     return {**answer, "label": label}
+
+
+def test_pseudo_masks_are_decoded_at_the_size_that_is_handed_in(runs: Path, command: Command, task: str) -> None:
+    """Thresholds in pixels are for masks of `format.size`: here no mask has as many as `min_area` asks for."""
+    if task != "segmentation":
+        pytest.skip("other answers have no size")
+    words = ["format.size=[32, 32]", "decode={threshold: 0.0, min_area: 1025}"]
+    path, _ = make_pseudo(Run.open("a", words), 0)
+    assert all(line.endswith(",") for line in path.read_text().splitlines()[1:])
+    run = Run.open("a", [*words, "decode.min_area=1000"])
+    path, _ = make_pseudo(run, 0)
+    table = Task(task).table.read_table(own_config(run.config, Predictions(run.folder / TEST).classes), path)
+    assert table.target(0, *Predictions(run.folder / TEST).sizes[0])["mask"].all()

@@ -5,7 +5,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from trainings import begin
 
+from competition.config import task_names
 from competition.predictions import Predictions
 from competition.runs import OOF, TEST
 from competition.view_table import COLUMNS
@@ -14,7 +16,9 @@ Command = Callable[..., CompletedProcess[str]]
 
 
 @pytest.mark.slow
-def test_views_are_tabled_and_then_predicted_out_of_fold_too(words: list[str], command: Command) -> None:
+def test_views_are_tabled_and_then_predicted_out_of_fold_too(
+    words: list[str], command: Command, project: Path, task: str
+) -> None:
     assert command("folds", *words).returncode == 0
     for fold in (0, 1):
         assert command("train", *words, "name=t", f"fold={fold}", "trainer.limit_train_batches=1").returncode == 0
@@ -29,6 +33,13 @@ def test_views_are_tabled_and_then_predicted_out_of_fold_too(words: list[str], c
     assert rows[1][2] == rows[1][3]
     assert (folder / "tta.csv").read_text().splitlines()[1:] == [",".join(row) for row in rows]
     assert not list(folder.glob(".views*"))
+    if task == task_names()[0]:
+        two = ("trainer.devices=2", "trainer.strategy=ddp")
+        process = begin(project, Path.cwd(), "t", "--views", "tta=[hflip,scale1.5]", *two, verb="predict")
+        said, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert [line.split()[:4] for line in said.splitlines() if line] == [list(COLUMNS[:4]), *(r[:4] for r in rows)]
+        assert not list(folder.glob(".views*"))
 
     files = [folder / TEST, *(folder / f"fold{fold}" / OOF for fold in (0, 1))]
     assert command("predict", "t").returncode == 0

@@ -21,6 +21,12 @@ def average(
     return {key: np.average(stacked, axis=0, weights=weights).astype(np.float32)}
 
 
+def hands_in_decisions(config: TaskConfig) -> bool:
+    """Return whether what is handed in is decided by thresholds, for which the scale of predictions matters."""
+    form = config.format.submission
+    return form.value == "decision" or form.layout not in ("columns", "rows")
+
+
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
     """Return what is handed in of one image.
 

@@ -31,7 +31,9 @@ def label_columns(classes: tuple[str, ...], config: TaskConfig) -> list[str]:
     return ["image_id", *(["label"] if config.format.target == "single" else classes)]
 
 
-def label_rows(image_id: str, answer: Target, classes: tuple[str, ...], config: TaskConfig) -> list[list[str]]:
+def label_rows(
+    image_id: str, answer: Target, height: int, width: int, classes: tuple[str, ...], config: TaskConfig
+) -> list[list[str]]:
     """Return the row of an image: the best class, or 1 for each class over one half."""
     probabilities = answer["probabilities"]
     if config.format.target == "single":

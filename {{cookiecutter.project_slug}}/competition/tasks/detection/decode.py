@@ -53,6 +53,11 @@ def join_windows(windows: Sequence[Prediction]) -> Prediction:
     }
 
 
+def hands_in_decisions(config: TaskConfig) -> bool:
+    """Return whether what is handed in is decided by thresholds, for which the scale of predictions matters."""
+    return True
+
+
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
     """Return `bboxes` (k, 4) float32 xyxy inside the image, `scores` (k,) and `labels` (k,), best first.
 

@@ -21,7 +21,9 @@ def label_columns(classes: tuple[str, ...], config: TaskConfig) -> list[str]:
     return ["image_id", "class_id", "x", "y", "w", "h"]
 
 
-def label_rows(image_id: str, answer: Target, classes: tuple[str, ...], config: TaskConfig) -> list[list[str]]:
+def label_rows(
+    image_id: str, answer: Target, height: int, width: int, classes: tuple[str, ...], config: TaskConfig
+) -> list[list[str]]:
     """Return a row a box; an image without any has one row without a box."""
     boxes = zip(answer["bboxes"].tolist(), answer["labels"].tolist(), strict=True)
     rows = [

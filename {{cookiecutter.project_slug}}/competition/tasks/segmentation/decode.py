@@ -23,6 +23,11 @@ def average(
     return {"probabilities": mean.astype(np.float16)}
 
 
+def hands_in_decisions(config: TaskConfig) -> bool:
+    """Return whether what is handed in is decided by thresholds, for which the scale of predictions matters."""
+    return True
+
+
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
     """Return `mask` (height, width, classes) of 0 and 1, at `format.size` where that is set; for a submission of
     instances also `confidence` of the same shape.

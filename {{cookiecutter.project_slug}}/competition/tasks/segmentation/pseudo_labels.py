@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from competition.task import Prediction, Target
+from competition.tasks.segmentation.resize import resize_mask
 from competition.tasks.segmentation.rle import encode_rle
 from competition.tasks.segmentation.settings import SegmentationFormat, TaskConfig
 
@@ -28,6 +29,9 @@ def label_columns(classes: tuple[str, ...], config: TaskConfig) -> list[str]:
     return ["image_id", "class_id", "rle"]
 
 
-def label_rows(image_id: str, answer: Target, classes: tuple[str, ...], config: TaskConfig) -> list[list[str]]:
-    """Return a row a class; a class without a mask has an empty `rle`."""
-    return [[image_id, name, encode_rle(answer["mask"][:, :, number])] for number, name in enumerate(classes)]
+def label_rows(
+    image_id: str, answer: Target, height: int, width: int, classes: tuple[str, ...], config: TaskConfig
+) -> list[list[str]]:
+    """Return a row a class, its mask at the image's size; a class without a mask has an empty `rle`."""
+    mask = resize_mask(answer["mask"], height, width)
+    return [[image_id, name, encode_rle(mask[:, :, number])] for number, name in enumerate(classes)]

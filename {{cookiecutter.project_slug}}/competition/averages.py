@@ -1,0 +1,65 @@
+"""Averages of several stored files of the same images, image by image: of their values or, of classes, their ranks. No
+torch.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from competition.errors import CompetitionError
+from competition.predictions import Predictions, PredictionWriter
+from competition.settings import Config
+from competition.task import Prediction, Task
+
+
+def average_predictions(
+    sources: Sequence[Predictions], path: Path, config: Config, weights: Sequence[float] | None = None
+) -> None:
+    """Write the average of several files of the same images, in the order of the first, image by image."""
+    average = Task(config.task).decode.average
+    if weights is not None:  # a model without weight must not be asked
+        sources = [source for source, weight in zip(sources, weights, strict=True) if weight > 0]
+        weights = [weight for weight in weights if weight > 0]
+    views = sources[0].views if all(source.views == sources[0].views for source in sources) else []
+    with PredictionWriter(path.parent) as writer:
+        for image_id, (height, width), each in side_by_side(sources):
+            writer.add(image_id, height, width, average(each, config, weights))
+        writer.finish(path, sources[0].classes, views)
+
+
+class Ranks(Predictions):
+    """Stored class probabilities as ranks from 0 to 1 among the images of the file, class by class."""
+
+    def __init__(self, source: Predictions) -> None:
+        super().__init__(source.path)
+        first = source[0] if len(source) else {}
+        if set(first) != {"probabilities"} or first["probabilities"].ndim != 1:
+            raise CompetitionError(f"{source.path}: --mean rank is for the probabilities of classes")
+        from scipy.stats import rankdata
+
+        values = np.stack([source[index]["probabilities"] for index in range(len(source))])
+        self._ranks = (rankdata(values, axis=0) / len(values)).astype(values.dtype)
+
+    def __getitem__(self, index: int) -> Prediction:
+        return {"probabilities": self._ranks[index]}
+
+
+def side_by_side(sources: Sequence[Predictions]) -> Iterator[tuple[str, tuple[int, int], list[Prediction]]]:
+    """Yield image id, size and what each file says of the image, in the order of the first."""
+    places = [{image_id: index for index, image_id in enumerate(source.image_ids)} for source in sources]
+    for image_id, size in zip(sources[0].image_ids, sources[0].sizes, strict=True):
+        yield image_id, size, [source[place[image_id]] for source, place in zip(sources, places, strict=True)]
+
+
+class Seeds(Predictions):
+    """The average of several files of the same images in the same order."""
+
+    def __init__(self, paths: Sequence[Path], config: Config) -> None:
+        super().__init__(paths[0])
+        self._config = config
+        self._others = [Predictions(path) for path in paths[1:]]
+
+    def __getitem__(self, index: int) -> Prediction:
+        each = [super().__getitem__(index), *(other[index] for other in self._others)]
+        return each[0] if len(each) == 1 else Task(self._config.task).decode.average(each, self._config)
