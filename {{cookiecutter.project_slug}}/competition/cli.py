@@ -192,7 +192,7 @@ def scores(competition: CompetitionName = None) -> None:
     print("\n".join(describe_scores(update_scores(competition))))
 
 
-@app.command()
+@app.command(hidden=True)  # until there is a verb that makes bundles
 def push(run: RunName, message: Message = None) -> None:
     """Send a run's bundle and its notebook to Kaggle."""
     from competition.push import push as push_bundle

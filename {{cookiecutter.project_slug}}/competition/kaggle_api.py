@@ -235,7 +235,7 @@ def _told_by_status(error: Any, subject: str) -> str:
     elif status >= 500:
         told = "the fault is on Kaggle's side; try again later"
     else:
-        told = f"see {ADDRESS}{subject}; a code competition takes notebooks alone: `competition push RUN`"
+        told = f"see {ADDRESS}{subject}; a code competition takes notebooks alone"
         told = told if is_competition else "see its metadata in the bundle"
     return f"Kaggle refuses {subject} ({status}){_own_words(response)}; {told}"
 

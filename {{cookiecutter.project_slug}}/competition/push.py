@@ -52,7 +52,7 @@ def _find_bundle(run: str) -> Path:
     for folder in folders:
         if (folder / BUNDLE).is_dir():
             return folder / BUNDLE
-    raise CompetitionError(f"{folders[0] / BUNDLE}: no bundle there; make it with `competition bundle {run}`")
+    raise CompetitionError(f"{folders[0] / BUNDLE}: no bundle there: a folder with {DATASET} and {NOTEBOOK}")
 
 
 def _read(path: Path, *needed: str) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _read(path: Path, *needed: str) -> dict[str, Any]:
         raise CompetitionError(f"{path}: not a JSON file: {error}") from None
     absent = [key for key in needed if not isinstance(values, dict) or not values.get(key)]
     if absent:
-        raise CompetitionError(f"{path}: {absent[0]} is missing; make the bundle again with `competition bundle`")
+        raise CompetitionError(f"{path}: {absent[0]} is missing; make the bundle again")
     return values
 
 

@@ -15,7 +15,7 @@ from competition.cli import app
 from competition.config import task_names
 
 Command = Callable[..., CompletedProcess[str]]
-VERBS = sorted(getattr(get_command(app), "commands", {}))
+VERBS = sorted(name for name, verb in getattr(get_command(app), "commands", {}).items() if not verb.hidden)
 SLOW_TO_IMPORT = {"torch", "pytorch_lightning", "lightning_fabric", "pandas", "sklearn", "albumentations", "timm"}
 
 

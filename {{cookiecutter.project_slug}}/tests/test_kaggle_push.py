@@ -64,10 +64,11 @@ def test_a_second_push_is_a_new_version(kaggle: StandIn, kaggle_command: Command
     assert kaggle.files_of("ada-l/digits-run1")["weights.safetensors"] == b"better weights"
 
 
-def test_without_a_bundle_it_is_said_how_to_make_one(kaggle_command: Command) -> None:
+def test_without_a_bundle_it_is_said_what_one_is(kaggle_command: Command) -> None:
     done = kaggle_command("push", "run1")
     assert done.returncode == 1
-    assert done.stderr == "outputs/run1/bundle: no bundle there; make it with `competition bundle run1`\n"
+    files = "a folder with dataset-metadata.json and kernel-metadata.json"
+    assert done.stderr == f"outputs/run1/bundle: no bundle there: {files}\n"
 
 
 @pytest.mark.parametrize(("name", "content"), [("wheels/kaggle.json", "{}"), ("config.yaml", f"key: {KEY}")])
