@@ -15,9 +15,8 @@ from safetensors.torch import save_file
 
 from competition.errors import CompetitionError
 from competition.files import replacing
+from competition.runs import LATEST
 from competition.settings import Checkpoint as CheckpointSettings
-
-LATEST = "latest.pt"
 
 
 def best_name(settings: CheckpointSettings) -> str:

@@ -159,13 +159,14 @@ def submit(
     """Write and check submission.csv from a run, or the average of several; with --kaggle send it."""
     from competition.send import send
     from competition.submit import describe_submission, make_submission, open_runs
+    from competition.tune import describe_staleness
 
     if not to_kaggle and (message or competition):
         raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")
     runs, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
     opened = open_runs(runs, overrides, name=name, weights=weights, mean=mean)
     submission = make_submission(opened)
-    print("\n".join(describe_submission(submission)))
+    print("\n".join([*describe_staleness(opened), *describe_submission(submission)]))
     if to_kaggle:
         print(send(submission.path, opened.config.name, message, competition))
 
@@ -235,6 +236,18 @@ def main() -> None:
     except StoppedError as stopped:
         print(stopped, file=sys.stderr, flush=True)
         sys.exit(stopped.status)
+    finally:
+        _end_workers()
+
+
+def _end_workers() -> None:
+    """Kill data loaders' workers that are left: they ignore the signals that Python would end them with at its exit,
+    and it would wait for ever."""
+    if "multiprocessing" in sys.modules:
+        from multiprocessing import active_children
+
+        for worker in active_children():
+            worker.kill()
 
 
 def _split(words: list[str]) -> tuple[list[Path], list[str]]:

@@ -29,6 +29,15 @@ OURS = {
 }
 
 
+# Lightning takes any value for these and fails, or does something else, much later.
+TRAINER_NUMBERS: dict[str, type[int] | type[float]] = {
+    **dict.fromkeys(
+        ("max_epochs", "min_epochs", "max_steps", "min_steps", "num_nodes", "accumulate_grad_batches"), int
+    ),
+    **dict.fromkeys(("limit_train_batches", "limit_val_batches", "gradient_clip_val"), float),
+}
+
+
 class YamlLoader(yaml.SafeLoader):
     """`yaml.safe_load` that reads `5e-4` as a number, as YAML 1.2 does."""
 
@@ -291,8 +300,15 @@ def _check_trainer_keys(config: Config, source: dict[str, str], default: str) ->
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean `{near[0]}`?" if near else "see pytorch_lightning.Trainer for the keys"
             lines.append(f"{where}: trainer.{key}: unknown key (value {_show(value)}); {hint}")
+        elif key in TRAINER_NUMBERS and not _is_number(value, TRAINER_NUMBERS[key]):
+            kind = "a whole number" if TRAINER_NUMBERS[key] is int else "a number"
+            lines.append(f"{where}: trainer.{key}: found {_show(value)}; expected {kind}")
     if lines:
         raise CompetitionError("\n".join(lines))
+
+
+def _is_number(value: object, kind: type[int] | type[float]) -> bool:
+    return value is None or (isinstance(value, int if kind is int else int | float) and not isinstance(value, bool))
 
 
 @cache

@@ -157,7 +157,8 @@ class MetricsPlot:
         """Start a drawing, unless the last one still goes on."""
         self._is_behind = self._drawing is not None and self._drawing.poll() is None
         if not self._is_behind:
-            self._drawing = subprocess.Popen([sys.executable, "-m", "competition.metrics_plot", str(self.path)])
+            command = [sys.executable, "-m", "competition.metrics_plot", str(self.path)]
+            self._drawing = subprocess.Popen(command, start_new_session=True)  # Ctrl-C is not for it
 
     def finish(self) -> None:
         """Draw the last epoch, if it is not drawn yet, and wait for it."""

@@ -86,7 +86,8 @@ def _passing_on_signals(running: list[tuple[Job, subprocess.Popen[bytes]]]) -> G
 
 
 def _raise_on(status: int, job: Job, parallel: int) -> None:
-    # Popen says -15 of a process that a signal ended at once.
+    # Popen says -2 of a process that a signal ended at once, before it could save.
+    status = 128 - status if -status in STOP_SIGNALS else status
     if status == StoppedError.TIME_LIMIT or status > 128:
         raise StoppedError("stopped; the same line goes on where it was", status)
     if status:

@@ -14,6 +14,7 @@ from competition.settings import Config
 
 CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submission.csv"
 POSTPROCESS, CV = "postprocess.yaml", "cv.csv"
+LATEST = "latest.pt"
 DONE = "latest.safetensors"  # what a training without validation ends with
 # Keys that may differ between two starts of one run: they say what becomes of predictions ...
 AFTER_TRAINING = (
@@ -126,7 +127,8 @@ def _write_config(folder: Path, config: Config) -> None:
 def refuse_changed_config(folder: Path, config: Config) -> None:
     """Raise CompetitionError if a fold's folder holds a config that differs, but for keys that may."""
     path = folder / CONFIG
-    if not path.is_file():
+    has_begun = is_finished(folder) or (folder / LATEST).is_file()
+    if not path.is_file() or not has_begun:  # a start that failed leaves nothing to protect
         return
     old: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     changes = [change for change in _changes(old, config) if not _is_among(change, (*AFTER_TRAINING, *ELSEWHERE))]

@@ -137,5 +137,15 @@ def is_tuned(run: Run) -> bool:
     return has_metrics and all(cv.stat().st_mtime >= path.stat().st_mtime for path in sources if path.is_file())
 
 
+def describe_staleness(run: Run) -> list[str]:
+    """Warn of thresholds that were found on other predictions, or for other metrics, than the run has now."""
+    if not (run.folder / POSTPROCESS).is_file() or not run.out_of_fold_files() or is_tuned(run):
+        return []
+    return [
+        f"warning: {run.folder / POSTPROCESS} was not found on the present out-of-fold predictions; tune again with "
+        f"`competition tune {run.folder.name}`"
+    ]
+
+
 def _metrics(config: Config) -> list[str]:
     return [HOST] * (config.host_metric is not None) + list(config.metrics)

@@ -273,6 +273,18 @@ def test_a_word_that_is_no_key_and_value_is_refused(write: Write, word: str) -> 
 # -- the resolved config
 
 
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [("max_epochs=many", "a whole number"), ("max_steps=2.5", "a whole number"), ("gradient_clip_val=on", "a number")],
+)
+def test_a_trainers_number_that_is_none_is_refused_before_anything_starts(
+    config_file: Path, word: str, kind: str
+) -> None:
+    message = refusal([config_file], f"trainer.{word}")
+    assert message.endswith(f"expected {kind}")
+    assert "\n" not in message
+
+
 def test_the_resolved_config_reads_back_as_the_same(config: Config, tmp_path: Path) -> None:
     path = tmp_path / "resolved.yaml"
     changed = config.model_copy(update={"name": "été-2.x", "seed": 12})

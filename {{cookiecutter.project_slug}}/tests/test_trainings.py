@@ -1,6 +1,7 @@
 """Which trainings a run is made of - folds, seeds, all images - and that several go on at the same time."""
 
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -9,11 +10,11 @@ import pytest
 from conftest import TINY
 
 from competition.config import load_config, task_names
-from competition.errors import CompetitionError
+from competition.errors import CompetitionError, StoppedError
 from competition.predictions import Predictions
 from competition.processes import Job, run_jobs
 from competition.run import trainings
-from competition.runs import CONFIG, DONE, OOF, Run, is_finished, remember_what_follows
+from competition.runs import CONFIG, DONE, OOF, Run, is_finished, refuse_changed_config, remember_what_follows
 from competition.sample import write_sample
 
 Command = Callable[..., CompletedProcess[str]]
@@ -51,6 +52,28 @@ def test_exported_weights_alone_end_only_a_training_without_validation(tmp_path:
         (tmp_path / name / DONE).touch()
     assert not is_finished(tmp_path / "fold0")
     assert is_finished(tmp_path / "foldall")
+
+
+def test_a_start_that_failed_does_not_stand_in_the_way_of_another_config(untrained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(untrained / "t" / "fold0", tmp_path / "fold0")
+    other = load_config([folder / CONFIG], ["optimizer.lr=0.5"])
+    with pytest.raises(CompetitionError, match=r"optimizer\.lr: .* -> 0\.5"):
+        refuse_changed_config(folder, other)
+    (folder / OOF).unlink()
+    refuse_changed_config(folder, other)
+
+
+def test_a_process_that_a_signal_ended_at_once_was_stopped_and_did_not_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+    (tmp_path / "competition.py").write_text(script)
+    job = Job("a", ["train"], tmp_path / "a.log")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(StoppedError) as stopped:
+        run_jobs([job])
+    assert stopped.value.status == 128 + signal.SIGTERM
 
 
 def test_what_follows_training_is_remembered_by_every_fold_whichever_is_named(untrained: Path, tmp_path: Path) -> None:

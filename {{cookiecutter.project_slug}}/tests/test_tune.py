@@ -14,7 +14,7 @@ from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.runs import CV, OOF, POSTPROCESS, Run
 from competition.settings import Config
 from competition.task import Task
-from competition.tune import Tuned, describe_tuning, is_tuned, tune, with_decode
+from competition.tune import Tuned, describe_staleness, describe_tuning, is_tuned, tune, with_decode
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -90,6 +90,14 @@ def test_a_run_is_decoded_by_what_was_tuned_unless_the_command_line_says_otherwi
     path.touch()
     (predicted.folder / "fold0" / OOF).touch()
     assert not is_tuned(Run.open("t"))
+
+
+def test_thresholds_of_other_predictions_are_warned_of(predicted: Run) -> None:
+    tune(predicted)
+    assert not describe_staleness(Run.open("t"))
+    (predicted.folder / "fold0" / OOF).touch()
+    (line,) = describe_staleness(Run.open("t"))
+    assert line.endswith("tune again with `competition tune t`")
 
 
 def test_other_metrics_are_tuned_anew(predicted: Run) -> None:
