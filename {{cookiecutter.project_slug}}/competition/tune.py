@@ -131,7 +131,7 @@ def is_tuned(run: Run) -> bool:
     if not cv.is_file():
         return False
     with cv.open(newline="", encoding="utf-8") as file:
-        has_metrics = set(_metrics(config)) <= set(next(csv.reader(file)))
+        has_metrics = set(_metrics(config)) <= set(next(csv.reader(file), []))
     sources = [*files, *(path.parent / CONFIG for path in files), config.train_csv]
     sources += [config.host_metric.file] if config.host_metric else []
     return has_metrics and all(cv.stat().st_mtime >= path.stat().st_mtime for path in sources if path.is_file())

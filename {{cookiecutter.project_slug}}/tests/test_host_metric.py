@@ -106,6 +106,7 @@ def test_the_hosts_score_comes_first_and_is_what_the_project_computes_by_itself(
     assert set(scores) == {"host", *host.config.metrics}
 
 
+@pytest.mark.slow
 def test_tuning_makes_the_hosts_score_better_not_another(host: Run) -> None:
     tuned = tune(host)
     sign = -1 if host.config.host_metric and host.config.host_metric.lower_is_better else 1
