@@ -24,6 +24,7 @@ sys.path.insert(0, str(PROJECT))
 from competition.config import load_config  # noqa: E402
 from competition.data import FoldData  # noqa: E402
 from competition.folds import make_folds, read_folds  # noqa: E402
+from competition.logger import MetricsCsv  # noqa: E402
 from competition.module import CompetitionModule, build_optimizer  # noqa: E402
 from competition.sample import write_sample  # noqa: E402
 from competition.settings import Config  # noqa: E402
@@ -43,14 +44,13 @@ class EpochTimes(pl.Callback):
         self.plain: list[float] = []
         self._started = 0.0
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started = time.perf_counter()
-
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # From the end of the plain epoch: Lightning's workers begin to read before it says that an epoch starts.
         self.lightning.append(time.perf_counter() - self._started)
         started = time.perf_counter()
         self.plain_epoch()
-        self.plain.append(time.perf_counter() - started)
+        self._started = time.perf_counter()
+        self.plain.append(self._started - started)
 
 
 def plain_loop(config: Config, data: FoldData, classes: tuple[str, ...]) -> Callable[[], None]:
@@ -86,6 +86,11 @@ def main(task: str, folder: Path) -> None:
     data = FoldData(config, table, read_folds(config, table))
     # All callbacks of `competition train` but the checkpoint, which a plain loop would have to write too.
     callbacks = [c for c in _callbacks(config, folder, data) if not isinstance(c, pl.callbacks.Checkpoint)]
+    for callback in callbacks:
+        if isinstance(callback, MetricsCsv):
+            callback._plot = (
+                None  # it is drawn by a process of its own, beside the plain epoch: that one would pay for it
+            )
     trainer = build_trainer(config, callbacks)
     data.trainer = trainer
     times = EpochTimes(plain_loop(config, data, table.classes))
