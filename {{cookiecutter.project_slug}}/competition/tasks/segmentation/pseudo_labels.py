@@ -1,10 +1,9 @@
 """Predicted masks as training rows: how sure they are, and how they are written."""
 
-import cv2
 import numpy as np
 
 from competition.task import Prediction, Target
-from competition.tasks.segmentation.resize import resize_mask
+from competition.tasks.segmentation.resize import resize_mask, resize_probabilities
 from competition.tasks.segmentation.rle import encode_rle
 from competition.tasks.segmentation.settings import SegmentationFormat, TaskConfig
 
@@ -19,7 +18,7 @@ def confidence(prediction: Prediction, answer: Target, config: TaskConfig) -> fl
     height, width = answer["mask"].shape[:2]
     sure = []
     for probabilities, mask in zip(prediction["probabilities"], np.moveaxis(answer["mask"], -1, 0), strict=True):
-        full = cv2.resize(probabilities.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+        full = resize_probabilities(probabilities, height, width)
         sure.append(float(full[mask > 0].mean()) if mask.any() else 1 - float(full.max()))
     return min(sure)
 

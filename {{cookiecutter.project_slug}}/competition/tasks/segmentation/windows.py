@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from competition.task import Prediction
+from competition.tasks.segmentation.resize import resize_probabilities
 from competition.windows import Place, blend
 
 
@@ -16,5 +16,4 @@ def join_windows(predictions: Sequence[Prediction], places: Sequence[Place], hei
 
 
 def _at_full_size(probabilities: np.ndarray, place: Place) -> np.ndarray:
-    size = (place.width, place.height)
-    return np.stack([cv2.resize(one.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) for one in probabilities])
+    return np.stack([resize_probabilities(one, place.height, place.width) for one in probabilities])
