@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 from torch.utils.data import DataLoader
 
 PROJECT = Path(__file__).resolve().parents[1] / "{{cookiecutter.project_slug}}"
@@ -32,7 +33,7 @@ from competition.task import Task  # noqa: E402
 from competition.train import _callbacks  # noqa: E402
 from competition.trainer import build_trainer  # noqa: E402
 
-EPOCHS = 5
+EPOCHS = 9
 
 
 class EpochTimes(pl.Callback):
@@ -84,14 +85,16 @@ def main(task: str, folder: Path) -> None:
     make_folds(config)
     table = Task(task).table.read_table(config)
     data = FoldData(config, table, read_folds(config, table))
-    # All callbacks of `competition train` but the checkpoint, which a plain loop would have to write too.
-    callbacks = [c for c in _callbacks(config, folder, data) if not isinstance(c, pl.callbacks.Checkpoint)]
+    callbacks = _callbacks(config, folder, data)
     for callback in callbacks:
         if isinstance(callback, MetricsCsv):
             callback._plot = (
                 None  # it is drawn by a process of its own, beside the plain epoch: that one would pay for it
             )
     trainer = build_trainer(config, callbacks)
+    # All callbacks of `competition train` but the checkpoint, which a plain loop would have to write too. (Given none,
+    # the Trainer would add one of its own.)
+    trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, Checkpoint)]
     data.trainer = trainer
     times = EpochTimes(plain_loop(config, data, table.classes))
     trainer.callbacks.append(times)

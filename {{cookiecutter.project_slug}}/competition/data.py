@@ -133,6 +133,18 @@ class ShareOfRank(Sampler[int]):
         return len(self.indices)
 
 
+class LazyLoader(DataLoader[Sample]):
+    """Begins to read when its first batch is asked for.
+
+    Lightning makes two iterators an epoch and uses one: an eager one would have every worker decode two batches that
+    nobody asks for, and wait for them.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # ty: ignore[invalid-method-override]
+        """Yield the batches."""
+        yield from super().__iter__()
+
+
 class FoldData(pl.LightningDataModule):
     """The loaders of one fold: training images, and the validation images of the fold."""
 
@@ -171,7 +183,7 @@ class FoldData(pl.LightningDataModule):
         if self._train_loader is None:
             collate = self.train_set.collate
             settings = _worker_settings(self.config)
-            self._train_loader = DataLoader(self.train_set, batch_sampler=batches, collate_fn=collate, **settings)
+            self._train_loader = LazyLoader(self.train_set, batch_sampler=batches, collate_fn=collate, **settings)
         return self._train_loader
 
     def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
