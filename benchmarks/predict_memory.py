@@ -24,7 +24,7 @@ def measure(number: int, folder: Path) -> None:
     import numpy as np
     import torch
     from competition.config import load_config
-    from competition.data import ImageDataset
+    from competition.dataset import ImageDataset
     from competition.predict import predict_images
     from torch import nn
 

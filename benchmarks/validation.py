@@ -22,7 +22,8 @@ PROJECT = Path(__file__).resolve().parents[1] / "{{cookiecutter.project_slug}}"
 sys.path.insert(0, str(PROJECT))
 
 from competition.config import load_config  # noqa: E402
-from competition.data import FoldData, ShareOfRank  # noqa: E402
+from competition.data import FoldData  # noqa: E402
+from competition.loader import ShareOfRank  # noqa: E402
 from competition.module import CompetitionModule  # noqa: E402
 from competition.sample import write_sample  # noqa: E402
 from competition.task import Task  # noqa: E402

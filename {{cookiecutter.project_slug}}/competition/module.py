@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from competition.config import validate
-from competition.data import Batch, FoldData, seed_everywhere
+from competition.data import FoldData
+from competition.dataset import Batch, seed_everywhere
 from competition.errors import CompetitionError
 from competition.gather import gather_by_image
 from competition.schedule import learning_rate_factor

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 from torch import nn
-from torch.nn.functional import interpolate
 
 from competition.blend import refuse_blend
 from competition.checkpoint import load_checkpoint, weights_to_use
-from competition.data import Batch, ImageDataset, evaluation_loader
+from competition.dataset import Batch, ImageDataset
 from competition.errors import CompetitionError
+from competition.inference import Ensemble
+from competition.loader import evaluation_loader
 from competition.module import CompetitionModule
 from competition.predictions import Predictions, PredictionWriter
 from competition.runs import Run
@@ -27,34 +28,16 @@ from competition.views import View, views_of
 from competition.window_data import WholeImages
 
 
-class Ensemble(pl.LightningModule):
-    """Several trained networks that see each image, in every view, together, so that it is read once; only predicts."""
+class PredictingModule(pl.LightningModule):
+    """What a Trainer takes of an Ensemble; only predicts."""
 
-    def __init__(self, config: Config, networks: Sequence[nn.Module], views: Sequence[View]) -> None:
+    def __init__(self, ensemble: Ensemble) -> None:
         super().__init__()
-        self.config = config
-        self.task = Task(config.task)
-        self.networks = nn.ModuleList(networks)
-        self.views = views
+        self.ensemble = ensemble
 
     def predict_step(self, batch: Batch, batch_index: int) -> list[Prediction]:
         """Return one averaged prediction an image."""
-        each = [self._predict(network, batch, view) for view in self.views for network in self.networks]
-        if len(each) == 1:
-            return each[0]
-        return [self.task.decode.average(list(image), self.config) for image in zip(*each, strict=True)]
-
-    def _predict(self, network: nn.Module, batch: Batch, view: View) -> list[Prediction]:
-        images = view.see(batch["image"])
-        size = view.scaled_size(*images.shape[-2:])
-        if size != tuple(images.shape[-2:]):
-            images = interpolate(images, size, mode="bilinear", antialias=True)
-        sides = {"height": batch["width"], "width": batch["height"]} if view.swap_axes else {}
-        seen = {**batch, "image": images, **sides}
-        predictions = self.task.prediction.predictions(network, network(images), seen)
-        sizes = zip(batch["height"].tolist(), batch["width"].tolist(), strict=True)
-        undo = self.task.prediction.undo_view
-        return [undo(one, view, *size) for one, size in zip(predictions, sizes, strict=True)]
+        return self.ensemble(batch)
 
 
 class WritePredictions(pl.Callback):
@@ -105,8 +88,9 @@ def predict_images(
     names = [view.name for view in views if view != View()]
     with PredictionWriter(path.parent) as writer:
         trainer = build_trainer(config, [WritePredictions(writer, Task(config.task))], training=False)
-        loader = evaluation_loader(dataset, trainer)
-        trainer.predict(Ensemble(config, networks, views), loader, return_predictions=False)
+        loader = evaluation_loader(dataset, trainer.global_rank, trainer.world_size)
+        module = PredictingModule(Ensemble(config, networks, views))
+        trainer.predict(module, loader, return_predictions=False)
         if trainer.world_size == 1:
             writer.finish(path, classes, names)
             return

@@ -10,7 +10,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.averages import average_predictions
 from competition.checkpoint import weights_to_use
-from competition.data import ImageDataset
+from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.predict import load_network, predict_images

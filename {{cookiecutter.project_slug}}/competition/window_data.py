@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from competition.data import Batch, ImageDataset, Sample
+from competition.dataset import Batch, ImageDataset, Sample
 from competition.task import Prediction, Target, Task
 from competition.windows import Place, cut_image, cut_target, places
 

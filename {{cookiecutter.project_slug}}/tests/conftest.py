@@ -76,7 +76,7 @@ def config(config_file: Path, sample: Path) -> Config:
 @pytest.fixture(scope="session")
 def untrained(config_file: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return outputs/ of a run `t` that has out-of-fold predictions of networks that have learnt nothing."""
-    from competition.data import ImageDataset
+    from competition.dataset import ImageDataset
     from competition.folds import make_folds, read_folds
     from competition.module import CompetitionModule
     from competition.predict import predict_images

@@ -13,7 +13,7 @@ import yaml
 from competition.averages import average_predictions
 from competition.blend_weights import fit_weights
 from competition.config import load_config
-from competition.data import ImageDataset
+from competition.dataset import ImageDataset
 from competition.predict import predict_images
 from competition.predictions import Predictions, PredictionWriter
 from competition.pseudo import JoinedTable, make_pseudo, own_config

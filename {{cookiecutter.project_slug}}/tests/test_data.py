@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from competition.data import Batch, ImageDataset, ShareOfRank
+from competition.dataset import Batch, ImageDataset
 from competition.errors import CompetitionError
+from competition.loader import ShareOfRank
 from competition.sampler import RatioSampler
 from competition.sampling import Draw, TrainBatches, batches_by_epoch, build_sampler, sampling_warnings
 from competition.settings import Config, Sampler

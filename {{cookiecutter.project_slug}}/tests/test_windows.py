@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from competition.config import load_config
-from competition.data import FoldData, ImageDataset
+from competition.data import FoldData
+from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
 from competition.images import read_image_size
 from competition.predict import predict_images

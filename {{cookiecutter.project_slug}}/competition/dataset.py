@@ -1,0 +1,115 @@
+"""From a csv row to a sample and a batch: one dataset for training, validation and test images. No Lightning."""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from competition.augmentation import ImageAugmentation
+from competition.errors import CompetitionError
+from competition.image_folder import row_in_words, test_image, train_image
+from competition.images import read_image, read_image_size
+from competition.pseudo import JoinedTable
+from competition.sampling import Draw
+from competition.settings import Config
+from competition.task import Table, Target, Task
+
+Sample = dict[str, Any]
+Batch = dict[str, Any]
+Found = TypeVar("Found")
+
+
+class ImageDataset(Dataset[Sample]):
+    """Images by id: with a table training images, which have targets, without one test images, which have none."""
+
+    def __init__(
+        self, config: Config, image_ids: np.ndarray, *, table: Table | None = None, train: bool = False
+    ) -> None:
+        self.config = config
+        self.image_ids = image_ids
+        self.table = table
+        self.rows = _rows_of(image_ids, table) if table else None
+        self.augmentation = ImageAugmentation(config.data, train=train)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, index: Draw | int) -> Sample:
+        """Return `image_id`, `image` (channels, H, W) float32, the original `height` and `width`, and the target.
+
+        Raises CompetitionError that names the image's file and its csv line.
+        """
+        row, seed = index if isinstance(index, Draw) else Draw(index, 0)
+        if self.augmentation.train:
+            seed_everywhere(seed)
+        image = self.read(row)
+        return self.sample(row, image, self.target(row, *image.shape[:2]), seed)
+
+    def sample(self, index: int, image: np.ndarray, target: Target, seed: int = 0) -> Sample:
+        """Return the sample of an image (H, W, channels), or a part of it, and its target."""
+        height, width = image.shape[:2]
+        image, target = self.augmentation(image, target, seed)
+        sample = {
+            "image_id": str(self.image_ids[index]),
+            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "height": height,
+            "width": width,
+        }
+        return sample | (Task(self.config.task).dataset.target_tensors(target) if self.table else {})
+
+    def read(self, index: int) -> np.ndarray:
+        """Read one image (H, W, channels)."""
+        return self._named(index, read_image)
+
+    def read_size(self, index: int) -> tuple[int, int]:
+        """Read height and width of one image."""
+        return self._named(index, read_image_size)
+
+    def _named(self, index: int, read: Callable[[Path, int], Found]) -> Found:
+        """Read from an image's file; what is wrong with it is told with its csv line."""
+        data, image_id = self.config.data, self.image_ids[index]
+        is_pseudo = isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
+        path = test_image(data, image_id) if self.table is None or is_pseudo else train_image(data, image_id)
+        try:
+            return read(path, data.channels)
+        except CompetitionError as error:
+            if is_pseudo:
+                raise CompetitionError(f"{error} (of {data.pseudo})") from None
+            if self.table is None:
+                raise CompetitionError(f"{error} (image {index + 1} of {data.sample_submission})") from None
+            line = self.table.lines[self._table_row(index)]
+            raise CompetitionError(f"{error} ({row_in_words(data, line)})") from None
+
+    def target(self, index: int, height: int, width: int) -> Target:
+        """Return the answer in pixels of the original image; nothing for a test image."""
+        return {} if self.table is None else self.table.target(self._table_row(index), height, width)
+
+    def _table_row(self, index: int) -> int:
+        assert self.rows is not None
+        return int(self.rows[index])
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Join samples: `image_id` list, `image` (B, channels, H, W), `height` and `width` (B,), and the targets."""
+        batch: Batch = {
+            "image_id": [sample["image_id"] for sample in samples],
+            "image": torch.stack([sample["image"] for sample in samples]),
+            "height": torch.tensor([sample["height"] for sample in samples]),
+            "width": torch.tensor([sample["width"] for sample in samples]),
+        }
+        return batch | (Task(self.config.task).dataset.collate_targets(samples) if self.table else {})
+
+
+def _rows_of(image_ids: np.ndarray, table: Table) -> np.ndarray:
+    position = {image_id: row for row, image_id in enumerate(table.image_ids)}
+    return np.array([position[image_id] for image_id in image_ids], dtype=np.int64)
+
+
+def seed_everywhere(seed: int) -> None:
+    """Seed the generators that code of the user's own may draw on, so that a resumed run draws the same."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

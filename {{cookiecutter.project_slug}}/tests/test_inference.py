@@ -1,0 +1,60 @@
+"""Predicting without Lightning, as a bundle does: the same numbers as `competition predict`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from competition.config import load_config
+from competition.dataset import ImageDataset
+from competition.errors import CompetitionError
+from competition.inference import Ensemble, precision_context, predict_stream
+from competition.predict import predict_images
+from competition.predictions import Predictions
+from competition.settings import Config
+from competition.task import Task
+from competition.views import views_of
+
+WITHOUT_LIGHTNING = """
+import sys
+for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
+    sys.modules[name] = None
+import importlib, pkgutil
+import competition.inference, competition.submit
+from competition.config import task_names
+for name in task_names():
+    package = importlib.import_module(f"competition.tasks.{name}")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"competition.tasks.{name}.{module.name}")
+"""
+
+
+def test_predictions_are_those_of_a_trainer_to_the_last_bit(config: Config, tmp_path: Path) -> None:
+    config = config.model_copy(update={"tta": ["hflip"]})
+    torch.manual_seed(0)
+    task = Task(config.task)
+    classes = task.table.read_table(config).classes
+    ids = task.submission.read_test_ids(config, classes)
+    networks = [task.model.build_network(config, len(classes)).eval() for _ in range(2)]
+    dataset = ImageDataset(config, ids)
+    predict_images(config, networks, dataset, tmp_path / "test.npz", classes)
+    stored = Predictions(tmp_path / "test.npz")
+    streamed = list(predict_stream(Ensemble(config, networks, views_of(config.tta)), dataset))
+    assert [one[0] for one in streamed] == stored.image_ids == list(ids)
+    for index, (_, height, width, prediction) in enumerate(streamed):
+        assert (height, width) == stored.sizes[index]
+        for key, values in stored[index].items():
+            np.testing.assert_array_equal(prediction[key], values)
+
+
+def test_what_an_offline_notebook_imports_needs_no_lightning(project: Path) -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_LIGHTNING], cwd=project, check=True)
+
+
+def test_a_precision_that_only_lightning_has_is_refused_by_name(config_file: Path) -> None:
+    config = load_config([config_file], ["trainer.precision=64-true"])
+    with pytest.raises(CompetitionError, match=r"trainer\.precision: found 64-true; .* one of 32"):
+        precision_context(config, torch.device("cpu"))
