@@ -28,6 +28,11 @@ def average_predictions(
         writer.finish(path, sources[0].classes, views)
 
 
+def unless_equal(weights: list[float]) -> list[float] | None:
+    """Return weights, or None where all are the same: a plain mean."""
+    return weights if len(set(weights)) > 1 else None
+
+
 class Ranks(Predictions):
     """Stored class probabilities as ranks from 0 to 1 among the images of the file, class by class."""
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from competition.averages import Ranks, Seeds, average_predictions
+from competition.averages import Ranks, Seeds, average_predictions, unless_equal
 from competition.blend_weights import fit_weights, given_weights
 from competition.config import dump_config
 from competition.errors import CompetitionError
@@ -32,7 +32,7 @@ Mean = Literal["mean", "rank"]
 
 def refuse_blend(folder: Path) -> None:
     """Raise CompetitionError if a run is a blend, which has no networks of its own."""
-    if sources := _read_about(folder).get("sources"):
+    if sources := read_recipe(folder).get("sources"):
         raise CompetitionError(
             f"{folder}: is a blend of {', '.join(sources)} and has no networks; predict with those, then "
             f"`competition submit {' '.join(sources)} --name {folder.name}`"
@@ -75,16 +75,16 @@ def make_blend(
     _take_thresholds(first, folder, about)
     for fold, sources in folds.items():
         _write_config(first, name, fold, folder)
-        average_predictions(sources, folder / fold / OOF, config, _unless_equal(found.of_fold(fold)))
+        average_predictions(sources, folder / fold / OOF, config, unless_equal(found.of_fold(fold)))
     if not folds:  # all of them were trained on everything
         _write_config(first, name, "foldall", folder)
-    average_predictions(tests, folder / TEST, config, _unless_equal(found.shares))
+    average_predictions(tests, folder / TEST, config, unless_equal(found.shares))
     return Run.open(str(folder), overrides)
 
 
 def blend_notes(folder: Path) -> list[str]:
     """Say where the out-of-fold score of a blend flatters."""
-    by_fold = _read_about(folder).get(BY_FOLD, {})
+    by_fold = read_recipe(folder).get(BY_FOLD, {})
     if len(by_fold) != 1:
         return []
     return [f"warning: the weights in {folder / BLEND} were found on the images they are scored on, which flatters"]
@@ -93,7 +93,7 @@ def blend_notes(folder: Path) -> list[str]:
 def refuse_untuned_ranks(run: Run) -> None:
     """Raise CompetitionError if a blend of ranks would be cut at thresholds that were meant for probabilities."""
     is_tuned = (run.folder / POSTPROCESS).is_file()
-    if _read_about(run.folder).get("mean") != "rank" or is_tuned:
+    if read_recipe(run.folder).get("mean") != "rank" or is_tuned:
         return
     if Task(run.config.task).decode.hands_in_decisions(run.config):
         name = run.folder.name
@@ -103,12 +103,8 @@ def refuse_untuned_ranks(run: Run) -> None:
         )
 
 
-def _unless_equal(weights: list[float]) -> list[float] | None:
-    return weights if len(set(weights)) > 1 else None
-
-
-def _read_about(folder: Path) -> dict[str, Any]:
-    """Read what a blend was made of; nothing for another run."""
+def read_recipe(folder: Path) -> dict[str, Any]:
+    """Read what a blend was made of: `sources`, `weights`, `mean`, ...; nothing for another run."""
     path = folder / BLEND
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
@@ -176,7 +172,7 @@ def _fingerprint(path: Path) -> str:
 
 def _start(folder: Path, about: dict[str, Any]) -> None:
     """Delete what was made of other predictions, or by other weights; an earlier submission.csv is kept to compare."""
-    path, before = folder / BLEND, _read_about(folder)
+    path, before = folder / BLEND, read_recipe(folder)
     if before == about:
         return
     if not before and folder.exists():

@@ -163,7 +163,7 @@ def submit(
 
     if not to_kaggle and (message or competition):
         raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")
-    runs, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
+    runs, overrides = _runs_and_values(words)
     opened = open_runs(runs, overrides, name=name, weights=weights, mean=mean)
     submission = make_submission(opened)
     print("\n".join([*describe_staleness(opened), *describe_submission(submission)]))
@@ -193,7 +193,27 @@ def scores(competition: CompetitionName = None) -> None:
     print("\n".join(describe_scores(update_scores(competition))))
 
 
-@app.command(hidden=True)  # until there is a verb that makes bundles
+@app.command()
+def bundle(
+    words: Annotated[
+        list[str], typer.Argument(metavar="RUN... [KEY=VALUE]...", help="Runs; several are averaged into one.")
+    ],
+    wheels: Annotated[bool, typer.Option(help="Download the packages that Kaggle's image lacks.")] = True,
+) -> None:
+    """Write the folder that an offline notebook predicts with, and let it prove itself."""
+    from competition.bundle import make_bundle
+    from competition.offline import TOLERANCE, Bundle
+    from competition.submit import open_runs
+
+    runs, overrides = _runs_and_values(words)
+    opened = open_runs(runs, overrides, name=None, weights=None, mean="mean")
+    folder, lines = make_bundle(opened, with_wheels=wheels)
+    number, gap = Bundle(folder).reproduce()
+    print("\n".join([*lines, f"{folder}: {number} stored predictions made again, largest difference {gap:.4f}"]))
+    print(f"({TOLERANCE} allowed); try it with `python {folder}/infer.py`, send it with `competition push`")
+
+
+@app.command()
 def push(run: RunName, message: Message = None) -> None:
     """Send a run's bundle and its notebook to Kaggle."""
     from competition.push import push as push_bundle
@@ -253,6 +273,11 @@ def _end_workers() -> None:
 def _split(words: list[str]) -> tuple[list[Path], list[str]]:
     """Tell config files from `key=value` words."""
     return [Path(word) for word in words if "=" not in word], [word for word in words if "=" in word]
+
+
+def _runs_and_values(words: list[str]) -> tuple[list[str], list[str]]:
+    """Tell names of runs from `key=value` words."""
+    return [word for word in words if "=" not in word], [word for word in words if "=" in word]
 
 
 def _first_cause(message: str) -> str:

@@ -290,7 +290,7 @@ def _known_keys(schema: Any, path: list[Any]) -> list[str]:
 
 
 def _check_trainer_keys(config: Config, source: dict[str, str], default: str) -> None:
-    known = trainer_arguments()
+    known = trainer_arguments() if config.trainer else ()  # a bundle has none, and no Lightning to ask
     lines = []
     for key, value in config.trainer.items():
         where = source.get(f"trainer.{key}", default)

@@ -5,7 +5,7 @@ Training, `predict` and a bundle all go through `Ensemble`.
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -19,8 +19,8 @@ from competition.task import Prediction, Task
 from competition.views import View
 from competition.window_data import WholeImages
 
-HALF = {"16": torch.float16, "16-mixed": torch.float16, "bf16": torch.bfloat16, "bf16-mixed": torch.bfloat16}
-FULL = ("None", "32", "32-true")
+HALF = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+SAME = {"None": "32", "32-true": "32", "16": "16-mixed", "bf16": "bf16-mixed"}  # other names of a precision
 
 
 class Ensemble(nn.Module):
@@ -30,6 +30,11 @@ class Ensemble(nn.Module):
         super().__init__()
         self.config = config
         self.task = Task(config.task)
+        if config.inference.channels_last:
+            networks = [network.to(memory_format=torch.channels_last) for network in networks]
+        if config.inference.compile:
+            for network in networks:
+                network.compile()  # in place: the task finds its parts as before
         self.networks = nn.ModuleList(networks)
         self.views = views
 
@@ -42,6 +47,8 @@ class Ensemble(nn.Module):
 
     def _predict(self, network: nn.Module, batch: Batch, view: View) -> list[Prediction]:
         images = view.see(batch["image"])
+        if self.config.inference.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
         size = view.scaled_size(*images.shape[-2:])
         if size != tuple(images.shape[-2:]):
             images = interpolate(images, size, mode="bilinear", antialias=True)
@@ -58,7 +65,7 @@ def predict_stream(
 ) -> Iterator[tuple[str, int, int, Prediction]]:
     """Yield image id, original height and width, and prediction of every image, in batches as `predict` has them.
 
-    It is the loop of a Lightning Trainer on one device, with `trainer.precision`, without Lightning.
+    It is the loop of a Lightning Trainer on one device, in the same precision, without Lightning.
     """
     device = inference_device(ensemble.config) if device is None else device
     ensemble.to(device).eval()
@@ -76,14 +83,21 @@ def inference_device(config: Config) -> torch.device:
 
 
 def precision_context(config: Config, device: torch.device) -> AbstractContextManager[Any]:
-    """Return what computes in `trainer.precision`; raise CompetitionError where only Lightning has it."""
-    name = str(config.trainer.get("precision"))
-    if name in FULL:
-        return nullcontext()
-    if name not in HALF:
-        known = ", ".join([*FULL[1:], *HALF])
-        raise CompetitionError(f"trainer.precision: found {name}; a bundle computes in one of {known}")
-    return torch.autocast(device.type, dtype=HALF[name])
+    """Return what computes in the precision of `inference_precision`."""
+    name = inference_precision(config)
+    return torch.autocast(device.type, dtype=HALF[name]) if name in HALF else nullcontext()
+
+
+def inference_precision(config: Config) -> Literal["32", "16-mixed", "bf16-mixed"]:
+    """Return `inference.precision`, or that of training; raise CompetitionError where only Lightning has that."""
+    given = str(config.trainer.get("precision"))
+    name = config.inference.precision or SAME.get(given, given)
+    if name != "32" and name not in HALF:
+        raise CompetitionError(
+            f"trainer.precision: found {name}, in which only Lightning computes; give inference.precision, one of 32, "
+            f"{', '.join(HALF)}"
+        )
+    return cast(Literal["32", "16-mixed", "bf16-mixed"], name)
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:

@@ -5,16 +5,16 @@ an owner before it gets the account's name when it is sent: the bundle is made w
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from competition.errors import CompetitionError
 from competition.files import replacing
 from competition.kaggle_api import KaggleService
+from competition.manifest import BUNDLE, DATASET, KERNEL, NOTEBOOK
 from competition.places import here
 
-BUNDLE = "bundle"
-DATASET, NOTEBOOK = "dataset-metadata.json", "kernel-metadata.json"
 SECRET_NAMES = {  # .gitignore has them, too
     "kaggle.json",
     "access_token",
@@ -26,10 +26,32 @@ SECRET_NAMES = {  # .gitignore has them, too
 LARGEST_SEARCHED = 1 << 22  # bytes; weights and images are larger, or are no text
 
 
+def write_metadata(bundle: Path, run: str, competition: str | None) -> None:
+    """Write Kaggle's two files of metadata for a bundle; names on Kaggle have 6 to 50 letters, digits and hyphens."""
+    words = re.sub(r"[^a-z0-9]+", "-", f"{competition or 'competition'}-{run}".lower()).strip("-")
+    name = (words if len(words) > 5 else f"bundle-{words}")[:40].strip("-")
+    dataset = {"id": name, "title": name, "licenses": [{"name": "other"}]}
+    notebook = {
+        "id": f"{name}-infer",
+        "title": f"{name}-infer",
+        "code_file": NOTEBOOK,
+        "language": "python",
+        "kernel_type": "notebook",
+        "is_private": "true",
+        "enable_gpu": "true",
+        "enable_internet": "false",
+        "dataset_sources": [name],
+        "competition_sources": [competition] if competition else [],
+        "kernel_sources": [],
+    }
+    for file, values in ((DATASET, dataset), (KERNEL, notebook)):
+        (bundle / file).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
 def push(run: str, message: str | None = None) -> list[str]:
     """Send outputs/RUN/bundle/ and start its notebook; return lines that say where both are."""
     bundle = _find_bundle(run)
-    dataset, notebook = _read(bundle / DATASET, "id", "title", "licenses"), _read(bundle / NOTEBOOK, "id", "code_file")
+    dataset, notebook = _read(bundle / DATASET, "id", "title", "licenses"), _read(bundle / KERNEL, "id", "code_file")
     service = KaggleService()
     _refuse_secrets(bundle, service)
     owned_dataset = {**dataset, "id": _owned(dataset["id"], service.user)}
@@ -37,11 +59,11 @@ def push(run: str, message: str | None = None) -> list[str]:
     owned_notebook = {**notebook, "id": _owned(notebook["id"], service.user), "dataset_sources": sources}
     if owned_dataset["id"] not in sources:
         raise CompetitionError(
-            f"{bundle / NOTEBOOK}: dataset_sources: found {sources}; expected {owned_dataset['id']!r} among them, as "
+            f"{bundle / KERNEL}: dataset_sources: found {sources}; expected {owned_dataset['id']!r} among them, as "
             f"{DATASET} names it"
         )
     _write(bundle / DATASET, dataset, owned_dataset)
-    _write(bundle / NOTEBOOK, notebook, owned_notebook)
+    _write(bundle / KERNEL, notebook, owned_notebook)
     address = service.push_dataset(owned_dataset["id"], bundle, message or f"run {Path(run).name}")
     service.wait_for_dataset(owned_dataset["id"])
     return [f"data set: {address}", f"notebook: {service.push_notebook(owned_notebook['id'], bundle)}"]
@@ -52,7 +74,7 @@ def _find_bundle(run: str) -> Path:
     for folder in folders:
         if (folder / BUNDLE).is_dir():
             return folder / BUNDLE
-    raise CompetitionError(f"{folders[0] / BUNDLE}: no bundle there: a folder with {DATASET} and {NOTEBOOK}")
+    raise CompetitionError(f"{folders[0] / BUNDLE}: no bundle there: a folder with {DATASET} and {KERNEL}")
 
 
 def _read(path: Path, *needed: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ DONE = "latest.safetensors"  # what a training without validation ends with
 # Keys that may differ between two starts of one run: they say what becomes of predictions ...
 AFTER_TRAINING = (
     "tta",
+    "inference",
     "decode",
     "metrics",
     "host_metric",

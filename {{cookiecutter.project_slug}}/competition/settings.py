@@ -240,6 +240,16 @@ class Logger(Section):
     mlflow: bool = False
 
 
+class Inference(Section):
+    """How predictions are computed, here and in a bundle: faster at a small cost in the score (see `--estimate`)."""
+
+    precision: Literal["32", "16-mixed", "bf16-mixed"] | None = None  # None: as `trainer.precision`
+    channels_last: bool = False
+    compile: bool = False  # torch.compile: minutes at the start, quicker from then on
+    limit_hours: Positive = 9.0  # what the competition's host allows for a notebook
+    hidden_images: Count | None = None  # how many the host has; None: as many as sample_submission.csv names
+
+
 def _known_view(name: str) -> str:
     is_scale = re.fullmatch(r"scale([0-9]*\.)?[0-9]+", name) and float(name.removeprefix("scale"))
     if name not in GEOMETRY and not is_scale:
@@ -296,6 +306,7 @@ class Config(Section):
     checkpoint: Checkpoint = Checkpoint()
     logger: Logger = Logger()
     tta: list[ViewName] = []  # views that are predicted and averaged beside the plain one
+    inference: Inference = Inference()
     host_metric: Annotated[HostMetric | None, BeforeValidator(_name_of_a_file)] = None
     fold: Fold = 0
     folds: list[Fold] | None = None  # what `run` trains; a list for `fold` is read as this; None: every fold

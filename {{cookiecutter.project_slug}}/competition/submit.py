@@ -1,6 +1,7 @@
 """`competition submit RUN`: from test.npz to a submission.csv that has been read back and checked. No torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,32 +65,38 @@ def make_submission(run: Run) -> Submission:
 
     Raises CompetitionError, and leaves an earlier submission.csv as it is, if anything does not fit.
     """
-    config, task = run.config, Task(run.config.task)
-    sample = config.sample_submission
-    stored = Predictions(run.folder / TEST)
+    config, path, stored = run.config, run.folder / SUBMISSION, Predictions(run.folder / TEST)
+    with checked_submission(path, config, stored) as (written, said):
+        notes = (
+            *blend_notes(run.folder),
+            *_compare_with_out_of_fold(run, stored, said),
+            *_compare_with_previous(run, written),
+        )
+    truth = config.data.dir / SOLUTION
+    scores = score_submission(config, path, truth, stored) if truth.is_file() else (None, "", None)
+    return Submission(path, len(stored), *scores, notes)
+
+
+@contextmanager
+def checked_submission(path: Path, config: Config, stored: Predictions) -> Generator[tuple[Path, Presence]]:
+    """Decode stored predictions and write them in the form of sample_submission.csv; yield the file, read back and
+    checked, and which classes it says are there. It becomes `path` when the block ends without an error."""
+    task, sample = Task(config.task), config.sample_submission
     asked = task.submission.read_test_ids(config, stored.classes).tolist()
     if stored.image_ids != asked:
         raise CompetitionError(
             f"{stored.path}: holds {len(stored)} images that are not those of {sample} ({len(asked)} images) in that "
             f"order; make it again with `competition predict {config.name}`"
         )
-    path = run.folder / SUBMISSION
-    unchecked = path.with_name(f".unchecked.{SUBMISSION}")
+    unchecked = path.with_name(f".unchecked.{path.name}")
     said = Presence(config, stored.classes)
     try:
         task.submission.write_submission(unchecked, config, _answers(stored, config, said), stored.classes)
         _check_written(unchecked, sample, config, stored)
-        notes = (
-            *blend_notes(run.folder),
-            *_compare_with_out_of_fold(run, stored, said),
-            *_compare_with_previous(run, unchecked),
-        )
+        yield unchecked, said
         unchecked.replace(path)
     finally:
         unchecked.unlink(missing_ok=True)
-    truth = config.data.dir / SOLUTION
-    scores = score_submission(config, path, truth, stored) if truth.is_file() else (None, "", None)
-    return Submission(path, len(stored), *scores, notes)
 
 
 def describe_submission(submission: Submission) -> list[str]:

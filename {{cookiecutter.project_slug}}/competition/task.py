@@ -147,6 +147,16 @@ class DecodeModule(Protocol):
         """Return the answer in pixels of the original image."""
         ...
 
+    def difference(self, found: Prediction, stored: Prediction) -> float:
+        """Return how far two predictions of one image are apart, as a probability or score from 0 to 1; made by the
+        same network on other hardware or in half precision they differ by a few hundredths at most."""
+        ...
+
+    def unseen(self, prediction: Prediction, known: Iterable[Prediction]) -> Prediction:
+        """Return what stands for an image that cannot be read, shaped as a prediction: nothing, or, where every image
+        needs an answer, the mean of `known` predictions of other images."""
+        ...
+
 
 class PresenceModule(Protocol):
     """presence.py: which classes an answer says are there. No torch."""

@@ -56,6 +56,8 @@ def build_trainer(
     if not training:
         kept = ("accelerator", "devices", "num_nodes", "strategy", "precision")
         settings = {key: value for key, value in settings.items() if key in kept}
+        if config.inference.precision is not None:
+            settings["precision"] = config.inference.precision
     # A bar redraws itself; in a log file or a notebook's subprocess every redraw would be another line.
     has_bar = settings.get("enable_progress_bar", True) and sys.stderr.isatty()
     bar: list[Callback] = [TQDMProgressBar(leave=False)] if has_bar else []

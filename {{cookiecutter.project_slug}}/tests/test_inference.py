@@ -56,5 +56,5 @@ def test_what_an_offline_notebook_imports_needs_no_lightning(project: Path) -> N
 
 def test_a_precision_that_only_lightning_has_is_refused_by_name(config_file: Path) -> None:
     config = load_config([config_file], ["trainer.precision=64-true"])
-    with pytest.raises(CompetitionError, match=r"trainer\.precision: found 64-true; .* one of 32"):
+    with pytest.raises(CompetitionError, match=r"trainer\.precision: found 64-true.*inference\.precision, one of 32"):
         precision_context(config, torch.device("cpu"))

@@ -1,6 +1,6 @@
 """From stored probabilities or numbers to what is handed in: decisions by thresholds, ranks by cut points."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -36,6 +36,19 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
         join = {"join": config.format.join} if config.format.group else {}
         return {"value": rank(prediction["values"].astype(np.float64), config), **join}
     return decided(prediction["probabilities"], config)
+
+
+def difference(found: Prediction, stored: Prediction) -> float:
+    """Return the largest difference of a probability, or of a number as a share of its size (at least 1)."""
+    [(key, one)] = found.items()
+    scale = np.maximum(np.abs(stored[key]), 1)
+    return float(np.max(np.abs(one - stored[key]) / scale)) if one.shape == stored[key].shape else 1.0
+
+
+def unseen(prediction: Prediction, known: Iterable[Prediction]) -> Prediction:
+    """Return the mean of what is said of other images: the best guess without a look."""
+    [key] = prediction
+    return {key: np.stack([one[key] for one in known]).mean(axis=0, dtype=np.float32)}
 
 
 def decided(probabilities: np.ndarray, config: TaskConfig) -> Target:

@@ -4,13 +4,13 @@ A prediction is `boxes` (k, 4) float32 xyxy in pixels of the original image, `sc
 `model` (k,) int16, which says who found a box, and `model_weights` (m,) float32, an entry for each network and view.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from competition.errors import CompetitionError
 from competition.task import Prediction, Target
-from competition.tasks.detection.boxes import fuse, soft_suppress, suppress
+from competition.tasks.detection.boxes import box_iou, fuse, soft_suppress, suppress
 from competition.tasks.detection.settings import DetectionDecode, TaskConfig
 
 OF_BOXES = ("boxes", "scores", "labels", "model")
@@ -73,6 +73,32 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
     boxes, scores, labels = _join(candidates, prediction["model_weights"], settings)
     keep = np.flatnonzero(scores >= _least_scores(settings, labels))[: settings.max_boxes]
     return {"bboxes": boxes[keep], "scores": scores[keep], "labels": labels[keep]}
+
+
+def difference(found: Prediction, stored: Prediction) -> float:
+    """Return the largest difference of score between a box of one and its like in the other (same class and model,
+    IoU of at least 0.5). A box without its like counts by its score over the other's lowest: lists end at a length."""
+    one, other = ({key: p[key][_has_area(p["boxes"])] for key in OF_BOXES} for p in (found, stored))
+    return max(_unlike(one, other), _unlike(other, one))
+
+
+def _has_area(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # `decode` drops the others, which lie beyond the border
+
+
+def _unlike(boxes: Prediction, others: Prediction) -> float:
+    worst, lowest = 0.0, float(others["scores"].min()) if len(others["scores"]) else 0.0
+    for box, score, label, model in zip(*(boxes[key] for key in OF_BOXES), strict=True):
+        same = (others["labels"] == label) & (others["model"] == model)
+        same[same] = box_iou(box[None], others["boxes"][same])[0] >= 0.5
+        gaps = np.abs(others["scores"][same] - score)
+        worst = max(worst, float(gaps.min()) if len(gaps) else float(score) - lowest)
+    return worst
+
+
+def unseen(prediction: Prediction, known: Iterable[Prediction]) -> Prediction:
+    """Return no box."""
+    return {**prediction, **{key: prediction[key][:0] for key in OF_BOXES}}
 
 
 def _join(

@@ -1,6 +1,6 @@
 """From stored probabilities to masks in pixels of the original image, or at the size of the submission."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -42,6 +42,19 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
     if config.format.submission.style == "instances":  # each object is handed in with how sure one is of it
         answer["confidence"] = np.stack([resize_probabilities(one, height, width) for one in probabilities], axis=-1)
     return answer
+
+
+def difference(found: Prediction, stored: Prediction) -> float:
+    """Return the difference of probability that 1 pixel of 1000 exceeds: at the very edge of an object a rounding error
+    may turn a pixel over, while another network or another normalisation moves whole areas."""
+    if found["probabilities"].shape != stored["probabilities"].shape:
+        return 1.0
+    return float(np.quantile(np.abs(found["probabilities"].astype(np.float32) - stored["probabilities"]), 0.999))
+
+
+def unseen(prediction: Prediction, known: Iterable[Prediction]) -> Prediction:
+    """Return `probabilities` of 0: no mask."""
+    return {"probabilities": np.zeros_like(prediction["probabilities"])}
 
 
 def class_mask(

@@ -1,0 +1,153 @@
+"""`competition bundle RUN`: one folder with all that an offline notebook needs to predict and to prove that it can."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+import competition
+from competition.blend import read_recipe
+from competition.checkpoint import exported_path, weights_to_use
+from competition.config import dump_config
+from competition.errors import CompetitionError
+from competition.image_folder import test_image, train_image
+from competition.inference import inference_precision
+from competition.manifest import BUNDLE, CHECK, IMAGES, NOTEBOOK, RECIPE, RUNS, SCRIPT, UNSEEN, WHEELS, write_manifest
+from competition.places import competition_in
+from competition.predictions import Predictions, PredictionWriter
+from competition.push import write_metadata
+from competition.runs import CONFIG, POSTPROCESS, TEST, Run
+from competition.settings import Config, Logger
+from competition.task import Prediction, Task
+from competition.wheels import download_wheels, missing_packages
+
+CHECKED_ROWS = 8  # stored predictions of a run that its bundle makes again, shared among the trainings
+PACKAGE = Path(competition.__file__).parent
+START = """import sys
+from pathlib import Path
+
+BUNDLE = {place}
+sys.path.insert(0, str(BUNDLE))
+
+from competition.offline import infer
+
+infer(BUNDLE{arguments})
+"""
+DOCUMENTATION = (
+    '"""Predict the test images without a network: python infer.py [FOLDER OF THE COMPETITION\'S FILES]"""\n\n'
+)
+IN_SCRIPT = {"place": "Path(__file__).resolve().parent", "arguments": ", *map(Path, sys.argv[1:])"}
+# A notebook has no file to start from; Kaggle puts data sets one to three folders deep.
+IN_NOTEBOOK = {"place": 'next(Path("/kaggle/input").rglob("manifest.json")).parent', "arguments": ""}
+
+
+def make_bundle(run: Run, *, with_wheels: bool = True) -> tuple[Path, list[str]]:
+    """Write outputs/<run>/bundle/ anew; return it and warnings. An earlier one stands until this one is whole.
+
+    Raises CompetitionError where something that it needs has not been made yet.
+    """
+    recipe = read_recipe(run.folder)
+    folder = run.folder / f".{BUNDLE}.tmp"
+    shutil.rmtree(folder, ignore_errors=True)
+    runs = {member.folder.name: _write_member(member, folder) for member in _members(run, recipe)}
+    _write_config(folder / CONFIG, run)
+    if (run.folder / POSTPROCESS).is_file():
+        shutil.copy(run.folder / POSTPROCESS, folder / POSTPROCESS)
+    if recipe:
+        kept = {key: recipe[key] for key in ("sources", "weights", "mean")}
+        (folder / RECIPE).write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    _write_scripts(folder)
+    packages = missing_packages(PACKAGE.parent / "pyproject.toml") if with_wheels else {}
+    lines = download_wheels(packages, folder / WHEELS)
+    name = competition_in(Path("pyproject.toml"))
+    write_manifest(folder, runs, name)
+    write_metadata(folder, run.folder.name, name)
+    shutil.rmtree(run.folder / BUNDLE, ignore_errors=True)
+    return folder.rename(run.folder / BUNDLE), lines
+
+
+def _members(run: Run, recipe: dict[str, Any]) -> list[Run]:
+    """Return the runs whose networks predict: the run, or those of a blend that have a weight."""
+    if not recipe:
+        return [run]
+    named = zip(recipe["sources"], recipe["weights"], strict=True)
+    return [Run.open(str(run.folder.parent / name)) for name, weight in named if weight > 0]
+
+
+def _write_member(run: Run, folder: Path) -> dict[str, Any]:
+    """Write config, weights, and stored predictions with their images; return what the manifest says of the run."""
+    config, name, trainings = run.config, run.folder.name, run.finished()
+    _write_config(folder / RUNS / name / CONFIG, run)
+    for training in trainings:
+        weights = exported_path(weights_to_use(training, config.checkpoint))
+        shutil.copy(weights, folder / RUNS / name / f"{training.name}.safetensors")
+    check = folder / CHECK / name
+    stored = run.out_of_fold_files()
+    for path in stored:
+        _write_check(config, path, check, path.parent.name, max(CHECKED_ROWS // len(stored), 1))
+    if not stored:  # trained on all images: only test images are new to the networks
+        _write_check(config, run.folder / TEST, check, "", CHECKED_ROWS)
+    files = stored or [run.folder / TEST]
+    first = Predictions(files[0])
+    with PredictionWriter(check) as writer:
+        writer.add("unseen", *first.sizes[0], Task(config.task).decode.unseen(first[0], _each(files)))
+        writer.finish(check / UNSEEN, first.classes)
+    return {"classes": list(first.classes), "trainings": [training.name for training in trainings]}
+
+
+def _write_check(config: Config, path: Path, folder: Path, training: str, number: int) -> None:
+    """Copy some out-of-fold predictions of a training, or test predictions (no training), and their images."""
+    stored = Predictions(path)
+    if stored.views != config.tta:
+        found, asked = (", ".join(["plain", *views]) for views in (stored.views, config.tta))
+        raise CompetitionError(
+            f"{path}: was predicted in the views {found}, while tta asks for {asked}; make it again with "
+            f"`competition predict {config.name}`"
+        )
+    image_file = train_image if training else test_image
+    with PredictionWriter(folder) as writer:
+        for row in np.unique(np.linspace(0, len(stored) - 1, min(number, len(stored))).astype(int)).tolist():
+            image_id = stored.image_ids[row]
+            writer.add(image_id, *stored.sizes[row], stored[row])
+            target = folder / IMAGES / config.data.image_file.format(image_id=image_id)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image_file(config.data, image_id), target)
+        writer.finish(folder / f"{training or 'test'}.npz", stored.classes, stored.views)
+
+
+def _each(files: list[Path]) -> Iterator[Prediction]:
+    return (prediction for path in files for _, _, prediction in Predictions(path))
+
+
+def _write_config(path: Path, run: Run) -> None:
+    """Write what prediction needs of a run's config: nothing of the hub, of Lightning, or of this machine's folders."""
+    config = run.untuned
+    update = {
+        "data": config.data.model_copy(update={"folds": None, "group_file": None, "pseudo": None}),
+        "model": config.model.model_copy(update={"pretrained": False}),
+        "trainer": {},
+        "inference": config.inference.model_copy(update={"precision": inference_precision(config)}),
+        "logger": Logger(),
+        "host_metric": None,
+    }
+    values = yaml.safe_load(dump_config(config.model_copy(update=update)))
+    values["data"]["dir"] = "data"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _write_scripts(folder: Path) -> None:
+    (folder / SCRIPT).write_text(DOCUMENTATION + START.format(**IN_SCRIPT), encoding="utf-8")
+    cell = {"cell_type": "code", "execution_count": None, "id": "infer", "metadata": {}, "outputs": []}
+    notebook = {
+        "cells": [cell | {"source": START.format(**IN_NOTEBOOK)}],
+        "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    (folder / NOTEBOOK).write_text(json.dumps(notebook, indent=1) + "\n", encoding="utf-8")
