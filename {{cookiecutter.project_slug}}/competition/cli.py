@@ -122,6 +122,9 @@ def predict(
     run: RunName,
     overrides: Overrides = None,
     views: Annotated[bool, typer.Option("--views", help="Only show what each view of tta adds and costs.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say how long the hidden images will take.")
+    ] = False,
 ) -> None:
     """Predict the test images with the folds of a run: writes test.npz.
 
@@ -136,6 +139,11 @@ def predict(
         from competition.view_table import table_of_views
 
         say("\n".join(table_of_views(opened)))
+        return
+    if estimate:
+        from competition.estimate import estimate as estimate_hours
+
+        print("\n".join(estimate_hours(opened)))
         return
     from competition.predict import predict_out_of_fold, predict_test
 

@@ -72,7 +72,7 @@ def predict_stream(
     images = WholeImages(ensemble.task)
     for batch in evaluation_loader(dataset):
         with torch.inference_mode(), precision_context(ensemble.config, device):
-            predictions = ensemble(_to_device(batch, device))
+            predictions = ensemble(to_device(batch, device))
         yield from images.add(batch, predictions)
 
 
@@ -100,7 +100,8 @@ def inference_precision(config: Config) -> Literal["32", "16-mixed", "bf16-mixed
     return cast(Literal["32", "16-mixed", "bf16-mixed"], name)
 
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move the tensors of a batch."""
     return {
         key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
         for key, value in batch.items()

@@ -16,8 +16,8 @@ from competition.errors import CompetitionError
 # What of this project's requirements Kaggle's image has (August 2026, Python 3.12), with what these ask for.
 ON_KAGGLE = (
     "albumentations filelock huggingface-hub jinja2 kaggle matplotlib numpy opencv-python-headless pandas pillow "
-    "pydantic pydicom pyyaml requests rich safetensors scikit-image scikit-learn scipy six tifffile timm torch torchmetrics "
-    "torchvision tqdm transformers typer"
+    "pydantic pydicom pyyaml requests rich safetensors scikit-image scikit-learn scipy six tifffile timm torch "
+    "torchmetrics torchvision tqdm transformers typer"
 )
 NOT_TO_PREDICT = {"pytorch-lightning", "faster-coco-eval"}  # they train and score
 KAGGLE_PYTHON = "3.12"

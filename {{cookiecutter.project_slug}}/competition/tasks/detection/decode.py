@@ -83,7 +83,7 @@ def difference(found: Prediction, stored: Prediction) -> float:
 
 
 def _has_area(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # `decode` drops the others, which lie beyond the border
+    return np.all(boxes[:, 2:] > boxes[:, :2], axis=1)  # `decode` drops the others, which lie beyond the border
 
 
 def _unlike(boxes: Prediction, others: Prediction) -> float:

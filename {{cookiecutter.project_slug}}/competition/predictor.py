@@ -1,0 +1,80 @@
+"""A bundle as a function of one image, for competitions that ask for predictions one by one. No Lightning."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from competition.averages import unless_equal
+from competition.dataset import ImageDataset
+from competition.errors import CompetitionError
+from competition.files import csv_text
+from competition.inference import Ensemble, predict_stream
+from competition.offline import Bundle, Member
+from competition.settings import Config
+from competition.task import Task
+
+
+class Predictor:
+    """Predicts one image at a time; made once, as it loads all networks and lets the bundle prove itself."""
+
+    def __init__(self, folder: Path, data: Path | None = None) -> None:
+        """Open a bundle; `data` is the folder with sample_submission.csv and test images, where it is not Kaggle's own.
+
+        Raises CompetitionError where the bundle is not whole, or decides on all images together.
+        """
+        self.bundle = Bundle(folder, data)
+        self.bundle.reproduce()
+        recipe, config = self.bundle.recipe, self.bundle.config
+        if recipe.get("mean") == "rank" or getattr(config.decode, "quantile", None) is not None:
+            raise CompetitionError(f"{folder}: ranks and quantiles are of all images together, not of one at a time")
+        self._weights = unless_equal([weight for weight in recipe.get("weights", []) if weight > 0])
+        self._ensembles = [(member, member.ensemble()) for member in self.bundle.members]
+
+    def __call__(self, image_id: str, image: np.ndarray | None = None) -> pd.DataFrame:
+        """Return the submission's rows of an image (H, W, channels), uint8 or float32 as `read_image` has it.
+
+        Without `image` it is read from the test images. Raises CompetitionError where it cannot be.
+        """
+        task, config, classes = Task(self.bundle.config.task), self.bundle.config, self.bundle.members[0].classes
+        each = [_predict(member, ensemble, image_id, image) for member, ensemble in self._ensembles]
+        height, width, _ = each[0]
+        predictions = [prediction for _, _, prediction in each]
+        one = predictions[0]
+        if len(predictions) > 1:
+            one = task.decode.average(predictions, config, self._weights)
+        answer = task.decode.decode(one, height, width, config)
+        text = csv_text(*task.submission.rows(config, [(image_id, answer)], classes))
+        return pd.read_csv(io.StringIO(text), keep_default_na=False)
+
+
+class GivenImage(ImageDataset):
+    """One image that is in memory already."""
+
+    def __init__(self, config: Config, image_id: str, image: np.ndarray) -> None:
+        super().__init__(config, np.array([image_id], dtype=object))
+        if image.ndim != 3 or image.shape[2] != config.data.channels:
+            raise CompetitionError(
+                f"image {image_id!r}: found shape {image.shape}; expected (height, width, {config.data.channels})"
+            )
+        self.image = image
+
+    def read(self, index: int) -> np.ndarray:
+        """Return the image."""
+        return self.image
+
+    def read_size(self, index: int) -> tuple[int, int]:
+        """Return its height and width."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+def _predict(member: Member, ensemble: Ensemble, image_id: str, image: np.ndarray | None) -> tuple[int, int, dict]:
+    data = member.config.data.model_copy(update={"num_workers": 0})
+    config = member.config.model_copy(update={"data": data})
+    if image is None:
+        dataset = ImageDataset(config, np.array([image_id], dtype=object))
+    else:
+        dataset = GivenImage(config, image_id, image)
+    [(_, height, width, prediction)] = predict_stream(ensemble, dataset)
+    return height, width, prediction

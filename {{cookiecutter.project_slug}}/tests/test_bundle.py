@@ -1,0 +1,278 @@
+"""A bundle in an environment that has what Kaggle's image has, cut off from the network: the submission of `submit`."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from competition.bundle import make_bundle
+from competition.checkpoint import export_weights
+from competition.config import load_config
+from competition.csv_file import read_csv
+from competition.dataset import ImageDataset
+from competition.errors import CompetitionError
+from competition.images import read_image
+from competition.manifest import write_manifest
+from competition.module import CompetitionModule
+from competition.offline import TOLERANCE, Bundle
+from competition.predict import load_network, predict_images, predict_test
+from competition.predictions import Predictions
+from competition.predictor import Predictor
+from competition.runs import OOF, Run
+from competition.submit import make_submission
+from competition.task import Task
+from competition.wheels import ON_KAGGLE, download_wheels, missing_packages, unpack_wheels
+
+Command = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def predicted(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return outputs/ of runs `t` and `u` with networks, all predictions and a submission: two folds, two views."""
+    folder = tmp_path_factory.mktemp("predicted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for seed, name in enumerate("tu"):
+            shutil.copytree(untrained / "t", folder / "outputs" / name)
+            for number, training in enumerate(Run.open(name).finished()):
+                config = load_config([training / "config.yaml"], ["tta=[hflip]", f"name={name}"])
+                (training / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+                torch.manual_seed(10 * seed + number)
+                table = Task(config.task).table.read_table(config)
+                values = {"config": config.model_dump(mode="json"), "classes": list(table.classes)}
+                state = CompetitionModule(**values).state_dict()
+                torch.save({"state_dict": state, "hyper_parameters": values}, training / "best_loss.pt")
+                export_weights(training / "best_loss.pt")
+                ids = np.array(Predictions(training / OOF).image_ids, dtype=object)
+                network, classes = load_network(training / "best_loss.pt")
+                predict_images(config, [network], ImageDataset(config, ids, table=table), training / OOF, classes)
+            predict_test(Run.open(name))
+            make_submission(Run.open(name))
+    return folder / "outputs"
+
+
+@pytest.fixture
+def runs(predicted: Path, command: Command, tmp_path: Path) -> Path:
+    """Copy the runs into the working folder."""
+    return Path(shutil.copytree(predicted, tmp_path / "outputs"))
+
+
+@pytest.fixture(scope="session")
+def kaggle_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an environment with what Kaggle's image has of this one, and what that needs; return its Python."""
+    folder = tmp_path_factory.mktemp("kaggle")
+    venv.create(folder, symlinks=True)
+    [packages] = folder.glob("lib/python*/site-packages")
+    waiting, found = ON_KAGGLE.split(), set()
+    while waiting:
+        name = re.split(r"[^A-Za-z0-9._-]", waiting.pop())[0]
+        try:
+            package = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if name.lower() in found:
+            continue
+        found.add(name.lower())
+        waiting += [one for one in package.requires or [] if "extra ==" not in one]
+        for top in {file.parts[0] for file in package.files or []} - {"..", "__pycache__"}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(Path(str(package.locate_file(top))).resolve())
+    return folder / "bin" / "python"
+
+
+def infer(python: Path, bundle: Path, data: Path, where: Path) -> CompletedProcess[str]:
+    """Run a bundle's script in another folder, without network."""
+    where.mkdir()
+    cut_off = ["unshare", "--map-root-user", "--net"]
+    is_possible = shutil.which("unshare") and subprocess.run([*cut_off, "true"], check=False).returncode == 0
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    words = [*(cut_off if is_possible else []), str(python), str(bundle / "infer.py"), str(data)]
+    return subprocess.run(words, cwd=where, env=environment, capture_output=True, text=True, check=False)
+
+
+def files_of(folder: Path) -> dict[Path, float]:
+    return {path: path.stat().st_mtime for path in folder.rglob("*")}
+
+
+@pytest.mark.slow
+def test_cut_off_from_the_network_it_writes_the_submission_of_submit(
+    runs: Path, kaggle_python: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    lightning = subprocess.run([kaggle_python, "-c", "import pytorch_lightning"], capture_output=True, check=False)
+    assert b"ModuleNotFoundError" in lightning.stderr
+    bundle, warnings = make_bundle(Run.open("t"))
+    if warnings:  # where there is no network to download wheels from
+        assert "make the bundle again with a network" in warnings[0]
+        pytest.skip(warnings[0])
+    shutil.rmtree(data_dir / "train_images")
+    for name in ("train.csv", "solution.csv", "folds.csv"):
+        (data_dir / name).unlink(missing_ok=True)
+    before = files_of(bundle)
+    done = infer(kaggle_python, bundle, data_dir, tmp_path / "working")
+    assert done.returncode == 0, done.stderr
+    assert "stored predictions made again: largest difference 0.0000" in done.stdout
+    assert files_of(bundle) == before
+    written = (tmp_path / "working" / "submission.csv").read_text()
+    assert written == (runs / "t" / "submission.csv").read_text()
+
+
+def test_a_larger_hidden_test_set_with_other_sizes_and_a_broken_image_gives_a_valid_submission(
+    runs: Path, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from competition.offline import infer as infer_here
+
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    sample = data_dir / "sample_submission.csv"
+    rows = pd.read_csv(sample, dtype=str, keep_default_na=False)
+    name = next(column for column in rows if rows[column].str.contains("test_").any())
+    images = sorted((data_dir / "test_images").iterdir())
+    one = rows[rows[name].str.contains(images[0].stem)]
+    for stem in ("hidden_wide", "hidden_broken"):
+        rows = pd.concat([rows, one.assign(**{name: one[name].str.replace(images[0].stem, stem)})])
+    rows.to_csv(sample, index=False)
+    pixels = read_image(images[0], 3)
+    from PIL import Image
+
+    Image.fromarray(np.tile(pixels, (1, 2, 1))).save(data_dir / "test_images" / f"hidden_wide{images[0].suffix}")
+    content = images[0].read_bytes()
+    (data_dir / "test_images" / f"hidden_broken{images[0].suffix}").write_bytes(content[: len(content) // 2])
+    infer_here(bundle, data_dir, tmp_path / "submission.csv")
+    printed = capsys.readouterr().out
+    assert re.search(r"warning: \S*hidden_broken\S*: truncated or no image .*: its rows say nothing", printed)
+    written = pd.read_csv(tmp_path / "submission.csv", dtype=str, keep_default_na=False)
+    assert written[name].tolist() == rows[name].tolist()
+    opened = Bundle(bundle, data_dir)
+    ids = Task(opened.config.task).submission.read_test_ids(opened.config, opened.members[0].classes)
+    sizes = dict.fromkeys(ids, (pixels.shape[0], 2 * pixels.shape[1]))
+    answers = dict(
+        Task(opened.config.task).submission.read_submission(
+            tmp_path / "submission.csv", opened.config, opened.members[0].classes, sizes
+        )
+    )
+    broken = answers["hidden_broken"]
+    if "probabilities" in broken:  # classes need an answer: the mean of what is said of other images
+        stored = [p["probabilities"] for path in Run.open("t").out_of_fold_files() for _, _, p in Predictions(path)]
+        np.testing.assert_allclose(broken["probabilities"], np.mean(stored, axis=0), atol=1e-4)
+    else:
+        assert not np.any(broken.get("mask", broken.get("bboxes")))
+
+
+def test_a_changed_or_missing_file_is_named(runs: Path) -> None:
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    weights = bundle / "runs" / "t" / "fold1.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(CompetitionError, match=r"fold1\.safetensors: is not the file that manifest\.json describes"):
+        Bundle(bundle)
+    weights.unlink()
+    with pytest.raises(CompetitionError, match=r"fold1\.safetensors: is missing"):
+        Bundle(bundle)
+
+
+def test_a_bundle_that_predicts_otherwise_than_it_was_scored_stops_before_it_predicts(
+    runs: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    from competition.offline import infer as infer_here
+
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    path = bundle / "runs" / "t" / "fold0.safetensors"
+    shutil.copy(bundle / "runs" / "t" / "fold1.safetensors", path)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    write_manifest(bundle, manifest["runs"], None)
+    with pytest.raises(CompetitionError, match="differs by .* from what was scored"):
+        infer_here(bundle, data_dir, tmp_path / "submission.csv")
+    assert not (tmp_path / "submission.csv").exists()
+
+
+def test_several_runs_predict_as_their_weighted_blend(
+    runs: Path, data_dir: Path, tmp_path: Path, command: Command
+) -> None:
+    from competition.offline import infer as infer_here
+
+    assert command("submit", "t", "u", "--weights", "3,1", "--name", "both").returncode == 0
+    bundle, _ = make_bundle(Run.open("both"), with_wheels=False)
+    infer_here(bundle, data_dir, tmp_path / "submission.csv")
+    assert (tmp_path / "submission.csv").read_bytes() == (runs / "both" / "submission.csv").read_bytes()
+    assert (bundle / "runs" / "u" / "fold1.safetensors").is_file()
+
+
+def test_predicted_one_by_one_images_get_the_rows_of_the_submission(runs: Path, data_dir: Path) -> None:
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    predictor = Predictor(bundle, data_dir)
+    config = predictor.bundle.config
+    keys = Task(config.task).submission.id_columns(config)
+    written = read_csv(runs / "t" / "submission.csv", keys)
+    images = sorted((data_dir / "test_images").iterdir())[:3]
+    from_files = [predictor(path.stem) for path in images]
+    in_memory = [predictor(path.stem, read_image(path, 3)) for path in images]
+    for path, one, other in zip(images, from_files, in_memory, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+        own = written[written[keys[0]].str.contains(path.stem)]
+        assert one[keys].astype(str).to_numpy().tolist() == own.to_numpy().tolist()
+    with pytest.raises(CompetitionError, match=r"expected \(height, width, 3\)"):
+        predictor("x", np.zeros((8, 8), np.uint8))
+
+
+def test_rounding_differs_less_than_the_tolerance_and_another_network_more(runs: Path) -> None:
+    task = Task(Run.open("t").config.task)
+    one, other = (Predictions(runs / name / "fold0" / OOF)[0] for name in "tu")
+    key = "scores" if "scores" in one else next(iter(one))
+    rounded = {**one, key: one[key].astype(np.float16).astype(one[key].dtype)}
+    assert task.decode.difference(one, one) == 0
+    assert task.decode.difference(rounded, one) < TOLERANCE / 10
+    shifted = {**one, key: np.clip(one[key] + one[key].dtype.type(2 * TOLERANCE), 0, 1)}
+    assert task.decode.difference(shifted, one) > TOLERANCE
+    assert task.decode.difference(other, one) > 0
+
+
+def test_every_network_and_view_is_timed_and_what_does_not_fit_is_told(runs: Path, command: Command) -> None:
+    done = command("predict", "t", "--estimate", "inference.hidden_images=100000", "inference.limit_hours=0.001")
+    assert done.returncode == 0, done.stderr
+    assert "100000 images" in done.stdout
+    assert "does not fit into inference.limit_hours: 0.001" in done.stdout
+    assert re.search(r"view hflip: .* x 2 networks = .* h, worth [+-]0\.\d+", done.stdout)
+    assert "drop the view hflip first" in done.stdout
+    found = re.search(r"as stored (\S+), computed like this (\S+)", done.stdout)
+    assert found is not None
+    assert found[1] == found[2]
+    assert "fits into" in command("predict", "t", "--estimate").stdout
+
+
+def test_what_kaggle_lacks_is_found_and_without_a_network_it_is_said(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_smp = "segmentation-models-pytorch" in (project / "pyproject.toml").read_text()
+    assert set(missing_packages(project / "pyproject.toml")) == ({"segmentation-models-pytorch"} if has_smp else set())
+    for name in ("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    [line] = download_wheels({"no-such-package": "1.0"}, tmp_path / "wheels")
+    assert line.startswith("warning: no wheels/: no-such-package==1.0 could not be downloaded")
+    assert not (tmp_path / "wheels").exists()
+
+
+def test_only_wheels_that_are_missing_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import zipfile
+
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("numpy", "never_seen_before"):
+        with zipfile.ZipFile(tmp_path / f"{name}-1-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{name}/__init__.py", "ANSWER = 42\n")
+    assert unpack_wheels(tmp_path, tmp_path / "target") == ["never_seen_before-1-py3-none-any.whl"]
+    import importlib
+
+    assert importlib.import_module("never_seen_before").ANSWER == 42
+    assert hasattr(importlib.import_module("numpy"), "ndarray")
