@@ -11,16 +11,28 @@ import yaml
 
 import competition
 from competition.blend import read_recipe
-from competition.checkpoint import exported_path, weights_to_use
+from competition.checkpoint import exported_path, link_or_copy, weights_to_use
 from competition.config import dump_config
 from competition.errors import CompetitionError
 from competition.image_folder import test_image, train_image
 from competition.inference import inference_precision
-from competition.manifest import BUNDLE, CHECK, IMAGES, NOTEBOOK, RECIPE, RUNS, SCRIPT, UNSEEN, WHEELS, write_manifest
+from competition.manifest import (
+    BUNDLE,
+    CHECK,
+    IMAGES,
+    MANIFEST,
+    NOTEBOOK,
+    RECIPE,
+    RUNS,
+    SCRIPT,
+    UNSEEN,
+    WHEELS,
+    write_manifest,
+)
 from competition.places import competition_in
 from competition.predictions import Predictions, PredictionWriter
 from competition.push import write_metadata
-from competition.runs import CONFIG, POSTPROCESS, TEST, Run
+from competition.runs import CONFIG, POSTPROCESS, SUBMISSION, TEST, Run
 from competition.settings import Config, Logger
 from competition.task import Prediction, Task
 from competition.wheels import download_wheels, missing_packages
@@ -71,6 +83,12 @@ def make_bundle(run: Run, *, with_wheels: bool = True) -> tuple[Path, list[str]]
     return folder.rename(run.folder / BUNDLE), lines
 
 
+def is_bundled(run: Run) -> bool:
+    """Return whether the run's bundle is newer than the submission that it should write."""
+    manifest, submission = run.folder / BUNDLE / MANIFEST, run.folder / SUBMISSION
+    return manifest.is_file() and manifest.stat().st_mtime >= submission.stat().st_mtime
+
+
 def _members(run: Run, recipe: dict[str, Any]) -> list[Run]:
     """Return the runs whose networks predict: the run, or those of a blend that have a weight."""
     if not recipe:
@@ -85,7 +103,7 @@ def _write_member(run: Run, folder: Path) -> dict[str, Any]:
     _write_config(folder / RUNS / name / CONFIG, run)
     for training in trainings:
         weights = exported_path(weights_to_use(training, config.checkpoint))
-        shutil.copy(weights, folder / RUNS / name / f"{training.name}.safetensors")
+        link_or_copy(weights, folder / RUNS / name / f"{training.name}.safetensors")
     check = folder / CHECK / name
     stored = run.out_of_fold_files()
     for path in stored:

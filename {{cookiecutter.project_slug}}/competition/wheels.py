@@ -51,7 +51,7 @@ def download_wheels(packages: dict[str, str], folder: Path) -> list[str]:
     wanted = [f"{name}=={version}" for name, version in packages.items()]
     platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
     options = ["--no-deps", "--only-binary=:all:", "--python-version", KAGGLE_PYTHON, *platforms, "--dest", str(folder)]
-    command = [*_pip(), "download", "--quiet", "--disable-pip-version-check", *options, *wanted]
+    command = [*_pip(), "download", "--quiet", "--disable-pip-version-check", "--retries", "1", *options, *wanted]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return []

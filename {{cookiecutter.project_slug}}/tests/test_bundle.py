@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from competition.bundle import make_bundle
 from competition.checkpoint import export_weights
@@ -99,7 +100,7 @@ def infer(python: Path, bundle: Path, data: Path, where: Path) -> CompletedProce
     cut_off = ["unshare", "--map-root-user", "--net"]
     is_possible = shutil.which("unshare") and subprocess.run([*cut_off, "true"], check=False).returncode == 0
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    words = [*(cut_off if is_possible else []), str(python), str(bundle / "infer.py"), str(data)]
+    words = [*(cut_off if is_possible else []), str(python), str(bundle.resolve() / "infer.py"), str(data)]
     return subprocess.run(words, cwd=where, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -130,7 +131,7 @@ def test_cut_off_from_the_network_it_writes_the_submission_of_submit(
 
 
 def test_a_larger_hidden_test_set_with_other_sizes_and_a_broken_image_gives_a_valid_submission(
-    runs: Path, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: Path, data_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from competition.offline import infer as infer_here
 
@@ -150,7 +151,7 @@ def test_a_larger_hidden_test_set_with_other_sizes_and_a_broken_image_gives_a_va
     content = images[0].read_bytes()
     (data_dir / "test_images" / f"hidden_broken{images[0].suffix}").write_bytes(content[: len(content) // 2])
     infer_here(bundle, data_dir, tmp_path / "submission.csv")
-    printed = capsys.readouterr().out
+    printed = capfd.readouterr().out
     assert re.search(r"warning: \S*hidden_broken\S*: truncated or no image .*: its rows say nothing", printed)
     written = pd.read_csv(tmp_path / "submission.csv", dtype=str, keep_default_na=False)
     assert written[name].tolist() == rows[name].tolist()
@@ -162,7 +163,7 @@ def test_a_larger_hidden_test_set_with_other_sizes_and_a_broken_image_gives_a_va
             tmp_path / "submission.csv", opened.config, opened.members[0].classes, sizes
         )
     )
-    broken = answers["hidden_broken"]
+    broken = answers[f"hidden_broken{images[0].suffix}"]
     if "probabilities" in broken:  # classes need an answer: the mean of what is said of other images
         stored = [p["probabilities"] for path in Run.open("t").out_of_fold_files() for _, _, p in Predictions(path)]
         np.testing.assert_allclose(broken["probabilities"], np.mean(stored, axis=0), atol=1e-4)
@@ -188,10 +189,10 @@ def test_a_bundle_that_predicts_otherwise_than_it_was_scored_stops_before_it_pre
 
     bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
     path = bundle / "runs" / "t" / "fold0.safetensors"
-    shutil.copy(bundle / "runs" / "t" / "fold1.safetensors", path)
+    save_file({name: -values for name, values in load_file(path).items()}, path)
     manifest = json.loads((bundle / "manifest.json").read_text())
     write_manifest(bundle, manifest["runs"], None)
-    with pytest.raises(CompetitionError, match="differs by .* from what was scored"):
+    with pytest.raises(CompetitionError, match=r"differs by .* from what was scored"):
         infer_here(bundle, data_dir, tmp_path / "submission.csv")
     assert not (tmp_path / "submission.csv").exists()
 
@@ -215,12 +216,12 @@ def test_predicted_one_by_one_images_get_the_rows_of_the_submission(runs: Path, 
     keys = Task(config.task).submission.id_columns(config)
     written = read_csv(runs / "t" / "submission.csv", keys)
     images = sorted((data_dir / "test_images").iterdir())[:3]
-    from_files = [predictor(path.stem) for path in images]
-    in_memory = [predictor(path.stem, read_image(path, 3)) for path in images]
+    from_files = [predictor(path.name) for path in images]
+    in_memory = [predictor(path.name, read_image(path, 3)) for path in images]
     for path, one, other in zip(images, from_files, in_memory, strict=True):
         pd.testing.assert_frame_equal(one, other)
         own = written[written[keys[0]].str.contains(path.stem)]
-        assert one[keys].astype(str).to_numpy().tolist() == own.to_numpy().tolist()
+        assert sorted(one[keys].astype(str).to_numpy().tolist()) == sorted(own.to_numpy().tolist())
     with pytest.raises(CompetitionError, match=r"expected \(height, width, 3\)"):
         predictor("x", np.zeros((8, 8), np.uint8))
 
