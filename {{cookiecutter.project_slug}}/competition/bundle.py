@@ -32,7 +32,7 @@ from competition.manifest import (
 from competition.places import competition_in
 from competition.predictions import Predictions, PredictionWriter
 from competition.push import write_metadata
-from competition.runs import CONFIG, POSTPROCESS, SUBMISSION, TEST, Run
+from competition.runs import CONFIG, POSTPROCESS, TEST, Run
 from competition.settings import Config, Logger
 from competition.task import Prediction, Task
 from competition.wheels import download_wheels, missing_packages
@@ -81,12 +81,6 @@ def make_bundle(run: Run, *, with_wheels: bool = True) -> tuple[Path, list[str]]
     write_metadata(folder, run.folder.name, name)
     shutil.rmtree(run.folder / BUNDLE, ignore_errors=True)
     return folder.rename(run.folder / BUNDLE), lines
-
-
-def is_bundled(run: Run) -> bool:
-    """Return whether the run's bundle is newer than the submission that it should write."""
-    manifest, submission = run.folder / BUNDLE / MANIFEST, run.folder / SUBMISSION
-    return manifest.is_file() and manifest.stat().st_mtime >= submission.stat().st_mtime
 
 
 def _members(run: Run, recipe: dict[str, Any]) -> list[Run]:

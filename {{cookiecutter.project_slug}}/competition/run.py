@@ -1,15 +1,17 @@
-"""`competition run CONFIG...`: check, folds, train, tune, predict, submit; what is done already is skipped."""
+"""`competition run CONFIG...`: check, folds, train, tune, predict, submit, bundle; what is done already is skipped."""
 
 import time
 from pathlib import Path
 
 from competition.check import check
 from competition.config import load_config
+from competition.errors import CompetitionError
 from competition.folds import folds_path, make_folds
+from competition.manifest import BUNDLE, MANIFEST
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.predictions import Predictions
 from competition.processes import Job, run_jobs
-from competition.runs import TEST, Run, is_finished, refuse_changed_config, remember_what_follows
+from competition.runs import POSTPROCESS, TEST, Run, is_finished, refuse_changed_config, remember_what_follows
 from competition.score import describe_scores, score_constant
 from competition.settings import Config
 from competition.submit import Submission, describe_submission, make_submission
@@ -39,7 +41,9 @@ def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
     opened = Run.open(config.name)
     _predict(opened)
     _say("submit", "writing and checking the submission")
-    _report(opened, make_submission(opened), time.perf_counter() - started)
+    submission = make_submission(opened)
+    _bundle(opened)
+    _report(opened, submission, time.perf_counter() - started)
 
 
 def trainings(config: Config) -> list[list[str]]:
@@ -84,6 +88,20 @@ def _predict(opened: Run) -> None:
         return
     _say("predict", f"{len(finished)} trainings on the test images")
     run_jobs([Job("predict", ["predict", str(opened.folder)], opened.folder / "predict.log")], 1)
+
+
+def _bundle(opened: Run) -> None:
+    """Bundle it for an offline notebook; the submission is written, whatever becomes of this."""
+    manifest = opened.folder / BUNDLE / MANIFEST
+    sources = [path for path in (opened.folder / TEST, opened.folder / POSTPROCESS) if path.is_file()]
+    if manifest.is_file() and all(manifest.stat().st_mtime >= source.stat().st_mtime for source in sources):
+        _say("bundle", f"{manifest.parent} is up to date")
+        return
+    _say("bundle", "all that an offline notebook needs")
+    try:
+        run_jobs([Job("bundle", ["bundle", str(opened.folder)], opened.folder / "bundle.log")])
+    except CompetitionError as error:
+        print(f"warning: {error}", flush=True)
 
 
 def _has_views(opened: Run, files: list[Path]) -> bool:
