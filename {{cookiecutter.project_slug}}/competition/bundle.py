@@ -20,7 +20,6 @@ from competition.manifest import (
     BUNDLE,
     CHECK,
     IMAGES,
-    MANIFEST,
     NOTEBOOK,
     RECIPE,
     RUNS,

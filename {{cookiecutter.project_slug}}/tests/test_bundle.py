@@ -77,7 +77,7 @@ def kaggle_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kaggle")
     venv.create(folder, symlinks=True)
     [packages] = folder.glob("lib/python*/site-packages")
-    waiting, found = ON_KAGGLE.split(), set()
+    waiting, found = list[str](ON_KAGGLE.split()), set[str]()
     while waiting:
         name = re.split(r"[^A-Za-z0-9._-]", waiting.pop())[0]
         try:
@@ -138,7 +138,7 @@ def test_a_larger_hidden_test_set_with_other_sizes_and_a_broken_image_gives_a_va
     bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
     sample = data_dir / "sample_submission.csv"
     rows = pd.read_csv(sample, dtype=str, keep_default_na=False)
-    name = next(column for column in rows if rows[column].str.contains("test_").any())
+    name = next(str(column) for column in rows if rows[column].str.contains("test_").any())
     images = sorted((data_dir / "test_images").iterdir())
     one = rows[rows[name].str.contains(images[0].stem)]
     for stem in ("hidden_wide", "hidden_broken"):
