@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from kaggle_stand_in import StandIn
 from safetensors.torch import load_file, save_file
 
 from competition.bundle import make_bundle
@@ -224,6 +225,47 @@ def test_predicted_one_by_one_images_get_the_rows_of_the_submission(runs: Path, 
         assert sorted(one[keys].astype(str).to_numpy().tolist()) == sorted(own.to_numpy().tolist())
     with pytest.raises(CompetitionError, match=r"expected \(height, width, 3\)"):
         predictor("x", np.zeros((8, 8), np.uint8))
+
+
+def test_an_inference_server_that_asks_row_by_row_is_given_the_submission(runs: Path, data_dir: Path) -> None:
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    predictor = Predictor(bundle, data_dir)
+    keys = Task(predictor.bundle.config.task).submission.id_columns(predictor.bundle.config)
+
+    def predict(image_id: str, sample_prediction: pd.DataFrame) -> pd.DataFrame:
+        """Answer as a notebook would."""
+        rows = predictor(image_id).set_index(keys)
+        return rows.loc[sample_prediction.set_index(keys).index].reset_index()
+
+    # As Kaggle's gateway does: batches in order, each answered before the next is seen, with the rows asked for.
+    sample = pd.read_csv(data_dir / "sample_submission.csv", keep_default_na=False)
+    answered = []
+    for image_id, batch in sample.groupby(sample[keys[0]].str.extract(r"(test_\d+\.png)", expand=False), sort=False):
+        answer = predict(str(image_id), batch)
+        assert list(answer.columns) == list(batch.columns)
+        assert answer[keys].to_numpy().tolist() == batch[keys].to_numpy().tolist()
+        answered.append(answer)
+    submission = pd.read_csv(runs / "t" / "submission.csv", keep_default_na=False)
+    both = pd.concat(answered, ignore_index=True), submission
+    assert len(both[0]) == len(both[1])
+    numbers = [column for column in submission if submission[column].dtype == float]
+    np.testing.assert_allclose(both[0][numbers], both[1][numbers], atol=1e-4)  # batches of one round otherwise
+
+
+def test_a_bundle_can_be_pushed(
+    predicted: Path, kaggle: StandIn, kaggle_command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(predicted, tmp_path / "outputs")
+    make_bundle(Run.open("t"), with_wheels=False)
+    done = kaggle_command("push", "t")
+    assert done.returncode == 0, done.stderr
+    assert {"manifest.json", "infer.py", "competition.zip", "runs.zip"} <= set(kaggle.files_of("ada-l/digits-t"))
+    [notebook] = kaggle.notebooks
+    assert notebook["datasetDataSources"] == ["ada-l/digits-t"]
+    assert notebook["competitionDataSources"] == ["digits"]
+    code = "".join(json.loads(str(notebook["text"]))["cells"][0]["source"])
+    compile(code, "infer.ipynb", "exec")
+    assert 'Path("/kaggle/input").rglob("manifest.json")' in code
 
 
 def test_rounding_differs_less_than_the_tolerance_and_another_network_more(runs: Path) -> None:

@@ -50,6 +50,20 @@ def test_predictions_are_those_of_a_trainer_to_the_last_bit(config: Config, tmp_
             np.testing.assert_array_equal(prediction[key], values)
 
 
+def test_half_precision_and_channels_last_change_predictions_a_little(config: Config) -> None:
+    torch.manual_seed(0)
+    task = Task(config.task)
+    classes = task.table.read_table(config).classes
+    dataset = ImageDataset(config, task.submission.read_test_ids(config, classes)[:4])
+    network = task.model.build_network(config, len(classes)).eval()
+    plain = list(predict_stream(Ensemble(config, [network], views_of([])), dataset))
+    faster = config.inference.model_copy(update={"precision": "bf16-mixed", "channels_last": True})
+    half = config.model_copy(update={"inference": faster})
+    rounded = list(predict_stream(Ensemble(half, [network], views_of([])), dataset))
+    gaps = [task.decode.difference(one[3], other[3]) for one, other in zip(rounded, plain, strict=True)]
+    assert 0 < max(gaps) < 0.05
+
+
 def test_what_an_offline_notebook_imports_needs_no_lightning(project: Path) -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_LIGHTNING], cwd=project, check=True)
 
