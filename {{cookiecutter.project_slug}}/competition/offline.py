@@ -186,7 +186,7 @@ def _predict(member: Member, path: Path) -> list[str]:
             is_seen = index not in dataset.unreadable()
             writer.add(image_id, height, width, prediction if is_seen else task.decode.unseen(prediction, [unseen]))
         writer.finish(path, member.classes, config.tta)
-    return [f"{dataset.reason(index)}: its rows say nothing" for index in dataset.unreadable()]
+    return [f"{dataset.reason(index)}: answered without having seen it" for index in dataset.unreadable()]
 
 
 def _import_wheels(folder: Path) -> None:
