@@ -112,9 +112,10 @@ def train(
         lines, path = preview_epochs(config)
         print("\n".join([*lines, f"drawn in {path}"]))
         return
+    from competition.lineage import base_names
     from competition.train import train as train_fold
 
-    train_fold(config, resume=resume)
+    train_fold(config, resume=resume, bases=base_names(_split(words)[0][0]))
 
 
 @app.command()
@@ -132,6 +133,7 @@ def predict(
     """
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+    from competition.record import record
     from competition.runs import Run
 
     opened, say = Run.open(run, overrides), rank_zero_only(print)
@@ -150,6 +152,7 @@ def predict(
     say(f"written to {predict_test(opened)}")
     for path in predict_out_of_fold(opened):
         say(f"made again in other views: {path}; tune again with `competition tune {opened.folder.name}`")
+    rank_zero_only(record)(run, overrides)
 
 
 @app.command()
@@ -165,6 +168,7 @@ def submit(
     competition: CompetitionName = None,
 ) -> None:
     """Write and check submission.csv from a run, or the average of several; with --kaggle send it."""
+    from competition.record import record
     from competition.send import send
     from competition.submit import describe_submission, make_submission, open_runs
     from competition.tune import describe_staleness
@@ -174,6 +178,7 @@ def submit(
     runs, overrides = _runs_and_values(words)
     opened = open_runs(runs, overrides, name=name, weights=weights, mean=mean)
     submission = make_submission(opened)
+    record(opened.folder, overrides)
     print("\n".join([*describe_staleness(opened), *describe_submission(submission)]))
     if to_kaggle:
         print(send(submission.path, opened.config.name, message, competition))
@@ -195,10 +200,13 @@ def pseudo(
 
 @app.command()
 def scores(competition: CompetitionName = None) -> None:
-    """Ask Kaggle for public scores: writes outputs/scores.csv."""
+    """Ask Kaggle for public scores: writes outputs/scores.csv, and those of runs into outputs/runs.csv."""
+    from competition.record import take_public_scores
     from competition.send import describe_scores, update_scores
 
-    print("\n".join(describe_scores(update_scores(competition))))
+    rows = update_scores(competition)
+    take_public_scores(rows)
+    print("\n".join(describe_scores(rows)))
 
 
 @app.command()
@@ -232,12 +240,15 @@ def push(run: RunName, message: Message = None) -> None:
 @app.command()
 def tune(run: RunName, overrides: Overrides = None) -> None:
     """Find thresholds on out-of-fold predictions: writes postprocess.yaml and cv.csv."""
+    from competition.record import record
     from competition.runs import Run
     from competition.tune import describe_tuning
     from competition.tune import tune as tune_run
 
     opened = Run.open(run, overrides)
-    print("\n".join([*describe_tuning(tune_run(opened)), f"written to {opened.folder}/postprocess.yaml and cv.csv"]))
+    found = tune_run(opened)
+    record(run, overrides)
+    print("\n".join([*describe_tuning(found), f"written to {opened.folder}/postprocess.yaml and cv.csv"]))
 
 
 @app.command()

@@ -67,9 +67,7 @@ class OutOfFold:
     def merit(self, metric: tuple[str, float]) -> float:
         """Return the value of a metric, signed so that more is better."""
         name, value = metric
-        host = self.config.host_metric
-        is_lower = host.lower_is_better if host and name == HOST else self.task.score.lower_is_better(name)
-        return -value if is_lower else value
+        return -value if lower_is_better(self.config, name) else value
 
     def scores_of(self, answer: Callable[[int], Target], rows: np.ndarray | None = None) -> dict[str, float]:
         """Return every metric of any answers, given for an image's number."""
@@ -105,6 +103,12 @@ class OutOfFold:
         csv_rows, classes = self.task.submission.rows, self.table.classes
         solution, submission = (csv_rows(self.config, one, classes) for one in (true, found))
         return {HOST: host_score(host, solution, submission, solution[0][0]), **own}
+
+
+def lower_is_better(config: Config, metric: str) -> bool:
+    """Return whether a smaller value of a metric, which may be the host's, is the better one."""
+    host = config.host_metric
+    return host.lower_is_better if host and metric == HOST else Task(config.task).score.lower_is_better(metric)
 
 
 def folds_of_files(files: Iterable[Path]) -> list[list[Path]]:

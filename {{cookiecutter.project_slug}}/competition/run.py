@@ -11,6 +11,7 @@ from competition.manifest import BUNDLE, MANIFEST
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.predictions import Predictions
 from competition.processes import Job, run_jobs
+from competition.record import record
 from competition.runs import POSTPROCESS, TEST, Run, is_finished, refuse_changed_config, remember_what_follows
 from competition.score import describe_scores, score_constant
 from competition.settings import Config
@@ -42,6 +43,7 @@ def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
     _predict(opened)
     _say("submit", "writing and checking the submission")
     submission = make_submission(opened)
+    record(opened.folder)
     _bundle(opened)
     _report(opened, submission, time.perf_counter() - started)
 

@@ -1,5 +1,6 @@
 """`competition train CONFIG... [key=value ...]`: train one fold and predict its validation images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -21,18 +22,20 @@ from competition.lost_process import explaining_lost_process, watch_parent
 from competition.module import CompetitionModule
 from competition.nan_guard import StopOnNan
 from competition.predict import load_network, predict_images
+from competition.record import begin, record
 from competition.runs import OOF, is_finished, remember_config
 from competition.sampling import sampling_warnings
 from competition.score import describe_scores, score_predictions
 from competition.settings import Config
 from competition.task import Table, Task
-from competition.trainer import build_trainer, describe_trainer
+from competition.trainer import build_trainer, describe_device, describe_trainer
 
 
-def train(config: Config, *, resume: bool = False) -> Path:
+def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) -> Path:
     """Train the fold `config.fold`; return its folder with checkpoints, metrics.csv and oof.npz.
 
-    The predictions oof.npz come last: a fold that has them is done.
+    The predictions oof.npz come last: a fold that has them is done. In the ledger the run is compared with the first of
+    the runs `bases` that is there.
 
     Raises CompetitionError for a user's mistake, StoppedError where it was asked to stop and can go on.
     """
@@ -47,11 +50,12 @@ def train(config: Config, *, resume: bool = False) -> Path:
         table = Task(config.task).table.read_table(config)
         data = FoldData(config, table, read_folds(config, table))
         with explaining_lost_process():
-            _fit(config, table, data, folder / LATEST if (folder / LATEST).is_file() else None)
+            _fit(config, table, data, folder / LATEST if (folder / LATEST).is_file() else None, bases)
             if len(data.val_set):
                 _predict_out_of_fold(config, table, data)
             else:
                 _export(config, folder / LATEST)
+        rank_zero_only(record)(config.run_folder)
     finally:
         if lock is not None:
             lock.release()
@@ -80,7 +84,7 @@ def _check_start(folder: Path, resume: bool) -> None:
         )
 
 
-def _fit(config: Config, table: Table, data: FoldData, latest: Path | None) -> None:
+def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, bases: Sequence[str]) -> None:
     folder = config.fold_folder
     pl.seed_everything(config.seed, workers=True, verbose=False)
     loggers = build_loggers(config.logger, folder, f"{config.name}-fold{config.fold}")
@@ -89,6 +93,7 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None) -> N
     batch_size = per_device_batch_size(config, trainer)
     if trainer.is_global_zero:
         remember_config(folder, config)
+        begin(config, bases, describe_device(trainer))
     if latest is not None:
         load_checkpoint(latest)  # a damaged file is said in one line, before any process waits for another
     checked = (

@@ -82,12 +82,17 @@ def build_trainer(
 
 def describe_trainer(config: Config, trainer: pl.Trainer, batch_size: int) -> str:
     """Say in plain words on what, how precisely and in which batches the run computes."""
-    kind = trainer.accelerator.__class__.__name__.removesuffix("Accelerator")
-    name = f" ({torch.cuda.get_device_name()})" if kind == "CUDA" else f" ({torch.get_num_threads()} threads)"
-    nodes = f" on {trainer.num_nodes} machines" if trainer.num_nodes > 1 else ""
     accumulate = trainer.accumulate_grad_batches
     return (
-        f"{trainer.world_size} x {kind}{name if kind in ('CUDA', 'CPU') else ''}{nodes}, precision "
+        f"{describe_device(trainer)}, precision "
         f"{trainer.precision}, batch {config.data.batch_size} in all = {batch_size} a device x "
         f"{trainer.world_size} devices x {accumulate} accumulated"
     )
+
+
+def describe_device(trainer: pl.Trainer) -> str:
+    """Say on how many devices of which kind a Trainer computes."""
+    kind = trainer.accelerator.__class__.__name__.removesuffix("Accelerator")
+    name = f" ({torch.cuda.get_device_name()})" if kind == "CUDA" else f" ({torch.get_num_threads()} threads)"
+    nodes = f" on {trainer.num_nodes} machines" if trainer.num_nodes > 1 else ""
+    return f"{trainer.world_size} x {kind}{name if kind in ('CUDA', 'CPU') else ''}{nodes}"

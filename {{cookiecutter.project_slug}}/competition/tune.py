@@ -5,7 +5,7 @@ So each fold is scored with those found on the other folds: the cross-fitted sco
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,11 +84,16 @@ def honest_scores(run: Run) -> tuple[str, dict[str, float]]:
     """
     with (run.folder / CV).open(newline="", encoding="utf-8") as file:
         pooled = next(row for row in csv.DictReader(file) if row["images"] == "pooled")
-    is_crossed = any(column.endswith("_cross_fitted") for column in pooled)
-    how, way = "by the config's own thresholds", ""
-    if run.config.decode != run.untuned.decode:
-        how, way = ("cross-fitted", "_cross_fitted") if is_crossed else ("tuned on the same images: flatters", "_tuned")
+    how, way = honest_way(run, pooled)
     return how, {name: float(pooled[name + way]) for name in _metrics(run.config)}
+
+
+def honest_way(run: Run, columns: Iterable[str]) -> tuple[str, str]:
+    """Say which columns of cv.csv show how well the run does with the thresholds it has; return also their ending."""
+    if run.config.decode == run.untuned.decode:
+        return "by the config's own thresholds", ""
+    is_crossed = any(column.endswith("_cross_fitted") for column in columns)
+    return ("cross-fitted", "_cross_fitted") if is_crossed else ("tuned on the same images: flatters", "_tuned")
 
 
 def with_decode(config: Config, decode: Mapping[str, Any]) -> Config:
