@@ -230,6 +230,34 @@ def bundle(
 
 
 @app.command()
+def runs(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN] [RUN]", help="One: all that is known of it. Two: compare them.")
+    ] = None,
+    public: Annotated[
+        float | None, typer.Option(metavar="SCORE", help="Enter the public score of a run's submission.")
+    ] = None,
+    pick: Annotated[bool, typer.Option("--pick", help="Name two to hand in: the best, and one unlike it.")] = False,
+) -> None:
+    """Show all runs, the best first; or one; or compare two: configs, and scores fold by fold.
+
+    What is shown is kept in outputs/runs.csv, also of runs whose folders are deleted. With two public scores or more it
+    draws outputs/cv_public.png.
+    """
+    from competition.show_runs import runs as show_runs
+
+    show_runs(names or [], public=public, pick_two=pick)
+
+
+@app.command()
+def replay(run: RunName) -> None:
+    """Look whether a run still predicts what it did: its config builds, its weights load, images give the same."""
+    from competition.replay import replay as replay_run
+
+    print("\n".join(replay_run(run)))
+
+
+@app.command()
 def push(run: RunName, message: Message = None) -> None:
     """Send a run's bundle and its notebook to Kaggle."""
     from competition.push import push as push_bundle

@@ -166,6 +166,14 @@ class PresenceModule(Protocol):
         ...
 
 
+class SummaryModule(Protocol):
+    """summary.py: what a prediction says of an image in a few numbers, by which runs are compared. No torch."""
+
+    def summary(self, prediction: Prediction, height: int, width: int, num_classes: int) -> np.ndarray:
+        """Return (n,) float of the prediction of an image of height x width pixels; n is the same for all images."""
+        ...
+
+
 class PseudoLabelsModule(Protocol):
     """pseudo_labels.py: predictions of test images as training rows, in a format of the project's own. No torch."""
 
@@ -357,6 +365,11 @@ class Task:
     def presence(self) -> PresenceModule:
         """Which classes an answer says are there."""
         return cast(PresenceModule, self._module("presence"))
+
+    @property
+    def summary(self) -> SummaryModule:
+        """What a prediction says in a few numbers."""
+        return cast(SummaryModule, self._module("summary"))
 
     @property
     def pseudo_labels(self) -> PseudoLabelsModule:

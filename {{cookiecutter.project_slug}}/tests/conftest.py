@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import numpy as np
 import pytest
 from kaggle_stand_in import KEY, SIGNATURE, TOKEN, USER, StandIn, serve
 
@@ -96,6 +97,34 @@ def untrained(config_file: Path, sample: Path, tmp_path_factory: pytest.TempPath
             dataset = ImageDataset(config, table.image_ids[read_folds(config, table) == fold], table=table)
             predict_images(config, [module.network.eval()], dataset, config.fold_folder / OOF, table.classes)
     return folder / "outputs"
+
+
+@pytest.fixture(scope="session")
+def replayable(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return outputs/ of the same run with the weights of its networks, from which its predictions can be made again."""
+    import torch
+
+    from competition.checkpoint import best_name
+    from competition.dataset import ImageDataset
+    from competition.module import CompetitionModule
+    from competition.predict import load_network, predict_images
+    from competition.predictions import Predictions
+    from competition.runs import CONFIG, OOF
+    from competition.task import Task
+
+    outputs = Path(shutil.copytree(untrained, tmp_path_factory.mktemp("replayable") / "outputs"))
+    for folder in sorted(outputs.glob("t/fold*")):
+        config = load_config([folder / CONFIG])
+        table = Task(config.task).table.read_table(config)
+        torch.manual_seed(0)
+        module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+        path = folder / best_name(config.checkpoint)
+        torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, path)
+        ids = np.array(Predictions(folder / OOF).image_ids, dtype=object)
+        predict_images(
+            config, [load_network(path)[0]], ImageDataset(config, ids, table=table), folder / OOF, table.classes
+        )
+    return outputs
 
 
 @pytest.fixture

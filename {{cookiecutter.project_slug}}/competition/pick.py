@@ -1,0 +1,99 @@
+"""`competition runs --pick`: which two submissions to choose for the final score. No torch.
+
+The best by cross-validation, and of those that fold noise does not tell from it the one that predicts the least alike:
+where the hidden part of the test set is unlike the public one, two that are alike would fall together.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from competition.averages import side_by_side
+from competition.comparison import Gain, paired_gain, why_not_comparable
+from competition.errors import CompetitionError
+from competition.ledger import Line
+from competition.places import here
+from competition.predictions import Predictions
+from competition.record import IN_TRAINING
+from competition.runs import SUBMISSION, TEST, Run
+from competition.task import Task
+
+
+def pick(lines: Mapping[str, Line]) -> list[str]:
+    """Name the two with the reasons; raise CompetitionError where no run can be handed in."""
+    ready = [line for line in lines.values() if _why_not_ready(line) is None]
+    if not ready:
+        reasons = "; ".join(f"{line.run}: {_why_not_ready(line)}" for line in lines.values() if not line.is_retired)
+        raise CompetitionError(f"no run can be picked yet ({reasons or 'there is none'})")
+    metric = ready[-1].metric  # the one that is used now
+    best = max((line for line in ready if line.metric == metric), key=lambda line: line.sign * float(line.mean))
+    good: dict[str, tuple[float, Gain]] = {}
+    notes = []
+    for line in lines.values():
+        if line == best or line.is_retired:
+            continue
+        reason = _why_not_ready(line) or why_not_comparable(best, line)
+        gain = None if reason else paired_gain(best, line)
+        if gain is not None and not gain.is_noise and gain.mean < 0:
+            reason = f"worse than {best.run} by {-gain.mean:.4f}, which is more than fold noise"
+        alike = None if reason else correlation(best.run, line.run)
+        if alike is None or gain is None:
+            notes.append(f"  not {line.run}: {reason or 'its test.npz is of other images or classes'}")
+            continue
+        good[line.run] = (alike, gain)
+    return [*_best_in_words(best), *_second_in_words(best, good), *notes]
+
+
+def correlation(one: str, other: str) -> float | None:
+    """Return Pearson's correlation of what two runs predict for the test images, read image by image; None where they
+    are of other images or classes. What never varies correlates with nothing: 0."""
+    first, second = (Predictions(here().outputs / run / TEST) for run in (one, other))
+    config = Run.open(one).config
+    if set(first.image_ids) != set(second.image_ids) or first.classes != second.classes:
+        return None
+    summary = Task(config.task).summary.summary
+    sums, number = np.zeros(5), 0
+    for _, (height, width), each in side_by_side([first, second]):
+        x, y = (summary(prediction, height, width, len(first.classes)) for prediction in each)
+        if x.shape != y.shape:
+            return None
+        sums += [x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()]
+        number += len(x)
+    mean_x, mean_y, xx, yy, xy = sums / max(number, 1)
+    spread = (xx - mean_x**2) * (yy - mean_y**2)
+    return float((xy - mean_x * mean_y) / np.sqrt(spread)) if spread > 1e-18 else 0.0
+
+
+def _why_not_ready(line: Line) -> str | None:
+    """Say what a run lacks to be picked."""
+    folder = here().outputs / line.run
+    if not line.mean or line.thresholds == IN_TRAINING:
+        return f"has no cross-validated score; `competition tune {line.run}`"
+    for name, verb in ((TEST, "predict"), (SUBMISSION, "submit")):
+        if not (folder / name).is_file():
+            return f"has no {name}; `competition {verb} {line.run}`"
+    return None
+
+
+def _best_in_words(best: Line) -> list[str]:
+    score = f"{best.metric} {float(best.mean):.4f} ± {float(best.std or 0):.4f}, {best.thresholds}"
+    return [f"1. {best.run}: the best out of fold ({score})", f"   {_file(best.run)}"]
+
+
+def _second_in_words(best: Line, good: Mapping[str, tuple[float, Gain]]) -> list[str]:
+    if not good:
+        return [f"2. none: no other run is as good as {best.run} but for fold noise"]
+    run = min(good, key=lambda name: good[name][0])
+    alike, gain = good[run]
+    others = ", ".join(f"{name} {value:.3f}" for name, (value, _) in good.items() if name != run)
+    lines = [
+        f"2. {run}: as good but for fold noise ({gain.mean:+.4f}, standard error {gain.error:.4f}, {len(gain.by_fold)} "
+        f"folds), and the least alike: its test predictions correlate {alike:.3f} with those of {best.run}",
+        f"   {_file(run)}",
+    ]
+    return [*lines, *([f"  also good, but more alike: {others}"] if others else [])]
+
+
+def _file(run: str) -> Path:
+    return here().outputs / run / SUBMISSION
