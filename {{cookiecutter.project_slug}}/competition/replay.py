@@ -9,22 +9,24 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from competition.blend import BLEND
 from competition.checkpoint import weights_to_use
 from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
-from competition.inference import Ensemble, predict_stream
+from competition.inference import FULL, Ensemble, inference_device, predict_stream
 from competition.ledger import Line, ledger_path, read_ledger
 from competition.predict import load_network
 from competition.predictions import Predictions
-from competition.provenance import provenance
+from competition.provenance import package_versions, provenance
 from competition.runs import OOF, Run
 from competition.task import Prediction, Table, Task
 from competition.views import views_of
 
 TOLERANCE = 0.05  # of probabilities; half precision and another GPU take up to half of it, a wrong network far more
+CLOSE = 0.002  # with the same versions on a device like that of then, in full precision: only batches may differ
 SAMPLE, MOST = 16, 64  # images of a training: whole batches of 16 images or more, but no more than 64 images
 NAMES = {"git_commit": "git commit", "data": "data", "folds_csv": "folds.csv"}
 
@@ -46,7 +48,7 @@ def replay(name: str) -> list[str]:
     lines = []
     for folder in run.finished():
         try:
-            lines.append(_replay_training(run, folder, table))
+            lines.append(_replay_training(run, folder, table, _tolerance(run, line)))
         except CompetitionError as error:
             raise CompetitionError(f"{error} ({since})") from None
     return [*lines, since]
@@ -69,7 +71,15 @@ def what_changed(line: Line | None, run: Run) -> list[str]:
     return changed
 
 
-def _replay_training(run: Run, folder: Path, table: Table) -> str:
+def _tolerance(run: Run, line: Line | None) -> float:
+    if line is None or line.versions != package_versions() or str(run.config.trainer.get("precision")) not in FULL:
+        return TOLERANCE
+    device = inference_device(run.config)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return CLOSE if f"{name} " in f"{line.device} " or f"({name})" in line.device else TOLERANCE
+
+
+def _replay_training(run: Run, folder: Path, table: Table, tolerance: float) -> str:
     path = weights_to_use(folder, run.config.checkpoint)
     network, classes = _load(path)
     if list(table.classes) != list(classes):
@@ -83,12 +93,12 @@ def _replay_training(run: Run, folder: Path, table: Table) -> str:
     for image_id, before, now in _predict_again(run, network, table, folder / OOF):
         gaps.append(Task(run.config.task).decode.difference(now, before))
         are_same &= all(np.array_equal(now[key], values) for key, values in before.items())
-        if not gaps[-1] <= TOLERANCE:
+        if not gaps[-1] <= tolerance:
             raise CompetitionError(
                 f"{folder / OOF}: {image_id}: predicted again it differs by {gaps[-1]:.4f} from what is stored, and at "
-                f"most {TOLERANCE} is allowed: other weights, another image, other code or another version of a library"
+                f"most {tolerance} is allowed: other weights, another image, other code or another version of a library"
             )
-    same = "the same to the last bit" if are_same else f"at most {max(gaps):.2g} apart, {TOLERANCE} is allowed"
+    same = "the same to the last bit" if are_same else f"at most {max(gaps):.2g} apart, {tolerance} is allowed"
     return f"{folder.name}: {len(gaps)} images predicted again, {same}"
 
 

@@ -101,7 +101,7 @@ def untrained(config_file: Path, sample: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session")
 def replayable(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return outputs/ of the same run with the weights of its networks, from which its predictions can be made again."""
+    """Return outputs/ of the same run with weights of networks, by which its predictions were made."""
     import torch
 
     from competition.checkpoint import best_name
