@@ -179,6 +179,7 @@ def test_a_run_ends_well_and_writes_exactly_these_files(finished: Finished) -> N
     }
     folds = {f"tiny/fold{number}/{name}" for number in (0, 1) for name in fold}
     whole = {"tiny/cv.csv", "tiny/postprocess.yaml", "tiny/test.npz", "tiny/submission.csv"}
+    whole |= {"runs.csv", ".runs.csv.lock"}
     found = set(files(finished.outputs))
     assert {name for name in found if not name.startswith("tiny/bundle/")} == whole | folds
     assert {"tiny/bundle/infer.py", "tiny/bundle/manifest.json", "tiny/bundle/config.yaml"} <= found
@@ -216,7 +217,7 @@ def test_a_second_run_skips_everything_and_reports_the_same(finished: Finished) 
     assert second.returncode == 0, second.stderr
     after = files(finished.outputs)
     written = {name for name in after if after[name] != before.get(name)}
-    assert written <= {"tiny/submission.csv"}  # decoding may be set anew without another prediction
+    assert written <= {"tiny/submission.csv", ".runs.csv.lock"}  # decoding may be set anew without another prediction
     assert (finished.outputs / "tiny/submission.csv").read_bytes() == submission
     assert second.stdout.count("is done already") == 2
     for where in ("out of fold", "test images"):
