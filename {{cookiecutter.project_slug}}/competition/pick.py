@@ -27,7 +27,11 @@ def pick(lines: Mapping[str, Line]) -> list[str]:
         reasons = "; ".join(f"{line.run}: {_why_not_ready(line)}" for line in lines.values() if not line.is_retired)
         raise CompetitionError(f"no run can be picked yet ({reasons or 'there is none'})")
     metric = ready[-1].metric  # the one that is used now
-    best = max((line for line in ready if line.metric == metric), key=lambda line: line.sign * float(line.mean))
+    likely = [line for line in ready if line.metric == metric]
+    most = max(len(line.fold_scores) for line in likely)  # the mean of fewer may be luck
+    best = max(
+        (line for line in likely if len(line.fold_scores) == most), key=lambda line: line.sign * float(line.mean)
+    )
     good: dict[str, tuple[float, Gain]] = {}
     notes = []
     for line in lines.values():

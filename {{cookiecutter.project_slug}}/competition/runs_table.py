@@ -74,13 +74,14 @@ def two_runs(one: Line, other: Line) -> list[RenderableType]:
 def _table(metric: str, lines: Sequence[Line]) -> Table:
     better = lines[0].better or "higher"
     table = Table(box=SIMPLE_HEAD, title=f"{metric} ({better} is better)", title_justify="left")
-    for name in ("run", "parent", "differs in"):
-        table.add_column(name, overflow="fold")
-    for name in ("mean ± std", "tuned", "seconds", "public"):
+    for name, width in {"run": 8, "parent": 8, "differs in": 26}.items():
+        table.add_column(name, overflow="fold", min_width=width)
+    for name in ("folds", "mean ± std", "tuned", "seconds", "public"):
         table.add_column(name, justify="right", no_wrap=True)
     for line in lines:
         gone = "" if (here().outputs / line.run).is_dir() else " (deleted)"
-        cells = [line.run + gone, line.parent, _few(line.difference), _cv(line), _tuned(line), line.seconds]
+        number = str(len(line.fold_scores) or "-")
+        cells = [line.run + gone, line.parent, _few(line.difference), number, _cv(line), _tuned(line), line.seconds]
         table.add_row(*map(Text, [*cells, line.public_score]))
     return table
 
@@ -112,7 +113,13 @@ def _config_differences(one: Line, other: Line) -> list[str]:
     configs = [_config(line) for line in (one, other)]
     if configs[0] and configs[1]:
         return differences(configs[0], configs[1]) or ["the same config"]
-    return [f"{line.run}: {line.parent or 'the shipped config'}, {line.difference}" for line in (one, other)]
+    return [_in_words(line) for line in (one, other)]
+
+
+def _in_words(line: Line) -> str:
+    if " + " in line.parent:
+        return f"{line.run}: {line.difference}"
+    return f"{line.run}: {line.parent or 'the shipped config'} but for {line.difference or 'nothing'}"
 
 
 def _config(line: Line) -> Config | None:

@@ -32,7 +32,7 @@ def enter(*lines: Line) -> None:
 def scored(run: str, *scores: float, **more: str) -> Line:
     words = " ".join(f"{fold}={score}" for fold, score in enumerate(scores))
     known = {"metric": "dice", "better": "higher", "folds_csv": "f", "thresholds": "cross-fitted"}
-    mean, std = f"{np.mean(scores):.6f}", f"{np.std(scores, ddof=1):.6f}"
+    mean, std = f"{np.mean(scores):.6f}", f"{np.std(scores, ddof=min(1, len(scores) - 1)):.6f}"
     return replace(Line(run), **{**known, "scores": words, "mean": mean, "std": std, **more})
 
 
@@ -69,7 +69,7 @@ def test_two_runs_are_compared_fold_by_fold(command: Command) -> None:
         scored("a", 0.80, 0.82, 0.78, 0.81, 0.79, difference="seed: 0 -> 1"), scored("b", 0.82, 0.85, 0.79, 0.84, 0.81)
     )
     shown = command("runs", "a", "b").stdout
-    assert "a: the shipped config, seed: 0 -> 1" in shown
+    assert "a: the shipped config but for seed: 0 -> 1" in shown
     rows = [line.split() for line in shown.splitlines()]
     assert ["0", "0.8000", "0.8200", "+0.0200"] in rows
     assert ["1", "0.8200", "0.8500", "+0.0300"] in rows
@@ -118,6 +118,8 @@ def test_the_best_and_the_least_alike_of_the_good_are_picked(runs: Path, command
     alike = correlation("a", "c")
     assert alike is not None
     assert alike < 0.999
+    enter(scored("luck", 0.99))
+    shutil.copytree(runs / "b", runs / "luck")
     done = command("runs", "--pick")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -127,7 +129,8 @@ def test_the_best_and_the_least_alike_of_the_good_are_picked(runs: Path, command
     assert lines[4] == "  also good, but more alike: b 1.000"
     assert lines[5] == "  not d: worse than a by 0.3000, which is more than fold noise"
     assert lines[6].startswith("  not e: has no test.npz; `competition predict e`")
-    assert lines[7].startswith("  not f: ")
+    assert lines[7].startswith("  not f: they were trained with different folds.csv")
+    assert lines[8].startswith("  not luck: they have 1 fold in common")
 
 
 def test_where_nothing_can_be_handed_in_it_is_said_what_is_missing(command: Command) -> None:
