@@ -15,8 +15,9 @@ from competition.blend import BLEND
 from competition.checkpoint import weights_to_use
 from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
-from competition.inference import FULL, Ensemble, inference_device, predict_stream
+from competition.inference import Ensemble, inference_device, inference_precision, predict_stream
 from competition.ledger import Line, ledger_path, read_ledger
+from competition.offline import TOLERANCE
 from competition.predict import load_network
 from competition.predictions import Predictions
 from competition.provenance import package_versions, provenance
@@ -24,7 +25,6 @@ from competition.runs import OOF, Run
 from competition.task import Prediction, Table, Task
 from competition.views import views_of
 
-TOLERANCE = 0.05  # of probabilities; half precision and another GPU take up to half of it, a wrong network far more
 CLOSE = 0.002  # on a CPU then and now, with the same versions, in full precision: only its make may differ
 SAMPLE, MOST = 16, 64  # images of a training: whole batches of 16 images or more, but no more than 64 images
 NAMES = {"git_commit": "git commit", "data": "data", "folds_csv": "folds.csv"}
@@ -72,7 +72,8 @@ def what_changed(line: Line | None, run: Run) -> list[str]:
 
 def _tolerance(run: Run, line: Line | None) -> float:
     """Return how far predictions may be apart. GPUs choose their algorithms as they see fit."""
-    is_full = str(run.config.trainer.get("precision")) in FULL
+    precisions = {inference_precision(run.config), str(run.config.trainer.get("precision", "32"))}
+    is_full = precisions <= {"32", "32-true"}
     is_on_cpu = line is not None and "CPU" in line.device and inference_device(run.config).type == "cpu"
     is_same = line is not None and line.versions == package_versions()
     return CLOSE if is_full and is_on_cpu and is_same else TOLERANCE

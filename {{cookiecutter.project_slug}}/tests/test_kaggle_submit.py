@@ -13,7 +13,8 @@ from kaggle_stand_in import StandIn
 
 from competition.config import task_names
 from competition.errors import CompetitionError
-from competition.public_scores import PublicScore, read_scores, remember_scores, score_of_file, scores_path
+from competition.ledger import Line, change_ledger, ledger_path, read_ledger
+from competition.public_scores import PublicScore, read_scores, remember_scores, score_of_file, scores_path, sha256
 from competition.send import send
 
 Command = Callable[..., CompletedProcess[str]]
@@ -35,6 +36,7 @@ def test_a_submission_is_sent_and_its_score_comes_back_to_its_file(
     )
     assert list(kaggle.uploads.values()) == [submission.read_bytes()]
     assert score_of_file(read_scores(scores_path()), submission) is None
+    change_ledger(ledger_path(), lambda lines: lines.update(run1=Line("run1", submission=sha256(submission))))
     # Another one, sent by hand on the web, before the first has its score.
     kaggle.submissions.insert(0, kaggle.submissions[0] | {"ref": 7, "date": "2026-11-24T00:00:00Z", "status": "ERROR"})
     kaggle.submissions[0]["errorDescription"] = "Column label\nis missing"
@@ -49,6 +51,7 @@ def test_a_submission_is_sent_and_its_score_comes_back_to_its_file(
     ]
     rows = read_scores(scores_path())
     assert score_of_file(rows, submission) == "0.81234"
+    assert read_ledger(ledger_path())["run1"].public_score == "0.81234"
     submission.write_text("image_id,label\n1,1\n")
     assert score_of_file(rows, submission) is None
 

@@ -16,6 +16,8 @@ import pandas as pd
 import pytest
 
 from competition.config import task_names
+from competition.ledger import read_ledger
+from competition.public_scores import sha256
 from competition.sample import write_sample
 
 Command = Callable[..., CompletedProcess[str]]
@@ -208,6 +210,19 @@ def test_every_validation_image_is_predicted_out_of_fold_once(finished: Finished
         with np.load(finished.outputs / f"tiny/fold{fold}/oof.npz") as stored:
             ids = stored["image_ids"].tolist()
         assert sorted(ids) == sorted(image_id for image_id, number in folds.items() if number == fold)
+
+
+def test_the_ledger_has_a_line_of_what_the_run_measured(finished: Finished, data: Path) -> None:
+    line = read_ledger(finished.outputs / "runs.csv")["tiny"]
+    epochs = [read(finished.outputs / f"tiny/fold{fold}/metrics.csv") for fold in (0, 1)]
+    assert float(line.seconds) == pytest.approx(sum(rows["seconds"].astype(float).sum() for rows in epochs), abs=0.5)
+    assert float(line.memory_mb) == max(rows["memory_mb"].astype(float).max() for rows in epochs)
+    assert line.device.startswith("1 x CPU (")
+    assert set(line.fold_scores) == {"0", "1"}
+    assert line.submission == sha256(finished.outputs / "tiny/submission.csv")
+    assert "torch " in line.versions
+    assert line.data
+    assert line.folds_csv
 
 
 def test_a_second_run_skips_everything_and_reports_the_same(finished: Finished) -> None:

@@ -119,7 +119,8 @@ def test_the_best_and_the_least_alike_of_the_good_are_picked(runs: Path, command
     assert alike is not None
     assert alike < 0.999
     enter(scored("luck", 0.99))
-    shutil.copytree(runs / "b", runs / "luck")
+    for run in ("f", "luck"):
+        shutil.copytree(runs / "b", runs / run)
     done = command("runs", "--pick")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
