@@ -4,6 +4,7 @@ The best by cross-validation, and of those that fold noise does not tell from it
 where the hidden part of the test set is unlike the public one, two that are alike would fall together.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def correlation(one: str, other: str) -> float | None:
 def _why_not_ready(line: Line) -> str | None:
     """Say what a run lacks to be picked."""
     folder = here().outputs / line.run
-    if not line.mean or line.thresholds == IN_TRAINING:
+    if math.isnan(float(line.mean or "nan")) or line.thresholds == IN_TRAINING:
         return f"has no cross-validated score; `competition tune {line.run}`"
     for name, verb in ((TEST, "predict"), (SUBMISSION, "submit")):
         if not (folder / name).is_file():

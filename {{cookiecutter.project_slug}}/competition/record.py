@@ -90,7 +90,8 @@ def _change(change: Callable[[dict[str, Line]], None]) -> None:
     path = ledger_path()
     try:
         change_ledger(path, change)
-    except (CompetitionError, OSError) as error:  # hours of training must not end as a failure here
+    except (CompetitionError, OSError, ValueError, TypeError, KeyError) as error:
+        # Whatever is wrong with a file of the run's: hours of training must not end as a failure here.
         print(f"warning: {path} was not brought up to date: {error}", file=sys.stderr, flush=True)
 
 
@@ -116,7 +117,8 @@ def _config_facts(opened: Run, line: Line, lines: Mapping[str, Line]) -> dict[st
     facts = {"metric": metric, "better": better, "folds": _distinct(trainings, "fold")}
     blend = opened.folder / BLEND
     if not blend.is_file():
-        changed = difference(opened.untuned, line.parent)
+        # The shipped config may have been edited since: what differed when the run was begun is told.
+        changed = difference(opened.untuned, line.parent) if line.parent else None
         return {
             **facts,
             "seeds": _distinct(trainings, "seed"),

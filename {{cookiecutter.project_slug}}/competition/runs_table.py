@@ -1,5 +1,6 @@
 """`competition runs`: the ledger on the terminal, and two runs side by side. No torch."""
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -87,7 +88,8 @@ def _table(metric: str, lines: Sequence[Line]) -> Table:
 
 
 def _rank(line: Line) -> float:
-    return -line.sign * float(line.mean) if line.mean else float("inf")
+    mean = -line.sign * float(line.mean or "nan")
+    return math.inf if math.isnan(mean) else mean
 
 
 def _few(difference: str) -> str:
