@@ -11,6 +11,7 @@ from conftest import TINY
 
 from competition.config import load_config, task_names
 from competition.errors import CompetitionError, StoppedError
+from competition.ledger import ledger_path, read_ledger
 from competition.predictions import Predictions
 from competition.processes import Job, run_jobs
 from competition.run import trainings
@@ -109,6 +110,8 @@ def test_folds_seeds_and_all_images_are_trained_side_by_side_and_predict_togethe
     test = Predictions(run.folder / "test.npz")
     assert len(test) == 6
     assert (run.folder / "submission.csv").is_file()
+    line = read_ledger(ledger_path())["t"]
+    assert (line.folds, line.seeds, list(line.fold_scores)) == ("0 all", "0 1", ["0"])
     assert command("run", *asked).stdout.count("is done already") == 4
 
 
