@@ -120,13 +120,23 @@ class PredictionModule(Protocol):
         ...
 
 
+class Joining(Protocol):
+    """What the windows of one image have said so far."""
+
+    def add(self, prediction: Prediction, place: "Place") -> None:
+        """Take the prediction of a window, made as if of an image."""
+        ...
+
+    def joined(self) -> Prediction:
+        """Return that of the image, once all windows have been added."""
+        ...
+
+
 class WindowsModule(Protocol):
     """windows.py: from the predictions of an image's windows to that of the image. No torch."""
 
-    def join_windows(
-        self, predictions: Sequence[Prediction], places: "Sequence[Place]", height: int, width: int
-    ) -> Prediction:
-        """Join the predictions of all windows of an image of height x width pixels, each made as if of an image."""
+    def joining(self, height: int, width: int) -> Joining:
+        """Begin an image of height x width pixels."""
         ...
 
 

@@ -1,5 +1,6 @@
 """Windows: they cover the image exactly, blend to what they were cut from, and show each box once."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from competition.predictions import Predictions
 from competition.settings import Config
 from competition.task import Task
 from competition.window_data import WholeImages, WindowDataset
-from competition.windows import Place, blend, blending_weights, cut_image, cut_target, is_cut_off, places, starts
+from competition.windows import Blend, Place, blending_weights, cut_image, cut_target, is_cut_off, places, starts
 
 SIDES = st.integers(1, 300)
 SIZES = st.integers(16, 128)
@@ -47,7 +48,26 @@ def test_what_was_cut_into_windows_blends_to_itself(
     where = places(height, width, size, overlap)
     maps = [cut_image(image, place).transpose(2, 0, 1) for place in where]
     assert all(one.shape == (2, *size) for one in maps)
-    np.testing.assert_allclose(blend(maps, where, height, width), image.transpose(2, 0, 1), atol=1e-5)
+    blend = Blend(height, width)
+    for values, place in zip(maps, where, strict=True):
+        blend.add(values, place)
+    np.testing.assert_allclose(blend.mean(), image.transpose(2, 0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("overlap", [0.25, 0.9])
+def test_blending_holds_one_image_however_many_windows_it_has(overlap: float) -> None:
+    sides, size, channels = (600, 500), (64, 64), 3
+    window = np.ones((channels, *size), dtype=np.float32)
+    tracemalloc.start()
+    blend = Blend(*sides)
+    for place in places(*sides, size, overlap):  # 130 and more than 6,000
+        blend.add(window, place)
+    mean = blend.mean()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_allclose(mean, 1, rtol=1e-5)
+    one_image = 4 * sides[0] * sides[1] * (channels + 1)  # float32, with a weight a pixel
+    assert peak < 1.5 * one_image + 4 * window.nbytes
 
 
 @given(SIZES, SIZES)
