@@ -13,14 +13,17 @@ import pandas as pd
 from competition.errors import CompetitionError
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+BEGINNING = 100  # characters that are kept of a long text
+ROWS_AT_ONCE = 5000  # read before their long texts are let go
 MOST_LINES = 20  # faults of one kind that are listed before "and N more"
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_csv(path: Path, columns: Sequence[str], *, long: str | None = None) -> pd.DataFrame:
     """Read `columns` of a csv file as text; empty fields become empty strings.
 
-    A column's name is matched without the blanks around it. The index tells the lines: see `line`. Raises
-    CompetitionError if the file is missing, no csv, lacks a column or has no row.
+    A column's name is matched without the blanks around it. Of the column `long` only the beginnings are kept:
+    `LongTexts` has the rest. The index tells the lines: see `line`. Raises CompetitionError if the file is missing, no
+    csv, lacks a column or has no row.
     """
     if not path.is_file():
         raise CompetitionError(f"{path}: no such file; expected columns {','.join(columns)}")
@@ -34,8 +37,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         with warnings.catch_warnings():
             # A row with more fields than the header would lose them, or shift the columns, without a word.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            # All columns: with `usecols` pandas would not look at how many fields a row has.
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, index_col=False)
+            frame = _read_texts(path, None if long is None else header.index(long))
     except (pd.errors.ParserWarning, ValueError) as error:  # pandas' own errors are ValueErrors
         raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
     if frame.empty:
@@ -43,6 +45,19 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     frame.columns = header
     frame.index = _line_index(path, len(frame))
     return frame[list(columns)]
+
+
+def _read_texts(path: Path, long: int | None) -> pd.DataFrame:
+    """Read all columns: with `usecols` pandas would not look at how many fields a row has."""
+    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_filter": False, "index_col": False}
+    if long is None:
+        return pd.read_csv(path, **as_text)
+    parts = []
+    with pd.read_csv(path, chunksize=ROWS_AT_ONCE, **as_text) as reader:
+        for part in reader:
+            column = part.columns[long]
+            parts.append(part.assign(**{str(column): part[column].str.slice(0, BEGINNING)}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _line_index(path: Path, num_rows: int) -> pd.Index:

@@ -10,6 +10,7 @@ from competition.csv_file import group_by_image, line, read_csv, read_header, ro
 from competition.csv_keys import join_keys, split_keys
 from competition.errors import CompetitionError
 from competition.files import write_csv
+from competition.long_texts import LongTexts
 from competition.task import Target
 from competition.tasks.segmentation.cells import read_cell, write_cell
 from competition.tasks.segmentation.settings import TaskConfig
@@ -105,7 +106,7 @@ def read_submission(
     """
     frame, image_id, class_id = _read(path, config, classes)
     column, class_of = config.format.submission_mask.strip(), class_id.to_numpy(dtype=object)
-    texts = frame[column].to_numpy(dtype=object)
+    texts = LongTexts(path, column, frame.index)
     for name, places in _by_image(image_id):
         where = [f"{path}: line {line(int(frame.index[place]))}" for place in places]
         if name not in sizes:
@@ -127,7 +128,8 @@ def _read(
     """Return the columns of a submission as text (`whole`: all it has), and image id and class of each row."""
     keys = {column.strip(): pattern for column, pattern in config.format.submission_keys.items()}
     others = [name.strip() for name in read_header(path)] if whole else []
-    frame = read_csv(path, others or [*keys, config.format.submission_mask.strip()])
+    mask = config.format.submission_mask.strip()
+    frame = read_csv(path, others or [*keys, mask], long=None if whole else mask)
     image_id, class_id = split_keys(frame, keys, path)
     if class_id is None:
         if len(classes) > 1 and config.format.submission.style == "rle":

@@ -16,6 +16,7 @@ from competition.csv_file import group_by_image, line, read_csv, resolve_classes
 from competition.csv_keys import Keys, split_keys
 from competition.errors import CompetitionError
 from competition.image_folder import absent_images, ids_in
+from competition.long_texts import LongTexts
 from competition.settings import Config
 from competition.task import Target
 from competition.tasks.segmentation.mask_files import MaskFiles
@@ -108,9 +109,10 @@ def read_table(config: Config, path: Path | None = None) -> SegmentationTable:
 
 def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) -> SegmentationTable:
     """Read a file whose masks stand in `column`, or, for none, in mask files."""
-    frame = read_csv(path, [key.strip() for key in keys] + ([column.strip()] if column else []))
+    column = column and column.strip()
+    frame = read_csv(path, [key.strip() for key in keys] + ([column] if column else []), long=column)
     image_id, class_id = split_keys(frame, {key.strip(): pattern for key, pattern in keys.items()}, path)
-    rle = pd.Series("", index=frame.index) if column is None else frame[column.strip()].str.strip()
+    rle = pd.Series("", index=frame.index) if column is None else frame[column].str.strip()
     rle = rle.mask(rle.isin([*NO_MASK, config.format.rle.empty]), "")
     faults = row_faults(path, np.flatnonzero(image_id == ""), rle, "image_id is empty", show_found=False)
     classes, more = _classes(config, class_id, rle, path)
@@ -131,6 +133,7 @@ def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) ->
             starts=np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(ids)))]),
             row_class=number,
             rle=rle,
+            texts=LongTexts(path, column, frame.index),
             form=config.format.rle,
         )
     )
