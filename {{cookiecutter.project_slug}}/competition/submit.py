@@ -1,12 +1,13 @@
 """`competition submit RUN`: from test.npz to a submission.csv that has been read back and checked. No torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from competition.blend import blend_notes, make_blend, refuse_untuned_ranks
 from competition.csv_file import read_csv, read_header
 from competition.errors import CompetitionError
+from competition.host_metric import score_by_host
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.predictions import Predictions
 from competition.runs import OOF, SUBMISSION, TEST, Run
@@ -104,7 +105,8 @@ def describe_submission(submission: Submission) -> list[str]:
 def score_submission(
     config: Config, path: Path, truth: Path, stored: Predictions
 ) -> tuple[dict[str, float], str, dict[str, float]]:
-    """Score a submission.csv against a solution in the format of train.csv; also the best blind submission."""
+    """Score a submission.csv against a solution in the format of train.csv, by the host's metric first if there is one;
+    also the best blind submission."""
     task = Task(config.task)
     with_classes = config.model_copy(update={"data": config.data.model_copy(update={"classes": list(stored.classes)})})
     solution = task.table.read_table(with_classes, truth)
@@ -112,16 +114,21 @@ def score_submission(
     position = {image_id: index for index, image_id in enumerate(solution.image_ids)}
     sizes = dict(zip(stored.image_ids, stored.sizes, strict=True))
     blind_name, blind_answer = task.score.constant_answers(train)
-    found, blind = [], []
-    for image_id, answer in task.submission.read_submission(path, config, stored.classes, sizes):
-        if image_id not in position:
-            raise CompetitionError(f"{truth}: has no row for image {image_id!r} of {path}")
-        target = solution.target(position[image_id], *sizes[image_id])
-        found.append(task.score.evidence(answer, target))
-        blind.append(task.score.evidence(blind_answer, target))
-    number = len(stored.classes)
-    scores = task.score.scores
-    return scores(found, config.metrics, number), blind_name, scores(blind, config.metrics, number)
+    names = [image_id for image_id, _ in task.submission.read_submission(path, config, stored.classes, sizes)]
+    if unknown := [image_id for image_id in names if image_id not in position]:
+        raise CompetitionError(f"{truth}: has no row for image {unknown[0]!r} of {path}")
+
+    def scores(answers: Callable[[], Iterable[tuple[str, Target]]]) -> dict[str, float]:
+        def true() -> Iterator[tuple[str, Target]]:
+            return ((image_id, solution.target(position[image_id], *sizes[image_id])) for image_id in names)
+
+        pairs = zip(answers(), true(), strict=True)
+        evidence = [task.score.evidence(answer, target) for (_, answer), (_, target) in pairs]
+        own = task.score.scores(evidence, config.metrics, len(stored.classes))
+        return {**score_by_host(config, stored.classes, answers(), true()), **own}
+
+    found = scores(lambda: task.submission.read_submission(path, config, stored.classes, sizes))
+    return found, blind_name, scores(lambda: ((image_id, blind_answer) for image_id in names))
 
 
 def _answers(stored: Predictions, config: Config, said: Presence) -> Iterator[tuple[str, Target]]:
