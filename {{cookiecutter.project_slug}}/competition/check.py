@@ -26,11 +26,7 @@ def check(config: Config, *, show_progress: bool = True) -> list[str]:
 
     Raises CompetitionError with a line for every fault found.
     """
-    if not config.train_csv.is_file() and not (config.data.dir / config.data.train_images).is_dir():
-        raise CompetitionError(
-            f"{config.train_csv}: no data there; put the competition's files into {config.data.dir}/ (or give "
-            f"data.dir=PATH), or make a small competition to try with: competition sample"
-        )
+    refuse_missing_data(config)
     task = Task(config.task)
     faults: list[str] = []
     if (host := config.host_metric) is not None:
@@ -60,7 +56,18 @@ def check(config: Config, *, show_progress: bool = True) -> list[str]:
         raise CompetitionError("\n".join(faults))
     if thumbnails is not None:
         report += report_near_duplicates(config, table, thumbnails, folds)
-    return [*report, *hint, *_unused_images(config, table.image_ids)]
+    if test_ids is not None:
+        report += _unasked_classes(config, table)
+    return [*report, *_unused_images(config, table.image_ids), *hint]
+
+
+def refuse_missing_data(config: Config) -> None:
+    """Raise CompetitionError where there is neither train.csv nor a folder of training images."""
+    if not config.train_csv.is_file() and not (config.data.dir / config.data.train_images).is_dir():
+        raise CompetitionError(
+            f"{config.train_csv}: no data there; put the competition's files into {config.data.dir}/ (or give "
+            f"data.dir=PATH), or make a small competition to try with: competition sample"
+        )
 
 
 def _check_train_images(config: Config, table: Table, thumbnails: Thumbnails | None, show_progress: bool) -> list[str]:
@@ -110,6 +117,21 @@ def _unused_images(config: Config, used: np.ndarray) -> list[str]:
     unused = [entry.name for entry in folder.iterdir() if entry.name not in known and entry.is_file()]
     name = config.data.train_csv
     return [f"{folder}: {len(unused)} files that {name} does not name, as {unused[0]}"] if unused else []
+
+
+def _unasked_classes(config: Config, table: Table) -> list[str]:
+    """Warn of classes that nobody listed and sample_submission.csv does not ask for: typing errors, most often."""
+    asked = Task(config.task).submission.asked_classes(config, table.classes)
+    if asked is None or config.data.classes is not None:
+        return []
+    has = table.present()
+    rows = {name: np.flatnonzero(has[:, k]) for k, name in enumerate(table.classes) if name not in asked}
+    return [
+        f"warning: {config.train_csv}: class {name!r} ({len(rows[name])} images, the first on line "
+        f"{table.lines[rows[name]].min(initial=0)}) has no row in {config.data.sample_submission}; if it is a typing "
+        f"error, correct it; if not, list it in data.classes"
+        for name in rows
+    ]
 
 
 def _collect(faults: list[str], look: Callable[[], Found]) -> Found | None:

@@ -228,10 +228,21 @@ def _merge(into: dict[str, Any], new: dict[str, Any], where: str, source: dict[s
 def _explain_all(faults: Sequence[Any], source: dict[str, str], default: str, schema: type[Config]) -> list[str]:
     """Write a line for each key at fault; the ways in which a value fits none of several types make one line."""
     expected: dict[str, list[str]] = {}
+    hints: dict[str, str] = {}
     for fault in faults:
         start, expectation = _explain(fault, source, default, schema)
         expected.setdefault(start, []).append(expectation)
-    return [start + " or ".join(dict.fromkeys(each)) for start, each in expected.items()]
+        hints[start] = hints.get(start) or _nearest(fault)
+    return [start + " or ".join(dict.fromkeys(each)) + hints[start] for start, each in expected.items()]
+
+
+def _nearest(fault: Any) -> str:
+    """Return a guess at the name that was meant, where one of several was expected."""
+    if fault["type"] != "literal_error":
+        return ""
+    names = re.findall(r"'([^']+)'", fault["ctx"]["expected"])
+    near = difflib.get_close_matches(str(fault["input"]), names, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _explain(fault: Any, source: dict[str, str], default: str, schema: type[Config]) -> tuple[str, str]:

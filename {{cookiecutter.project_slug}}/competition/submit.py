@@ -44,6 +44,9 @@ def open_runs(names: Sequence[str], overrides: list[str], *, name: str | None, w
             raise CompetitionError("--name, --weights and --mean are for several runs; found one")
         refuse_untuned_ranks(runs[0])
         return runs[0]
+    folders = [run.folder.resolve() for run in runs]
+    if twice := [one for one, folder in zip(names, folders, strict=True) if folders.count(folder) > 1]:
+        raise CompetitionError(f"{twice[0]}: is named twice; to make a run count more, give --weights")
     if mean not in ("mean", "rank"):
         raise CompetitionError(f"--mean {mean}: expected mean or rank")
     name = name or "+".join(run.folder.name for run in runs)
@@ -81,7 +84,7 @@ def make_submission(run: Run) -> Submission:
         task.submission.write_submission(unchecked, config, _answers(stored, config, said), stored.classes)
         _check_written(unchecked, sample, config, stored)
         notes = (
-            *blend_notes(run.folder),
+            *blend_notes(run),
             *_compare_with_out_of_fold(run, stored, said),
             *_compare_with_previous(run, unchecked),
         )

@@ -219,6 +219,10 @@ class SubmissionModule(Protocol):
         """Return the image ids of sample_submission.csv in order; raise CompetitionError on a wrong format."""
         ...
 
+    def asked_classes(self, config: "Config", classes: Sequence[str]) -> set[str] | None:
+        """Return the classes that sample_submission.csv has rows for; none where rows do not tell classes apart."""
+        ...
+
     def write_submission(
         self, path: Path, config: "Config", answers: Iterable[tuple[str, Target]], classes: Sequence[str]
     ) -> None:

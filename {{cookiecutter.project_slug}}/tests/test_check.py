@@ -119,6 +119,7 @@ def test_without_a_config_the_lines_are_printed_that_read_the_files(
     done = command("check", f"data.dir={data_dir}")
     assert done.returncode == 0, done.stderr
     printed = done.stdout.split("\n\n")[1:]
+    assert all(one.startswith("task: ") for one in printed)  # as they are pasted into a file
     (values,) = (one for one in map(yaml.safe_load, printed) if one["task"] == task)
     (tmp_path / "recognised.yaml").write_text(yaml.safe_dump(values))
     assert command("check", tmp_path / "recognised.yaml", f"data.dir={data_dir}").returncode == 0
@@ -142,9 +143,18 @@ def test_columns_of_other_names_are_recognised_and_the_lines_that_read_them_prin
     found = faults(command, words)
     assert "column 'image_id' is missing; found ImageId," in found[0]
     start = next(number for number, line in enumerate(found) if "look as if these lines would read them" in line)
-    (tmp_path / "format.yaml").write_text("\n".join(line.removeprefix("  ") for line in found[start + 1 :]))
+    (tmp_path / "format.yaml").write_text("\n".join(found[start + 1 :]))
     done = command("check", words[0], tmp_path / "format.yaml", *words[1:])
     assert done.returncode == 0, done.stderr
+
+
+def test_without_a_config_a_missing_folder_or_file_is_named(data_dir: Path, command: Command, tmp_path: Path) -> None:
+    assert command("check", f"data.dir={tmp_path / 'gone'}").stderr.startswith(f"{tmp_path / 'gone'}: no such folder;")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    found = command("check", f"data.dir={empty}").stderr.splitlines()
+    assert [line.partition(":")[0] for line in found] == [f"{empty}/train.csv", f"{empty}/sample_submission.csv"]
+    assert all("no such file; where it has another name" in line for line in found)
 
 
 # -- near-duplicates

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from competition.csv_file import group_by_image, line, read_csv, read_header, row_faults
-from competition.csv_keys import join_keys, split_keys
+from competition.csv_keys import has_class, join_keys, split_keys
 from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.long_texts import LongTexts
@@ -35,6 +35,13 @@ def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     if faults:
         raise CompetitionError("\n".join(faults))
     return image_id.to_numpy(dtype=object)[group_by_image(image_id)[1]]
+
+
+def asked_classes(config: TaskConfig, classes: Sequence[str]) -> set[str] | None:
+    """Return the classes of the rows; none where a row is of an image."""
+    if not has_class(config.format.submission_keys):
+        return None
+    return set(_read(config.sample_submission, config, classes)[2])
 
 
 def write_submission(
