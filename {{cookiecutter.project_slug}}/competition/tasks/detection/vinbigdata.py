@@ -1,46 +1,12 @@
-"""Average precision of boxes that are right or wrong: the area under precision over recall. No torch."""
-
-from typing import Literal
+"""VinBigData's metric: PASCAL VOC's average precision, in which finding nothing is a class of its own. No torch."""
 
 import numpy as np
 
+from competition.average_precision import mean_average_precision
 from competition.task import Evidence
 from competition.tasks.detection.boxes import box_iou
 
-Curve = Literal["coco", "voc"]
-RECALLS = np.linspace(0, 1, 101)  # at which COCO reads the curve
 VINBIGDATA_IOU = 0.4  # kaggle.com/c/vinbigdata-chest-xray-abnormalities-detection: over it
-
-
-def mean_average_precision(
-    hits: np.ndarray, scores: np.ndarray, labels: np.ndarray, num_true: np.ndarray, curve: Curve
-) -> float:
-    """Average over IoUs and over the classes there are true boxes of; 0 where there are none at all.
-
-    `hits` (boxes, IoUs) bool tells which boxes of all images, image after image, found a true box; `scores` (boxes,)
-    and `labels` (boxes,) are theirs, `num_true` (classes,) counts the true boxes.
-    """
-    each = [
-        _average_precision(hits[labels == label], scores[labels == label], int(num_true[label]), curve)
-        for label in np.flatnonzero(num_true)
-    ]
-    return float(np.mean(each)) if each else 0.0
-
-
-def _average_precision(hits: np.ndarray, scores: np.ndarray, num_true: int, curve: Curve) -> np.ndarray:
-    """Return (IoUs,) the AP of a class.
-
-    A precision counts from the left up to where it is reached for the last time. coco: the mean at 101 levels of
-    recall; voc: the area under every step (PASCAL VOC since 2010).
-    """
-    right = np.cumsum(hits[np.argsort(-scores, kind="stable")], axis=0)
-    recall = right / num_true
-    precision = right / np.arange(1, len(right) + 1)[:, None]
-    precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    if curve == "voc":
-        return (np.diff(recall, axis=0, prepend=0) * precision).sum(axis=0)
-    read = [np.append(p, 0)[np.searchsorted(r, RECALLS)] for r, p in zip(recall.T, precision.T, strict=True)]
-    return np.mean(read, axis=1)
 
 
 def match_voc(one: Evidence, min_iou: float) -> np.ndarray:
