@@ -19,7 +19,7 @@ def object_counts(answer: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def object_hits(answer: np.ndarray, truth: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which objects of a mask (h, w) find a true one at an IoU of MAP_IOU, (k,) bool, and how sure each is, (k,):
+    """Return which objects of a mask (h, w) find a true one at an IoU of MAP_IOU, (k,) bool, and how sure each is:
     the mean over it of `confidence` (h, w)."""
     number, said = cv2.connectedComponents(answer)
     num_true, true = cv2.connectedComponents(truth)
