@@ -19,7 +19,7 @@ from competition.host_metric import HOST
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.runs import CONFIG, CV, POSTPROCESS, Run
 from competition.score import describe_scores
-from competition.settings import Config
+from competition.settings import Config, with_decode
 from competition.task import Task
 
 Scores = Mapping[str, float]
@@ -89,11 +89,6 @@ def honest_scores(run: Run) -> tuple[str, dict[str, float]]:
     if run.config.decode != run.untuned.decode:
         how, way = ("cross-fitted", "_cross_fitted") if is_crossed else ("tuned on the same images: flatters", "_tuned")
     return how, {name: float(pooled[name + way]) for name in _metrics(run.config)}
-
-
-def with_decode(config: Config, decode: Mapping[str, Any]) -> Config:
-    """Return the config with some keys of `decode:` set."""
-    return config.model_copy(update={"decode": type(config.decode)(**(config.decode.model_dump() | dict(decode)))})
 
 
 def _merit(images: OutOfFold, scores: Scores) -> float:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,6 @@ from competition.weights import GO_ON
 ROOT = Path(__file__).parent.parent
 State = dict[str, Tensor]
 each_task = pytest.mark.parametrize("task", task_names())
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def plain(task: str, pretrained: bool | str, encoder: str = "test_resnet", channels: int = 3) -> dict[str, Any]:

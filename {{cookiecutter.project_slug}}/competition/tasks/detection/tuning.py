@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from competition.average_precision import mean_average_precision
+from competition.settings import with_decode
 from competition.task import Evidence, Prediction, Scored, Target
 from competition.tasks.detection.decode import decode
 from competition.tasks.detection.matching import THRESHOLDS, match, score_of_counts
@@ -129,13 +130,8 @@ def regression_sample(
 def _objective(config: TaskConfig, images: Scored, num_classes: int, least_cut: float) -> Objective:
     """Return what is to be made large."""
     if config.host_metric is not None:
-        return lambda point, rows: images.score(_decoding(config, **point.settings()), rows)
+        return lambda point, rows: images.score(with_decode(config, point.settings()), rows)
     return LookedUp(config, images, num_classes, least_cut)
-
-
-def _decoding(config: TaskConfig, **settings: Any) -> TaskConfig:
-    """Return the config with other settings of `decode:`."""
-    return config.model_copy(update={"decode": config.decode.model_copy(update=settings)})
 
 
 class _Boxes(NamedTuple):
@@ -177,7 +173,7 @@ class LookedUp:
 
     def _joined(self, iou: float, class_agnostic: bool) -> _Boxes:
         everything = {"min_score": self._least_cut, "max_boxes": 1_000_000}
-        config = _decoding(self._config, iou=iou, class_agnostic=class_agnostic, **everything)
+        config = with_decode(self._config, {"iou": iou, "class_agnostic": class_agnostic, **everything})
         seen = [
             evidence(decode(self._images.prediction(i), *self._images.size(i), config), self._images.truth(i))
             for i in range(len(self._images))
