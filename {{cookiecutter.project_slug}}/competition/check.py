@@ -1,5 +1,6 @@
 """`competition check CONFIG`: every fault of the data, before a minute of training is spent on it. No torch."""
 
+import difflib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -19,6 +20,7 @@ from competition.settings import Config
 from competition.task import Table, Task
 
 Found = TypeVar("Found")
+FEW_IMAGES = 2  # that a typing error is in
 
 
 def check(config: Config, *, show_progress: bool = True) -> list[str]:
@@ -52,12 +54,13 @@ def check(config: Config, *, show_progress: bool = True) -> list[str]:
         if both:
             files = f"{config.data.train_csv} and {config.data.sample_submission}"
             report.append(f"images in both {files}: {len(both)}, as {min(both)!r}")
+    asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
+    doubts = _doubtful_classes(config, table, asked)
     if faults:
-        raise CompetitionError("\n".join(faults))
+        raise CompetitionError("\n".join([*faults, *doubts]))
+    report += doubts
     if thumbnails is not None:
         report += report_near_duplicates(config, table, thumbnails, folds)
-    if test_ids is not None:
-        report += _unasked_classes(config, table)
     return [*report, *_unused_images(config, table.image_ids), *hint]
 
 
@@ -119,19 +122,26 @@ def _unused_images(config: Config, used: np.ndarray) -> list[str]:
     return [f"{folder}: {len(unused)} files that {name} does not name, as {unused[0]}"] if unused else []
 
 
-def _unasked_classes(config: Config, table: Table) -> list[str]:
-    """Warn of classes that nobody listed and sample_submission.csv does not ask for: typing errors, most often."""
-    asked = Task(config.task).submission.asked_classes(config, table.classes)
-    if asked is None or config.data.classes is not None:
+def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> list[str]:
+    """Warn of classes that are typing errors, most often: nobody listed them, and sample_submission.csv does not ask
+    for them, or few images have one whose name is almost another's."""
+    if config.data.classes is not None:
         return []
-    has = table.present()
-    rows = {name: np.flatnonzero(has[:, k]) for k, name in enumerate(table.classes) if name not in asked}
-    return [
-        f"warning: {config.train_csv}: class {name!r} ({len(rows[name])} images, the first on line "
-        f"{table.lines[rows[name]].min(initial=0)}) has no row in {config.data.sample_submission}; if it is a typing "
-        f"error, correct it; if not, list it in data.classes"
-        for name in rows
-    ]
+    has, lines = table.present(), []
+    common = [name for k, name in enumerate(table.classes) if has[:, k].sum() > FEW_IMAGES]
+    for k, name in enumerate(table.classes):
+        near = [] if name in common or name.isdecimal() else difflib.get_close_matches(name, common, n=1, cutoff=0.8)
+        reason = f"is spelt almost as {near[0]!r}" if near else ""
+        if asked is not None and name not in asked:
+            reason = f"has no row in {config.data.sample_submission}"
+        if reason:
+            rows = np.flatnonzero(has[:, k])
+            lines.append(
+                f"warning: {config.train_csv}: class {name!r} ({len(rows)} images, the first on line "
+                f"{table.lines[rows].min(initial=0)}) {reason}; if it is a typing error, correct it; if not, list it "
+                f"in data.classes"
+            )
+    return lines
 
 
 def _collect(faults: list[str], look: Callable[[], Found]) -> Found | None:

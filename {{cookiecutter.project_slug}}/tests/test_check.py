@@ -88,6 +88,20 @@ def test_every_label_that_is_not_listed_is_named_with_its_line(
     assert found[:MOST_LINES] == expected[:MOST_LINES]
 
 
+def test_a_label_with_a_typing_error_is_told_with_its_line(words: list[str], data_dir: Path, command: Command) -> None:
+    path, name = data_dir / "train.csv", "square"
+    lines = path.read_text().splitlines()
+    number = next(number for number, line in enumerate(lines, 1) if name in line.split(",") and not line.endswith(","))
+    lines[number - 1] = lines[number - 1].replace(name, f"{name}s")
+    path.write_text("\n".join(lines))
+    done = command("check", *words)
+    (told,) = (line for line in (done.stdout + done.stderr).splitlines() if line.startswith("warning"))
+    assert f"class '{name}s' (1 images, the first on line " in told
+    assert "is spelt almost as 'square'" in told or "has no row in sample_submission.csv" in told
+    listed = command("check", *words, f"data.classes=[disk, ring, square, {name}s, triangle]")
+    assert "warning" not in listed.stdout + listed.stderr
+
+
 def test_a_repeated_row_of_the_sample_submission_is_named_with_its_line(
     words: list[str], data_dir: Path, command: Command
 ) -> None:

@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from competition.check import check
 from competition.config import validate
 from competition.errors import CompetitionError
-from competition.sample import write_sample
 from competition.tasks.segmentation.settings import SegmentationDecode, TaskConfig
 from competition.tasks.segmentation.table import SegmentationTable, read_table
 
@@ -109,19 +107,6 @@ def test_many_classes_still_give_strata(tmp_path: Path) -> None:
 def test_masks_of_an_image_and_class_in_several_rows_are_told(tmp_path: Path) -> None:
     *_, told = read(tmp_path, "a,cat,1 2", "a,dog,3 1", "b,cat,", "a,cat,5 1", "b,cat,1 1", "a,cat,7 1").summary()
     assert told.startswith("warning: 2 rows have a mask for an image and class that has one already, first on line 5;")
-
-
-def test_a_class_that_no_row_of_the_sample_submission_has_is_told_as_a_likely_typing_error(tmp_path: Path) -> None:
-    write_sample("segmentation", tmp_path, 24)
-    made, path = config(tmp_path), tmp_path / "train.csv"
-    assert not any("warning" in line for line in check(made, show_progress=False))
-    rows = path.read_text().splitlines()
-    number, row = next((number, row) for number, row in enumerate(rows[1:], 2) if not row.endswith(","))
-    image_id, class_id, rle = row.split(",")
-    rows[number - 1] = f"{image_id},{class_id}x,{rle}"
-    path.write_text("\n".join(rows))
-    (told,) = (line for line in check(made, show_progress=False) if line.startswith("warning"))
-    assert told.startswith(f"warning: {path}: class '{class_id}x' (1 images, the first on line ")
 
 
 def test_the_summary_counts_masks_and_empty_images(tmp_path: Path) -> None:
