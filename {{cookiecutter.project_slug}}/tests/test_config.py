@@ -15,10 +15,10 @@ from competition.config import (
     dump_config,
     load_config,
     task_names,
-    trainer_arguments,
 )
 from competition.errors import CompetitionError
 from competition.settings import Config
+from competition.trainer_keys import trainer_arguments
 
 Write = Callable[..., Path]
 TASK = task_names()[0]  # what is tested here lies in the sections that every task has
