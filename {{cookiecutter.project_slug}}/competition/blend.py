@@ -85,13 +85,13 @@ def make_blend(
 
 def blend_notes(run: Run) -> list[str]:
     """Say what a blend is made of and how it does out of fold, and where that flatters; nothing of another run."""
-    about, files = _read_about(run.folder), run.out_of_fold_files()
+    about = _read_about(run.folder)
     if not about:
         return []
     shares = zip(about["sources"], about["weights"], strict=True)
     lines = [f"weights:  {', '.join(f'{name} {share:.3f}' for name, share in shares)}"]
     by_fold = about.get(BY_FOLD, {})
-    if files:
+    if files := run.out_of_fold_files():
         table = Task(run.config.task).table.read_table(run.config)
         how = "  (each fold by weights found on the others)" if len(by_fold) > 1 else ""
         lines.append(f"out of fold:  {describe_scores(score_predictions(run.config, table, files))}{how}")

@@ -14,7 +14,8 @@ from competition.errors import CompetitionError
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 BEGINNING = 100  # characters that are kept of a long text
-ROWS_AT_ONCE = 5000  # read before their long texts are let go
+ROWS_AT_ONCE = 5000  # read before what nobody asked for is let go
+csv.field_size_limit(2**31 - 1)  # the module's own limit is 131,072 characters
 MOST_LINES = 20  # faults of one kind that are listed before "and N more"
 
 
@@ -37,26 +38,30 @@ def read_csv(path: Path, columns: Sequence[str], *, long: str | None = None) -> 
         with warnings.catch_warnings():
             # A row with more fields than the header would lose them, or shift the columns, without a word.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = _read_texts(path, None if long is None else header.index(long))
+            places = [header.index(column) for column in columns]
+            frame = _read_texts(path, places, None if long is None else header.index(long))
     except (pd.errors.ParserWarning, ValueError) as error:  # pandas' own errors are ValueErrors
         raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
     if frame.empty:
         raise CompetitionError(f"{path}: has a header but no row")
-    frame.columns = header
+    frame.columns = list(columns)
     frame.index = _line_index(path, len(frame))
-    return frame[list(columns)]
+    return frame
 
 
-def _read_texts(path: Path, long: int | None) -> pd.DataFrame:
-    """Read all columns: with `usecols` pandas would not look at how many fields a row has."""
-    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_filter": False, "index_col": False}
-    if long is None:
-        return pd.read_csv(path, **as_text)
+def _read_texts(path: Path, places: Sequence[int], long: int | None) -> pd.DataFrame:
+    """Return the columns at these places, read some rows at a time: the others may be far larger.
+
+    With `usecols` pandas would not look at how many fields a row has.
+    """
     parts = []
+    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_filter": False, "index_col": False}
     with pd.read_csv(path, chunksize=ROWS_AT_ONCE, **as_text) as reader:
         for part in reader:
-            column = part.columns[long]
-            parts.append(part.assign(**{str(column): part[column].str.slice(0, BEGINNING)}))
+            columns = {place: part.iloc[:, place] for place in places}
+            if long is not None:
+                columns[long] = columns[long].str.slice(0, BEGINNING)
+            parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
 
 

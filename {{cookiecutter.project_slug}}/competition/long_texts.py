@@ -8,8 +8,6 @@ import pandas as pd
 
 from competition.csv_file import read_csv, read_header
 
-csv.field_size_limit(2**31 - 1)  # the module's own limit is 131,072 characters
-
 
 class LongTexts:
     """What stands in a column, row by row; kept is only where rows begin, 8 bytes each."""

@@ -1,8 +1,11 @@
 """`competition submit RUN`: from test.npz to a submission.csv that has been read back and checked. No torch."""
 
+import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from competition.blend import blend_notes, make_blend, refuse_untuned_ranks
 from competition.csv_file import read_csv, read_header
@@ -167,13 +170,15 @@ def _compare_with_previous(run: Run, new: Path) -> list[str]:
     old = run.folder / SUBMISSION
     if not old.is_file() or read_header(old) != read_header(new):
         return []
-    columns = read_header(new)
-    rows = read_csv(new, columns)
-    before = read_csv(old, columns)
-    if len(rows) != len(before):
-        return [f"the submission before had {len(before)} rows, this one has {len(rows)}"]
-    changed = int((rows.to_numpy() != before.to_numpy()).any(axis=1).sum())
-    return [f"rows that differ from the submission before: {changed} of {len(rows)}"]
+    changed, number, number_before = 0, -1, -1  # the header is no row
+    how: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "replace"}
+    with new.open(**how) as file, old.open(**how) as other:
+        for row, before in zip_longest(csv.reader(file), csv.reader(other)):
+            number, number_before = number + (row is not None), number_before + (before is not None)
+            changed += row != before
+    if number != number_before:
+        return [f"the submission before had {number_before} rows, this one has {number}"]
+    return [f"rows that differ from the submission before: {changed} of {number}"]
 
 
 def _check_written(path: Path, sample: Path, config: Config, stored: Predictions) -> None:
