@@ -23,6 +23,7 @@ from competition.out_of_fold import folds_of_files
 from competition.places import here
 from competition.predictions import Predictions
 from competition.runs import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
+from competition.score import describe_scores, score_predictions
 from competition.settings import RunName
 from competition.task import Task
 
@@ -82,12 +83,22 @@ def make_blend(
     return Run.open(str(folder), overrides)
 
 
-def blend_notes(folder: Path) -> list[str]:
-    """Say where the out-of-fold score of a blend flatters."""
-    by_fold = read_recipe(folder).get(BY_FOLD, {})
-    if len(by_fold) != 1:
+def blend_notes(run: Run) -> list[str]:
+    """Say what a blend is made of and how it does out of fold, and where that flatters; nothing of another run."""
+    about = read_recipe(run.folder)
+    if not about:
         return []
-    return [f"warning: the weights in {folder / BLEND} were found on the images they are scored on, which flatters"]
+    shares = zip(about["sources"], about["weights"], strict=True)
+    lines = [f"weights:  {', '.join(f'{name} {share:.3f}' for name, share in shares)}"]
+    by_fold = about.get(BY_FOLD, {})
+    if files := run.out_of_fold_files():
+        table = Task(run.config.task).table.read_table(run.config)
+        how = "  (each fold by weights found on the others)" if len(by_fold) > 1 else ""
+        lines.append(f"out of fold:  {describe_scores(score_predictions(run.config, table, files))}{how}")
+    if len(by_fold) == 1:
+        flattered = f"the weights in {run.folder / BLEND} were found on the images they are scored on"
+        lines.append(f"warning: {flattered}, which flatters")
+    return lines
 
 
 def refuse_untuned_ranks(run: Run) -> None:

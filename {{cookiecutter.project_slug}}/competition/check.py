@@ -1,5 +1,6 @@
 """`competition check CONFIG`: every fault of the data, before a minute of training is spent on it. No torch."""
 
+import difflib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -19,6 +20,7 @@ from competition.settings import Config
 from competition.task import Table, Task
 
 Found = TypeVar("Found")
+FEW_IMAGES = 2  # that a typing error is in
 
 
 def check(config: Config, *, show_progress: bool = True) -> list[str]:
@@ -26,11 +28,7 @@ def check(config: Config, *, show_progress: bool = True) -> list[str]:
 
     Raises CompetitionError with a line for every fault found.
     """
-    if not config.train_csv.is_file() and not (config.data.dir / config.data.train_images).is_dir():
-        raise CompetitionError(
-            f"{config.train_csv}: no data there; put the competition's files into {config.data.dir}/ (or give "
-            f"data.dir=PATH), or make a small competition to try with: competition sample"
-        )
+    refuse_missing_data(config)
     task = Task(config.task)
     faults: list[str] = []
     if (host := config.host_metric) is not None:
@@ -56,11 +54,23 @@ def check(config: Config, *, show_progress: bool = True) -> list[str]:
         if both:
             files = f"{config.data.train_csv} and {config.data.sample_submission}"
             report.append(f"images in both {files}: {len(both)}, as {min(both)!r}")
+    asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
+    doubts = _doubtful_classes(config, table, asked)
     if faults:
-        raise CompetitionError("\n".join(faults))
+        raise CompetitionError("\n".join([*faults, *doubts]))
+    report += doubts
     if thumbnails is not None:
         report += report_near_duplicates(config, table, thumbnails, folds)
-    return [*report, *hint, *_unused_images(config, table.image_ids)]
+    return [*report, *_unused_images(config, table.image_ids), *hint]
+
+
+def refuse_missing_data(config: Config) -> None:
+    """Raise CompetitionError where there is neither train.csv nor a folder of training images."""
+    if not config.train_csv.is_file() and not (config.data.dir / config.data.train_images).is_dir():
+        raise CompetitionError(
+            f"{config.train_csv}: no data there; put the competition's files into {config.data.dir}/ (or give "
+            f"data.dir=PATH), or make a small competition to try with: competition sample"
+        )
 
 
 def _check_train_images(config: Config, table: Table, thumbnails: Thumbnails | None, show_progress: bool) -> list[str]:
@@ -110,6 +120,28 @@ def _unused_images(config: Config, used: np.ndarray) -> list[str]:
     unused = [entry.name for entry in folder.iterdir() if entry.name not in known and entry.is_file()]
     name = config.data.train_csv
     return [f"{folder}: {len(unused)} files that {name} does not name, as {unused[0]}"] if unused else []
+
+
+def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> list[str]:
+    """Warn of classes that are typing errors, most often: nobody listed them, and sample_submission.csv does not ask
+    for them, or few images have one whose name is almost another's."""
+    if config.data.classes is not None:
+        return []
+    has, lines = table.present(), []
+    common = [name for k, name in enumerate(table.classes) if has[:, k].sum() > FEW_IMAGES]
+    for k, name in enumerate(table.classes):
+        near = [] if name in common or name.isdecimal() else difflib.get_close_matches(name, common, n=1, cutoff=0.8)
+        reason = f"is spelt almost as {near[0]!r}" if near else ""
+        if asked is not None and name not in asked:
+            reason = f"has no row in {config.data.sample_submission}"
+        if reason:
+            rows = np.flatnonzero(has[:, k])
+            lines.append(
+                f"warning: {config.train_csv}: class {name!r} ({len(rows)} images, the first on line "
+                f"{table.lines[rows].min(initial=0)}) {reason}; if it is a typing error, correct it; if not, list it "
+                f"in data.classes"
+            )
+    return lines
 
 
 def _collect(faults: list[str], look: Callable[[], Found]) -> Found | None:

@@ -112,6 +112,13 @@ def train(
         lines, path = preview_epochs(config)
         print("\n".join([*lines, f"drawn in {path}"]))
         return
+    # Before seconds go into loading torch.
+    from competition.check import refuse_missing_data
+    from competition.runs import refuse_changed_config, refuse_start
+
+    refuse_missing_data(config)
+    refuse_start(config.fold_folder, resume=resume)
+    refuse_changed_config(config.fold_folder, config)
     from competition.lineage import base_names
     from competition.train import train as train_fold
 
@@ -129,14 +136,17 @@ def predict(
 ) -> None:
     """Predict the test images with the folds of a run: writes test.npz.
 
-    With other views than before (tta=[hflip]) the out-of-fold images, too, so that tuning sees the same.
+    With other views than before (tta=[hflip]) the out-of-fold images, too, so that tuning sees the same; the views are
+    kept with the run.
     """
+    from competition.runs import Run, remember_what_follows
+
+    opened = Run.open(run, overrides)
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
     from competition.record import record
-    from competition.runs import Run
 
-    opened, say = Run.open(run, overrides), rank_zero_only(print)
+    say = rank_zero_only(print)
     if views:
         from competition.view_table import table_of_views
 
@@ -152,6 +162,7 @@ def predict(
     say(f"written to {predict_test(opened)}")
     for path in predict_out_of_fold(opened):
         say(f"made again in other views: {path}; tune again with `competition tune {opened.folder.name}`")
+    rank_zero_only(remember_what_follows)(opened.folder, opened.untuned, ("tta",))
     rank_zero_only(record)(run, overrides)
 
 
@@ -319,6 +330,10 @@ def _end_workers() -> None:
 
 def _split(words: list[str]) -> tuple[list[Path], list[str]]:
     """Tell config files from `key=value` words."""
+    for word in words:
+        if word.partition("=")[0].endswith((".yaml", ".yml")) and "=" in word:
+            file = word.partition("=")[0]
+            raise CompetitionError(f"{word}: a config file stands by itself, values behind it: {file} fold=1")
     return [Path(word) for word in words if "=" not in word], [word for word in words if "=" in word]
 
 

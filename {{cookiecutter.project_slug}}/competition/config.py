@@ -1,14 +1,10 @@
 """From YAML files and `key=value` words to one typed, checked `Config`."""
 
-import ast
 import copy
 import difflib
 import importlib
-import importlib.util
 import json
-import math
 import re
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,26 +12,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from competition.config_faults import explain_all, show
 from competition.errors import CompetitionError
 from competition.settings import Config
-
-OURS = {
-    "logger": "the section `logger:`",
-    "callbacks": "`checkpoint:`, `early_stopping:` and `logger:`",
-    "default_root_dir": "the run's `name:`",
-    "enable_checkpointing": "the section `checkpoint:`",
-    "use_distributed_sampler": "competition/data.py, which splits the images over the processes itself",
-    "reload_dataloaders_every_n_epochs": "competition/data.py",
-}
-
-
-# Lightning takes any value for these and fails, or does something else, much later.
-TRAINER_NUMBERS: dict[str, type[int] | type[float]] = {
-    **dict.fromkeys(
-        ("max_epochs", "min_epochs", "max_steps", "min_steps", "num_nodes", "accumulate_grad_batches"), int
-    ),
-    **dict.fromkeys(("limit_train_batches", "limit_val_batches", "gradient_clip_val"), float),
-}
+from competition.trainer_keys import check_trainer_keys
 
 
 class YamlLoader(yaml.SafeLoader):
@@ -85,10 +65,10 @@ def validate(values: dict[str, Any], source: dict[str, str], default_source: str
         # JSON mode lets a YAML list be a tuple and a string a path, and still refuses `"16"` for 16.
         config = schema.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        raise CompetitionError("\n".join(_explain_all(error.errors(), source, default_source, schema))) from None
+        raise CompetitionError("\n".join(explain_all(error.errors(), source, default_source, schema))) from None
     except TypeError as error:
         raise CompetitionError(f"{default_source}: a value is not plain YAML: {error}") from None
-    _check_trainer_keys(config, source, default_source)
+    check_trainer_keys(config, source, default_source)
     return config
 
 
@@ -119,7 +99,7 @@ def with_preset(values: dict[str, Any], source: dict[str, str], default_source: 
         near = difflib.get_close_matches(str(name), presets, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(presets)}"
         where = source.get("format.like", default_source)
-        raise CompetitionError(f"{where}: format: {_show(name)} is no format this project knows; {hint}")
+        raise CompetitionError(f"{where}: format: {show(name)} is no format this project knows; {hint}")
     merged = copy.deepcopy(presets[name])
     _merge(merged, values, "", {})
     return merged
@@ -151,7 +131,7 @@ def task_names() -> list[str]:
 
 def _schema(task: object, where: str) -> type[Config]:
     if task not in task_names():
-        raise CompetitionError(f"{where}: task: {_show(task)} is not one of {', '.join(task_names())}")
+        raise CompetitionError(f"{where}: task: {show(task)} is not one of {', '.join(task_names())}")
     return importlib.import_module(f"competition.tasks.{task}.settings").TaskConfig
 
 
@@ -180,7 +160,7 @@ def _read_yaml(path: Path, role: str = "") -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CompetitionError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise CompetitionError(f"{path}: expected `key: value` lines, found {_show(values)}")
+        raise CompetitionError(f"{path}: expected `key: value` lines, found {show(values)}")
     return _spell_out(values)
 
 
@@ -225,113 +205,8 @@ def _merge(into: dict[str, Any], new: dict[str, Any], where: str, source: dict[s
             into[key] = value
 
 
-def _explain_all(faults: Sequence[Any], source: dict[str, str], default: str, schema: type[Config]) -> list[str]:
-    """Write a line for each key at fault; the ways in which a value fits none of several types make one line."""
-    expected: dict[str, list[str]] = {}
-    for fault in faults:
-        start, expectation = _explain(fault, source, default, schema)
-        expected.setdefault(start, []).append(expectation)
-    return [start + " or ".join(dict.fromkeys(each)) for start, each in expected.items()]
-
-
-def _explain(fault: Any, source: dict[str, str], default: str, schema: type[Config]) -> tuple[str, str]:
-    """Return the start of the line, which names file, key and value, and what was expected."""
-    path = _without_type_tags(list(fault["loc"]), schema, is_unknown=fault["type"] == "extra_forbidden")
-    prefixes = [".".join(map(str, path[:n])) for n in range(len(path), 0, -1)]
-    known = next((prefix for prefix in prefixes if prefix in source), "")
-    where = source.get(known, default)
-    key, value = ".".join(map(str, path)), _show(fault["input"])
-    if fault["type"] == "extra_forbidden":
-        siblings = _known_keys(schema, path[:-1])
-        near = difflib.get_close_matches(str(path[-1]), siblings, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(siblings)}"
-        return f"{where}: {key}: unknown key (value {value}); {hint}", ""
-    if fault["type"] == "missing":
-        return f"{where}: {key}: this key is missing", ""
-    message = _expectation(fault)
-    if fault["type"] == "value_error":
-        return f"{where}: {key or 'config'}: found {value}; {message}", ""
-    return f"{where}: {key or 'config'}: found {value}; expected ", message
-
-
-def _expectation(fault: Any) -> str:
-    """Return what was expected, in plain words where pydantic's own are not."""
-    limits = fault.get("ctx", {})
-    if fault["type"] == "too_short":
-        return f"a list of at least {limits['min_length']}"
-    if fault["type"] == "too_long":
-        return f"a list of at most {limits['max_length']}"
-    if fault["type"] == "string_type":
-        return "text"
-    if fault["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        return "a section of `key: value`"
-    return fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-
-
-def _without_type_tags(path: list[Any], schema: type[Config], *, is_unknown: bool) -> list[Any]:
-    """Drop the names of types that pydantic adds where a value may be of several; the last key may be unknown."""
-    kept: list[Any] = []
-    for part in path[:-1] if is_unknown else path:
-        if isinstance(part, int) or part in _known_keys(schema, kept):
-            kept.append(part)
-    return [*kept, path[-1]] if is_unknown else kept
-
-
-def _known_keys(schema: Any, path: list[Any]) -> list[str]:
-    """Return the keys allowed under `path`, following nested sections."""
-    for part in path:
-        field = schema.model_fields.get(part) if isinstance(part, str) else None
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        nested = [c for c in candidates if hasattr(c, "model_fields")]
-        if not nested:
-            return []
-        schema = nested[0]
-    return list(schema.model_fields)
-
-
-def _check_trainer_keys(config: Config, source: dict[str, str], default: str) -> None:
-    known = trainer_arguments() if config.trainer else ()  # a bundle has none, and no Lightning to ask
-    lines = []
-    for key, value in config.trainer.items():
-        where = source.get(f"trainer.{key}", default)
-        if key in OURS:
-            lines.append(f"{where}: trainer.{key}: set by the project itself; see {OURS[key]}")
-        elif key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean `{near[0]}`?" if near else "see pytorch_lightning.Trainer for the keys"
-            lines.append(f"{where}: trainer.{key}: unknown key (value {_show(value)}); {hint}")
-        elif key in TRAINER_NUMBERS and not _is_number(value, TRAINER_NUMBERS[key]):
-            kind = "a whole number" if TRAINER_NUMBERS[key] is int else "a number"
-            lines.append(f"{where}: trainer.{key}: found {_show(value)}; expected {kind}")
-    if lines:
-        raise CompetitionError("\n".join(lines))
-
-
-def _is_number(value: object, kind: type[int] | type[float]) -> bool:
-    return value is None or (isinstance(value, int if kind is int else int | float) and not isinstance(value, bool))
-
-
-@cache
-def trainer_arguments() -> tuple[str, ...]:
-    """Read the argument names of `pytorch_lightning.Trainer` from its source: importing it takes seconds."""
-    package = importlib.util.find_spec("pytorch_lightning")
-    if package is None or package.origin is None:
-        raise CompetitionError("pytorch-lightning is not installed: run `uv sync` in the project's folder")
-    text = (Path(package.origin).parent / "trainer" / "trainer.py").read_text(encoding="utf-8")
-    trainer = next(n for n in ast.parse(text).body if isinstance(n, ast.ClassDef) and n.name == "Trainer")
-    init = next(n for n in trainer.body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
-    return tuple(argument.arg for argument in init.args.kwonlyargs + init.args.args if argument.arg != "self")
-
-
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
-
-
-def _show(value: object) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."

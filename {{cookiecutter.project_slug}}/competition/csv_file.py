@@ -13,14 +13,18 @@ import pandas as pd
 from competition.errors import CompetitionError
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+BEGINNING = 100  # characters that are kept of a long text
+ROWS_AT_ONCE = 5000  # read before what nobody asked for is let go
+csv.field_size_limit(2**31 - 1)  # the module's own limit is 131,072 characters
 MOST_LINES = 20  # faults of one kind that are listed before "and N more"
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_csv(path: Path, columns: Sequence[str], *, long: str | None = None) -> pd.DataFrame:
     """Read `columns` of a csv file as text; empty fields become empty strings.
 
-    A column's name is matched without the blanks around it. The index tells the lines: see `line`. Raises
-    CompetitionError if the file is missing, no csv, lacks a column or has no row.
+    A column's name is matched without the blanks around it. Of the column `long` only the beginnings are kept:
+    `LongTexts` has the rest. The index tells the lines: see `line`. Raises CompetitionError if the file is missing, no
+    csv, lacks a column or has no row.
     """
     if not path.is_file():
         raise CompetitionError(f"{path}: no such file; expected columns {','.join(columns)}")
@@ -34,15 +38,31 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         with warnings.catch_warnings():
             # A row with more fields than the header would lose them, or shift the columns, without a word.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            # All columns: with `usecols` pandas would not look at how many fields a row has.
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, index_col=False)
+            places = [header.index(column) for column in columns]
+            frame = _read_texts(path, places, None if long is None else header.index(long))
     except (pd.errors.ParserWarning, ValueError) as error:  # pandas' own errors are ValueErrors
         raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
     if frame.empty:
         raise CompetitionError(f"{path}: has a header but no row")
-    frame.columns = header
+    frame.columns = list(columns)
     frame.index = _line_index(path, len(frame))
-    return frame[list(columns)]
+    return frame
+
+
+def _read_texts(path: Path, places: Sequence[int], long: int | None) -> pd.DataFrame:
+    """Return the columns at these places, read some rows at a time: the others may be far larger.
+
+    With `usecols` pandas would not look at how many fields a row has.
+    """
+    parts = []
+    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_filter": False, "index_col": False}
+    with pd.read_csv(path, chunksize=ROWS_AT_ONCE, **as_text) as reader:
+        for part in reader:
+            columns = {place: part.iloc[:, place] for place in places}
+            if long is not None:
+                columns[long] = columns[long].str.slice(0, BEGINNING)
+            parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _line_index(path: Path, num_rows: int) -> pd.Index:

@@ -19,10 +19,20 @@ NUM_ROWS = 1000  # that are looked at
 def recognise_folder(words: list[str]) -> list[str]:
     """Say which configs would read a competition, of which only `data.dir=PATH` and the like is known.
 
-    Raises CompetitionError where the files are of no known format.
+    Raises CompetitionError where there are no files, or of no known format.
     """
     data = _data_settings(words)
+    if not data.dir.is_dir():
+        raise CompetitionError(f"{data.dir}: no such folder; name the one with the competition's files: data.dir=PATH")
     found = [(task, form) for task in task_names() if (form := recognise(task, data))]
+    missing = {name: key for key, name in _csv_files(data).items() if not (data.dir / name).is_file()}
+    if missing and not found:
+        raise CompetitionError(
+            "\n".join(
+                f"{data.dir / name}: no such file; where it has another name: data.{key}=NAME"
+                for name, key in missing.items()
+            )
+        )
     if not found:
         raise CompetitionError(
             f"{data.dir / data.train_csv}, {data.sample_submission}: no format known here fits; name a config and say "
@@ -36,7 +46,7 @@ def recognise_folder(words: list[str]) -> list[str]:
 
 def recognise(task: str, data: Data) -> dict[str, Any] | None:
     """Return the part of a task's config that reads the files in `data.dir`; none where they are not of this task."""
-    train, sample = (_first_rows(data.dir / name) for name in (data.train_csv, data.sample_submission))
+    train, sample = (_first_rows(data.dir / name) for name in _csv_files(data).values())
     return None if train.empty and sample.empty else Task(task).recognise.recognise(train, sample)
 
 
@@ -67,6 +77,11 @@ def _data_settings(words: list[str]) -> Data:
         raise CompetitionError(f"data.{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
 
 
+def _csv_files(data: Data) -> dict[str, str]:
+    """Return by key of `data:` the files that tell a format."""
+    return {"train_csv": data.train_csv, "sample_submission": data.sample_submission}
+
+
 def _first_rows(path: Path) -> pd.DataFrame:
     """Read the first rows as text; no rows where there is no such file, or no csv file."""
     try:
@@ -77,5 +92,4 @@ def _first_rows(path: Path) -> pd.DataFrame:
 
 
 def _yaml_lines(values: dict[str, Any]) -> list[str]:
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=False)
-    return [f"  {line}" for line in text.splitlines()]
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=False).splitlines()

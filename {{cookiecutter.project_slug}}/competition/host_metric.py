@@ -5,7 +5,7 @@ Kaggle's hosts publish their metrics in this form since 2023. It gets data frame
 
 import importlib.util
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import pandas as pd
 
 from competition.errors import CompetitionError
 from competition.files import csv_text
-from competition.settings import HostMetric
+from competition.settings import Config, HostMetric
+from competition.task import Target, Task
 
 HOST = "host"  # its name among the metrics
 Table = tuple[list[str], Iterable[Iterable[object]]]  # columns and rows
@@ -29,6 +30,21 @@ def host_score(metric: HostMetric, solution: Table, submission: Table, row_id: s
         reason = " ".join(str(error).split())[:300]
         raise CompetitionError(f"{metric.file}: score() failed: {type(error).__name__}: {reason}") from None
     return float(value)
+
+
+def score_by_host(
+    config: Config, classes: Sequence[str], found: Iterable[tuple[str, Target]], true: Iterable[tuple[str, Target]]
+) -> dict[str, float]:
+    """Return the host's score of answers beside the truth, both pairs of image id and target; none without a host.
+
+    Both are written as submissions are, for the host to compare.
+    """
+    if config.host_metric is None:
+        return {}
+    submission = Task(config.task).submission
+    perfect = ((image_id, submission.perfect_answer(truth, len(classes))) for image_id, truth in true)
+    solution, answers = (submission.rows(config, each, classes) for each in (perfect, found))
+    return {HOST: host_score(config.host_metric, solution, answers, solution[0][0])}
 
 
 def load_score(path: Path) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from competition.errors import CompetitionError
-from competition.host_metric import HOST, host_score
+from competition.host_metric import HOST, score_by_host
 from competition.predictions import Predictions
 from competition.settings import Config
 from competition.task import Evidence, Prediction, Table, Target, Task
@@ -93,16 +93,11 @@ class OutOfFold:
     def _scores(
         self, answer: Callable[[int], Target], rows: np.ndarray, evidence: Sequence[Evidence]
     ) -> dict[str, float]:
-        number, host = len(self.table.classes), self.config.host_metric
-        own = self.task.score.scores(evidence, self.config.metrics, number)
-        if host is None:
-            return own
-        perfect = self.task.submission.perfect_answer
+        classes = self.table.classes
         found = ((self.image_ids[index], answer(index)) for index in rows.tolist())
-        true = ((self.image_ids[index], perfect(self.truth(index), number)) for index in rows.tolist())
-        csv_rows, classes = self.task.submission.rows, self.table.classes
-        solution, submission = (csv_rows(self.config, one, classes) for one in (true, found))
-        return {HOST: host_score(host, solution, submission, solution[0][0]), **own}
+        true = ((self.image_ids[index], self.truth(index)) for index in rows.tolist())
+        own = self.task.score.scores(evidence, self.config.metrics, len(classes))
+        return {**score_by_host(self.config, classes, found, true), **own}
 
 
 def lower_is_better(config: Config, metric: str) -> bool:

@@ -18,6 +18,7 @@ from competition.settings import Config
 from competition.task import Table, Target, Task
 
 PSEUDO = "pseudo.csv"
+LOWER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.3)  # confidences to suggest
 
 
 def make_pseudo(run: Run, confidence: float) -> tuple[Path, str]:
@@ -28,18 +29,23 @@ def make_pseudo(run: Run, confidence: float) -> tuple[Path, str]:
     stored = Predictions(run.folder / TEST)
     config = own_config(run.config, stored.classes)
     labels = Task(config.task).pseudo_labels
-    found = [one for one in _answers(run.config, stored) if one[3] >= confidence]
-    if not found:
-        surest = max((sure for *_, sure in _answers(run.config, stored)), default=0.0)
-        raise CompetitionError(f"--confidence {confidence:g}: no test image is as sure; the surest is {surest:.3f}")
+    sure = np.array([confident for *_, confident in _answers(run.config, stored)])
+    number = int((sure >= confidence).sum())
+    if not number:
+        others = ", ".join(f"{(sure >= lower).sum()} at {lower:g}" for lower in LOWER if lower < confidence)
+        raise CompetitionError(
+            f"--confidence {confidence:g}: no test image is as sure; the surest is {sure.max(initial=0):.3f}; of "
+            f"{len(sure)} images there are {others or 'none'}"
+        )
     rows = (
         row
-        for image_id, answer, size, _ in found
+        for image_id, answer, size, confident in _answers(run.config, stored)
+        if confident >= confidence
         for row in labels.label_rows(image_id, answer, *size, stored.classes, config)
     )
     path = run.folder / PSEUDO
     write_csv(path, labels.label_columns(stored.classes, config), rows)
-    return path, f"{len(found)} of {len(stored)} test images; train with data.pseudo={path} and another name=..."
+    return path, f"{number} of {len(stored)} test images; train with data.pseudo={path} and another name=..."
 
 
 def own_config(config: Config, classes: tuple[str, ...]) -> Config:

@@ -68,7 +68,7 @@ def _train(config: Config, paths: list[Path], overrides: list[str], parallel: in
         command = ["train", "--resume", *map(str, paths), *overrides, *words]
         jobs.append(Job(one.fold_folder.name, command, one.fold_folder / "train.log"))
     run_jobs(jobs, parallel, lambda job: _say("train", job.name))
-    remember_what_follows(config)
+    remember_what_follows(config.run_folder, config)
 
 
 def _tune(opened: Run) -> None:

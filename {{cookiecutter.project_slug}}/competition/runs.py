@@ -1,5 +1,6 @@
 """A run's folder: outputs/<run>/ with fold0/, fold1/, ... and what is made of them. No torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,10 @@ class Run:
     @classmethod
     def open(cls, name: str, overrides: list[str] | None = None) -> "Run":
         """Find a run by its name or folder; its config is that of its first training, with overrides."""
+        if name.endswith((".yaml", ".yml")):
+            raise CompetitionError(
+                f"{name}: is a config; expected the name of a run that was trained with it, as {Path(name).stem}"
+            )
         candidates = [here().outputs / name, Path(name)]
         for folder in candidates:
             configs = sorted(folder.glob(f"fold*/{CONFIG}"), key=lambda path: _in_order(path.parent))
@@ -98,12 +103,12 @@ def remember_config(folder: Path, config: Config) -> None:
     _write_config(folder, config)
 
 
-def remember_what_follows(config: Config) -> None:
+def remember_what_follows(folder: Path, config: Config, names: Sequence[str] = AFTER_TRAINING) -> None:
     """Bring the configs of all finished trainings of a run up to date in what becomes of their predictions."""
     new = yaml.safe_load(dump_config(config))
-    for path in config.run_folder.glob(f"fold*/{CONFIG}"):
+    for path in folder.glob(f"fold*/{CONFIG}"):
         old: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-        changed = [name for name in AFTER_TRAINING if _value(old, name) != _value(new, name)]
+        changed = [name for name in names if _value(old, name) != _value(new, name)]
         if not changed or not is_finished(path.parent):
             continue
         for name in changed:
@@ -123,6 +128,16 @@ def _value(config: dict[str, Any], name: str) -> Any:
 def _write_config(folder: Path, config: Config) -> None:
     with replacing(folder / CONFIG) as temporary:
         temporary.write_text(dump_config(config), encoding="utf-8")
+
+
+def refuse_start(folder: Path, *, resume: bool) -> None:
+    """Raise CompetitionError if a training in this folder is done, or would begin anew where another did not end."""
+    if is_finished(folder):
+        raise CompetitionError(f"{folder}: is trained already; delete the folder, or give this run another name=...")
+    if (folder / LATEST).is_file() and not resume:
+        raise CompetitionError(
+            f"{folder / LATEST}: a training that did not end; go on with --resume, or delete {folder} to start anew"
+        )
 
 
 def refuse_changed_config(folder: Path, config: Config) -> None:

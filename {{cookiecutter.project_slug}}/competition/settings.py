@@ -1,8 +1,9 @@
 """What may stand in a config: the sections every task shares, in the order data flows through them."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -351,3 +352,11 @@ class Config(Section):
         """Folder of this training: fold0, and fold0_seed1 for further seeds."""
         seed = "" if self.seeds is None or self.seed == self.seeds[0] else f"_seed{self.seed}"
         return self.run_folder / f"fold{self.fold}{seed}"
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def with_decode(config: AnyConfig, keys: Mapping[str, Any]) -> AnyConfig:
+    """Return the config with some keys of `decode:` set."""
+    return config.model_copy(update={"decode": type(config.decode)(**(config.decode.model_dump() | dict(keys)))})

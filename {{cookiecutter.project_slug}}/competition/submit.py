@@ -1,13 +1,17 @@
 """`competition submit RUN`: from test.npz to a submission.csv that has been read back and checked. No torch."""
 
-from collections.abc import Generator, Iterator, Sequence
+import csv
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from competition.blend import blend_notes, make_blend, refuse_untuned_ranks
 from competition.csv_file import read_csv, read_header
 from competition.errors import CompetitionError
+from competition.host_metric import score_by_host
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.predictions import Predictions
 from competition.runs import OOF, SUBMISSION, TEST, Run
@@ -44,6 +48,9 @@ def open_runs(names: Sequence[str], overrides: list[str], *, name: str | None, w
             raise CompetitionError("--name, --weights and --mean are for several runs; found one")
         refuse_untuned_ranks(runs[0])
         return runs[0]
+    folders = [run.folder.resolve() for run in runs]
+    if twice := [one for one, folder in zip(names, folders, strict=True) if folders.count(folder) > 1]:
+        raise CompetitionError(f"{twice[0]}: is named twice; to make a run count more, give --weights")
     if mean not in ("mean", "rank"):
         raise CompetitionError(f"--mean {mean}: expected mean or rank")
     name = name or "+".join(run.folder.name for run in runs)
@@ -68,7 +75,7 @@ def make_submission(run: Run) -> Submission:
     config, path, stored = run.config, run.folder / SUBMISSION, Predictions(run.folder / TEST)
     with checked_submission(path, config, stored) as (written, said):
         notes = (
-            *blend_notes(run.folder),
+            *blend_notes(run),
             *_compare_with_out_of_fold(run, stored, said),
             *_compare_with_previous(run, written),
         )
@@ -111,7 +118,8 @@ def describe_submission(submission: Submission) -> list[str]:
 def score_submission(
     config: Config, path: Path, truth: Path, stored: Predictions
 ) -> tuple[dict[str, float], str, dict[str, float]]:
-    """Score a submission.csv against a solution in the format of train.csv; also the best blind submission."""
+    """Score a submission.csv against a solution in the format of train.csv, by the host's metric first if there is one;
+    also the best blind submission."""
     task = Task(config.task)
     with_classes = config.model_copy(update={"data": config.data.model_copy(update={"classes": list(stored.classes)})})
     solution = task.table.read_table(with_classes, truth)
@@ -119,16 +127,21 @@ def score_submission(
     position = {image_id: index for index, image_id in enumerate(solution.image_ids)}
     sizes = dict(zip(stored.image_ids, stored.sizes, strict=True))
     blind_name, blind_answer = task.score.constant_answers(train)
-    found, blind = [], []
-    for image_id, answer in task.submission.read_submission(path, config, stored.classes, sizes):
-        if image_id not in position:
-            raise CompetitionError(f"{truth}: has no row for image {image_id!r} of {path}")
-        target = solution.target(position[image_id], *sizes[image_id])
-        found.append(task.score.evidence(answer, target))
-        blind.append(task.score.evidence(blind_answer, target))
-    number = len(stored.classes)
-    scores = task.score.scores
-    return scores(found, config.metrics, number), blind_name, scores(blind, config.metrics, number)
+    names = [image_id for image_id, _ in task.submission.read_submission(path, config, stored.classes, sizes)]
+    if unknown := [image_id for image_id in names if image_id not in position]:
+        raise CompetitionError(f"{truth}: has no row for image {unknown[0]!r} of {path}")
+
+    def scores(answers: Callable[[], Iterable[tuple[str, Target]]]) -> dict[str, float]:
+        def true() -> Iterator[tuple[str, Target]]:
+            return ((image_id, solution.target(position[image_id], *sizes[image_id])) for image_id in names)
+
+        pairs = zip(answers(), true(), strict=True)
+        evidence = [task.score.evidence(answer, target) for (_, answer), (_, target) in pairs]
+        own = task.score.scores(evidence, config.metrics, len(stored.classes))
+        return {**score_by_host(config, stored.classes, answers(), true()), **own}
+
+    found = scores(lambda: task.submission.read_submission(path, config, stored.classes, sizes))
+    return found, blind_name, scores(lambda: ((image_id, blind_answer) for image_id in names))
 
 
 def _answers(stored: Predictions, config: Config, said: Presence) -> Iterator[tuple[str, Target]]:
@@ -164,13 +177,15 @@ def _compare_with_previous(run: Run, new: Path) -> list[str]:
     old = run.folder / SUBMISSION
     if not old.is_file() or read_header(old) != read_header(new):
         return []
-    columns = read_header(new)
-    rows = read_csv(new, columns)
-    before = read_csv(old, columns)
-    if len(rows) != len(before):
-        return [f"the submission before had {len(before)} rows, this one has {len(rows)}"]
-    changed = int((rows.to_numpy() != before.to_numpy()).any(axis=1).sum())
-    return [f"rows that differ from the submission before: {changed} of {len(rows)}"]
+    changed, number, number_before = 0, -1, -1  # the header is no row
+    how: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "replace"}
+    with new.open(**how) as file, old.open(**how) as other:
+        for row, before in zip_longest(csv.reader(file), csv.reader(other)):
+            number, number_before = number + (row is not None), number_before + (before is not None)
+            changed += row != before
+    if number != number_before:
+        return [f"the submission before had {number_before} rows, this one has {number}"]
+    return [f"rows that differ from the submission before: {changed} of {number}"]
 
 
 def _check_written(path: Path, sample: Path, config: Config, stored: Predictions) -> None:

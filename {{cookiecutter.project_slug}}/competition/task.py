@@ -120,13 +120,23 @@ class PredictionModule(Protocol):
         ...
 
 
+class Joining(Protocol):
+    """What the windows of one image have said so far."""
+
+    def add(self, prediction: Prediction, place: "Place") -> None:
+        """Take the prediction of a window, made as if of an image."""
+        ...
+
+    def joined(self) -> Prediction:
+        """Return that of the image, once all windows have been added."""
+        ...
+
+
 class WindowsModule(Protocol):
     """windows.py: from the predictions of an image's windows to that of the image. No torch."""
 
-    def join_windows(
-        self, predictions: Sequence[Prediction], places: "Sequence[Place]", height: int, width: int
-    ) -> Prediction:
-        """Join the predictions of all windows of an image of height x width pixels, each made as if of an image."""
+    def joining(self, height: int, width: int) -> Joining:
+        """Begin an image of height x width pixels."""
         ...
 
 
@@ -225,6 +235,10 @@ class SubmissionModule(Protocol):
 
     def read_test_ids(self, config: "Config", classes: Sequence[str]) -> np.ndarray:
         """Return the image ids of sample_submission.csv in order; raise CompetitionError on a wrong format."""
+        ...
+
+    def asked_classes(self, config: "Config", classes: Sequence[str]) -> set[str] | None:
+        """Return the classes that sample_submission.csv has rows for; none where rows do not tell classes apart."""
         ...
 
     def write_submission(

@@ -23,7 +23,7 @@ from competition.module import CompetitionModule
 from competition.nan_guard import StopOnNan
 from competition.predict import load_network, predict_images
 from competition.record import begin, record
-from competition.runs import OOF, is_finished, remember_config
+from competition.runs import OOF, refuse_start, remember_config
 from competition.sampling import sampling_warnings
 from competition.score import describe_scores, score_predictions
 from competition.settings import Config
@@ -42,7 +42,7 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
     folder = config.fold_folder
     lock = _lock(folder)
     try:
-        _check_start(folder, resume)
+        refuse_start(folder, resume=resume)
         if lock is not None:
             delete_leftovers(folder)
         if config.host_metric is not None:
@@ -73,15 +73,6 @@ def _lock(folder: Path) -> FileLock | None:
     except Timeout:
         raise CompetitionError(f"{folder}: another training is writing here; wait for it or stop it") from None
     return lock
-
-
-def _check_start(folder: Path, resume: bool) -> None:
-    if is_finished(folder):
-        raise CompetitionError(f"{folder}: is trained already; delete the folder, or give this run another name=...")
-    if (folder / LATEST).is_file() and not resume:
-        raise CompetitionError(
-            f"{folder / LATEST}: a training that did not end; go on with --resume, or delete {folder} to start anew"
-        )
 
 
 def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, bases: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from competition.host_metric import HOST
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.runs import CONFIG, CV, POSTPROCESS, Run
 from competition.score import describe_scores
-from competition.settings import Config
+from competition.settings import Config, with_decode
 from competition.task import Task
 
 Scores = Mapping[str, float]
@@ -94,11 +94,6 @@ def honest_way(run: Run, columns: Iterable[str]) -> tuple[str, str]:
         return "by the config's own thresholds", ""
     is_crossed = any(column.endswith("_cross_fitted") for column in columns)
     return ("cross-fitted", "_cross_fitted") if is_crossed else ("tuned on the same images: flatters", "_tuned")
-
-
-def with_decode(config: Config, decode: Mapping[str, Any]) -> Config:
-    """Return the config with some keys of `decode:` set."""
-    return config.model_copy(update={"decode": type(config.decode)(**(config.decode.model_dump() | dict(decode)))})
 
 
 def _merit(images: OutOfFold, scores: Scores) -> float:

@@ -44,7 +44,7 @@ def check_encoder(name: str, also: list[str] | None = None) -> None:
     """Raise CompetitionError with the nearest names if timm does not know the encoder (nor is it in `also`)."""
     if timm.is_model(name.removeprefix("tu-")) or name in (also or []):
         return
-    near = difflib.get_close_matches(name, [*timm.list_models(), *(also or [])], n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, {*timm.list_models(), *(also or [])}, n=3, cutoff=0.5)
     raise CompetitionError(f"model.encoder: {name!r} is no encoder of timm; nearest: {', '.join(near) or 'none'}")
 
 

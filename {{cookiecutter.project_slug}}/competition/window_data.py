@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from competition.dataset import Batch, ImageDataset, Sample
-from competition.task import Prediction, Target, Task
+from competition.task import Joining, Prediction, Target, Task
 from competition.windows import Place, cut_image, cut_target, places
 
 
@@ -62,7 +62,7 @@ class WholeImages:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self._parts: list[tuple[Prediction, Place]] = []
+        self._joining: Joining | None = None
 
     def add(
         self, batch: dict[str, Any], predictions: Sequence[Prediction]
@@ -74,9 +74,10 @@ class WholeImages:
                 yield image_id, *size, prediction
             return
         for i, prediction in enumerate(predictions):
-            self._parts.append((prediction, Place(*batch["place"][i])))
+            height, width = batch["whole"][i]
+            if self._joining is None:
+                self._joining = self.task.windows.joining(height, width)
+            self._joining.add(prediction, Place(*batch["place"][i]))
             if batch["is_last"][i]:
-                parts, where = zip(*self._parts, strict=True)
-                self._parts = []
-                height, width = batch["whole"][i]
-                yield batch["image_id"][i], height, width, self.task.windows.join_windows(parts, where, height, width)
+                yield batch["image_id"][i], height, width, self._joining.joined()
+                self._joining = None

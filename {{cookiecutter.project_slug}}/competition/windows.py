@@ -66,17 +66,28 @@ def blending_weights(height: int, width: int) -> np.ndarray:
     return (along[:, None] * across[None, :]).astype(np.float32)
 
 
-def blend(maps: list[np.ndarray], where: list[Place], height: int, width: int) -> np.ndarray:
-    """Return (channels, height, width) float32: the weighted mean of maps (channels, h, w) of an image's windows."""
-    total = np.zeros((len(maps[0]), height, width), dtype=np.float32)
-    weight = np.zeros((height, width), dtype=np.float32)
-    for values, place in zip(maps, where, strict=True):
-        weights = blending_weights(place.height, place.width)
+class Blend:
+    """The weighted mean of maps (channels, h, w) of an image's windows; holds one image, however many windows."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self._total: np.ndarray | None = None
+        self._weight = np.zeros((height, width), dtype=np.float32)
+
+    def add(self, values: np.ndarray, place: Place) -> None:
+        """Take the map of a window."""
+        height, width = self._weight.shape
+        if self._total is None:
+            self._total = np.zeros((len(values), height, width), dtype=np.float32)
         rows, columns = slice(place.top, place.top + place.height), slice(place.left, place.left + place.width)
         inside = (slice(min(place.height, height - place.top)), slice(min(place.width, width - place.left)))
-        total[:, rows, columns] += (values * weights)[:, *inside]
-        weight[rows, columns] += weights[inside]
-    return total / weight
+        weights = blending_weights(place.height, place.width)
+        self._total[:, rows, columns] += (values * weights)[:, *inside]
+        self._weight[rows, columns] += weights[inside]
+
+    def mean(self) -> np.ndarray:
+        """Return (channels, height, width) float32, once every pixel is in a window; nothing can be added after."""
+        assert self._total is not None, "no window was added"
+        return np.divide(self._total, self._weight, out=self._total)
 
 
 def is_cut_off(boxes: np.ndarray, place: Place, where: list[Place], height: int, width: int) -> np.ndarray:

@@ -71,6 +71,8 @@ def test_a_blend_is_a_run_of_its_own_that_is_tuned_and_submitted_like_any(runs: 
     done = command("submit", "a", "b")
     assert done.returncode == 0, done.stderr
     assert "outputs/a+b/submission.csv  (6 images, checked)" in done.stdout
+    assert "weights:  a 0.500, b 0.500\nout of fold:  " in done.stdout
+    assert command("submit", "a", "b", "outputs/a").stderr.startswith("a: is named twice")
     for name in (TEST, f"fold0/{OOF}", f"fold1/{OOF}"):
         assert_average(runs / "a+b" / name, [runs / one / name for one in "ab"])
     assert yaml.safe_load((runs / "a+b/blend.yaml").read_text())["sources"] == ["a", "b"]
@@ -95,6 +97,7 @@ def test_weights_are_found_on_out_of_fold_or_refused_where_there_is_nothing_to_f
         assert done.stderr.startswith("--weights fit: ")
         assert not (runs / "x").exists()
         return
+    assert "(each fold by weights found on the others)" in done.stdout
     about = yaml.safe_load((runs / "x/blend.yaml").read_text())
     assert sum(about["weights"]) == pytest.approx(1, abs=1e-3)
     assert min(about["weights"]) >= 0
@@ -220,7 +223,9 @@ def test_pseudo_labels_are_trained_on_and_never_validated(
     done = command("pseudo", "a", "--confidence", "0")
     assert done.returncode == 0, done.stderr
     assert "outputs/a/pseudo.csv: 6 of 6 test images" in done.stdout
-    assert command("pseudo", "a", "--confidence", "1").stderr.startswith("--confidence 1: no test image is as sure")
+    refused = command("pseudo", "a", "--confidence", "1").stderr
+    assert refused.startswith("--confidence 1: no test image is as sure")
+    assert "of 6 images there are " in refused
     assert command("folds", *words).returncode == 0
     done = command("train", *words, "name=p", "data.pseudo=outputs/a/pseudo.csv", "trainer.limit_train_batches=2")
     assert done.returncode == 0, done.stderr

@@ -88,6 +88,20 @@ def test_every_label_that_is_not_listed_is_named_with_its_line(
     assert found[:MOST_LINES] == expected[:MOST_LINES]
 
 
+def test_a_label_with_a_typing_error_is_told_with_its_line(words: list[str], data_dir: Path, command: Command) -> None:
+    path, name = data_dir / "train.csv", "square"
+    lines = path.read_text().splitlines()
+    number = next(number for number, line in enumerate(lines, 1) if name in line.split(",") and not line.endswith(","))
+    lines[number - 1] = lines[number - 1].replace(name, f"{name}s")
+    path.write_text("\n".join(lines))
+    done = command("check", *words)
+    (told,) = (line for line in (done.stdout + done.stderr).splitlines() if line.startswith("warning"))
+    assert f"class '{name}s' (1 images, the first on line " in told
+    assert "is spelt almost as 'square'" in told or "has no row in sample_submission.csv" in told
+    listed = command("check", *words, f"data.classes=[disk, ring, square, {name}s, triangle]")
+    assert "warning" not in listed.stdout + listed.stderr
+
+
 def test_a_repeated_row_of_the_sample_submission_is_named_with_its_line(
     words: list[str], data_dir: Path, command: Command
 ) -> None:
@@ -119,6 +133,7 @@ def test_without_a_config_the_lines_are_printed_that_read_the_files(
     done = command("check", f"data.dir={data_dir}")
     assert done.returncode == 0, done.stderr
     printed = done.stdout.split("\n\n")[1:]
+    assert all(one.startswith("task: ") for one in printed)  # as they are pasted into a file
     (values,) = (one for one in map(yaml.safe_load, printed) if one["task"] == task)
     (tmp_path / "recognised.yaml").write_text(yaml.safe_dump(values))
     assert command("check", tmp_path / "recognised.yaml", f"data.dir={data_dir}").returncode == 0
@@ -142,9 +157,18 @@ def test_columns_of_other_names_are_recognised_and_the_lines_that_read_them_prin
     found = faults(command, words)
     assert "column 'image_id' is missing; found ImageId," in found[0]
     start = next(number for number, line in enumerate(found) if "look as if these lines would read them" in line)
-    (tmp_path / "format.yaml").write_text("\n".join(line.removeprefix("  ") for line in found[start + 1 :]))
+    (tmp_path / "format.yaml").write_text("\n".join(found[start + 1 :]))
     done = command("check", words[0], tmp_path / "format.yaml", *words[1:])
     assert done.returncode == 0, done.stderr
+
+
+def test_without_a_config_a_missing_folder_or_file_is_named(data_dir: Path, command: Command, tmp_path: Path) -> None:
+    assert command("check", f"data.dir={tmp_path / 'gone'}").stderr.startswith(f"{tmp_path / 'gone'}: no such folder;")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    found = command("check", f"data.dir={empty}").stderr.splitlines()
+    assert [line.partition(":")[0] for line in found] == [f"{empty}/train.csv", f"{empty}/sample_submission.csv"]
+    assert all("no such file; where it has another name" in line for line in found)
 
 
 # -- near-duplicates

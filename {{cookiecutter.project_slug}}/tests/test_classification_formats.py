@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -10,7 +10,6 @@ from subprocess import CompletedProcess
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from competition.config import format_presets, load_config, validate
 from competition.files import write_csv
@@ -159,14 +158,6 @@ LAYOUTS = {
         (PNG,),
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

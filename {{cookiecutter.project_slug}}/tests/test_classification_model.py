@@ -1,6 +1,5 @@
 """The classifier and its loss: shapes, images that do not touch each other, a step of training."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,8 @@ from competition.tasks.classification.settings import ClassificationLoss, Classi
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def same_weights() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 def config(channels: int = 3, smoothing: float = 0.0, **model: Any) -> TaskConfig:

@@ -93,6 +93,40 @@ def test_a_run_that_is_not_there_is_told_with_those_that_are(command: Command, v
     assert done.stderr == "outputs/other: no such run; runs here: mine; train one first\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tune", "configs/x.yaml"], "configs/x.yaml: is a config; expected the name of a run that was trained with"),
+        (["train", "configs/x.yaml=1"], "configs/x.yaml=1: a config file stands by itself, values behind it: "),
+    ],
+)
+def test_a_config_in_the_wrong_place_is_told_in_a_line(command: Command, words: list[str], message: str) -> None:
+    done = command(*words)
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_training_that_cannot_start_is_refused_before_torch_is_loaded(
+    project: Path, words: list[str], untrained: Path
+) -> None:
+    words = [*words, "name=t", "fold=0"]
+    script = (
+        "import sys\nfrom competition.cli import main\ntry:\n    main()\nfinally:\n    print('torch' in sys.modules)\n"
+    )
+    for folder, more, message in (
+        (untrained.parent, [], "outputs/t/fold0: is trained already"),
+        (project / "tests", ["data.dir=gone"], "gone/train.csv: no data there"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", script, "train", *words, *more],
+            cwd=folder, env=os.environ | {"PYTHONPATH": str(project)}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert done.stderr.startswith(message)
+        assert done.stdout.strip() == "False"
+
+
 def test_training_without_folds_names_the_command_that_makes_them(command: Command, words: list[str]) -> None:
     done = command("train", *words)
     assert done.returncode == 1

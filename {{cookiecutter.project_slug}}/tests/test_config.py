@@ -15,10 +15,10 @@ from competition.config import (
     dump_config,
     load_config,
     task_names,
-    trainer_arguments,
 )
 from competition.errors import CompetitionError
 from competition.settings import Config
+from competition.trainer_keys import trainer_arguments
 
 Write = Callable[..., Path]
 TASK = task_names()[0]  # what is tested here lies in the sections that every task has
@@ -127,7 +127,10 @@ MISTAKES = {
     "optimizer: {lr: -1e-3}": "optimizer.lr: found -0.001; expected greater than 0",
     "optimizer: {lr: .nan}": "optimizer.lr: found nan; expected a finite number",
     "optimizer: {weight_decay: .inf}": "optimizer.weight_decay: found inf; expected a finite number",
-    "scheduler: {name: cos}": "scheduler.name: found \"cos\"; expected 'cosine', 'linear' or 'constant'",
+    "scheduler: {name: cos}": (
+        "scheduler.name: found \"cos\"; expected 'cosine', 'linear' or 'constant'; did you mean cosine?"
+    ),
+    "scheduler: {name: step}": "scheduler.name: found \"step\"; expected 'cosine', 'linear' or 'constant'",
     'data: {batch_size: "16"}': 'data.batch_size: found "16"; expected a valid integer',
     "data: {batch_size: 0}": "data.batch_size: found 0; expected greater than or equal to 1",
     "data: {num_workers: 1.5}": "data.num_workers: found 1.5; expected a valid integer",

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from competition.csv_file import MOST_LINES, group_by_image, line, read_csv, resolve_classes, row_faults
+from competition.csv_file import BEGINNING, MOST_LINES, group_by_image, line, read_csv, resolve_classes, row_faults
 from competition.errors import CompetitionError
+from competition.long_texts import LongTexts
 
 COLUMNS = ("image_id", "label")
 
@@ -98,6 +99,35 @@ def test_blank_lines_and_line_breaks_in_quotes_are_counted(path: Path, content: 
     frame = read_csv(path, COLUMNS)
     assert [line(row) for row in frame.index] == lines
     assert row_faults(path, [1], frame["label"], "bad")[0].startswith(f"{path}: line {lines[1]}: found 'y")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "image_id,label\na,x\nb,y",
+        "image_id,label\n\na, x \n\n\nb,y\n\n",
+        '"image_id",label\r\n\r\n"a\r\n2",x\r\n\r\nb,"y, ""1"" \r\n"\r\nc,z\r\n',
+        "label,image_id\n,a\n\u00e9,b\n",
+        "image_id,label\ra,x\rb,y\r",
+        f'\ufeffimage_id,label\na,{"1 2 " * 50_000}\nb,"{"x" * 200_000}"\n',
+    ],
+    ids=["no last break", "blank lines", "line breaks in quotes", "first column", "lone returns", "long"],
+)
+def test_long_texts_are_those_of_the_file_whole(path: Path, content: str) -> None:
+    path.write_bytes(content.encode())
+    whole, beginnings = read_csv(path, COLUMNS), read_csv(path, COLUMNS, long="label")
+    texts = LongTexts(path, "label", beginnings.index)
+    assert [texts[row] for row in range(len(whole))] == whole["label"].tolist()
+    assert beginnings["label"].tolist() == [text[:BEGINNING] for text in whole["label"]]
+    assert beginnings.drop(columns="label").equals(whole.drop(columns="label"))
+
+
+def test_reading_beginnings_refuses_what_reading_all_refuses(path: Path) -> None:
+    for content in ("image_id,label\n", "image_id,label\na,b\na,b,c,d\n", 'image_id,label\na,"b\n'):
+        path.write_text(content)
+        with pytest.raises(CompetitionError) as refused:
+            read_csv(path, COLUMNS, long="label")
+        assert str(refused.value) == refusal(path)
 
 
 def test_many_faults_of_a_kind_are_cut_short_and_counted(path: Path) -> None:

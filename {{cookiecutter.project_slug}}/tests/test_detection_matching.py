@@ -154,3 +154,55 @@ def test_map_at_one_iou_is_cocos_and_map_their_mean() -> None:
     assert found["map"] == pytest.approx(np.mean([found[name] for name in names]))
     assert all(found[a] >= found[b] for a, b in zip(["map40", *names], names, strict=False))
     assert found["map50"] > found["map75"] > 0
+
+
+def test_vinbigdata_is_the_area_under_the_whole_curve_and_counts_images_without_finding() -> None:
+    # Class 0: right, wrong, wrong, right, for two true boxes: 1/2 x 1 + 1/2 x 2/4. No finding: one of two is said.
+    both = image([HERE, BESIDE, THERE], [HERE, THERE])
+    assert score("vinbigdata", both, image([], []), image([BESIDE], [])) == pytest.approx((3 / 4 + 1 / 2) / 2)
+    # A wrong "No finding" stands where the first right one did, as its score is the same.
+    assert score("vinbigdata", image([], [HERE]), image([], [])) == pytest.approx((0 + 1 / 2) / 2)
+    # IoU of exactly .4 is not over it; what another box found already is wrong.
+    assert score("vinbigdata", image([(0, 0, 10, 4)], [HERE])) == 0
+    assert score("vinbigdata", image([(0, 0, 10, 4.1)], [HERE])) == pytest.approx(1)
+
+
+def by_the_devkit(images: Sequence[Evidence], label: int) -> float:
+    """Compute a class's AP as VOCevaldet.m and VOCap.m of the PASCAL VOC 2010 development kit do, line by line."""
+    ranked = sorted(
+        ((s, i, box) for i, one in enumerate(images) for box, s, own in zip(one["boxes"], one["scores"], one["labels"],
+         strict=True) if own == label),
+        key=lambda row: -row[0],
+    )  # fmt: skip
+    truth = [one["true_boxes"][one["true_labels"] == label] for one in images]
+    taken = [np.zeros(len(boxes), dtype=bool) for boxes in truth]
+    right = []
+    for _, i, box in ranked:
+        overlaps = box_iou(box[None].astype(float), truth[i].astype(float))[0]
+        best = int(overlaps.argmax()) if len(overlaps) else -1
+        right.append(best >= 0 and overlaps[best] > 0.4 and not taken[i][best])
+        if right[-1]:
+            taken[i][best] = True
+    recall = np.cumsum(right) / sum(map(len, truth))
+    precision = np.cumsum(right) / np.arange(1, len(right) + 1)
+    mrec, mpre = np.concatenate([[0], recall, [1]]), np.concatenate([[0], precision, [0]])
+    for i in range(len(mpre) - 2, -1, -1):
+        mpre[i] = max(mpre[i], mpre[i + 1])
+    steps = np.flatnonzero(mrec[1:] != mrec[:-1]) + 1
+    return float(np.sum((mrec[steps] - mrec[steps - 1]) * mpre[steps]))
+
+
+@given(st.integers(0, 2**20))
+@some
+def test_vinbigdata_is_that_of_the_devkit_where_every_image_has_boxes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    images = []
+    for _ in range(rng.integers(1, 5)):
+        found, true = (rng.uniform(0, 30, (number, 2)) for number in rng.integers(1, 8, 2))
+        boxes = [np.concatenate([corner, corner + 20], axis=1) for corner in (found, true)]
+        one = image(*(list(map(tuple, each)) for each in boxes))
+        labels = {"labels": rng.integers(0, 2, len(found)), "true_labels": rng.integers(0, 2, len(true))}
+        images.append(one | labels | {"scores": rng.permutation(one["scores"])})
+    there = [label for label in (0, 1) if any((one["true_labels"] == label).any() for one in images)]
+    wanted = np.mean([by_the_devkit(images, label) for label in there])
+    assert score("vinbigdata", *images, classes=2) == pytest.approx(wanted)

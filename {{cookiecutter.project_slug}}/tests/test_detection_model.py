@@ -1,6 +1,6 @@
 """The detector and its loss: shapes, images that do not touch each other, images without boxes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,8 @@ BOXES = ([[4.0, 6.0, 30.0, 40.0], [30.0, 30.0, 60.0, 62.0]], [], [[0.0, 0.0, 64.
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def same_weights() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 def config(channels: int = 3, loss: DetectionLoss | None = None, **model: Any) -> TaskConfig:

@@ -13,7 +13,7 @@ from competition.task import Prediction, Target
 from competition.tasks.detection.decode import average, decode
 from competition.tasks.detection.score import evidence, scores
 from competition.tasks.detection.settings import DetectionDecode, TaskConfig
-from competition.tasks.detection.tuning import CountObjective, Point, regression_sample, search
+from competition.tasks.detection.tuning import LookedUp, Point, regression_sample, search
 
 NUM_CLASSES = 2
 
@@ -97,16 +97,16 @@ def test_a_hosts_metric_is_asked_and_nothing_else() -> None:
 
 @given(
     st.integers(0, 2**20),
-    st.sampled_from(["f1", "f2", "wheat", "rsna"]),
+    st.sampled_from(["f1", "f2", "wheat", "rsna", "map50", "map", "vinbigdata"]),
     st.sampled_from(["nms", "soft_nms", "wbf"]),
     st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_what_is_looked_up_scores_as_the_decoding_itself(seed: int, metric: str, join: str, agnostic: bool) -> None:
     rng = np.random.default_rng(seed)
     images = Images(6, seed)
     made = config(metric, decode=DetectionDecode.model_validate({"join": join, "max_boxes": int(rng.integers(1, 9))}))
-    objective = CountObjective(made, images, metric)
+    objective = LookedUp(made, images, NUM_CLASSES, 0.02)
     for _ in range(3):
         cuts = tuple(rng.uniform(0.02, 0.9, NUM_CLASSES).round(3).tolist())
         point = Point(float(rng.choice([0.3, 0.5, 0.8])), agnostic, cuts)
@@ -114,6 +114,15 @@ def test_what_is_looked_up_scores_as_the_decoding_itself(seed: int, metric: str,
         if len(rows):
             settled = with_decode(made, made.decode.model_dump() | point.settings())
             assert objective(point, rows) == pytest.approx(images.score(settled, rows))
+
+
+@given(st.integers(0, 2**20), st.sampled_from(["nms", "wbf"]))
+@settings(max_examples=5, deadline=None)
+def test_the_search_finds_what_decoding_at_every_point_finds(seed: int, join: str) -> None:
+    images, made = Images(6, seed), config("f1", decode={"join": join})
+    plain = made.model_copy(update={"host_metric": Path("metric.py")})  # this file's `score` decodes each time
+    rows = np.arange(6)
+    assert search(made, images, NUM_CLASSES).best(rows) == search(plain, images, NUM_CLASSES).best(rows)
 
 
 def test_the_configs_own_settings_stay_where_nothing_is_better() -> None:

@@ -9,9 +9,12 @@ import pytest
 from competition.config import load_config
 from competition.errors import CompetitionError
 from competition.host_metric import load_score
+from competition.images import read_image_size
 from competition.out_of_fold import OutOfFold, folds_of_files
+from competition.predictions import PredictionWriter
 from competition.runs import Run
 from competition.settings import Config
+from competition.submit import describe_submission, make_submission
 from competition.task import Task
 from competition.tune import tune
 
@@ -112,6 +115,24 @@ def test_tuning_makes_the_hosts_score_better_not_another(host: Run) -> None:
     sign = -1 if host.config.host_metric and host.config.host_metric.lower_is_better else 1
     assert sign * tuned.pooled["host"] >= sign * tuned.before["host"] - 1e-9
     assert "host_cross_fitted" in (host.folder / "cv.csv").read_text()
+
+
+def test_a_hidden_answer_is_scored_by_the_host_too(host: Run) -> None:
+    config, images = host.config, images_of(host)
+    with PredictionWriter(host.folder) as writer:  # what is predicted of a test image does not matter
+        ids = Task(config.task).submission.read_test_ids(config, images.table.classes).tolist()
+        for index, image_id in enumerate(ids):
+            path = config.data.dir / config.data.test_images / image_id
+            writer.add(image_id, *read_image_size(path, 3), images.prediction(index % len(images)))
+        writer.finish(host.folder / "test.npz", images.table.classes)
+    submission = make_submission(host)
+    assert submission.test_scores is not None
+    assert submission.blind_scores is not None
+    assert list(submission.test_scores) == list(submission.blind_scores) == ["host", *config.metrics]
+    assert next(iter(describe_submission(submission)[-3:])).startswith("test images:  host ")
+    own = {"segmentation": "dice", "classification": "log_loss"}.get(config.task)
+    if own in submission.test_scores:
+        assert submission.test_scores["host"] == pytest.approx(submission.test_scores[own], abs=1e-4)
 
 
 @pytest.mark.parametrize(

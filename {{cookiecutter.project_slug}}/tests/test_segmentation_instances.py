@@ -3,15 +3,18 @@
 import base64
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from competition.task import Evidence
 from competition.tasks.segmentation.cells import add_objects, encode_objects
 from competition.tasks.segmentation.coco_rle import decode_coco, encode_coco
 from competition.tasks.segmentation.decode import decode
+from competition.tasks.segmentation.score import evidence, scores
 from competition.tasks.segmentation.settings import SegmentationFormat, TaskConfig
 
 MASKS = arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 1))
@@ -78,3 +81,70 @@ def test_each_connected_part_is_an_object_with_its_mean_probability_the_surest_f
     np.testing.assert_array_equal(back, answer["mask"])
     assert encode_objects(np.zeros((4, 6, 2), np.uint8)) == ""
     assert encode_objects(answer["mask"]).split()[1::3] == ["1.0000"] * 3
+
+
+def squares(*places: tuple[int, int, int]) -> np.ndarray:
+    """Return a mask (20, 60, 1) of squares by top, left and side."""
+    mask = np.zeros((20, 60, 1), np.uint8)
+    for top, left, side in places:
+        mask[top : top + side, left : left + side] = 1
+    return mask
+
+
+def seen(answer: np.ndarray, confidence: np.ndarray, truth: np.ndarray) -> Evidence:
+    return evidence({"mask": answer, "confidence": confidence}, {"mask": truth})
+
+
+def test_average_precision_of_objects_by_hand() -> None:
+    truth = squares((0, 0, 10), (0, 20, 10), (0, 40, 10))
+    answer = squares((0, 0, 10), (12, 5, 5), (0, 20, 8), (0, 40, 7))  # IoU 1, 0, .64 and .49
+    confidence = np.zeros(truth.shape, np.float16)
+    confidence[:10, :15], confidence[12:], confidence[:10, 20:30], confidence[:10, 40:] = 0.5, 0.75, 1, 0.25
+    # By confidence: right, wrong, right, wrong; of three to find: 1/3 x 1 + 1/3 x 2/3.
+    one = seen(answer, confidence, truth)
+    assert scores([one], ["map60"], 1)["map60"] == pytest.approx(5 / 9)
+    # A wrong object that is surer than all, in another image: right at 1/2, 2/4.
+    wrong = seen(squares((0, 0, 3)), np.full_like(confidence, 1), squares((8, 30, 3)))
+    assert scores([wrong, one], ["map60"], 1)["map60"] == pytest.approx((1 / 2 + 1 / 2) / 4)
+    nothing = seen(squares(), confidence, truth)
+    assert scores([nothing], ["map60"], 1) == {"map60": 0}
+    assert scores([evidence({"mask": np.zeros((1, 1, 1), np.uint8)}, {"mask": truth})], ["map60"], 1) == {"map60": 0}
+
+
+def test_average_precision_needs_the_confidence_of_objects() -> None:
+    with pytest.raises(ValueError, match="map60 ranks objects by confidence"):
+        TaskConfig(name="t", task="segmentation", metrics=["map60"])
+
+
+@given(st.integers(0, 2**20))
+@settings(max_examples=40, deadline=None)
+def test_average_precision_of_objects_is_that_of_every_object_looked_at_by_itself(seed: int) -> None:
+    """As the Open Images challenge's evaluation: the best overlap of each object, the surest first, each once."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for _ in range(rng.integers(1, 4)):
+        truth = squares(
+            *((3 + 9 * (i % 2), 8 * i + 1, int(rng.integers(3, 7))) for i in range(7) if rng.random() < 0.7)
+        )
+        answer = truth | squares(*((0, 9 * i, 2) for i in range(6) if rng.random() < 0.3))
+        answer[:, ::8] = 0  # some lose a part
+        images.append((answer, rng.random(truth.shape).astype(np.float16), truth))
+    found, number = [], 0
+    for image, (answer, confidence, truth) in enumerate(images):
+        said, true = (cv2.connectedComponents(mask[:, :, 0])[1] for mask in (answer, truth))
+        number += true.max()
+        for one in range(1, said.max() + 1):
+            part = said == one
+            ious = [(part & (true == t)).sum() / (part | (true == t)).sum() for t in range(1, true.max() + 1)]
+            best = int(np.argmax(ious)) if ious else 0
+            is_near = max(ious, default=0) >= 0.6
+            found.append((confidence[:, :, 0][part].astype(float).mean(), image, best if is_near else None))
+    area, right, taken, points = 0.0, 0, set(), []
+    for rank, (_, image, best) in enumerate(sorted(found, key=lambda one: -one[0]), 1):
+        is_right = best is not None and (image, best) not in taken
+        taken.add((image, best))
+        right += is_right
+        points.append((right / rank, is_right))
+    for place, (_, is_right) in enumerate(points):
+        area += max(precision for precision, _ in points[place:]) / number if is_right else 0
+    assert scores([seen(*one) for one in images], ["map60"], 1)["map60"] == pytest.approx(area)

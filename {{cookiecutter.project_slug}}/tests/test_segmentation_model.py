@@ -1,7 +1,6 @@
 """The segmentation network and its loss: shapes, images that do not touch each other, weights from a file."""
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,12 +21,8 @@ ARCHITECTURES = get_args(SegmentationModel.model_fields["architecture"].annotati
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def same_weights() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 def config(channels: int = 3, loss: SegmentationLoss | None = None, **model: Any) -> TaskConfig:

@@ -104,6 +104,11 @@ def test_many_classes_still_give_strata(tmp_path: Path) -> None:
     assert table.strata()[80] != table.strata()[0]
 
 
+def test_masks_of_an_image_and_class_in_several_rows_are_told(tmp_path: Path) -> None:
+    *_, told = read(tmp_path, "a,cat,1 2", "a,dog,3 1", "b,cat,", "a,cat,5 1", "b,cat,1 1", "a,cat,7 1").summary()
+    assert told.startswith("warning: 2 rows have a mask for an image and class that has one already, first on line 5;")
+
+
 def test_the_summary_counts_masks_and_empty_images(tmp_path: Path) -> None:
     table = read(tmp_path, "a,cat,1 1", "a,dog,2 1", "b,cat,1 1", "c,dog,")
     assert table.summary() == ["masks: cat 2, dog 1", "images without any mask: 1 of 3"]

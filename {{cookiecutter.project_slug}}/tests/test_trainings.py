@@ -82,7 +82,7 @@ def test_what_follows_training_is_remembered_by_every_fold_whichever_is_named(un
     one = load_config([folder / "fold1" / CONFIG], ["tta=[hflip]", "optimizer.lr=0.5"])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        remember_what_follows(one)
+        remember_what_follows(one.run_folder, one)
     configs = [load_config([folder / name / CONFIG]) for name in ("fold0", "fold1")]
     assert [config.fold for config in configs] == [0, 1]
     assert all(config.tta == ["hflip"] for config in configs)

@@ -12,9 +12,9 @@ import yaml
 
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.runs import CV, OOF, POSTPROCESS, Run
-from competition.settings import Config
+from competition.settings import Config, with_decode
 from competition.task import Task
-from competition.tune import Tuned, describe_staleness, describe_tuning, is_tuned, tune, with_decode
+from competition.tune import Tuned, describe_staleness, describe_tuning, is_tuned, tune
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -26,7 +26,9 @@ def test_views_are_tabled_and_then_predicted_out_of_fold_too(
     assert "tta names no view" in command("predict", "t", "--views").stderr
     done = command("predict", "t", "--views", "tta=[hflip,scale1.5]")
     assert done.returncode == 0, done.stderr
-    header, *rows = (line.split() for line in done.stdout.splitlines())
+    table, explained = done.stdout.split("\n\n")
+    assert "by the config's own thresholds" in explained
+    header, *rows = (line.split() for line in table.splitlines())
     assert header == list(COLUMNS)
     assert [row[0] for row in rows] == ["plain", "hflip", "scale1.5"]
     assert len(set(rows[0][1:4])) == 1
@@ -38,7 +40,8 @@ def test_views_are_tabled_and_then_predicted_out_of_fold_too(
         process = begin(project, Path.cwd(), "t", "--views", "tta=[hflip,scale1.5]", *two, verb="predict")
         said, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
-        assert [line.split()[:4] for line in said.splitlines() if line] == [list(COLUMNS[:4]), *(r[:4] for r in rows)]
+        told = said.strip().split("\n\n")[0].splitlines()
+        assert [line.split()[:4] for line in told] == [list(COLUMNS[:4]), *(r[:4] for r in rows)]
         assert not list(folder.glob(".views*"))
 
     files = [folder / TEST, *(folder / f"fold{fold}" / OOF for fold in (0, 1))]
@@ -49,7 +52,8 @@ def test_views_are_tabled_and_then_predicted_out_of_fold_too(
     assert [Predictions(path).views for path in files] == [["hflip"]] * 3
     changed = [path.stat().st_mtime_ns for path in files]
     assert all(one != other for one, other in zip(before, changed, strict=True))
-    assert "made again" not in command("predict", "t", "tta=[hflip]").stdout
+    assert "made again" not in command("predict", "t").stdout  # the views are kept with the run
+    assert Predictions(folder / TEST).views == ["hflip"]
     assert command("submit", "t").returncode == 0
     assert command("predict", "t", "tta=[hflip,vflip]").returncode == 0
     assert "was predicted in" not in command("submit", "t").stdout

@@ -1,24 +1,30 @@
 """Windows: they cover the image exactly, blend to what they were cut from, and show each box once."""
 
+import shutil
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trainings import begin
 
-from competition.config import load_config
+from competition.config import load_config, task_names
 from competition.data import FoldData
 from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
 from competition.images import read_image_size
 from competition.predict import predict_images
 from competition.predictions import Predictions
+from competition.runs import OOF, TEST
 from competition.settings import Config
 from competition.task import Task
 from competition.window_data import WholeImages, WindowDataset
-from competition.windows import Place, blend, blending_weights, cut_image, cut_target, is_cut_off, places, starts
+from competition.windows import Blend, Place, blending_weights, cut_image, cut_target, is_cut_off, places, starts
 
 SIDES = st.integers(1, 300)
 SIZES = st.integers(16, 128)
@@ -47,7 +53,26 @@ def test_what_was_cut_into_windows_blends_to_itself(
     where = places(height, width, size, overlap)
     maps = [cut_image(image, place).transpose(2, 0, 1) for place in where]
     assert all(one.shape == (2, *size) for one in maps)
-    np.testing.assert_allclose(blend(maps, where, height, width), image.transpose(2, 0, 1), atol=1e-5)
+    blend = Blend(height, width)
+    for values, place in zip(maps, where, strict=True):
+        blend.add(values, place)
+    np.testing.assert_allclose(blend.mean(), image.transpose(2, 0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("overlap", [0.25, 0.9])
+def test_blending_holds_one_image_however_many_windows_it_has(overlap: float) -> None:
+    sides, size, channels = (600, 500), (64, 64), 3
+    window = np.ones((channels, *size), dtype=np.float32)
+    tracemalloc.start()
+    blend = Blend(*sides)
+    for place in places(*sides, size, overlap):  # 130 and more than 6,000
+        blend.add(window, place)
+    mean = blend.mean()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_allclose(mean, 1, rtol=1e-5)
+    one_image = 4 * sides[0] * sides[1] * (channels + 1)  # float32, with a weight a pixel
+    assert peak < 1.5 * one_image + 4 * window.nbytes
 
 
 @given(SIZES, SIZES)
@@ -155,3 +180,28 @@ def test_predictions_in_windows_do_not_depend_on_batches_or_workers(windowed: Co
     for index in range(6):
         for key, values in first[index].items():
             np.testing.assert_allclose(values.astype(float), second[index][key].astype(float), atol=2e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_say_of_windows_what_one_says(
+    words: list[str], command: Callable[..., CompletedProcess[str]], project: Path, task: str
+) -> None:
+    if task != task_names()[0]:
+        pytest.skip("one task type is enough")
+    words = [*words, "data.window={size: [48, 48], overlap: 0.25}", "name=t", "fold=0"]
+    assert command("folds", *words).returncode == 0
+    assert command("train", *words, "trainer.limit_train_batches=1").returncode == 0
+    run, found = Path("outputs/t"), []
+    for together in ((), ("trainer.devices=2", "trainer.strategy=ddp")):
+        copy = Path(shutil.copytree(run, Path("outputs") / f"copy{len(found)}"))
+        process = begin(project, Path.cwd(), copy.name, "tta=[hflip]", *together, verb="predict")
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        found.append([Predictions(path) for path in (copy / TEST, copy / "fold0" / OOF)])
+    for alone, by_two in zip(*found, strict=True):
+        assert alone.image_ids == by_two.image_ids
+        assert alone.sizes == by_two.sizes
+        assert alone.views == by_two.views == ["hflip"]
+        for one, other in zip(alone, by_two, strict=True):
+            for key, values in one[2].items():
+                np.testing.assert_allclose(values.astype(float), other[2][key].astype(float), atol=2e-3)

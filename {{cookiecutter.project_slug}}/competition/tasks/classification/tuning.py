@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from competition.settings import Config
+from competition.settings import Config, with_decode
 from competition.task import Prediction, Scored, Search, Target
 from competition.tasks.classification.cuts import (
     CutScore,
@@ -76,7 +76,7 @@ class BestOf:
     def best(self, rows: np.ndarray) -> dict[str, Any]:
         """Return the keys of the other search, or none."""
         found = self.search.best(rows)
-        changed = _with_decode(self.config, found)
+        changed = with_decode(self.config, found)
         return found if self.images.score(changed, rows) > self.images.score(self.config, rows) else {}
 
 
@@ -126,7 +126,7 @@ class ThresholdSearch:
         return (EXACT if num_classes > 1 else EXACT_OF_ONE).get(self.config.metrics[0])
 
     def _host_score(self, rows: np.ndarray, key: str, limits: list[float]) -> float:
-        return self.images.score(_with_decode(self.config, {key: limits}), rows)
+        return self.images.score(with_decode(self.config, {key: limits}), rows)
 
     def _score(self, probabilities: np.ndarray, truth: np.ndarray, limits: list[float]) -> float:
         metric, at = self.config.metrics[0], np.array(limits)
@@ -173,10 +173,6 @@ def _cut_points(config: TaskConfig, images: Scored) -> Search:
     values = np.stack([images.prediction(i)["values"] for i in range(len(images))]).astype(np.float64)
     found = CutPointSearch(values[:, 0], truth[:, 0], lowest, highest - lowest + 1, config.decode.cut_points)
     return found if config.host_metric is None else BestOf(config, images, found)
-
-
-def _with_decode(config: TaskConfig, keys: dict[str, Any]) -> TaskConfig:
-    return config.model_copy(update={"decode": config.decode.model_copy(update=keys)})
 
 
 def _by_group(

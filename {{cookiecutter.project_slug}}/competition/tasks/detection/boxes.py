@@ -1,5 +1,8 @@
 """What becomes of boxes that overlap: they are left out, lose score, or are averaged. In numpy, no torch."""
 
+from typing import Any
+
+import cv2
 import numpy as np
 
 
@@ -18,17 +21,14 @@ def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, max_iou: float) -> np.ndarray:
     """Return the numbers of the boxes that stay, best first: no two of a label overlap by more than `max_iou`."""
     order = np.argsort(-scores, kind="stable")
-    stays = np.ones(len(order), dtype=bool)
-    for label in np.unique(labels):  # a matrix a label is far smaller than one of all boxes
-        places = np.flatnonzero(labels[order] == label)
-        rivals = boxes[order[places]]
-        overlap = box_iou(rivals, rivals) > max_iou
-        alive = np.ones(len(places), dtype=bool)
-        for i in np.flatnonzero(overlap.sum(1) > 1):  # the others overlap with none but themselves
-            if alive[i]:
-                alive[i + 1 :] &= ~overlap[i, i + 1 :]
-        stays[places] = alive
-    return order[stays]
+    corners = boxes[order].astype(np.float64)
+    corners -= corners.min(initial=0)  # OpenCV tells labels apart by moving their boxes, which must be over 0
+    xywh = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    # By place instead of score: OpenCV leaves out scores of 0, and of equal ones the first is to stay.
+    places = np.arange(len(order), 0, -1, dtype=np.float32)
+    nms: Any = cv2.dnn.NMSBoxesBatched  # typed as if of lists, takes arrays
+    stay = nms(xywh, places, labels[order].astype(np.int32), 0.0, max_iou)
+    return order[np.asarray(stay, dtype=np.int64).reshape(-1)]
 
 
 def soft_suppress(

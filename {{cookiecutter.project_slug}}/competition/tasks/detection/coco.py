@@ -17,14 +17,12 @@ def average_precisions(evidence: Sequence[Evidence], num_classes: int, threshold
     found, true = _boxes(evidence, "boxes", "labels", "scores"), _boxes(evidence, "true_boxes", "true_labels")
     if not found or not true:
         return np.zeros(len(thresholds))
-    truth = COCO(
-        {
-            "images": [{"id": i} for i in range(len(evidence))],
-            "categories": [{"id": i, "name": str(i)} for i in range(num_classes)],
-            "annotations": [box | {"id": i, "iscrowd": 0} for i, box in enumerate(true, start=1)],
-        }
-    )
-    evaluation = COCOeval_faster(truth, truth.loadRes(found), "bbox")
+    known = {
+        "images": [{"id": i} for i in range(len(evidence))],
+        "categories": [{"id": i, "name": str(i)} for i in range(num_classes)],
+    }
+    # Not by `loadRes`, which adds to every box found the polygon around it.
+    evaluation = COCOeval_faster(COCO(known | {"annotations": true}), COCO(known | {"annotations": found}), "bbox")
     evaluation.params.iouThrs = np.array(thresholds)
     evaluation.params.areaRng, evaluation.params.areaRngLbl = evaluation.params.areaRng[:1], ["all"]
     evaluation.evaluate()
@@ -36,10 +34,16 @@ def average_precisions(evidence: Sequence[Evidence], num_classes: int, threshold
 
 def _boxes(evidence: Sequence[Evidence], boxes: str, labels: str, scores: str | None = None) -> list[dict[str, Any]]:
     """List boxes as COCO annotations."""
-    rows = []
-    for image, one in enumerate(evidence):
-        xywh = np.concatenate([one[boxes][:, :2], one[boxes][:, 2:] - one[boxes][:, :2]], axis=1).astype(float)
-        for index, (box, label) in enumerate(zip(xywh.tolist(), one[labels].tolist(), strict=True)):
-            row = {"image_id": image, "category_id": label, "bbox": box, "area": box[2] * box[3]}
-            rows.append(row | ({"score": float(one[scores][index])} if scores else {}))
-    return rows
+    joined = np.concatenate([one[boxes] for one in evidence]).astype(float)
+    sizes = joined[:, 2:] - joined[:, :2]
+    columns = {
+        "image_id": np.repeat(np.arange(len(evidence)), [len(one[labels]) for one in evidence]),
+        "category_id": np.concatenate([one[labels] for one in evidence]),
+        "bbox": np.concatenate([joined[:, :2], sizes], axis=1),
+        "area": sizes.prod(axis=1),
+        "id": np.arange(1, len(joined) + 1),
+        "iscrowd": np.zeros(len(joined), dtype=int),
+    }
+    if scores:
+        columns["score"] = np.concatenate([one[scores] for one in evidence]).astype(float)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*(c.tolist() for c in columns.values()), strict=True)]

@@ -28,9 +28,8 @@ def match(one: Evidence, thresholds: np.ndarray) -> np.ndarray:
     overlap = np.where(one["labels"][:, None] == one["true_labels"][None, :], overlap, 0) + TOLERANCE
     free = np.ones((len(thresholds), overlap.shape[1]), dtype=bool)
     every = np.arange(len(thresholds))
-    for i in np.argsort(-one["scores"], kind="stable"):
-        if (overlap[i] < thresholds[0]).all():
-            continue
+    order = np.argsort(-one["scores"], kind="stable")
+    for i in order[(overlap[order] >= thresholds[0]).any(axis=1)]:
         left = np.where(free, overlap[i], 0)
         best = left.argmax(axis=1)
         hits[i] = left[every, best] >= thresholds

@@ -7,6 +7,7 @@ import numpy as np
 from competition.task import Evidence, Table, Target
 from competition.tasks.detection.coco import average_precisions
 from competition.tasks.detection.matching import THRESHOLDS, match, score_of_counts
+from competition.tasks.detection.vinbigdata import VINBIGDATA_IOU, match_voc, score_vinbigdata
 
 COCO_THRESHOLDS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
 
@@ -26,22 +27,30 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
     """Compute metrics over all images, those without boxes included.
 
     map: COCO's AP, averaged over IoU .50:.05:.95 and classes. map40 to map95: at IoU .40 to .95. They are 0 where
-    there is no true box at all. wheat, rsna, f1, f2: see `score_of_counts`.
+    there is no true box at all. vinbigdata: see `score_vinbigdata`. wheat, rsna, f1, f2: see `score_of_counts`.
     """
     metrics = list(metrics)
-    wanted = {name: _coco_thresholds(name) for name in metrics if name not in THRESHOLDS}
+    wanted = {name: coco_thresholds(name) for name in metrics if is_coco(name)}
     results: dict[str, float] = {}
     if wanted:
         thresholds = sorted({threshold for each in wanted.values() for threshold in each})
         at = dict(zip(thresholds, average_precisions(evidence, num_classes, thresholds).tolist(), strict=True))
         results = {name: float(np.mean([at[threshold] for threshold in each])) for name, each in wanted.items()}
     found = np.array([len(one["labels"]) for one in evidence])
-    true = np.array([len(one["true_labels"]) for one in evidence])
     for name in metrics:
-        if name in THRESHOLDS:
+        if name == "vinbigdata":
+            hits = np.concatenate([match_voc(one, VINBIGDATA_IOU) for one in evidence])
+            boxes, labels = (np.concatenate([one[key] for one in evidence]) for key in ("scores", "labels"))
+            results[name] = score_vinbigdata(hits, boxes, labels, found, count_true(evidence, num_classes))
+        elif name in THRESHOLDS:
             right = np.stack([match(one, THRESHOLDS[name]).sum(axis=0) for one in evidence])
-            results[name] = score_of_counts(name, right, found, true)
+            results[name] = score_of_counts(name, right, found, count_true(evidence, num_classes).sum(axis=1))
     return {name: results[name] for name in metrics}
+
+
+def count_true(evidence: Sequence[Evidence], num_classes: int) -> np.ndarray:
+    """Count (n, classes) true boxes."""
+    return np.stack([np.bincount(one["true_labels"], minlength=num_classes) for one in evidence])
 
 
 def lower_is_better(metric: str) -> bool:
@@ -55,6 +64,11 @@ def constant_answers(table: Table) -> tuple[str, Target]:
     return "an empty submission", {"bboxes": nothing.reshape(0, 4), "scores": nothing, "labels": nothing.astype(int)}
 
 
-def _coco_thresholds(name: str) -> list[float]:
+def is_coco(metric: str) -> bool:
+    """Return whether a metric is COCO's mean average precision, at one IoU or several."""
+    return metric.startswith("map")
+
+
+def coco_thresholds(metric: str) -> list[float]:
     """Return the IoUs a metric averages over: `map`, or `map75`."""
-    return COCO_THRESHOLDS if name == "map" else [int(name.removeprefix("map")) / 100]
+    return COCO_THRESHOLDS if metric == "map" else [int(metric.removeprefix("map")) / 100]

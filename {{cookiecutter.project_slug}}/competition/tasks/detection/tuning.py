@@ -11,17 +11,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from competition.average_precision import mean_average_precision
+from competition.settings import with_decode
 from competition.task import Evidence, Prediction, Scored, Target
 from competition.tasks.detection.decode import decode
 from competition.tasks.detection.matching import THRESHOLDS, match, score_of_counts
-from competition.tasks.detection.score import evidence, scores
+from competition.tasks.detection.score import coco_thresholds, count_true, evidence, is_coco
 from competition.tasks.detection.settings import TaskConfig
+from competition.tasks.detection.vinbigdata import VINBIGDATA_IOU, match_voc, score_vinbigdata
 
 COARSE_CUTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 FINE_CUTS = (-0.06, -0.04, -0.02, -0.01, 0.01, 0.02, 0.04, 0.06)  # from the best so far
 CLASS_CUTS = (-0.2, -0.1, -0.05, 0.05, 0.1, 0.2)
-LEAST_CUT = 0.02  # boxes below it are not looked at: stored are those from 0.01
-HIGHEST_CUT_OF_MAP = 0.05  # a higher one takes boxes away that can only add to a mean average precision
+LEAST_CUT = 0.02  # lower ones are not tried: stored are boxes from 0.01
+HIGHEST_CUT_OF_MAP = 0.05
+COCO_MOST_BOXES = 100  # of an image and class
 COARSE_IOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
 FINE_IOUS = (-0.05, 0.05)
 
@@ -64,11 +68,14 @@ class BoxSearch:
 
     def __init__(self, config: TaskConfig, images: Scored, num_classes: int) -> None:
         self._config, self._num_classes = config, num_classes
-        self._objective, self._has_cut = _objective(config, images, num_classes)
+        # A higher cut takes boxes away that can only add to COCO's mean average precision.
+        self._has_cut = config.host_metric is not None or not is_coco(config.metrics[0])
+        self._start = self._start_point()
+        self._objective = _objective(config, images, num_classes, min(LEAST_CUT, *self._start.cuts))
 
     def best(self, rows: np.ndarray) -> dict[str, Any]:
         """Return `min_score`, `iou` and `class_agnostic` that score best on the images `rows`."""
-        climb = _Climb(self._objective, rows, self._start())
+        climb = _Climb(self._objective, rows, self._start)
         if self._has_cut:
             climb.look(climb.point.with_cut(lambda _, cut=cut: cut) for cut in COARSE_CUTS)
             self._refine_cut(climb, None, FINE_CUTS)
@@ -83,7 +90,7 @@ class BoxSearch:
                 self._refine_cut(climb, number, FINE_CUTS)
         return climb.point.settings()
 
-    def _start(self) -> Point:
+    def _start_point(self) -> Point:
         given = self._config.decode
         cuts = given.min_score if isinstance(given.min_score, list) else [given.min_score] * self._num_classes
         if not self._has_cut:
@@ -120,32 +127,11 @@ def regression_sample(
     return None
 
 
-def _objective(config: TaskConfig, images: Scored, num_classes: int) -> tuple[Objective, bool]:
-    """Return what is to be made large, and whether the cut matters to it."""
+def _objective(config: TaskConfig, images: Scored, num_classes: int, least_cut: float) -> Objective:
+    """Return what is to be made large."""
     if config.host_metric is not None:
-        return (lambda point, rows: images.score(_decoding(config, **point.settings()), rows)), True
-    metric = config.metrics[0]
-    if metric in THRESHOLDS:
-        return CountObjective(config, images, metric), True
-    look = cache(lambda point: _evidence(_decoding(config, **point.settings()), images))
-
-    def average_precision(point: Point, rows: np.ndarray) -> float:
-        seen = look(point)
-        return scores([seen[row] for row in rows], [metric], num_classes)[metric]
-
-    return average_precision, False
-
-
-def _decoding(config: TaskConfig, **settings: Any) -> TaskConfig:
-    """Return the config with other settings of `decode:`."""
-    return config.model_copy(update={"decode": config.decode.model_copy(update=settings)})
-
-
-def _evidence(config: TaskConfig, images: Scored) -> list[Evidence]:
-    """Decode every image."""
-    return [
-        evidence(decode(images.prediction(i), *images.size(i), config), images.truth(i)) for i in range(len(images))
-    ]
+        return lambda point, rows: images.score(with_decode(config, point.settings()), rows)
+    return LookedUp(config, images, num_classes, least_cut)
 
 
 class _Boxes(NamedTuple):
@@ -154,15 +140,18 @@ class _Boxes(NamedTuple):
     scores: np.ndarray  # (boxes,)
     labels: np.ndarray  # (boxes,)
     hits: np.ndarray  # (boxes, thresholds) bool: whether it finds a true box
+    counted: np.ndarray  # (boxes,) bool: whether it is among those of an image and class that the metric looks at
     starts: np.ndarray  # (n + 1,)
-    num_true: np.ndarray  # (n,)
+    num_true: np.ndarray  # (n, classes)
 
 
-class CountObjective:
-    """A metric of matching.py at any cut: what a box finds depends on better boxes only, so it is looked up once."""
+class LookedUp:
+    """The first metric at any cut: what a box finds depends on better boxes only, so it is looked up once."""
 
-    def __init__(self, config: TaskConfig, images: Scored, metric: str) -> None:
-        self._config, self._images, self._metric = config, images, metric
+    def __init__(self, config: TaskConfig, images: Scored, num_classes: int, least_cut: float) -> None:
+        """Take the images, of which boxes under `least_cut` will not be asked for."""
+        self._config, self._images, self._metric = config, images, config.metrics[0]
+        self._num_classes, self._least_cut = num_classes, least_cut
         self._look = cache(self._joined)
 
     def __call__(self, point: Point, rows: np.ndarray) -> float:
@@ -170,21 +159,46 @@ class CountObjective:
         boxes = self._look(point.iou, point.class_agnostic)
         keep = boxes.scores >= np.array(point.cuts, dtype=np.float32)[boxes.labels]
         rank = np.cumsum(keep) - np.repeat(_before(keep, boxes.starts[:-1]), np.diff(boxes.starts))
-        keep &= rank <= self._config.decode.max_boxes
-        found, right = (np.diff(_before(values, boxes.starts), axis=0) for values in (keep, boxes.hits & keep[:, None]))
-        return score_of_counts(self._metric, right[rows], found[rows], boxes.num_true[rows])
+        keep &= (rank <= self._config.decode.max_boxes) & boxes.counted
+        found = np.diff(_before(keep, boxes.starts))[rows]
+        num_true = boxes.num_true[rows]
+        if self._metric in THRESHOLDS:
+            right = np.diff(_before(boxes.hits & keep[:, None], boxes.starts), axis=0)[rows]
+            return score_of_counts(self._metric, right, found, num_true.sum(axis=1))
+        keep &= np.repeat(np.isin(np.arange(len(boxes.starts) - 1), rows), np.diff(boxes.starts))
+        kept = boxes.hits[keep], boxes.scores[keep], boxes.labels[keep]
+        if self._metric == "vinbigdata":
+            return score_vinbigdata(*kept, found, num_true)
+        return mean_average_precision(*kept, num_true.sum(axis=0), "coco")
 
     def _joined(self, iou: float, class_agnostic: bool) -> _Boxes:
-        everything = {"min_score": LEAST_CUT, "max_boxes": 1_000_000}
-        config = _decoding(self._config, iou=iou, class_agnostic=class_agnostic, **everything)
-        seen = _evidence(config, self._images)
+        everything = {"min_score": self._least_cut, "max_boxes": 1_000_000}
+        config = with_decode(self._config, {"iou": iou, "class_agnostic": class_agnostic, **everything})
+        seen = [
+            evidence(decode(self._images.prediction(i), *self._images.size(i), config), self._images.truth(i))
+            for i in range(len(self._images))
+        ]
         return _Boxes(
             scores=np.concatenate([one["scores"] for one in seen]),
             labels=np.concatenate([one["labels"] for one in seen]),
-            hits=np.concatenate([match(one, THRESHOLDS[self._metric]) for one in seen]),
+            hits=np.concatenate([self._hits(one) for one in seen]),
+            counted=np.concatenate([self._counted(one) for one in seen]),
             starts=np.cumsum([0, *(len(one["labels"]) for one in seen)]),
-            num_true=np.array([len(one["true_labels"]) for one in seen]),
+            num_true=count_true(seen, self._num_classes),
         )
+
+    def _hits(self, one: Evidence) -> np.ndarray:
+        if self._metric == "vinbigdata":
+            return match_voc(one, VINBIGDATA_IOU)
+        is_coco_metric = is_coco(self._metric)
+        return match(one, np.array(coco_thresholds(self._metric)) if is_coco_metric else THRESHOLDS[self._metric])
+
+    def _counted(self, one: Evidence) -> np.ndarray:
+        most = COCO_MOST_BOXES if is_coco(self._metric) else len(one["labels"])
+        counted = np.zeros(len(one["labels"]), dtype=bool)
+        for label in np.unique(one["labels"]):
+            counted[np.flatnonzero(one["labels"] == label)[:most]] = True
+        return counted
 
 
 def _before(values: np.ndarray, places: np.ndarray) -> np.ndarray:

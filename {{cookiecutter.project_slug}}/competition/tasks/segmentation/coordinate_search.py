@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from competition.settings import with_decode
 from competition.task import Scored
 from competition.tasks.segmentation.settings import TaskConfig
 
@@ -39,8 +40,7 @@ class CoordinateSearch:
         return found
 
     def _score(self, settings: Lists, rows: np.ndarray) -> float:
-        decode = self.config.decode.model_copy(update=settings)
-        return self.images.score(self.config.model_copy(update={"decode": decode}), rows)
+        return self.images.score(with_decode(self.config, settings), rows)
 
     def _candidates(self, found: Lists, name: str, number: int, *, is_coarse: bool) -> list[Lists]:
         """Return settings that differ from those found in one value of one class."""

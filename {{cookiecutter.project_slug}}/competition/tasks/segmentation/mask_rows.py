@@ -8,6 +8,7 @@ import pandas as pd
 
 from competition.csv_file import line
 from competition.errors import CompetitionError
+from competition.long_texts import LongTexts
 from competition.tasks.segmentation.rle import decode_rle, rle_numbers
 from competition.tasks.segmentation.settings import RunLengths
 
@@ -21,18 +22,18 @@ class MaskRows:
     order: np.ndarray  # (rows,) row numbers sorted by image
     starts: np.ndarray  # (n + 1,)
     row_class: np.ndarray  # (rows,) class number, -1 where the row has none
-    rle: pd.Series  # (rows,) empty for no mask
+    rle: pd.Series  # (rows,) how the run lengths begin, empty for no mask
+    texts: LongTexts  # (rows,) the run lengths
     form: RunLengths
 
     def mask(self, index: int, height: int, width: int) -> np.ndarray:
         """Return (height, width, classes) uint8 of 0 and 1: the rows of the image united."""
         mask = np.zeros((height, width, self.num_classes), dtype=np.uint8)
         for row in self.order[self.starts[index] : self.starts[index + 1]]:
-            text = self.rle.iloc[row]
-            if not text:
+            if not self.rle.iloc[row]:
                 continue
             try:
-                mask[:, :, self.row_class[row]] |= decode_rle(text, height, width, self.form)
+                mask[:, :, self.row_class[row]] |= decode_rle(self.texts[row].strip(), height, width, self.form)
             except ValueError as error:
                 raise self._fault(row, error) from None
         return mask
@@ -49,7 +50,7 @@ class MaskRows:
         pixels = np.zeros(len(self.rle))
         for row in np.flatnonzero(self.rle != ""):
             try:
-                pixels[row] = rle_numbers(self.rle.iloc[row], self.form)[1::2].sum()
+                pixels[row] = rle_numbers(self.texts[row].strip(), self.form)[1::2].sum()
             except ValueError as error:
                 raise self._fault(row, error) from None
         return np.bincount(self._image(), weights=pixels[self.order], minlength=len(self.starts) - 1)

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+MAP_IOU = 0.6  # kaggle.com/c/hubmap-hacking-the-human-vasculature
 IOUS = np.round(np.arange(0.5, 1.0, 0.05), 2)
 
 
@@ -13,18 +14,28 @@ def object_counts(answer: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """
     num_said, said = cv2.connectedComponents(answer)
     num_true, true = cv2.connectedComponents(truth)
-    found = np.zeros(len(IOUS), dtype=np.int64)
-    if num_said > 1 and num_true > 1:
-        found = (_ious(said, true, num_true)[:, None] > IOUS).sum(0)
+    found = (_overlaps(said, true, num_true)[0][:, None] > IOUS).sum(0)
     return np.array([*found, num_said - 1, num_true - 1], dtype=np.int64)
 
 
-def _ious(said: np.ndarray, true: np.ndarray, num_true: int) -> np.ndarray:
-    """Return (pairs,) the IoU of every two objects that overlap; labels (h, w), 0 is none."""
+def object_hits(answer: np.ndarray, truth: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which objects of a mask (h, w) find a true one at an IoU of MAP_IOU, (k,) bool, and how sure each is:
+    the mean over it of `confidence` (h, w)."""
+    number, said = cv2.connectedComponents(answer)
+    num_true, true = cv2.connectedComponents(truth)
+    ious, which = _overlaps(said, true, num_true)
+    hits = np.isin(np.arange(1, number), which[ious >= MAP_IOU])
+    sums = np.bincount(said.ravel(), weights=confidence.ravel().astype(np.float64), minlength=number)
+    return hits, (sums / np.bincount(said.ravel(), minlength=number).clip(1))[1:]
+
+
+def _overlaps(said: np.ndarray, true: np.ndarray, num_true: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the IoU (pairs,) of every two objects that overlap, and which of `said` it is of; labels (h, w), 0 is
+    none."""
     both = (said > 0) & (true > 0)
     pairs, overlap = np.unique(said[both].astype(np.int64) * num_true + true[both], return_counts=True)
     areas = np.bincount(said.ravel())[pairs // num_true] + np.bincount(true.ravel())[pairs % num_true]
-    return overlap / (areas - overlap)
+    return overlap / (areas - overlap), pairs // num_true
 
 
 def mean_precision(counts: np.ndarray) -> np.ndarray:

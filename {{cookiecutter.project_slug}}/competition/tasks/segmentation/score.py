@@ -5,10 +5,12 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
+from competition.average_precision import mean_average_precision
 from competition.task import Evidence, Table, Target
-from competition.tasks.segmentation.objects import mean_precision, object_counts
+from competition.tasks.segmentation.objects import mean_precision, object_counts, object_hits
 from competition.tasks.segmentation.resize import resize_mask
 
+OF_OBJECTS = ("hits", "sure", "labels")
 BETAS = {"f05": 0.5, "f1": 1.0, "f2": 2.0}
 # Those that follow from the pixel counts of images and classes, which tuning makes use of.
 OF_COUNTS = ("dice", "iou", "global_dice", "dice_positive", "dice_negative", *BETAS)
@@ -16,7 +18,7 @@ OF_COUNTS = ("dice", "iou", "global_dice", "dice_positive", "dice_negative", *BE
 
 def evidence(answer: Target, truth: Target) -> Evidence:
     """Count pixels: `counts` (3, classes) of intersection, predicted and true; and `objects` (12, classes), see
-    `object_counts`.
+    `object_counts`. Of an answer with `confidence` also `hits`, `sure` and `labels` (k,) of the objects of all classes.
 
     The truth is resized to the answer, as hosts do that ask for masks of a smaller size; an answer of one pixel
     stands for the whole image.
@@ -24,19 +26,25 @@ def evidence(answer: Target, truth: Target) -> Evidence:
     said, true = answer["mask"], truth["mask"]
     if said.shape[:2] == (1, 1):
         said = np.broadcast_to(said, true.shape)
-    counts, objects = [], []
+    counts, objects, found = [], [], []
     for k in range(true.shape[-1]):  # a contiguous layer is counted several times faster than a strided one
         predicted = np.ascontiguousarray(said[:, :, k])
         actual = np.ascontiguousarray(resize_mask(true[:, :, k], *predicted.shape))
         counts.append([cv2.countNonZero(mask) for mask in (predicted & actual, predicted, actual)])
         objects.append(object_counts(predicted, actual))
-    return {"counts": np.array(counts, dtype=np.int64).T, "objects": np.array(objects).T}
+        if "confidence" in answer:
+            hits, sure = object_hits(predicted, actual, answer["confidence"][:, :, k])
+            found.append((hits, sure, np.full(len(hits), k)))
+    known = {"counts": np.array(counts, dtype=np.int64).T, "objects": np.array(objects).T}
+    return known | dict(zip(OF_OBJECTS, map(np.concatenate, zip(*found, strict=True)), strict=False))
 
 
 def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: int) -> dict[str, float]:
     """Compute metrics over images x classes; see `image_scores`, and beside them
 
     global_dice: one Dice over the pixels of all images and classes.
+    map60: average precision of objects by confidence at an IoU of .6, the area under the whole curve (PASCAL VOC 2010),
+    the mean over classes.
     dsb2018: the mean over IoU thresholds .5 to .95 of TP / (TP + FP + FN) of objects, 1 where there are none.
     """
     counts = np.stack([one["counts"] for one in evidence]).astype(np.float64)  # (n, 3, classes)
@@ -48,11 +56,22 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
             results[name] = float(2 * overlap.sum() / total) if total else 1.0
         elif name == "dsb2018":
             results[name] = float(mean_precision(np.stack([one["objects"] for one in evidence])).mean())
+        elif name == "map60":
+            results[name] = _average_precision(evidence)
         else:
             counted = is_counted(name, true)
             values = image_scores(name, overlap, predicted, true)
             results[name] = float(values[counted].mean()) if counted.any() else 1.0
     return results
+
+
+def _average_precision(evidence: Sequence[Evidence]) -> float:
+    num_true = np.sum([one["objects"][-1] for one in evidence], axis=0)
+    of_objects = [one for one in evidence if "hits" in one]  # a constant answer has none
+    if not of_objects:
+        return 0.0
+    hits, sure, labels = (np.concatenate([one[key] for one in of_objects]) for key in OF_OBJECTS)
+    return mean_average_precision(hits[:, None], sure, labels, num_true, "voc")
 
 
 def image_scores(metric: str, overlap: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> np.ndarray:

@@ -146,8 +146,8 @@ class SegmentationFormat(Section):
         return self.submission.mask or self.train.mask
 
 
-# All from pixel counts of an image and class, but dsb2018, which counts objects; see score.py.
-Metric = Literal["dice", "iou", "global_dice", "dice_positive", "dice_negative", "f05", "f1", "f2", "dsb2018"]
+# All from pixel counts of an image and class, but dsb2018 and map60, which look at objects; see score.py.
+Metric = Literal["dice", "iou", "global_dice", "dice_positive", "dice_negative", "f05", "f1", "f2", "dsb2018", "map60"]
 
 
 class TaskConfig(Config):
@@ -160,6 +160,12 @@ class TaskConfig(Config):
     loss: SegmentationLoss = SegmentationLoss()
     metrics: Annotated[list[Metric], Field(min_length=1)] = ["dice", "iou"]  # the first is the score that is reported
     decode: SegmentationDecode = SegmentationDecode()
+
+    @model_validator(mode="after")
+    def _objects_have_confidence(self) -> Self:
+        if "map60" in self.metrics and self.format.submission.style != "instances":
+            raise ValueError("metrics: map60 ranks objects by confidence, which format.submission.style: instances has")
+        return self
 
     def answer_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width of the answer for an image of this size."""

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from competition.csv_file import group_by_image, line, read_csv, read_header, row_faults
-from competition.csv_keys import join_keys, split_keys
+from competition.csv_keys import has_class, join_keys, split_keys
 from competition.errors import CompetitionError
 from competition.files import write_csv
+from competition.long_texts import LongTexts
 from competition.task import Target
 from competition.tasks.segmentation.cells import read_cell, write_cell
 from competition.tasks.segmentation.settings import TaskConfig
@@ -34,6 +35,13 @@ def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     if faults:
         raise CompetitionError("\n".join(faults))
     return image_id.to_numpy(dtype=object)[group_by_image(image_id)[1]]
+
+
+def asked_classes(config: TaskConfig, classes: Sequence[str]) -> set[str] | None:
+    """Return the classes of the rows; none where a row is of an image."""
+    if not has_class(config.format.submission_keys):
+        return None
+    return set(_read(config.sample_submission, config, classes)[2])
 
 
 def write_submission(
@@ -105,7 +113,7 @@ def read_submission(
     """
     frame, image_id, class_id = _read(path, config, classes)
     column, class_of = config.format.submission_mask.strip(), class_id.to_numpy(dtype=object)
-    texts = frame[column].to_numpy(dtype=object)
+    texts = LongTexts(path, column, frame.index)
     for name, places in _by_image(image_id):
         where = [f"{path}: line {line(int(frame.index[place]))}" for place in places]
         if name not in sizes:
@@ -127,7 +135,8 @@ def _read(
     """Return the columns of a submission as text (`whole`: all it has), and image id and class of each row."""
     keys = {column.strip(): pattern for column, pattern in config.format.submission_keys.items()}
     others = [name.strip() for name in read_header(path)] if whole else []
-    frame = read_csv(path, others or [*keys, config.format.submission_mask.strip()])
+    mask = config.format.submission_mask.strip()
+    frame = read_csv(path, others or [*keys, mask], long=None if whole else mask)
     image_id, class_id = split_keys(frame, keys, path)
     if class_id is None:
         if len(classes) > 1 and config.format.submission.style == "rle":

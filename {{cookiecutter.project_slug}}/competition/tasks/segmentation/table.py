@@ -16,6 +16,7 @@ from competition.csv_file import group_by_image, line, read_csv, resolve_classes
 from competition.csv_keys import Keys, split_keys
 from competition.errors import CompetitionError
 from competition.image_folder import absent_images, ids_in
+from competition.long_texts import LongTexts
 from competition.settings import Config
 from competition.task import Target
 from competition.tasks.segmentation.mask_files import MaskFiles
@@ -24,6 +25,7 @@ from competition.tasks.segmentation.mask_rows import MaskRows
 from competition.tasks.segmentation.settings import TaskConfig
 
 ONE_CLASS = "object"  # what the class is called where there is one without a name
+NO_LINES = np.zeros(0, dtype=np.int64)
 NO_MASK = ("", "nan", "NaN")
 
 
@@ -51,6 +53,7 @@ class SegmentationTable:
     classes: tuple[str, ...]
     lines: np.ndarray
     masks: Masks
+    repeated: np.ndarray  # lines whose image and class have a mask on an earlier line, too
 
     def target(self, index: int, height: int, width: int) -> Target:
         """Return `mask`: (height, width, classes) uint8 of 0 and 1."""
@@ -79,7 +82,13 @@ class SegmentationTable:
         """Count masks by class, and images without any."""
         present = self.present()
         counts = ", ".join(f"{name} {count}" for name, count in zip(self.classes, present.sum(0), strict=True))
-        return [f"masks: {counts}", f"images without any mask: {(~present.any(1)).sum()} of {len(present)}"]
+        lines = [f"masks: {counts}", f"images without any mask: {(~present.any(1)).sum()} of {len(present)}"]
+        if len(self.repeated):
+            lines.append(
+                f"warning: {len(self.repeated)} rows have a mask for an image and class that has one already, first "
+                f"on line {self.repeated[0]}; they are united, which is right where a mask may stand in several rows"
+            )
+        return lines
 
 
 def read_table(config: Config, path: Path | None = None) -> SegmentationTable:
@@ -99,7 +108,7 @@ def read_table(config: Config, path: Path | None = None) -> SegmentationTable:
         table = _read_csv(config, path, config.format.submission_keys, config.format.submission_mask)
     elif layout.polygons is not None:
         ids, lines, polygons = read_polygons(config.data.dir / layout.polygons, config.data.classes)
-        table = SegmentationTable(ids, polygons.classes, lines, polygons)
+        table = SegmentationTable(ids, polygons.classes, lines, polygons, NO_LINES)
     else:
         table = _read_folder(config)
     config.decode.check_length(len(table.classes), table.classes)
@@ -108,9 +117,10 @@ def read_table(config: Config, path: Path | None = None) -> SegmentationTable:
 
 def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) -> SegmentationTable:
     """Read a file whose masks stand in `column`, or, for none, in mask files."""
-    frame = read_csv(path, [key.strip() for key in keys] + ([column.strip()] if column else []))
+    column = column and column.strip()
+    frame = read_csv(path, [key.strip() for key in keys] + ([column] if column else []), long=column)
     image_id, class_id = split_keys(frame, {key.strip(): pattern for key, pattern in keys.items()}, path)
-    rle = pd.Series("", index=frame.index) if column is None else frame[column.strip()].str.strip()
+    rle = pd.Series("", index=frame.index) if column is None else frame[column].str.strip()
     rle = rle.mask(rle.isin([*NO_MASK, config.format.rle.empty]), "")
     faults = row_faults(path, np.flatnonzero(image_id == ""), rle, "image_id is empty", show_found=False)
     classes, more = _classes(config, class_id, rle, path)
@@ -131,11 +141,13 @@ def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) ->
             starts=np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(ids)))]),
             row_class=number,
             rle=rle,
+            texts=LongTexts(path, column, frame.index),
             form=config.format.rle,
         )
     )
     lines = np.concatenate([line(frame.index.to_numpy()[first]), np.zeros(len(absent), dtype=np.int64)])
-    return SegmentationTable(ids, classes, lines, masks)
+    again = pd.DataFrame({"image": codes, "class": number})[(rle != "").to_numpy()].duplicated()
+    return SegmentationTable(ids, classes, lines, masks, line(frame.index.to_numpy()[again.index[again]]))
 
 
 def _classes(
@@ -177,4 +189,4 @@ def _read_folder(config: TaskConfig) -> SegmentationTable:
         masks = MaskFiles.of(config, ids, masks.classes)
     if not len(ids):
         raise CompetitionError(f"{masks.pattern}: no such mask file of any image in {folder} (format.train.files)")
-    return SegmentationTable(ids, masks.classes, np.zeros(len(ids), dtype=np.int64), masks)
+    return SegmentationTable(ids, masks.classes, np.zeros(len(ids), dtype=np.int64), masks, NO_LINES)
