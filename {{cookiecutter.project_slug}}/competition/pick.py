@@ -73,6 +73,8 @@ def correlation(one: str, other: str) -> float | None:
 def _why_not_ready(line: Line) -> str | None:
     """Say what a run lacks to be picked."""
     folder = here().outputs / line.run
+    if not folder.is_dir():
+        return "its folder was deleted"
     if math.isnan(float(line.mean or "nan")) or line.thresholds == IN_TRAINING:
         return f"has no cross-validated score; `competition tune {line.run}`"
     for name, verb in ((TEST, "predict"), (SUBMISSION, "submit")):

@@ -201,7 +201,7 @@ def test_a_ledger_that_cannot_be_read_stops_no_training(outputs: Path, capfd: py
 
 
 @one_task
-def test_the_data_s_fingerprint_knows_rows_names_and_sizes(data_dir: Path, config_file: Path) -> None:
+def test_the_fingerprint_of_data_knows_rows_names_and_sizes(data_dir: Path, config_file: Path) -> None:
     config = load_config([config_file], [f"data.dir={data_dir}"])
     found = [data_fingerprint(config)]
     image = next((data_dir / "train_images").iterdir())

@@ -129,17 +129,20 @@ def test_the_best_and_the_least_alike_of_the_good_are_picked(runs: Path, command
     assert f"correlate {alike:.3f} with those of a" in lines[2]
     assert lines[4] == "  also good, but more alike: b 1.000"
     assert lines[5] == "  not d: worse than a by 0.3000, which is more than fold noise"
-    assert lines[6].startswith("  not e: has no test.npz; `competition predict e`")
+    assert lines[6] == "  not e: its folder was deleted"
     assert lines[7].startswith("  not f: they were trained with different folds.csv")
     assert lines[8].startswith("  not luck: they have 1 fold in common")
 
 
 def test_where_nothing_can_be_handed_in_it_is_said_what_is_missing(command: Command) -> None:
-    enter(scored("a", 0.8, 0.9))
+    enter(scored("a", 0.8, 0.9), Line("b"), scored("c~1", 0.8, 0.9))
+    for run in "ab":
+        Path("outputs", run).mkdir()
     done = command("runs", "--pick")
     assert (done.returncode, done.stderr) == (
         1,
-        "no run can be picked yet (a: has no test.npz; `competition predict a`)\n",
+        "no run can be picked yet (a: has no test.npz; `competition predict a`; b: has no cross-validated score; "
+        "`competition tune b`)\n",
     )
 
 
