@@ -154,8 +154,6 @@ def test_a_larger_hidden_test_set_with_other_sizes_and_a_broken_image_gives_a_va
     infer_here(bundle, data_dir, tmp_path / "submission.csv")
     printed = capfd.readouterr().out
     assert re.search(r"warning: \S*hidden_broken\S*: truncated or no image .*: answered without having", printed)
-        r"warning: \S*hidden_broken\S*: truncated or no image .*: answered without having seen it", printed
-    )
     written = pd.read_csv(tmp_path / "submission.csv", dtype=str, keep_default_na=False)
     assert written[name].tolist() == rows[name].tolist()
     opened = Bundle(bundle, data_dir)
