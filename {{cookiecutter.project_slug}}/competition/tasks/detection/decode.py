@@ -110,6 +110,8 @@ def _join(
     if settings.join == "wbf":
         # A network's own repetitions would drag the mean score of their cluster down.
         own = suppress(boxes, found["scores"], rivals * len(weights) + model, settings.iou)
+        if len(weights) == 1:  # no other to average with
+            return boxes[own], found["scores"][own], labels[own]
         fused = fuse(boxes[own], found["scores"][own], labels[own], model[own], weights, settings.iou)
         keep = suppress(fused[0], fused[1], fused[2] * 0, settings.iou) if settings.class_agnostic else slice(None)
         return fused[0][keep], fused[1][keep], fused[2][keep]
