@@ -129,19 +129,19 @@ def predict(
     """
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+    from competition.predict import predict_out_of_fold, predict_test, predicting
     from competition.runs import Run
 
     opened, say = Run.open(run, overrides), rank_zero_only(print)
-    if views:
-        from competition.view_table import table_of_views
+    with predicting(opened):
+        if views:
+            from competition.view_table import table_of_views
 
-        say("\n".join(table_of_views(opened)))
-        return
-    from competition.predict import predict_out_of_fold, predict_test
-
-    say(f"written to {predict_test(opened)}")
-    for path in predict_out_of_fold(opened):
-        say(f"made again in other views: {path}; tune again with `competition tune {opened.folder.name}`")
+            say("\n".join(table_of_views(opened)))
+            return
+        say(f"written to {predict_test(opened)}")
+        for path in predict_out_of_fold(opened):
+            say(f"made again in other views: {path}; tune again with `competition tune {opened.folder.name}`")
 
 
 @app.command()
