@@ -147,21 +147,22 @@ def predict(
     from competition.record import record
 
     say = rank_zero_only(print)
-    if views:
-        from competition.view_table import table_of_views
-
-        say("\n".join(table_of_views(opened)))
-        return
     if estimate:
         from competition.estimate import estimate as estimate_hours
 
         print("\n".join(estimate_hours(opened)))
         return
-    from competition.predict import predict_out_of_fold, predict_test
+    from competition.predict import predict_out_of_fold, predict_test, predicting
 
-    say(f"written to {predict_test(opened)}")
-    for path in predict_out_of_fold(opened):
-        say(f"made again in other views: {path}; tune again with `competition tune {opened.folder.name}`")
+    with predicting(opened):
+        if views:
+            from competition.view_table import table_of_views
+
+            say("\n".join(table_of_views(opened)))
+            return
+        say(f"written to {predict_test(opened)}")
+        for path in predict_out_of_fold(opened):
+            say(f"made again in other views: {path}; tune again with `competition tune {opened.folder.name}`")
     rank_zero_only(remember_what_follows)(opened.folder, opened.untuned, ("tta",))
     rank_zero_only(record)(run, overrides)
 

@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+# What a killed prediction leaves in a folder, and with it what any killed process does.
+OF_PREDICTION = (".predictions.*", ".*.rank*.npz", ".*.npz.*.tmp", ".views")
+LEFTOVERS = (*OF_PREDICTION, ".*.tmp")
+
 
 @contextmanager
 def replacing(path: Path) -> Generator[Path]:
@@ -25,9 +29,9 @@ def replacing(path: Path) -> Generator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def delete_leftovers(folder: Path) -> None:
-    """Delete what killed processes left half written in a folder that no process writes to now."""
-    for path in [*folder.glob(".*.tmp"), *folder.glob(".predictions.*"), *folder.glob(".*.rank*.npz")]:
+def delete_leftovers(folder: Path, patterns: Iterable[str] = LEFTOVERS) -> None:
+    """Delete what killed processes left half written in a folder where no process writes such files now."""
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         elif not path.name.startswith(".metrics.png."):  # drawn by a process that may outlive the training

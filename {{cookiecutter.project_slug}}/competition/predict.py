@@ -4,7 +4,8 @@ Out-of-fold images follow: where `tta` asks for other views than an oof.npz was 
 tuning sees what will be submitted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from competition.blend import refuse_blend
 from competition.checkpoint import load_checkpoint, weights_to_use
 from competition.dataset import Batch, ImageDataset
 from competition.errors import CompetitionError
+from competition.files import OF_PREDICTION
+from competition.folder_lock import holding
 from competition.inference import Ensemble
 from competition.loader import evaluation_loader
+from competition.lost_process import explaining_lost_process, watch_processes
 from competition.module import CompetitionModule
 from competition.predictions import Predictions, PredictionWriter
 from competition.runs import Run
@@ -88,6 +92,7 @@ def predict_images(
     names = [view.name for view in views if view != View()]
     with PredictionWriter(path.parent) as writer:
         trainer = build_trainer(config, [WritePredictions(writer, Task(config.task))], training=False)
+        watch_processes(trainer, "prediction")
         loader = evaluation_loader(dataset, trainer.global_rank, trainer.world_size)
         module = PredictingModule(Ensemble(config, networks, views))
         trainer.predict(module, loader, return_predictions=False)
@@ -101,6 +106,14 @@ def predict_images(
         trainer.strategy.barrier()
 
 
+@contextmanager
+def predicting(run: Run) -> Generator[None]:
+    """Hold a run's folder against a second prediction; a process of several that is lost is told in one line."""
+    # Other verbs may write files of their own there meanwhile.
+    with holding(run.folder, "prediction", OF_PREDICTION), explaining_lost_process("prediction"):
+        yield
+
+
 def predict_out_of_fold(run: Run) -> list[Path]:
     """Predict the validation images of every fold again where oof.npz is of other views than `tta`; return these."""
     config = run.config
@@ -109,7 +122,8 @@ def predict_out_of_fold(run: Run) -> list[Path]:
     for path in stale:
         network, classes = load_network(weights_to_use(path.parent, config.checkpoint))
         dataset = ImageDataset(config, np.array(Predictions(path).image_ids, dtype=object), table=table)
-        predict_images(config, [network], dataset, path, classes)
+        with holding(path.parent, "training"):
+            predict_images(config, [network], dataset, path, classes)
     return stale
 
 

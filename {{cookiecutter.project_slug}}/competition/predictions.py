@@ -36,8 +36,8 @@ class PredictionWriter:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._spool = Path(tempfile.mkdtemp(prefix=".predictions.", dir=folder))
+        self._folder = folder
+        self._spool: Path | None = None
         self._files: dict[str, IO[bytes]] = {}  # the part that each key is written to
         self._parts: dict[str, list[Path]] = {}
         self._kinds: dict[str, tuple[np.dtype, int]] = {}
@@ -53,7 +53,8 @@ class PredictionWriter:
     ) -> None:
         for file in self._files.values():
             file.close()
-        shutil.rmtree(self._spool, ignore_errors=True)
+        if self._spool is not None:
+            shutil.rmtree(self._spool, ignore_errors=True)
 
     def add(self, image_id: str, height: int, width: int, prediction: Prediction) -> None:
         """Append one image's arrays; every image must have the same keys, types and numbers of axes."""
@@ -70,6 +71,10 @@ class PredictionWriter:
             self._shapes[key].append(values.shape)
 
     def _start_part(self, key: str) -> None:
+        # Not before there is something to write: by then the processes have met, and the first one has tidied up.
+        if self._spool is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._spool = Path(tempfile.mkdtemp(prefix=".predictions.", dir=self._folder))
         if key in self._files:
             self._files[key].close()
         self._parts[key].append(self._spool / f"{key}.{len(self._parts[key])}")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
-from filelock import FileLock, Timeout
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.callbacks import EarlyStopping as StopEarly
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
@@ -12,13 +11,12 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from competition.checkpoint import LATEST, LatestAndBest, export_weights, exported_path, load_checkpoint, weights_to_use
 from competition.data import FoldData, per_device_batch_size
 from competition.ema import AverageWeights
-from competition.errors import CompetitionError
-from competition.files import delete_leftovers
+from competition.folder_lock import holding
 from competition.folds import read_folds
 from competition.host_metric import load_score
 from competition.interruption import StopInGoodOrder
 from competition.logger import MetricsCsv, build_loggers
-from competition.lost_process import explaining_lost_process, watch_parent
+from competition.lost_process import explaining_lost_process, watch_processes
 from competition.module import CompetitionModule
 from competition.nan_guard import StopOnNan
 from competition.predict import load_network, predict_images
@@ -40,39 +38,20 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
     Raises CompetitionError for a user's mistake, StoppedError where it was asked to stop and can go on.
     """
     folder = config.fold_folder
-    lock = _lock(folder)
-    try:
+    with holding(folder, "training"):
         refuse_start(folder, resume=resume)
-        if lock is not None:
-            delete_leftovers(folder)
         if config.host_metric is not None:
             load_score(config.host_metric.file)  # a wrong path should not be found after the training
         table = Task(config.task).table.read_table(config)
         data = FoldData(config, table, read_folds(config, table))
-        with explaining_lost_process():
+        with explaining_lost_process("training"):
             _fit(config, table, data, folder / LATEST if (folder / LATEST).is_file() else None, bases)
             if len(data.val_set):
                 _predict_out_of_fold(config, table, data)
             else:
                 _export(config, folder / LATEST)
         rank_zero_only(record)(config.run_folder)
-    finally:
-        if lock is not None:
-            lock.release()
     return folder
-
-
-def _lock(folder: Path) -> FileLock | None:
-    """Hold the folder against a second training; the system lets go of it when this process ends, however it ends."""
-    if getattr(rank_zero_only, "rank", 0):
-        return None  # the first rank holds it for all
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise CompetitionError(f"{folder}: another training is writing here; wait for it or stop it") from None
-    return lock
 
 
 def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, bases: Sequence[str]) -> None:
@@ -80,7 +59,7 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, base
     pl.seed_everything(config.seed, workers=True, verbose=False)
     loggers = build_loggers(config.logger, folder, f"{config.name}-fold{config.fold}")
     trainer = build_trainer(config, _callbacks(config, folder, data), loggers=loggers)
-    watch_parent(trainer)
+    watch_processes(trainer, "training")
     batch_size = per_device_batch_size(config, trainer)
     if trainer.is_global_zero:
         remember_config(folder, config)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from competition.tasks.classification.decode import average, decode
+from competition.tasks.classification.metrics import MULTI, SINGLE
 from competition.tasks.classification.score import constant_answers, evidence, scores
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.classification.table import ClassificationTable
@@ -93,9 +94,18 @@ def test_roc_auc_leaves_out_classes_without_both_sides() -> None:
     assert score(rows, [1, 1, 1])["roc_auc"] == 0.5
 
 
-def test_one_image_has_a_score() -> None:
-    found = score(np.array([[0.25, 0.75]]), [1])
-    assert found == pytest.approx({"accuracy": 1, "macro_f1": 1, "log_loss": -np.log(0.75), "roc_auc": 0.5})
+def test_one_image_has_a_score_by_every_metric() -> None:
+    """An area that one class leaves undefined is that of a coin, and agreement no better than chance is 0."""
+    one = [evidence({"probabilities": np.array([0.25, 0.75])}, {"label": 1})]
+    right = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "map5"), 1)
+    expected = right | {"log_loss": -np.log(0.75), "roc_auc": 0.5, "qwk": 0}
+    assert scores(one, SINGLE, 2) == pytest.approx(expected)
+    several = [evidence({"probabilities": np.array([0.25, 0.75])}, {"labels": np.array([False, True])})]
+    labels = dict.fromkeys(("accuracy", "balanced_accuracy", "micro_f1", "samples_f1"), 1)
+    found = scores(several, MULTI, 2)
+    assert found == pytest.approx(
+        labels | {"macro_f1": 0.5, "log_loss": -np.log(0.75), "roc_auc": 0.5, "pf1": 0.5 * 2 * 0.75 / 1.75}
+    )
 
 
 def test_the_blind_submission_gives_the_shares_of_the_classes() -> None:

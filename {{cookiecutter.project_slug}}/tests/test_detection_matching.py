@@ -54,6 +54,7 @@ def test_rsna_leaves_images_out_that_have_no_box_and_get_none() -> None:
     near = (0.0, 0.0, 10.0, 7.2)  # .40 to .70: seven of eight thresholds
     assert score("rsna", image([near], [HERE]), image([], [])) == pytest.approx(7 / 8)
     assert score("rsna", image([near], [HERE]), image([BESIDE], [])) == pytest.approx(7 / 16)
+    assert score("rsna", image([], [])) == 1  # no image is left
 
 
 def test_f2_counts_boxes_of_all_images_and_a_missing_one_four_times() -> None:

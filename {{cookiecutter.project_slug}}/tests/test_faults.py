@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PROJECT, TINY
-from trainings import begin, child_training, rows
+from trainings import begin, child_running, rows
 
 from competition.checkpoint import load_checkpoint
 from competition.config import task_names
@@ -101,7 +101,7 @@ def test_when_a_rank_is_killed_the_other_ends_within_a_minute_with_one_line(
     latest = tmp_path / FOLD / "latest.pt"
     while not latest.is_file() and process.poll() is None:
         time.sleep(0.1)
-    second = child_training(process.pid)
+    second = child_running(process.pid)
     assert second is not None, process.communicate()[1]
     os.kill([process.pid, second][lost], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)  # comes back when nobody holds the other end any more

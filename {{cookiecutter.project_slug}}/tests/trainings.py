@@ -24,15 +24,15 @@ def begin(project: Path, folder: Path, *words: str, verb: str = "train") -> subp
     )
 
 
-def child_training(parent: int) -> int | None:
-    """Return the training that a process has started; others draw its metrics.png."""
+def child_running(parent: int, verb: str = "train") -> int | None:
+    """Return the process of the same verb that a process has started; others draw its metrics.png."""
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             of = int(status.read_text().rpartition(")")[2].split()[1])
-            is_training = b"\0train\0" in (status.parent / "cmdline").read_bytes()
+            is_of_verb = f"\0{verb}\0".encode() in (status.parent / "cmdline").read_bytes()
         except OSError:  # it has ended
             continue
-        if of == parent and is_training:
+        if of == parent and is_of_verb:
             return int(status.parent.name)
     return None
 

@@ -1,0 +1,114 @@
+"""What test_exact_validation.py compares: the loss and every metric of a task, on any number of images and processes.
+
+Run by torchrun as a script, this file is one of the processes:
+    torchrun --nproc-per-node 2 tests/exactness.py FOLDER RESULTS
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from competition.config import task_names, validate
+from competition.data import FoldData
+from competition.errors import CompetitionError
+from competition.module import CompetitionModule
+from competition.sample import write_sample
+from competition.settings import Config
+from competition.task import Task
+from competition.trainer import build_trainer
+
+NUM_IMAGES = (1, 2, 3, 5, 7, 101)
+BATCH_SIZES = (1, 3, 8)
+Scores = dict[str, float]
+Cases = dict[str, dict[str, Scores]]  # by form, then by number of images and batch size
+
+
+def forms(task: str) -> dict[str, dict[str, Any]]:
+    """Return by name the parts of a config in which a task is scored: that of the made-up data, and those of
+    <task>_forms.py where there is one."""
+    more = importlib.import_module(f"{task}_forms").FORMS if importlib.util.find_spec(f"{task}_forms") else {}
+    return {task: {}} | {f"{task}, {name}": sections for name, sections in more.items()}
+
+
+def make_config(task: str, data: Path, batch_size: int, form: str | None = None, **trainer: Any) -> Config:
+    """Return a small config whose every process has batches of `batch_size`; with a form, of all its metrics."""
+    processes = trainer.get("devices", 1)
+    sizes = {"dir": str(data), "image_size": 64, "num_workers": 0, "batch_size": batch_size * processes}
+    trainer = {"accelerator": "cpu", "devices": 1} | trainer
+    values = {"name": "t", "task": task, "data": sizes, "model": {"encoder": "test_resnet"}, "trainer": trainer}
+    values |= {"optimizer": {"lr": 3e-3}}
+    if form is None:
+        return validate(values, {}, "test")
+    sections = forms(task)[form]
+    values |= sections | {"data": sizes | sections.get("data", {})}
+    return validate(values | {"metrics": every_metric(values)}, {}, "test")
+
+
+def every_metric(values: dict[str, Any]) -> list[str]:
+    """Return the metrics that a config may name: those its task knows and the config is not refused with."""
+    known = get_args(get_args(type(validate(values, {}, "test")).model_fields["metrics"].annotation)[0])
+    return [name for name in known if _is_valid(values | {"metrics": [name]})]
+
+
+def _is_valid(values: dict[str, Any]) -> bool:
+    try:
+        validate(values, {}, "test")
+    except CompetitionError:
+        return False
+    return True
+
+
+def fold_data(config: Config, num_validated: int) -> FoldData:
+    """Return the first images of the table as the validation fold."""
+    table = Task(config.task).table.read_table(config)
+    return FoldData(config, table, (np.arange(len(table.image_ids)) >= num_validated).astype(np.int64))
+
+
+def make_module(config: Config) -> CompetitionModule:
+    """Return the network that all processes begin with."""
+    torch.manual_seed(0)
+    classes = Task(config.task).table.read_table(config).classes
+    return CompetitionModule(config.model_dump(mode="json"), list(classes))
+
+
+def write_competition(folder: Path, task: str) -> None:
+    """Write made-up data, and for each form weights that know something of it, so that no score is zero."""
+    write_sample(task, folder / "data", max(NUM_IMAGES))
+    if importlib.util.find_spec(f"{task}_forms"):
+        importlib.import_module(f"{task}_forms").write_tables(folder / "data")
+    for form in forms(task):
+        config = make_config(task, folder / "data", 4, form, max_steps=40, limit_val_batches=0)
+        module = make_module(config)
+        build_trainer(config, []).fit(module, fold_data(config, 1))
+        torch.save(module.state_dict(), folder / f"{form}.pt")
+
+
+def score_all(folder: Path, task: str, processes: int) -> Cases:
+    """Validate the weights of every form on every number of images in batches of every size."""
+    strategy = {"strategy": "ddp", "devices": processes} if processes > 1 else {}
+    results: Cases = {form: {} for form in forms(task)}
+    for form in results:
+        for batch_size in BATCH_SIZES:
+            config = make_config(task, folder / "data", batch_size, form, **strategy)
+            module = make_module(config)
+            module.load_state_dict(torch.load(folder / f"{form}.pt", weights_only=True))
+            for number in NUM_IMAGES:
+                data = fold_data(config, number)
+                (found,) = build_trainer(config, []).validate(module, data, verbose=False)
+                values = {name: float(value) for name, value in found.items()}
+                results[form][f"{number} images, batch {batch_size}"] = values
+    return results
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    source, target, size = Path(sys.argv[1]), Path(sys.argv[2]), int(os.environ["WORLD_SIZE"])
+    everything = {task: score_all(source / task, task, size) for task in task_names()}
+    (target / f"{os.environ['RANK']}.json").write_text(json.dumps(everything))
