@@ -29,6 +29,10 @@ class ForgivingDataset(ImageDataset):
         except Exception:
             return self.config.data.image_size
 
+    def is_unreadable(self, index: int) -> bool:
+        """Return whether an image was found to be so when it was read."""
+        return bool(self._is_unreadable[index])
+
     def unreadable(self) -> list[int]:
         """Return the images that could not be read so far."""
         return torch.nonzero(self._is_unreadable).flatten().tolist()
