@@ -183,9 +183,8 @@ def _predict(member: Member, path: Path) -> list[str]:
     unseen: Prediction = Predictions(member.check / UNSEEN)[0]
     with PredictionWriter(path.parent) as writer:
         for index, (image_id, height, width, prediction) in enumerate(predict_stream(ensemble, dataset, device)):
-            if dataset.is_unreadable(index):
-                prediction = task.decode.unseen(prediction, [unseen])
-            writer.add(image_id, height, width, prediction)
+            is_seen = not dataset.is_unreadable(index)
+            writer.add(image_id, height, width, prediction if is_seen else task.decode.unseen(prediction, [unseen]))
         writer.finish(path, member.classes, config.tta)
     return [f"{dataset.reason(index)}: answered without having seen it" for index in dataset.unreadable()]
 
