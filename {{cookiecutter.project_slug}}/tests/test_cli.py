@@ -108,23 +108,19 @@ def test_a_config_in_the_wrong_place_is_told_in_a_line(command: Command, words: 
 
 
 def test_a_training_that_cannot_start_is_refused_before_torch_is_loaded(
-    project: Path, words: list[str], untrained: Path
+    project: Path, words: list[str], untrained: Path, task: str
 ) -> None:
-    words = [*words, "name=t", "fold=0"]
+    if task != task_names()[0]:
+        pytest.skip("one task type is enough")
     script = (
         "import sys\nfrom competition.cli import main\ntry:\n    main()\nfinally:\n    print('torch' in sys.modules)\n"
     )
-    for folder, more, message in (
-        (untrained.parent, [], "outputs/t/fold0: is trained already"),
-        (project / "tests", ["data.dir=gone"], "gone/train.csv: no data there"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", script, "train", *words, *more],
-            cwd=folder, env=os.environ | {"PYTHONPATH": str(project)}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 1
-        assert done.stderr.startswith(message)
-        assert done.stdout.strip() == "False"
+    command = [sys.executable, "-c", script, "train", *words, "name=t", "fold=0"]
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    done = subprocess.run(command, cwd=untrained.parent, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("outputs/t/fold0: is trained already")
+    assert done.stdout.strip() == "False"
 
 
 def test_training_without_folds_names_the_command_that_makes_them(command: Command, words: list[str]) -> None:
