@@ -114,7 +114,9 @@ def main() -> None:
     other = f"{name}2"
     competition("second model", "run", *words, *asked.second, f"name={other}")
     competition("second model", "predict", other, views)
-    competition("ensemble", "submit", name, other, views, "--name", f"{name}_blend", "--weights", "fit")
+    # Boxes are no numbers to fit: both runs count the same.
+    weights = [] if asked.task == "detection" else ["--weights", "fit"]
+    competition("ensemble", "submit", name, other, views, "--name", f"{name}_blend", *weights)
     way = way_of(competition("ensemble", "tune", f"{name}_blend"))
     blended = competition("ensemble", "submit", f"{name}_blend")
     rows["and a second model"] = tuned_row(folder / "outputs" / f"{name}_blend", way, blended)
