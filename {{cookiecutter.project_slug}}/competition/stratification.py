@@ -67,7 +67,9 @@ def _deal(counts: np.ndarray, sizes: np.ndarray, num_folds: int, rng: np.random.
     folds = np.full(len(sizes), -1, dtype=np.int64)
 
     def deal(unit: int, wishes: np.ndarray) -> None:
-        fold = max(rng.permutation(num_folds).tolist(), key=lambda fold: (wishes[fold], lacks[fold]))
+        # Of folds that lack as much of the rarest label, the one that lacks most of the unit's other labels.
+        others = lacks_label @ (counts[unit] > 0)
+        fold = max(rng.permutation(num_folds).tolist(), key=lambda fold: (wishes[fold], others[fold], lacks[fold]))
         folds[unit] = fold
         lacks_label[fold] -= num_folds * counts[unit]
         lacks[fold] -= num_folds * sizes[unit]
