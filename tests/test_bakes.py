@@ -29,6 +29,7 @@ TASK_FILES = (
     "configs/{}_*.yaml",
     "tests/test_{}.py",
     "tests/test_{}_*.py",
+    "tests/{}_*.py",
 )
 
 

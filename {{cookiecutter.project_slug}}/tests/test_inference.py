@@ -64,6 +64,7 @@ def test_half_precision_and_channels_last_change_predictions_a_little(config: Co
     assert 0 < max(gaps) < 0.05
 
 
+@pytest.mark.slow
 def test_what_an_offline_notebook_imports_needs_no_lightning(project: Path) -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_LIGHTNING], cwd=project, check=True)
 
