@@ -1,6 +1,26 @@
-"""`python -m competition VERB` is the same as `competition VERB`."""
+"""The program: `python -m competition VERB` is the same as `competition VERB`."""
 
-from competition.cli import main
+import os
+import signal
+import sys
+
+
+def main() -> None:
+    """Run a verb; Ctrl-C at any moment, also while modules are imported, ends it with one line and status 130."""
+    try:
+        from competition.cli import main as run_verb  # takes a moment, in which Ctrl-C may come
+
+        run_verb()
+    except BaseException as error:
+        from competition.errors import is_interrupt
+
+        if not is_interrupt(error):
+            raise
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to be stopped
+        if not int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))):  # of several processes one says it
+            print("stopped by Ctrl-C", file=sys.stderr, flush=True)
+        sys.exit(128 + signal.SIGINT)
+
 
 if __name__ == "__main__":
     main()

@@ -1,5 +1,6 @@
 """The command line: one verb a stage. Verbs import what they need when they run, so that --help is quick."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -226,7 +227,8 @@ def run(
 def main() -> None:
     """Run a verb: exit 0 when done, 1 with one line a fault for a user's mistake, 2 for a wrong command line.
 
-    Also 3 when a training's time was over, and 128 + number for a signal: it is saved and can go on.
+    Also 3 when a training's time was over, and 128 + number for a signal: it is saved and can go on. Ctrl-C elsewhere
+    is told by __main__.py.
     """
     try:
         app()
@@ -234,6 +236,7 @@ def main() -> None:
         print(_first_cause(str(error)), file=sys.stderr, flush=True)
         sys.exit(1)
     except StoppedError as stopped:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C, just after, has nothing left to stop
         print(stopped, file=sys.stderr, flush=True)
         sys.exit(stopped.status)
     finally:

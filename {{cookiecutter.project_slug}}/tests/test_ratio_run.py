@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PROJECT
-from trainings import assert_ended_like, begin, child_training, end, rows
+from trainings import assert_ended_like, begin, child_running, end, rows
 
 from competition.config import load_config, task_names
 from competition.data import FoldData
@@ -94,7 +94,7 @@ def test_a_run_whose_training_is_killed_ends_like_an_unbroken_one_when_started_a
     first = begin(PROJECT, tmp_path, *CONFIGS, *WORDS, verb="run")
     while num_rows(tmp_path / FOLD / "metrics.csv") < 2 and first.poll() is None:
         time.sleep(0.05)
-    training = child_training(first.pid)
+    training = child_running(first.pid)
     assert training is not None, first.communicate()[1]
     os.kill(training, signal.SIGKILL)
     assert "`competition train` failed (exit -9)" in end(first, 1)
