@@ -1,6 +1,5 @@
 """The command line: one verb a stage. Verbs import what they need when they run, so that --help is quick."""
 
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -236,21 +235,8 @@ def main() -> None:
         print(_first_cause(str(error)), file=sys.stderr, flush=True)
         sys.exit(1)
     except StoppedError as stopped:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C, just after, has nothing left to stop
         print(stopped, file=sys.stderr, flush=True)
         sys.exit(stopped.status)
-    finally:
-        _end_workers()
-
-
-def _end_workers() -> None:
-    """Kill data loaders' workers that are left: they ignore the signals that Python would end them with at its exit,
-    and it would wait for ever."""
-    if "multiprocessing" in sys.modules:
-        from multiprocessing import active_children
-
-        for worker in active_children():
-            worker.kill()
 
 
 def _split(words: list[str]) -> tuple[list[Path], list[str]]:

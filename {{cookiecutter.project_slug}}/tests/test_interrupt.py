@@ -83,17 +83,17 @@ def is_open(process: subprocess.Popen[str], path: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_twice_in_a_training_ends_it_at_once_with_its_workers(tmp_path: Path) -> None:
+def test_again_and_again_in_a_training_ends_it_with_its_workers(tmp_path: Path) -> None:
     write_sample(TASK, tmp_path / "data", size=24)
-    folds = start(tmp_path, "folds", CONFIG)
-    assert folds.wait(timeout=60) == 0
-    slow_steps = ("data.image_size=256", "data.num_workers=2", "data.batch_size=16", "trainer.max_epochs=1000")
-    process = start(tmp_path, "train", CONFIG, *TINY, *slow_steps, "sampler.share=natural")
+    assert start(tmp_path, "folds", CONFIG).wait(timeout=60) == 0
+    workers = ("data.num_workers=2", "data.image_size=256", "trainer.max_epochs=1000", "sampler.share=natural")
+    process = start(tmp_path, "train", CONFIG, *TINY, *workers)
     while not (tmp_path / "outputs" / TASK / "fold0" / "latest.pt").is_file() and process.poll() is None:
         time.sleep(0.05)
-    for _ in range(2):
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it, too
-        time.sleep(0.02)
-    said = end(process)
-    assert len(said) == 1
-    assert "Ctrl-C" in said[0] or "SIGINT" in said[0]  # the second may come when the first has been heeded
+    # The first asks to stop at the next step, the second to do so at once, others come while it ends.
+    for _ in range(100):
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: workers get it, too
+            time.sleep(0.02)
+    # A worker may complain that it was cut off while it handed a batch over.
+    assert "stopped by Ctrl-C" in end(process)
