@@ -141,6 +141,6 @@ def mixing_warnings(config: Config, batch_size: int) -> list[str]:
         return []
     near = 2 * config.data.batch_size
     return [
-        f"mix: a device has batches of 1 image, which has none to be mixed with but itself; set data.batch_size={near}, "
-        "or use fewer devices or accumulated batches"
+        "mix: a device has batches of 1 image, which has none to be mixed with but itself; set "
+        f"data.batch_size={near}, or use fewer devices or accumulated batches"
     ]
