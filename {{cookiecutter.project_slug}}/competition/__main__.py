@@ -1,6 +1,43 @@
-"""`python -m competition VERB` is the same as `competition VERB`."""
+"""The program: `python -m competition VERB` is the same as `competition VERB`."""
 
-from competition.cli import main
+import os
+import signal
+import sys
+
+
+def main() -> None:
+    """Run a verb; Ctrl-C at any moment, also while modules are imported, ends it with one line and status 130."""
+    try:
+        from competition.cli import main as run_verb  # takes a moment, in which Ctrl-C may come
+
+        run_verb()
+    except BaseException as error:
+        from competition.errors import is_interrupt
+
+        if not is_interrupt(error):
+            raise
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if not int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))):  # of several processes one says it
+            print("stopped by Ctrl-C", file=sys.stderr, flush=True)
+        sys.exit(128 + signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient user's next Ctrl-C has nothing left to stop
+        _end_workers()
+
+
+def _end_workers() -> None:
+    """Kill data loaders' workers that are left: they ignore the signals that Python would end them with at its exit,
+    and it would wait for ever."""
+    if "multiprocessing" not in sys.modules:
+        return
+    from multiprocessing import active_children
+
+    workers = active_children()
+    if workers and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error that workers were killed
+    for worker in workers:
+        worker.kill()
+
 
 if __name__ == "__main__":
     main()

@@ -305,7 +305,8 @@ def run(
 def main() -> None:
     """Run a verb: exit 0 when done, 1 with one line a fault for a user's mistake, 2 for a wrong command line.
 
-    Also 3 when a training's time was over, and 128 + number for a signal: it is saved and can go on.
+    Also 3 when a training's time was over, and 128 + number for a signal: it is saved and can go on. Ctrl-C elsewhere
+    is told by __main__.py.
     """
     try:
         app()
@@ -315,18 +316,6 @@ def main() -> None:
     except StoppedError as stopped:
         print(stopped, file=sys.stderr, flush=True)
         sys.exit(stopped.status)
-    finally:
-        _end_workers()
-
-
-def _end_workers() -> None:
-    """Kill data loaders' workers that are left: they ignore the signals that Python would end them with at its exit,
-    and it would wait for ever."""
-    if "multiprocessing" in sys.modules:
-        from multiprocessing import active_children
-
-        for worker in active_children():
-            worker.kill()
 
 
 def _split(words: list[str]) -> tuple[list[Path], list[str]]:

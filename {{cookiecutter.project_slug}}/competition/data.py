@@ -132,3 +132,15 @@ def per_device_batch_size(config: Config, trainer: pl.Trainer) -> int:
             f"{' or '.join(map(str, near))}"
         )
     return size
+
+
+def mixing_warnings(config: Config, batch_size: int) -> list[str]:
+    """Say in a line where `mix:` is asked for and a device's batch has no second image to mix one with."""
+    mix = getattr(config, "mix", None)
+    if batch_size > 1 or mix is None or mix == type(mix)():
+        return []
+    near = 2 * config.data.batch_size
+    return [
+        "mix: a device has batches of 1 image, which has none to be mixed with but itself; set "
+        f"data.batch_size={near}, or use fewer devices or accumulated batches"
+    ]

@@ -117,7 +117,9 @@ class RatioSampler(Sampler[int]):
         if self.is_capped:
             positives, negatives = min(positives, num_positives), min(negatives, num_negatives)
         if (total := positives + negatives) < self.world_size:
-            raise CompetitionError(f"sampler: epoch {epoch} has {total} draws for {self.world_size} ranks; use fewer")
+            raise CompetitionError(
+                f"sampler: epoch {epoch + 1} has {total} draws for {self.world_size} ranks; use fewer"
+            )
         return EpochCounts(epoch, asked, positives, negatives, self.world_size)
 
     def _check_shares(self) -> None:

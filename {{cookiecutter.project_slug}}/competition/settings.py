@@ -178,7 +178,7 @@ class Sampler(Section):
     """Which training images an epoch holds, and how often. Without this section: every image once."""
 
     positive: Literal["mask", "box"] | list[str] | PositiveColumn | None = None  # a list names classes
-    # One share of positives, or its course over epochs: [[0, 0.8], [10, natural]].
+    # One share of positives, or its course: [[0, 0.8], [10, natural]], after so many epochs.
     share: Share | list[tuple[Annotated[int, Field(ge=0)], Share]] = "natural"
     course: Literal["hold", "linear", "cosine"] = "hold"  # between the points of `share`
     keep: Literal["positives", "negatives"] = "positives"  # all of these once; the others drawn or repeated

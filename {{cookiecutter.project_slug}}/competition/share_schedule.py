@@ -114,7 +114,7 @@ def schedule_warnings(
     *,
     accumulate_grad_batches: int = 1,
 ) -> list[str]:
-    """Say in a line each what will not go as the settings suggest.
+    """Say in a line each what will not go as the settings suggest, with epochs counted from 1.
 
     `epochs` are the counts of the whole run: `[sampler.counts(epoch) for epoch in range(max_epochs)]`;
     `num_batches` are those that a rank trains on in each.
@@ -122,8 +122,8 @@ def schedule_warnings(
     lines = []
     if epochs and schedule.last_change >= len(epochs):
         lines.append(
-            f"sampler: the share changes until epoch {schedule.last_change}, but the run's last epoch is "
-            f"{epochs[-1].epoch}: it ends at share {epochs[-1].share:.3f}"
+            f"sampler: the share changes until epoch {schedule.last_change + 1}, but the run's last epoch is "
+            f"{epochs[-1].epoch + 1}: it ends at share {epochs[-1].share:.3f}"
         )
     # A share is reached to the nearest whole draw; more off means that there was nothing left to draw.
     missed = [c for c in epochs if abs(c.asked - c.share) * (c.positives + c.negatives) > 1]
@@ -145,5 +145,5 @@ def schedule_warnings(
 
 
 def _span(epochs: Sequence[EpochCounts]) -> str:
-    first, last = epochs[0].epoch, epochs[-1].epoch
+    first, last = epochs[0].epoch + 1, epochs[-1].epoch + 1  # counted from 1, as on the console
     return f"epoch {first}" + (f" (and {len(epochs) - 1} more up to epoch {last})" if last > first else "")

@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import EarlyStopping as StopEarly
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.checkpoint import LATEST, LatestAndBest, export_weights, exported_path, load_checkpoint, weights_to_use
-from competition.data import FoldData, per_device_batch_size
+from competition.data import FoldData, mixing_warnings, per_device_batch_size
 from competition.ema import AverageWeights
 from competition.folder_lock import holding
 from competition.folds import read_folds
@@ -73,7 +73,8 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, base
     _say(describe_trainer(config, trainer, batch_size))
     data.trainer = trainer
     sampler, accumulate = data.batches().sampler, trainer.accumulate_grad_batches
-    for line in sampling_warnings(sampler, data.batches_by_epoch(), accumulate):
+    sampling = sampling_warnings(sampler, data.batches_by_epoch(), accumulate)
+    for line in [*sampling, *mixing_warnings(config, batch_size)]:
         _say(line)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)

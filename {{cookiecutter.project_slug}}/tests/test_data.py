@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from competition.data import mixing_warnings
 from competition.dataset import Batch, ImageDataset
 from competition.errors import CompetitionError
 from competition.loader import ShareOfRank
@@ -217,6 +218,16 @@ def test_a_warning_counts_the_batches_that_training_has() -> None:
     ):  # of 4 images: the last, incomplete batch is left out, not the only one
         batches = TrainBatches(RatioSampler(np.ones(num_images, dtype=bool), seed=0), 4)
         (warning,) = sampling_warnings(batches.sampler, batches_by_epoch(batches.sampler, 1, 4), 3)
-        assert f"epoch 0 has {expected} batches" in warning
+        assert f"epoch 1 has {expected} batches" in warning
         assert len(batches) == len(list(batches)) == expected
     assert sampling_warnings(batches.sampler, batches_by_epoch(batches.sampler, 1, 4), 1) == []
+
+
+def test_mixing_in_batches_of_one_image_is_warned_of(config: Config) -> None:
+    kind: Any = type(getattr(config, "mix"))  # noqa: B009 - each task has its own
+    plain = config.model_copy(update={"mix": kind()})
+    mixed = config.model_copy(update={"mix": kind(**dict.fromkeys(kind.model_fields, 0.5))})
+    (line,) = mixing_warnings(mixed, 1)
+    assert line.startswith("mix: a device has batches of 1 image")
+    assert f"set data.batch_size={2 * config.data.batch_size}," in line
+    assert mixing_warnings(mixed, 2) == mixing_warnings(plain, 1) == []

@@ -1,14 +1,14 @@
 """Two processes, on one machine or as two, learn what one learns from the same global batches.
 
 Run by torchrun as a script, this file is one of the processes:
-    torchrun --nproc-per-node 2 tests/test_distributed.py FOLDER NODES
+    torchrun --nproc-per-node 2 tests/test_distributed.py FOLDER NODES [sync]
 """
 
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ def learn(config: Config, target: Path) -> None:
     folds = np.where(np.arange(len(table.image_ids)) < NUM_TRAINED, 1, 0)
     torch.manual_seed(0)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
-    without_batch_norm(module.network)
+    if not config.trainer.get("sync_batchnorm"):
+        without_batch_norm(module.network)
     if "unused" in str(config.trainer.get("strategy")):
         module.network.unused = nn.Linear(2, 2)
     callback = MetricsCsv(target / "metrics.csv", config.metrics, plot=False)
@@ -77,8 +78,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.set_num_threads(threads)
 
 
-def start(folder: Path, nodes: int, *words: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", *map(str, words), __file__, str(folder), str(nodes)]
+def start(folder: Path, nodes: int, *words: object, more: Sequence[str] = ()) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *map(str, words),
+        __file__,
+        str(folder),
+        str(nodes),
+        *more,
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -116,6 +126,42 @@ def test_two_machines_learn_what_one_does(folder: Path) -> None:
     assert "epoch" not in said[1]  # the first process alone tells
 
 
+def gpus(number: int, *values: Any) -> Any:
+    """Mark a case that needs so many GPUs."""
+    is_missing = torch.cuda.device_count() < number
+    return pytest.param(*values, marks=[pytest.mark.gpu, pytest.mark.skipif(is_missing, reason=f"needs {number} GPUs")])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("accelerator", "precision"),
+    [("cpu", "bf16-mixed"), gpus(1, "gpu", "32-true"), gpus(1, "gpu", "bf16-mixed"), gpus(1, "gpu", "16-mixed")],
+)
+def test_half_precision_learns_about_what_full_precision_does(folder: Path, accelerator: str, precision: str) -> None:
+    task, target = task_names()[0], folder / f"{accelerator} {precision}"
+    learn(make_config(task, devices=1, accelerator=accelerator, precision=precision), target)
+    found, expected = (rows(path)[0] for path in (target, folder / "alone" / task))
+    for column in ("train/loss", "val/loss"):
+        assert float(found[column]) == pytest.approx(float(expected[column]), rel=0.1)
+
+
+SYNCED = {"accelerator": "gpu", "sync_batchnorm": True}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [gpus(2, 2)])
+def test_batch_norm_over_processes_is_that_of_one_process(folder: Path, processes: int) -> None:
+    task = task_names()[0]
+    learn(make_config(task, devices=1, **SYNCED), folder / "alone, batch norm")
+    process = start(folder, 1, "--standalone", "--nproc-per-node", processes, more=["sync"])
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    found, expected = (rows(folder / name) for name in ("sync", "alone, batch norm"))
+    for one, other in zip(found, expected, strict=True):
+        for column in ("train/loss", "val/loss"):
+            assert float(one[column]) == pytest.approx(float(other[column]), rel=1e-3)  # GPUs add up in any order
+
+
 def test_statistics_over_processes_are_refused_without_gpus_in_one_line() -> None:
     config = make_config(task_names()[0], devices=2, strategy="ddp", sync_batchnorm=True)
     with pytest.raises(CompetitionError, match=r"trainer\.sync_batchnorm: found true; torch can do it on GPUs only"):
@@ -126,6 +172,9 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     os.chdir(sys.argv[1])
     nodes = int(sys.argv[2])
+    if sys.argv[3:] == ["sync"]:
+        learn(make_config(task_names()[0], strategy="ddp", devices=2, **SYNCED), Path("sync"))
+        sys.exit()
     strategy = "ddp_find_unused_parameters_true" if nodes == 1 else "ddp"
     for name in task_names() if nodes == 1 else task_names()[:1]:
         settings = make_config(name, strategy=strategy, num_nodes=nodes, devices=2 // nodes)

@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 import pytest
 import pytorch_lightning as pl
 from conftest import PROJECT, TINY
-from trainings import rows
+from trainings import begin, rows
 
 from competition.config import load_config, task_names
 from competition.data import FoldData
@@ -84,13 +84,15 @@ def test_a_logger_that_is_not_installed_says_how_to_install_it(package: str, con
     ("package", "written"),
     [("tensorboard", "tensorboard/events*"), ("wandb", "wandb/offline-run*/*.wandb"), ("mlflow", "mlflow.db")],
 )
-def test_a_logger_that_is_installed_writes_into_the_folder_of_the_fold(
-    package: str, written: str, config: Config, command: Command, monkeypatch: pytest.MonkeyPatch
+def test_a_logger_that_is_installed_writes_once_into_the_folder_of_the_fold(
+    package: str, written: str, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(package)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    done = command("train", *WORDS, f"logger.{package}=true")
-    assert done.returncode == 0, done.stderr
+    two = ("trainer.devices=2", "trainer.strategy=ddp")  # of which the first one writes
+    process = begin(PROJECT, Path.cwd(), *WORDS, *two, f"logger.{package}=true")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
     (path,) = FOLD.glob(written)
     assert path.stat().st_size > 0
     assert {path.name for path in Path().iterdir()} == {"data", "outputs"}

@@ -322,8 +322,8 @@ HALF = rows(4, 4)
         ({"schedule": at(1.0), "keep": "negatives"}, "share 1 has no room for negatives"),
         ({"num_draws": 0}, "num_draws 0, keep positives: give 1 or more"),
         ({"num_draws": 5, "keep": "negatives"}, "keep negatives: give 1 or more, no keep"),
-        ({"world_size": 9}, "epoch 0 has 8 draws for 9 ranks"),
-        ({"schedule": at(1.0), "world_size": 5}, "epoch 0 has 4 draws for 5 ranks"),
+        ({"world_size": 9}, "epoch 1 has 8 draws for 9 ranks"),
+        ({"schedule": at(1.0), "world_size": 5}, "epoch 1 has 4 draws for 5 ranks"),
         ({"weights": np.ones(3)}, r"weights has shape \(3,\); expected \(8,\)"),
         ({"weights": np.full(8, np.nan)}, "not a number"),
         ({"weights": -HALF.astype(float)}, "negative"),
@@ -372,12 +372,12 @@ def test_a_run_that_fits_its_schedule_gives_no_warning() -> None:
 
 def test_warnings_say_what_happens_instead() -> None:
     (longer,) = warnings_of(ShareSchedule.linear(0.9, 8), 5)
-    assert "until epoch 8, but the run's last epoch is 4: it ends at share 0.500" in longer
+    assert "until epoch 9, but the run's last epoch is 5: it ends at share 0.500" in longer
     (missed,) = warnings_of(ShareSchedule.steps({0: 0.5, 1: 0.05}), 4)
     assert "share 0.050 cannot be reached" in missed
-    assert "epoch 1 (and 2 more up to epoch 3): the share is 0.100 instead" in missed
+    assert "epoch 2 (and 2 more up to epoch 4): the share is 0.100 instead" in missed
     (short,) = warnings_of(at(0.5), 1, accumulate_grad_batches=4)
-    assert "epoch 0 has 2 batches a process, fewer than accumulate_grad_batches 4" in short
+    assert "epoch 1 has 2 batches a process, fewer than accumulate_grad_batches 4" in short
     assert "the optimizer steps once, after 2" in short
     assert "0 batches" in warnings_of(at(0.5), 1, num_draws=7)[0]
 
