@@ -9,6 +9,7 @@ from competition.csv_file import read_csv, read_header
 from competition.errors import CompetitionError
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.predictions import Predictions
+from competition.progress import progress
 from competition.runs import OOF, SUBMISSION, TEST, Run
 from competition.score import describe_scores
 from competition.settings import Config
@@ -112,8 +113,9 @@ def score_submission(
     position = {image_id: index for index, image_id in enumerate(solution.image_ids)}
     sizes = dict(zip(stored.image_ids, stored.sizes, strict=True))
     blind_name, blind_answer = task.score.constant_answers(train)
+    written = task.submission.read_submission(path, config, stored.classes, sizes)
     found, blind = [], []
-    for image_id, answer in task.submission.read_submission(path, config, stored.classes, sizes):
+    for image_id, answer in progress(written, "scoring", len(stored)):
         if image_id not in position:
             raise CompetitionError(f"{truth}: has no row for image {image_id!r} of {path}")
         target = solution.target(position[image_id], *sizes[image_id])
@@ -126,7 +128,7 @@ def score_submission(
 
 def _answers(stored: Predictions, config: Config, said: Presence) -> Iterator[tuple[str, Target]]:
     decode = Task(config.task).decode.decode
-    for image_id, (height, width), prediction in stored:
+    for image_id, (height, width), prediction in progress(stored, "decoding", len(stored)):
         answer = decode(prediction, height, width, config)
         said.add(answer)
         yield image_id, answer
@@ -172,7 +174,8 @@ def _check_written(path: Path, sample: Path, config: Config, stored: Predictions
     if header != expected:
         raise CompetitionError(f"{path}: columns {','.join(header)}; {sample} has {','.join(expected)}")
     task, sizes = Task(config.task), dict(zip(stored.image_ids, stored.sizes, strict=True))
-    ids = [image_id for image_id, _ in task.submission.read_submission(path, config, stored.classes, sizes)]
+    written = task.submission.read_submission(path, config, stored.classes, sizes)
+    ids = [image_id for image_id, _ in progress(written, "reading back", len(stored))]
     if ids != stored.image_ids:
         raise CompetitionError(f"{path}: its image ids are not those of {sample} in that order")
     keys = task.submission.id_columns(config)

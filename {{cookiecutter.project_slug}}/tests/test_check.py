@@ -203,9 +203,12 @@ def test_many_faults_of_a_kind_are_cut_short(words: list[str], data_dir: Path, c
     assert found[-1] == f"training images: and {24 - MOST_LINES} more faults"
 
 
-def test_images_that_no_row_names_are_no_fault_but_told(words: list[str], data_dir: Path) -> None:
+def test_images_that_no_row_names_are_no_fault_but_told(
+    words: list[str], data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (data_dir / "train_images" / "extra.png").write_text("")
-    report = check(load_config([Path(words[0])], words[1:]), show_progress=False)
+    monkeypatch.chdir(tmp_path)
+    report = check(load_config([Path(words[0])], words[1:]))
     assert report[-1] == f"{data_dir / 'train_images'}: 1 files that train.csv does not name, as extra.png"
 
 

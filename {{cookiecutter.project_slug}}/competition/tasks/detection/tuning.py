@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from competition.progress import progress
 from competition.task import Evidence, Prediction, Scored, Target
 from competition.tasks.detection.decode import decode
 from competition.tasks.detection.matching import THRESHOLDS, match, score_of_counts
@@ -143,9 +144,8 @@ def _decoding(config: TaskConfig, **settings: Any) -> TaskConfig:
 
 def _evidence(config: TaskConfig, images: Scored) -> list[Evidence]:
     """Decode every image."""
-    return [
-        evidence(decode(images.prediction(i), *images.size(i), config), images.truth(i)) for i in range(len(images))
-    ]
+    rows = progress(range(len(images)), "joining boxes")
+    return [evidence(decode(images.prediction(i), *images.size(i), config), images.truth(i)) for i in rows]
 
 
 class _Boxes(NamedTuple):
