@@ -55,7 +55,7 @@ def _picture(config: Config, outcomes: Outcomes, place: int) -> Picture | None:
     task.picture.draw(drawn, truth, height, width, [TRUTH])
     task.picture.draw(drawn, answer, height, width, [ANSWER])
     true, said = task.picture.caption(truth, classes), task.picture.caption(answer, classes)
-    score = f"score {outcomes.each[place].score:.3g}"
+    score = f"{task.outcome.score_name(config)} {outcomes.each[place].score:.3g}"
     lines = [image_id, f"truth: {true}", f"prediction: {said}", score]
     return as_picture(drawn, f"Image {image_id}, truth: {true}; prediction: {said}", lines)
 

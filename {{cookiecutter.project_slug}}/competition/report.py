@@ -108,7 +108,8 @@ def _gallery(run: Run, outcomes: Outcomes | None) -> Section:
     if outcomes is None:
         return Section(title, [NO_IMAGES])
     chance = ", drawn by chance" if outcomes.is_sample else ""
-    words = [f"{number(len(outcomes.rows))} of {number(len(outcomes.images))} images were looked at{chance}."]
+    seen = f"{number(len(outcomes.rows))} of {number(len(outcomes.images))} images were looked at{chance}."
+    words = [seen, f"They are sorted by {outcomes.images.task.outcome.score_name(run.config)}."]
     return Section(title, words, legend=legend(outcomes), sections=galleries(run.config, outcomes))
 
 

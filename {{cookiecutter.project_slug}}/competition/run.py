@@ -1,4 +1,4 @@
-"""`competition run CONFIG...`: check, folds, train, tune, predict, submit; what is done already is skipped."""
+"""`competition run CONFIG...`: check, folds, train, tune, predict, submit, report; what is done already is skipped."""
 
 import time
 from pathlib import Path
@@ -9,6 +9,7 @@ from competition.folds import folds_path, make_folds
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.predictions import Predictions
 from competition.processes import Job, run_jobs
+from competition.report import REPORT, is_reported, write_report
 from competition.runs import TEST, Run, is_finished, refuse_changed_config, remember_what_follows
 from competition.score import describe_scores, score_constant
 from competition.settings import Config
@@ -39,7 +40,9 @@ def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
     opened = Run.open(config.name)
     _predict(opened)
     _say("submit", "writing and checking the submission")
-    _report(opened, make_submission(opened), time.perf_counter() - started)
+    submission = make_submission(opened)
+    _say("report", f"{opened.folder / REPORT} is up to date" if is_reported(opened) else f"{write_report(opened)}")
+    _report(opened, submission, time.perf_counter() - started)
 
 
 def trainings(config: Config) -> list[list[str]]:

@@ -351,6 +351,10 @@ class OutcomeModule(Protocol):
         """Compare the decoded answer of one image with the truth."""
         ...
 
+    def score_name(self, config: "Config") -> str:
+        """Return what an outcome's score is."""
+        ...
+
     def threshold_name(self, config: "Config") -> str | None:
         """Return the key of `decode:` that one number for all classes decides by; none where nothing is decided so."""
         ...

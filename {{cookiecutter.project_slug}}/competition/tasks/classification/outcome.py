@@ -31,6 +31,12 @@ def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: 
     )
 
 
+def score_name(config: Config) -> str:
+    """Return what an outcome's score is."""
+    assert isinstance(config, TaskConfig)
+    return "minus the error" if config.format.target == "regression" else "probability of the truth"
+
+
 def threshold_name(config: Config) -> str | None:
     """Return the threshold of labels; classes of which the likeliest is taken are not decided by one number."""
     assert isinstance(config, TaskConfig)

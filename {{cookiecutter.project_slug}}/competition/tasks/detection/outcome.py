@@ -11,8 +11,8 @@ IOU = np.array([0.5])
 
 
 def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: int) -> Outcome:
-    """Score by the average precision of the image's boxes, whatever their class is called; where there is nothing to find,
-    by how unsure the surest box is."""
+    """Score by the average precision of the image's boxes, of all classes in one; where there is nothing to find, by
+    how unsure the surest box is."""
     boxes = evidence(answer, truth)
     hits = match(boxes, IOU)[:, 0]
     scores, num_true = boxes["scores"].astype(np.float64), len(boxes["true_labels"])
@@ -27,6 +27,11 @@ def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: 
         hits=hits,
         num_true=np.bincount(boxes["true_labels"].astype(np.int64), minlength=num_classes),
     )
+
+
+def score_name(config: Config) -> str:
+    """Return what an outcome's score is."""
+    return "average precision"
 
 
 def threshold_name(config: Config) -> str | None:

@@ -34,6 +34,11 @@ def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: 
     )
 
 
+def score_name(config: Config) -> str:
+    """Return what an outcome's score is."""
+    return "mean Dice"
+
+
 def threshold_name(config: Config) -> str | None:
     """Return the threshold of a mask."""
     return "threshold"

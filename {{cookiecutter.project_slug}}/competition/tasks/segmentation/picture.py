@@ -8,7 +8,7 @@ import numpy as np
 from competition.settings import Config
 from competition.task import Part, Table, Target
 
-TINT = 0.25  # how much of a mask's color is laid over the image inside of its outline
+TINT = 0.15  # how much of a mask's color is laid over the image inside of its outline
 MOST_PARTS = 200  # of a class in an image, the largest
 
 
