@@ -23,8 +23,8 @@ from competition.task import Task
 Found = TypeVar("Found")
 
 
-def check(config: Config) -> list[str]:
-    """Look at files, columns, ids, labels and every image; write check.html and return a report.
+def check(config: Config, *, page: bool = True) -> list[str]:
+    """Look at files, columns, ids, labels and every image; write check.html, unless told not to, and return a report.
 
     Raises CompetitionError with a line for every fault found; check.html has them, too, if train.csv could be read.
     """
@@ -62,12 +62,12 @@ def check(config: Config) -> list[str]:
             report.append(f"images in both {files}: {len(both)}, as {min(both)!r}")
     if thumbnails is not None:
         seen.groups = near_duplicates(thumbnails)
-    drawn = write_check_page(config, seen, report, faults)
+    drawn = [write_check_page(config, seen, report, faults)] if page else []
     if faults:
         raise CompetitionError("\n".join(faults))
     if seen.groups is not None:
         report += report_near_duplicates(config, table, seen.groups, folds)
-    return [*report, drawn, *hint, *_unused_images(config, table.image_ids)]
+    return [*report, *drawn, *hint, *_unused_images(config, table.image_ids)]
 
 
 def _check_train_images(config: Config, seen: Seen, thumbnails: Thumbnails | None) -> list[str]:

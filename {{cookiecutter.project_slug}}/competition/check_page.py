@@ -94,7 +94,7 @@ def _parts(config: Config, seen: Seen) -> Section:
     sides = np.sqrt([part.area for part in parts])
     counts = np.bincount([part.class_number for part in parts], minlength=len(seen.table.classes))
     plots = [
-        histogram(sides, f"square root of the area of {name}, as a share of the image", limits=(0, 1)),
+        histogram(sides, f"√area of {name} (of the image: 1)", limits=(0, 1)),
         class_plot(seen.table.classes, counts, name),
     ]
     if name != seen.task.picture.amount_name(config):  # which is drawn already
@@ -122,7 +122,7 @@ def _shift(seen: Seen) -> Section:
         "Training and test images",
         words,
         grids=[grid, *_sizes(seen)],
-        plots=[histograms(train, test, name) for name, train, test in known],
+        plots=[histograms(train, test, name) for name, train, test in known if np.ptp([*train, *test]) > 0],
     )
 
 

@@ -25,11 +25,13 @@ def class_plot(classes: Sequence[str], counts: np.ndarray, what: str = "images")
         bars = axes.barh(range(len(order)), counts[order], color=TRAIN)
         axes.bar_label(bars, padding=2, fontsize=8)
         axes.set(yticks=range(len(order)), yticklabels=names, title=f"{what} by class{more}")
+        axes.locator_params("x", integer=True)
         axes.invert_yaxis()
         axes.margins(x=0.12)
 
+    left = 0.3 + 0.075 * max(len(_short(classes[k])) for k in order)
     said = ", ".join(f"{classes[k]} {counts[k]}" for k in order[:6])
-    return plot(draw, f"Bars: {what} by class{more}: {said}", height=max(1.6, 0.8 + 0.2 * len(order)))
+    return plot(draw, f"Bars: {what} by class{more}: {said}", height=1.0 + 0.2 * len(order), left=left)
 
 
 def histogram(values: np.ndarray, name: str, limits: tuple[float, float] | None = None) -> Picture:
@@ -50,11 +52,10 @@ def _draw_histogram(axes: "Axes", values: dict[str, np.ndarray], name: str, limi
         low, high = low - max(abs(low), 1) * 0.05, high + max(abs(high), 1) * 0.05
     is_counted = bool((together == np.rint(together)).all()) and high - low <= NUM_BINS
     edges = np.arange(np.floor(low), np.ceil(high) + 2) - 0.5 if is_counted else np.linspace(low, high, NUM_BINS + 1)
-    bins = edges.tolist()
     for (label, some), color in zip(values.items(), (TRAIN, TEST), strict=False):
-        weights = np.full(len(some), 100 / len(some))
-        axes.hist(some, bins, weights=weights, label=label, color=color, alpha=0.55)
-        axes.hist(some, bins, weights=weights, histtype="step", color=color)
+        shares = 100 * np.histogram(some, edges)[0] / len(some)
+        axes.stairs(shares, edges, fill=True, label=label, color=color, alpha=0.55)
+        axes.stairs(shares, edges, color=color)
     axes.set_title(name, loc="left" if len(values) > 1 else "center")
     axes.set_ylabel("%")
     if is_counted:

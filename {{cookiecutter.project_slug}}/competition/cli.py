@@ -77,7 +77,10 @@ def download(
 
 
 @app.command()
-def check(words: Words) -> None:
+def check(
+    words: Words,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Write check.html, too, to look at the data.")] = True,
+) -> None:
     """Look for faults in the data: files, columns, ids, labels, images, near-duplicates.
 
     Without a config (`check data.dir=PATH`) it says which lines of one would read the files.
@@ -91,7 +94,7 @@ def check(words: Words) -> None:
 
         print("\n".join(recognise_folder(overrides)))
         return
-    print("\n".join(check_data(load_config(paths, overrides))))
+    print("\n".join(check_data(load_config(paths, overrides), page=page)))
     print("no fault found")
 
 

@@ -12,17 +12,26 @@ from competition.settings import Config
 
 NUM_SHOWN = 6  # of a kind
 TRUTH, ANSWER = (60, 220, 80), (255, 120, 20)
+# Titles and sentences of what is predicted too much, and too little.
+OF_CLASSES = (
+    ("False positives", "Most is predicted that is not there."),
+    ("False negatives", "Most is there that is not predicted."),
+)
+OF_NUMBERS = (("Too high", "Furthest over the truth."), ("Too low", "Furthest under the truth."))
 
 
 def galleries(config: Config, outcomes: Outcomes) -> list[Section]:
     """Return a section a kind, with the sentence that tells what it holds."""
-    too_much, too_little = ("Too high", "Too low") if _has_numbers(outcomes) else ("False positives", "False negatives")
+    too_much, too_little = OF_NUMBERS if _has_numbers(outcomes) else OF_CLASSES
     kinds = {
-        "Best": ("Highest score, of images with something to find.", _by_score(outcomes)[::-1][:NUM_SHOWN]),
-        "Median": ("The middle of the scores.", _middle(outcomes)),
-        "Worst": ("Lowest score.", np.argsort(_values(outcomes, "score"), kind="stable")[:NUM_SHOWN]),
-        too_much: ("Most is predicted that is not there.", _largest(_values(outcomes, "too_much"))),
-        too_little: ("Most is there that is not predicted.", _largest(_values(outcomes, "too_little"))),
+        "Best": (
+            "The highest, of images with something to find if there are any.",
+            _by_score(outcomes)[::-1][:NUM_SHOWN],
+        ),
+        "Median": ("The middle ones of these.", _middle(outcomes)),
+        "Worst": ("The lowest of all.", np.argsort(_values(outcomes, "score"), kind="stable")[:NUM_SHOWN]),
+        too_much[0]: (too_much[1], _largest(_values(outcomes, "too_much"))),
+        too_little[0]: (too_little[1], _largest(_values(outcomes, "too_little"))),
     }
     shown = sorted({int(place) for _, places in kinds.values() for place in places})
     drawn = {place: _picture(config, outcomes, place) for place in progress(shown, "drawing")}
@@ -55,7 +64,7 @@ def _picture(config: Config, outcomes: Outcomes, place: int) -> Picture | None:
     task.picture.draw(drawn, truth, height, width, [TRUTH])
     task.picture.draw(drawn, answer, height, width, [ANSWER])
     true, said = task.picture.caption(truth, classes), task.picture.caption(answer, classes)
-    score = f"{task.outcome.score_name(config)} {outcomes.each[place].score:.3g}"
+    score = f"{task.outcome.score_name(config)}: {outcomes.each[place].score:.3g}"
     lines = [image_id, f"truth: {true}", f"prediction: {said}", score]
     return as_picture(drawn, f"Image {image_id}, truth: {true}; prediction: {said}", lines)
 

@@ -8,7 +8,7 @@ import numpy as np
 from competition.task import Part, Table, Target, Task
 
 MOST_IMAGES = 2000  # whose boxes or parts of masks are looked at, drawn by chance
-SAMPLED_SIDE = 64  # pixels, at least, along the shorter side that brightness is measured on
+SAMPLED_SIDE = 32  # pixels, at least, of the shorter side that brightness is measured on
 
 
 @dataclass(frozen=True)

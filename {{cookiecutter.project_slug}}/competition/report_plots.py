@@ -41,7 +41,8 @@ def _learning_plot(metrics: Mapping[str, Rows], title: str, columns: Sequence[st
                 line = (":", f"{training} train") if column == "train/loss" else ("-", training)
                 color = COLORS[number % len(COLORS)]
                 axes.plot(epochs, values, linestyle=line[0], label=line[1], color=color, marker=".")
-        axes.set(title=title, xlabel="epoch")
+        last = max(int(rows[-1]["epoch"]) + 1 for rows in metrics.values())
+        axes.set(title=title, xlabel="epoch", xlim=(0.9 - 0.02 * last, 0.1 + 1.02 * last))
         axes.locator_params("x", integer=True)
         if len(axes.lines) <= 10:
             axes.legend(ncols=2)
@@ -113,8 +114,11 @@ def _confusion(pairs: np.ndarray, classes: Sequence[str]) -> Picture:
             for (i, j), count in np.ndenumerate(counts):
                 axes.text(j, i, str(count), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "#333")
 
+    left = 0.6 + 0.075 * max(len(classes[k]) for k in shown)
     right = f"{np.trace(counts)} of {counts.sum()} right"
-    return plot(draw, f"Confusion matrix of {len(shown)} classes, {right}", height=min(6, 1.6 + 0.3 * len(shown)))
+    return plot(
+        draw, f"Confusion matrix of {len(shown)} classes, {right}", height=min(6, 1.7 + 0.3 * len(shown)), left=left
+    )
 
 
 def _scatter(pairs: np.ndarray) -> Picture:

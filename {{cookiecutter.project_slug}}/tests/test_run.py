@@ -248,7 +248,8 @@ def test_another_config_under_the_same_name_is_refused(finished: Finished) -> No
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "was trained with another config (data.batch_size: 4 -> 2); give this one another name" in done.stderr
-    assert files(finished.outputs) == before
+    after = files(finished.outputs)
+    assert {name for name in after if after[name] != before.get(name)} <= {"tiny/check.html"}  # is of the data
 
 
 @pytest.fixture
