@@ -1,6 +1,6 @@
 """check.html: what the data of a competition look like, written by `competition check CONFIG`. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -182,23 +182,16 @@ def _folds(config: Config, seen: Seen) -> Section:
     table, present, amounts = seen.table, seen.table.present(), seen.table.amounts()
     shown = [] if present.all() else np.argsort(-present.sum(axis=0), kind="stable")[:MOST_SHOWN].tolist()
     amount = seen.task.picture.amount_name(config)
-    columns = ["fold", "images", *([] if amount is None else [f"mean {amount}"])]
-    columns += ["without any", *(table.classes[k] for k in shown)] if shown else []
-    rows = []
-    for fold in range(config.data.num_folds):
-        inside = seen.folds == fold
-        row = [f"{fold}", number(int(inside.sum()))] + (
-            [] if amount is None else [number(float(amounts[inside].mean()))]
-        )
-        if shown:
-            row += [
-                number(int((~present[inside].any(axis=1)).sum())),
-                *(number(present[inside, k].sum()) for k in shown),
-            ]
-        rows.append(row)
-    words = [f"As data.split says: {config.data.split}."]
+    inside = [seen.folds == fold for fold in range(config.data.num_folds)]
+    measures: dict[str, Callable[[np.ndarray], float]] = {"images": np.sum}
+    if amount is not None:
+        measures[f"mean {amount}"] = lambda rows: amounts[rows].mean()
     if shown:
-        words.append(
-            "Images of each class:" if len(shown) == len(table.classes) else "Images of the commonest classes:"
-        )
+        measures["without any"] = lambda rows: np.sum(~present[rows].any(axis=1))
+        measures |= {f"with {table.classes[k]}": lambda rows, k=k: present[rows, k].sum() for k in shown}
+    columns = ["", *(f"fold {fold}" for fold in range(len(inside)))]
+    rows = [[name, *(number(float(measure(rows))) for rows in inside)] for name, measure in measures.items()]
+    words = [f"As data.split says: {config.data.split}."]
+    if 0 < len(shown) < len(table.classes):
+        words.append(f"Of {len(table.classes)} classes the commonest {len(shown)} are listed.")
     return Section("Folds", words, grids=[Grid(columns, rows)])

@@ -43,7 +43,7 @@ def write_report(run: Run) -> Path:
     metrics = {name: rows for name, rows in metrics.items() if rows}
     sections = [
         _learning(run, metrics),
-        _folds(run),
+        _folds(run, outcomes),
         _gallery(run, outcomes),
         _thresholds(run, outcomes),
         _answers(outcomes),
@@ -89,8 +89,10 @@ def _no_training(run: Run) -> str:
     return f"There is no {METRICS}: no epoch has ended yet, or the files were left behind."
 
 
-def _folds(run: Run) -> Section:
+def _folds(run: Run, outcomes: Outcomes | None) -> Section:
     title, rows = "Scores by fold", _read(run.folder / CV)
+    if not rows and outcomes is None:
+        return Section(title, [NO_IMAGES])
     if not rows:
         return Section(title, [f"There is no {CV} yet: the command competition tune {run.folder.name} writes it."])
     columns = [name for name in rows[0] if name != "images"]

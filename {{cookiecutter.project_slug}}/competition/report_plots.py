@@ -29,7 +29,8 @@ def learning_plots(metrics: Mapping[str, Rows]) -> list[Picture]:
     names = [name for name in next(iter(metrics.values()))[0] if name.startswith("val/") and name != "val/loss"]
     panels = {"loss": ("train/loss", "val/loss"), **{name: (name,) for name in names}}
     panels["learning rate"] = ("learning_rate",)
-    return [_learning_plot(metrics, title, columns) for title, columns in panels.items()]
+    known = {name for rows in metrics.values() for row in rows for name, value in row.items() if value}
+    return [_learning_plot(metrics, title, columns) for title, columns in panels.items() if known & set(columns)]
 
 
 def _learning_plot(metrics: Mapping[str, Rows], title: str, columns: Sequence[str]) -> Picture:
@@ -42,7 +43,7 @@ def _learning_plot(metrics: Mapping[str, Rows], title: str, columns: Sequence[st
                 color = COLORS[number % len(COLORS)]
                 axes.plot(epochs, values, linestyle=line[0], label=line[1], color=color, marker=".")
         last = max(int(rows[-1]["epoch"]) + 1 for rows in metrics.values())
-        axes.set(title=title, xlabel="epoch", xlim=(0.9 - 0.02 * last, 0.1 + 1.02 * last))
+        axes.set(title=title, xlabel="epoch", xlim=(0.5, last + 0.5))
         axes.locator_params("x", integer=True)
         if len(axes.lines) <= 10:
             axes.legend(ncols=2)
