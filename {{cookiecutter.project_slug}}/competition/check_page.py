@@ -61,9 +61,8 @@ def _classes(config: Config, seen: Seen) -> Section:
         words.append("Every image has an answer for every class or column, so there is nothing to count.")
     else:
         plots.append(class_plot(seen.table.classes, present.sum(axis=0)))
-    amount = seen.task.picture.amount_name(config)
-    if amount is not None:
-        amounts = seen.table.amounts()
+    amount, amounts = seen.task.picture.amount_name(config), seen.amounts()
+    if amount is not None and amounts is not None:
         lowest, median, highest = np.percentile(amounts, (0, 50, 100)).tolist()
         words.append(f"{amount.capitalize()} an image: {number(lowest)} to {number(highest)}, median {number(median)}.")
         plots.append(histogram(amounts, f"{amount} an image"))
@@ -179,12 +178,12 @@ def _in_fold(seen: Seen) -> dict[int, str]:
 def _folds(config: Config, seen: Seen) -> Section:
     if seen.folds is None:
         return Section("Folds", ["There are none yet. The command competition folds makes them."])
-    table, present, amounts = seen.table, seen.table.present(), seen.table.amounts()
+    table, present, amounts = seen.table, seen.table.present(), seen.amounts()
     shown = [] if present.all() else np.argsort(-present.sum(axis=0), kind="stable")[:MOST_SHOWN].tolist()
     amount = seen.task.picture.amount_name(config)
     inside = [seen.folds == fold for fold in range(config.data.num_folds)]
     measures: dict[str, Callable[[np.ndarray], float]] = {"images": np.sum}
-    if amount is not None:
+    if amount is not None and amounts is not None:
         measures[f"mean {amount}"] = lambda rows: amounts[rows].mean()
     if shown:
         measures["without any"] = lambda rows: np.sum(~present[rows].any(axis=1))

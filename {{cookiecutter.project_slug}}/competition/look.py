@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from competition.errors import CompetitionError
 from competition.task import Part, Table, Target, Task
 
 MOST_IMAGES = 2000  # whose boxes or parts of masks are looked at, drawn by chance
@@ -54,6 +55,13 @@ class Seen:
         number = len(table.image_ids)
         chosen = np.random.default_rng(seed).permutation(number)[:MOST_IMAGES]
         return cls(task, table, Looks.of(number), Looks.of(num_test), frozenset(chosen.tolist()))
+
+    def amounts(self) -> np.ndarray | None:
+        """Return (n,) float, how much is on each image; none where an answer is at fault, which is told elsewhere."""
+        try:
+            return self.table.amounts()
+        except CompetitionError:
+            return None
 
     def add(self, index: int, pixels: np.ndarray, target: Target) -> None:
         """Note a training image and its answer."""

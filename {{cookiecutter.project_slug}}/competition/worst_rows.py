@@ -53,10 +53,9 @@ def _area(part: Part) -> str:
 
 def _of_amounts(config: Config, seen: Seen) -> Iterator[Kind]:
     """Return the images with the largest and smallest number, where answers have no parts that say more."""
-    name = seen.task.picture.amount_name(config)
-    if name is None or any(seen.parts.values()):
+    name, amounts = seen.task.picture.amount_name(config), seen.amounts()
+    if name is None or amounts is None or any(seen.parts.values()):
         return
-    amounts = seen.table.amounts()
     order = np.argsort(amounts, kind="stable")
     notes = {row: f"{name} {number(value)}" for row, value in enumerate(amounts.tolist())}
     yield f"Most {name}" if name == "labels" else f"Largest {name}", order[::-1][:NUM_SHOWN].tolist(), notes

@@ -16,6 +16,7 @@ from browser import Browser
 
 from competition.images import read_image_size
 from competition.page import LONGEST, SIDE, small_picture
+from competition.report_plots import confusion_counts, precision_recall
 from competition.runs import Run
 
 Command = Callable[..., CompletedProcess[str]]
@@ -216,6 +217,17 @@ def test_a_run_trained_on_all_images_has_a_report_without_them(run: Run, command
     page = Page(run.folder / "report.html")
     assert page.words.count("There are no out-of-fold predictions: no training with validation images has ended.") == 4
     assert not page.pictures
+
+
+def test_rows_of_a_confusion_matrix_are_the_truth() -> None:
+    counts = confusion_counts(np.array([[0, 1], [0, 1], [2, 2]]), 3)
+    assert counts.tolist() == [[0, 2, 0], [0, 0, 0], [0, 0, 1]]
+
+
+def test_precision_and_recall_are_counted_from_the_surest_claim_down() -> None:
+    recall, precision = precision_recall(np.array([0.1, 0.9, 0.5]), np.array([True, True, False]), 4)
+    assert recall.tolist() == [1 / 4, 2 / 4]
+    assert precision == pytest.approx([1, 2 / 3])
 
 
 @pytest.mark.slow
