@@ -101,6 +101,7 @@ def test_a_check_that_finds_faults_has_them_on_its_page_without_the_broken_image
     assert not any(broken.name in name for name in page.pictures)
 
 
+@pytest.mark.slow
 def test_near_duplicates_stand_side_by_side_on_the_page(
     words: list[str], data_dir: Path, command: Command, tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ def test_without_a_page_nothing_is_written(words: list[str], command: Command, t
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_images_of_four_channels_and_16_bit_are_shown(
     words: list[str], data_dir: Path, command: Command, tmp_path: Path
 ) -> None:
@@ -170,6 +172,7 @@ def run(untrained: Path, tmp_path: Path) -> Run:
     return Run.open(str(tmp_path / "outputs/t"))
 
 
+@pytest.mark.slow
 def test_a_report_says_what_a_run_has_not(run: Run, command: Command) -> None:
     assert command("report", "t").returncode == 0
     page = Page(run.folder / "report.html")
@@ -181,6 +184,7 @@ def test_a_report_says_what_a_run_has_not(run: Run, command: Command) -> None:
     assert sum(name.startswith("Image ") for name in page.pictures) >= 6
 
 
+@pytest.mark.slow
 def test_a_report_is_complete_once_the_run_is(run: Run, command: Command) -> None:
     rows = "epoch,learning_rate,seconds,samples_per_second,memory_mb,train/loss,val/loss,val/score"
     for folder in run.trainings():
@@ -197,6 +201,7 @@ def test_a_report_is_complete_once_the_run_is(run: Run, command: Command) -> Non
         assert cell in page.words
 
 
+@pytest.mark.slow
 def test_a_blend_has_no_curves_and_names_its_sources(run: Run, command: Command, tmp_path: Path) -> None:
     for name in "ab":
         shutil.copytree(run.folder, tmp_path / "outputs" / name)
@@ -208,6 +213,7 @@ def test_a_blend_has_no_curves_and_names_its_sources(run: Run, command: Command,
     assert "24 of 24 images were looked at." in page.words
 
 
+@pytest.mark.slow
 def test_a_run_trained_on_all_images_has_a_report_without_them(run: Run, command: Command) -> None:
     shutil.move(run.folder / "fold0", run.folder / "foldall")
     shutil.rmtree(run.folder / "fold1")
