@@ -9,6 +9,7 @@ import numpy as np
 
 from competition.errors import CompetitionError
 from competition.predictions import Predictions, PredictionWriter
+from competition.progress import progress
 from competition.settings import Config
 from competition.task import Prediction, Task
 
@@ -23,7 +24,7 @@ def average_predictions(
         weights = [weight for weight in weights if weight > 0]
     views = sources[0].views if all(source.views == sources[0].views for source in sources) else []
     with PredictionWriter(path.parent) as writer:
-        for image_id, (height, width), each in side_by_side(sources):
+        for image_id, (height, width), each in progress(side_by_side(sources), "averaging", len(sources[0])):
             writer.add(image_id, height, width, average(each, config, weights))
         writer.finish(path, sources[0].classes, views)
 

@@ -33,11 +33,16 @@ Mean = Literal["mean", "rank"]
 
 def refuse_blend(folder: Path) -> None:
     """Raise CompetitionError if a run is a blend, which has no networks of its own."""
-    if sources := read_recipe(folder).get("sources"):
+    if sources := blend_sources(folder):
         raise CompetitionError(
             f"{folder}: is a blend of {', '.join(sources)} and has no networks; predict with those, then "
             f"`competition submit {' '.join(sources)} --name {folder.name}`"
         )
+
+
+def blend_sources(folder: Path) -> list[str]:
+    """Return the names of the runs that a blend is made of; none for another run."""
+    return read_recipe(folder).get("sources", [])
 
 
 def make_blend(

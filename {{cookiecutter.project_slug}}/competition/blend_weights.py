@@ -12,6 +12,7 @@ import numpy as np
 from competition.averages import side_by_side
 from competition.errors import CompetitionError
 from competition.predictions import Predictions
+from competition.progress import progress
 from competition.settings import Config
 from competition.task import Task
 
@@ -62,7 +63,7 @@ def _samples(config: Config, folds: Mapping[str, Sequence[Predictions]]) -> dict
     found: dict[str, Sample] = {}
     for fold, sources in folds.items():
         inputs, outputs = [], []
-        for image_id, (height, width), each in side_by_side(sources):
+        for image_id, (height, width), each in progress(side_by_side(sources), "weights", len(sources[0])):
             truth = table.target(position[image_id], height, width)
             sample = task.tuning.regression_sample(each, truth, position[image_id])
             if sample is None:

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
+from competition.check_page import write_check_page
 from competition.csv_file import MOST_LINES
 from competition.errors import CompetitionError
 from competition.folds import folds_path, read_folds
@@ -15,7 +15,9 @@ from competition.formats import hint_at_format
 from competition.host_metric import load_score
 from competition.image_folder import row_in_words, test_image, train_image
 from competition.images import read_image
-from competition.near_duplicates import Thumbnails, report_near_duplicates
+from competition.look import Seen
+from competition.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
+from competition.progress import progress
 from competition.settings import Config
 from competition.task import Table, Task
 
@@ -23,10 +25,10 @@ Found = TypeVar("Found")
 FEW_IMAGES = 2  # that a typing error is in
 
 
-def check(config: Config, *, show_progress: bool = True) -> list[str]:
-    """Look at files, columns, ids, labels and every image; return a report.
+def check(config: Config, *, page: bool = True) -> list[str]:
+    """Look at files, columns, ids, labels and every image; write check.html, unless told not to, and return a report.
 
-    Raises CompetitionError with a line for every fault found.
+    Raises CompetitionError with a line for every fault found; check.html has them, too, if train.csv could be read.
     """
     refuse_missing_data(config)
     task = Task(config.task)
@@ -44,24 +46,29 @@ def check(config: Config, *, show_progress: bool = True) -> list[str]:
     hint = hint_at_format(config)
     folds = _collect(faults, lambda: read_folds(config, table)) if folds_path(config).is_file() else None
     thumbnails = Thumbnails.of(len(table.image_ids)) if config.data.near_duplicates else None
-    faults += _check_train_images(config, table, thumbnails, show_progress)
+    seen = Seen.of(task, table, 0 if test_ids is None else len(test_ids), config.seed)
+    seen.folds = folds
+    faults += _check_train_images(config, seen, thumbnails)
     if test_ids is None:
         faults += hint
     else:
         report.append(f"{config.data.sample_submission}: {len(test_ids)} images")
-        faults += _check_test_images(config, test_ids, show_progress)
+        faults += _check_test_images(config, test_ids, seen)
         both = set(test_ids) & set(table.image_ids)
         if both:
             files = f"{config.data.train_csv} and {config.data.sample_submission}"
             report.append(f"images in both {files}: {len(both)}, as {min(both)!r}")
     asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
     doubts = _doubtful_classes(config, table, asked)
+    if thumbnails is not None:
+        seen.groups = near_duplicates(thumbnails)
+    drawn = [write_check_page(config, seen, [*report, *doubts], faults)] if page else []
     if faults:
         raise CompetitionError("\n".join([*faults, *doubts]))
     report += doubts
-    if thumbnails is not None:
-        report += report_near_duplicates(config, table, thumbnails, folds)
-    return [*report, *_unused_images(config, table.image_ids), *hint]
+    if seen.groups is not None:
+        report += report_near_duplicates(config, table, seen.groups, folds)
+    return [*report, *drawn, *_unused_images(config, table.image_ids), *hint]
 
 
 def refuse_missing_data(config: Config) -> None:
@@ -73,41 +80,42 @@ def refuse_missing_data(config: Config) -> None:
         )
 
 
-def _check_train_images(config: Config, table: Table, thumbnails: Thumbnails | None, show_progress: bool) -> list[str]:
+def _check_train_images(config: Config, seen: Seen, thumbnails: Thumbnails | None) -> list[str]:
+    table = seen.table
+
     def look(index: int) -> list[str]:
         try:
             pixels = read_image(train_image(config.data, table.image_ids[index]), config.data.channels)
         except CompetitionError as error:
             return [f"{error} ({row_in_words(config.data, table.lines[index])})"]
         try:
-            table.target(index, pixels.shape[0], pixels.shape[1])
+            seen.add(index, pixels, table.target(index, pixels.shape[0], pixels.shape[1]))
         except CompetitionError as error:
             return [str(error)]
         if thumbnails is not None:
             thumbnails.add(index, pixels)
         return []
 
-    return _look_at_all(look, len(table.image_ids), "training images", show_progress)
+    return _look_at_all(look, len(table.image_ids), "training images")
 
 
-def _check_test_images(config: Config, test_ids: np.ndarray, show_progress: bool) -> list[str]:
+def _check_test_images(config: Config, test_ids: np.ndarray, seen: Seen) -> list[str]:
     def look(index: int) -> list[str]:
         try:
-            read_image(test_image(config.data, test_ids[index]), config.data.channels)
+            seen.test.add(index, read_image(test_image(config.data, test_ids[index]), config.data.channels))
         except CompetitionError as error:
             return [f"{error} (image {index + 1} of {config.data.sample_submission})"]
         return []
 
-    return _look_at_all(look, len(test_ids), "test images", show_progress)
+    return _look_at_all(look, len(test_ids), "test images")
 
 
-def _look_at_all(look: Callable[[int], list[str]], number: int, what: str, show_progress: bool) -> list[str]:
+def _look_at_all(look: Callable[[int], list[str]], number: int, what: str) -> list[str]:
     """Look at every image, several at a time: decoders let go of Python's lock."""
     faults: list[str] = []
     with ThreadPoolExecutor() as pool:
         looked: Iterable[list[str]] = pool.map(look, range(number), chunksize=64)
-        # `disable=None` draws no bar where there is no terminal.
-        for found in tqdm(looked, what, number, leave=False, disable=None if show_progress else True):
+        for found in progress(looked, what, number):
             faults += found
     if len(faults) > MOST_LINES:
         return [*faults[:MOST_LINES], f"{what}: and {len(faults) - MOST_LINES} more faults"]

@@ -1,5 +1,6 @@
 """The command line: one verb a stage. Verbs import what they need when they run, so that --help is quick."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,8 +9,9 @@ import typer
 
 from competition.errors import CompetitionError, StoppedError
 
+QUIET = "--quiet"
+
 app = typer.Typer(
-    help="From a csv file to a valid submission: sample, check, folds, train, tune, predict, submit; run is all.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -28,6 +30,17 @@ CompetitionName = Annotated[
     str | None, typer.Option("--competition", metavar="NAME", help="Its name on Kaggle; else that in pyproject.toml.")
 ]
 Message = Annotated[str | None, typer.Option("--message", "-m", help="What Kaggle shows beside it; else the run.")]
+
+
+@app.callback()
+def options(
+    quiet: Annotated[bool, typer.Option(QUIET, help="No progress bars; it may stand behind the verb, too.")] = False,
+) -> None:
+    """From a csv file to a valid submission: sample, check, folds, train, tune, predict, submit; run is all."""
+    if quiet:
+        from competition import progress
+
+        os.environ[progress.QUIET] = "1"
 
 
 @app.command()
@@ -64,7 +77,10 @@ def download(
 
 
 @app.command()
-def check(words: Words) -> None:
+def check(
+    words: Words,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Write check.html, too, to look at the data.")] = True,
+) -> None:
     """Look for faults in the data: files, columns, ids, labels, images, near-duplicates.
 
     Without a config (`check data.dir=PATH`) it says which lines of one would read the files.
@@ -78,7 +94,7 @@ def check(words: Words) -> None:
 
         print("\n".join(recognise_folder(overrides)))
         return
-    print("\n".join(check_data(load_config(paths, overrides))))
+    print("\n".join(check_data(load_config(paths, overrides), page=page)))
     print("no fault found")
 
 
@@ -292,6 +308,15 @@ def tune(run: RunName, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def report(run: RunName, overrides: Overrides = None) -> None:
+    """Write report.html: learning curves, scores, where the run fails, and what it took."""
+    from competition.report import write_report
+    from competition.runs import Run
+
+    print(f"written to {write_report(Run.open(run, overrides))}")
+
+
+@app.command()
 def run(
     words: Words,
     parallel: Annotated[int, typer.Option(min=1, help="Trainings (folds, seeds) at the same time.")] = 1,
@@ -308,8 +333,9 @@ def main() -> None:
     Also 3 when a training's time was over, and 128 + number for a signal: it is saved and can go on. Ctrl-C elsewhere
     is told by __main__.py.
     """
+    words = sys.argv[1:]
     try:
-        app()
+        app([word for word in [QUIET] if word in words] + [word for word in words if word != QUIET])
     except CompetitionError as error:
         print(_first_cause(str(error)), file=sys.stderr, flush=True)
         sys.exit(1)

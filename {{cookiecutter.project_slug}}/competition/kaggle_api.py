@@ -7,7 +7,6 @@ as addresses that the package puts into its errors carry signatures.
 
 import io
 import re
-import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, redirect_stdout
@@ -16,6 +15,7 @@ from typing import Any
 
 from competition.errors import CompetitionError
 from competition.places import ADDRESS, competition_in
+from competition.progress import has_bars
 from competition.public_scores import PublicScore
 
 INSTALL = "uv sync --extra kaggle"
@@ -63,7 +63,7 @@ class KaggleService:
     def download(self, competition: str, folder: Path) -> Path:
         """Download all files of a competition as one zip file; a download that broke off goes on."""
         with self._told(competition):
-            self._api.competition_download_files(competition, path=str(folder), quiet=_is_quiet())
+            self._api.competition_download_files(competition, path=str(folder), quiet=not has_bars())
         archive = folder / f"{competition}.zip"
         if not archive.is_file():
             raise CompetitionError(
@@ -74,7 +74,7 @@ class KaggleService:
     def submit(self, competition: str, file: Path, message: str) -> int:
         """Send a submission and return Kaggle's number for it."""
         with self._told(competition):
-            answer = self._api.competition_submit(str(file), message, competition, quiet=_is_quiet())
+            answer = self._api.competition_submit(str(file), message, competition, quiet=not has_bars())
         # The package returns this failure as if it were an answer.
         if answer.message.startswith("Could not submit"):
             raise CompetitionError(f"Kaggle: {file} could not be uploaded; check the network and start again")
@@ -107,9 +107,9 @@ class KaggleService:
         is_there = self._dataset_status(name) is not None
         with self._told(name):
             if is_there:
-                answer = self._api.dataset_create_version(str(folder), notes, quiet=_is_quiet(), dir_mode="zip")
+                answer = self._api.dataset_create_version(str(folder), notes, quiet=not has_bars(), dir_mode="zip")
             else:
-                answer = self._api.dataset_create_new(str(folder), public=False, quiet=_is_quiet(), dir_mode="zip")
+                answer = self._api.dataset_create_new(str(folder), public=False, quiet=not has_bars(), dir_mode="zip")
         if answer.error:
             raise CompetitionError(f"Kaggle: dataset {name} was refused: {_one_line(answer.error)}")
         return answer.url or f"https://www.kaggle.com/datasets/{name}"
@@ -178,11 +178,6 @@ class KaggleService:
         for secret in self._secrets():
             message = message.replace(secret, "***")
         raise CompetitionError(message) from None
-
-
-def _is_quiet() -> bool:
-    """Return whether nobody sees the package's progress bars, which go to standard error."""
-    return not sys.stderr.isatty()
 
 
 def _sign_in() -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from competition.files import write_csv
 from competition.folds import folds_path
 from competition.image_groups import GROUP_FILE_COLUMNS
+from competition.progress import progress
 from competition.settings import Config
 from competition.task import Table
 
@@ -93,7 +94,7 @@ def _close_pairs(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     band, at most NUM_NEIGHBOURS of them.
     """
     words, found = hashes.view(np.uint64), [np.empty(0, dtype=np.int64)]
-    for band in range(NUM_BANDS):
+    for band in progress(range(NUM_BANDS), "near-duplicates"):
         order = np.lexsort(np.roll(hashes, -band, axis=1).T[::-1])
         rows = np.arange(len(order) - 1)
         for step in range(1, NUM_NEIGHBOURS + 1):
@@ -113,9 +114,9 @@ def near_duplicates_path(config: Config) -> Path:
     return folds_path(config).with_name("near_duplicates.csv")
 
 
-def report_near_duplicates(config: Config, table: Table, thumbnails: Thumbnails, folds: np.ndarray | None) -> list[str]:
-    """Say how many near-duplicates there are, and how many of them lie in several folds (n,); write their groups."""
-    groups = near_duplicates(thumbnails)
+def report_near_duplicates(config: Config, table: Table, groups: np.ndarray, folds: np.ndarray | None) -> list[str]:
+    """Say how many near-duplicates there are, as `near_duplicates` groups them (n,), and how many groups lie in several
+    folds (n,); write the groups."""
     found = np.flatnonzero(groups >= 0)
     if not len(found):
         return []

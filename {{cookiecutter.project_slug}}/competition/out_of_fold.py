@@ -8,6 +8,7 @@ import numpy as np
 from competition.errors import CompetitionError
 from competition.host_metric import HOST, score_by_host
 from competition.predictions import Predictions
+from competition.progress import progress
 from competition.settings import Config
 from competition.task import Evidence, Prediction, Table, Target, Task
 
@@ -88,7 +89,9 @@ class OutOfFold:
         return each, self._scores(answer, everywhere, evidence)
 
     def _evidence(self, answer: Callable[[int], Target], rows: np.ndarray) -> list[Evidence]:
-        return [self.task.score.evidence(answer(index), self.truth(index)) for index in rows.tolist()]
+        return [
+            self.task.score.evidence(answer(index), self.truth(index)) for index in progress(rows.tolist(), "scoring")
+        ]
 
     def _scores(
         self, answer: Callable[[int], Target], rows: np.ndarray, evidence: Sequence[Evidence]

@@ -13,6 +13,7 @@ from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.folds import is_validated
 from competition.predictions import Predictions
+from competition.progress import progress
 from competition.runs import TEST, Run
 from competition.settings import Config
 from competition.task import Table, Target, Task
@@ -108,6 +109,6 @@ class JoinedTable:
 def _answers(config: Config, stored: Predictions) -> Iterator[tuple[str, Target, tuple[int, int], float]]:
     """Yield image id, answer by the run's own thresholds and at their size, size of the image, and confidence."""
     task = Task(config.task)
-    for image_id, (height, width), prediction in stored:
+    for image_id, (height, width), prediction in progress(stored, "decoding", len(stored)):
         answer = task.decode.decode(prediction, height, width, config)
         yield image_id, answer, (height, width), task.pseudo_labels.confidence(prediction, answer, config)

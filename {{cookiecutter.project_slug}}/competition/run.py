@@ -1,4 +1,4 @@
-"""`competition run CONFIG...`: check, folds, train, tune, predict, submit, bundle; what is done already is skipped."""
+"""`competition run CONFIG...`: check, folds, train, tune, predict, submit, bundle, report; what is done is skipped."""
 
 import time
 from pathlib import Path
@@ -12,6 +12,7 @@ from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.predictions import Predictions
 from competition.processes import Job, run_jobs
 from competition.record import record
+from competition.report import REPORT, is_reported, write_report
 from competition.runs import POSTPROCESS, TEST, Run, is_finished, refuse_changed_config, remember_what_follows
 from competition.score import describe_scores, score_constant
 from competition.settings import Config
@@ -45,6 +46,7 @@ def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
     submission = make_submission(opened)
     record(opened.folder)
     _bundle(opened)
+    _say("report", f"{opened.folder / REPORT} is up to date" if is_reported(opened) else f"{write_report(opened)}")
     _report(opened, submission, time.perf_counter() - started)
 
 

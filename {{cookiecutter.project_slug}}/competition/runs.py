@@ -14,7 +14,7 @@ from competition.places import here
 from competition.settings import Config
 
 CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submission.csv"
-POSTPROCESS, CV = "postprocess.yaml", "cv.csv"
+POSTPROCESS, CV, VIEWS = "postprocess.yaml", "cv.csv", "tta.csv"
 LATEST = "latest.pt"
 DONE = "latest.safetensors"  # what a training without validation ends with
 # Keys that may differ between two starts of one run: they say what becomes of predictions ...
@@ -72,10 +72,13 @@ class Run:
         known = ", ".join(sorted({str(p.parent.parent.name) for p in here().outputs.glob(f"*/fold*/{CONFIG}")}))
         raise CompetitionError(f"{candidates[0]}: no such run; runs here: {known or 'none'}; train one first")
 
+    def trainings(self) -> list[Path]:
+        """Return the folders of all trainings, by fold and seed, whether they are done or not."""
+        return sorted((path.parent for path in self.folder.glob(f"fold*/{CONFIG}")), key=_in_order)
+
     def finished(self) -> list[Path]:
         """Return the folders of the trainings that are done, by fold and seed; raise CompetitionError if none is."""
-        folders = sorted((path.parent for path in self.folder.glob(f"fold*/{CONFIG}")), key=_in_order)
-        finished = [folder for folder in folders if is_finished(folder)]
+        finished = [folder for folder in self.trainings() if is_finished(folder)]
         if not finished:
             raise CompetitionError(f"{self.folder}: no fold has been trained to its end; run `competition train` first")
         return finished

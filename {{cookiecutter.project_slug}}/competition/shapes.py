@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from competition.errors import CompetitionError
+from competition.progress import progress
 
 Answer = TypeVar("Answer")
 FEWEST_FOR_PROCESSES = 2000  # below it starting them takes longer than drawing
@@ -63,10 +64,10 @@ def write_images(
     folder.mkdir(parents=True, exist_ok=True)
     write = partial(_write_image, folder, prefix, draw, seed)
     if len(numbers) < FEWEST_FOR_PROCESSES:
-        yield from map(write, numbers)
+        yield from progress(map(write, numbers), "drawing images", len(numbers))
         return
     with ProcessPoolExecutor() as pool:
-        yield from pool.map(write, numbers, chunksize=256)
+        yield from progress(pool.map(write, numbers, chunksize=256), "drawing images", len(numbers))
 
 
 def _write_image(

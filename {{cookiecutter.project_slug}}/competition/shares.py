@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from competition.out_of_fold import OutOfFold
+from competition.progress import progress
 from competition.settings import Config
 from competition.task import Target, Task
 
@@ -32,7 +33,8 @@ class Presence:
 def out_of_fold_presence(config: Config, images: OutOfFold) -> Presence:
     """Count on out-of-fold images, on some of them evenly spaced where there are many."""
     presence = Presence(config, images.table.classes)
-    for index in np.unique(np.linspace(0, len(images) - 1, MOST_IMAGES).round().astype(int)).tolist():
+    rows = np.unique(np.linspace(0, len(images) - 1, MOST_IMAGES).round().astype(int)).tolist()
+    for index in progress(rows, "decoding"):
         presence.add(images.answer(index, config))
     return presence
 

@@ -14,6 +14,7 @@ from competition.errors import CompetitionError
 from competition.host_metric import score_by_host
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.predictions import Predictions
+from competition.progress import progress
 from competition.runs import OOF, SUBMISSION, TEST, Run
 from competition.score import describe_scores
 from competition.settings import Config
@@ -135,7 +136,7 @@ def score_submission(
         def true() -> Iterator[tuple[str, Target]]:
             return ((image_id, solution.target(position[image_id], *sizes[image_id])) for image_id in names)
 
-        pairs = zip(answers(), true(), strict=True)
+        pairs = progress(zip(answers(), true(), strict=True), "scoring", len(names))
         evidence = [task.score.evidence(answer, target) for (_, answer), (_, target) in pairs]
         own = task.score.scores(evidence, config.metrics, len(stored.classes))
         return {**score_by_host(config, stored.classes, answers(), true()), **own}
@@ -146,7 +147,7 @@ def score_submission(
 
 def _answers(stored: Predictions, config: Config, said: Presence) -> Iterator[tuple[str, Target]]:
     decode = Task(config.task).decode.decode
-    for image_id, (height, width), prediction in stored:
+    for image_id, (height, width), prediction in progress(stored, "decoding", len(stored)):
         answer = decode(prediction, height, width, config)
         said.add(answer)
         yield image_id, answer
@@ -194,7 +195,8 @@ def _check_written(path: Path, sample: Path, config: Config, stored: Predictions
     if header != expected:
         raise CompetitionError(f"{path}: columns {','.join(header)}; {sample} has {','.join(expected)}")
     task, sizes = Task(config.task), dict(zip(stored.image_ids, stored.sizes, strict=True))
-    ids = [image_id for image_id, _ in task.submission.read_submission(path, config, stored.classes, sizes)]
+    written = task.submission.read_submission(path, config, stored.classes, sizes)
+    ids = [image_id for image_id, _ in progress(written, "reading back", len(stored))]
     if ids != stored.image_ids:
         raise CompetitionError(f"{path}: its image ids are not those of {sample} in that order")
     keys = task.submission.id_columns(config)

@@ -323,6 +323,75 @@ class TuningModule(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Part:
+    """A box of an image, or a connected part of a mask, by what tells which are odd."""
+
+    class_number: int
+    area: float  # share of the image
+    elongation: float  # the longer side of its box through the shorter one, 1 or more
+    outside: float  # share of it that reaches out of the image
+
+
+class PictureModule(Protocol):
+    """picture.py: how answers look on their images. No torch."""
+
+    def draw(
+        self, picture: np.ndarray, answer: Target, height: int, width: int, colors: Sequence[tuple[int, int, int]]
+    ) -> None:
+        """Draw an answer in pixels of an image of height x width onto a picture of it (h, w, 3) uint8 of any size;
+        class k has the color k, counted round."""
+        ...
+
+    def caption(self, answer: Target, classes: tuple[str, ...]) -> str:
+        """Say the truth, or an answer, in a few words."""
+        ...
+
+    def parts(self, table: Table, index: int, target: Target, height: int, width: int) -> list[Part]:
+        """Return the parts of an image's answer; none where answers have none."""
+        ...
+
+    def part_name(self) -> str | None:
+        """Return what parts are called, many of them; none where answers are of whole images and nothing is drawn."""
+        ...
+
+    def amount_name(self, config: "Config") -> str | None:
+        """Return what `Table.amounts` counts; none where it is nothing to draw a distribution of."""
+        ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the answer for one image compares with the truth."""
+
+    score: float  # the more the better, comparable between images
+    too_much: float  # how much is said that is not true; 0 for nothing
+    too_little: float  # how much is true that is not said
+    # What was claimed, each with its class, how sure it is, and whether it is right; and how much there was to find.
+    labels: np.ndarray  # (k,) int
+    confidences: np.ndarray  # (k,) float
+    hits: np.ndarray  # (k,) bool
+    num_true: np.ndarray  # (classes,) int
+    # Where there is one answer an image: the true and the given class (int), or number (float).
+    pair: tuple[int, int] | tuple[float, float] | None = None
+
+
+class OutcomeModule(Protocol):
+    """outcome.py: how single answers compare with the truth, to see where a run fails. No torch."""
+
+    def outcome(self, prediction: Prediction, answer: Target, truth: Target, num_classes: int) -> Outcome:
+        """Compare the decoded answer of one image with the truth."""
+        ...
+
+    def score_name(self, config: "Config") -> str:
+        """Return what an outcome's score is."""
+        ...
+
+    def threshold_name(self, config: "Config") -> str | None:
+        """Return the key of `decode:` that one number for all classes decides by; none where nothing is decided so."""
+        ...
+
+
 class MadeUpModule(Protocol):
     """made_up.py: a small made-up competition. No torch."""
 
@@ -409,6 +478,16 @@ class Task:
     def tuning(self) -> TuningModule:
         """Which thresholds score best."""
         return cast(TuningModule, self._module("tuning"))
+
+    @property
+    def picture(self) -> PictureModule:
+        """How answers look."""
+        return cast(PictureModule, self._module("picture"))
+
+    @property
+    def outcome(self) -> OutcomeModule:
+        """How single answers compare with the truth."""
+        return cast(OutcomeModule, self._module("outcome"))
 
     @property
     def made_up(self) -> MadeUpModule:

@@ -1,7 +1,6 @@
 """The Trainer: Lightning's own, from `trainer:` in YAML, plus a plain word on what it will do."""
 
 import logging
-import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from competition.checkpoint import AtomicCheckpointIO
 from competition.errors import CompetitionError
+from competition.progress import has_bars
 from competition.settings import Config
 
 # Lightning says these of every run; none asks the user to do anything.
@@ -59,7 +59,7 @@ def build_trainer(
         if config.inference.precision is not None:
             settings["precision"] = config.inference.precision
     # A bar redraws itself; in a log file or a notebook's subprocess every redraw would be another line.
-    has_bar = settings.get("enable_progress_bar", True) and sys.stderr.isatty()
+    has_bar = settings.get("enable_progress_bar", True) and has_bars()
     bar: list[Callback] = [TQDMProgressBar(leave=False)] if has_bar else []
     arguments: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0}
     arguments |= settings | {"enable_progress_bar": has_bar}

@@ -17,6 +17,7 @@ from competition.errors import CompetitionError
 from competition.files import replacing, write_csv
 from competition.host_metric import HOST
 from competition.out_of_fold import OutOfFold, folds_of_files
+from competition.progress import progress
 from competition.runs import CONFIG, CV, POSTPROCESS, Run
 from competition.score import describe_scores
 from competition.settings import Config, with_decode
@@ -50,7 +51,8 @@ def tune(run: Run) -> Tuned:
     found = with_decode(config, search.best(np.arange(len(images))))
     by_fold = [[config] * len(folds), [found] * len(folds)]
     if len(folds) > 1:
-        by_fold.append([with_decode(config, search.best(np.flatnonzero(images.fold != fold))) for fold in folds])
+        others = progress(folds, "thresholds of each fold from the others")
+        by_fold.append([with_decode(config, search.best(np.flatnonzero(images.fold != fold))) for fold in others])
     ways = [images.scores_by_fold(configs) for configs in by_fold]
     (_, before), (_, pooled), *crossed = ways
     cross_fitted = crossed[0][1] if crossed else None

@@ -6,9 +6,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from competition.errors import CompetitionError
+from competition.progress import progress
 
 BLOCK = 1 << 20
 
@@ -25,7 +24,7 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
         with zipfile.ZipFile(archive) as opened:
             members = [member for member in opened.infolist() if _is_wanted(member)]
             _refuse_too_large(archive, folder, members)
-            shown = tqdm(members, f"unpacking {archive.name}", leave=False, disable=None)
+            shown = progress(members, f"unpacking {archive.name}")
             files = [_unpack_member(opened, member, archive, folder) for member in shown]
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise CompetitionError(f"{archive}: broken ({error}); delete it and download it again") from None

@@ -15,7 +15,7 @@ from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.predict import load_network, predict_images
 from competition.predictions import Predictions
-from competition.runs import Run
+from competition.runs import VIEWS, Run
 from competition.score import score_predictions
 from competition.task import Table, Task
 from competition.views import View, views_of
@@ -57,7 +57,7 @@ def table_of_views(run: Run) -> list[str]:
         rank_zero_only(shutil.rmtree)(folder, ignore_errors=True)
     if not rows:
         return []
-    write_csv(run.folder / "tta.csv", COLUMNS, rows)
+    write_csv(run.folder / VIEWS, COLUMNS, rows)
     widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
     lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in (COLUMNS, *rows)]
     return [*lines, "", *EXPLAINED]

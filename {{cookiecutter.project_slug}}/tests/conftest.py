@@ -12,6 +12,7 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
+from browser import BROWSERS, Browser
 from kaggle_stand_in import KEY, SIGNATURE, TOKEN, USER, StandIn, serve
 
 from competition import places
@@ -131,6 +132,20 @@ def replayable(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def words(config_file: Path, data_dir: Path) -> list[str]:
     """Return the same as words of a command line, on the competition that may be changed."""
     return [str(config_file), *TINY, f"data.dir={data_dir}"]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Start a Chromium or Chrome without a window, if there is one."""
+    name = next((name for name in BROWSERS if shutil.which(name)), None)
+    if name is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on PATH (Debian: apt-get install chromium)")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        # Its sandbox does not start for root, as whom containers run; it only opens files that tests have written.
+        opened = playwright.chromium.launch(executable_path=shutil.which(name), args=["--no-sandbox"])
+        yield Browser(opened)
+        opened.close()
 
 
 @pytest.fixture

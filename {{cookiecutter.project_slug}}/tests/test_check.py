@@ -32,7 +32,7 @@ def line_of(csv_file: Path, image_id: str) -> int:
 
 def faults(command: Command, words: list[str]) -> list[str]:
     """Run check on faulty data and return the lines it prints."""
-    done = command("check", *words)
+    done = command("check", "--no-page", *words)
     assert done.returncode == 1
     assert "no fault found" not in done.stdout
     return done.stderr.splitlines()
@@ -229,7 +229,7 @@ def test_many_faults_of_a_kind_are_cut_short(words: list[str], data_dir: Path, c
 
 def test_images_that_no_row_names_are_no_fault_but_told(words: list[str], data_dir: Path) -> None:
     (data_dir / "train_images" / "extra.png").write_text("")
-    report = check(load_config([Path(words[0])], words[1:]), show_progress=False)
+    report = check(load_config([Path(words[0])], words[1:]), page=False)
     assert report[-1] == f"{data_dir / 'train_images'}: 1 files that train.csv does not name, as extra.png"
 
 

@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import numpy as np
 import pandas as pd
 import pytest
+from browser import Browser
 
 from competition.config import task_names
 from competition.ledger import read_ledger
@@ -35,6 +36,13 @@ WORDS = (
     "trainer.max_epochs=3",
     "trainer.accelerator=cpu",
 )
+
+CHECKED = ("Report", "Training images", "Classes", "Images without any class", "Sizes", "Training and test images")
+LEARNT = ("Learning curves", "Scores by fold", "Out-of-fold images", "Thresholds", "Right and wrong answers")
+PAGES = {
+    "check.html": (*CHECKED, "Near-duplicates", "Folds", "Worst rows"),
+    "report.html": (*LEARNT, "Test-time views", "Time and memory"),
+}
 
 
 def start(project: Path, folder: Path, *words: object) -> CompletedProcess[str]:
@@ -181,7 +189,7 @@ def test_a_run_ends_well_and_writes_exactly_these_files(finished: Finished) -> N
     }
     folds = {f"tiny/fold{number}/{name}" for number in (0, 1) for name in fold}
     whole = {"tiny/cv.csv", "tiny/postprocess.yaml", "tiny/test.npz", "tiny/submission.csv"}
-    whole |= {"runs.csv", ".runs.csv.lock"}
+    whole |= {"runs.csv", ".runs.csv.lock", "tiny/check.html", "tiny/report.html"}
     found = set(files(finished.outputs))
     assert {name for name in found if not name.startswith("tiny/bundle/")} == whole | folds
     assert {"tiny/bundle/infer.py", "tiny/bundle/manifest.json", "tiny/bundle/config.yaml"} <= found
@@ -232,11 +240,23 @@ def test_a_second_run_skips_everything_and_reports_the_same(finished: Finished) 
     assert second.returncode == 0, second.stderr
     after = files(finished.outputs)
     written = {name for name in after if after[name] != before.get(name)}
-    assert written <= {"tiny/submission.csv", ".runs.csv.lock"}  # decoding may be set anew without another prediction
+    # Decoding may be set anew without another prediction, and the data may have changed.
+    assert written <= {"tiny/submission.csv", "tiny/check.html", ".runs.csv.lock"}
     assert (finished.outputs / "tiny/submission.csv").read_bytes() == submission
     assert second.stdout.count("is done already") == 2
     for where in ("out of fold", "test images"):
         assert reported(second.stdout, where) == reported(finished.first.stdout, where)
+
+
+@pytest.mark.parametrize(("name", "headings"), PAGES.items())
+@pytest.mark.parametrize("width", [380, 1280])
+def test_a_browser_shows_the_pages_of_a_run_whole(
+    finished: Finished, browser: Browser, name: str, headings: Sequence[str], width: int
+) -> None:
+    seen = browser.look_at(finished.outputs / "tiny" / name, width)
+    seen.assert_whole()
+    assert seen.headings == list(headings)
+    assert len(seen.images) >= 20
 
 
 def test_another_config_under_the_same_name_is_refused(finished: Finished) -> None:
@@ -245,7 +265,8 @@ def test_another_config_under_the_same_name_is_refused(finished: Finished) -> No
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "was trained with another config (data.batch_size: 4 -> 2); give this one another name" in done.stderr
-    assert files(finished.outputs) == before
+    after = files(finished.outputs)
+    assert {name for name in after if after[name] != before.get(name)} <= {"tiny/check.html"}  # is of the data
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from competition.progress import progress
 from competition.settings import Config, with_decode
 from competition.task import Prediction, Scored, Search, Target
 from competition.tasks.classification.cuts import (
@@ -152,8 +153,8 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
     if num_classes > MOST_CLASSES:
         return Nothing()
     number, is_single = range(len(images)), config.format.target == "single"
-    truths = [images.truth(i) for i in number]
-    probabilities = np.stack([images.prediction(i)["probabilities"] for i in number])
+    truths = [images.truth(i) for i in progress(number, "reading answers")]
+    probabilities = np.stack([images.prediction(i)["probabilities"] for i in progress(number, "reading predictions")])
     truth = np.array([one["label"] if is_single else one["labels"] for one in truths])
     groups = None
     if config.format.group is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from competition.progress import progress
 from competition.task import Scored
 from competition.tasks.segmentation.decode import class_mask
 from competition.tasks.segmentation.resize import resize_mask, resize_probabilities
@@ -41,7 +42,7 @@ class CountSearch:
         self.predicted, self.overlap = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
         self.true = np.zeros(shape[:2], np.int32)
         pixels = np.zeros(len(images))
-        for index in range(len(images)):
+        for index in progress(range(len(images)), "counting pixels"):
             height, width = config.answer_size(*images.size(index))
             pixels[index] = height * width
             truth = resize_mask(images.truth(index)["mask"], height, width)

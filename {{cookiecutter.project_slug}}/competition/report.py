@@ -1,0 +1,186 @@
+"""`competition report RUN`: report.html, what a run has learnt and where it fails. No torch.
+
+It is made of what lies in the run's folder. What is missing there (a blend has no learning curves, a training on all
+images no out-of-fold predictions) is said.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from competition.blend import blend_sources
+from competition.gallery import galleries, legend
+from competition.out_of_fold import OutOfFold, folds_of_files
+from competition.outcomes import Outcomes, look_at
+from competition.page import Grid, Section, number, write_page
+from competition.report_plots import Rows, answer_plots, learning_plots, threshold_plots
+from competition.runs import CONFIG, CV, OOF, POSTPROCESS, VIEWS, Run
+from competition.score import describe_scores
+from competition.task import Task
+from competition.tune import describe_staleness, honest_scores
+
+REPORT, METRICS = "report.html", "metrics.csv"
+# Endings of the columns of cv.csv, and what they are scores of.
+WAYS = {
+    "": "by the config's own thresholds",
+    "_cross_fitted": "cross-fitted: thresholds found on the other folds",
+    "_tuned": "thresholds found on the same images: flatters",
+}
+NUM_CONFUSED = 8  # pairs of classes
+NO_IMAGES = "There are no out-of-fold predictions: no training with validation images has ended."
+
+
+def write_report(run: Run) -> Path:
+    """Write report.html into a run's folder and return its path."""
+    files = [folder / OOF for folder in run.trainings() if (folder / OOF).is_file()]
+    outcomes = None
+    if files:
+        table = Task(run.config.task).table.read_table(run.config)
+        outcomes = look_at(run.config, OutOfFold(run.config, table, folds_of_files(files)))
+    metrics = {folder.name: _read(folder / METRICS) for folder in run.trainings()}
+    metrics = {name: rows for name, rows in metrics.items() if rows}
+    sections = [
+        _learning(run, metrics),
+        _folds(run, outcomes),
+        _gallery(run, outcomes),
+        _thresholds(run, outcomes),
+        _answers(outcomes),
+        _views(run),
+        _resources(run, metrics),
+    ]
+    path = run.folder / REPORT
+    write_page(path, f"Run {run.folder.name}", _facts(run), sections)
+    return path
+
+
+def is_reported(run: Run) -> bool:
+    """Return whether report.html is newer than all it was made from."""
+    path = run.folder / REPORT
+    names = (CONFIG, METRICS, OOF)
+    sources = [folder / name for folder in run.trainings() for name in names]
+    sources += [run.folder / name for name in (CV, POSTPROCESS, VIEWS)]
+    times = [source.stat().st_mtime for source in sources if source.is_file()]
+    return path.is_file() and path.stat().st_mtime >= max(times)
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    config = run.config
+    height, width = config.data.image_size
+    facts = [("task", config.task), ("network", config.model.encoder), ("image size", f"{height} x {width}")]
+    facts.append(("trainings", ", ".join(folder.name for folder in run.trainings())))
+    if (run.folder / CV).is_file():
+        how, scores = honest_scores(run)
+        facts.append((f"score, {how}", describe_scores(scores)))
+    return facts
+
+
+def _learning(run: Run, metrics: Mapping[str, Rows]) -> Section:
+    title = "Learning curves"
+    if metrics:
+        return Section(title, plots=learning_plots(metrics))
+    return Section(title, [_no_training(run)])
+
+
+def _no_training(run: Run) -> str:
+    if sources := blend_sources(run.folder):
+        return f"This run is a blend of {', '.join(sources)} and has trained nothing: see their reports."
+    return f"There is no {METRICS}: no epoch has ended yet, or the files were left behind."
+
+
+def _folds(run: Run, outcomes: Outcomes | None) -> Section:
+    title, rows = "Scores by fold", _read(run.folder / CV)
+    if not rows and outcomes is None:
+        return Section(title, [NO_IMAGES])
+    if not rows:
+        return Section(title, [f"There is no {CV} yet: the command competition tune {run.folder.name} writes it."])
+    columns = [name for name in rows[0] if name != "images"]
+    metrics = [name for name in columns if not any(name.endswith(way) for way in WAYS if way)]
+    grids = [
+        Grid(["", *metrics], [[row["images"], *(f"{float(row[m + way]):.4f}" for m in metrics)] for row in rows], says)
+        for way, says in WAYS.items()
+        if metrics[0] + way in columns
+    ]
+    return Section(title, describe_staleness(run), grids=grids)
+
+
+def _gallery(run: Run, outcomes: Outcomes | None) -> Section:
+    title = "Out-of-fold images"
+    if outcomes is None:
+        return Section(title, [NO_IMAGES])
+    chance = ", drawn by chance" if outcomes.is_sample else ""
+    seen = f"{number(len(outcomes.rows))} of {number(len(outcomes.images))} images were looked at{chance}."
+    words = [seen, f"They are sorted by {outcomes.images.task.outcome.score_name(run.config)}."]
+    return Section(title, words, legend=legend(outcomes), sections=galleries(run.config, outcomes))
+
+
+def _thresholds(run: Run, outcomes: Outcomes | None) -> Section:
+    title = "Thresholds"
+    if outcomes is None:
+        return Section(title, [NO_IMAGES])
+    words, plots = threshold_plots(run.config, outcomes.images)
+    now = run.config.decode.model_dump(mode="json")
+    found = "found by tuning" if run.config.decode != run.untuned.decode else "as the config has it"
+    rows = [[key, _in_words(value)] for key, value in now.items() if value is not None]
+    grids = [Grid(["decode", ""], rows, found)] if rows else []
+    return Section(title, words, grids=grids, plots=plots)
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _answers(outcomes: Outcomes | None) -> Section:
+    title = "Right and wrong answers"
+    if outcomes is None:
+        return Section(title, [NO_IMAGES])
+    pairs = [one.pair for one in outcomes.each if one.pair is not None]
+    grids = (
+        [_confused(np.array(pairs), outcomes.images.table.classes)] if pairs and isinstance(pairs[0][0], int) else []
+    )
+    return Section(title, grids=grids, plots=answer_plots(outcomes))
+
+
+def _confused(pairs: np.ndarray, classes: Sequence[str]) -> Grid:
+    """List the classes that are taken for others most often."""
+    wrong, counts = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:NUM_CONFUSED]
+    rows = [[classes[wrong[k, 0]], classes[wrong[k, 1]], number(counts[k])] for k in order]
+    return Grid(["truth", "prediction", "images"], rows, "most often confused" if rows else "nothing was confused")
+
+
+def _views(run: Run) -> Section:
+    title, rows = "Test-time views", _read(run.folder / VIEWS)
+    if not rows:
+        words = f"There is no {VIEWS}: competition predict {run.folder.name} --views writes it, where tta names views."
+        return Section(title, [words])
+    columns = {"view": "", "alone": "alone", "with_plain": "with the plain one", "cumulative": "all down to here"}
+    columns["seconds_per_100_images"] = "s / 100 images"
+    grid = Grid(list(columns.values()), [[row[name] for name in columns] for row in rows])
+    return Section(title, ["The first metric of each view by itself and averaged with others."], grids=[grid])
+
+
+def _resources(run: Run, metrics: Mapping[str, Rows]) -> Section:
+    title = "Time and memory"
+    if not metrics:
+        return Section(title, [_no_training(run)])
+    columns = ["", "epochs", "minutes", "images / s", "memory, MB"]
+    rows = []
+    for training, epochs in metrics.items():
+        seconds = [float(epoch["seconds"]) for epoch in epochs]
+        speed = np.median([float(epoch["samples_per_second"]) for epoch in epochs])
+        memory = max(float(epoch["memory_mb"]) for epoch in epochs)
+        rows.append([training, f"{len(epochs)}", f"{sum(seconds) / 60:.1f}", number(float(speed)), number(memory)])
+    words = ["Time of the epochs with their validation; the most memory: of the GPU, or of the process on a CPU."]
+    return Section(title, words, grids=[Grid(columns, rows)])
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    """Read a csv file; no row where it is not there."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

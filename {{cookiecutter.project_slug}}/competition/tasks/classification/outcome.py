@@ -1,0 +1,77 @@
+"""How the answer for one image compares with the truth: by the probability of what is true, or by the error."""
+
+import numpy as np
+
+from competition.settings import Config
+from competition.task import Outcome, Prediction, Target
+from competition.tasks.classification.presence import present
+from competition.tasks.classification.settings import TaskConfig
+
+LEAST = 1e-6  # probability
+NOTHING = np.zeros(0)
+
+
+def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: int) -> Outcome:
+    """Score by the probability of the truth (the geometric mean over labels), or by the absolute error of numbers."""
+    if "value" in truth:
+        return _of_numbers(np.atleast_1d(answer["value"]), np.atleast_1d(truth["value"]))
+    probabilities = np.asarray(prediction["probabilities"], dtype=np.float64)
+    if "label" in truth:
+        return _of_one_label(probabilities, answer, int(truth["label"]))
+    true = np.asarray(truth["labels"], dtype=bool)
+    likelihood = np.where(true, probabilities, 1 - probabilities)
+    return Outcome(
+        score=float(np.exp(np.log(np.maximum(likelihood, LEAST)).mean())),
+        too_much=float(probabilities[~true].max(initial=0) * (present(answer, num_classes) & ~true).any()),
+        too_little=float((1 - probabilities)[true].max(initial=0) * (true & ~present(answer, num_classes)).any()),
+        labels=np.arange(num_classes),
+        confidences=probabilities,
+        hits=true,
+        num_true=true.astype(np.int64),
+    )
+
+
+def score_name(config: Config) -> str:
+    """Return what an outcome's score is."""
+    assert isinstance(config, TaskConfig)
+    return "minus the error" if config.format.target == "regression" else "probability of the truth"
+
+
+def threshold_name(config: Config) -> str | None:
+    """Return the threshold of labels; classes of which the likeliest is taken are not decided by one number."""
+    assert isinstance(config, TaskConfig)
+    if config.format.target != "multi" or config.format.submission.layout == "top":
+        return None
+    return "thresholds" if config.decode.quantile is None else "quantile"
+
+
+def _of_one_label(probabilities: np.ndarray, answer: Target, label: int) -> Outcome:
+    """Compare with the only true class, which is negative where train.csv does not have it."""
+    num_classes = len(probabilities)
+    chosen = int(np.flatnonzero(present(answer, num_classes))[0])
+    of_truth = float(probabilities[label]) if label >= 0 else 0.0
+    is_wrong = chosen != label
+    return Outcome(
+        score=of_truth,
+        too_much=float(probabilities[chosen]) * is_wrong,
+        too_little=(1 - of_truth) * is_wrong,
+        labels=np.array([chosen]),
+        confidences=probabilities[[chosen]],
+        hits=np.array([chosen == label]),
+        num_true=(np.arange(num_classes) == label).astype(np.int64),
+        pair=(label, chosen) if label >= 0 else None,
+    )
+
+
+def _of_numbers(value: np.ndarray, true: np.ndarray) -> Outcome:
+    error = value.astype(np.float64) - true
+    return Outcome(
+        score=-float(np.abs(error).mean()),
+        too_much=float(np.maximum(error, 0).mean()),
+        too_little=float(np.maximum(-error, 0).mean()),
+        labels=NOTHING.astype(np.int64),
+        confidences=NOTHING,
+        hits=NOTHING.astype(bool),
+        num_true=np.zeros(len(true), dtype=np.int64),
+        pair=(float(true[0]), float(value[0])),
+    )

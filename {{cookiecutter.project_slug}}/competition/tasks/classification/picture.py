@@ -1,0 +1,53 @@
+"""How labels and numbers are said beside their images; there is nothing to draw on them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from competition.settings import Config
+from competition.task import Part, Table, Target
+from competition.tasks.classification.settings import TaskConfig
+
+MOST_NAMED = 3  # classes in a caption
+
+
+def draw(picture: np.ndarray, answer: Target, height: int, width: int, colors: Sequence[tuple[int, int, int]]) -> None:
+    """Leave the picture as it is."""
+
+
+def caption(answer: Target, classes: tuple[str, ...]) -> str:
+    """Say the label, labels or numbers; of a prediction the likeliest classes, each with its probability."""
+    if "value" in answer:
+        values = np.atleast_1d(answer["value"]).tolist()
+        return ", ".join(f"{value:.4g}" for value in values[: MOST_NAMED + 1])
+    if "probabilities" in answer:
+        probabilities = np.asarray(answer["probabilities"])
+        best = np.argsort(-probabilities, kind="stable")[:MOST_NAMED]
+        return ", ".join(f"{classes[k]} {100 * probabilities[k]:.0f} %" for k in best)
+    if "label" in answer:
+        return classes[answer["label"]] if answer["label"] >= 0 else "a class that is not in train.csv"
+    return named(np.flatnonzero(answer["labels"]).tolist(), classes)
+
+
+def parts(table: Table, index: int, target: Target, height: int, width: int) -> list[Part]:
+    """Return none: an answer is of the whole image."""
+    return []
+
+
+def part_name() -> str | None:
+    """Return none."""
+    return None
+
+
+def amount_name(config: Config) -> str | None:
+    """Return the number of a regression, or the labels where there may be several."""
+    assert isinstance(config, TaskConfig)
+    return {"regression": "value", "multi": "labels", "single": None}[config.format.target]
+
+
+def named(numbers: list[int], classes: tuple[str, ...]) -> str:
+    """Name classes by number, some of them where there are many."""
+    if not numbers:
+        return "none"
+    more = f" and {len(numbers) - 6} more" if len(numbers) > 6 else ""
+    return ", ".join(classes[number] for number in numbers[:6]) + more

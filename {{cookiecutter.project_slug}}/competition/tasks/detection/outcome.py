@@ -1,0 +1,39 @@
+"""How the boxes for one image compare with the true ones, at an IoU of one half."""
+
+import numpy as np
+
+from competition.settings import Config
+from competition.task import Outcome, Prediction, Target
+from competition.tasks.detection.matching import match
+from competition.tasks.detection.score import evidence
+
+IOU = np.array([0.5])
+
+
+def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: int) -> Outcome:
+    """Score by the average precision of the image's boxes, of all classes in one; where there is nothing to find, by
+    how unsure the surest box is."""
+    boxes = evidence(answer, truth)
+    hits = match(boxes, IOU)[:, 0]
+    scores, num_true = boxes["scores"].astype(np.float64), len(boxes["true_labels"])
+    found = hits[np.argsort(-scores, kind="stable")]
+    precision = np.cumsum(found) / np.arange(1, len(found) + 1)
+    return Outcome(
+        score=float(precision[found].sum() / num_true) if num_true else 1 - float(scores.max(initial=0)),
+        too_much=float(scores[~hits].max(initial=0)),
+        too_little=num_true - float(scores[hits].sum()),
+        labels=boxes["labels"].astype(np.int64),
+        confidences=scores,
+        hits=hits,
+        num_true=np.bincount(boxes["true_labels"].astype(np.int64), minlength=num_classes),
+    )
+
+
+def score_name(config: Config) -> str:
+    """Return what an outcome's score is."""
+    return "average precision"
+
+
+def threshold_name(config: Config) -> str | None:
+    """Return the score from which a box is handed in."""
+    return "min_score"

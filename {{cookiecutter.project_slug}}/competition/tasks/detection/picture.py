@@ -1,0 +1,77 @@
+"""How boxes look on their images."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from competition.settings import Config
+from competition.task import Part, Table, Target
+from competition.tasks.detection.table import DetectionTable
+
+MOST_SCORES = 3  # in a caption
+LEAST_SCORE, LEAST_SHARE = 0.3, 0.5  # of a box that is drawn, and of the best score of its image
+
+
+def draw(picture: np.ndarray, answer: Target, height: int, width: int, colors: Sequence[tuple[int, int, int]]) -> None:
+    """Draw the boxes; of an answer with scores the sure ones, at least the best one."""
+    scale = np.array([picture.shape[1] / width, picture.shape[0] / height] * 2)
+    corners = np.round(answer["bboxes"] * scale).astype(int)
+    shown = _is_shown(answer)
+    for (left, top, right, bottom), label in zip(
+        corners[shown].tolist(), answer["labels"][shown].tolist(), strict=True
+    ):
+        color = colors[label % len(colors)]
+        cv2.rectangle(picture, (left, top), (max(right - 1, left), max(bottom - 1, top)), color, 2, cv2.LINE_AA)
+
+
+def caption(answer: Target, classes: tuple[str, ...]) -> str:
+    """Count the boxes that are drawn, by class; of an answer with scores, say the highest ones, too."""
+    shown = _is_shown(answer)
+    counts = np.bincount(answer["labels"][shown], minlength=len(classes))
+    words = [f"{classes[k]} {counts[k]}" for k in np.argsort(-counts, kind="stable") if counts[k]]
+    more = f" and {len(words) - 6} classes more" if len(words) > 6 else ""
+    text = ", ".join(words[:6]) + more or "no box"
+    if len(answer.get("scores", [])):
+        best = ", ".join(f"{score:.2f}" for score in answer["scores"][:MOST_SCORES])
+        text += f" (scores {best})"
+    return text
+
+
+def parts(table: Table, index: int, target: Target, height: int, width: int) -> list[Part]:
+    """Return the boxes as they are written, which may reach out of the image."""
+    assert isinstance(table, DetectionTable)
+    span = slice(table.starts[index], table.starts[index + 1])
+    boxes, labels = table.boxes[span].astype(np.float64), table.labels[span]
+    limits = np.array([width, height, width, height], dtype=np.float64)
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
+    inside = np.clip(boxes, 0, limits)
+    inside_sides = np.maximum(inside[:, 2:] - inside[:, :2], 0)
+    area, area_inside = sides.prod(axis=1), inside_sides.prod(axis=1)
+    return [
+        Part(
+            class_number=int(label),
+            area=float(whole / (height * width)),
+            elongation=float(side.max() / max(side.min(), 1e-6)) if whole > 0 else 0.0,
+            outside=float(1 - kept / whole) if whole > 0 else 1.0,
+        )
+        for label, side, whole, kept in zip(labels, sides, area, area_inside, strict=True)
+    ]
+
+
+def part_name() -> str | None:
+    """Return boxes."""
+    return "boxes"
+
+
+def amount_name(config: Config) -> str | None:
+    """Return boxes."""
+    return "boxes"
+
+
+def _is_shown(answer: Target) -> np.ndarray:
+    """Return (k,) bool: a mean average precision hands in many boxes that nobody believes in."""
+    scores = answer.get("scores")
+    if scores is None or not len(scores):
+        return np.ones(len(answer["labels"]), dtype=bool)
+    return scores >= min(max(LEAST_SCORE, LEAST_SHARE * scores.max()), scores.max())

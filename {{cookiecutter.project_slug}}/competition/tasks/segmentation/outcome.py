@@ -1,0 +1,54 @@
+"""How the masks for one image compare with the true ones, by pixels."""
+
+import cv2
+import numpy as np
+
+from competition.settings import Config
+from competition.task import Outcome, Prediction, Target
+from competition.tasks.segmentation.resize import resize_mask
+
+PIXELS_A_CLASS = 500  # of an image, by chance, which stand for all in the curve of precision and recall
+
+
+def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: int) -> Outcome:
+    """Score by the mean Dice of the classes, 1 where both masks are empty; wrong pixels are shares of the image."""
+    said = answer["mask"]
+    true = resize_mask(truth["mask"], *said.shape[:2])
+    dice, too_much, too_little = [], 0, 0
+    for k in range(num_classes):
+        one, other = np.ascontiguousarray(said[:, :, k]), np.ascontiguousarray(true[:, :, k])
+        overlap, predicted, actual = (cv2.countNonZero(layer) for layer in (one & other, one, other))
+        dice.append(2 * overlap / (predicted + actual) if predicted + actual else 1.0)
+        too_much += predicted - overlap
+        too_little += actual - overlap
+    labels, confidences, hits = _claims(prediction["probabilities"], truth["mask"])
+    pixels = said.shape[0] * said.shape[1]
+    return Outcome(
+        score=float(np.mean(dice)),
+        too_much=too_much / pixels,
+        too_little=too_little / pixels,
+        labels=labels,
+        confidences=confidences,
+        hits=hits.reshape(-1),
+        num_true=hits.sum(axis=1),
+    )
+
+
+def score_name(config: Config) -> str:
+    """Return what an outcome's score is."""
+    return "mean Dice"
+
+
+def threshold_name(config: Config) -> str | None:
+    """Return the threshold of a mask."""
+    return "threshold"
+
+
+def _claims(probabilities: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the classes (k,) and probabilities (k,) of some pixels, and (classes, pixels) bool: whether they are in
+    the true mask."""
+    num_classes, height, width = probabilities.shape
+    at = np.random.default_rng(0).integers(height * width, size=PIXELS_A_CLASS)  # not a lattice: masks may be striped
+    hits = resize_mask(mask, height, width).reshape(-1, num_classes)[at].T > 0  # (classes, pixels)
+    confidences = probabilities.reshape(num_classes, -1)[:, at].astype(np.float64)
+    return np.repeat(np.arange(num_classes), len(at)), confidences.reshape(-1), hits
