@@ -14,6 +14,7 @@ from competition.blend import read_recipe
 from competition.checkpoint import exported_path, link_or_copy, weights_to_use
 from competition.config import dump_config
 from competition.errors import CompetitionError
+from competition.folder_lock import holding
 from competition.image_folder import test_image, train_image
 from competition.inference import inference_precision
 from competition.manifest import (
@@ -41,7 +42,8 @@ PACKAGE = Path(competition.__file__).parent
 START = """import sys
 from pathlib import Path
 
-BUNDLE = {place}
+{place}
+sys.dont_write_bytecode = True  # nothing is written into the bundle
 sys.path.insert(0, str(BUNDLE))
 
 from competition.offline import infer
@@ -51,20 +53,38 @@ infer(BUNDLE{arguments})
 DOCUMENTATION = (
     '"""Predict the test images without a network: python infer.py [FOLDER OF THE COMPETITION\'S FILES]"""\n\n'
 )
-IN_SCRIPT = {"place": "Path(__file__).resolve().parent", "arguments": ", *map(Path, sys.argv[1:])"}
+IN_SCRIPT = {"place": "BUNDLE = Path(__file__).resolve().parent", "arguments": ", *map(Path, sys.argv[1:])"}
 # A notebook has no file to start from; Kaggle puts data sets one to three folders deep.
-IN_NOTEBOOK = {"place": 'next(Path("/kaggle/input").rglob("manifest.json")).parent', "arguments": ""}
+FIND = """inputs = Path("/kaggle/input")
+found = [path.parent for depth in ("*", "*/*", "*/*/*") for path in inputs.glob(depth + "/infer.py")]
+assert len(found) == 1, f"expected one bundle below {inputs}, found {found}: attach its data set, and no other bundle"
+BUNDLE = found[0]"""
+IN_NOTEBOOK = {"place": FIND, "arguments": ""}
 
 
-def make_bundle(run: Run, *, with_wheels: bool = True) -> tuple[Path, list[str]]:
+def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bool = True) -> tuple[Path, list[str]]:
     """Write outputs/<run>/bundle/ anew; return it and warnings. An earlier one stands until this one is whole.
 
-    Raises CompetitionError where something that it needs has not been made yet.
+    Of a blend, `overrides` hold for its runs, too. Raises CompetitionError where something that it needs has not been
+    made yet, or another process writes to the run's folder.
     """
+    building, old = (run.folder / f".{BUNDLE}.{name}" for name in ("tmp", "old"))
+    with holding(run.folder, "bundle", (building.name, old.name)):
+        try:
+            lines = _build(run, overrides or [], building, with_wheels=with_wheels)
+            if (run.folder / BUNDLE).exists():
+                (run.folder / BUNDLE).rename(old)
+            building.rename(run.folder / BUNDLE)
+        finally:
+            for left in (building, old):
+                shutil.rmtree(left, ignore_errors=True)
+    return run.folder / BUNDLE, lines
+
+
+def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -> list[str]:
+    """Write everything into a folder; return warnings."""
     recipe = read_recipe(run.folder)
-    folder = run.folder / f".{BUNDLE}.tmp"
-    shutil.rmtree(folder, ignore_errors=True)
-    runs = {member.folder.name: _write_member(member, folder) for member in _members(run, recipe)}
+    runs = {member.folder.name: _write_member(member, folder) for member in _members(run, recipe, overrides)}
     _write_config(folder / CONFIG, run)
     if (run.folder / POSTPROCESS).is_file():
         shutil.copy(run.folder / POSTPROCESS, folder / POSTPROCESS)
@@ -78,16 +98,18 @@ def make_bundle(run: Run, *, with_wheels: bool = True) -> tuple[Path, list[str]]
     name = competition_in(Path("pyproject.toml"))
     write_manifest(folder, runs, name)
     write_metadata(folder, run.folder.name, name)
-    shutil.rmtree(run.folder / BUNDLE, ignore_errors=True)
-    return folder.rename(run.folder / BUNDLE), lines
+    return lines
 
 
-def _members(run: Run, recipe: dict[str, Any]) -> list[Run]:
+def _members(run: Run, recipe: dict[str, Any], overrides: list[str]) -> list[Run]:
     """Return the runs whose networks predict: the run, or those of a blend that have a weight."""
     if not recipe:
         return [run]
     named = zip(recipe["sources"], recipe["weights"], strict=True)
-    return [Run.open(str(run.folder.parent / name)) for name, weight in named if weight > 0]
+    members = [Run.open(str(run.folder.parent / name), overrides) for name, weight in named if weight > 0]
+    if nested := [member.folder.name for member in members if read_recipe(member.folder)]:
+        raise CompetitionError(f"{run.folder}: blends the blend {nested[0]}; bundle a blend of its runs themselves")
+    return members
 
 
 def _write_member(run: Run, folder: Path) -> dict[str, Any]:
@@ -138,8 +160,9 @@ def _each(files: list[Path]) -> Iterator[Prediction]:
 def _write_config(path: Path, run: Run) -> None:
     """Write what prediction needs of a run's config: nothing of the hub, of Lightning, or of this machine's folders."""
     config = run.untuned
+    of_training = {"folds": None, "split": "stratified", "group": None, "group_file": None, "pseudo": None}
     update = {
-        "data": config.data.model_copy(update={"folds": None, "group_file": None, "pseudo": None}),
+        "data": config.data.model_copy(update=of_training),
         "model": config.model.model_copy(update={"pretrained": False}),
         "trainer": {},
         "inference": config.inference.model_copy(update={"precision": inference_precision(config)}),

@@ -247,11 +247,10 @@ def bundle(
     """Write the folder that an offline notebook predicts with, and let it prove itself."""
     from competition.bundle import make_bundle
     from competition.offline import TOLERANCE, Bundle
-    from competition.submit import open_runs
+    from competition.submit import open_together
 
     runs, overrides = _runs_and_values(words)
-    opened = open_runs(runs, overrides, name=None, weights=None, mean="mean")
-    folder, lines = make_bundle(opened, with_wheels=wheels)
+    folder, lines = make_bundle(open_together(runs, overrides), overrides, with_wheels=wheels)
     number, gap = Bundle(folder).reproduce()
     print("\n".join([*lines, f"{folder}: {number} stored predictions made again, largest difference {gap:.4f}"]))
     print(f"({TOLERANCE} allowed); try it with `python {folder}/infer.py`, send it with `competition push`")

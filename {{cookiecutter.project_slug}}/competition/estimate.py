@@ -6,13 +6,14 @@ A few out-of-fold images are read, predicted and decoded; seconds an image are t
 
 import csv
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from competition.blend import refuse_blend
 from competition.checkpoint import weights_to_use
 from competition.dataset import Batch, ImageDataset
 from competition.inference import Ensemble, inference_device, precision_context, to_device
@@ -43,6 +44,7 @@ class Sampled:
 
 def estimate(run: Run, number: int = 32) -> list[str]:
     """Time a sample of `number` images and return what is to be said of `inference.hidden_images` images."""
+    refuse_blend(run.folder)
     config, trainings = run.config, run.finished()
     task = Task(config.task)
     table = task.table.read_table(config)
@@ -53,7 +55,9 @@ def estimate(run: Run, number: int = 32) -> list[str]:
         ids = stored.image_ids if stored else task.submission.read_test_ids(config, classes).tolist()
         rows = np.unique(np.linspace(0, len(ids) - 1, max(number // len(trainings), 1)).astype(int)).tolist()
         chosen = np.array([ids[row] for row in rows], dtype=object)
-        dataset = ImageDataset(config, chosen, table=table if stored else None)
+        # Read in this process: workers would have to start for a few images.
+        alone = config.model_copy(update={"data": config.data.model_copy(update={"num_workers": 0})})
+        dataset = ImageDataset(alone, chosen, table=table if stored else None)
         each = _time_views(config, network, dataset, sampled)
         _time_writing(config, classes, each, sampled)
         if stored:
@@ -67,31 +71,55 @@ def estimate(run: Run, number: int = 32) -> list[str]:
 
 
 def _time_views(config: Config, network: torch.nn.Module, dataset: ImageDataset, sampled: Sampled) -> dict[str, Seen]:
-    """Read the images once and predict them in every view by itself, after a first batch that is not counted."""
+    """Predict the images in every view by itself; a first batch is not counted, and only one at a time is held."""
     device, each = inference_device(config), {}
-    started = time.perf_counter()
-    batches: list[Batch] = [to_device(batch, device) for batch in evaluation_loader(dataset)]
-    sampled.read += time.perf_counter() - started
     sampled.images += len(dataset)
     for view in views_of(config.tta):
         ensemble = Ensemble(config, [network], [view]).to(device).eval()
-        with torch.inference_mode(), precision_context(config, device):
-            ensemble(batches[0])
-            started = time.perf_counter()
-            images = WholeImages(ensemble.task)
-            # Predictions come as numpy arrays, so what a GPU computes is over when they are there.
-            each[view.name] = [one for batch in batches for one in images.add(batch, ensemble(batch))]
-            sampled.views[view.name] = sampled.views.get(view.name, 0.0) + time.perf_counter() - started
+        images, seen, is_first = WholeImages(ensemble.task), [], True
+        batches, seconds = _Timed(evaluation_loader(dataset)), 0.0
+        for batch in batches:
+            with torch.inference_mode(), precision_context(config, device):
+                if is_first:
+                    ensemble(to_device(batch, device))
+                    is_first = False
+                started = time.perf_counter()
+                # Predictions come as numpy arrays, so what a GPU computes is over when they are there.
+                seen += images.add(batch, ensemble(to_device(batch, device)))
+                seconds += time.perf_counter() - started
+        each[view.name] = seen
+        sampled.views[view.name] = sampled.views.get(view.name, 0.0) + seconds
+        if view == View():
+            sampled.read += batches.seconds
     return each
 
 
+class _Timed:
+    """Passes batches on and adds up the time it took to get them."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self.batches, self.seconds = batches, 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        iterator = iter(self.batches)
+        while True:
+            started = time.perf_counter()
+            batch = next(iterator, None)
+            self.seconds += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
+
+
 def _time_writing(config: Config, classes: Sequence[str], each: dict[str, Seen], sampled: Sampled) -> None:
-    """Average the views, decode them and make the submission's rows, of images one by one."""
+    """Average the views, decode them and make the submission's rows."""
     task = Task(config.task)
     started = time.perf_counter()
-    for image_id, height, width, prediction in _average(config, list(each.values())):
-        answer = task.decode.decode(prediction, height, width, config)
-        list(task.submission.rows(config, [(image_id, answer)], classes)[1])
+    answers = [
+        (image_id, task.decode.decode(prediction, height, width, config))
+        for image_id, height, width, prediction in _average(config, list(each.values()))
+    ]
+    list(task.submission.rows(config, answers, classes)[1])
     sampled.write += time.perf_counter() - started
 
 
@@ -132,7 +160,8 @@ def _describe(
     """Say seconds an image, hours in all and whether they fit; return the hours and what each view is worth, too."""
     n, worth = sampled.images, _worth(config, sampled, num_classes)
     # Workers read the next images while the networks look at these.
-    read, write, look = sampled.read / n, sampled.write / n, sum(sampled.views.values()) / n
+    workers = max(config.data.num_workers, 1)
+    read, write, look = sampled.read / n / workers, sampled.write / n, sum(sampled.views.values()) / n
     hours = hidden * (max(read, networks * look) + write) / 3600
     lines = [f"{n} images on {inference_device(config)}; seconds an image: reading {read:.3f}, writing {write:.3f}"]
     if sampled.now:

@@ -31,9 +31,18 @@ def read_image(path: Path, channels: int) -> np.ndarray:
     if pixels.ndim != 3 or 0 in pixels.shape:
         raise CompetitionError(f"{path}: expected height x width x channels, found shape {pixels.shape}")
     pixels = _match_channels(pixels, channels, path)
+    return as_network_sees(pixels, str(path))
+
+
+def as_network_sees(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Return pixels as uint8, or as float32: 16 bit from 0 to 1, floats as they are; refuse other types."""
+    if pixels.dtype == np.uint8:
+        return pixels
     if pixels.dtype == np.uint16:
         return pixels.astype(np.float32) / 65535
-    return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+    if pixels.dtype.kind not in "fiub":
+        raise CompetitionError(f"{name}: found pixels of type {pixels.dtype}; expected uint8, uint16 or floats")
+    return pixels.astype(np.float32)
 
 
 def read_image_size(path: Path, channels: int) -> tuple[int, int]:

@@ -5,6 +5,7 @@ moment, and safe when several processes write at once. Columns of the user's own
 """
 
 import csv
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -54,8 +55,9 @@ class Line:
 
     @property
     def fold_scores(self) -> dict[str, float]:
-        """Return the score of each fold by its number."""
-        return {fold: float(value) for fold, _, value in (word.partition("=") for word in self.scores.split())}
+        """Return the score of each fold by its number; a fold whose score is no number is left out."""
+        each = {fold: float(value) for fold, _, value in (word.partition("=") for word in self.scores.split())}
+        return {fold: value for fold, value in each.items() if math.isfinite(value)}
 
     @property
     def sign(self) -> int:
@@ -81,6 +83,13 @@ def read_ledger(path: Path) -> dict[str, Line]:
     """Return the lines by run, oldest first; nothing if there is no file yet."""
     if not path.is_file():
         return {}
+    try:
+        return _read(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CompetitionError(f"{path}: not a csv file in UTF-8 ({error}); save it as CSV UTF-8") from None
+
+
+def _read(path: Path) -> dict[str, Line]:
     lines: dict[str, Line] = {}
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
@@ -88,6 +97,8 @@ def read_ledger(path: Path) -> dict[str, Line]:
             found = ",".join(reader.fieldnames or ())
             raise CompetitionError(f"{path}: found columns {found}, expected run and others; move the file away")
         for row in reader:
+            if not any(row.values()):
+                continue  # as a spreadsheet leaves them
             line = _line(path, reader.line_num, row)
             if line.run in lines:
                 raise CompetitionError(
@@ -112,7 +123,11 @@ def change_ledger(path: Path, change: Callable[[dict[str, Line]], None]) -> dict
 def retire(lines: dict[str, Line], run: str) -> None:
     """Put the line of a deleted run whose name is used again under another; one that says nothing is dropped."""
     old = lines.pop(run, None)
-    if old is None or not (old.mean or old.public_score):
+    if old is None:
+        return
+    if not (old.mean or old.public_score):
+        if any(old.others.values()):  # the user's own words stay with the name
+            lines[run] = Line(run, others=old.others)
         return
     number = next(n for n in range(1, len(lines) + 2) if f"{run}{RETIRED}{n}" not in lines)
     lines[f"{run}{RETIRED}{number}"] = replace(old, run=f"{run}{RETIRED}{number}")

@@ -32,7 +32,8 @@ def explaining_lost_process(work: Work) -> Generator[None]:
     except RuntimeError as error:
         if not any(word in str(error).lower() for word in ("gloo", "nccl", "by peer", "tcpstore")):
             raise
-        raise CompetitionError(_message(work)) from None
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise CompetitionError(f"{_message(work)} ({reason})") from None
 
 
 def watch_processes(trainer: pl.Trainer, work: Work) -> None:

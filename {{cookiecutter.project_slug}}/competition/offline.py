@@ -4,6 +4,7 @@
 """
 
 import atexit
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ class Bundle:
         found = [path for path in ([data] if data else mounted) if path.is_dir()]
         if data and not found:
             raise CompetitionError(f"{data}: no such folder; expected that of sample_submission.csv and test images")
-        return [f"data.dir={found[0]}"] if found else []
+        return [f"data.dir={json.dumps(str(found[0]))}"] if found else []  # in quotes: a value is read as YAML
 
     def _member(self, name: str, about: dict[str, list[str]], words: list[str]) -> Member:
         weights = self.folder / RUNS / name
@@ -184,6 +185,8 @@ def _predict(member: Member, path: Path) -> list[str]:
     with PredictionWriter(path.parent) as writer:
         for index, (image_id, height, width, prediction) in enumerate(predict_stream(ensemble, dataset, device)):
             is_seen = not dataset.is_unreadable(index)
+            if not is_seen:
+                dataset.refuse_too_many()
             writer.add(image_id, height, width, prediction if is_seen else task.decode.unseen(prediction, [unseen]))
         writer.finish(path, member.classes, config.tta)
     return [f"{dataset.reason(index)}: answered without having seen it" for index in dataset.unreadable()]

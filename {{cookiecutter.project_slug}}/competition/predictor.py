@@ -10,6 +10,7 @@ from competition.averages import unless_equal
 from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
 from competition.files import csv_text
+from competition.images import as_network_sees
 from competition.inference import Ensemble, predict_stream
 from competition.offline import Bundle, Member
 from competition.settings import Config
@@ -29,11 +30,13 @@ class Predictor:
         recipe, config = self.bundle.recipe, self.bundle.config
         if recipe.get("mean") == "rank" or getattr(config.decode, "quantile", None) is not None:
             raise CompetitionError(f"{folder}: ranks and quantiles are of all images together, not of one at a time")
+        if getattr(config.format, "group", None) is not None:
+            raise CompetitionError(f"{folder}: format.group: an answer is of all images of a group, not of one")
         self._weights = unless_equal([weight for weight in recipe.get("weights", []) if weight > 0])
         self._ensembles = [(member, member.ensemble()) for member in self.bundle.members]
 
     def __call__(self, image_id: str, image: np.ndarray | None = None) -> pd.DataFrame:
-        """Return the submission's rows of an image (H, W, channels), uint8 or float32 as `read_image` has it.
+        """Return the submission's rows of an image (H, W, channels) of uint8, uint16 or floats; ids are text.
 
         Without `image` it is read from the test images. Raises CompetitionError where it cannot be.
         """
@@ -46,7 +49,8 @@ class Predictor:
             one = task.decode.average(predictions, config, self._weights)
         answer = task.decode.decode(one, height, width, config)
         text = csv_text(*task.submission.rows(config, [(image_id, answer)], classes))
-        return pd.read_csv(io.StringIO(text), keep_default_na=False)
+        ids = dict.fromkeys(task.submission.id_columns(config), str)  # 00123 is a name
+        return pd.read_csv(io.StringIO(text), keep_default_na=False, dtype=ids)
 
 
 class GivenImage(ImageDataset):
@@ -58,7 +62,7 @@ class GivenImage(ImageDataset):
             raise CompetitionError(
                 f"image {image_id!r}: found shape {image.shape}; expected (height, width, {config.data.channels})"
             )
-        self.image = image
+        self.image = as_network_sees(image, f"image {image_id!r}")
 
     def read(self, index: int) -> np.ndarray:
         """Return the image."""

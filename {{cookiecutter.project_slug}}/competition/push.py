@@ -4,6 +4,7 @@ Kaggle's two files of metadata lie in the bundle. An `id`, or a data set in the 
 an owner before it gets the account's name when it is sent: the bundle is made where nobody is signed in.
 """
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -28,8 +29,10 @@ LARGEST_SEARCHED = 1 << 22  # bytes; weights and images are larger, or are no te
 
 def write_metadata(bundle: Path, run: str, competition: str | None) -> None:
     """Write Kaggle's two files of metadata for a bundle; names on Kaggle have 6 to 50 letters, digits and hyphens."""
-    words = re.sub(r"[^a-z0-9]+", "-", f"{competition or 'competition'}-{run}".lower()).strip("-")
-    name = (words if len(words) > 5 else f"bundle-{words}")[:40].strip("-")
+    parts = [re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in (competition or "competition", run)]
+    name = "-".join(parts)
+    if len(name) > 40:  # the run's name is kept, and what is cut off still tells two runs apart
+        name = f"{parts[0][:12].strip('-')}-{parts[1][:20].strip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
     dataset = {"id": name, "title": name, "licenses": [{"name": "other"}]}
     notebook = {
         "id": f"{name}-infer",

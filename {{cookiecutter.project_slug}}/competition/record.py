@@ -18,7 +18,6 @@ from typing import Any
 import yaml
 
 from competition.blend import BLEND
-from competition.errors import CompetitionError
 from competition.host_metric import HOST
 from competition.ledger import Line, change_ledger, join_values, ledger_path, read_ledger, retire
 from competition.lineage import difference, parent_of
@@ -43,7 +42,9 @@ def begin(config: Config, bases: Sequence[str], device: str) -> None:
         begun = [path.parent for path in config.run_folder.glob(f"fold*/{CONFIG}")]
         if not any(is_finished(folder) or (folder / LATEST).is_file() for folder in begun):
             retire(lines, config.name)
-        line = lines.get(config.name) or _new_line(config, parent_of(config, bases, lines))
+        line = lines.get(config.name)
+        if line is None or not line.started:
+            line = replace(_new_line(config, parent_of(config, bases, lines)), others=line.others if line else {})
         joined = {name: join_values(getattr(line, name), value) for name, value in made_of.items()}
         joined["git_dirty"] = "yes" if "yes" in joined["git_dirty"] else joined["git_dirty"]
         lines[config.name] = replace(line, **joined)
@@ -90,7 +91,7 @@ def _change(change: Callable[[dict[str, Line]], None]) -> None:
     path = ledger_path()
     try:
         change_ledger(path, change)
-    except (CompetitionError, OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:
         # Whatever is wrong with a file of the run's: hours of training must not end as a failure here.
         print(f"warning: {path} was not brought up to date: {error}", file=sys.stderr, flush=True)
 
@@ -160,6 +161,7 @@ def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> di
         row = _kept_epoch(folder, opened.config)
         if row and row.get(f"val/{metric}"):
             by_fold.setdefault(_fold_of(folder), []).append(float(row[f"val/{metric}"]))
+    by_fold = {fold: values for fold, values in by_fold.items() if all(map(math.isfinite, values))}
     if not by_fold:
         return {}
     means = {fold: statistics.fmean(values) for fold, values in by_fold.items()}

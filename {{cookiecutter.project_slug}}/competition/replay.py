@@ -74,7 +74,8 @@ def _tolerance(run: Run, line: Line | None) -> float:
     """Return how far predictions may be apart. GPUs choose their algorithms as they see fit."""
     precisions = {inference_precision(run.config), str(run.config.trainer.get("precision", "32"))}
     is_full = precisions <= {"32", "32-true"}
-    is_on_cpu = line is not None and "CPU" in line.device and inference_device(run.config).type == "cpu"
+    were_on_cpu = line is not None and all("CPU" in device for device in line.device.split("; "))
+    is_on_cpu = were_on_cpu and inference_device(run.config).type == "cpu"
     is_same = line is not None and line.versions == package_versions()
     return CLOSE if is_full and is_on_cpu and is_same else TOLERANCE
 

@@ -7,18 +7,19 @@ from competition.check import check
 from competition.config import load_config
 from competition.errors import CompetitionError
 from competition.folds import folds_path, make_folds
-from competition.manifest import BUNDLE, MANIFEST
+from competition.manifest import BUNDLE, MANIFEST, WHEELS
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.predictions import Predictions
 from competition.processes import Job, run_jobs
 from competition.record import record
 from competition.report import REPORT, is_reported, write_report
-from competition.runs import POSTPROCESS, TEST, Run, is_finished, refuse_changed_config, remember_what_follows
+from competition.runs import CONFIG, POSTPROCESS, TEST, Run, is_finished, refuse_changed_config, remember_what_follows
 from competition.score import describe_scores, score_constant
 from competition.settings import Config
 from competition.submit import Submission, describe_submission, make_submission
 from competition.task import Task
 from competition.tune import describe_tuning, honest_scores, is_tuned, tune
+from competition.wheels import missing_packages
 
 
 def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
@@ -96,16 +97,29 @@ def _predict(opened: Run) -> None:
 
 def _bundle(opened: Run) -> None:
     """Bundle it for an offline notebook; the submission is written, whatever becomes of this."""
-    manifest = opened.folder / BUNDLE / MANIFEST
-    sources = [path for path in (opened.folder / TEST, opened.folder / POSTPROCESS) if path.is_file()]
-    if manifest.is_file() and all(manifest.stat().st_mtime >= source.stat().st_mtime for source in sources):
-        _say("bundle", f"{manifest.parent} is up to date")
+    if _is_bundled(opened):
+        _say("bundle", f"{opened.folder / BUNDLE} is up to date")
         return
     _say("bundle", "all that an offline notebook needs")
     try:
         run_jobs([Job("bundle", ["bundle", str(opened.folder)], opened.folder / "bundle.log")])
     except CompetitionError as error:
         print(f"warning: {error}", flush=True)
+
+
+def _is_bundled(opened: Run) -> bool:
+    """Return whether the run's bundle is newer than all that it was made from, this package included."""
+    bundle, package = opened.folder / BUNDLE, Path(__file__).parent
+    if not (bundle / MANIFEST).is_file():
+        return False
+    if (bundle / POSTPROCESS).is_file() != (opened.folder / POSTPROCESS).is_file():
+        return False
+    if missing_packages(package.parent / "pyproject.toml") and not (bundle / WHEELS).is_dir():
+        return False  # there was no network
+    sources = [opened.folder / TEST, opened.folder / POSTPROCESS, *opened.folder.glob(f"fold*/{CONFIG}")]
+    sources += [*opened.folder.glob("fold*/*.safetensors"), *package.rglob("*.py"), *package.rglob("*.yaml")]
+    made = (bundle / MANIFEST).stat().st_mtime
+    return all(made >= path.stat().st_mtime for path in sources if path.is_file())
 
 
 def _has_views(opened: Run, files: list[Path]) -> bool:

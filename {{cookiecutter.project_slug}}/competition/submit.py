@@ -8,11 +8,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from competition.blend import blend_notes, make_blend, refuse_untuned_ranks
+from competition.blend import blend_notes, make_blend, read_recipe, refuse_untuned_ranks
 from competition.csv_file import read_csv, read_header
 from competition.errors import CompetitionError
 from competition.host_metric import score_by_host
 from competition.out_of_fold import OutOfFold, folds_of_files
+from competition.places import here
 from competition.predictions import Predictions
 from competition.progress import progress
 from competition.runs import OOF, SUBMISSION, TEST, Run
@@ -59,6 +60,14 @@ def open_runs(names: Sequence[str], overrides: list[str], *, name: str | None, w
     opened = make_blend(runs, name, overrides, weights=shares, mean="rank" if mean == "rank" else "mean")
     refuse_untuned_ranks(opened)
     return opened
+
+
+def open_together(names: Sequence[str], overrides: list[str]) -> Run:
+    """Open a run, or the blend of several as it was submitted last; one that was not made yet counts them alike."""
+    folder = here().outputs / "+".join(Path(name).name for name in names)
+    if len(names) > 1 and read_recipe(folder).get("sources") == [Path(name).name for name in names]:
+        return Run.open(str(folder), overrides)
+    return open_runs(names, overrides, name=None, weights=None, mean="mean")
 
 
 def _numbers(text: str) -> list[float]:

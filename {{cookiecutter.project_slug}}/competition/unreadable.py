@@ -4,7 +4,10 @@ import numpy as np
 import torch
 
 from competition.dataset import ImageDataset
+from competition.errors import CompetitionError
 from competition.settings import Config
+
+MOST_UNREADABLE = 0.1  # of the images that a submission may answer without having seen them
 
 
 class ForgivingDataset(ImageDataset):
@@ -18,6 +21,8 @@ class ForgivingDataset(ImageDataset):
         """Read one image (H, W, channels); one without pixels is black."""
         try:
             return super().read(index)
+        except MemoryError:
+            raise
         except Exception:  # whatever a decoder raises on bytes that nobody has seen before
             self._is_unreadable[index] = True
             return np.zeros((*self.read_size(index), self.config.data.channels), dtype=np.uint8)
@@ -32,6 +37,15 @@ class ForgivingDataset(ImageDataset):
     def is_unreadable(self, index: int) -> bool:
         """Return whether an image was found to be so when it was read."""
         return bool(self._is_unreadable[index])
+
+    def refuse_too_many(self) -> None:
+        """Raise CompetitionError where so many cannot be read that the folder is wrong rather than the images."""
+        unreadable = self.unreadable()
+        if len(unreadable) > max(1, MOST_UNREADABLE * len(self)):
+            raise CompetitionError(
+                f"{len(unreadable)} of {len(self)} images cannot be read, the first: {self.reason(unreadable[0])}; is "
+                f"this the competition's folder, and does data.image_file name its files?"
+            )
 
     def unreadable(self) -> list[int]:
         """Return the images that could not be read so far."""

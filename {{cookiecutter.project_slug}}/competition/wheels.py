@@ -1,7 +1,6 @@
 """The packages that a bundle brings along, as Kaggle's notebook image lacks them: downloaded here, unpacked there."""
 
 import importlib.util
-import re
 import shutil
 import subprocess
 import sys
@@ -11,16 +10,27 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from competition.errors import CompetitionError
 
 # What of this project's requirements Kaggle's image has (August 2026, Python 3.12), with what these ask for.
 ON_KAGGLE = (
-    "albumentations filelock huggingface-hub jinja2 kaggle matplotlib numpy opencv-python-headless pandas pillow "
-    "pydantic pydicom pyyaml requests rich safetensors scikit-image scikit-learn scipy six tifffile timm torch "
+    "albumentations filelock huggingface-hub jinja2 kaggle matplotlib numpy opencv-python-headless packaging pandas "
+    "pillow pydantic pydicom pyyaml requests rich safetensors scikit-image scikit-learn scipy six tifffile timm torch "
     "torchmetrics torchvision tqdm transformers typer"
 )
 NOT_TO_PREDICT = {"pytorch-lightning", "faster-coco-eval"}  # they train and score
 KAGGLE_PYTHON = "3.12"
+KAGGLE = {  # of which requirements may be conditions
+    "extra": "",
+    "python_version": KAGGLE_PYTHON,
+    "python_full_version": f"{KAGGLE_PYTHON}.0",
+    "sys_platform": "linux",
+    "platform_system": "Linux",
+    "os_name": "posix",
+}
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux2014_x86_64", "any")
 
 
@@ -28,10 +38,13 @@ def missing_packages(pyproject: Path) -> dict[str, str]:
     """Return name and installed version of what the project's pyproject.toml asks for and Kaggle's image lacks, and of
     what these packages ask for themselves."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8")).get("project", {})
-    waiting = [_name(requirement) for requirement in project.get("dependencies", [])]
+    waiting = [*project.get("dependencies", [])]
     found: dict[str, str] = {}
     while waiting:
-        name = waiting.pop()
+        requirement = Requirement(waiting.pop())
+        name = canonicalize_name(requirement.name)
+        if requirement.marker is not None and not requirement.marker.evaluate(KAGGLE):
+            continue
         if name in {*ON_KAGGLE.split(), *NOT_TO_PREDICT, *found}:
             continue
         try:
@@ -39,7 +52,7 @@ def missing_packages(pyproject: Path) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             raise CompetitionError(f"{pyproject}: {name} is not installed here; run `uv sync`") from None
         found[name] = package.version
-        waiting += [_name(one) for one in package.requires or [] if "extra ==" not in one]
+        waiting += package.requires or []
     return dict(sorted(found.items()))
 
 
@@ -82,12 +95,6 @@ def _can_be_imported(names: Iterable[str]) -> bool:
     packages = {name.partition("/")[0] for name in names if name.endswith("/__init__.py")}
     modules = {package for package in packages if package.isidentifier()}
     return bool(modules) and all(importlib.util.find_spec(module) is not None for module in modules)
-
-
-def _name(requirement: str) -> str:
-    """Return the name in a requirement, spelled as package indexes do."""
-    found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", requirement)
-    return re.sub(r"[-_.]+", "-", found[0]).lower() if found else requirement
 
 
 def _pip() -> list[str]:

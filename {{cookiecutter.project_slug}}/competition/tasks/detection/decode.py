@@ -11,7 +11,7 @@ import numpy as np
 from competition.errors import CompetitionError
 from competition.task import Prediction, Target
 from competition.tasks.detection.boxes import box_iou, fuse, soft_suppress, suppress
-from competition.tasks.detection.settings import DetectionDecode, TaskConfig
+from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionDecode, TaskConfig
 
 OF_BOXES = ("boxes", "scores", "labels", "model")
 
@@ -77,23 +77,28 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
 
 def difference(found: Prediction, stored: Prediction) -> float:
     """Return the largest difference of score between a box of one and its like in the other (same class and model,
-    IoU of at least 0.5). A box without its like counts by its score over the other's lowest: lists end at a length."""
-    one, other = ({key: p[key][_has_area(p["boxes"])] for key in OF_BOXES} for p in (found, stored))
-    return max(_unlike(one, other), _unlike(other, one))
-
-
-def _has_area(boxes: np.ndarray) -> np.ndarray:
-    return np.all(boxes[:, 2:] > boxes[:, :2], axis=1)  # `decode` drops the others, which lie beyond the border
+    IoU of at least 0.5). A box without its like counts by its score, or by how far it is over the lowest of the other
+    list where that was cut."""
+    return max(_unlike(found, stored), _unlike(stored, found))
 
 
 def _unlike(boxes: Prediction, others: Prediction) -> float:
-    worst, lowest = 0.0, float(others["scores"].min()) if len(others["scores"]) else 0.0
-    for box, score, label, model in zip(*(boxes[key] for key in OF_BOXES), strict=True):
+    lowest = {model: _lowest_score(others, model) for model in np.unique(boxes["model"]).tolist()}
+    # `decode` drops boxes without an area, which lie beyond the border, and they are like no box.
+    has_area = np.all(boxes["boxes"][:, 2:] > boxes["boxes"][:, :2], axis=1)
+    worst = 0.0
+    for box, score, label, model in zip(*(boxes[key][has_area] for key in OF_BOXES), strict=True):
         same = (others["labels"] == label) & (others["model"] == model)
         same[same] = box_iou(box[None], others["boxes"][same])[0] >= 0.5
         gaps = np.abs(others["scores"][same] - score)
-        worst = max(worst, float(gaps.min()) if len(gaps) else float(score) - lowest)
+        worst = max(worst, float(gaps.min()) if len(gaps) else float(score) - lowest[int(model)])
     return worst
+
+
+def _lowest_score(prediction: Prediction, model: int) -> float:
+    """Return the score that a box of a model needed to be in the list; a list that was not cut takes any."""
+    scores = prediction["scores"][prediction["model"] == model]
+    return float(scores.min()) if len(scores) >= MOST_DETECTIONS else 0.0
 
 
 def unseen(prediction: Prediction, known: Iterable[Prediction]) -> Prediction:

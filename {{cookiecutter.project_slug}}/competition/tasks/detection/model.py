@@ -15,7 +15,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from competition.errors import CompetitionError
 from competition.tasks.detection.head import Head
-from competition.tasks.detection.settings import TaskConfig
+from competition.tasks.detection.settings import MOST_DETECTIONS, TaskConfig
 from competition.weights import check_encoder, explaining_weights, timm_arguments
 
 STRIDES = (8, 16, 32)  # of the encoder's levels that are used; the pyramid adds 64 and 128
@@ -113,7 +113,7 @@ def build_network(config: TaskConfig, num_classes: int) -> Detector:
         # Loose here: the cuts that count are `decode:`'s, which tuning may change without another forward pass.
         score_thresh=0.01,
         nms_thresh=0.8,
-        detections_per_img=300,
+        detections_per_img=MOST_DETECTIONS,
     )
     return Detector(fcos)
 

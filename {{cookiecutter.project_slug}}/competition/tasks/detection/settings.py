@@ -33,6 +33,9 @@ class DetectionLoss(Section):
     box_kind: Literal["giou", "diou", "ciou"] = "giou"
 
 
+MOST_DETECTIONS = 300  # boxes that a network names in an image
+
+
 class DetectionDecode(Section):
     """From raw boxes to the boxes that are handed in."""
 
