@@ -40,6 +40,7 @@ from competition.task import Task
 from competition.wheels import ON_KAGGLE, download_wheels, missing_packages, unpack_wheels
 
 Command = Callable[..., CompletedProcess[str]]
+pytestmark = pytest.mark.slow  # together: all need runs with networks and predictions
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,6 @@ def files_of(folder: Path) -> dict[Path, float]:
     return {path: path.stat().st_mtime for path in folder.rglob("*")}
 
 
-@pytest.mark.slow
 def test_cut_off_from_the_network_it_writes_the_submission_of_submit(
     runs: Path, kaggle_python: Path, data_dir: Path, tmp_path: Path
 ) -> None:

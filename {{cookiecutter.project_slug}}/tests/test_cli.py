@@ -47,6 +47,7 @@ def test_help_imports_nothing_that_takes_long(project: Path) -> None:
     assert not imported_by(project, ["--help"], *([verb, "--help"] for verb in VERBS)) & SLOW_TO_IMPORT
 
 
+@pytest.mark.slow
 def test_verbs_that_need_no_network_do_not_import_torch(project: Path, words: list[str]) -> None:
     assert not imported_by(project, ["check", *words], ["folds", *words]) & {"torch", "pytorch_lightning"}
 

@@ -75,6 +75,7 @@ def images_of(page: Page) -> list[str]:
 # -- check.html
 
 
+@pytest.mark.slow
 def test_the_page_of_a_check_shows_images_distributions_and_worst_rows(
     words: list[str], command: Command, tmp_path: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_the_page_of_a_check_shows_images_distributions_and_worst_rows(
     assert "There are none yet" not in page.text
 
 
+@pytest.mark.slow
 def test_a_check_that_finds_faults_has_them_on_its_page_without_the_broken_images(
     words: list[str], data_dir: Path, command: Command, tmp_path: Path
 ) -> None:
