@@ -21,6 +21,9 @@ app = typer.Typer(
 Words = Annotated[
     list[str], typer.Argument(metavar="CONFIG... [KEY=VALUE]...", help="Config files, then values that override them.")
 ]
+Runs = Annotated[
+    list[str], typer.Argument(metavar="RUN... [KEY=VALUE]...", help="Runs; several are averaged into one.")
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or its folder in outputs/.")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values that override the run's config.")
@@ -185,9 +188,7 @@ def predict(
 
 @app.command()
 def submit(
-    words: Annotated[
-        list[str], typer.Argument(metavar="RUN... [KEY=VALUE]...", help="Runs; several are averaged into one.")
-    ],
+    words: Runs,
     name: Annotated[str | None, typer.Option(help="Name of the average of several runs.")] = None,
     weights: Annotated[str | None, typer.Option(help="A number for each run, as 2,1; or fit: on out-of-fold.")] = None,
     mean: Annotated[str, typer.Option(help="mean, or rank: of the ranks of class probabilities.")] = "mean",
@@ -203,7 +204,7 @@ def submit(
 
     if not to_kaggle and (message or competition):
         raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")
-    runs, overrides = _runs_and_values(words)
+    runs, overrides = _names_and_values(words)
     opened = open_runs(runs, overrides, name=name, weights=weights, mean=mean)
     submission = make_submission(opened)
     record(opened.folder, overrides)
@@ -239,9 +240,7 @@ def scores(competition: CompetitionName = None) -> None:
 
 @app.command()
 def bundle(
-    words: Annotated[
-        list[str], typer.Argument(metavar="RUN... [KEY=VALUE]...", help="Runs; several are averaged into one.")
-    ],
+    words: Runs,
     wheels: Annotated[bool, typer.Option(help="Download the packages that Kaggle's image lacks.")] = True,
 ) -> None:
     """Write the folder that an offline notebook predicts with, and let it prove itself."""
@@ -249,7 +248,7 @@ def bundle(
     from competition.offline import TOLERANCE, Bundle
     from competition.submit import open_together
 
-    runs, overrides = _runs_and_values(words)
+    runs, overrides = _names_and_values(words)
     folder, lines = make_bundle(open_together(runs, overrides), overrides, with_wheels=wheels)
     number, gap = Bundle(folder).reproduce()
     print("\n".join([*lines, f"{folder}: {number} stored predictions made again, largest difference {gap:.4f}"]))
@@ -349,11 +348,12 @@ def _split(words: list[str]) -> tuple[list[Path], list[str]]:
         if word.partition("=")[0].endswith((".yaml", ".yml")) and "=" in word:
             file = word.partition("=")[0]
             raise CompetitionError(f"{word}: a config file stands by itself, values behind it: {file} fold=1")
-    return [Path(word) for word in words if "=" not in word], [word for word in words if "=" in word]
+    names, values = _names_and_values(words)
+    return [Path(name) for name in names], values
 
 
-def _runs_and_values(words: list[str]) -> tuple[list[str], list[str]]:
-    """Tell names of runs from `key=value` words."""
+def _names_and_values(words: list[str]) -> tuple[list[str], list[str]]:
+    """Tell names, of runs or files, from `key=value` words."""
     return [word for word in words if "=" not in word], [word for word in words if "=" in word]
 
 

@@ -4,7 +4,6 @@ A few out-of-fold images are read, predicted and decoded; seconds an image are t
 `tta` and writing. What a view is worth is what the score of these images loses without it.
 """
 
-import csv
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import torch
 from competition.blend import refuse_blend
 from competition.checkpoint import weights_to_use
 from competition.dataset import Batch, ImageDataset
+from competition.files import read_rows
 from competition.inference import Ensemble, inference_device, precision_context, to_device
 from competition.loader import evaluation_loader
 from competition.predict import load_network
@@ -190,12 +190,9 @@ def _score_of(config: Config, evidence: list[Evidence], num_classes: int) -> flo
 
 def _weakest(run: Run, metric: str) -> str | None:
     """Return the fold with the lowest score in cv.csv, if the run was tuned."""
-    if not (run.folder / CV).is_file():
-        return None
-    with (run.folder / CV).open(newline="", encoding="utf-8") as file:
-        scores = {row["images"]: float(row[metric]) for row in csv.DictReader(file) if row["images"].startswith("fold")}
-    lower = Task(run.config.task).score.lower_is_better(metric)
-    return min(scores, key=lambda name: -scores[name] if lower else scores[name])
+    rows = [row for row in read_rows(run.folder / CV) if row["images"].startswith("fold")]
+    sign = -1 if Task(run.config.task).score.lower_is_better(metric) else 1
+    return min(rows, key=lambda row: sign * float(row[metric]))["images"] if rows else None
 
 
 def _advice(

@@ -38,6 +38,22 @@ def delete_leftovers(folder: Path, patterns: Iterable[str] = LEFTOVERS) -> None:
             path.unlink(missing_ok=True)
 
 
+def is_up_to_date(path: Path, sources: Iterable[Path]) -> bool:
+    """Return whether a file is there, and not older than any of those that it was made from and that are there."""
+    if not path.is_file():
+        return False
+    made = path.stat().st_mtime
+    return all(made >= source.stat().st_mtime for source in sources if source.is_file())
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a csv file of this project's own, a mapping a row; no row where the file is not there."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a csv file row by row, so that rows may come from a generator larger than memory."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

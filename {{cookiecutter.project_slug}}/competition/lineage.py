@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
-from competition.blend import BLEND
+from competition.blend import blend_sources
 from competition.config import YamlLoader, config_differences, dump_config, load_config
 from competition.errors import CompetitionError
 from competition.ledger import Line
 from competition.places import here
-from competition.runs import ELSEWHERE, Run
+from competition.runs import ELSEWHERE, Run, is_among
 from competition.settings import Config
 
 
@@ -34,7 +34,7 @@ def base_names(path: Path) -> list[str]:
 def parent_of(config: Config, bases: Iterable[str], lines: Mapping[str, Line]) -> str:
     """Return the run that a new one is compared with; an empty text where there is none whose config is known."""
     for name in [*bases, *reversed(list(lines))]:
-        is_blend = (here().outputs / name / BLEND).is_file()
+        is_blend = bool(blend_sources(here().outputs / name))
         parent = None if name == config.name or is_blend else _config_of(name)
         if parent is not None and parent.task == config.task:
             return name
@@ -58,7 +58,7 @@ def differences(one: Config, other: Config) -> list[str]:
     out."""
     plain = [yaml.safe_load(dump_config(config)) for config in (one, other)]
     lines = config_differences(*plain)
-    return [line for line in lines if not _is_among(line.partition(":")[0], ("name", *ELSEWHERE))]
+    return [line for line in lines if not is_among(line, ("name", *ELSEWHERE))]
 
 
 def _config_of(run: str) -> Config | None:
@@ -66,7 +66,3 @@ def _config_of(run: str) -> Config | None:
         return Run.open(run).untuned
     except CompetitionError:  # it was deleted, or has keys that are no longer known
         return None
-
-
-def _is_among(key: str, names: Iterable[str]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in names)

@@ -5,7 +5,6 @@ cv.csv, decoded as the submission is: with thresholds found on the other folds w
 own. Before `tune` they are those that the training itself measured with the weights it kept.
 """
 
-import csv
 import math
 import statistics
 import sys
@@ -17,21 +16,20 @@ from typing import Any
 
 import yaml
 
-from competition.blend import BLEND
-from competition.host_metric import HOST
+from competition.blend import read_recipe
+from competition.files import read_rows
 from competition.ledger import Line, change_ledger, join_values, ledger_path, read_ledger, retire
 from competition.lineage import difference, parent_of
 from competition.out_of_fold import lower_is_better
 from competition.places import here
 from competition.provenance import provenance
 from competition.public_scores import PublicScore, read_scores, score_of_file, scores_path, sha256
-from competition.runs import CONFIG, CV, LATEST, SUBMISSION, Run, is_finished
+from competition.runs import CONFIG, CV, LATEST, METRICS, SUBMISSION, Run, is_finished
 from competition.settings import Config
-from competition.tune import honest_way, is_tuned
+from competition.tune import honest_way, is_tuned, metric_names
 
 IN_TRAINING = "of the best epoch"  # `thresholds` of scores that the training itself measured
 MADE_OF = ("git_commit", "git_dirty", "data", "folds_csv", "device", "versions")
-METRICS = "metrics.csv"
 
 
 def begin(config: Config, bases: Sequence[str], device: str) -> None:
@@ -98,26 +96,21 @@ def _change(change: Callable[[dict[str, Line]], None]) -> None:
 
 def _new_line(config: Config, parent: str) -> Line:
     now = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
-    metric = metric_of(config)
+    metric = metric_names(config)[0]
     better = "lower" if lower_is_better(config, metric) else "higher"
     # Of several seeds the first is the run's: which training comes first here is chance.
     config = config if config.seeds is None else config.model_copy(update={"seed": config.seeds[0]})
     return Line(config.name, parent, difference(config, parent) or "", now, metric=metric, better=better)
 
 
-def metric_of(config: Config) -> str:
-    """Return the name of the score: the host's, or the first."""
-    return HOST if config.host_metric else config.metrics[0]
-
-
 def _config_facts(opened: Run, line: Line, lines: Mapping[str, Line]) -> dict[str, str]:
     """Tell a run by its config; of a blend also what it is made of, by the lines of its sources."""
-    metric = metric_of(opened.config)
+    metric = metric_names(opened.config)[0]
     better = "lower" if lower_is_better(opened.config, metric) else "higher"
     trainings = [yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")) for folder in opened.finished()]
     facts = {"metric": metric, "better": better, "folds": _distinct(trainings, "fold")}
-    blend = opened.folder / BLEND
-    if not blend.is_file():
+    about = read_recipe(opened.folder)
+    if not about:
         # The shipped config may have been edited since: what differed when the run was begun is told.
         changed = difference(opened.untuned, line.parent) if line.parent else None
         return {
@@ -125,7 +118,6 @@ def _config_facts(opened: Run, line: Line, lines: Mapping[str, Line]) -> dict[st
             "seeds": _distinct(trainings, "seed"),
             "difference": line.difference if changed is None else changed,
         }
-    about = yaml.safe_load(blend.read_text(encoding="utf-8"))
     sources = [lines[name] for name in about["sources"] if name in lines]
     made_of = {name: join_values(*(getattr(source, name) for source in sources)) for name in MADE_OF}
     shares = ", ".join(f"{name} {share:g}" for name, share in zip(about["sources"], about["weights"], strict=True))
@@ -139,14 +131,13 @@ def _config_facts(opened: Run, line: Line, lines: Mapping[str, Line]) -> dict[st
 
 def _scores(opened: Run) -> dict[str, str]:
     """Return the score of each fold, their mean and spread, and of all folds pooled."""
-    metric, files = metric_of(opened.config), opened.out_of_fold_files()
+    metric, files = metric_names(opened.config)[0], opened.out_of_fold_files()
     columns = ("thresholds", "scores", "mean", "std", "untuned", "tuned", "cross_fitted")
     if not files:
         return dict.fromkeys(columns, "")
     if not is_tuned(opened):
         return dict.fromkeys(columns, "") | _scores_in_training(opened, metric, [path.parent for path in files])
-    with (opened.folder / CV).open(newline="", encoding="utf-8") as file:
-        rows = {row["images"]: row for row in csv.DictReader(file)}
+    rows = {row["images"]: row for row in read_rows(opened.folder / CV)}
     how, way = honest_way(opened, rows["pooled"])
     folds = {name.removeprefix("fold"): row[metric + way] for name, row in rows.items() if name.startswith("fold")}
     pooled = [rows["pooled"].get(f"{metric}{suffix}", "") for suffix in ("", "_tuned", "_cross_fitted")]
@@ -176,7 +167,7 @@ def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> di
 
 def _kept_epoch(folder: Path, config: Config) -> dict[str, str] | None:
     """Return the row of metrics.csv of the epoch whose weights predict."""
-    rows, kept = _metrics(folder), config.checkpoint
+    rows, kept = read_rows(folder / METRICS), config.checkpoint
     if kept.predict_with == "latest":
         return rows[-1] if rows else None
     sign = 1 if kept.mode == "min" else -1
@@ -186,7 +177,7 @@ def _kept_epoch(folder: Path, config: Config) -> dict[str, str] | None:
 
 def _cost(opened: Run) -> dict[str, str]:
     """Return the time of all epochs together and the most memory, as the trainings measured them."""
-    rows = [row for folder in opened.finished() for row in _metrics(folder)]
+    rows = [row for folder in opened.finished() for row in read_rows(folder / METRICS)]
     seconds = sum(float(row["seconds"]) for row in rows)
     memory = max((float(row["memory_mb"]) for row in rows), default=0.0)
     return {"seconds": f"{seconds:.0f}", "memory_mb": f"{memory:.0f}"} if rows else {}
@@ -200,14 +191,6 @@ def _handed_in(opened: Run, line: Line) -> dict[str, str]:
     found, score = sha256(file), score_of_file(read_scores(scores_path()), file)
     before = line.public_score if line.submission in ("", found) else ""
     return {"submission": found, "public_score": score or before}
-
-
-def _metrics(folder: Path) -> list[dict[str, str]]:
-    path = folder / METRICS
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _distinct(configs: Sequence[dict[str, Any]], key: str) -> str:

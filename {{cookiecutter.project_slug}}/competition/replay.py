@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from competition.blend import BLEND
+from competition.blend import BLEND, blend_sources
 from competition.checkpoint import weights_to_use
 from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
@@ -36,7 +36,7 @@ def replay(name: str) -> list[str]:
     Raises CompetitionError, which ends with what has changed, if the run no longer builds or predicts something else.
     """
     run = Run.open(name)
-    if (run.folder / BLEND).is_file():
+    if blend_sources(run.folder):
         raise CompetitionError(f"{run.folder}: is a blend and has no networks; replay the runs that {BLEND} names")
     line = read_ledger(ledger_path()).get(run.folder.name)
     changed = what_changed(line, run)

@@ -4,24 +4,24 @@ It is made of what lies in the run's folder. What is missing there (a blend has 
 images no out-of-fold predictions) is said.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from competition.blend import blend_sources
+from competition.files import is_up_to_date, read_rows
 from competition.gallery import galleries, legend
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.outcomes import Outcomes, look_at
 from competition.page import Grid, Section, number, write_page
 from competition.report_plots import Rows, answer_plots, learning_plots, threshold_plots
-from competition.runs import CONFIG, CV, OOF, POSTPROCESS, VIEWS, Run
+from competition.runs import CONFIG, CV, METRICS, OOF, POSTPROCESS, VIEWS, Run
 from competition.score import describe_scores
 from competition.task import Task
 from competition.tune import describe_staleness, honest_scores
 
-REPORT, METRICS = "report.html", "metrics.csv"
+REPORT = "report.html"
 # Endings of the columns of cv.csv, and what they are scores of.
 WAYS = {
     "": "by the config's own thresholds",
@@ -39,7 +39,7 @@ def write_report(run: Run) -> Path:
     if files:
         table = Task(run.config.task).table.read_table(run.config)
         outcomes = look_at(run.config, OutOfFold(run.config, table, folds_of_files(files)))
-    metrics = {folder.name: _read(folder / METRICS) for folder in run.trainings()}
+    metrics = {folder.name: read_rows(folder / METRICS) for folder in run.trainings()}
     metrics = {name: rows for name, rows in metrics.items() if rows}
     sections = [
         _learning(run, metrics),
@@ -57,12 +57,8 @@ def write_report(run: Run) -> Path:
 
 def is_reported(run: Run) -> bool:
     """Return whether report.html is newer than all it was made from."""
-    path = run.folder / REPORT
-    names = (CONFIG, METRICS, OOF)
-    sources = [folder / name for folder in run.trainings() for name in names]
-    sources += [run.folder / name for name in (CV, POSTPROCESS, VIEWS)]
-    times = [source.stat().st_mtime for source in sources if source.is_file()]
-    return path.is_file() and path.stat().st_mtime >= max(times)
+    sources = [folder / name for folder in run.trainings() for name in (CONFIG, METRICS, OOF)]
+    return is_up_to_date(run.folder / REPORT, [*sources, *(run.folder / name for name in (CV, POSTPROCESS, VIEWS))])
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
@@ -90,7 +86,7 @@ def _no_training(run: Run) -> str:
 
 
 def _folds(run: Run, outcomes: Outcomes | None) -> Section:
-    title, rows = "Scores by fold", _read(run.folder / CV)
+    title, rows = "Scores by fold", read_rows(run.folder / CV)
     if not rows and outcomes is None:
         return Section(title, [NO_IMAGES])
     if not rows:
@@ -153,7 +149,7 @@ def _confused(pairs: np.ndarray, classes: Sequence[str]) -> Grid:
 
 
 def _views(run: Run) -> Section:
-    title, rows = "Test-time views", _read(run.folder / VIEWS)
+    title, rows = "Test-time views", read_rows(run.folder / VIEWS)
     if not rows:
         words = f"There is no {VIEWS}: competition predict {run.folder.name} --views writes it, where tta names views."
         return Section(title, [words])
@@ -176,11 +172,3 @@ def _resources(run: Run, metrics: Mapping[str, Rows]) -> Section:
         rows.append([training, f"{len(epochs)}", f"{sum(seconds) / 60:.1f}", number(float(speed)), number(memory)])
     words = ["Time of the epochs with their validation; the most memory: of the GPU, or of the process on a CPU."]
     return Section(title, words, grids=[Grid(columns, rows)])
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    """Read a csv file; no row where it is not there."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))

@@ -10,8 +10,7 @@ from competition.out_of_fold import OutOfFold
 from competition.outcomes import Outcomes, affordable
 from competition.page import CLASS_COLORS, GREY, Picture, css_color, plot
 from competition.progress import progress
-from competition.settings import Config
-from competition.tune import with_decode
+from competition.settings import Config, with_decode
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

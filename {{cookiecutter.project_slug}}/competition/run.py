@@ -6,6 +6,7 @@ from pathlib import Path
 from competition.check import check
 from competition.config import load_config
 from competition.errors import CompetitionError
+from competition.files import is_up_to_date
 from competition.folds import folds_path, make_folds
 from competition.manifest import BUNDLE, MANIFEST, WHEELS
 from competition.out_of_fold import OutOfFold, folds_of_files
@@ -87,8 +88,7 @@ def _tune(opened: Run) -> None:
 def _predict(opened: Run) -> None:
     test, finished = opened.folder / TEST, opened.finished()
     sources = [opened.config.sample_submission, *(path for folder in finished for path in folder.glob("*.safetensors"))]
-    is_newer = test.is_file() and all(test.stat().st_mtime >= source.stat().st_mtime for source in sources)
-    if is_newer and _has_views(opened, [test, *opened.out_of_fold_files()]):
+    if is_up_to_date(test, sources) and _has_views(opened, [test, *opened.out_of_fold_files()]):
         _say("predict", f"{test} is up to date")
         return
     _say("predict", f"{len(finished)} trainings on the test images")
@@ -110,16 +110,13 @@ def _bundle(opened: Run) -> None:
 def _is_bundled(opened: Run) -> bool:
     """Return whether the run's bundle is newer than all that it was made from, this package included."""
     bundle, package = opened.folder / BUNDLE, Path(__file__).parent
-    if not (bundle / MANIFEST).is_file():
-        return False
     if (bundle / POSTPROCESS).is_file() != (opened.folder / POSTPROCESS).is_file():
         return False
     if missing_packages(package.parent / "pyproject.toml") and not (bundle / WHEELS).is_dir():
         return False  # there was no network
     sources = [opened.folder / TEST, opened.folder / POSTPROCESS, *opened.folder.glob(f"fold*/{CONFIG}")]
     sources += [*opened.folder.glob("fold*/*.safetensors"), *package.rglob("*.py"), *package.rglob("*.yaml")]
-    made = (bundle / MANIFEST).stat().st_mtime
-    return all(made >= path.stat().st_mtime for path in sources if path.is_file())
+    return is_up_to_date(bundle / MANIFEST, sources)
 
 
 def _has_views(opened: Run, files: list[Path]) -> bool:

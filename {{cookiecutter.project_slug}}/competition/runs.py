@@ -1,6 +1,6 @@
 """A run's folder: outputs/<run>/ with fold0/, fold1/, ... and what is made of them. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from competition.places import here
 from competition.settings import Config
 
 CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submission.csv"
-POSTPROCESS, CV, VIEWS = "postprocess.yaml", "cv.csv", "tta.csv"
+POSTPROCESS, CV, VIEWS, METRICS = "postprocess.yaml", "cv.csv", "tta.csv", "metrics.csv"
 LATEST = "latest.pt"
 DONE = "latest.safetensors"  # what a training without validation ends with
 # Keys that may differ between two starts of one run: they say what becomes of predictions ...
@@ -150,7 +150,7 @@ def refuse_changed_config(folder: Path, config: Config) -> None:
     if not path.is_file() or not has_begun:  # a start that failed leaves nothing to protect
         return
     old: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    changes = [change for change in _changes(old, config) if not _is_among(change, (*AFTER_TRAINING, *ELSEWHERE))]
+    changes = [change for change in _changes(old, config) if not is_among(change, (*AFTER_TRAINING, *ELSEWHERE))]
     if changes:
         raise CompetitionError(
             f"{path}: this folder was trained with another config ({'; '.join(changes[:5])}); give this one "
@@ -162,6 +162,7 @@ def _changes(old: dict[str, Any], config: Config) -> list[str]:
     return config_differences(old, yaml.safe_load(dump_config(config)))
 
 
-def _is_among(change: str, names: tuple[str, ...]) -> bool:
+def is_among(change: str, names: Iterable[str]) -> bool:
+    """Return whether a line of `config_differences` is of one of these keys, or of a section's."""
     key = change.partition(":")[0]
     return any(key == name or key.startswith(f"{name}.") for name in names)

@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from competition.blend import BLEND
+from competition.blend import blend_sources
 from competition.comparison import paired_gain, why_not_comparable
 from competition.errors import CompetitionError
 from competition.ledger import COLUMNS, Line
@@ -126,7 +126,7 @@ def _in_words(line: Line) -> str:
 
 def _config(line: Line) -> Config | None:
     """Return a run's config; None where its folder is gone, or it is a blend: the ledger then knows what it is."""
-    if (here().outputs / line.run / BLEND).is_file():
+    if blend_sources(here().outputs / line.run):
         return None
     try:
         return Run.open(line.run).config

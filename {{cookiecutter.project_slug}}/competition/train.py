@@ -21,7 +21,7 @@ from competition.module import CompetitionModule
 from competition.nan_guard import StopOnNan
 from competition.predict import load_network, predict_images
 from competition.record import begin, record
-from competition.runs import OOF, refuse_start, remember_config
+from competition.runs import METRICS, OOF, refuse_start, remember_config
 from competition.sampling import sampling_warnings
 from competition.score import describe_scores, score_predictions
 from competition.settings import Config
@@ -84,7 +84,7 @@ def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
     checkpoint = LatestAndBest(folder, config.checkpoint)
     callbacks: list[Callback] = [
         StopOnNan(),
-        MetricsCsv(folder / "metrics.csv", config.metrics, describe_epoch=data.describe_epoch),
+        MetricsCsv(folder / METRICS, config.metrics, describe_epoch=data.describe_epoch),
         checkpoint,
         StopInGoodOrder(checkpoint, config.trainer.get("max_time")),
     ]

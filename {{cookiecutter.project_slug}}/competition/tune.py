@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from competition.errors import CompetitionError
-from competition.files import replacing, write_csv
+from competition.files import is_up_to_date, read_rows, replacing, write_csv
 from competition.host_metric import HOST
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.progress import progress
@@ -84,10 +84,9 @@ def honest_scores(run: Run) -> tuple[str, dict[str, float]]:
 
     With a single fold there are no such images.
     """
-    with (run.folder / CV).open(newline="", encoding="utf-8") as file:
-        pooled = next(row for row in csv.DictReader(file) if row["images"] == "pooled")
+    pooled = next(row for row in read_rows(run.folder / CV) if row["images"] == "pooled")
     how, way = honest_way(run, pooled)
-    return how, {name: float(pooled[name + way]) for name in _metrics(run.config)}
+    return how, {name: float(pooled[name + way]) for name in metric_names(run.config)}
 
 
 def honest_way(run: Run, columns: Iterable[str]) -> tuple[str, str]:
@@ -133,10 +132,10 @@ def is_tuned(run: Run) -> bool:
     if not cv.is_file():
         return False
     with cv.open(newline="", encoding="utf-8") as file:
-        has_metrics = set(_metrics(config)) <= set(next(csv.reader(file), []))
+        has_metrics = set(metric_names(config)) <= set(next(csv.reader(file), []))
     sources = [*files, *(path.parent / CONFIG for path in files), config.train_csv]
     sources += [config.host_metric.file] if config.host_metric else []
-    return has_metrics and all(cv.stat().st_mtime >= path.stat().st_mtime for path in sources if path.is_file())
+    return has_metrics and is_up_to_date(cv, sources)
 
 
 def describe_staleness(run: Run) -> list[str]:
@@ -149,5 +148,6 @@ def describe_staleness(run: Run) -> list[str]:
     ]
 
 
-def _metrics(config: Config) -> list[str]:
+def metric_names(config: Config) -> list[str]:
+    """Return the metrics of a run, the score first: the host's, if there is one."""
     return [HOST] * (config.host_metric is not None) + list(config.metrics)

@@ -1,10 +1,8 @@
 """What goes wrong in a training: the last good state is kept, and one line says what happened and how to go on."""
 
-import os
 import re
 import resource
 import shutil
-import signal
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PROJECT, TINY
-from trainings import begin, child_running, rows
+from trainings import begin, kill_one_of_two, rows
 
 from competition.checkpoint import load_checkpoint
 from competition.config import task_names
@@ -101,11 +99,6 @@ def test_when_a_rank_is_killed_the_other_ends_within_a_minute_with_one_line(
     latest = tmp_path / FOLD / "latest.pt"
     while not latest.is_file() and process.poll() is None:
         time.sleep(0.1)
-    second = child_running(process.pid)
-    assert second is not None, process.communicate()[1]
-    os.kill([process.pid, second][lost], signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)  # comes back when nobody holds the other end any more
-    assert process.returncode not in (0, None)
-    (line,) = errors.splitlines()
+    line = kill_one_of_two(process, lost)
     assert line.startswith(f"process {1 - lost}: another process of this training has ended")
     assert len(rows(tmp_path / FOLD)) >= load_checkpoint(latest)["epoch"] + 1

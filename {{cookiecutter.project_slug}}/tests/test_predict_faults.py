@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import torch
 from conftest import PROJECT
 from filelock import FileLock
-from trainings import begin, child_running
+from trainings import begin, kill_one_of_two
 
 from competition.checkpoint import best_name
 from competition.config import task_names
@@ -64,12 +63,7 @@ def test_when_a_rank_of_a_prediction_is_killed_the_other_ends_within_a_minute_wi
     process = begin(PROJECT, Path.cwd(), *words, verb="predict")
     while len(list(run.glob(".predictions.*"))) < 2 and process.poll() is None:
         time.sleep(0.1)
-    second = child_running(process.pid, "predict")
-    assert second is not None, process.communicate()[1]
-    os.kill([process.pid, second][lost], signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)  # comes back when nobody holds the other end any more
-    assert process.returncode not in (0, None)
-    (line,) = errors.splitlines()
+    line = kill_one_of_two(process, lost, "predict")
     assert line.startswith(f"process {1 - lost}: another process of this prediction has ended")
     assert "start `competition predict` again" in line
     assert list(run.glob(".predictions.*"))

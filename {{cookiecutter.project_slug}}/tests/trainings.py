@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,17 @@ def child_running(parent: int, verb: str = "train") -> int | None:
         if of == parent and is_of_verb:
             return int(status.parent.name)
     return None
+
+
+def kill_one_of_two(process: subprocess.Popen[str], lost: int, verb: str = "train") -> str:
+    """Kill the first or second process of a verb on two; return the only line that the other says before it ends."""
+    second = child_running(process.pid, verb)
+    assert second is not None, process.communicate()[1]
+    os.kill([process.pid, second][lost], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)  # comes back when nobody holds the other end any more
+    assert process.returncode not in (0, None)
+    (line,) = errors.splitlines()
+    return line
 
 
 def end(process: subprocess.Popen[str], status: int) -> str:
