@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from competition.average_precision import mean_average_precision
+from competition.progress import progress
 from competition.settings import with_decode
 from competition.task import Evidence, Prediction, Scored, Target
 from competition.tasks.detection.decode import decode
@@ -176,7 +177,7 @@ class LookedUp:
         config = with_decode(self._config, {"iou": iou, "class_agnostic": class_agnostic, **everything})
         seen = [
             evidence(decode(self._images.prediction(i), *self._images.size(i), config), self._images.truth(i))
-            for i in range(len(self._images))
+            for i in progress(range(len(self._images)), "joining boxes")
         ]
         return _Boxes(
             scores=np.concatenate([one["scores"] for one in seen]),
