@@ -22,11 +22,13 @@ def average_predictions(
     if weights is not None:  # a model without weight must not be asked
         sources = [source for source, weight in zip(sources, weights, strict=True) if weight > 0]
         weights = [weight for weight in weights if weight > 0]
-    views = sources[0].views if all(source.views == sources[0].views for source in sources) else []
+    first = sources[0]
+    views = first.views if all(source.views == first.views for source in sources) else []
+    precision = first.precision if all(source.precision == first.precision for source in sources) else ""
     with PredictionWriter(path.parent) as writer:
         for image_id, (height, width), each in progress(side_by_side(sources), "averaging", len(sources[0])):
             writer.add(image_id, height, width, average(each, config, weights))
-        writer.finish(path, sources[0].classes, views)
+        writer.finish(path, first.classes, views, precision)
 
 
 def unless_equal(weights: list[float]) -> list[float] | None:

@@ -181,8 +181,8 @@ def predict(
             return
         say(f"written to {predict_test(opened)}")
         for path in predict_out_of_fold(opened):
-            say(f"made again in other views: {path}; tune again with `competition tune {opened.folder.name}`")
-    rank_zero_only(remember_what_follows)(opened.folder, opened.untuned, ("tta",))
+            say(f"made again, as the test images: {path}; tune again with `competition tune {opened.folder.name}`")
+    rank_zero_only(remember_what_follows)(opened.folder, opened.untuned, ("tta", "inference"))
     rank_zero_only(record)(run, overrides)
 
 

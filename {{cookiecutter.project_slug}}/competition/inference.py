@@ -20,7 +20,6 @@ from competition.views import View
 from competition.window_data import WholeImages
 
 HALF = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
-SAME = {"None": "32", "32-true": "32", "16": "16-mixed", "bf16": "bf16-mixed"}  # other names of a precision
 
 
 class Ensemble(nn.Module):
@@ -89,9 +88,8 @@ def precision_context(config: Config, device: torch.device) -> AbstractContextMa
 
 
 def inference_precision(config: Config) -> Literal["32", "16-mixed", "bf16-mixed"]:
-    """Return `inference.precision`, or that of training; raise CompetitionError where only Lightning has that."""
-    given = str(config.trainer.get("precision"))
-    name = config.inference.precision or SAME.get(given, given)
+    """Return the precision of predictions; raise CompetitionError where only Lightning has that."""
+    name = config.prediction_precision
     if name != "32" and name not in HALF:
         raise CompetitionError(
             f"trainer.precision: found {name}, in which only Lightning computes; give inference.precision, one of 32, "

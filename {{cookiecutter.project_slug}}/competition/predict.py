@@ -1,7 +1,7 @@
 """`competition predict RUN`: the average of all folds' networks for every test image, streamed into test.npz.
 
-Out-of-fold images follow: where `tta` asks for other views than an oof.npz was predicted in, it is made again, so that
-tuning sees what will be submitted.
+Out-of-fold images follow: where `tta` or the precision is another than an oof.npz was predicted in, it is made again,
+so that tuning sees what will be submitted.
 """
 
 from collections.abc import Generator, Sequence
@@ -89,7 +89,7 @@ def predict_images(
     Images are seen plainly and in the views of `tta`, unless others are given.
     """
     views = views_of(config.tta) if views is None else views
-    names = [view.name for view in views if view != View()]
+    how = ([view.name for view in views if view != View()], config.prediction_precision)
     with PredictionWriter(path.parent) as writer:
         trainer = build_trainer(config, [WritePredictions(writer, Task(config.task))], training=False)
         watch_processes(trainer, "prediction")
@@ -97,12 +97,12 @@ def predict_images(
         module = PredictingModule(Ensemble(config, networks, views))
         trainer.predict(module, loader, return_predictions=False)
         if trainer.world_size == 1:
-            writer.finish(path, classes, names)
+            writer.finish(path, classes, *how)
             return
-        writer.finish(_part(path, trainer.global_rank), classes, names)
+        writer.finish(_part(path, trainer.global_rank), classes, *how)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            _join(path, trainer.world_size, dataset, classes, names)
+            _join(path, trainer.world_size, dataset)
         trainer.strategy.barrier()
 
 
@@ -115,9 +115,10 @@ def predicting(run: Run) -> Generator[None]:
 
 
 def predict_out_of_fold(run: Run) -> list[Path]:
-    """Predict the validation images of every fold again where oof.npz is of other views than `tta`; return these."""
+    """Predict the validation images of every fold again where oof.npz is of other views than `tta`, or of another
+    precision; return these."""
     config = run.config
-    stale = [path for path in run.out_of_fold_files() if Predictions(path).views != config.tta]
+    stale = [path for path in run.out_of_fold_files() if not Predictions(path).is_as_asked(config)]
     table = Task(config.task).table.read_table(config) if stale else None
     for path in stale:
         network, classes = load_network(weights_to_use(path.parent, config.checkpoint))
@@ -147,7 +148,7 @@ def _part(path: Path, rank: int) -> Path:
     return path.with_name(f".{path.stem}.rank{rank}.npz")
 
 
-def _join(path: Path, world_size: int, dataset: ImageDataset, classes: Sequence[str], views: Sequence[str]) -> None:
+def _join(path: Path, world_size: int, dataset: ImageDataset) -> None:
     """Join the ranks' files in the order of the dataset: image i was read by rank i modulo the world size."""
     parts = [Predictions(_part(path, rank)) for rank in range(world_size)]
     with PredictionWriter(path.parent) as writer:
@@ -155,6 +156,6 @@ def _join(path: Path, world_size: int, dataset: ImageDataset, classes: Sequence[
             part, row = parts[index % world_size], index // world_size
             assert part.image_ids[row] == image_id
             writer.add(image_id, *part.sizes[row], part[row])
-        writer.finish(path, classes, views)
+        writer.finish(path, parts[0].classes, parts[0].views, parts[0].precision)
     for rank in range(world_size):
         _part(path, rank).unlink()

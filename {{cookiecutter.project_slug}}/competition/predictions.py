@@ -21,9 +21,10 @@ from numpy.lib import format as npy_format
 
 from competition.errors import CompetitionError
 from competition.files import replacing
+from competition.settings import Config
 from competition.task import Prediction
 
-SMALL = ("image_ids", "sizes", "classes", "views")  # members that are read whole
+SMALL = ("image_ids", "sizes", "classes", "views", "precision")  # members that are read whole
 
 
 PART_BYTES = 1 << 28
@@ -80,15 +81,18 @@ class PredictionWriter:
         self._parts[key].append(self._spool / f"{key}.{len(self._parts[key])}")
         self._files[key] = self._parts[key][-1].open("wb")
 
-    def finish(self, path: Path, classes: Iterable[str], views: Sequence[str] = ()) -> None:
-        """Write everything to `path` in the order it was added; `views` are those it was predicted in beside the plain
-        one."""
+    def finish(self, path: Path, classes: Iterable[str], views: Sequence[str] = (), precision: str = "") -> None:
+        """Write everything to `path` in the order it was added.
+
+        `views` are those it was predicted in beside the plain one, `precision` is what that was computed in.
+        """
         with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
             small = {
                 "image_ids": np.array(self.image_ids, dtype=str),
                 "sizes": np.array(self.sizes, dtype=np.int64).reshape(-1, 2),
                 "classes": np.array(list(classes), dtype=str),
                 "views": np.array(list(views), dtype=str),
+                "precision": np.array([precision], dtype=str),
             }
             for key, shapes in self._shapes.items():
                 lengths = [shape[0] if self._is_even(key) else math.prod(shape) for shape in shapes]
@@ -141,6 +145,7 @@ class Predictions:
             self.sizes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in arrays["sizes"]]
             self.classes: tuple[str, ...] = tuple(arrays["classes"].tolist())
             self.views: list[str] = arrays["views"].tolist() if "views" in arrays else []
+            self.precision: str = str(arrays["precision"][0]) if "precision" in arrays else ""
             self._starts = {key: arrays[f"{key}_starts"] for key in self._values}
             self._shapes = {key: arrays[f"{key}_shapes"] for key in self._values if f"{key}_shapes" in arrays}
         except (zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError) as error:
@@ -148,6 +153,14 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def is_as_asked(self, config: Config) -> bool:
+        """Return whether it was predicted in the views and the precision (where the file knows it) of a config."""
+        return self.views == config.tta and self.precision in ("", config.prediction_precision)
+
+    def how(self) -> str:
+        """Say in which views and precision it was predicted."""
+        return ", ".join(["plain", *self.views]) + (f" in precision {self.precision}" if self.precision else "")
 
     def __getitem__(self, index: int) -> Prediction:
         """Read the prediction of one image."""

@@ -39,7 +39,7 @@ def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
         print("\n".join(make_folds(config)), flush=True)
     _train(config, paths, overrides, parallel)
     opened = Run.open(config.name)
-    if not _has_views(opened, opened.out_of_fold_files()):
+    if not _is_as_asked(opened, opened.out_of_fold_files()):
         _predict(opened)  # out-of-fold images, too: thresholds are for what is handed in
     _tune(opened)
     opened = Run.open(config.name)
@@ -88,7 +88,7 @@ def _tune(opened: Run) -> None:
 def _predict(opened: Run) -> None:
     test, finished = opened.folder / TEST, opened.finished()
     sources = [opened.config.sample_submission, *(path for folder in finished for path in folder.glob("*.safetensors"))]
-    if is_up_to_date(test, sources) and _has_views(opened, [test, *opened.out_of_fold_files()]):
+    if is_up_to_date(test, sources) and _is_as_asked(opened, [test, *opened.out_of_fold_files()]):
         _say("predict", f"{test} is up to date")
         return
     _say("predict", f"{len(finished)} trainings on the test images")
@@ -119,8 +119,8 @@ def _is_bundled(opened: Run) -> bool:
     return is_up_to_date(bundle / MANIFEST, sources)
 
 
-def _has_views(opened: Run, files: list[Path]) -> bool:
-    return all(Predictions(path).views == opened.config.tta for path in files)
+def _is_as_asked(opened: Run, files: list[Path]) -> bool:
+    return all(Predictions(path).is_as_asked(opened.config) for path in files)
 
 
 def _report(opened: Run, submission: Submission, seconds: float) -> None:

@@ -241,6 +241,9 @@ class Logger(Section):
     mlflow: bool = False
 
 
+SAME_PRECISION = {"None": "32", "32-true": "32", "16": "16-mixed", "bf16": "bf16-mixed"}  # its other names
+
+
 class Inference(Section):
     """How predictions are computed, here and in a bundle: faster at a small cost in the score (see `--estimate`)."""
 
@@ -341,6 +344,12 @@ class Config(Section):
     def sample_submission(self) -> Path:
         """The file that says which rows a submission needs."""
         return self.data.dir / self.data.sample_submission
+
+    @property
+    def prediction_precision(self) -> str:
+        """What predictions are computed in: `inference.precision`, or else `trainer.precision`."""
+        given = str(self.trainer.get("precision"))
+        return self.inference.precision or SAME_PRECISION.get(given, given)
 
     @property
     def run_folder(self) -> Path:

@@ -163,23 +163,19 @@ def _answers(stored: Predictions, config: Config, said: Presence) -> Iterator[tu
 
 
 def _compare_with_out_of_fold(run: Run, stored: Predictions, said: Presence) -> list[str]:
-    """Say where test images are answered unlike out-of-fold images, or were seen in other views."""
+    """Say where test images are answered unlike out-of-fold images, or were predicted in another way."""
     if not any(run.folder.glob(f"fold*/{OOF}")):
         return []
     files = run.out_of_fold_files()
     lines = [
-        f"warning: {stored.path} was predicted in the views {_views(stored)}, {other.path} in {_views(other)}; make "
+        f"warning: {stored.path} was predicted in the views {stored.how()}, {other.path} in {other.how()}; make "
         f"both anew with `competition predict {run.folder.name}`"
         for other in map(Predictions, files)
-        if other.views != stored.views
+        if other.views != stored.views or len({other.precision, stored.precision, ""}) > 2  # "": nobody knows
     ][:1]
     table = Task(run.config.task).table.read_table(run.config)
     images = OutOfFold(run.config, table, folds_of_files(files))
     return [*lines, *share_warnings(said, out_of_fold_presence(run.config, images))]
-
-
-def _views(stored: Predictions) -> str:
-    return ", ".join(["plain", *stored.views])
 
 
 def _compare_with_previous(run: Run, new: Path) -> list[str]:

@@ -28,6 +28,8 @@ def start(folder: Path, *words: str, python: tuple[str, ...] = ()) -> subprocess
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # What a shell starts in the background, these tests as well, ignores Ctrl-C and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

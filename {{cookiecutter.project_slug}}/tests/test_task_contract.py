@@ -1,26 +1,22 @@
-"""Every task type has the modules, functions and parameters that competition/task.py asks for."""
+"""Every task type has the modules, functions and parameters that contract.py and contract_aids.py ask for."""
 
 import inspect
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import pytest
 
 from competition import config as config_module
-from competition import task as contract
+from competition import contract, contract_aids
 from competition.config import load_config, task_names, validate
 from competition.sample import write_sample
 from competition.settings import Config
-from competition.task import Table, Task
+from competition.task import Module, Table, Task
 
 ROOT = Path(config_module.__file__).parent.parent
-PARTS = {
-    name: get_type_hints(member.fget)["return"]
-    for name, member in vars(Task).items()
-    if isinstance(member, property) and member.fget
-}
+PARTS = {name: member.contract for name, member in vars(Task).items() if isinstance(member, Module)}
 REQUIRED = [
     (task, part, name)
     for task in task_names()
@@ -37,7 +33,7 @@ def parameters(function: Any) -> list[tuple[str, Any, Any]]:
 
 
 def test_the_contract_is_read_whole() -> None:
-    modules = {name for name in vars(contract) if name.endswith("Module") and inspect.isclass(vars(contract)[name])}
+    modules = {name for module in (contract, contract_aids) for name in vars(module) if name.endswith("Module")}
     assert {protocol.__name__ for protocol in PARTS.values()} == modules
     assert len(REQUIRED) >= 15 * len(task_names()) > 0
 

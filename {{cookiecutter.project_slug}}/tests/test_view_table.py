@@ -9,7 +9,7 @@ from trainings import begin
 
 from competition.config import task_names
 from competition.predictions import Predictions
-from competition.runs import OOF, TEST
+from competition.runs import OOF, TEST, Run
 from competition.view_table import COLUMNS
 
 Command = Callable[..., CompletedProcess[str]]
@@ -48,7 +48,7 @@ def test_views_are_tabled_and_then_predicted_out_of_fold_too(
     assert command("predict", "t").returncode == 0
     before = [path.stat().st_mtime_ns for path in files]
     done = command("predict", "t", "tta=[hflip]")
-    assert done.stdout.count("made again in other views") == 2
+    assert done.stdout.count("made again, as the test images") == 2
     assert [Predictions(path).views for path in files] == [["hflip"]] * 3
     changed = [path.stat().st_mtime_ns for path in files]
     assert all(one != other for one, other in zip(before, changed, strict=True))
@@ -57,3 +57,9 @@ def test_views_are_tabled_and_then_predicted_out_of_fold_too(
     assert command("submit", "t").returncode == 0
     assert command("predict", "t", "tta=[hflip,vflip]").returncode == 0
     assert "was predicted in" not in command("submit", "t").stdout
+    opened = Run.open("t", ["inference.precision=bf16-mixed"])
+    assert not any(Predictions(path).is_as_asked(opened.config) for path in files)  # by which `run` goes, too
+    assert command("predict", "t", "inference.precision=bf16-mixed").stdout.count("made again") == 2
+    assert all(Predictions(path).is_as_asked(opened.config) for path in files)
+    assert "made again" not in command("predict", "t").stdout
+    assert [Predictions(path).how() for path in files] == ["plain, hflip, vflip in precision bf16-mixed"] * 3

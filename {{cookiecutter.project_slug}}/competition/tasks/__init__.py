@@ -1,1 +1,1 @@
-"""One folder a task type; each holds the same few modules, described in competition/task.py."""
+"""One folder a task type; each holds the same modules, described in competition/contract.py and contract_aids.py."""
