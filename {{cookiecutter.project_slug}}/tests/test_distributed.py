@@ -20,9 +20,13 @@ from trainings import rows
 
 from competition.config import task_names, validate
 from competition.data import FoldData
+from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
 from competition.logger import MetricsCsv
 from competition.module import CompetitionModule
+from competition.predict import predict_images
+from competition.predictions import Predictions
+from competition.runs import OOF
 from competition.sample import write_sample
 from competition.settings import Config
 from competition.task import Task
@@ -52,7 +56,7 @@ def without_batch_norm(network: nn.Module) -> None:
 
 
 def learn(config: Config, target: Path) -> None:
-    """Train and write `target`/metrics.csv."""
+    """Train and write `target`/metrics.csv and oof.npz."""
     table = Task(config.task).table.read_table(config)
     folds = np.where(np.arange(len(table.image_ids)) < NUM_TRAINED, 1, 0)
     torch.manual_seed(0)
@@ -63,6 +67,8 @@ def learn(config: Config, target: Path) -> None:
         module.network.unused = nn.Linear(2, 2)
     callback = MetricsCsv(target / "metrics.csv", config.metrics, plot=False)
     build_trainer(config, [callback]).fit(module, FoldData(config, table, folds))
+    dataset = ImageDataset(config, table.image_ids[folds == 0], table=table)
+    predict_images(config, [module.network.eval()], dataset, target / OOF, table.classes)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +119,17 @@ def test_two_processes_learn_what_one_does(folder: Path) -> None:
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert_learned_as_alone(folder, "1 nodes", len(task_names()))
+    assert_predicted_as_alone(folder, "1 nodes", len(task_names()))
+
+
+def assert_predicted_as_alone(folder: Path, together: str, num_tasks: int) -> None:
+    """The processes' shares, 6 and 5 images, are joined in the order of one process."""
+    for task in task_names()[:num_tasks]:
+        found, expected = (Predictions(folder / name / task / OOF) for name in (together, "alone"))
+        assert found.image_ids == expected.image_ids
+        assert len(found) == NUM_VALIDATED
+        difference = Task(task).decode.difference
+        assert max(difference(found[index], expected[index]) for index in range(NUM_VALIDATED)) < 1e-2
 
 
 @pytest.mark.slow
@@ -124,6 +141,7 @@ def test_two_machines_learn_what_one_does(folder: Path) -> None:
     said = [agent.communicate(timeout=300)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], "\n".join(said)
     assert_learned_as_alone(folder, "2 nodes", 1)
+    assert_predicted_as_alone(folder, "2 nodes", 1)
     assert "epoch 2/2" in said[0]
     assert "epoch" not in said[1]  # the first process alone tells
 

@@ -177,7 +177,7 @@ def expected_scores(config: Config, weights: Path) -> Scores:
 
 
 @pytest.mark.slow
-@each_task
+@pytest.mark.parametrize("task", task_names()[:1])  # test_distributed.py has each, without the command line
 def test_training_on_two_processes_scores_and_predicts_every_image_once(task: str, tmp_path: Path) -> None:
     config = train_on_two(tmp_path, task)
     fold = tmp_path / "outputs" / "t" / "fold0"

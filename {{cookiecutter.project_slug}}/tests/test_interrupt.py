@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,14 @@ TASK = task_names()[0]
 CONFIG = str(PROJECT / "configs" / f"{TASK}.yaml")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def heeding_ctrl_c() -> Iterator[None]:
+    """What a shell starts in the background, these tests as well, ignores Ctrl-C and hands that down."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def start(folder: Path, *words: str, python: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """Start `competition VERB ...` as a group of processes of its own."""
     return subprocess.Popen(
@@ -28,8 +37,6 @@ def start(folder: Path, *words: str, python: tuple[str, ...] = ()) -> subprocess
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        # What a shell starts in the background, these tests as well, ignores Ctrl-C and hands that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

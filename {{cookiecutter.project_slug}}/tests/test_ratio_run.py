@@ -91,13 +91,14 @@ def test_a_run_whose_training_is_killed_ends_like_an_unbroken_one_when_started_a
 ) -> None:
     for name in ("configs", "data"):
         (tmp_path / name).symlink_to(folder / name)
-    first = begin(PROJECT, tmp_path, *CONFIGS, *WORDS, verb="run")
+    words = (*CONFIGS, *WORDS, "fold=[0]")
+    first = begin(PROJECT, tmp_path, *words, verb="run")
     while num_rows(tmp_path / FOLD / "metrics.csv") < 2 and first.poll() is None:
         time.sleep(0.05)
     training = child_running(first.pid)
     assert training is not None, first.communicate()[1]
     os.kill(training, signal.SIGKILL)
     assert "`competition train` failed (exit -9)" in end(first, 1)
-    end(begin(PROJECT, tmp_path, *CONFIGS, *WORDS, verb="run"), 0)
+    end(begin(PROJECT, tmp_path, *words, verb="run"), 0)
     assert_ended_like(tmp_path / FOLD, folder / FOLD)
     assert (tmp_path / "outputs/segmentation/submission.csv").is_file()
