@@ -70,7 +70,7 @@ class MetricsCsv(Callback):
         """Drop rows of epochs that are trained again."""
         self._started, self._images = time.perf_counter(), 0
         if trainer.is_global_zero and self.path.is_file():
-            self._rewrite([row for row in self._rows() if int(row["epoch"]) < trainer.current_epoch])
+            self._rewrite([row for row in self._rows() if int(row["epoch"]) <= trainer.current_epoch])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock. An epoch that is resumed in its middle does not come here."""
@@ -96,7 +96,7 @@ class MetricsCsv(Callback):
         seconds = time.perf_counter() - self._started
         logged = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(("train/", "val/"))}
         row = {
-            "epoch": trainer.current_epoch,
+            "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             **self.describe_epoch(trainer.current_epoch),
@@ -108,7 +108,7 @@ class MetricsCsv(Callback):
         }
         self._append(row)
         scores = "  ".join(f"{name} {row[name]:.4f}" for name in self.columns if "/" in name and name in row)
-        print(f"epoch {row['epoch'] + 1}/{trainer.max_epochs}  {scores}  {seconds:.0f} s", flush=True)
+        print(f"epoch {row['epoch']}/{trainer.max_epochs}  {scores}  {seconds:.0f} s", flush=True)
         if self._plot:
             self._plot.refresh()
 

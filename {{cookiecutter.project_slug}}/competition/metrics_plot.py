@@ -26,7 +26,7 @@ def draw_metrics(path: Path) -> Path:
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
     for axis, (title, columns) in zip(axes, panels.items(), strict=True):
         for column in columns:
-            points = [(int(row["epoch"]) + 1, float(row[column])) for row in rows if row[column]]
+            points = [(int(row["epoch"]), float(row[column])) for row in rows if row[column]]
             if points:
                 axis.plot(*zip(*points, strict=True), marker=".", label=column)
         axis.set(title=title, xlabel="epoch")

@@ -36,12 +36,12 @@ def _learning_plot(metrics: Mapping[str, Rows], title: str, columns: Sequence[st
     def draw(axes: "Axes") -> None:
         for number, (training, rows) in enumerate(metrics.items()):
             for column in columns:
-                points = [(int(row["epoch"]) + 1, float(row[column])) for row in rows if row.get(column)]
+                points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
                 epochs, values = np.array(points, dtype=float).reshape(-1, 2).T
                 line = (":", f"{training} train") if column == "train/loss" else ("-", training)
                 color = COLORS[number % len(COLORS)]
                 axes.plot(epochs, values, linestyle=line[0], label=line[1], color=color, marker=".")
-        last = max(int(rows[-1]["epoch"]) + 1 for rows in metrics.values())
+        last = max(int(rows[-1]["epoch"]) for rows in metrics.values())
         axes.set(title=title, xlabel="epoch", xlim=(0.5, last + 0.5))
         axes.locator_params("x", integer=True)
         if len(axes.lines) <= 10:

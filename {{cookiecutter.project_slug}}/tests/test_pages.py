@@ -190,7 +190,7 @@ def test_a_report_says_what_a_run_has_not(run: Run, command: Command) -> None:
 def test_a_report_is_complete_once_the_run_is(run: Run, command: Command) -> None:
     rows = "epoch,learning_rate,seconds,samples_per_second,memory_mb,train/loss,val/loss,val/score"
     for folder in run.trainings():
-        (folder / "metrics.csv").write_text(f"{rows}\n0,.1,60,4,900,1,2,.5\n1,.1,60,6,950,.9,1.5,.6\n")
+        (folder / "metrics.csv").write_text(f"{rows}\n1,.1,60,4,900,1,2,.5\n2,.1,60,6,950,.9,1.5,.6\n")
     (run.folder / "tta.csv").write_text(
         "view,alone,with_plain,cumulative,seconds_per_100_images\nplain,.1,.1,.1,2\nhflip,.2,.3,.3,2\n"
     )

@@ -57,7 +57,7 @@ def trained(outputs: Path, config: Config, bases: tuple[str, ...] = ()) -> None:
 
 def write_metrics(folder: Path, metric: str, *epochs: tuple[float, float]) -> None:
     """Write metrics.csv of epochs of a loss and a score each, ten seconds long."""
-    rows = [f"{number},10.0,{100 + number},{loss},{score}" for number, (loss, score) in enumerate(epochs)]
+    rows = [f"{number},10.0,{100 + number},{loss},{score}" for number, (loss, score) in enumerate(epochs, start=1)]
     (folder / "metrics.csv").write_text("\n".join([f"epoch,seconds,memory_mb,val/loss,val/{metric}", *rows, ""]))
 
 
