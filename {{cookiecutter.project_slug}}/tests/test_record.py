@@ -77,7 +77,7 @@ def test_a_line_follows_its_run_through_the_stages(outputs: Path, command: Comma
     line = line_of("t")
     assert (line.thresholds, line.scores) == (IN_TRAINING, "0=0.500000 1=0.750000")  # of the epochs of lowest loss
     assert (line.mean, line.std) == ("0.625000", "0.176777")
-    assert (line.seconds, line.memory_mb) == ("50", "102")
+    assert (line.seconds, line.memory_mb) == ("50", "103")
     assert command("tune", "t").returncode == 0
     line = line_of("t")
     with (outputs / "t" / CV).open(newline="") as file:
