@@ -16,7 +16,7 @@ from competition.blend import refuse_blend
 from competition.checkpoint import weights_to_use
 from competition.dataset import Batch, ImageDataset
 from competition.files import read_rows
-from competition.inference import Ensemble, inference_device, precision_context, to_device
+from competition.inference import Ensemble, inference_device, inference_devices, precision_context, to_device
 from competition.loader import evaluation_loader
 from competition.predict import load_network
 from competition.predictions import Predictions
@@ -161,9 +161,12 @@ def _describe(
     n, worth = sampled.images, _worth(config, sampled, num_classes)
     # Workers read the next images while the networks look at these.
     workers = max(config.data.num_workers, 1)
-    read, write, look = sampled.read / n / workers, sampled.write / n, sum(sampled.views.values()) / n
+    devices = inference_devices(config)  # a bundle takes all
+    read, write = sampled.read / n / workers, sampled.write / n
+    look = sum(sampled.views.values()) / n / len(devices)
     hours = hidden * (max(read, networks * look) + write) / 3600
-    lines = [f"{n} images on {inference_device(config)}; seconds an image: reading {read:.3f}, writing {write:.3f}"]
+    where = f"{len(devices)} x {devices[0].type}" if len(devices) > 1 else devices[0].type
+    lines = [f"{n} images on {where}; seconds an image: reading {read:.3f}, writing {write:.3f}"]
     if sampled.now:
         metric = next(iter(config.metrics))
         stored, now = (_score_of(config, evidence, num_classes) for evidence in (sampled.stored, sampled.now))

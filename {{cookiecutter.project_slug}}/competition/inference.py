@@ -3,8 +3,11 @@
 Training, `predict` and a bundle all go through `Ensemble`.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from copy import deepcopy
 from typing import Any, Literal, cast
 
 import torch
@@ -60,25 +63,64 @@ class Ensemble(nn.Module):
 
 
 def predict_stream(
-    ensemble: Ensemble, dataset: ImageDataset, device: torch.device | None = None
+    ensemble: Ensemble, dataset: ImageDataset, devices: Sequence[torch.device] = ()
 ) -> Iterator[tuple[str, int, int, Prediction]]:
     """Yield image id, original height and width, and prediction of every image, in batches as `predict` has them.
 
-    It is the loop of a Lightning Trainer on one device, in the same precision, without Lightning.
+    It is the loop of a Lightning Trainer on one device, in the same precision, without Lightning. Where several devices
+    are given, they take batches in turn; what is yielded and its order are the same.
     """
-    device = inference_device(ensemble.config) if device is None else device
-    ensemble.to(device).eval()
-    images = WholeImages(ensemble.task)
-    for batch in evaluation_loader(dataset):
-        with torch.inference_mode(), precision_context(ensemble.config, device):
-            predictions = ensemble(to_device(batch, device))
+    replicas = _replicas(ensemble, devices or [inference_device(ensemble.config)])
+    images, batches = WholeImages(ensemble.task), evaluation_loader(dataset)
+    for batch, predictions in _in_turn(replicas, batches) if len(replicas) > 1 else _one_by_one(replicas[0], batches):
         yield from images.add(batch, predictions)
+
+
+Replica = tuple[Ensemble, torch.device]
+
+
+def _replicas(ensemble: Ensemble, devices: Sequence[torch.device]) -> list[Replica]:
+    """Return the ensemble on the first device and copies on the others; `compile` does not survive a mere deepcopy."""
+    copies = [Ensemble(ensemble.config, [*map(deepcopy, ensemble.networks)], ensemble.views) for _ in devices[1:]]
+    return [(one.to(device).eval(), device) for one, device in zip([ensemble, *copies], devices, strict=True)]
+
+
+def _one_by_one(replica: Replica, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[Prediction]]]:
+    for batch in batches:
+        yield batch, _predict_batch(replica, batch)
+
+
+def _in_turn(replicas: Sequence[Replica], batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[Prediction]]]:
+    """Yield batches with their predictions in order; each device has a thread, and one batch waiting."""
+    with ExitStack() as stack:
+        threads = [stack.enter_context(ThreadPoolExecutor(1)) for _ in replicas]
+        waiting: deque[tuple[Batch, Future[list[Prediction]]]] = deque()
+        for number, batch in enumerate(batches):
+            turn = number % len(replicas)
+            waiting.append((batch, threads[turn].submit(_predict_batch, replicas[turn], batch)))
+            if len(waiting) == 2 * len(replicas):
+                oldest, future = waiting.popleft()
+                yield oldest, future.result()
+        for oldest, future in waiting:
+            yield oldest, future.result()
+
+
+def _predict_batch(replica: Replica, batch: Batch) -> list[Prediction]:
+    ensemble, device = replica
+    # Both contexts hold for the thread that enters them.
+    with torch.inference_mode(), precision_context(ensemble.config, device):
+        return ensemble(to_device(batch, device))
 
 
 def inference_device(config: Config) -> torch.device:
     """Return the GPU, unless there is none or `trainer.accelerator` says cpu."""
+    return inference_devices(config)[0]
+
+
+def inference_devices(config: Config) -> list[torch.device]:
+    """Return all GPUs of the machine, or the CPU where there is none or `trainer.accelerator` says cpu."""
     is_cpu = str(config.trainer.get("accelerator", "auto")) == "cpu" or not torch.cuda.is_available()
-    return torch.device("cpu" if is_cpu else "cuda")
+    return [torch.device("cpu")] if is_cpu else [torch.device("cuda", at) for at in range(torch.cuda.device_count())]
 
 
 def precision_context(config: Config, device: torch.device) -> AbstractContextManager[Any]:

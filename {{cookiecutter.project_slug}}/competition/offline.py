@@ -169,21 +169,20 @@ def _differences(member: Member) -> Iterator[tuple[Path, float]]:
 
 def _predict(member: Member, path: Path) -> list[str]:
     """Predict the test images with all networks of a run; return a line for every image that cannot be read."""
-    from competition.inference import inference_device, predict_stream
+    from competition import inference
     from competition.unreadable import ForgivingDataset
 
     config, task = member.config, Task(member.config.task)
     ids = task.submission.read_test_ids(config, member.classes)
     dataset, ensemble = ForgivingDataset(config, ids), member.ensemble()
-    device = inference_device(config)
-    views = len(ensemble.views)
-    print(
-        f"{len(ids)} images x {len(ensemble.networks)} networks x {views} views of {member.name} on {device}",
-        flush=True,
-    )
+    devices = inference.inference_devices(config)
+    seen = f"{len(ids)} images x {len(ensemble.networks)} networks x {len(ensemble.views)} views of {member.name}"
+    print(f"{seen} on {', '.join(map(str, devices))}", flush=True)
     unseen: Prediction = Predictions(member.check / UNSEEN)[0]
     with PredictionWriter(path.parent) as writer:
-        for index, (image_id, height, width, prediction) in enumerate(predict_stream(ensemble, dataset, device)):
+        for index, (image_id, height, width, prediction) in enumerate(
+            inference.predict_stream(ensemble, dataset, devices)
+        ):
             is_seen = not dataset.is_unreadable(index)
             if not is_seen:
                 dataset.refuse_too_many()

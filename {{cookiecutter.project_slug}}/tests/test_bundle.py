@@ -20,6 +20,7 @@ import yaml
 from kaggle_stand_in import StandIn
 from safetensors.torch import load_file, save_file
 
+from competition import inference
 from competition.bundle import make_bundle
 from competition.checkpoint import export_weights
 from competition.config import load_config
@@ -193,6 +194,17 @@ def test_a_larger_hidden_test_set_with_other_sizes_and_a_broken_image_gives_a_va
         np.testing.assert_allclose(broken["probabilities"], np.mean(stored, axis=0), atol=1e-4)
     else:
         assert not np.any(broken.get("mask", broken.get("bboxes")))
+
+
+def test_all_devices_of_a_machine_write_the_submission_of_one(
+    runs: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from competition.offline import infer as infer_here
+
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    monkeypatch.setattr(inference, "inference_devices", lambda config: [torch.device("cpu")] * 2)
+    infer_here(bundle, data_dir, tmp_path / "submission.csv")
+    assert (tmp_path / "submission.csv").read_bytes() == (runs / "t" / "submission.csv").read_bytes()
 
 
 def test_a_changed_or_missing_file_is_named(runs: Path) -> None:

@@ -14,7 +14,7 @@ from competition.errors import CompetitionError
 from competition.inference import Ensemble, precision_context, predict_stream
 from competition.predict import predict_images
 from competition.predictions import Predictions
-from competition.settings import Config
+from competition.settings import Config, Window
 from competition.task import Task
 from competition.views import views_of
 
@@ -48,6 +48,25 @@ def test_predictions_are_those_of_a_trainer_to_the_last_bit(config: Config, tmp_
         assert (height, width) == stored.sizes[index]
         for key, values in stored[index].items():
             np.testing.assert_array_equal(prediction[key], values)
+
+
+def test_on_several_devices_predictions_and_their_order_are_the_same(config: Config) -> None:
+    for window in (None, Window(size=(40, 32))):
+        data = config.data.model_copy(update={"batch_size": 2, "window": window})
+        of_data = config.model_copy(update={"data": data})
+        torch.manual_seed(0)
+        task = Task(config.task)
+        classes = task.table.read_table(config).classes
+        network = task.model.build_network(config, len(classes)).eval()
+        dataset = ImageDataset(of_data, task.submission.read_test_ids(config, classes)[:5])
+        ensemble = Ensemble(of_data, [network], views_of(["vflip"]))
+        one = list(predict_stream(ensemble, dataset))
+        three = list(predict_stream(ensemble, dataset, [torch.device("cpu")] * 3))
+        assert len(one) == len(three) == 5
+        for alone, together in zip(one, three, strict=True):
+            assert alone[:3] == together[:3]
+            for key, values in alone[3].items():
+                np.testing.assert_array_equal(together[3][key], values)
 
 
 def test_half_precision_and_channels_last_change_predictions_a_little(config: Config) -> None:
