@@ -151,6 +151,12 @@ class ClassificationLoss(Section):
     focal_gamma: Weight = 2.0
     class_weights: list[Positive] | None = None  # in the order of classes
 
+    @model_validator(mode="after")
+    def _something_is_learnt(self) -> Self:
+        if self.weights and not any(self.weights.values()):
+            raise ValueError(f"loss: nothing is learnt; give one of {', '.join(self.weights)} a weight over 0")
+        return self
+
     @property
     def weights(self) -> dict[str, float]:
         """Weights by name, of the losses that are set."""
