@@ -182,7 +182,7 @@ def test_ranks_are_averaged_where_predictions_are_class_probabilities(runs: Path
     decided = "format.submission.value=decision"
     for words in (["a", "b", "--mean", "rank", "--name", "x"], ["x"]):
         assert "find its own with `competition tune x`" in command("submit", *words, decided).stderr
-    assert command("tune", "x").returncode == 0
+    assert command("tune", "x", decided).returncode == 0
     assert "find its own" not in command("submit", "x", decided).stderr
 
 

@@ -375,6 +375,7 @@ def test_a_config_that_cannot_work_is_refused_when_it_is_read(values: dict[str, 
 
 
 def test_a_list_of_thresholds_of_another_length_is_refused(tmp_path: Path) -> None:
-    config = config_of(tmp_path, MULTI, decode={"thresholds": [0.5, 0.4]})
+    form = {**MULTI, "submission": {"value": "decision"}}
+    config = config_of(tmp_path, form, decode={"thresholds": [0.5, 0.4]})
     with pytest.raises(CompetitionError, match=r"decode\.thresholds: found 2 values for 3 classes"):
         decoded(config, 0.1, 0.2, 0.3)

@@ -6,7 +6,7 @@ import numpy as np
 
 from competition.errors import CompetitionError
 from competition.task import Prediction, Target
-from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings import ClassificationDecode, TaskConfig
 
 SMALLEST = 1e-9  # threshold
 NEW = -1  # the number of `format.new` among the best classes
@@ -58,11 +58,13 @@ def decided(probabilities: np.ndarray, config: TaskConfig) -> Target:
     labels are handed in in place of probabilities. What is decided of several images together is left to `settle`:
     `thresholds` (classes,) of groups, which `join` says how to make one, and `quantile` (classes,).
     """
-    form, settings = config.format, config.decode
+    form = config.format
+    # Who is handed probabilities decides without our thresholds: a score by those would be of another submission.
+    settings = config.decode if hands_in_decisions(config) else ClassificationDecode()
     answer: Target = {"probabilities": probabilities}
     if form.submission.layout == "top":
         return answer | {"top": best_classes(probabilities, config)}
-    if form.submission.value == "decision":
+    if hands_in_decisions(config):
         answer["is_decision"] = True
     rules: Target = {"is_single": form.target == "single", "needs_one": needs_one(config), "join": form.join}
     key = "thresholds" if settings.quantile is None else "quantile"

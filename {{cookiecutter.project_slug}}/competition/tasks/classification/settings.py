@@ -166,7 +166,10 @@ class Mix(Section):
 
 
 class ClassificationDecode(Section):
-    """From probabilities to decisions, from numbers to ranks; what `competition tune` finds."""
+    """From probabilities to decisions, from numbers to ranks; what `competition tune` finds.
+
+    Thresholds and quantiles are for decisions; probabilities that are handed in are scored by the best class, or 0.5.
+    """
 
     # One for all, or one a class. With one class an image, the class that is largest against its threshold.
     thresholds: Threshold | list[Threshold] = 0.5
