@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from competition.averages import average_predictions
 from competition.blend_weights import fit_weights
 from competition.config import load_config
 from competition.dataset import ImageDataset
+from competition.files import read_rows
 from competition.predict import predict_images
 from competition.predictions import Predictions, PredictionWriter
 from competition.pseudo import JoinedTable, make_pseudo, own_config
-from competition.runs import OOF, TEST, Run
+from competition.runs import CV, OOF, POSTPROCESS, TEST, Run
 from competition.settings import Config
 from competition.shares import Presence, share_warnings
 from competition.submit import open_runs
@@ -97,7 +99,7 @@ def test_weights_are_found_on_out_of_fold_or_refused_where_there_is_nothing_to_f
         assert done.stderr.startswith("--weights fit: ")
         assert not (runs / "x").exists()
         return
-    assert "(each fold by weights found on the others)" in done.stdout
+    assert "; each fold by weights found on the others)" in done.stdout
     about = yaml.safe_load((runs / "x/blend.yaml").read_text())
     assert sum(about["weights"]) == pytest.approx(1, abs=1e-3)
     assert min(about["weights"]) >= 0
@@ -124,6 +126,42 @@ def test_a_blend_of_changed_predictions_starts_anew_but_for_the_submission_it_is
     assert "rows that differ" in command("submit", "a", "b", "--name", "x").stdout
     assert not (runs / "x/cv.csv").exists()
     assert not (runs / "x/postprocess.yaml").exists()
+
+
+OTHER_THRESHOLDS: dict[str, dict[str, Any]] = {
+    "segmentation": {"threshold": 0.25},
+    "detection": {"min_score": 0.9},
+    "classification": {"thresholds": [0.9, 0.1, 0.1, 0.1]},
+}
+DECIDED = {"classification": ["format.submission.value=decision"]}  # else no threshold counts
+
+
+def test_a_blend_is_not_scored_by_thresholds_that_a_run_found_on_the_same_images(
+    runs: Path, command: Command, task: str
+) -> None:
+    before = out_of_fold_line(command("submit", "a", "b", "--name", "x", *DECIDED.get(task, [])))
+    thresholds = yaml.safe_dump({"decode": OTHER_THRESHOLDS[task]})
+    (runs / "a" / POSTPROCESS).write_text(thresholds)
+    done = command("submit", "a", "b", "--name", "x", *DECIDED.get(task, []))
+    assert (runs / "x" / POSTPROCESS).read_text() == thresholds  # which decode what is handed in
+    assert out_of_fold_line(done) == before
+    assert before.endswith("(by the config's own thresholds)")
+
+
+def test_a_tuned_blend_shows_its_cross_fitted_score(runs: Path, command: Command, task: str) -> None:
+    assert command("submit", "a", "b", "--name", "x", *DECIDED.get(task, [])).returncode == 0
+    assert command("tune", "x", *DECIDED.get(task, [])).returncode == 0
+    (runs / "x" / POSTPROCESS).write_text(yaml.safe_dump({"decode": OTHER_THRESHOLDS[task]}))
+    rows = {row["images"]: row for row in read_rows(runs / "x" / CV)}
+    metric = Run.open("x").config.metrics[0]
+    shown = out_of_fold_line(command("submit", "x", *DECIDED.get(task, [])))
+    assert f"{metric} {float(rows['pooled'][f'{metric}_cross_fitted']):.4f}" in shown
+    assert shown.endswith("(cross-fitted)")
+
+
+def out_of_fold_line(done: CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return next(line for line in done.stdout.splitlines() if line.startswith("out of fold:  "))
 
 
 def test_overrides_hold_for_a_blend_and_are_not_kept(runs: Path, command: Command) -> None:
