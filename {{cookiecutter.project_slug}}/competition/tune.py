@@ -72,7 +72,7 @@ def describe_tuning(tuned: Tuned) -> list[str]:
     lines += [
         f"cross-fitted (tuned on the other folds):  {describe_scores(tuned.cross_fitted)}",
         f"tuned and scored on the same images:  {describe_scores(tuned.pooled)}; "
-        f"that is {abs(pooled - tuned.cross_fitted[name]):.4f} of flattery in {name}",
+        f"{pooled - tuned.cross_fitted[name]:+.4f} in {name} against cross-fitted: where that is better, it flatters",
     ]
     if not tuned.is_kept:
         lines.append("tuning does not pay on images it has not seen: the config's own thresholds are kept")
