@@ -137,6 +137,10 @@ def test_thresholds_of_other_predictions_are_warned_of(predicted: Run) -> None:
     (predicted.folder / "fold0" / OOF).touch()
     (line,) = describe_staleness(Run.open("t"))
     assert line.endswith("tune again with `competition tune t`")
+    path = Path("outputs/t/postprocess.yaml")
+    path.write_text(path.read_text().replace("`competition tune t`", "`competition tune other`"))  # as a blend's first
+    (line,) = describe_staleness(Run.open("t"))
+    assert line == "thresholds are those of the first run; `competition tune t` finds the blend's own"
 
 
 def test_other_metrics_are_tuned_anew(predicted: Run) -> None:
