@@ -17,6 +17,7 @@ from competition.errors import CompetitionError
 from competition.files import replacing
 from competition.runs import LATEST
 from competition.settings import Checkpoint as CheckpointSettings
+from competition.settings import Mode
 
 
 def best_name(settings: CheckpointSettings) -> str:
@@ -68,8 +69,8 @@ class LatestAndBest(Checkpoint):
     Lightning calls it after all other callbacks, so that their state and this epoch's row are in what it saves.
     """
 
-    def __init__(self, folder: Path, settings: CheckpointSettings) -> None:
-        self.folder, self.settings = folder, settings
+    def __init__(self, folder: Path, settings: CheckpointSettings, mode: Mode) -> None:
+        self.folder, self.settings, self.mode = folder, settings, mode
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         self.is_best = False  # is what latest.pt holds
@@ -118,14 +119,11 @@ class LatestAndBest(Checkpoint):
         self.is_best = False  # what is saved in the middle of the next epoch is not
 
     def _improves(self, trainer: pl.Trainer) -> bool:
-        monitor, mode = self.settings.monitor, self.settings.mode
-        if monitor not in trainer.callback_metrics:
-            known = ", ".join(sorted(trainer.callback_metrics))
-            raise CompetitionError(f"checkpoint.monitor: {monitor!r} is not logged; expected one of {known}")
-        value = float(trainer.callback_metrics[monitor])
+        value = float(trainer.callback_metrics[self.settings.monitor])
         if not math.isfinite(value):
             return False
-        if self.best_value is not None and (value >= self.best_value if mode == "min" else value <= self.best_value):
+        best, is_lower_better = self.best_value, self.mode == "min"
+        if best is not None and (value >= best if is_lower_better else value <= best):
             return False
         self.best_value, self.best_epoch = value, trainer.current_epoch
         return True

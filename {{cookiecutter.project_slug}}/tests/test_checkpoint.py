@@ -53,7 +53,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         config = load_config([Path(WORDS[0])], list(WORDS[1:]))
         make_folds(config)
     metric = next(iter(config.metrics))
-    words = [*WORDS, f"checkpoint.monitor=val/{metric}", "checkpoint.mode=max"]
+    words = [*WORDS, f"checkpoint.monitor=val/{metric}"]
     command = [sys.executable, "-m", "competition", "train", *words]
     subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}, check=True)
     return folder, metric
@@ -122,6 +122,6 @@ def test_latest_is_saved_in_mid_epoch_where_asked_for(
     data = FoldData(config, table, np.arange(len(table.image_ids)) % 2)  # 12 images in 6 batches
     noted = SavedSteps(tmp_path / "latest.pt")
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
-    build_trainer(config, [LatestAndBest(tmp_path, Settings.model_validate(often)), noted]).fit(module, data)
+    build_trainer(config, [LatestAndBest(tmp_path, Settings.model_validate(often), "min"), noted]).fit(module, data)
     assert noted.steps == expected
     assert load_checkpoint(tmp_path / "latest.pt")["global_step"] == 6
