@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.callbacks import EarlyStopping as StopEarly
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.checkpoint import LATEST, LatestAndBest, export_weights, exported_path, load_checkpoint, weights_to_use
 from competition.data import FoldData, mixing_warnings, per_device_batch_size
+from competition.early_stopping import StopEarly
 from competition.ema import AverageWeights
 from competition.folder_lock import holding
 from competition.folds import read_folds
@@ -93,7 +93,7 @@ def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
     if ema := config.ema:
         callbacks.insert(0, AverageWeights(ema.decay, ema.start_step))
     if (stop := config.early_stopping) and config.fold != "all":
-        callbacks.append(StopEarly(config.checkpoint.monitor, stop.min_delta, stop.patience, mode=mode))
+        callbacks.append(StopEarly(config.checkpoint.monitor, stop, mode))
     return callbacks
 
 
