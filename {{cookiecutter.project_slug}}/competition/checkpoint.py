@@ -27,11 +27,15 @@ def best_name(settings: CheckpointSettings) -> str:
 
 def weights_to_use(folder: Path, settings: CheckpointSettings) -> Path:
     """Return the checkpoint that prediction uses; raise CompetitionError if training has not made it yet."""
-    trains_on_all = folder.name.startswith("foldall")  # nothing was validated, so nothing is best
-    path = folder / (LATEST if settings.predict_with == "latest" or trains_on_all else best_name(settings))
+    path = folder / (LATEST if settings.predict_with == "latest" or _is_of_all(folder) else best_name(settings))
     if not path.is_file():
         raise CompetitionError(f"{path}: no such checkpoint; train this fold first")
     return path
+
+
+def _is_of_all(folder: Path) -> bool:
+    """Return whether a training is on all images: nothing is validated, so nothing is best."""
+    return folder.name.startswith("foldall")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -65,6 +69,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 class LatestAndBest(Checkpoint):
     """Keeps `latest.pt`, the state after the last epoch, better or worse, and the state with the best value.
+
+    As long as no epoch has a value the last one counts as the best, so that a training can be used whatever its
+    validation did.
 
     Lightning calls it after all other callbacks, so that their state and this epoch's row are in what it saves.
     """
@@ -103,10 +110,15 @@ class LatestAndBest(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the epoch, and keep it as best if it is."""
-        self.is_best = self._validated and self._improves(trainer)
+        self.is_best = self._improves(trainer)
         self._validated = False
         self.save_latest(trainer)
         self._keep_if_best(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say which weights are the best where no epoch could be compared with another."""
+        if self.best_value is None and not _is_of_all(self.folder) and trainer.is_global_zero:
+            print(f"{self.settings.monitor} was not computed or never a number: the last epoch is the best", flush=True)
 
     def save_latest(self, trainer: pl.Trainer) -> None:
         """Save the whole state; call it on every rank. Raises CompetitionError if it cannot be written."""
@@ -119,10 +131,10 @@ class LatestAndBest(Checkpoint):
         self.is_best = False  # what is saved in the middle of the next epoch is not
 
     def _improves(self, trainer: pl.Trainer) -> bool:
-        value = float(trainer.callback_metrics[self.settings.monitor])
-        if not math.isfinite(value):
-            return False
+        value = float(trainer.callback_metrics[self.settings.monitor]) if self._validated else math.nan
         best, is_lower_better = self.best_value, self.mode == "min"
+        if not math.isfinite(value):
+            return best is None and not _is_of_all(self.folder)
         if best is not None and (value >= best if is_lower_better else value <= best):
             return False
         self.best_value, self.best_epoch = value, trainer.current_epoch
