@@ -52,6 +52,7 @@ class MetricsCsv(Callback):
         self._images = 0
         self._loss_sum: torch.Tensor | float = 0.0
         self._num_batches = 0
+        self._is_validated = False  # whether what is logged of validation is of this epoch
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the epoch's running loss, for a checkpoint in its middle."""
@@ -77,6 +78,10 @@ class MetricsCsv(Callback):
         self._started, self._images = time.perf_counter(), 0
         self._loss_sum, self._num_batches = 0.0, 0
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that this epoch has been validated."""
+        self._is_validated = True
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -91,10 +96,13 @@ class MetricsCsv(Callback):
         mean = torch.as_tensor(self._loss_sum, device=pl_module.device) / max(self._num_batches, 1)
         train_loss = float(trainer.strategy.reduce(mean, reduce_op="mean"))
         self._loss_sum, self._num_batches = 0.0, 0
+        # Lightning keeps the values of the last validation, of whichever epoch it was.
+        kinds = ("train/", "val/") if self._is_validated else ("train/",)
+        self._is_validated = False
         if not trainer.is_global_zero:
             return
         seconds = time.perf_counter() - self._started
-        logged = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(("train/", "val/"))}
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(kinds)}
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,

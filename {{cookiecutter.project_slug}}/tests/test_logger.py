@@ -37,6 +37,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     return config
 
 
+def fit(config: Config, *callbacks: pl.Callback) -> None:
+    table = Task(TASK).table.read_table(config)
+    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    build_trainer(config, callbacks).fit(module, FoldData(config, table, read_folds(config, table)))
+
+
 class LateMetric(pl.Callback):
     """A metric of the user's own that is first known in the second epoch."""
 
@@ -46,14 +52,24 @@ class LateMetric(pl.Callback):
 
 
 def test_a_metric_that_comes_late_gets_a_column_that_earlier_rows_leave_empty(config: Config, tmp_path: Path) -> None:
-    table = Task(TASK).table.read_table(config)
-    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
-    callbacks = [MetricsCsv(tmp_path / "metrics.csv", config.metrics, plot=False), LateMetric()]
-    build_trainer(config, callbacks).fit(module, FoldData(config, table, read_folds(config, table)))
+    fit(config, MetricsCsv(tmp_path / "metrics.csv", config.metrics, plot=False), LateMetric())
     first, second = rows(tmp_path)
     assert (first["val/late"], second["val/late"]) == ("", "0.5")
     assert first["epoch"] == "1"
     assert float(first["val/loss"]) > 0
+
+
+def test_an_epoch_without_validation_repeats_no_values_of_an_earlier_one(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config([Path(WORDS[0])], [*WORDS[1:], "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2"])
+    fit(config, MetricsCsv(tmp_path / "metrics.csv", config.metrics, plot=False))
+    first, second, third = rows(tmp_path)
+    scored = ["val/loss", *(f"val/{name}" for name in config.metrics)]
+    assert all(second[name] for name in scored)
+    assert not any(first[name] or third[name] for name in scored)
+    assert all(float(row["train/loss"]) > 0 for row in (first, second, third))
+    assert ["val/loss" in line for line in capsys.readouterr().out.splitlines()] == [False, True, False]
 
 
 @pytest.mark.slow
