@@ -139,8 +139,8 @@ class MetricsCsv(Callback):
             writer.writerow(row)
 
     def _rows(self) -> list[dict[str, str]]:
-        with self.path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["epoch"]]
+        whole, _, _ = self.path.read_text(encoding="utf-8").rpartition("\n")  # a full disk can tear the last line
+        rows = [row for row in csv.DictReader(whole.splitlines()) if row["epoch"]]
         self.columns += [name for name in (rows[0] if rows else []) if name not in self.columns]
         return rows
 

@@ -72,6 +72,16 @@ def test_an_epoch_without_validation_repeats_no_values_of_an_earlier_one(
     assert ["val/loss" in line for line in capsys.readouterr().out.splitlines()] == [False, True, False]
 
 
+def test_a_torn_last_row_is_dropped_when_training_goes_on(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    whole = "".join(f"{epoch},{epoch},0.001\n" for epoch in range(1, 10))
+    path.write_text(f"epoch,step,learning_rate\n{whole}1")  # what a full disk left of a row of epoch 10
+    trainer = build_trainer(config, [])
+    trainer.fit_loop.epoch_progress.current.completed = 9
+    MetricsCsv(path, config.metrics, plot=False).on_train_start(trainer, pl.LightningModule())
+    assert [row["epoch"] for row in rows(tmp_path)] == [str(epoch) for epoch in range(1, 10)]
+
+
 @pytest.mark.slow
 def test_metrics_csv_has_the_metrics_asked_for_and_the_plot_is_as_new(config: Config, command: Command) -> None:
     done = command("train", *WORDS)
