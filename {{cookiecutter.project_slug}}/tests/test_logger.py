@@ -1,15 +1,18 @@
 """What a training tells: metrics.csv, metrics.png and other loggers."""
 
+import csv
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 from conftest import PROJECT, TINY
 from trainings import begin, rows
 
+from competition import logger
 from competition.config import load_config, task_names
 from competition.data import FoldData
 from competition.folds import make_folds, read_folds
@@ -70,6 +73,33 @@ def test_an_epoch_without_validation_repeats_no_values_of_an_earlier_one(
     assert not any(first[name] or third[name] for name in scored)
     assert all(float(row["train/loss"]) > 0 for row in (first, second, third))
     assert ["val/loss" in line for line in capsys.readouterr().out.splitlines()] == [False, True, False]
+
+
+class SlowValidation(pl.Callback):
+    """Takes a minute by the clock of the logger."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = 0.0
+        monkeypatch.setattr(logger.time, "perf_counter", lambda: self.clock)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.clock += 1.0
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.clock += 60.0
+
+
+def test_samples_per_second_are_of_training_alone(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowValidation(monkeypatch)
+    fit(config, MetricsCsv(tmp_path / "metrics.csv", config.metrics, plot=False), slow)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        epochs = list(csv.DictReader(file))
+    assert [float(row["samples_per_second"]) for row in epochs] == [4.0, 4.0]  # batches of 4 images, a second each
+    assert [float(row["seconds"]) for row in epochs] == [63.0, 63.0]
 
 
 def test_a_torn_last_row_is_dropped_when_training_goes_on(config: Config, tmp_path: Path) -> None:
