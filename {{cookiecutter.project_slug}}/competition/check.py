@@ -16,6 +16,7 @@ from competition.host_metric import load_score
 from competition.image_folder import row_in_words, test_image, train_image
 from competition.images import read_image
 from competition.look import Seen
+from competition.monitor import refuse_unknown_monitor
 from competition.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
 from competition.progress import progress
 from competition.settings import Config
@@ -33,6 +34,7 @@ def check(config: Config, *, page: bool = True) -> list[str]:
     refuse_missing_data(config)
     task = Task(config.task)
     faults: list[str] = []
+    _collect(faults, lambda: refuse_unknown_monitor(config))
     if (host := config.host_metric) is not None:
         _collect(faults, lambda: load_score(host.file))
     table = _collect(faults, lambda: task.table.read_table(config))

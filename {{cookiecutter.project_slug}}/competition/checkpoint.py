@@ -17,6 +17,7 @@ from competition.errors import CompetitionError
 from competition.files import replacing
 from competition.runs import LATEST
 from competition.settings import Checkpoint as CheckpointSettings
+from competition.settings import Mode
 
 
 def best_name(settings: CheckpointSettings) -> str:
@@ -26,11 +27,15 @@ def best_name(settings: CheckpointSettings) -> str:
 
 def weights_to_use(folder: Path, settings: CheckpointSettings) -> Path:
     """Return the checkpoint that prediction uses; raise CompetitionError if training has not made it yet."""
-    trains_on_all = folder.name.startswith("foldall")  # nothing was validated, so nothing is best
-    path = folder / (LATEST if settings.predict_with == "latest" or trains_on_all else best_name(settings))
+    path = folder / (LATEST if settings.predict_with == "latest" or _is_of_all(folder) else best_name(settings))
     if not path.is_file():
         raise CompetitionError(f"{path}: no such checkpoint; train this fold first")
     return path
+
+
+def _is_of_all(folder: Path) -> bool:
+    """Return whether a training is on all images: nothing is validated, so nothing is best."""
+    return folder.name.startswith("foldall")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -65,11 +70,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class LatestAndBest(Checkpoint):
     """Keeps `latest.pt`, the state after the last epoch, better or worse, and the state with the best value.
 
+    As long as no epoch has a value the last one counts as the best, so that a training can be used whatever its
+    validation did.
+
     Lightning calls it after all other callbacks, so that their state and this epoch's row are in what it saves.
     """
 
-    def __init__(self, folder: Path, settings: CheckpointSettings) -> None:
-        self.folder, self.settings = folder, settings
+    def __init__(self, folder: Path, settings: CheckpointSettings, mode: Mode) -> None:
+        self.folder, self.settings, self.mode = folder, settings, mode
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         self.is_best = False  # is what latest.pt holds
@@ -102,10 +110,15 @@ class LatestAndBest(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the epoch, and keep it as best if it is."""
-        self.is_best = self._validated and self._improves(trainer)
+        self.is_best = self._improves(trainer)
         self._validated = False
         self.save_latest(trainer)
         self._keep_if_best(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say which weights are the best where no epoch could be compared with another."""
+        if self.best_value is None and not _is_of_all(self.folder) and trainer.is_global_zero:
+            print(f"{self.settings.monitor} was not computed or never a number: the last epoch is the best", flush=True)
 
     def save_latest(self, trainer: pl.Trainer) -> None:
         """Save the whole state; call it on every rank. Raises CompetitionError if it cannot be written."""
@@ -118,14 +131,11 @@ class LatestAndBest(Checkpoint):
         self.is_best = False  # what is saved in the middle of the next epoch is not
 
     def _improves(self, trainer: pl.Trainer) -> bool:
-        monitor, mode = self.settings.monitor, self.settings.mode
-        if monitor not in trainer.callback_metrics:
-            known = ", ".join(sorted(trainer.callback_metrics))
-            raise CompetitionError(f"checkpoint.monitor: {monitor!r} is not logged; expected one of {known}")
-        value = float(trainer.callback_metrics[monitor])
+        value = float(trainer.callback_metrics[self.settings.monitor]) if self._validated else math.nan
+        best, is_lower_better = self.best_value, self.mode == "min"
         if not math.isfinite(value):
-            return False
-        if self.best_value is not None and (value >= self.best_value if mode == "min" else value <= self.best_value):
+            return best is None and not _is_of_all(self.folder)
+        if best is not None and (value >= best if is_lower_better else value <= best):
             return False
         self.best_value, self.best_epoch = value, trainer.current_epoch
         return True

@@ -136,9 +136,11 @@ def train(
         return
     # Before seconds go into loading torch.
     from competition.check import refuse_missing_data
+    from competition.monitor import refuse_unknown_monitor
     from competition.runs import refuse_changed_config, refuse_start
 
     refuse_missing_data(config)
+    refuse_unknown_monitor(config)
     refuse_start(config.fold_folder, resume=resume)
     refuse_changed_config(config.fold_folder, config)
     from competition.lineage import base_names

@@ -48,10 +48,15 @@ class MetricsCsv(Callback):
         self.describe_epoch = describe_epoch
         self.columns = [*FIRST_COLUMNS, "val/loss", *(f"val/{name}" for name in metrics)]
         self._plot = MetricsPlot(path) if plot else None
-        self._started = time.perf_counter()
-        self._images = 0
+        self._start_clock()
         self._loss_sum: torch.Tensor | float = 0.0
         self._num_batches = 0
+        self._is_validated = False  # whether what is logged of validation is of this epoch
+
+    def _start_clock(self) -> None:
+        self._started = self._validation_started = time.perf_counter()
+        self._validation_seconds = 0.0
+        self._images = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the epoch's running loss, for a checkpoint in its middle."""
@@ -68,14 +73,23 @@ class MetricsCsv(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop rows of epochs that are trained again."""
-        self._started, self._images = time.perf_counter(), 0
+        self._start_clock()
         if trainer.is_global_zero and self.path.is_file():
             self._rewrite([row for row in self._rows() if int(row["epoch"]) <= trainer.current_epoch])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock. An epoch that is resumed in its middle does not come here."""
-        self._started, self._images = time.perf_counter(), 0
+        self._start_clock()
         self._loss_sum, self._num_batches = 0.0, 0
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note since when it is not trained: StopOnNan, called before this, has waited for the GPU's last step."""
+        self._validation_started = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that this epoch has been validated, and how long that took."""
+        self._is_validated = True
+        self._validation_seconds += time.perf_counter() - self._validation_started
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -91,17 +105,20 @@ class MetricsCsv(Callback):
         mean = torch.as_tensor(self._loss_sum, device=pl_module.device) / max(self._num_batches, 1)
         train_loss = float(trainer.strategy.reduce(mean, reduce_op="mean"))
         self._loss_sum, self._num_batches = 0.0, 0
+        # Lightning keeps the values of the last validation, of whichever epoch it was.
+        kinds = ("train/", "val/") if self._is_validated else ("train/",)
+        self._is_validated = False
         if not trainer.is_global_zero:
             return
         seconds = time.perf_counter() - self._started
-        logged = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith(("train/", "val/"))}
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(kinds)}
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             **self.describe_epoch(trainer.current_epoch),
             "seconds": round(seconds, 2),
-            "samples_per_second": round(self._images / seconds, 1),
+            "samples_per_second": round(self._images / (seconds - self._validation_seconds), 1),
             "memory_mb": round(peak_memory_mb()),
             **logged,
             "train/loss": train_loss,
@@ -131,8 +148,8 @@ class MetricsCsv(Callback):
             writer.writerow(row)
 
     def _rows(self) -> list[dict[str, str]]:
-        with self.path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["epoch"]]
+        whole, _, _ = self.path.read_text(encoding="utf-8").rpartition("\n")  # a full disk can tear the last line
+        rows = [row for row in csv.DictReader(whole.splitlines()) if row["epoch"]]
         self.columns += [name for name in (rows[0] if rows else []) if name not in self.columns]
         return rows
 

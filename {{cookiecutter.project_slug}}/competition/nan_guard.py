@@ -1,4 +1,4 @@
-"""Stopping when the loss is no number, with the images that did it."""
+"""Stopping when a loss is no number, in training with the images that did it."""
 
 from typing import Any
 
@@ -7,12 +7,16 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from competition.errors import CompetitionError
+from competition.monitor import LOSS
+
+WAYS_ON = "lower optimizer.lr, or set trainer.gradient_clip_val or trainer.precision=32-true"
 
 
 class StopOnNan(Callback):
     """Ends training at a loss that is NaN or infinite, before such a state is saved.
 
-    A loss is looked at one step late: by then the GPU has it, and nothing waits.
+    A loss is looked at one step late: by then the GPU has it, and nothing waits. The loss of validation is looked at,
+    too: a step of a finite loss can leave weights that give no finite one.
     """
 
     def __init__(self) -> None:
@@ -33,6 +37,15 @@ class StopOnNan(Callback):
         """Look at the last step's loss before it costs a validation."""
         self._look(trainer)
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the loss of validation before the epoch is saved; it is the same on every process."""
+        loss = trainer.callback_metrics.get(LOSS)
+        if loss is not None and not bool(torch.isfinite(loss)):
+            raise CompetitionError(
+                f"epoch {trainer.current_epoch + 1} (optimizer step {trainer.global_step}): {LOSS} is {float(loss)}, "
+                f"so the epoch is not saved: {WAYS_ON}, and train anew; or look at the validation images"
+            )
+
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -47,6 +60,6 @@ class StopOnNan(Callback):
             shown = ", ".join(image_ids[:8]) + (f" and {len(image_ids) - 8} more" if len(image_ids) > 8 else "")
             raise CompetitionError(
                 f"epoch {trainer.current_epoch + 1}, batch {batch + 1} (optimizer step {trainer.global_step}): the "
-                f"loss is {float(loss)}, on images {shown}; latest.pt is from before it: look at these images, or "
-                "lower optimizer.lr, or set trainer.gradient_clip_val or trainer.precision=32-true"
+                f"loss is {float(loss)}, on images {shown}, so the step is not saved: look at these images and go on "
+                f"with --resume; or {WAYS_ON}, and train anew"
             )

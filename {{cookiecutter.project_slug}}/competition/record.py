@@ -20,6 +20,7 @@ from competition.blend import read_recipe
 from competition.files import read_rows
 from competition.ledger import Line, change_ledger, join_values, ledger_path, read_ledger, retire
 from competition.lineage import difference, parent_of
+from competition.monitor import better_mode
 from competition.out_of_fold import lower_is_better
 from competition.places import here
 from competition.provenance import provenance
@@ -170,7 +171,7 @@ def _kept_epoch(folder: Path, config: Config) -> dict[str, str] | None:
     rows, kept = read_rows(folder / METRICS), config.checkpoint
     if kept.predict_with == "latest":
         return rows[-1] if rows else None
-    sign = 1 if kept.mode == "min" else -1
+    sign = 1 if better_mode(config) == "min" else -1
     scored = [row for row in rows if row.get(kept.monitor) and math.isfinite(float(row[kept.monitor]))]
     return min(scored, key=lambda row: sign * float(row[kept.monitor]), default=None)
 

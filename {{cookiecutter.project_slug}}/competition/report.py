@@ -170,5 +170,5 @@ def _resources(run: Run, metrics: Mapping[str, Rows]) -> Section:
         speed = np.median([float(epoch["samples_per_second"]) for epoch in epochs])
         memory = max(float(epoch["memory_mb"]) for epoch in epochs)
         rows.append([training, f"{len(epochs)}", f"{sum(seconds) / 60:.1f}", number(float(speed)), number(memory)])
-    words = ["Time of the epochs with their validation; the most memory: of the GPU, or of the process on a CPU."]
+    words = ["Time with validation, images / s without it; the most memory: of the GPU, or of the process on a CPU."]
     return Section(title, words, grids=[Grid(columns, rows)])

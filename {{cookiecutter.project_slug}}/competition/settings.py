@@ -271,11 +271,14 @@ ViewName = Annotated[str, AfterValidator(_known_view)]
 RunName = Annotated[str, AfterValidator(_good_name)]
 
 
+Mode = Literal["min", "max"]
+
+
 class Checkpoint(Section):
     """Which weights are kept as best, and whether prediction uses them or the latest."""
 
     monitor: str = "val/loss"  # or a score: val/dice, ...
-    mode: Literal["min", "max"] = "min"
+    mode: Mode | None = None  # which value is better; None: the lower loss, the better score
     predict_with: Literal["best", "latest"] = "best"
     every_steps: Count | None = None  # save latest.pt in mid-epoch, too
     every_minutes: Positive | None = None

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.callbacks import EarlyStopping as StopEarly
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.checkpoint import LATEST, LatestAndBest, export_weights, exported_path, load_checkpoint, weights_to_use
 from competition.data import FoldData, mixing_warnings, per_device_batch_size
+from competition.early_stopping import StopEarly
 from competition.ema import AverageWeights
 from competition.folder_lock import holding
 from competition.folds import read_folds
@@ -18,6 +18,7 @@ from competition.interruption import StopInGoodOrder
 from competition.logger import MetricsCsv, build_loggers
 from competition.lost_process import explaining_lost_process, watch_processes
 from competition.module import CompetitionModule
+from competition.monitor import better_mode
 from competition.nan_guard import StopOnNan
 from competition.predict import load_network, predict_images
 from competition.record import begin, record
@@ -81,7 +82,8 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, base
 
 
 def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
-    checkpoint = LatestAndBest(folder, config.checkpoint)
+    mode = better_mode(config)
+    checkpoint = LatestAndBest(folder, config.checkpoint, mode)
     callbacks: list[Callback] = [
         StopOnNan(),
         MetricsCsv(folder / METRICS, config.metrics, describe_epoch=data.describe_epoch),
@@ -91,8 +93,7 @@ def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
     if ema := config.ema:
         callbacks.insert(0, AverageWeights(ema.decay, ema.start_step))
     if (stop := config.early_stopping) and config.fold != "all":
-        monitor, mode = config.checkpoint.monitor, config.checkpoint.mode
-        callbacks.append(StopEarly(monitor, stop.min_delta, stop.patience, mode=mode))
+        callbacks.append(StopEarly(config.checkpoint.monitor, stop, mode))
     return callbacks
 
 

@@ -53,7 +53,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         config = load_config([Path(WORDS[0])], list(WORDS[1:]))
         make_folds(config)
     metric = next(iter(config.metrics))
-    words = [*WORDS, f"checkpoint.monitor=val/{metric}", "checkpoint.mode=max"]
+    words = [*WORDS, f"checkpoint.monitor=val/{metric}"]
     command = [sys.executable, "-m", "competition", "train", *words]
     subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}, check=True)
     return folder, metric
@@ -95,6 +95,19 @@ def test_a_kill_between_saving_the_latest_and_linking_it_as_best_loses_no_best(
     assert not list(FOLD.glob(".*.tmp"))
 
 
+@pytest.mark.parametrize("never", ["trainer.limit_val_batches=0", "trainer.max_steps=1"])
+def test_a_training_without_any_validation_keeps_its_last_epoch_and_says_so(
+    never: str, command: Command, tmp_path: Path
+) -> None:
+    write_sample(TASK, Path("data"), size=24)
+    make_folds(load_config([Path(WORDS[0])], list(WORDS[1:])))
+    done = command("train", *WORDS, "data.image_size=32", "trainer.max_epochs=2", "early_stopping.patience=1", never)
+    assert done.returncode == 0, done.stderr
+    assert "val/loss was not computed or never a number: the last epoch is the best\n" in done.stdout
+    assert (FOLD / "best_loss.pt").read_bytes() == (FOLD / "latest.pt").read_bytes()
+    assert (FOLD / "oof.npz").is_file()
+
+
 class SavedSteps(Checkpoint):
     """Notes after every batch at which step latest.pt was saved last."""
 
@@ -122,6 +135,6 @@ def test_latest_is_saved_in_mid_epoch_where_asked_for(
     data = FoldData(config, table, np.arange(len(table.image_ids)) % 2)  # 12 images in 6 batches
     noted = SavedSteps(tmp_path / "latest.pt")
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
-    build_trainer(config, [LatestAndBest(tmp_path, Settings.model_validate(often)), noted]).fit(module, data)
+    build_trainer(config, [LatestAndBest(tmp_path, Settings.model_validate(often), "min"), noted]).fit(module, data)
     assert noted.steps == expected
     assert load_checkpoint(tmp_path / "latest.pt")["global_step"] == 6

@@ -89,6 +89,16 @@ def test_a_loss_that_is_no_number_stops_before_it_is_saved_and_names_the_images(
     assert all(bool(torch.isfinite(value).all()) for value in weights.values())
 
 
+def test_weights_that_a_finite_loss_ruined_are_not_saved(command: Command, words: list[str]) -> None:
+    """The only step of the epoch has a good loss, and no step follows in which it would show."""
+    ruin = ("data.image_size=32", "data.batch_size=12", "optimizer.name=sgd", "optimizer.lr=1e30", "scheduler.warmup=0")
+    done = command("train", *words, *ruin)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert re.match(r"epoch 1 \(optimizer step 1\): val/loss is (nan|inf), so the epoch is not saved: ", done.stderr)
+    assert not (FOLD / "latest.pt").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_when_a_rank_is_killed_the_other_ends_within_a_minute_with_one_line(

@@ -1,15 +1,18 @@
 """What a training tells: metrics.csv, metrics.png and other loggers."""
 
+import csv
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 from conftest import PROJECT, TINY
 from trainings import begin, rows
 
+from competition import logger
 from competition.config import load_config, task_names
 from competition.data import FoldData
 from competition.folds import make_folds, read_folds
@@ -37,6 +40,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     return config
 
 
+def fit(config: Config, *callbacks: pl.Callback) -> None:
+    table = Task(TASK).table.read_table(config)
+    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    build_trainer(config, callbacks).fit(module, FoldData(config, table, read_folds(config, table)))
+
+
 class LateMetric(pl.Callback):
     """A metric of the user's own that is first known in the second epoch."""
 
@@ -46,14 +55,61 @@ class LateMetric(pl.Callback):
 
 
 def test_a_metric_that_comes_late_gets_a_column_that_earlier_rows_leave_empty(config: Config, tmp_path: Path) -> None:
-    table = Task(TASK).table.read_table(config)
-    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
-    callbacks = [MetricsCsv(tmp_path / "metrics.csv", config.metrics, plot=False), LateMetric()]
-    build_trainer(config, callbacks).fit(module, FoldData(config, table, read_folds(config, table)))
+    fit(config, MetricsCsv(tmp_path / "metrics.csv", config.metrics, plot=False), LateMetric())
     first, second = rows(tmp_path)
     assert (first["val/late"], second["val/late"]) == ("", "0.5")
     assert first["epoch"] == "1"
     assert float(first["val/loss"]) > 0
+
+
+def test_an_epoch_without_validation_repeats_no_values_of_an_earlier_one(
+    config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config([Path(WORDS[0])], [*WORDS[1:], "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2"])
+    fit(config, MetricsCsv(tmp_path / "metrics.csv", config.metrics, plot=False))
+    first, second, third = rows(tmp_path)
+    scored = ["val/loss", *(f"val/{name}" for name in config.metrics)]
+    assert all(second[name] for name in scored)
+    assert not any(first[name] or third[name] for name in scored)
+    assert all(float(row["train/loss"]) > 0 for row in (first, second, third))
+    assert ["val/loss" in line for line in capsys.readouterr().out.splitlines()] == [False, True, False]
+
+
+class SlowValidation(pl.Callback):
+    """Takes a minute by the clock of the logger."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = 0.0
+        monkeypatch.setattr(logger.time, "perf_counter", lambda: self.clock)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.clock += 1.0
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.clock += 60.0
+
+
+def test_samples_per_second_are_of_training_alone(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowValidation(monkeypatch)
+    fit(config, MetricsCsv(tmp_path / "metrics.csv", config.metrics, plot=False), slow)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        epochs = list(csv.DictReader(file))
+    assert [float(row["samples_per_second"]) for row in epochs] == [4.0, 4.0]  # batches of 4 images, a second each
+    assert [float(row["seconds"]) for row in epochs] == [63.0, 63.0]
+
+
+def test_a_torn_last_row_is_dropped_when_training_goes_on(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    whole = "".join(f"{epoch},{epoch},0.001\n" for epoch in range(1, 10))
+    path.write_text(f"epoch,step,learning_rate\n{whole}1")  # what a full disk left of a row of epoch 10
+    trainer = build_trainer(config, [])
+    trainer.fit_loop.epoch_progress.current.completed = 9
+    MetricsCsv(path, config.metrics, plot=False).on_train_start(trainer, pl.LightningModule())
+    assert [row["epoch"] for row in rows(tmp_path)] == [str(epoch) for epoch in range(1, 10)]
 
 
 @pytest.mark.slow
