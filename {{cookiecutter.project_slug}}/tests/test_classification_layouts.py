@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from competition.config import validate
 from competition.errors import CompetitionError
+from competition.folds import make_folds, read_folds
 from competition.task import Target
 from competition.tasks.classification.decode import decode
 from competition.tasks.classification.score import evidence, scores
@@ -338,6 +339,18 @@ def test_images_of_a_group_are_answered_and_scored_as_one(tmp_path: Path, join: 
     # Two groups, not three images: p_R has .25 and no cancer, p_L what its two images have together.
     right = float(joined >= 0.5)
     assert scores(gathered, ["accuracy"], 1) == {"accuracy": (1 + right) / 2}
+
+
+def test_images_that_are_answered_as_one_are_never_split_over_folds(tmp_path: Path) -> None:
+    config = grouped(tmp_path)
+    names = [(f"p{number // 4}", "LR"[number // 2 % 2], number) for number in range(24)]  # 6 patients, 12 groups of 2
+    write(config.train_csv, "patient,side,image_id,a", *(f"{p},{side},{n},{n % 2}" for p, side, n in names))
+    make_folds(config)
+    folds = read_folds(config, read_table(config))
+    assert len({(*name[:2], fold) for name, fold in zip(names, folds.tolist(), strict=True)}) == 12
+    write(tmp_path / "folds.csv", "image_id,fold", *(f"{number},{number % 5}" for number in range(24)))
+    with pytest.raises(CompetitionError, match=r"'0' \(fold 0\) and '1' \(fold 1\) are of one group .*format\.group"):
+        read_folds(config, read_table(config))
 
 
 def test_files_that_name_different_groups_are_refused(tmp_path: Path) -> None:
