@@ -6,10 +6,11 @@ import matplotlib as mpl
 import numpy as np
 
 from competition.data import per_device_batch_size
+from competition.epoch_plan import plan_epochs
 from competition.files import replacing
 from competition.folds import read_folds
 from competition.pseudo import training_part
-from competition.sampling import batches_by_epoch, build_sampler, sampling_warnings, steps_by_epoch
+from competition.sampling import build_sampler, sampling_warnings
 from competition.schedule import learning_rate_factor
 from competition.settings import Config
 from competition.task import Task
@@ -26,20 +27,19 @@ def preview(config: Config) -> tuple[list[str], Path]:
     table, rows = training_part(config, table, read_folds(config, table))
     batch_size = per_device_batch_size(config, trainer)
     sampler = build_sampler(config, table, rows, world_size=trainer.world_size)
-    epochs, accumulate = trainer.max_epochs or 1, trainer.accumulate_grad_batches
-    batches = batches_by_epoch(sampler, epochs, batch_size, config.trainer.get("limit_train_batches"))
-    steps = steps_by_epoch(batches, accumulate)
-    factor = learning_rate_factor(config.scheduler, sum(steps))
-    ends = np.cumsum(steps).tolist()
+    plans = plan_epochs(sampler, batch_size, trainer)
+    ends = np.cumsum([plan.steps for plan in plans]).tolist()
+    factor = learning_rate_factor(config.scheduler, ends[-1] if ends else 0)
     lines: list[Row] = []
-    for epoch in range(epochs):
+    for epoch, (plan, end) in enumerate(zip(plans, ends, strict=True)):
         counts = sampler.counts(epoch)
-        row = (epoch + 1, counts.positives, counts.negatives, counts.share, batches[epoch], steps[epoch])
-        first, last = (config.optimizer.lr * factor(step) for step in (ends[epoch] - steps[epoch], ends[epoch] - 1))
+        row = (epoch + 1, counts.positives, counts.negatives, counts.share, plan.batches, plan.steps)
+        first, last = (config.optimizer.lr * factor(step) for step in (end - plan.steps, end - 1))
         lines.append((*row, first, last))
     path = config.fold_folder / "preview.png"
     _draw(lines, path)
-    return [_format(lines), *sampling_warnings(sampler, batches, accumulate)], path
+    batches = [plan.batches for plan in plans]
+    return [_format(lines), *sampling_warnings(sampler, batches, trainer.accumulate_grad_batches)], path
 
 
 def _format(lines: list[Row]) -> str:

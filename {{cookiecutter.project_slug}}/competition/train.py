@@ -73,7 +73,7 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, base
     _say(describe_trainer(config, trainer, batch_size))
     data.trainer = trainer
     sampler, accumulate = data.batches().sampler, trainer.accumulate_grad_batches
-    sampling = sampling_warnings(sampler, data.batches_by_epoch(), accumulate)
+    sampling = sampling_warnings(sampler, [epoch.batches for epoch in data.plan()], accumulate)
     for line in [*sampling, *mixing_warnings(config, batch_size)]:
         _say(line)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
