@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
 EPOCHS_BY_DEFAULT = 1000  # Lightning's, where `trainer:` names neither epochs nor steps
+FEW = 0.05  # share of an epoch's images that may be left out without a word
 
 
 class EpochPlan(NamedTuple):
@@ -20,6 +21,8 @@ class EpochPlan(NamedTuple):
     batches: int  # of a process
     steps: int  # of the optimizer
     images: int  # of all processes
+    drawn: int  # by the sampler, of which some may be left out
+    left_out: int  # as they do not fill a batch of all processes
 
 
 def plan_epochs(sampler: RatioSampler, batch_size: int, trainer: "pl.Trainer") -> list[EpochPlan]:
@@ -32,15 +35,30 @@ def plan_epochs(sampler: RatioSampler, batch_size: int, trainer: "pl.Trainer") -
     plans = []
     for epoch in _epochs(trainer):
         counts = sampler.counts(epoch)
-        batches = _limited(num_batches(counts, batch_size), trainer.limit_train_batches)
+        full = num_batches(counts, batch_size)
+        batches = _limited(full, trainer.limit_train_batches)
         if steps_left >= 0:
             batches = min(batches, steps_left * accumulate)
             if not batches:
                 break
         steps = -(-batches // accumulate)
         steps_left -= steps if steps_left >= 0 else 0
-        plans.append(EpochPlan(batches, steps, min(batches * batch_size, counts.per_rank) * counts.world_size))
+        images, whole = (min(n * batch_size, counts.per_rank) * counts.world_size for n in (batches, full))
+        drawn = counts.positives + counts.negatives
+        plans.append(EpochPlan(batches, steps, images, drawn, drawn - whole))
     return plans
+
+
+def left_out_warnings(plans: list[EpochPlan], batch_size: int) -> list[str]:
+    """Say in a line where more than a few images are left out, as they do not fill a batch of all processes."""
+    worst = max(plans, key=lambda plan: plan.left_out / plan.drawn, default=None)
+    if worst is None or worst.left_out <= FEW * worst.drawn:
+        return []
+    return [
+        f"data.batch_size: an epoch leaves out up to {worst.left_out} of its {worst.drawn} images "
+        f"({worst.left_out / worst.drawn:.0%}), other ones each time, as they do not fill a batch of {batch_size}; a "
+        "smaller batch leaves out fewer"
+    ]
 
 
 def _epochs(trainer: "pl.Trainer") -> Iterator[int]:

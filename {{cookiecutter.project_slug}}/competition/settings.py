@@ -175,7 +175,10 @@ class PositiveColumn(Section):
 
 
 class Sampler(Section):
-    """Which training images an epoch holds, and how often. Without this section: every image once."""
+    """Which training images an epoch holds, and how often.
+
+    Without this section: every image once, but for those that do not fill the last batch, others in every epoch.
+    """
 
     positive: Literal["mask", "box"] | list[str] | PositiveColumn | None = None  # a list names classes
     # One share of positives, or its course: [[0, 0.8], [10, natural]], after so many epochs.

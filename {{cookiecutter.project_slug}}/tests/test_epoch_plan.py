@@ -81,6 +81,15 @@ def test_a_training_is_as_long_as_was_planned_and_the_learning_rate_comes_to_its
     assert float(previewed[-1]["lr_last"]) == pytest.approx(seen.rates[-1], rel=0.01)
 
 
+@pytest.mark.parametrize(("batch_size", "trained", "left_out"), [(7, 7, "5 of its 12 images (42%)"), (6, 12, "")])
+def test_the_preview_counts_the_images_that_do_not_fill_a_batch(
+    folder: Path, batch_size: int, trained: int, left_out: str
+) -> None:
+    (table, *warnings), _ = preview(config_of(folder, "data.num_folds=2", f"data.batch_size={batch_size}"))
+    assert int(table.splitlines()[1].split()[COLUMNS.index("images")]) == trained
+    assert [left_out in line for line in warnings] == [True] * bool(left_out)
+
+
 def test_a_run_without_end_is_refused_before_anything_is_trained(folder: Path) -> None:
     with pytest.raises(CompetitionError, match=r"^trainer\.max_epochs: found -1, a run without end; expected .*$"):
         preview(config_of(folder, "data.num_folds=2", "trainer.max_epochs=-1"))
