@@ -247,10 +247,13 @@ class Logger(Section):
 SAME_PRECISION = {"None": "32", "32-true": "32", "16": "16-mixed", "bf16": "bf16-mixed"}  # its other names
 
 
+InferencePrecision = Literal["32", "16-mixed", "bf16-mixed", "half"]
+
+
 class Inference(Section):
     """How predictions are computed, here and in a bundle: faster at a small cost in the score (see `--estimate`)."""
 
-    precision: Literal["32", "16-mixed", "bf16-mixed"] | None = None  # None: as `trainer.precision`
+    precision: InferencePrecision | None = None  # None: as `trainer.precision`; half: as the card can
     channels_last: bool = False
     compile: bool = False  # torch.compile: minutes at the start, quicker from then on
     limit_hours: Positive = 9.0  # what the competition's host allows for a notebook
