@@ -43,6 +43,11 @@ class Table(Protocol):
         """(n,) line of the csv file on which the image first appears, for messages; 0 for an image without a row."""
         ...
 
+    @property
+    def groups(self) -> np.ndarray | None:
+        """(n,) str: images of an equal one are answered as one and never split over folds; none in most tasks."""
+        ...
+
     def target(self, index: int, height: int, width: int) -> Target:
         """Return the answer for one image in pixels of the original image."""
         ...

@@ -9,11 +9,12 @@ from pytorch_lightning.loops.progress import _ProcessedTracker
 from torch.utils.data import DataLoader
 
 from competition.dataset import ImageDataset, Sample
+from competition.epoch_plan import EpochPlan, plan_epochs
 from competition.errors import CompetitionError
 from competition.folds import is_validated
 from competition.loader import evaluation_loader, worker_settings
 from competition.pseudo import training_part
-from competition.sampling import TrainBatches, batches_by_epoch, build_sampler, steps_by_epoch
+from competition.sampling import TrainBatches, build_sampler
 from competition.settings import Config
 from competition.task import Table, Target
 
@@ -43,6 +44,7 @@ class FoldData(pl.LightningDataModule):
         self.train_set = ImageDataset(config, train_ids, table=self.train_table, train=True)
         self.val_set = ImageDataset(config, table.image_ids[val_rows], table=table)
         self._batches: TrainBatches | None = None
+        self._plan: list[EpochPlan] | None = None
         self._train_loader: DataLoader[Sample] | None = None
         self._val_loader: DataLoader[Sample] | None = None
         self._position = {image_id: index for index, image_id in enumerate(self.val_set.image_ids)}
@@ -84,23 +86,19 @@ class FoldData(pl.LightningDataModule):
         """Return the answer of a validation image."""
         return self.val_set.target(self._position[image_id], height, width)
 
-    def batches_by_epoch(self) -> list[int]:
-        """Return the batches of this process in each epoch of the run."""
-        batches, limit = self.batches(), self.config.trainer.get("limit_train_batches")
-        return batches_by_epoch(batches.sampler, max(self._trainer().max_epochs or 0, 0), batches.batch_size, limit)
+    def plan(self) -> list[EpochPlan]:
+        """Return what each epoch of the run holds."""
+        if self._plan is None:
+            batches = self.batches()
+            self._plan = plan_epochs(batches.sampler, batches.batch_size, self._trainer())
+        return self._plan
 
     def describe_epoch(self, epoch: int) -> dict[str, float]:
         """Return the images that all processes train on in an epoch, and the share of positives in its draw."""
-        batches, limit = self.batches(), self.config.trainer.get("limit_train_batches")
-        counts = batches.sampler.counts(epoch)
-        number = batches_by_epoch(batches.sampler, epoch + 1, batches.batch_size, limit)[epoch]
-        known = {"images": min(number * batches.batch_size, counts.per_rank) * counts.world_size}
-        # Without a rule what counts as positive there is no share to speak of.
-        return known | ({"positive_share": round(counts.share, 4)} if self.config.sampler.positive else {})
-
-    def num_steps(self) -> int:
-        """Return the optimizer steps of the run."""
-        return sum(steps_by_epoch(self.batches_by_epoch(), self._trainer().accumulate_grad_batches))
+        known = {"images": self.plan()[epoch].images}
+        if not self.config.sampler.positive:
+            return known  # without a rule what counts as positive there is no share to speak of
+        return {**known, "positive_share": round(self.batches().sampler.counts(epoch).share, 4)}
 
     def state_dict(self) -> dict[str, int]:
         """Note how far the epoch is, for a checkpoint in its middle."""

@@ -103,8 +103,8 @@ def _check_whole(config: Config, table: Table, folds: np.ndarray, path: Path) ->
         other = int(np.flatnonzero(groups == groups[torn[0]])[0])
         raise CompetitionError(
             f"{path}: images {table.image_ids[other]!r} (fold {folds[other]}) and {table.image_ids[torn[0]]!r} (fold "
-            f"{folds[torn[0]]}) are of one group (data.group), which must not be torn; delete it and make it again "
-            "with `competition folds CONFIG`"
+            f"{folds[torn[0]]}) are of one group (data.group or format.group), which must not be torn; delete it "
+            "and make it again with `competition folds CONFIG`"
         )
 
 

@@ -11,12 +11,12 @@ GROUP_FILE_COLUMNS = ("image_id", "group")
 
 
 def read_groups(config: Config, table: Table) -> np.ndarray | None:
-    """Return (n,) int: images of an equal number stay together; none where neither column nor file is named.
+    """Return (n,) int: images of an equal number stay together; none where nothing says which belong together.
 
-    Images that share a value of `data.group`, or one of `data.group_file`, or are linked over others that do, are of
-    one group. An image without a value is a group by itself.
+    Images that share a value of `data.group`, or one of `data.group_file`, or are answered as one, or are linked over
+    others that do, are of one group. An image without a value is a group by itself.
     """
-    columns = []
+    columns = [] if table.groups is None else [table.groups]
     if config.data.group is not None:
         columns.append(read_image_column(config.train_csv, config.data.group, table.image_ids, table.lines))
     if config.data.group_file is not None:

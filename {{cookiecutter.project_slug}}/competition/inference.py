@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import deepcopy
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 from competition.dataset import Batch, ImageDataset
 from competition.errors import CompetitionError
 from competition.loader import evaluation_loader
-from competition.settings import Config
+from competition.settings import Config, InferencePrecision
 from competition.task import Prediction, Task
 from competition.views import View
 from competition.window_data import WholeImages
@@ -125,22 +125,33 @@ def inference_devices(config: Config) -> list[torch.device]:
 
 def precision_context(config: Config, device: torch.device) -> AbstractContextManager[Any]:
     """Return what computes in the precision of `inference_precision`."""
-    name = inference_precision(config)
+    name = precision_here(inference_precision(config))
     if name not in HALF:
         return nullcontext()
     # As Lightning does: a CPU computes in bfloat16, whichever half is asked for.
     return torch.autocast(device.type, dtype=torch.bfloat16 if device.type == "cpu" else HALF[name])
 
 
-def inference_precision(config: Config) -> Literal["32", "16-mixed", "bf16-mixed"]:
+def precision_here(name: str) -> str:
+    """Return what `half` is on this machine, any other name of a precision as it is.
+
+    That is bf16, which needs no scaling of the loss, but for GPUs that only emulate it, as T4 and P100 do, slowly.
+    """
+    if name != "half":
+        return name
+    is_emulated = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
+    return "16-mixed" if is_emulated else "bf16-mixed"
+
+
+def inference_precision(config: Config) -> InferencePrecision:
     """Return the precision of predictions; raise CompetitionError where only Lightning has that."""
     name = config.prediction_precision
-    if name != "32" and name not in HALF:
+    if name not in get_args(InferencePrecision):
         raise CompetitionError(
-            f"trainer.precision: found {name}, in which only Lightning computes; give inference.precision, one of 32, "
-            f"{', '.join(HALF)}"
+            f"trainer.precision: found {name}, in which only Lightning computes; give inference.precision, one of "
+            f"{', '.join(get_args(InferencePrecision))}"
         )
-    return cast(Literal["32", "16-mixed", "bf16-mixed"], name)
+    return cast(InferencePrecision, name)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -2,7 +2,6 @@
 
 import signal
 import time
-from datetime import timedelta
 from types import FrameType
 from typing import Any
 
@@ -10,7 +9,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from competition.checkpoint import LATEST, LatestAndBest
-from competition.errors import STOP_SIGNALS, CompetitionError, StoppedError
+from competition.errors import STOP_SIGNALS, StoppedError
+from competition.time_limit import parse_max_time
 
 
 class StopInGoodOrder(Checkpoint):
@@ -81,18 +81,3 @@ class StopInGoodOrder(Checkpoint):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
-
-
-def parse_max_time(value: Any) -> float:
-    """Return seconds of `DD:HH:MM:SS` or of a mapping as `{hours: 8}`; infinity for none, as Lightning reads it."""
-    if value is None:
-        return float("inf")
-    try:
-        if isinstance(value, str):
-            days, hours, minutes, seconds = (int(part) for part in value.split(":"))
-            value = {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
-        return timedelta(**value).total_seconds()
-    except (TypeError, ValueError):
-        raise CompetitionError(
-            f"trainer.max_time: found {value!r}; expected DD:HH:MM:SS, as '00:08:30:00', or {{hours: 8, minutes: 30}}"
-        ) from None

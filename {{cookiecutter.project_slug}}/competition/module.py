@@ -78,8 +78,8 @@ class CompetitionModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer and a schedule that moves with every optimizer step."""
         optimizer = build_optimizer(self.network, self.config.optimizer)
-        total = self._total_steps()
-        factor = learning_rate_factor(self.config.scheduler, total)
+        # Lightning's own estimate takes the length of the first epoch for all.
+        factor = learning_rate_factor(self.config.scheduler, sum(epoch.steps for epoch in self._data().plan()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -88,12 +88,6 @@ class CompetitionModule(pl.LightningModule):
 
     def _place(self, batch_index: int) -> list[int]:
         return [self.config.seed, self.current_epoch, batch_index, self.global_rank]
-
-    def _total_steps(self) -> int:
-        """Count optimizer steps over epochs that may differ in length; Lightning's estimate takes the first for all."""
-        if self.trainer.max_steps > 0:
-            return self.trainer.max_steps
-        return self._data().num_steps()
 
     def _data(self) -> FoldData:
         data = getattr(self.trainer, "datamodule")  # noqa: B009 - Lightning sets it without declaring it

@@ -6,17 +6,18 @@ import matplotlib as mpl
 import numpy as np
 
 from competition.data import per_device_batch_size
+from competition.epoch_plan import left_out_warnings, plan_epochs
 from competition.files import replacing
 from competition.folds import read_folds
 from competition.pseudo import training_part
-from competition.sampling import batches_by_epoch, build_sampler, sampling_warnings, steps_by_epoch
+from competition.sampling import build_sampler, sampling_warnings
 from competition.schedule import learning_rate_factor
 from competition.settings import Config
 from competition.task import Task
 from competition.trainer import build_trainer
 
-COLUMNS = ("epoch", "positives", "negatives", "share", "batches", "steps", "lr_first", "lr_last")
-Row = tuple[int, int, int, float, int, int, float, float]
+COLUMNS = ("epoch", "positives", "negatives", "share", "images", "batches", "steps", "lr_first", "lr_last")
+Row = tuple[int, int, int, float, int, int, int, float, float]
 
 
 def preview(config: Config) -> tuple[list[str], Path]:
@@ -26,27 +27,27 @@ def preview(config: Config) -> tuple[list[str], Path]:
     table, rows = training_part(config, table, read_folds(config, table))
     batch_size = per_device_batch_size(config, trainer)
     sampler = build_sampler(config, table, rows, world_size=trainer.world_size)
-    epochs, accumulate = trainer.max_epochs or 1, trainer.accumulate_grad_batches
-    batches = batches_by_epoch(sampler, epochs, batch_size, config.trainer.get("limit_train_batches"))
-    steps = steps_by_epoch(batches, accumulate)
-    factor = learning_rate_factor(config.scheduler, sum(steps))
-    ends = np.cumsum(steps).tolist()
+    plans = plan_epochs(sampler, batch_size, trainer)
+    ends = np.cumsum([plan.steps for plan in plans]).tolist()
+    factor = learning_rate_factor(config.scheduler, ends[-1] if ends else 0)
     lines: list[Row] = []
-    for epoch in range(epochs):
+    for epoch, (plan, end) in enumerate(zip(plans, ends, strict=True)):
         counts = sampler.counts(epoch)
-        row = (epoch + 1, counts.positives, counts.negatives, counts.share, batches[epoch], steps[epoch])
-        first, last = (config.optimizer.lr * factor(step) for step in (ends[epoch] - steps[epoch], ends[epoch] - 1))
-        lines.append((*row, first, last))
+        drawn = (counts.positives, counts.negatives, counts.share)
+        first, last = (config.optimizer.lr * factor(step) for step in (end - plan.steps, end - 1))
+        lines.append((epoch + 1, *drawn, plan.images, plan.batches, plan.steps, first, last))
     path = config.fold_folder / "preview.png"
     _draw(lines, path)
-    return [_format(lines), *sampling_warnings(sampler, batches, accumulate)], path
+    batches = [plan.batches for plan in plans]
+    warnings = sampling_warnings(sampler, batches, trainer.accumulate_grad_batches)
+    return [_format(lines), *warnings, *left_out_warnings(plans, batch_size * trainer.world_size)], path
 
 
 def _format(lines: list[Row]) -> str:
     header = "".join(f"{name:>11}" for name in COLUMNS)
     rows = [
-        f"{e:>11}{p:>11}{n:>11}{share:>11.3f}{b:>11}{s:>11}{first:>11.2e}{last:>11.2e}"
-        for e, p, n, share, b, s, first, last in lines
+        f"{e:>11}{p:>11}{n:>11}{share:>11.3f}{i:>11}{b:>11}{s:>11}{first:>11.2e}{last:>11.2e}"
+        for e, p, n, share, i, b, s, first, last in lines
     ]
     return "\n".join([header, *rows])
 

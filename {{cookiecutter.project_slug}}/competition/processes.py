@@ -22,6 +22,7 @@ class Job:
     name: str
     words: list[str]
     log: Path
+    late_words: Callable[[], list[str]] = list  # further ones, which are known when it starts
 
 
 def run_jobs(jobs: list[Job], parallel: int = 1, announce: Callable[[Job], None] = lambda job: None) -> None:
@@ -48,7 +49,7 @@ def run_jobs(jobs: list[Job], parallel: int = 1, announce: Callable[[Job], None]
 
 
 def _start(job: Job, *, to_log: bool) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "competition", *job.words]
+    command = [sys.executable, "-m", "competition", *job.words, *job.late_words()]
     if not to_log:
         return subprocess.Popen(command)
     job.log.parent.mkdir(parents=True, exist_ok=True)

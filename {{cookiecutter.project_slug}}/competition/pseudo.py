@@ -78,6 +78,8 @@ class JoinedTable:
         self.classes = own.classes
         self.image_ids = np.concatenate([own.image_ids, pseudo.image_ids[self._kept]])
         self.lines = np.concatenate([own.lines, np.zeros(len(self._kept), dtype=np.int64)])
+        alone = np.full(len(self._kept), "", dtype=object)
+        self.groups = None if own.groups is None else np.concatenate([own.groups, alone])
 
     def is_pseudo(self, index: int) -> bool:
         """Return whether an image is one of the test images."""

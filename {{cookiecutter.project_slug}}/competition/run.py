@@ -19,6 +19,7 @@ from competition.score import describe_scores, score_constant
 from competition.settings import Config
 from competition.submit import Submission, describe_submission, make_submission
 from competition.task import Task
+from competition.time_limit import time_left
 from competition.tune import describe_tuning, honest_scores, is_tuned, tune
 from competition.wheels import missing_packages
 
@@ -37,7 +38,7 @@ def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
     else:
         _say("folds", f"splitting into {config.data.num_folds}")
         print("\n".join(make_folds(config)), flush=True)
-    _train(config, paths, overrides, parallel)
+    _train(config, paths, overrides, parallel, started)
     opened = Run.open(config.name)
     if not _is_as_asked(opened, opened.out_of_fold_files()):
         _predict(opened)  # out-of-fold images, too: thresholds are for what is handed in
@@ -60,8 +61,16 @@ def trainings(config: Config) -> list[list[str]]:
     return [[f"fold={fold}", f"seed={seed}", *given] for seed in seeds for fold in folds]
 
 
-def _train(config: Config, paths: list[Path], overrides: list[str], parallel: int) -> None:
-    """Train in processes of their own: several trainings in one process are fragile on several GPUs."""
+def _train(config: Config, paths: list[Path], overrides: list[str], parallel: int, started: float) -> None:
+    """Train in processes of their own: several trainings in one process are fragile on several GPUs.
+
+    `trainer.max_time` is for all of them together, from when the run `started`.
+    """
+    max_time = config.trainer.get("max_time")
+
+    def limit() -> list[str]:
+        return [] if max_time is None else [f"trainer.max_time={time_left(max_time, time.perf_counter() - started)}"]
+
     jobs = []
     for words in trainings(config):
         one = load_config(paths, [*overrides, *words])
@@ -70,7 +79,7 @@ def _train(config: Config, paths: list[Path], overrides: list[str], parallel: in
             _say("train", f"{one.fold_folder.name} is done already, in {one.fold_folder}")
             continue
         command = ["train", "--resume", *map(str, paths), *overrides, *words]
-        jobs.append(Job(one.fold_folder.name, command, one.fold_folder / "train.log"))
+        jobs.append(Job(one.fold_folder.name, command, one.fold_folder / "train.log", limit))
     run_jobs(jobs, parallel, lambda job: _say("train", job.name))
     remember_what_follows(config.run_folder, config)
 

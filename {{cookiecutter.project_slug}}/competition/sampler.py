@@ -18,7 +18,7 @@ class RatioSampler(Sampler[int]):
 
     keep="positives": every positive once, and as many negatives as make the share (at most all of them).
     keep="negatives": every negative once, and positives repeated as evenly as possible.
-    num_draws: so many draws an epoch instead, whatever there is.
+    num_draws: so many draws an epoch instead, whatever there is; what is left of a draw is carried to the next epoch.
 
     Draws continue where the epoch before stopped: over the run all rows of a side come equally often.
     `weights` change that: rows of a side come in proportion to their weight, rounded up or down. Under
@@ -58,6 +58,7 @@ class RatioSampler(Sampler[int]):
         rng = np.random.default_rng([seed, 0, 1])
         self._positives, self._negatives = make_sides(positive, weights, groups, max_per_group, rng)
         self._check_shares()
+        self._due = [0.0]  # positives by epoch, summed over those before it; as far as they have been asked for
         self.epoch, self.start = epoch, start
         self.counts(epoch)
 
@@ -106,7 +107,7 @@ class RatioSampler(Sampler[int]):
         num_positives, num_negatives = self._positives.size, self._negatives.size
         asked = self.schedule.share(epoch, num_positives / (num_positives + num_negatives))
         if self.num_draws is not None:
-            positives = round(self.num_draws * asked)
+            positives = min(self._num_due(epoch + 1) - self._num_due(epoch), self.num_draws)
             negatives = self.num_draws - positives
         elif self.keep == "positives":
             positives = num_positives
@@ -121,6 +122,17 @@ class RatioSampler(Sampler[int]):
                 f"sampler: epoch {epoch + 1} has {total} draws for {self.world_size} ranks; use fewer"
             )
         return EpochCounts(epoch, asked, positives, negatives, self.world_size)
+
+    def _num_due(self, epoch: int) -> int:
+        """Return the positives that `num_draws` brings in all epochs before this one.
+
+        It is rounded once: of a share below half a draw an epoch, rounding each would never draw a positive.
+        """
+        assert self.num_draws is not None
+        natural = self._positives.size / (self._positives.size + self._negatives.size)
+        while len(self._due) <= epoch:
+            self._due.append(self._due[-1] + self.num_draws * self.schedule.share(len(self._due) - 1, natural))
+        return math.floor(self._due[epoch] + 0.5)
 
     def _check_shares(self) -> None:
         shares = [share for _, share in self.schedule.points]

@@ -107,24 +107,6 @@ def num_batches(counts: EpochCounts, batch_size: int) -> int:
     return max(counts.num_batches(batch_size, drop_last=True), 1)
 
 
-def batches_by_epoch(
-    sampler: RatioSampler, max_epochs: int, batch_size: int, limit: int | float | None = None
-) -> list[int]:
-    """Return the batches a process trains on in each epoch.
-
-    `limit` is Lightning's `limit_train_batches`: a number of batches or a share of them.
-    """
-    each = [num_batches(sampler.counts(epoch), batch_size) for epoch in range(max_epochs)]
-    if limit is None:
-        return each
-    return [min(number, limit) if isinstance(limit, int) else int(number * limit) for number in each]
-
-
-def steps_by_epoch(batches: list[int], accumulate: int) -> list[int]:
-    """Return the optimizer steps of each epoch: epochs may differ in length, so no one length times their number."""
-    return [-(-number // accumulate) for number in batches]
-
-
 def sampling_warnings(sampler: RatioSampler, batches: list[int], accumulate: int) -> list[str]:
     """Say what of `sampler:` will not go as its settings suggest, for a run of so many batches in each epoch."""
     counts = [sampler.counts(epoch) for epoch in range(len(batches))]

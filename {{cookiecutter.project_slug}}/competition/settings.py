@@ -175,7 +175,10 @@ class PositiveColumn(Section):
 
 
 class Sampler(Section):
-    """Which training images an epoch holds, and how often. Without this section: every image once."""
+    """Which training images an epoch holds, and how often.
+
+    Without this section: every image once, but for those that do not fill the last batch, others in every epoch.
+    """
 
     positive: Literal["mask", "box"] | list[str] | PositiveColumn | None = None  # a list names classes
     # One share of positives, or its course: [[0, 0.8], [10, natural]], after so many epochs.
@@ -244,10 +247,13 @@ class Logger(Section):
 SAME_PRECISION = {"None": "32", "32-true": "32", "16": "16-mixed", "bf16": "bf16-mixed"}  # its other names
 
 
+InferencePrecision = Literal["32", "16-mixed", "bf16-mixed", "half"]
+
+
 class Inference(Section):
     """How predictions are computed, here and in a bundle: faster at a small cost in the score (see `--estimate`)."""
 
-    precision: Literal["32", "16-mixed", "bf16-mixed"] | None = None  # None: as `trainer.precision`
+    precision: InferencePrecision | None = None  # None: as `trainer.precision`; half: as the card can
     channels_last: bool = False
     compile: bool = False  # torch.compile: minutes at the start, quicker from then on
     limit_hours: Positive = 9.0  # what the competition's host allows for a notebook

@@ -125,7 +125,7 @@ def schedule_warnings(
             f"sampler: the share changes until epoch {schedule.last_change + 1}, but the run's last epoch is "
             f"{epochs[-1].epoch + 1}: it ends at share {epochs[-1].share:.3f}"
         )
-    # A share is reached to the nearest whole draw; more off means that there was nothing left to draw.
+    # A share is reached to less than a whole draw; more off means that there was nothing left to draw.
     missed = [c for c in epochs if abs(c.asked - c.share) * (c.positives + c.negatives) > 1]
     if missed:
         lines.append(

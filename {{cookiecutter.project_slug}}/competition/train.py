@@ -11,6 +11,7 @@ from competition.checkpoint import LATEST, LatestAndBest, export_weights, export
 from competition.data import FoldData, mixing_warnings, per_device_batch_size
 from competition.early_stopping import StopEarly
 from competition.ema import AverageWeights
+from competition.epoch_plan import left_out_warnings
 from competition.folder_lock import holding
 from competition.folds import read_folds
 from competition.host_metric import load_score
@@ -74,8 +75,9 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, base
     _say(describe_trainer(config, trainer, batch_size))
     data.trainer = trainer
     sampler, accumulate = data.batches().sampler, trainer.accumulate_grad_batches
-    sampling = sampling_warnings(sampler, data.batches_by_epoch(), accumulate)
-    for line in [*sampling, *mixing_warnings(config, batch_size)]:
+    sampling = sampling_warnings(sampler, [epoch.batches for epoch in data.plan()], accumulate)
+    left_out = left_out_warnings(data.plan(), batch_size * trainer.world_size)
+    for line in [*sampling, *left_out, *mixing_warnings(config, batch_size)]:
         _say(line)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)

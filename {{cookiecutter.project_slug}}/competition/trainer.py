@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from competition.checkpoint import AtomicCheckpointIO
 from competition.errors import CompetitionError
+from competition.inference import precision_here
 from competition.progress import has_bars
 from competition.settings import Config
 
@@ -58,6 +59,8 @@ def build_trainer(
         settings = {key: value for key, value in settings.items() if key in kept}
         if config.inference.precision is not None:
             settings["precision"] = config.inference.precision
+    if "precision" in settings:
+        settings["precision"] = precision_here(settings["precision"])
     # A bar redraws itself; in a log file or a notebook's subprocess every redraw would be another line.
     has_bar = settings.get("enable_progress_bar", True) and has_bars()
     bar: list[Callback] = [TQDMProgressBar(leave=False)] if has_bar else []

@@ -17,6 +17,7 @@ OURS = {
     "enable_checkpointing": "the section `checkpoint:`",
     "use_distributed_sampler": "competition/data.py, which splits the images over the processes itself",
     "reload_dataloaders_every_n_epochs": "competition/data.py",
+    "overfit_batches": "competition/sampler.py, which draws anew in every epoch; short ones: `limit_train_batches`",
 }
 
 # Lightning takes any value for these and fails, or does something else, much later.

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from competition.config import validate
 from competition.errors import CompetitionError
+from competition.folds import make_folds, read_folds
 from competition.task import Target
 from competition.tasks.classification.decode import decode
 from competition.tasks.classification.score import evidence, scores
@@ -361,6 +362,18 @@ def test_numbers_of_a_group_are_joined_before_they_are_made_whole(tmp_path: Path
     truths = [{"value": np.array([value]), "group": name} for name, value in (("r", 3.0), ("l", 1.0), ("l", 1.0))]
     gathered = [evidence(answer, truth) for (_, answer), truth in zip(answers, truths, strict=True)]
     assert scores(gathered, config.metrics, 1) == {"qwk": 1, "rmse": 0}
+
+
+def test_images_that_are_answered_as_one_are_never_split_over_folds(tmp_path: Path) -> None:
+    config = grouped(tmp_path)
+    names = [(f"p{number // 4}", "LR"[number // 2 % 2], number) for number in range(24)]  # 6 patients, 12 groups of 2
+    write(config.train_csv, "patient,side,image_id,a", *(f"{p},{side},{n},{n % 2}" for p, side, n in names))
+    make_folds(config)
+    folds = read_folds(config, read_table(config))
+    assert len({(*name[:2], fold) for name, fold in zip(names, folds.tolist(), strict=True)}) == 12
+    write(tmp_path / "folds.csv", "image_id,fold", *(f"{number},{number % 5}" for number in range(24)))
+    with pytest.raises(CompetitionError, match=r"'0' \(fold 0\) and '1' \(fold 1\) are of one group .*format\.group"):
+        read_folds(config, read_table(config))
 
 
 def test_files_that_name_different_groups_are_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from competition.dataset import Batch, ImageDataset
 from competition.errors import CompetitionError
 from competition.loader import ShareOfRank
 from competition.sampler import RatioSampler
-from competition.sampling import Draw, TrainBatches, batches_by_epoch, build_sampler, sampling_warnings
+from competition.sampling import Draw, TrainBatches, build_sampler, sampling_warnings
 from competition.settings import Config, Sampler
 from competition.share_schedule import ShareSchedule
 from competition.task import Table, Task
@@ -217,10 +217,10 @@ def test_a_warning_counts_the_batches_that_training_has() -> None:
         (3, 1),
     ):  # of 4 images: the last, incomplete batch is left out, not the only one
         batches = TrainBatches(RatioSampler(np.ones(num_images, dtype=bool), seed=0), 4)
-        (warning,) = sampling_warnings(batches.sampler, batches_by_epoch(batches.sampler, 1, 4), 3)
+        (warning,) = sampling_warnings(batches.sampler, [len(batches)], 3)
         assert f"epoch 1 has {expected} batches" in warning
         assert len(batches) == len(list(batches)) == expected
-    assert sampling_warnings(batches.sampler, batches_by_epoch(batches.sampler, 1, 4), 1) == []
+    assert sampling_warnings(batches.sampler, [len(batches)], 1) == []
 
 
 def test_mixing_in_batches_of_one_image_is_warned_of(config: Config) -> None:

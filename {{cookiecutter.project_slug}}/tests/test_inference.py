@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ import torch
 from competition.config import load_config
 from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
-from competition.inference import Ensemble, precision_context, predict_stream
+from competition.inference import HALF, Ensemble, precision_context, precision_here, predict_stream
 from competition.predict import predict_images
 from competition.predictions import Predictions
 from competition.settings import Config, Window
 from competition.task import Task
+from competition.trainer import build_trainer
 from competition.views import views_of
 
 WITHOUT_LIGHTNING = """
@@ -107,3 +109,24 @@ def test_a_precision_that_only_lightning_has_is_refused_by_name(config_file: Pat
     config = load_config([config_file], ["trainer.precision=64-true"])
     with pytest.raises(CompetitionError, match=r"trainer\.precision: found 64-true.*inference\.precision, one of 32"):
         precision_context(config, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "has_bf16", "expected"),
+    [(False, False, "bf16-mixed"), (True, True, "bf16-mixed"), (True, False, "16-mixed")],
+)
+def test_half_is_bf16_but_on_gpus_that_would_emulate_it(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, has_gpu: bool, has_bf16: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation or has_bf16)
+    assert precision_here("half") == expected
+    assert precision_here("32-true") == "32-true"
+    config = load_config([config_file], ["trainer.precision=half", "trainer.accelerator=cpu"])
+    context: Any = precision_context(config, torch.device("cpu"))
+    assert context.fast_dtype == HALF[expected]
+
+
+def test_a_trainer_takes_half_precision(config_file: Path) -> None:
+    config = load_config([config_file], ["trainer.precision=half", "trainer.accelerator=cpu"])
+    assert build_trainer(config, []).precision == "bf16-mixed"

@@ -121,7 +121,18 @@ def test_share_is_reached_to_the_nearest_draw(
     sampler = RatioSampler(rows(num_positives, num_negatives), schedule=at(share), seed=1, epoch=epoch, **way)
     counts = sampler.counts(epoch)
     assume(way.get("keep") != "positives" or share > num_positives / (num_positives + num_negatives))
-    assert abs(counts.share - share) * (counts.positives + counts.negatives) <= 0.5 + 1e-6
+    furthest = 1 if "num_draws" in way else 0.5  # what is left of a draw is carried to the next epoch
+    assert abs(counts.share - share) * (counts.positives + counts.negatives) <= furthest + 1e-6
+
+
+@given(st.integers(1, 300), st.floats(0.001, 1), st.integers(1, 40))
+@some_settings
+def test_a_number_of_draws_has_its_share_over_the_run_however_small(num_draws: int, share: float, epochs: int) -> None:
+    sampler = RatioSampler(rows(20, 480), schedule=at(share), seed=1, num_draws=num_draws)
+    counts = [sampler.counts(epoch) for epoch in range(epochs)]
+    assert abs(sum(c.positives for c in counts) - share * num_draws * epochs) <= 0.5 + 1e-6
+    assert all(c.positives + c.negatives == num_draws and c.negatives >= 0 for c in counts)
+    assert schedule_warnings(sampler.schedule, counts, [1] * epochs) == []
 
 
 def test_keeping_positives_draws_each_once_and_no_negative_twice() -> None:

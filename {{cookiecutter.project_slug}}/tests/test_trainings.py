@@ -5,10 +5,12 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import SimpleNamespace
 
 import pytest
 from conftest import TINY
 
+from competition import run as run_module
 from competition.config import load_config, task_names
 from competition.errors import CompetitionError, StoppedError
 from competition.ledger import ledger_path, read_ledger
@@ -17,6 +19,8 @@ from competition.processes import Job, run_jobs
 from competition.run import trainings
 from competition.runs import CONFIG, DONE, OOF, Run, is_finished, refuse_changed_config, remember_what_follows
 from competition.sample import write_sample
+from competition.settings import Config
+from competition.time_limit import parse_max_time, time_left
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -113,6 +117,25 @@ def test_folds_seeds_and_all_images_are_trained_side_by_side_and_predict_togethe
     line = read_ledger(ledger_path())["t"]
     assert (line.folds, line.seeds, list(line.fold_scores)) == ("0 all", "0 1", ["0"])
     assert command("run", *asked).stdout.count("is done already") == 4
+
+
+@pytest.mark.parametrize(("max_time", "left"), [("00:08:30:00", "00:08:29:30"), ({"seconds": 5}, "00:00:00:00")])
+def test_what_a_run_has_used_of_its_time_is_not_given_to_its_next_training(max_time: object, left: str) -> None:
+    assert time_left(max_time, 30) == left
+    assert parse_max_time(time_left({"days": 3, "hours": 25, "minutes": 61}, 0.5)) == 4 * 86400 + 2 * 3600 + 59
+
+
+def test_a_run_gives_each_training_what_is_left_of_its_time_when_it_starts(
+    config: Config, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clock = iter([100.0, 130.0])
+    monkeypatch.setattr(run_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    said: list[list[str]] = []
+    monkeypatch.setattr(run_module, "run_jobs", lambda jobs, *_: said.extend(job.late_words() for job in jobs))
+    words = [*TINY, f"data.dir={config.data.dir}", "folds=[0, 1]", "trainer.max_time=00:00:00:50"]
+    run_module._train(load_config([config_file], words), [config_file], words, 1, 90.0)
+    assert said == [["trainer.max_time=00:00:00:40"], ["trainer.max_time=00:00:00:10"]]
 
 
 def test_a_job_that_fails_stops_those_that_wait_and_names_its_log(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class DetectionTable:
     boxes: np.ndarray  # (boxes, 4) float32 x1, y1, x2, y2 as written, which may reach out of the image
     labels: np.ndarray  # (boxes,) int64
     starts: np.ndarray  # (n + 1,)
+    groups = None  # every image is answered by itself
 
     def target(self, index: int, height: int, width: int) -> Target:
         """Return `bboxes` (k, 4) float32 xyxy clipped to the image and `labels` (k,), without boxes of no area."""

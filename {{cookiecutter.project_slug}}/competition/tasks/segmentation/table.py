@@ -54,6 +54,7 @@ class SegmentationTable:
     lines: np.ndarray
     masks: Masks
     repeated: np.ndarray  # lines whose image and class have a mask on an earlier line, too
+    groups = None  # every image is answered by itself
 
     def target(self, index: int, height: int, width: int) -> Target:
         """Return `mask`: (height, width, classes) uint8 of 0 and 1."""

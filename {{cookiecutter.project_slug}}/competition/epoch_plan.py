@@ -1,0 +1,81 @@
+"""How much a run trains in each of its epochs: the one place that knows, for the learning rate, preview and metrics."""
+
+from collections.abc import Iterator
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
+
+from competition.errors import CompetitionError
+from competition.sampler import RatioSampler
+from competition.sampling import num_batches
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+EPOCHS_BY_DEFAULT = 1000  # Lightning's, where `trainer:` names neither epochs nor steps
+FEW = 0.05  # share of an epoch's images that may be left out without a word
+
+
+class EpochPlan(NamedTuple):
+    """What is trained in one epoch."""
+
+    batches: int  # of a process
+    steps: int  # of the optimizer
+    images: int  # of all processes
+    drawn: int  # by the sampler, of which some may be left out
+    left_out: int  # as they do not fill a batch of all processes
+
+
+def plan_epochs(sampler: RatioSampler, batch_size: int, trainer: "pl.Trainer") -> list[EpochPlan]:
+    """Return what each epoch of the run holds, where `batch_size` is one process's.
+
+    Epochs may differ in length, as the sampler's share changes, and `trainer.max_steps` may end one in its middle.
+    Raises CompetitionError where the run has no end, and so the learning rate no course.
+    """
+    accumulate, steps_left = trainer.accumulate_grad_batches, trainer.max_steps
+    plans = []
+    for epoch in _epochs(trainer):
+        counts = sampler.counts(epoch)
+        full = num_batches(counts, batch_size)
+        batches = _limited(full, trainer.limit_train_batches)
+        if steps_left >= 0:
+            batches = min(batches, steps_left * accumulate)
+            if not batches:
+                break
+        steps = -(-batches // accumulate)
+        steps_left -= steps if steps_left >= 0 else 0
+        images, whole = (min(n * batch_size, counts.per_rank) * counts.world_size for n in (batches, full))
+        drawn = counts.positives + counts.negatives
+        plans.append(EpochPlan(batches, steps, images, drawn, drawn - whole))
+    return plans
+
+
+def left_out_warnings(plans: list[EpochPlan], batch_size: int) -> list[str]:
+    """Say in a line where more than a few images are left out, as they do not fill a batch of all processes."""
+    worst = max(plans, key=lambda plan: plan.left_out / plan.drawn, default=None)
+    if worst is None or worst.left_out <= FEW * worst.drawn:
+        return []
+    return [
+        f"data.batch_size: an epoch leaves out up to {worst.left_out} of its {worst.drawn} images "
+        f"({worst.left_out / worst.drawn:.0%}), other ones each time, as they do not fill a batch of {batch_size}; a "
+        "smaller batch leaves out fewer"
+    ]
+
+
+def _epochs(trainer: "pl.Trainer") -> Iterator[int]:
+    """Yield the epochs of a run but for those after its last step."""
+    has_steps = trainer.max_steps >= 0
+    if trainer.max_epochs is None:
+        return iter(count() if has_steps else range(EPOCHS_BY_DEFAULT))
+    if trainer.max_epochs >= 0:
+        return iter(range(trainer.max_epochs))
+    if has_steps:
+        return count()
+    raise CompetitionError(
+        f"trainer.max_epochs: found {trainer.max_epochs}, a run without end; expected a number of epochs, or "
+        "trainer.max_steps beside it, as the learning rate falls towards the end"
+    )
+
+
+def _limited(number: int, limit: int | float) -> int:
+    """Return what `limit_train_batches` leaves of an epoch's batches: a number of them or a share."""
+    return min(number, limit) if isinstance(limit, int) else int(number * limit)
