@@ -18,6 +18,7 @@ from competition.dataset import Batch, ImageDataset
 from competition.files import read_rows
 from competition.inference import Ensemble, inference_device, inference_devices, precision_context, to_device
 from competition.loader import evaluation_loader
+from competition.pace import Pace
 from competition.predict import load_network
 from competition.predictions import Predictions
 from competition.runs import CV, OOF, Run
@@ -159,14 +160,13 @@ def _describe(
 ) -> tuple[list[str], float, dict[str, float]]:
     """Say seconds an image, hours in all and whether they fit; return the hours and what each view is worth, too."""
     n, worth = sampled.images, _worth(config, sampled, num_classes)
-    # Workers read the next images while the networks look at these.
-    workers = max(config.data.num_workers, 1)
     devices = inference_devices(config)  # a bundle takes all
-    read, write = sampled.read / n / workers, sampled.write / n
-    look = sum(sampled.views.values()) / n / len(devices)
-    hours = hidden * (max(read, networks * look) + write) / 3600
+    views = {name: seconds / n for name, seconds in sampled.views.items()}
+    pace = Pace(sampled.read / n, views, networks, config.data.num_workers, len(devices))
+    write = sampled.write / n
+    hours = hidden * (pace.seconds + write) / 3600
     where = f"{len(devices)} x {devices[0].type}" if len(devices) > 1 else devices[0].type
-    lines = [f"{n} images on {where}; seconds an image: reading {read:.3f}, writing {write:.3f}"]
+    lines = [f"{n} images on {where}; seconds an image: reading {pace.read:.3f}, writing {write:.3f}"]
     if sampled.now:
         metric = next(iter(config.metrics))
         stored, now = (_score_of(config, evidence, num_classes) for evidence in (sampled.stored, sampled.now))
