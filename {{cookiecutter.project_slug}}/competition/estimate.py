@@ -7,7 +7,6 @@ A few out-of-fold images are read, predicted and decoded; seconds an image are t
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -64,11 +63,10 @@ def estimate(run: Run, number: int = 32) -> list[str]:
         if stored:
             _score(config, table, each, [stored[row] for row in rows], sampled)
     hidden = config.inference.hidden_images or len(task.submission.read_test_ids(config, table.classes))
-    lines, hours, worth = _describe(config, sampled, len(trainings), hidden, len(table.classes))
-    if hours <= config.inference.limit_hours:
+    lines, pace, worth = _describe(config, sampled, len(trainings), hidden, len(table.classes))
+    if _hours(hidden, pace, sampled) <= config.inference.limit_hours:
         return lines
-    seconds = {name: value / sampled.images for name, value in sampled.views.items()}
-    return [*lines, *_advice(worth, seconds, trainings, hidden, _weakest(run, next(iter(config.metrics))))]
+    return [*lines, *_advice(worth, pace, hidden, _weakest(run, next(iter(config.metrics))))]
 
 
 def _time_views(config: Config, network: torch.nn.Module, dataset: ImageDataset, sampled: Sampled) -> dict[str, Seen]:
@@ -157,27 +155,31 @@ def _score(config: Config, table: Table, each: dict[str, Seen], stored: list[Pre
 
 def _describe(
     config: Config, sampled: Sampled, networks: int, hidden: int, num_classes: int
-) -> tuple[list[str], float, dict[str, float]]:
-    """Say seconds an image, hours in all and whether they fit; return the hours and what each view is worth, too."""
+) -> tuple[list[str], Pace, dict[str, float]]:
+    """Say seconds an image, hours in all and whether they fit; return the pace and what each view is worth, too."""
     n, worth = sampled.images, _worth(config, sampled, num_classes)
     devices = inference_devices(config)  # a bundle takes all
     views = {name: seconds / n for name, seconds in sampled.views.items()}
     pace = Pace(sampled.read / n, views, networks, config.data.num_workers, len(devices))
     write = sampled.write / n
-    hours = hidden * (pace.seconds + write) / 3600
+    hours = _hours(hidden, pace, sampled)
     where = f"{len(devices)} x {devices[0].type}" if len(devices) > 1 else devices[0].type
     lines = [f"{n} images on {where}; seconds an image: reading {pace.read:.3f}, writing {write:.3f}"]
     if sampled.now:
         metric = next(iter(config.metrics))
         stored, now = (_score_of(config, evidence, num_classes) for evidence in (sampled.stored, sampled.now))
         lines.append(f"{metric} of these images: as stored {stored:.4f}, computed like this {now:.4f}")
-    for name, seconds in sampled.views.items():
+    for name, seconds in views.items():
         told = f", worth {worth[name]:+.4f}" if name in worth else ""
-        each = f"{seconds / n:.3f} s x {networks} networks"
-        lines.append(f"view {name}: {each} = {hidden * networks * seconds / n / 3600:.2f} h{told}")
+        each = f"{seconds:.3f} s x {networks} networks"
+        lines.append(f"view {name}: {each} = {hidden * networks * seconds / len(devices) / 3600:.2f} h{told}")
     limit = config.inference.limit_hours
     fits = "fits" if hours <= limit else "does not fit"
-    return [*lines, f"{hidden} images: {hours:.2f} h; {fits} into inference.limit_hours: {limit:g}"], hours, worth
+    return [*lines, f"{hidden} images: {hours:.2f} h; {fits} into inference.limit_hours: {limit:g}"], pace, worth
+
+
+def _hours(hidden: int, pace: Pace, sampled: Sampled) -> float:
+    return hidden * (pace.seconds + sampled.write / sampled.images) / 3600
 
 
 def _worth(config: Config, sampled: Sampled, num_classes: int) -> dict[str, float]:
@@ -198,17 +200,22 @@ def _weakest(run: Run, metric: str) -> str | None:
     return min(rows, key=lambda row: sign * float(row[metric]))["images"] if rows else None
 
 
-def _advice(
-    worth: dict[str, float], seconds: dict[str, float], trainings: Sequence[Path], hidden: int, weakest: str | None
-) -> list[str]:
-    """Name the view whose loss costs least for the time it takes, and the fold that is weakest out of fold."""
-    lines = []
-    extra = {name: worth[name] / seconds[name] for name in worth if name != View().name}
+def _advice(worth: dict[str, float], pace: Pace, hidden: int, weakest: str | None) -> list[str]:
+    """Name the view whose loss costs least for the time it saves, and the fold that is weakest out of fold."""
+
+    def saved(less: Pace) -> float:
+        return hidden * (pace.seconds - less.seconds) / 3600
+
+    lines, more = [], pace.with_more_workers()
+    if saved(more) > 0:
+        lines.append(f"read with data.num_workers={more.workers}: it saves {saved(more):.2f} h, given as many cores")
+    if pace.is_held_up_by_reading:
+        return [*lines, "networks wait for images: fewer of them, or fewer views, save nothing"]
+    extra = {name: saved(pace.without_view(name)) for name in worth if name != View().name}
     if extra:
-        name = min(extra, key=lambda one: extra[one])
-        saved = hidden * len(trainings) * seconds[name] / 3600
-        lines.append(f"drop the view {name} first: it saves {saved:.2f} h and is worth {worth[name]:+.4f}")
-    if len(trainings) > 1:
+        name = min(extra, key=lambda one: worth[one] / extra[one])
+        lines.append(f"drop the view {name} first: it saves {extra[name]:.2f} h and is worth {worth[name]:+.4f}")
+    if pace.networks > 1:
         which = f"; the weakest on its own images is {weakest}" if weakest else ""
-        lines.append(f"a training less saves {hidden * sum(seconds.values()) / 3600:.2f} h{which}")
+        lines.append(f"a training less saves {saved(pace.with_a_network_less()):.2f} h{which}")
     return [*lines, "or compute faster: inference.precision=16-mixed, inference.channels_last=true"]
