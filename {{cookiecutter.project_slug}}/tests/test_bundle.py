@@ -381,17 +381,25 @@ def test_runs_with_long_names_are_data_sets_of_their_own(tmp_path: Path) -> None
     assert "short" in names[2]
 
 
-def test_every_network_and_view_is_timed_and_what_does_not_fit_is_told(runs: Path, command: Command) -> None:
+def test_every_network_and_view_is_timed_and_what_does_not_fit_is_told(
+    runs: Path, command: Command, tmp_path: Path
+) -> None:
     done = command("predict", "t", "--estimate", "inference.hidden_images=100000", "inference.limit_hours=0.001")
     assert done.returncode == 0, done.stderr
     assert "100000 images" in done.stdout
     assert "does not fit into inference.limit_hours: 0.001" in done.stdout
     assert re.search(r"view hflip: .* x 2 networks = .* h, worth [+-]0\.\d+", done.stdout)
     assert "drop the view hflip first" in done.stdout
-    found = re.search(r"as stored (\S+), computed like this (\S+)", done.stdout)
-    assert found is not None
-    assert found[1] == found[2]
-    assert "fits into" in command("predict", "t", "--estimate").stdout
+    host, undefined = tmp_path / "host.py", tmp_path / "undefined.py"
+    host.write_text("def score(solution, submission, row_id_column_name):\n    return 0.25\n")
+    done = command("predict", "t", "--estimate", f"host_metric={host}")
+    assert "fits into" in done.stdout
+    assert "host of these images: 0.2500" in done.stdout
+    assert re.search(r"view hflip: .* worth \+0\.0000", done.stdout)
+    undefined.write_text("def score(solution, submission, row_id_column_name):\n    raise ValueError('one class')\n")
+    done = command("predict", "t", "--estimate", f"host_metric={undefined}")
+    assert "no score of these images: " in done.stdout
+    assert "fits into" in done.stdout
 
 
 def test_what_kaggle_lacks_is_found_and_without_a_network_it_is_said(

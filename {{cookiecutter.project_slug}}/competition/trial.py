@@ -1,0 +1,169 @@
+"""A trial of prediction: a few images by every network in every view, each step timed.
+
+What each network says in each view is kept in a file; such files are averaged and scored as those of `predict` are.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from competition.averages import average_predictions
+from competition.checkpoint import weights_to_use
+from competition.dataset import Batch, ImageDataset
+from competition.inference import Ensemble, inference_device, inference_devices, precision_context, to_device
+from competition.loader import evaluation_loader
+from competition.out_of_fold import OutOfFold, folds_of_files
+from competition.pace import Pace
+from competition.predict import load_network
+from competition.predictions import Predictions, PredictionWriter
+from competition.runs import Run
+from competition.settings import Config
+from competition.task import Table, Task
+from competition.views import View, views_of
+from competition.window_data import WholeImages
+
+TEST_IMAGES = "test"  # stands for a fold where no training has out-of-fold images
+
+
+@dataclass
+class Tried:
+    """What was measured of a run: seconds in all, and by fold a folder a training with a file for each view."""
+
+    run: Run
+    images: int = 0
+    read: float = 0.0
+    views: dict[str, float] = field(default_factory=dict)
+    folders: dict[str, list[Path]] = field(default_factory=dict)
+
+    @property
+    def pace(self) -> Pace:
+        """Return seconds an image."""
+        config = self.run.config
+        views = {name: seconds / self.images for name, seconds in self.views.items()}
+        devices = len(inference_devices(config))  # a bundle takes all
+        return Pace(self.read / self.images, views, len(self.run.finished()), config.data.num_workers, devices)
+
+
+class Trial:
+    """Some images of every fold as a run predicts them; `write` is the seconds an image of what follows prediction."""
+
+    def __init__(self, run: Run, table: Table, folder: Path, number: int) -> None:
+        """Predict `number` images and keep the predictions in a folder."""
+        self.run, self.table, self.folder = run, table, folder
+        self.folds = _images_by_fold(run, table, number)
+        self.is_scored = TEST_IMAGES not in self.folds
+        self.tried = _try(run, table if self.is_scored else None, self.folds, folder / run.folder.name)
+        self.write = self._time_writing() / self.num_images
+
+    @property
+    def num_images(self) -> int:
+        """Return how many images there are."""
+        return sum(map(len, self.folds.values()))
+
+    def score(self, without: str | None = None) -> tuple[str, float]:
+        """Return the first metric, the host's if there is one, of the images; without a view if one is named."""
+        files = [[self._average(fold, without)] for fold in self.folds]
+        return next(iter(OutOfFold(self.run.config, self.table, files).scores(self.run.config).items()))
+
+    def _average(self, fold: str, without: str | None = None) -> Path:
+        """Average the views, then the seeds."""
+        each = []
+        for folder in self.tried.folders[fold]:
+            views = [path for path in sorted(folder.glob("*.npz")) if path.stem != without]
+            each.append(self._joined(views, folder.parent / f"{folder.name}.npz"))
+        return self._joined(each, self.folder / f"{fold}.npz")
+
+    def _joined(self, sources: Sequence[Path], path: Path) -> Path:
+        average_predictions([*map(Predictions, sources)], path, self.run.config)
+        return path
+
+    def _time_writing(self) -> float:
+        """Decode the images and make the submission's rows; return the seconds."""
+        config, task = self.run.config, Task(self.run.config.task)
+        files = [Predictions(self._average(fold)) for fold in self.folds]
+        started = time.perf_counter()
+        answers = [
+            (image_id, task.decode.decode(prediction, height, width, config))
+            for stored in files
+            for image_id, (height, width), prediction in stored
+        ]
+        list(task.submission.rows(config, answers, self.table.classes)[1])
+        return time.perf_counter() - started
+
+
+def _images_by_fold(run: Run, table: Table, number: int) -> dict[str, list[str]]:
+    """Choose images that are spread evenly over the out-of-fold images of each fold, or over the test images."""
+    folds = folds_of_files(run.out_of_fold_files())
+    every = {files[0].parent.name.partition("_")[0]: Predictions(files[0]).image_ids for files in folds}
+    if not every:
+        ids = Task(run.config.task).submission.read_test_ids(run.config, table.classes)
+        every = {TEST_IMAGES: ids.tolist()}
+    return {fold: _spread(ids, max(number // len(every), 1)) for fold, ids in every.items()}
+
+
+def _spread(ids: Sequence[str], number: int) -> list[str]:
+    return [ids[row] for row in np.unique(np.linspace(0, len(ids) - 1, number).astype(int)).tolist()]
+
+
+def _try(run: Run, table: Table | None, folds: Mapping[str, list[str]], folder: Path) -> Tried:
+    """Predict the images of each fold with its trainings; those of no fold with the first training."""
+    config, tried = run.config, Tried(run)
+    # Read in this process: workers would have to start for a few images.
+    alone = config.model_copy(update={"data": config.data.model_copy(update={"num_workers": 0})})
+    for fold, ids in folds.items():
+        dataset = ImageDataset(alone, np.array(ids, dtype=object), table=table)
+        named = [path for path in run.finished() if path.name.partition("_")[0] == fold]
+        for training in named or run.finished()[:1]:
+            network, classes = load_network(weights_to_use(training, config.checkpoint))
+            target = folder / training.name
+            for view in views_of(config.tta):
+                read, look = _predict(config, network, view, dataset, target / f"{view.name}.npz", classes)
+                tried.read += read if view == View() else 0
+                tried.views[view.name] = tried.views.get(view.name, 0.0) + look
+            tried.folders.setdefault(fold, []).append(target)
+            tried.images += len(dataset)
+    return tried
+
+
+def _predict(
+    config: Config, network: nn.Module, view: View, dataset: ImageDataset, path: Path, classes: Sequence[str]
+) -> tuple[float, float]:
+    """Write what one network says in one view; return the seconds of reading and looking."""
+    device = inference_device(config)
+    ensemble = Ensemble(config, [network], [view]).to(device).eval()
+    images, batches, look = WholeImages(ensemble.task), _Timed(evaluation_loader(dataset)), 0.0
+    with PredictionWriter(path.parent) as writer:
+        for number, batch in enumerate(batches):
+            with torch.inference_mode(), precision_context(config, device):
+                if number == 0:
+                    ensemble(to_device(batch, device))  # what happens once is not counted
+                started = time.perf_counter()
+                # Predictions come as numpy arrays, so what a GPU computes is over when they are there.
+                found = list(images.add(batch, ensemble(to_device(batch, device))))
+                look += time.perf_counter() - started
+            for one in found:
+                writer.add(*one)
+        writer.finish(path, classes)
+    return batches.seconds, look
+
+
+class _Timed:
+    """Passes batches on and adds up the time it took to get them."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self.batches, self.seconds = batches, 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        iterator = iter(self.batches)
+        while True:
+            started = time.perf_counter()
+            batch = next(iterator, None)
+            self.seconds += time.perf_counter() - started
+            if batch is None:
+                return
+            yield batch
