@@ -17,7 +17,7 @@ from competition.out_of_fold import lower_is_better
 from competition.pace import Pace
 from competition.runs import CV, Run
 from competition.task import Task
-from competition.trial import Trial
+from competition.trial import Trial, as_trained, how_computed
 from competition.tune import metric_names
 from competition.views import View
 
@@ -49,12 +49,15 @@ def _scores(trial: Trial) -> tuple[list[str], dict[str, float]]:
     try:
         metric, now = trial.score()
         views = trial.tried.views if len(trial.tried.views) > 1 else ()
+        before = trial.score(exact=True)[1]
         losses = {view: now - trial.score(without=view)[1] for view in views}
     except CompetitionError as error:  # a host's metric may not be defined for so few images
         return [f"no score of these images: {error}"], {}
     sign = -1 if lower_is_better(trial.run.config, metric) else 1
     worth = {view: sign * loss for view, loss in losses.items() if np.isfinite(loss)}
-    return [f"{metric} of these images: {now:.4f}"], worth
+    ways = how_computed(as_trained(trial.run.config)), how_computed(trial.run.config)
+    told = f"{before:.4f} in {ways[0]}, {now:.4f} in {ways[1]}" if trial.tried.exact else f"{now:.4f}"
+    return [f"{metric} of these images: {told}"], worth
 
 
 def _describe(trial: Trial, pace: Pace, hidden: int, worth: dict[str, float]) -> list[str]:

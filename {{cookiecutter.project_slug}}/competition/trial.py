@@ -15,14 +15,14 @@ from torch import nn
 from competition.averages import average_predictions
 from competition.checkpoint import weights_to_use
 from competition.dataset import Batch, ImageDataset
-from competition.inference import Ensemble, inference_device, inference_devices, precision_context, to_device
+from competition.inference import HALF, Ensemble, inference_device, inference_devices, precision_context, to_device
 from competition.loader import evaluation_loader
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.pace import Pace
 from competition.predict import load_network
 from competition.predictions import Predictions, PredictionWriter
 from competition.runs import Run
-from competition.settings import Config
+from competition.settings import Config, Inference
 from competition.task import Table, Task
 from competition.views import View, views_of
 from competition.window_data import WholeImages
@@ -32,13 +32,17 @@ TEST_IMAGES = "test"  # stands for a fold where no training has out-of-fold imag
 
 @dataclass
 class Tried:
-    """What was measured of a run: seconds in all, and by fold a folder a training with a file for each view."""
+    """What was measured of a run: seconds in all, and by fold a folder a training with a file for each view.
+
+    `exact` are such folders of what was computed as in training, where that is another way.
+    """
 
     run: Run
     images: int = 0
     read: float = 0.0
     views: dict[str, float] = field(default_factory=dict)
     folders: dict[str, list[Path]] = field(default_factory=dict)
+    exact: dict[str, list[Path]] = field(default_factory=dict)
 
     @property
     def pace(self) -> Pace:
@@ -65,15 +69,18 @@ class Trial:
         """Return how many images there are."""
         return sum(map(len, self.folds.values()))
 
-    def score(self, without: str | None = None) -> tuple[str, float]:
-        """Return the first metric, the host's if there is one, of the images; without a view if one is named."""
-        files = [[self._average(fold, without)] for fold in self.folds]
+    def score(self, without: str | None = None, *, exact: bool = False) -> tuple[str, float]:
+        """Return the first metric, the host's if there is one, of the images; without a view if one is named.
+
+        `exact` scores what was computed as in training.
+        """
+        files = [[self._average(fold, without, exact=exact)] for fold in self.folds]
         return next(iter(OutOfFold(self.run.config, self.table, files).scores(self.run.config).items()))
 
-    def _average(self, fold: str, without: str | None = None) -> Path:
+    def _average(self, fold: str, without: str | None = None, *, exact: bool = False) -> Path:
         """Average the views, then the seeds."""
-        each = []
-        for folder in self.tried.folders[fold]:
+        each, by_fold = [], self.tried.exact if exact and self.tried.exact else self.tried.folders
+        for folder in by_fold[fold]:
             views = [path for path in sorted(folder.glob("*.npz")) if path.stem != without]
             each.append(self._joined(views, folder.parent / f"{folder.name}.npz"))
         return self._joined(each, self.folder / f"{fold}.npz")
@@ -96,6 +103,20 @@ class Trial:
         return time.perf_counter() - started
 
 
+def as_trained(config: Config) -> Config:
+    """Return the config with predictions computed as in training, by nothing of `inference:` that is faster."""
+    found = config.model_copy(update={"inference": Inference()})
+    # What only Lightning computes in is more exact than half precision.
+    is_possible = found.prediction_precision in ("32", *HALF)
+    return found if is_possible else config.model_copy(update={"inference": Inference(precision="32")})
+
+
+def how_computed(config: Config) -> str:
+    """Say in which precision predictions are computed, and what else changes them a little."""
+    faster = [name for name in ("channels_last", "compile") if getattr(config.inference, name)]
+    return ", ".join([f"precision {config.prediction_precision}", *faster])
+
+
 def _images_by_fold(run: Run, table: Table, number: int) -> dict[str, list[str]]:
     """Choose images that are spread evenly over the out-of-fold images of each fold, or over the test images."""
     folds = folds_of_files(run.out_of_fold_files())
@@ -115,12 +136,18 @@ def _try(run: Run, table: Table | None, folds: Mapping[str, list[str]], folder: 
     config, tried = run.config, Tried(run)
     # Read in this process: workers would have to start for a few images.
     alone = config.model_copy(update={"data": config.data.model_copy(update={"num_workers": 0})})
+    exact = as_trained(config)
     for fold, ids in folds.items():
         dataset = ImageDataset(alone, np.array(ids, dtype=object), table=table)
         named = [path for path in run.finished() if path.name.partition("_")[0] == fold]
         for training in named or run.finished()[:1]:
             network, classes = load_network(weights_to_use(training, config.checkpoint))
-            target = folder / training.name
+            target, before = folder / training.name, folder / "exact" / training.name
+            if how_computed(config) != how_computed(exact):
+                # First: the other way may change the network for good.
+                for view in views_of(config.tta):
+                    _predict(exact, network, view, dataset, before / f"{view.name}.npz", classes)
+                tried.exact.setdefault(fold, []).append(before)
             for view in views_of(config.tta):
                 read, look = _predict(config, network, view, dataset, target / f"{view.name}.npz", classes)
                 tried.read += read if view == View() else 0

@@ -38,6 +38,7 @@ from competition.push import write_metadata
 from competition.runs import OOF, Run
 from competition.submit import make_submission
 from competition.task import Task
+from competition.trial import Trial
 from competition.wheels import ON_KAGGLE, download_wheels, missing_packages, unpack_wheels
 
 Command = Callable[..., CompletedProcess[str]]
@@ -400,6 +401,22 @@ def test_every_network_and_view_is_timed_and_what_does_not_fit_is_told(
     done = command("predict", "t", "--estimate", f"host_metric={undefined}")
     assert "no score of these images: " in done.stdout
     assert "fits into" in done.stdout
+
+
+def test_half_precision_is_compared_with_that_of_training_also_when_the_run_was_predicted_in_it(
+    runs: Path, command: Command, tmp_path: Path
+) -> None:
+    before = re.search(r"of these images: (\S+)\n", command("predict", "t", "--estimate").stdout)
+    assert before is not None
+    assert command("predict", "t", "inference.precision=bf16-mixed", "inference.channels_last=true").returncode == 0
+    done = command("predict", "t", "--estimate")
+    assert re.search(
+        rf"of these images: {before[1]} in precision 32, \S+ in precision bf16-mixed, channels_last\n", done.stdout
+    )
+    run = Run.open("t")
+    tried = Trial(run, Task(run.config.task).table.read_table(run.config), tmp_path / "trial", 2).tried
+    exact, now = (Predictions(each["fold0"][0] / "plain.npz")[0] for each in (tried.exact, tried.folders))
+    assert 0 < Task(run.config.task).decode.difference(now, exact) < TOLERANCE
 
 
 def test_what_kaggle_lacks_is_found_and_without_a_network_it_is_said(
