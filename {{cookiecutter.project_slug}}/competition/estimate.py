@@ -11,14 +11,12 @@ import numpy as np
 
 from competition.blend import refuse_blend
 from competition.errors import CompetitionError
-from competition.files import read_rows
 from competition.inference import inference_devices
 from competition.out_of_fold import lower_is_better
 from competition.pace import Pace
-from competition.runs import CV, Run
+from competition.runs import Run
 from competition.task import Task
 from competition.trial import Trial, as_trained, how_computed
-from competition.tune import metric_names
 from competition.views import View
 
 
@@ -39,7 +37,7 @@ def estimate(run: Run, number: int = 32) -> list[str]:
         *scores,
         f"{hidden} images: {hours:.2f} h; {fits} into inference.limit_hours: {limit:g}",
     ]
-    return lines if hours <= limit else [*lines, *_advice(worth, pace, hidden, _weakest(run))]
+    return lines if hours <= limit else [*lines, *_advice(worth, pace, hidden)]
 
 
 def _scores(trial: Trial) -> tuple[list[str], dict[str, float]]:
@@ -73,16 +71,8 @@ def _describe(trial: Trial, pace: Pace, hidden: int, worth: dict[str, float]) ->
     return lines
 
 
-def _weakest(run: Run) -> str | None:
-    """Return the fold with the lowest score in cv.csv, if the run was tuned."""
-    metric = metric_names(run.config)[0]
-    rows = [row for row in read_rows(run.folder / CV) if row["images"].startswith("fold")]
-    sign = -1 if lower_is_better(run.config, metric) else 1
-    return min(rows, key=lambda row: sign * float(row[metric]))["images"] if rows else None
-
-
-def _advice(worth: dict[str, float], pace: Pace, hidden: int, weakest: str | None) -> list[str]:
-    """Name the view whose loss costs least for the time it saves, and the fold that is weakest out of fold."""
+def _advice(worth: dict[str, float], pace: Pace, hidden: int) -> list[str]:
+    """Name the view whose loss costs least for the time it saves, and what else saves time."""
 
     def saved(less: Pace) -> float:
         return hidden * (pace.seconds - less.seconds) / 3600
@@ -97,6 +87,6 @@ def _advice(worth: dict[str, float], pace: Pace, hidden: int, weakest: str | Non
         name = min(extra, key=lambda one: worth[one] / extra[one])
         lines.append(f"drop the view {name} first: it saves {extra[name]:.2f} h and is worth {worth[name]:+.4f}")
     if pace.networks > 1:
-        which = f"; the weakest on its own images is {weakest}" if weakest else ""
-        lines.append(f"a training less saves {saved(pace.with_a_network_less()):.2f} h{which}")
+        # Which one, out-of-fold images cannot tell: a fold's score is as much that of its images as of its network.
+        lines.append(f"a training less saves {saved(pace.with_a_network_less()):.2f} h")
     return [*lines, "or compute faster: inference.precision=16-mixed, inference.channels_last=true"]

@@ -385,12 +385,14 @@ def test_runs_with_long_names_are_data_sets_of_their_own(tmp_path: Path) -> None
 def test_every_network_and_view_is_timed_and_what_does_not_fit_is_told(
     runs: Path, command: Command, tmp_path: Path
 ) -> None:
+    assert command("tune", "t").returncode == 0
     done = command("predict", "t", "--estimate", "inference.hidden_images=100000", "inference.limit_hours=0.001")
     assert done.returncode == 0, done.stderr
     assert "100000 images" in done.stdout
     assert "does not fit into inference.limit_hours: 0.001" in done.stdout
     assert re.search(r"view hflip: .* x 2 networks = .* h, worth [+-]0\.\d+", done.stdout)
     assert "drop the view hflip first" in done.stdout
+    assert re.search(r"a training less saves \S+ h\n", done.stdout)  # no fold is named: each has images of its own
     host, undefined = tmp_path / "host.py", tmp_path / "undefined.py"
     host.write_text("def score(solution, submission, row_id_column_name):\n    return 0.25\n")
     done = command("predict", "t", "--estimate", f"host_metric={host}")
