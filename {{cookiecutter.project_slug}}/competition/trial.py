@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from competition.averages import average_predictions
+from competition.averages import Ranks, average_predictions, unless_equal
+from competition.blend import read_recipe
 from competition.checkpoint import weights_to_use
 from competition.dataset import Batch, ImageDataset
 from competition.inference import HALF, Ensemble, inference_device, inference_devices, precision_context, to_device
@@ -53,15 +54,30 @@ class Tried:
         return Pace(self.read / self.images, views, len(self.run.finished()), config.data.num_workers, devices)
 
 
-class Trial:
-    """Some images of every fold as a run predicts them; `write` is the seconds an image of what follows prediction."""
+@dataclass(frozen=True)
+class LeftOut:
+    """What a score is made without: a view of a run, or all of it."""
 
-    def __init__(self, run: Run, table: Table, folder: Path, number: int) -> None:
-        """Predict `number` images and keep the predictions in a folder."""
+    run: str
+    view: str | None = None
+
+
+class Trial:
+    """Some images of every fold as a run predicts them, or as those of a blend do.
+
+    `tried` is what was measured of each of these, `write` the seconds an image of what follows prediction.
+    """
+
+    def __init__(self, run: Run, members: Sequence[Run], table: Table, folder: Path, number: int) -> None:
+        """Predict `number` images by every run whose networks predict; keep the predictions in a folder."""
         self.run, self.table, self.folder = run, table, folder
-        self.folds = _images_by_fold(run, table, number)
+        recipe = read_recipe(run.folder)
+        self.is_of_ranks = recipe.get("mean") == "rank"
+        self.weights = [weight for weight in recipe.get("weights", [1.0]) if weight > 0]
+        self.folds = _images_by_fold(members, table, number)
         self.is_scored = TEST_IMAGES not in self.folds
-        self.tried = _try(run, table if self.is_scored else None, self.folds, folder / run.folder.name)
+        known = table if self.is_scored else None
+        self.tried = [_try(member, known, self.folds, folder / member.folder.name) for member in members]
         self.write = self._time_writing() / self.num_images
 
     @property
@@ -69,38 +85,55 @@ class Trial:
         """Return how many images there are."""
         return sum(map(len, self.folds.values()))
 
-    def score(self, without: str | None = None, *, exact: bool = False) -> tuple[str, float]:
-        """Return the first metric, the host's if there is one, of the images; without a view if one is named.
+    def score(self, without: LeftOut | None = None, *, exact: bool = False) -> tuple[str, float]:
+        """Return the first metric, the host's if there is one, of the images.
 
         `exact` scores what was computed as in training.
         """
-        files = [[self._average(fold, without, exact=exact)] for fold in self.folds]
+        files = [[self._blend(fold, self._averages(fold, without, exact=exact))] for fold in self.folds]
         return next(iter(OutOfFold(self.run.config, self.table, files).scores(self.run.config).items()))
 
-    def _average(self, fold: str, without: str | None = None, *, exact: bool = False) -> Path:
-        """Average the views, then the seeds."""
-        each, by_fold = [], self.tried.exact if exact and self.tried.exact else self.tried.folders
-        for folder in by_fold[fold]:
-            views = [path for path in sorted(folder.glob("*.npz")) if path.stem != without]
-            each.append(self._joined(views, folder.parent / f"{folder.name}.npz"))
-        return self._joined(each, self.folder / f"{fold}.npz")
+    def _averages(self, fold: str, without: LeftOut | None = None, *, exact: bool = False) -> list[tuple[Path, float]]:
+        """Return for each run a file of its predictions, and its weight."""
+        found = []
+        for tried, weight in zip(self.tried, self.weights, strict=True):
+            name = tried.run.folder.name
+            if without != LeftOut(name):
+                view = without.view if without and without.run == name else None
+                by_fold = tried.exact if exact and tried.exact else tried.folders
+                found.append((_average(tried.run.config, by_fold[fold], view), weight))
+        return found
 
-    def _joined(self, sources: Sequence[Path], path: Path) -> Path:
-        average_predictions([*map(Predictions, sources)], path, self.run.config)
+    def _blend(self, fold: str, weighted: Sequence[tuple[Path, float]]) -> Path:
+        """Average runs; ranks are those among the images of the trial."""
+        stored = [Ranks(Predictions(path)) if self.is_of_ranks else Predictions(path) for path, _ in weighted]
+        path = self.folder / f"{fold}.npz"
+        average_predictions(stored, path, self.run.config, unless_equal([weight for _, weight in weighted]))
         return path
 
     def _time_writing(self) -> float:
-        """Decode the images and make the submission's rows; return the seconds."""
+        """Average the runs, decode the images and make the submission's rows; return the seconds."""
         config, task = self.run.config, Task(self.run.config.task)
-        files = [Predictions(self._average(fold)) for fold in self.folds]
+        each = {fold: self._averages(fold) for fold in self.folds}
         started = time.perf_counter()
         answers = [
             (image_id, task.decode.decode(prediction, height, width, config))
-            for stored in files
-            for image_id, (height, width), prediction in stored
+            for fold, weighted in each.items()
+            for image_id, (height, width), prediction in Predictions(self._blend(fold, weighted))
         ]
         list(task.submission.rows(config, answers, self.table.classes)[1])
         return time.perf_counter() - started
+
+
+def _average(config: Config, trainings: Sequence[Path], without: str | None) -> Path:
+    """Average the views of each training, then the trainings of a fold, which are its seeds."""
+    each, path = [], trainings[0].parent / "seeds.npz"
+    for folder in trainings:
+        views = [Predictions(view) for view in sorted(folder.glob("*.npz")) if view.stem != without]
+        each.append(folder.parent / f"{folder.name}.npz")
+        average_predictions(views, each[-1], config)
+    average_predictions([*map(Predictions, each)], path, config)
+    return path
 
 
 def as_trained(config: Config) -> Config:
@@ -117,14 +150,19 @@ def how_computed(config: Config) -> str:
     return ", ".join([f"precision {config.prediction_precision}", *faster])
 
 
-def _images_by_fold(run: Run, table: Table, number: int) -> dict[str, list[str]]:
-    """Choose images that are spread evenly over the out-of-fold images of each fold, or over the test images."""
-    folds = folds_of_files(run.out_of_fold_files())
-    every = {files[0].parent.name.partition("_")[0]: Predictions(files[0]).image_ids for files in folds}
+def _images_by_fold(runs: Sequence[Run], table: Table, number: int) -> dict[str, list[str]]:
+    """Choose images that are spread evenly over the out-of-fold images of each fold of all runs, or the test images."""
+    folds = [{_fold(files[0].parent): files[0] for files in folds_of_files(run.out_of_fold_files())} for run in runs]
+    common = [fold for fold in folds[0] if all(fold in others for others in folds)]
+    every = {fold: Predictions(folds[0][fold]).image_ids for fold in common}
     if not every:
-        ids = Task(run.config.task).submission.read_test_ids(run.config, table.classes)
+        ids = Task(runs[0].config.task).submission.read_test_ids(runs[0].config, table.classes)
         every = {TEST_IMAGES: ids.tolist()}
     return {fold: _spread(ids, max(number // len(every), 1)) for fold, ids in every.items()}
+
+
+def _fold(training: Path) -> str:
+    return training.name.partition("_")[0]
 
 
 def _spread(ids: Sequence[str], number: int) -> list[str]:
@@ -139,7 +177,7 @@ def _try(run: Run, table: Table | None, folds: Mapping[str, list[str]], folder: 
     exact = as_trained(config)
     for fold, ids in folds.items():
         dataset = ImageDataset(alone, np.array(ids, dtype=object), table=table)
-        named = [path for path in run.finished() if path.name.partition("_")[0] == fold]
+        named = [path for path in run.finished() if _fold(path) == fold]
         for training in named or run.finished()[:1]:
             network, classes = load_network(weights_to_use(training, config.checkpoint))
             target, before = folder / training.name, folder / "exact" / training.name

@@ -405,6 +405,21 @@ def test_every_network_and_view_is_timed_and_what_does_not_fit_is_told(
     assert "fits into" in done.stdout
 
 
+def test_a_blend_takes_the_time_of_all_its_runs_and_each_is_worth_something(runs: Path, command: Command) -> None:
+    assert command("submit", "t", "u", "--weights", "3,1", "--name", "both").returncode == 0
+    words = ("inference.hidden_images=1000000", "inference.limit_hours=0.001", "inference.precision=bf16-mixed")
+    done = command("predict", "both", "--estimate", *words)
+    assert done.returncode == 0, done.stderr
+    each = [float(hours) for hours in re.findall(r"run [tu]: (\S+) h, worth [+-]", done.stdout)]
+    views = [float(hours) for hours in re.findall(r"view \w+ of [tu]: .* x 2 networks = (\S+) h,", done.stdout)]
+    whole = re.search(r"1000000 images: (\S+) h; does not fit", done.stdout)
+    assert whole is not None
+    assert (len(each), len(views)) == (2, 4)
+    assert sum(views) < sum(each) < float(whole[1])
+    assert re.search(r"drop the (view hflip of [tu]|run [tu]) first: it saves \S+ h", done.stdout)
+    assert "in precision 32, " in done.stdout  # overrides hold for the runs, too
+
+
 def test_half_precision_is_compared_with_that_of_training_also_when_the_run_was_predicted_in_it(
     runs: Path, command: Command, tmp_path: Path
 ) -> None:
@@ -416,7 +431,7 @@ def test_half_precision_is_compared_with_that_of_training_also_when_the_run_was_
         rf"of these images: {before[1]} in precision 32, \S+ in precision bf16-mixed, channels_last\n", done.stdout
     )
     run = Run.open("t")
-    tried = Trial(run, Task(run.config.task).table.read_table(run.config), tmp_path / "trial", 2).tried
+    [tried] = Trial(run, [run], Task(run.config.task).table.read_table(run.config), tmp_path / "trial", 2).tried
     exact, now = (Predictions(each["fold0"][0] / "plain.npz")[0] for each in (tried.exact, tried.folders))
     assert 0 < Task(run.config.task).decode.difference(now, exact) < TOLERANCE
 
