@@ -81,6 +81,11 @@ def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bo
     return run.folder / BUNDLE, lines
 
 
+def members_of(run: Run, overrides: list[str] | None = None) -> list[Run]:
+    """Return the runs whose networks a bundle of the run predicts with, one after the other: several of a blend."""
+    return _members(run, read_recipe(run.folder), overrides or [])
+
+
 def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -> list[str]:
     """Write everything into a folder; return warnings."""
     recipe = read_recipe(run.folder)

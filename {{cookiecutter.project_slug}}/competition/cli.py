@@ -174,7 +174,7 @@ def predict(
     if estimate:
         from competition.estimate import estimate as estimate_hours
 
-        print("\n".join(estimate_hours(opened)))
+        print("\n".join(estimate_hours(opened, overrides)))
         return
     from competition.predict import predict_out_of_fold, predict_test, predicting
 

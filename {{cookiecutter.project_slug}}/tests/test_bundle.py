@@ -38,6 +38,7 @@ from competition.push import write_metadata
 from competition.runs import OOF, Run
 from competition.submit import make_submission
 from competition.task import Task
+from competition.trial import Trial
 from competition.wheels import ON_KAGGLE, download_wheels, missing_packages, unpack_wheels
 
 Command = Callable[..., CompletedProcess[str]]
@@ -401,17 +402,58 @@ def test_every_run_has_a_data_set_of_its_own_on_kaggle(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]{4,48}[a-z0-9]", name) for name in names), names
 
 
-def test_every_network_and_view_is_timed_and_what_does_not_fit_is_told(runs: Path, command: Command) -> None:
+def test_every_network_and_view_is_timed_and_what_does_not_fit_is_told(
+    runs: Path, command: Command, tmp_path: Path
+) -> None:
+    assert command("tune", "t").returncode == 0
     done = command("predict", "t", "--estimate", "inference.hidden_images=100000", "inference.limit_hours=0.001")
     assert done.returncode == 0, done.stderr
     assert "100000 images" in done.stdout
     assert "does not fit into inference.limit_hours: 0.001" in done.stdout
     assert re.search(r"view hflip: .* x 2 networks = .* h, worth [+-]0\.\d+", done.stdout)
     assert "drop the view hflip first" in done.stdout
-    found = re.search(r"as stored (\S+), computed like this (\S+)", done.stdout)
-    assert found is not None
-    assert found[1] == found[2]
-    assert "fits into" in command("predict", "t", "--estimate").stdout
+    assert re.search(r"a training less saves \S+ h\n", done.stdout)  # no fold is named: each has images of its own
+    host, undefined = tmp_path / "host.py", tmp_path / "undefined.py"
+    host.write_text("def score(solution, submission, row_id_column_name):\n    return 0.25\n")
+    done = command("predict", "t", "--estimate", f"host_metric={host}")
+    assert "fits into" in done.stdout
+    assert "host of these images: 0.2500" in done.stdout
+    assert re.search(r"view hflip: .* worth \+0\.0000", done.stdout)
+    undefined.write_text("def score(solution, submission, row_id_column_name):\n    raise ValueError('one class')\n")
+    done = command("predict", "t", "--estimate", f"host_metric={undefined}")
+    assert "no score of these images: " in done.stdout
+    assert "fits into" in done.stdout
+
+
+def test_a_blend_takes_the_time_of_all_its_runs_and_each_is_worth_something(runs: Path, command: Command) -> None:
+    assert command("submit", "t", "u", "--weights", "3,1", "--name", "both").returncode == 0
+    words = ("inference.hidden_images=1000000", "inference.limit_hours=0.001", "inference.precision=bf16-mixed")
+    done = command("predict", "both", "--estimate", *words)
+    assert done.returncode == 0, done.stderr
+    each = [float(hours) for hours in re.findall(r"run [tu]: (\S+) h, worth [+-]", done.stdout)]
+    views = [float(hours) for hours in re.findall(r"view \w+ of [tu]: .* x 2 networks = (\S+) h,", done.stdout)]
+    whole = re.search(r"1000000 images: (\S+) h; does not fit", done.stdout)
+    assert whole is not None
+    assert (len(each), len(views)) == (2, 4)
+    assert sum(views) < sum(each) < float(whole[1])
+    assert re.search(r"drop the (view hflip of [tu]|run [tu]) first: it saves \S+ h", done.stdout)
+    assert "in precision 32, " in done.stdout  # overrides hold for the runs, too
+
+
+def test_half_precision_is_compared_with_that_of_training_also_when_the_run_was_predicted_in_it(
+    runs: Path, command: Command, tmp_path: Path
+) -> None:
+    before = re.search(r"of these images: (\S+)\n", command("predict", "t", "--estimate").stdout)
+    assert before is not None
+    assert command("predict", "t", "inference.precision=bf16-mixed", "inference.channels_last=true").returncode == 0
+    done = command("predict", "t", "--estimate")
+    assert re.search(
+        rf"of these images: {before[1]} in precision 32, \S+ in precision bf16-mixed, channels_last\n", done.stdout
+    )
+    run = Run.open("t")
+    [tried] = Trial(run, [run], Task(run.config.task).table.read_table(run.config), tmp_path / "trial", 2).tried
+    exact, now = (Predictions(each["fold0"][0] / "plain.npz")[0] for each in (tried.exact, tried.folders))
+    assert 0 < Task(run.config.task).decode.difference(now, exact) < TOLERANCE
 
 
 def test_what_kaggle_lacks_is_found_and_without_a_network_it_is_said(
