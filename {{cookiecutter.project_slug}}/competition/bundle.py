@@ -87,7 +87,7 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -
     runs = {member.folder.name: _write_member(member, folder) for member in _members(run, recipe, overrides)}
     _write_config(folder / CONFIG, run)
     if (run.folder / POSTPROCESS).is_file():
-        shutil.copy(run.folder / POSTPROCESS, folder / POSTPROCESS)
+        _write_thresholds(folder / POSTPROCESS, run.config)
     if recipe:
         kept = {key: recipe[key] for key in ("sources", "weights", "mean")}
         (folder / RECIPE).write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
@@ -172,6 +172,12 @@ def _write_config(path: Path, run: Run) -> None:
     values = yaml.safe_load(dump_config(config.model_copy(update=update)))
     values["data"]["dir"] = "data"
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _write_thresholds(path: Path, config: Config) -> None:
+    """Write the thresholds that `submit` would use: those of tuning, and over them those that were given by hand."""
+    values = {"decode": config.decode.model_dump(mode="json")}
     path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

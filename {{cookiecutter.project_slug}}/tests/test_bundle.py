@@ -361,6 +361,15 @@ def test_a_blend_that_was_weighted_and_tuned_is_bundled_as_it_is(runs: Path, com
         assert yaml.safe_load(path.read_text())["inference"]["precision"] == "bf16-mixed"
 
 
+def test_thresholds_given_by_hand_are_those_of_the_bundle_of_a_tuned_run(runs: Path) -> None:
+    run = Run.open("t")
+    key = next(key for key, value in run.config.decode if isinstance(value, float))
+    (runs / "t" / "postprocess.yaml").write_text(yaml.safe_dump({"decode": {key: 0.4}}))
+    for words, expected in (([f"decode.{key}=0.3"], 0.3), ([], 0.4)):
+        bundle, _ = make_bundle(Run.open("t", words), words, with_wheels=False)
+        assert getattr(Bundle(bundle).config.decode, key) == expected
+
+
 def test_ids_stay_text_and_16_bit_is_read_as_from_a_file(runs: Path, data_dir: Path) -> None:
     predictor = Predictor(make_bundle(Run.open("t"), with_wheels=False)[0], data_dir)
     keys = Task(predictor.bundle.config.task).submission.id_columns(predictor.bundle.config)
