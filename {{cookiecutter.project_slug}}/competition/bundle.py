@@ -29,6 +29,7 @@ from competition.manifest import (
     WHEELS,
     write_manifest,
 )
+from competition.offline import TOLERANCE, Bundle
 from competition.places import competition_in
 from competition.predictions import Predictions, PredictionWriter
 from competition.push import write_metadata
@@ -63,15 +64,17 @@ IN_NOTEBOOK = {"place": FIND, "arguments": ""}
 
 
 def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bool = True) -> tuple[Path, list[str]]:
-    """Write outputs/<run>/bundle/ anew; return it and warnings. An earlier one stands until this one is whole.
+    """Write outputs/<run>/bundle/ anew; return it, and warnings and how well it reproduces what was scored.
 
-    Of a blend, `overrides` hold for its runs, too. Raises CompetitionError where something that it needs has not been
-    made yet, or another process writes to the run's folder.
+    An earlier one stands until this one is whole and has proved itself. Of a blend, `overrides` hold for its runs, too.
+    Raises CompetitionError where something that it needs has not been made yet, where it would not predict what was
+    scored, or another process writes to the run's folder.
     """
     building, old = (run.folder / f".{BUNDLE}.{name}" for name in ("tmp", "old"))
     with holding(run.folder, "bundle", (building.name, old.name)):
         try:
             lines = _build(run, overrides or [], building, with_wheels=with_wheels)
+            lines.append(_prove(run, building))
             if (run.folder / BUNDLE).exists():
                 (run.folder / BUNDLE).rename(old)
             building.rename(run.folder / BUNDLE)
@@ -99,6 +102,16 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -
     write_manifest(folder, runs, name)
     write_metadata(folder, run.folder.name, name)
     return lines
+
+
+def _prove(run: Run, building: Path) -> str:
+    """Let a bundle make stored predictions again before it takes the place of an earlier one; say how near it came."""
+    try:
+        number, gap = Bundle(building).reproduce()
+    except CompetitionError as error:
+        raise CompetitionError(f"{run.folder / BUNDLE}: not written anew: {error}") from None
+    near = f"largest difference {gap:.4f} ({TOLERANCE} allowed)"
+    return f"{run.folder / BUNDLE}: {number} stored predictions made again, {near}"
 
 
 def _members(run: Run, recipe: dict[str, Any], overrides: list[str]) -> list[Run]:

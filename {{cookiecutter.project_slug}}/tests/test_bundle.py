@@ -139,8 +139,10 @@ def test_cut_off_from_the_network_it_writes_the_submission_of_submit(
 ) -> None:
     lightning = subprocess.run([kaggle_python, "-c", "import pytorch_lightning"], capture_output=True, check=False)
     assert b"ModuleNotFoundError" in lightning.stderr
-    bundle, warnings = make_bundle(Run.open("t"))
-    if warnings:  # where there is no network to download wheels from
+    bundle, lines = make_bundle(Run.open("t"))
+    if warnings := [
+        line for line in lines if line.startswith("warning")
+    ]:  # where there is no network to download wheels from
         assert "make the bundle again with a network" in warnings[0]
         pytest.skip(warnings[0])
     shutil.rmtree(data_dir / "train_images")
@@ -231,6 +233,19 @@ def test_a_bundle_that_predicts_otherwise_than_it_was_scored_stops_before_it_pre
     with pytest.raises(CompetitionError, match=r"differs by .* from what was scored"):
         infer_here(bundle, data_dir, tmp_path / "submission.csv")
     assert not (tmp_path / "submission.csv").exists()
+
+
+def test_a_bundle_that_does_not_predict_what_was_scored_leaves_the_one_before(runs: Path) -> None:
+    bundle, lines = make_bundle(Run.open("t"), with_wheels=False)
+    assert re.search(r"made again, largest difference 0\.0000", lines[-1])
+    before = files_of(bundle)
+    path = runs / "t" / "fold0" / "best_loss.safetensors"
+    save_file({name: -values for name, values in load_file(path).items()}, path)
+    with pytest.raises(
+        CompetitionError, match=r"outputs/t/bundle: not written anew: check/t/fold0\.npz: .* differs by"
+    ):
+        make_bundle(Run.open("t"), with_wheels=False)
+    assert files_of(bundle) == before
 
 
 def test_several_runs_predict_as_their_weighted_blend(
