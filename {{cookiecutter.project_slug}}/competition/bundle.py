@@ -10,10 +10,11 @@ import numpy as np
 import yaml
 
 import competition
-from competition.blend import read_recipe
+from competition.blend import read_recipe, refuse_stale_blend, source_folders
 from competition.checkpoint import exported_path, link_or_copy, weights_to_use
 from competition.config import dump_config
 from competition.errors import CompetitionError
+from competition.files import is_up_to_date
 from competition.folder_lock import holding
 from competition.image_folder import test_image, train_image
 from competition.inference import inference_precision
@@ -36,6 +37,7 @@ from competition.push import write_metadata
 from competition.runs import CONFIG, POSTPROCESS, TEST, Run
 from competition.settings import Config, Logger
 from competition.task import Prediction, Task
+from competition.tune import describe_staleness
 from competition.wheels import download_wheels, missing_packages
 
 CHECKED_ROWS = 8  # stored predictions of a run that its bundle makes again, shared among the trainings
@@ -87,7 +89,8 @@ def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bo
 def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -> list[str]:
     """Write everything into a folder; return warnings."""
     recipe = read_recipe(run.folder)
-    runs = {member.folder.name: _write_member(member, folder) for member in _members(run, recipe, overrides)}
+    members = _members(run, recipe, overrides)
+    runs = {member.folder.name: _write_member(member, folder) for member in members}
     _write_config(folder / CONFIG, run)
     if (run.folder / POSTPROCESS).is_file():
         _write_thresholds(folder / POSTPROCESS, run.config)
@@ -97,7 +100,7 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     _write_scripts(folder)
     packages = missing_packages(PACKAGE.parent / "pyproject.toml") if with_wheels else {}
-    lines = download_wheels(packages, folder / WHEELS)
+    lines = [*_describe_age(run, members), *download_wheels(packages, folder / WHEELS)]
     name = competition_in(Path("pyproject.toml"))
     write_manifest(folder, runs, name)
     write_metadata(folder, run.folder.name, name)
@@ -118,11 +121,35 @@ def _members(run: Run, recipe: dict[str, Any], overrides: list[str]) -> list[Run
     """Return the runs whose networks predict: the run, or those of a blend that have a weight."""
     if not recipe:
         return [run]
-    named = zip(recipe["sources"], recipe["weights"], strict=True)
-    members = [Run.open(str(run.folder.parent / name), overrides) for name, weight in named if weight > 0]
+    refuse_stale_blend(run.folder)
+    weighted = zip(source_folders(run.folder), recipe["weights"], strict=True)
+    members = [Run.open(str(folder), overrides) for folder, weight in weighted if weight > 0]
+    names = [member.folder.name for member in members]
+    if twice := [member.folder for member in members if names.count(member.folder.name) > 1]:
+        raise CompetitionError(f"{run.folder}: blends {twice[0]} and {twice[1]}; a bundle needs runs of distinct names")
     if nested := [member.folder.name for member in members if read_recipe(member.folder)]:
         raise CompetitionError(f"{run.folder}: blends the blend {nested[0]}; bundle a blend of its runs themselves")
     return members
+
+
+def _describe_age(run: Run, members: list[Run]) -> list[str]:
+    """Warn where this bundle's submission will not be that of `submit`: of thresholds or predictions that are old."""
+    lines = describe_staleness(run)
+    for member in members:
+        test = member.folder / TEST
+        if not test.is_file():
+            continue
+        weights = [exported_path(weights_to_use(one, member.config.checkpoint)) for one in member.finished()]
+        if newer := [path for path in weights if not is_up_to_date(test, [path])]:
+            lines.append(
+                f"warning: {test} is older than {newer[0]}, with which the bundle predicts; predict and submit anew, "
+                f"first `competition predict {member.folder.name}`"
+            )
+        stored = Predictions(test)
+        if not stored.is_as_asked(member.config):
+            asked = ", ".join(["plain", *member.config.tta]) + f" in precision {member.config.prediction_precision}"
+            lines.append(f"warning: {test} was predicted in the views {stored.how()}, the bundle predicts in {asked}")
+    return lines
 
 
 def _write_member(run: Run, folder: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from competition import inference
 from competition.bundle import make_bundle
 from competition.checkpoint import export_weights
-from competition.config import load_config
+from competition.config import load_config, task_names
 from competition.csv_file import read_csv
 from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
@@ -35,7 +35,7 @@ from competition.predict import load_network, predict_images, predict_test
 from competition.predictions import Predictions
 from competition.predictor import Predictor
 from competition.push import write_metadata
-from competition.runs import OOF, Run
+from competition.runs import OOF, TEST, Run
 from competition.submit import make_submission
 from competition.task import Task
 from competition.wheels import ON_KAGGLE, download_wheels, missing_packages, unpack_wheels
@@ -43,6 +43,8 @@ from competition.wheels import ON_KAGGLE, download_wheels, missing_packages, unp
 Command = Callable[..., CompletedProcess[str]]
 pytestmark = pytest.mark.slow  # together: all need runs with networks and predictions
 
+
+one_task = pytest.mark.parametrize("task", task_names()[:1], indirect=True)  # the same for all
 
 # Where the kernel gives no network of its own to unprivileged users, this is what cuts it off. Workers meet by sockets
 # of the machine itself.
@@ -383,6 +385,32 @@ def test_thresholds_given_by_hand_are_those_of_the_bundle_of_a_tuned_run(runs: P
     for words, expected in (([f"decode.{key}=0.3"], 0.3), ([], 0.4)):
         bundle, _ = make_bundle(Run.open("t", words), words, with_wheels=False)
         assert getattr(Bundle(bundle).config.decode, key) == expected
+
+
+@one_task
+def test_a_blend_of_runs_that_have_other_predictions_now_is_not_bundled(runs: Path, command: Command) -> None:
+    (runs / "u").rename(runs.parent / "u")  # a run may lie anywhere
+    assert command("submit", "t", "u", "--weights", "3,1", "--name", "both").returncode == 0
+    done = command("bundle", "both", "--no-wheels")
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stdout
+    shutil.copy(runs / "t" / TEST, runs.parent / "u" / TEST)
+    assert command("bundle", "both", "--no-wheels").stderr == (
+        "u/test.npz: is not the file that outputs/both was blended of; blend anew with `competition submit outputs/t u "
+        "--name both --weights 0.75,0.25`\n"
+    )
+
+
+@one_task
+def test_a_bundle_that_will_not_hand_in_what_was_submitted_warns(runs: Path) -> None:
+    assert len(make_bundle(Run.open("t"), with_wheels=False)[1]) == 1
+    thresholds = {"decode": Run.open("t").config.decode.model_dump(mode="json")}
+    (runs / "t" / "postprocess.yaml").write_text(yaml.safe_dump(thresholds))  # no tuning found them
+    (runs / "t" / "fold1" / "best_loss.safetensors").touch()  # was trained after the prediction
+    lines = make_bundle(Run.open("t", ["inference.precision=bf16-mixed"]), with_wheels=False)[1]
+    assert "postprocess.yaml was not found on the present out-of-fold predictions" in lines[0]
+    assert "outputs/t/test.npz is older than outputs/t/fold1/best_loss.safetensors" in lines[1]
+    assert "test.npz was predicted in the views plain, hflip in precision 32, the bundle" in lines[2]
 
 
 def test_ids_stay_text_and_16_bit_is_read_as_from_a_file(runs: Path, data_dir: Path) -> None:
