@@ -102,7 +102,7 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -
     packages = missing_packages(PACKAGE.parent / "pyproject.toml") if with_wheels else {}
     lines = [*_describe_age(run, members), *download_wheels(packages, folder / WHEELS)]
     name = competition_in(Path("pyproject.toml"))
-    write_manifest(folder, runs, name)
+    write_manifest(folder, runs, name, overrides)
     write_metadata(folder, run.folder.name, name)
     return lines
 

@@ -183,7 +183,7 @@ def predict(
         for path in predict_out_of_fold(opened):
             say(f"made again, as the test images: {path}; tune again with `competition tune {opened.folder.name}`")
     rank_zero_only(remember_what_follows)(opened.folder, opened.untuned, ("tta", "inference"))
-    rank_zero_only(record)(run, overrides)
+    rank_zero_only(record)(run)
 
 
 @app.command()
@@ -298,7 +298,7 @@ def tune(run: RunName, overrides: Overrides = None) -> None:
 
     opened = Run.open(run, overrides)
     found = tune_run(opened)
-    record(run, overrides)
+    record(run)
     print("\n".join([*describe_tuning(found), f"written to {opened.folder}/postprocess.yaml and cv.csv"]))
 
 
@@ -308,7 +308,7 @@ def report(run: RunName, overrides: Overrides = None) -> None:
     from competition.report import write_report
     from competition.runs import Run
 
-    print(f"written to {write_report(Run.open(run, overrides))}")
+    print(f"written to {write_report(Run.open(run, overrides), overrides or [])}")
 
 
 @app.command()

@@ -8,7 +8,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from competition.ledger import Line
+from competition.ledger import BY_HAND, Line
 
 SURE = 0.05  # chance, at most, of a difference as large between two equal runs
 
@@ -68,6 +68,11 @@ class Gain:
 def why_not_comparable(one: Line, other: Line) -> str | None:
     """Say why the scores of two runs cannot be compared fold by fold; None where they can."""
     for line in (one, other):
+        if line.thresholds == BY_HAND:
+            return (
+                f"{line.run} was submitted by thresholds given by hand, which no scores are of; submit it by its own: "
+                f"`competition submit {line.run}`"
+            )
         if not line.scores:
             return f"{line.run} has no score by fold yet: train its folds and run `competition tune {line.run}`"
     if one.metric != other.metric:

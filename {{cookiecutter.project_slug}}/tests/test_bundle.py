@@ -35,6 +35,7 @@ from competition.predict import load_network, predict_images, predict_test
 from competition.predictions import Predictions
 from competition.predictor import Predictor
 from competition.push import write_metadata
+from competition.run import is_bundled
 from competition.runs import OOF, TEST, Run
 from competition.submit import make_submission
 from competition.task import Task
@@ -411,6 +412,14 @@ def test_a_bundle_that_will_not_hand_in_what_was_submitted_warns(runs: Path) -> 
     assert "postprocess.yaml was not found on the present out-of-fold predictions" in lines[0]
     assert "outputs/t/test.npz is older than outputs/t/fold1/best_loss.safetensors" in lines[1]
     assert "test.npz was predicted in the views plain, hflip in precision 32, the bundle" in lines[2]
+
+
+@one_task
+def test_a_bundle_by_values_given_by_hand_is_not_the_one_that_run_makes(runs: Path) -> None:
+    for words in (["inference.precision=bf16-mixed"], []):
+        bundle, _ = make_bundle(Run.open("t", words), words, with_wheels=False)
+        (bundle / "wheels").mkdir()  # as with a network
+        assert is_bundled(Run.open("t")) == (not words)
 
 
 def test_ids_stay_text_and_16_bit_is_read_as_from_a_file(runs: Path, data_dir: Path) -> None:

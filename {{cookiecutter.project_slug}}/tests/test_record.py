@@ -11,8 +11,9 @@ from subprocess import CompletedProcess
 import pytest
 import yaml
 
+from competition.comparison import why_not_comparable
 from competition.config import load_config, task_names
-from competition.ledger import Line, change_ledger, ledger_path, read_ledger
+from competition.ledger import BY_HAND, Line, change_ledger, ledger_path, read_ledger
 from competition.lineage import base_names
 from competition.out_of_fold import lower_is_better
 from competition.provenance import data_fingerprint, git_state, provenance
@@ -20,6 +21,7 @@ from competition.public_scores import PublicScore, remember_scores, scores_path,
 from competition.record import IN_TRAINING, begin, record, take_public_scores
 from competition.runs import CONFIG, CV, LATEST, OOF, SUBMISSION, Run
 from competition.settings import Config
+from competition.tune import tune
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -53,6 +55,12 @@ def trained(outputs: Path, config: Config, bases: tuple[str, ...] = ()) -> None:
     begin(config, bases, "1 x CPU")
     (outputs / "aside").rename(folder)
     record(config.name)
+
+
+def threshold_by_hand(config: Config) -> str:
+    """Return a word of a command line that sets a threshold of `decode`."""
+    key = next(key for key, value in config.decode if isinstance(value, float))
+    return f"decode.{key}={0.1 + getattr(config.decode, key) / 2}"
 
 
 def write_metrics(folder: Path, metric: str, *epochs: tuple[float, float]) -> None:
@@ -115,6 +123,22 @@ def test_a_public_score_is_that_of_the_submission_there_is(outputs: Path, comman
     assert line_of("t").public_score == "0.81"
     assert command("runs", "t", "--public", "nan").stderr == "--public nan: expected a number, as 0.81\n"
     assert command("runs", "x", "--public", "1").stderr == "outputs/runs.csv: has no run 'x'; runs there: t\n"
+
+
+@one_task
+def test_a_submission_by_thresholds_given_by_hand_has_no_score(outputs: Path) -> None:
+    tune(Run.open("t"))
+    record("t", [])
+    own = line_of("t")
+    assert own.mean
+    record("t", [threshold_by_hand(Run.open("t").config)])
+    by_hand = line_of("t")
+    assert by_hand == replace(own, thresholds=BY_HAND, scores="", mean="", std="")
+    record("t")  # by another verb: the submission is still that
+    assert line_of("t") == by_hand
+    assert "t was submitted by thresholds given by hand" in str(why_not_comparable(own, by_hand))
+    record("t", [])
+    assert line_of("t") == own
 
 
 @one_task
