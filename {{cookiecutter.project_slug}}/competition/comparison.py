@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from competition.ledger import BY_HAND, Line
 
 SURE = 0.05  # chance, at most, of a difference as large between two equal runs
+RESOLVED = 1e-6  # scores are kept to six digits: so far may the difference of two be off
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,7 @@ class Gain:
     @property
     def t(self) -> float:
         """Return the mean in standard errors."""
-        if self.error < 1e-9:  # scores are kept to six digits
-            return math.copysign(math.inf, self.mean) if abs(self.mean) >= 1e-9 else 0.0
-        return self.mean / self.error
+        return self.mean / max(self.error, RESOLVED)
 
     @property
     def chance(self) -> float:
@@ -51,7 +50,7 @@ class Gain:
     def in_words(self, one: str, other: str, metric: str) -> str:
         """Say what `other` gains over `one`."""
         number, wins = len(self.by_fold), sum(gain > 0 for gain in self.by_fold.values())
-        if not any(self.by_fold.values()):
+        if all(abs(gain) < 1.5 * RESOLVED for gain in self.by_fold.values()):
             return f"{other} scores as {one} does on every fold"
         better = "better" if self.mean >= 0 else "worse"
         on_folds = wins if self.mean >= 0 else sum(gain < 0 for gain in self.by_fold.values())

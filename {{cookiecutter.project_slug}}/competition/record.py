@@ -145,7 +145,8 @@ def _scores(opened: Run) -> dict[str, str]:
         return dict.fromkeys(columns, "") | _scores_in_training(opened, metric, [path.parent for path in files])
     rows = {row["images"]: row for row in read_rows(opened.folder / CV)}
     how, way = honest_way(opened, rows["pooled"])
-    folds = {name.removeprefix("fold"): row[metric + way] for name, row in rows.items() if name.startswith("fold")}
+    # Of a fold whose first seed has not been trained another seed's training gives the name.
+    folds = {_fold_of(name): row[metric + way] for name, row in rows.items() if name.startswith("fold")}
     pooled = [rows["pooled"].get(f"{metric}{suffix}", "") for suffix in ("", "_tuned", "_cross_fitted")]
     mean, std = (rows[name][metric + way] for name in ("mean", "std"))
     return dict(zip(columns, (how, _by_fold(folds), mean, std, *pooled), strict=True))
@@ -164,7 +165,7 @@ def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> di
     for folder in folders:
         row = _kept_epoch(folder, opened.config)
         if row and row.get(f"val/{metric}"):
-            by_fold.setdefault(_fold_of(folder), []).append(float(row[f"val/{metric}"]))
+            by_fold.setdefault(_fold_of(folder.name), []).append(float(row[f"val/{metric}"]))
     by_fold = {fold: values for fold, values in by_fold.items() if all(map(math.isfinite, values))}
     if not by_fold:
         return {}
@@ -210,8 +211,8 @@ def _distinct(configs: Sequence[dict[str, Any]], key: str) -> str:
     return " ".join(dict.fromkeys(str(config[key]) for config in configs))
 
 
-def _fold_of(folder: Path) -> str:
-    return folder.name.removeprefix("fold").partition("_")[0]
+def _fold_of(training: str) -> str:
+    return training.removeprefix("fold").partition("_")[0]
 
 
 def _by_fold(scores: Mapping[str, str]) -> str:

@@ -201,6 +201,14 @@ def test_seeds_and_a_training_on_all_images_are_of_one_run(outputs: Path) -> Non
     assert (line.folds, line.seeds, line.scores) == ("0 1 all", "0 1", "0=0.500000 1=0.500000")
 
 
+@one_task
+def test_a_fold_of_which_only_a_later_seed_is_done_is_still_that_fold(outputs: Path) -> None:
+    (outputs / "t/fold0").rename(outputs / "t/fold0_seed1")
+    tune(Run.open("t"))
+    record("t")
+    assert list(line_of("t").fold_scores) == ["0", "1"]
+
+
 @pytest.mark.slow
 @one_task
 def test_a_blend_is_made_of_what_its_sources_are(outputs: Path, command: Command) -> None:
