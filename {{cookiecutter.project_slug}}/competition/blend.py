@@ -4,10 +4,11 @@ outputs/<name>/ then holds test.npz, an oof.npz a fold, the first run's config a
 `competition tune NAME` and `competition submit NAME` work on it as on any run.
 """
 
+import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ from competition.settings import RunName
 from competition.task import Task
 from competition.tune import honest_scores, is_tuned
 
-BLEND, BY_FOLD, FILES = "blend.yaml", "weights_by_fold", "files"
+BLEND, BY_FOLD, FOLDERS, FILES = "blend.yaml", "weights_by_fold", "folders", "files"
 Mean = Literal["mean", "rank"]
 
 
@@ -44,6 +45,23 @@ def refuse_blend(folder: Path) -> None:
 def blend_sources(folder: Path) -> list[str]:
     """Return the names of the runs that a blend is made of; none for another run."""
     return read_recipe(folder).get("sources", [])
+
+
+def source_folders(folder: Path) -> list[Path]:
+    """Return the folders of the runs that a blend is made of; none for another run."""
+    return [Path(os.path.normpath(folder.parent / one)) for one in read_recipe(folder).get(FOLDERS, [])]
+
+
+def refuse_stale_blend(folder: Path) -> None:
+    """Raise CompetitionError if a run that counts in a blend has other predictions now than those that were blended."""
+    recipe, sources = read_recipe(folder), source_folders(folder)
+    for source in [one for one, weight in zip(sources, recipe["weights"], strict=True) if weight > 0]:
+        before, now = recipe[FILES][_beside(source, folder)], _fingerprints(Run.open(str(source)))
+        if changed := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
+            raise CompetitionError(
+                f"{source / changed[0]}: is not the file that {folder} was blended of; blend anew with "
+                f"`competition submit {' '.join(map(str, sources))} --name {folder.name}{_options(recipe)}`"
+            )
 
 
 def make_blend(
@@ -73,9 +91,8 @@ def make_blend(
         folds = {fold: [Ranks(source) for source in sources] for fold, sources in folds.items()}
     found = fit_weights(config, folds) if weights == "fit" else given_weights(weights, len(runs))
     about = {"sources": [run.folder.name for run in runs], "weights": found.shares, "mean": mean}
-    about[FILES] = {
-        str(path.relative_to(run.folder.parent)): _fingerprint(path) for run in runs for path in _files(run)
-    }
+    about[FOLDERS] = [_beside(run.folder, folder) for run in runs]
+    about[FILES] = {_beside(run.folder, folder): _fingerprints(run) for run in runs}
     if found.by_fold:
         about[BY_FOLD] = found.by_fold
     _start(folder, about)
@@ -185,8 +202,22 @@ def _check_name(name: str) -> None:
         raise CompetitionError(f"--name {name}: {reason}") from None
 
 
-def _files(run: Run) -> list[Path]:
-    return [run.folder / TEST, *run.out_of_fold_files()]
+def _beside(source: Path, folder: Path) -> str:
+    """Return a run's folder as seen from where a blend's lies: both may be moved together."""
+    return Path(os.path.relpath(source, folder.parent)).as_posix()
+
+
+def _options(recipe: Mapping[str, Any]) -> str:
+    """Return the options of `submit` that make a blend as it was made."""
+    weights = ",".join(f"{weight:g}" for weight in recipe["weights"])
+    shares = "" if unless_equal(recipe["weights"]) is None else f" --weights {'fit' if BY_FOLD in recipe else weights}"
+    return shares + (f" --mean {recipe['mean']}" if recipe["mean"] != "mean" else "")
+
+
+def _fingerprints(run: Run) -> dict[str, str]:
+    """Return checksums of a run's predictions, of test images and out-of-fold, by their names in its folder."""
+    files = [path for path in (run.folder / TEST, *run.out_of_fold_files()) if path.is_file()]
+    return {path.relative_to(run.folder).as_posix(): _fingerprint(path) for path in files}
 
 
 def _fingerprint(path: Path) -> str:

@@ -10,10 +10,11 @@ import numpy as np
 import yaml
 
 import competition
-from competition.blend import read_recipe
+from competition.blend import read_recipe, refuse_stale_blend, source_folders
 from competition.checkpoint import exported_path, link_or_copy, weights_to_use
 from competition.config import dump_config
 from competition.errors import CompetitionError
+from competition.files import is_up_to_date
 from competition.folder_lock import holding
 from competition.image_folder import test_image, train_image
 from competition.inference import inference_precision
@@ -29,12 +30,14 @@ from competition.manifest import (
     WHEELS,
     write_manifest,
 )
+from competition.offline import TOLERANCE, Bundle
 from competition.places import competition_in
 from competition.predictions import Predictions, PredictionWriter
 from competition.push import write_metadata
 from competition.runs import CONFIG, POSTPROCESS, TEST, Run
 from competition.settings import Config, Logger
 from competition.task import Prediction, Task
+from competition.tune import describe_staleness
 from competition.wheels import download_wheels, missing_packages
 
 CHECKED_ROWS = 8  # stored predictions of a run that its bundle makes again, shared among the trainings
@@ -63,15 +66,17 @@ IN_NOTEBOOK = {"place": FIND, "arguments": ""}
 
 
 def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bool = True) -> tuple[Path, list[str]]:
-    """Write outputs/<run>/bundle/ anew; return it and warnings. An earlier one stands until this one is whole.
+    """Write outputs/<run>/bundle/ anew; return it, and warnings and how well it reproduces what was scored.
 
-    Of a blend, `overrides` hold for its runs, too. Raises CompetitionError where something that it needs has not been
-    made yet, or another process writes to the run's folder.
+    An earlier one stands until this one is whole and has proved itself. Of a blend, `overrides` hold for its runs, too.
+    Raises CompetitionError where something that it needs has not been made yet, where it would not predict what was
+    scored, or another process writes to the run's folder.
     """
     building, old = (run.folder / f".{BUNDLE}.{name}" for name in ("tmp", "old"))
     with holding(run.folder, "bundle", (building.name, old.name)):
         try:
             lines = _build(run, overrides or [], building, with_wheels=with_wheels)
+            lines.append(_prove(run, building))
             if (run.folder / BUNDLE).exists():
                 (run.folder / BUNDLE).rename(old)
             building.rename(run.folder / BUNDLE)
@@ -89,32 +94,67 @@ def members_of(run: Run, overrides: list[str] | None = None) -> list[Run]:
 def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -> list[str]:
     """Write everything into a folder; return warnings."""
     recipe = read_recipe(run.folder)
-    runs = {member.folder.name: _write_member(member, folder) for member in _members(run, recipe, overrides)}
+    members = _members(run, recipe, overrides)
+    runs = {member.folder.name: _write_member(member, folder) for member in members}
     _write_config(folder / CONFIG, run)
     if (run.folder / POSTPROCESS).is_file():
-        shutil.copy(run.folder / POSTPROCESS, folder / POSTPROCESS)
+        _write_thresholds(folder / POSTPROCESS, run.config)
     if recipe:
         kept = {key: recipe[key] for key in ("sources", "weights", "mean")}
         (folder / RECIPE).write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     _write_scripts(folder)
     packages = missing_packages(PACKAGE.parent / "pyproject.toml") if with_wheels else {}
-    lines = download_wheels(packages, folder / WHEELS)
+    lines = [*_describe_age(run, members), *download_wheels(packages, folder / WHEELS)]
     name = competition_in(Path("pyproject.toml"))
-    write_manifest(folder, runs, name)
+    write_manifest(folder, runs, name, overrides)
     write_metadata(folder, run.folder.name, name)
     return lines
+
+
+def _prove(run: Run, building: Path) -> str:
+    """Let a bundle make stored predictions again before it takes the place of an earlier one; say how near it came."""
+    try:
+        number, gap = Bundle(building).reproduce()
+    except CompetitionError as error:
+        raise CompetitionError(f"{run.folder / BUNDLE}: not written anew: {error}") from None
+    near = f"largest difference {gap:.4f} ({TOLERANCE} allowed)"
+    return f"{run.folder / BUNDLE}: {number} stored predictions made again, {near}"
 
 
 def _members(run: Run, recipe: dict[str, Any], overrides: list[str]) -> list[Run]:
     """Return the runs whose networks predict: the run, or those of a blend that have a weight."""
     if not recipe:
         return [run]
-    named = zip(recipe["sources"], recipe["weights"], strict=True)
-    members = [Run.open(str(run.folder.parent / name), overrides) for name, weight in named if weight > 0]
+    refuse_stale_blend(run.folder)
+    weighted = zip(source_folders(run.folder), recipe["weights"], strict=True)
+    members = [Run.open(str(folder), overrides) for folder, weight in weighted if weight > 0]
+    names = [member.folder.name for member in members]
+    if twice := [member.folder for member in members if names.count(member.folder.name) > 1]:
+        raise CompetitionError(f"{run.folder}: blends {twice[0]} and {twice[1]}; a bundle needs runs of distinct names")
     if nested := [member.folder.name for member in members if read_recipe(member.folder)]:
         raise CompetitionError(f"{run.folder}: blends the blend {nested[0]}; bundle a blend of its runs themselves")
     return members
+
+
+def _describe_age(run: Run, members: list[Run]) -> list[str]:
+    """Warn where this bundle's submission will not be that of `submit`: of thresholds or predictions that are old."""
+    lines = describe_staleness(run)
+    for member in members:
+        test = member.folder / TEST
+        if not test.is_file():
+            continue
+        weights = [exported_path(weights_to_use(one, member.config.checkpoint)) for one in member.finished()]
+        if newer := [path for path in weights if not is_up_to_date(test, [path])]:
+            lines.append(
+                f"warning: {test} is older than {newer[0]}, with which the bundle predicts; predict and submit anew, "
+                f"first `competition predict {member.folder.name}`"
+            )
+        stored = Predictions(test)
+        if not stored.is_as_asked(member.config):
+            asked = ", ".join(["plain", *member.config.tta]) + f" in precision {member.config.prediction_precision}"
+            lines.append(f"warning: {test} was predicted in the views {stored.how()}, the bundle predicts in {asked}")
+    return lines
 
 
 def _write_member(run: Run, folder: Path) -> dict[str, Any]:
@@ -177,6 +217,12 @@ def _write_config(path: Path, run: Run) -> None:
     values = yaml.safe_load(dump_config(config.model_copy(update=update)))
     values["data"]["dir"] = "data"
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _write_thresholds(path: Path, config: Config) -> None:
+    """Write the thresholds that `submit` would use: those of tuning, and over them those that were given by hand."""
+    values = {"decode": config.decode.model_dump(mode="json")}
     path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

@@ -188,7 +188,7 @@ def predict(
         for path in predict_out_of_fold(opened):
             say(f"made again, as the test images: {path}; tune again with `competition tune {opened.folder.name}`")
     rank_zero_only(remember_what_follows)(opened.folder, opened.untuned, ("tta", "inference"))
-    rank_zero_only(record)(run, overrides)
+    rank_zero_only(record)(run)
 
 
 @app.command()
@@ -250,14 +250,11 @@ def bundle(
 ) -> None:
     """Write the folder that an offline notebook predicts with, and let it prove itself."""
     from competition.bundle import make_bundle
-    from competition.offline import TOLERANCE, Bundle
     from competition.submit import open_together
 
     runs, overrides = _names_and_values(words)
     folder, lines = make_bundle(open_together(runs, overrides), overrides, with_wheels=wheels)
-    number, gap = Bundle(folder).reproduce()
-    print("\n".join([*lines, f"{folder}: {number} stored predictions made again, largest difference {gap:.4f}"]))
-    print(f"({TOLERANCE} allowed); try it with `python {folder}/infer.py`, send it with `competition push`")
+    print("\n".join([*lines, f"try it with `python {folder}/infer.py`, send it with `competition push`"]))
 
 
 @app.command()
@@ -306,7 +303,7 @@ def tune(run: RunName, overrides: Overrides = None) -> None:
 
     opened = Run.open(run, overrides)
     found = tune_run(opened)
-    record(run, overrides)
+    record(run)
     print("\n".join([*describe_tuning(found), f"written to {opened.folder}/postprocess.yaml and cv.csv"]))
 
 
@@ -316,7 +313,7 @@ def report(run: RunName, overrides: Overrides = None) -> None:
     from competition.report import write_report
     from competition.runs import Run
 
-    print(f"written to {write_report(Run.open(run, overrides))}")
+    print(f"written to {write_report(Run.open(run, overrides), overrides or [])}")
 
 
 @app.command()

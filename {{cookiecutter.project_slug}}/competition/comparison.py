@@ -8,9 +8,10 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from competition.ledger import Line
+from competition.ledger import BY_HAND, Line
 
 SURE = 0.05  # chance, at most, of a difference as large between two equal runs
+RESOLVED = 1e-6  # scores are kept to six digits: so far may the difference of two be off
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,7 @@ class Gain:
     @property
     def t(self) -> float:
         """Return the mean in standard errors."""
-        if self.error < 1e-9:  # scores are kept to six digits
-            return math.copysign(math.inf, self.mean) if abs(self.mean) >= 1e-9 else 0.0
-        return self.mean / self.error
+        return self.mean / max(self.error, RESOLVED)
 
     @property
     def chance(self) -> float:
@@ -51,7 +50,7 @@ class Gain:
     def in_words(self, one: str, other: str, metric: str) -> str:
         """Say what `other` gains over `one`."""
         number, wins = len(self.by_fold), sum(gain > 0 for gain in self.by_fold.values())
-        if not any(self.by_fold.values()):
+        if all(abs(gain) < 1.5 * RESOLVED for gain in self.by_fold.values()):
             return f"{other} scores as {one} does on every fold"
         better = "better" if self.mean >= 0 else "worse"
         on_folds = wins if self.mean >= 0 else sum(gain < 0 for gain in self.by_fold.values())
@@ -68,6 +67,11 @@ class Gain:
 def why_not_comparable(one: Line, other: Line) -> str | None:
     """Say why the scores of two runs cannot be compared fold by fold; None where they can."""
     for line in (one, other):
+        if line.thresholds == BY_HAND:
+            return (
+                f"{line.run} was submitted by thresholds given by hand, which no scores are of; submit it by its own: "
+                f"`competition submit {line.run}`"
+            )
         if not line.scores:
             return f"{line.run} has no score by fold yet: train its folds and run `competition tune {line.run}`"
     if one.metric != other.metric:

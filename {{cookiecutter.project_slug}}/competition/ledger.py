@@ -17,6 +17,7 @@ from competition.files import write_csv
 from competition.places import here
 
 RETIRED = "~"  # stands in no run's name: `t~1` is what `t` was before its folder was deleted and it was trained again
+BY_HAND = "given by hand: not scored"  # `thresholds` of a submission that no scores are of
 
 
 @dataclass(frozen=True)

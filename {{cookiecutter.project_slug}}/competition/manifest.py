@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ WHEELS = "wheels"
 CHANGED_LATER = {MANIFEST, DATASET, KERNEL}  # `push` writes the account's name into the last two
 
 
-def write_manifest(folder: Path, runs: dict[str, dict[str, Any]], competition: str | None) -> None:
-    """List the runs and the sha256 sum of every file."""
+def write_manifest(
+    folder: Path, runs: dict[str, dict[str, Any]], competition: str | None, overrides: Sequence[str] = ()
+) -> None:
+    """List the runs, the values that were given by hand, and the sha256 sum of every file."""
     sums = {path.relative_to(folder).as_posix(): _sha256(path) for path in sorted(_files(folder))}
-    values = {"competition": competition, "runs": runs, "files": sums}
+    values = {"competition": competition, "overrides": list(overrides), "runs": runs, "files": sums}
     (folder / MANIFEST).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -44,6 +47,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if _sha256(folder / name) != expected:
             raise CompetitionError(f"{folder / name}: is not the file that {MANIFEST} describes; upload it again")
     return values
+
+
+def overrides_of(folder: Path) -> list[str] | None:
+    """Return the values that were given by hand when a bundle was made; None where there is no bundle."""
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["overrides"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _files(folder: Path) -> list[Path]:

@@ -108,8 +108,9 @@ class Bundle:
         each = [(path, gap) for member in self.members for path, gap in _differences(member)]
         for path, gap in each:
             if not gap <= TOLERANCE:
+                name = path.relative_to(self.folder).as_posix()
                 raise CompetitionError(
-                    f"{path}: predicted anew on this machine, an image differs by {gap:.4f} from what was scored (at "
+                    f"{name}: predicted anew on this machine, an image differs by {gap:.4f} from what was scored (at "
                     f"most {TOLERANCE} is allowed): other weights, another version of a library, another way to read "
                     "images?"
                 )

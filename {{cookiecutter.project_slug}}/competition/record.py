@@ -2,7 +2,8 @@
 
 What the run's files say is read from them: metrics.csv, cv.csv, config.yaml, submission.csv. `scores` are those of
 cv.csv, decoded as the submission is: with thresholds found on the other folds where tuning pays, else with the config's
-own. Before `tune` they are those that the training itself measured with the weights it kept.
+own. Before `tune` they are those that the training itself measured with the weights it kept. Of a submission by
+thresholds that were given by hand there are none.
 """
 
 import math
@@ -18,7 +19,7 @@ import yaml
 
 from competition.blend import read_recipe
 from competition.files import read_rows
-from competition.ledger import Line, change_ledger, join_values, ledger_path, read_ledger, retire
+from competition.ledger import BY_HAND, Line, change_ledger, join_values, ledger_path, read_ledger, retire
 from competition.lineage import difference, parent_of
 from competition.monitor import better_mode
 from competition.out_of_fold import lower_is_better
@@ -51,14 +52,19 @@ def begin(config: Config, bases: Sequence[str], device: str) -> None:
     _change(change)
 
 
-def record(run: str | Path, overrides: list[str] | None = None) -> None:
-    """Bring the line of a run up to date with its files; a ledger that cannot be read is warned of."""
+def record(run: str | Path, submitted: list[str] | None = None) -> None:
+    """Bring the line of a run up to date with its files; a ledger that cannot be read is warned of.
+
+    `submitted` are the overrides of a submission that was just written; None where none was.
+    """
 
     def change(lines: dict[str, Line]) -> None:
-        opened = Run.open(str(run), overrides)
+        opened = Run.open(str(run))
         name = opened.folder.name
         line = lines.get(name) or _new_line(opened.untuned, "")
         found = {**_config_facts(opened, line, lines), **_scores(opened), **_cost(opened), **_handed_in(opened, line)}
+        if _is_by_hand(opened, line, found.get("submission", ""), submitted):
+            found |= {"thresholds": BY_HAND, "scores": "", "mean": "", "std": ""}
         lines[name] = replace(line, run=name, **found)
 
     _change(change)
@@ -140,10 +146,18 @@ def _scores(opened: Run) -> dict[str, str]:
         return dict.fromkeys(columns, "") | _scores_in_training(opened, metric, [path.parent for path in files])
     rows = {row["images"]: row for row in read_rows(opened.folder / CV)}
     how, way = honest_way(opened, rows["pooled"])
-    folds = {name.removeprefix("fold"): row[metric + way] for name, row in rows.items() if name.startswith("fold")}
+    # Of a fold whose first seed has not been trained another seed's training gives the name.
+    folds = {_fold_of(name): row[metric + way] for name, row in rows.items() if name.startswith("fold")}
     pooled = [rows["pooled"].get(f"{metric}{suffix}", "") for suffix in ("", "_tuned", "_cross_fitted")]
     mean, std = (rows[name][metric + way] for name in ("mean", "std"))
     return dict(zip(columns, (how, _by_fold(folds), mean, std, *pooled), strict=True))
+
+
+def _is_by_hand(opened: Run, line: Line, submission: str, submitted: list[str] | None) -> bool:
+    """Return whether the submission there is was made by other thresholds than those that the run is scored by."""
+    if submitted is None:
+        return line.thresholds == BY_HAND and line.submission == submission
+    return Run.open(str(opened.folder), submitted).config.decode != opened.config.decode
 
 
 def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> dict[str, str]:
@@ -152,7 +166,7 @@ def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> di
     for folder in folders:
         row = _kept_epoch(folder, opened.config)
         if row and row.get(f"val/{metric}"):
-            by_fold.setdefault(_fold_of(folder), []).append(float(row[f"val/{metric}"]))
+            by_fold.setdefault(_fold_of(folder.name), []).append(float(row[f"val/{metric}"]))
     by_fold = {fold: values for fold, values in by_fold.items() if all(map(math.isfinite, values))}
     if not by_fold:
         return {}
@@ -198,8 +212,8 @@ def _distinct(configs: Sequence[dict[str, Any]], key: str) -> str:
     return " ".join(dict.fromkeys(str(config[key]) for config in configs))
 
 
-def _fold_of(folder: Path) -> str:
-    return folder.name.removeprefix("fold").partition("_")[0]
+def _fold_of(training: str) -> str:
+    return training.removeprefix("fold").partition("_")[0]
 
 
 def _by_fold(scores: Mapping[str, str]) -> str:

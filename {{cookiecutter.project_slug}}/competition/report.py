@@ -5,6 +5,7 @@ images no out-of-fold predictions) is said.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from competition.task import Task
 from competition.tune import describe_staleness, honest_scores
 
 REPORT = "report.html"
+GIVEN = "given by hand"  # a fact of a page that does not show the run by its own config
 # Endings of the columns of cv.csv, and what they are scores of.
 WAYS = {
     "": "by the config's own thresholds",
@@ -32,8 +34,8 @@ NUM_CONFUSED = 8  # pairs of classes
 NO_IMAGES = "There are no out-of-fold predictions: no training with validation images has ended."
 
 
-def write_report(run: Run) -> Path:
-    """Write report.html into a run's folder and return its path."""
+def write_report(run: Run, overrides: Sequence[str] = ()) -> Path:
+    """Write report.html into a run's folder, which was opened with these overrides, and return its path."""
     files = [folder / OOF for folder in run.trainings() if (folder / OOF).is_file()]
     outcomes = None
     if files:
@@ -51,23 +53,42 @@ def write_report(run: Run) -> Path:
         _resources(run, metrics),
     ]
     path = run.folder / REPORT
-    write_page(path, f"Run {run.folder.name}", _facts(run), sections)
+    write_page(path, f"Run {run.folder.name}", _facts(run, overrides), sections)
     return path
 
 
 def is_reported(run: Run) -> bool:
-    """Return whether report.html is newer than all it was made from."""
+    """Return whether report.html is newer than all it was made from, and shows the run by its own config."""
+    if _has_overrides(run.folder / REPORT):
+        return False
     sources = [folder / name for folder in run.trainings() for name in (CONFIG, METRICS, OOF)]
     return is_up_to_date(run.folder / REPORT, [*sources, *(run.folder / name for name in (CV, POSTPROCESS, VIEWS))])
 
 
-def _facts(run: Run) -> list[tuple[str, str]]:
+def _has_overrides(page: Path) -> bool:
+    """Return whether a page was written with values given by hand, by its facts: pictures follow, a long text."""
+    if not page.is_file():
+        return False
+    with page.open(encoding="utf-8") as file:
+        return any(f"<dt>{GIVEN}</dt>" in line for line in takewhile(lambda line: "<main>" not in line, file))
+
+
+def _is_cut_by_hand(run: Run) -> bool:
+    """Return whether the run was opened with other thresholds than its own."""
+    return run.config.decode != Run.open(str(run.folder)).config.decode
+
+
+def _facts(run: Run, overrides: Sequence[str]) -> list[tuple[str, str]]:
     config = run.config
     height, width = config.data.image_size
     facts = [("task", config.task), ("network", config.model.encoder), ("image size", f"{height} x {width}")]
     facts.append(("trainings", ", ".join(folder.name for folder in run.trainings())))
-    if (run.folder / CV).is_file():
-        how, scores = honest_scores(run)
+    if overrides:
+        facts.append((GIVEN, " ".join(overrides)))
+    if _is_cut_by_hand(run):
+        facts.append(("score", "not known by thresholds that were given by hand"))
+    elif (run.folder / CV).is_file():
+        how, scores = honest_scores(Run.open(str(run.folder)))
         facts.append((f"score, {how}", describe_scores(scores)))
     return facts
 
@@ -118,6 +139,7 @@ def _thresholds(run: Run, outcomes: Outcomes | None) -> Section:
     words, plots = threshold_plots(run.config, outcomes.images)
     now = run.config.decode.model_dump(mode="json")
     found = "found by tuning" if run.config.decode != run.untuned.decode else "as the config has it"
+    found = "with some that were given by hand" if _is_cut_by_hand(run) else found
     rows = [[key, _in_words(value)] for key, value in now.items() if value is not None]
     grids = [Grid(["decode", ""], rows, found)] if rows else []
     return Section(title, words, grids=grids, plots=plots)

@@ -8,7 +8,7 @@ from competition.config import load_config
 from competition.errors import CompetitionError
 from competition.files import is_up_to_date
 from competition.folds import folds_path, make_folds
-from competition.manifest import BUNDLE, MANIFEST, WHEELS
+from competition.manifest import BUNDLE, MANIFEST, WHEELS, overrides_of
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.predictions import Predictions
 from competition.processes import Job, run_jobs
@@ -47,7 +47,7 @@ def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
     _predict(opened)
     _say("submit", "writing and checking the submission")
     submission = make_submission(opened)
-    record(opened.folder)
+    record(opened.folder, [])
     _bundle(opened)
     _say("report", f"{opened.folder / REPORT} is up to date" if is_reported(opened) else f"{write_report(opened)}")
     _report(opened, submission, time.perf_counter() - started)
@@ -106,7 +106,7 @@ def _predict(opened: Run) -> None:
 
 def _bundle(opened: Run) -> None:
     """Bundle it for an offline notebook; the submission is written, whatever becomes of this."""
-    if _is_bundled(opened):
+    if is_bundled(opened):
         _say("bundle", f"{opened.folder / BUNDLE} is up to date")
         return
     _say("bundle", "all that an offline notebook needs")
@@ -116,9 +116,12 @@ def _bundle(opened: Run) -> None:
         print(f"warning: {error}", flush=True)
 
 
-def _is_bundled(opened: Run) -> bool:
-    """Return whether the run's bundle is newer than all that it was made from, this package included."""
+def is_bundled(opened: Run) -> bool:
+    """Return whether the run's bundle is newer than all that it was made from, this package included, and is of the
+    run's own config."""
     bundle, package = opened.folder / BUNDLE, Path(__file__).parent
+    if overrides_of(bundle) != []:
+        return False
     if (bundle / POSTPROCESS).is_file() != (opened.folder / POSTPROCESS).is_file():
         return False
     if missing_packages(package.parent / "pyproject.toml") and not (bundle / WHEELS).is_dir():

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from competition.blend import blend_notes, make_blend, read_recipe, refuse_untuned_ranks
+from competition.blend import blend_notes, make_blend, refuse_untuned_ranks, source_folders
 from competition.csv_file import read_csv, read_header
 from competition.errors import CompetitionError
 from competition.host_metric import score_by_host
@@ -65,8 +65,10 @@ def open_runs(names: Sequence[str], overrides: list[str], *, name: str | None, w
 def open_together(names: Sequence[str], overrides: list[str]) -> Run:
     """Open a run, or the blend of several as it was submitted last; one that was not made yet counts them alike."""
     folder = here().outputs / "+".join(Path(name).name for name in names)
-    if len(names) > 1 and read_recipe(folder).get("sources") == [Path(name).name for name in names]:
-        return Run.open(str(folder), overrides)
+    if len(names) > 1 and (blended := source_folders(folder)):
+        named = [Run.open(name).folder.resolve() for name in names]
+        if [source.resolve() for source in blended] == named:
+            return Run.open(str(folder), overrides)
     return open_runs(names, overrides, name=None, weights=None, mean="mean")
 
 

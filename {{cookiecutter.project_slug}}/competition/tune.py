@@ -90,7 +90,10 @@ def honest_scores(run: Run) -> tuple[str, dict[str, float]]:
 
 
 def honest_way(run: Run, columns: Iterable[str]) -> tuple[str, str]:
-    """Say which columns of cv.csv show how well the run does with the thresholds it has; return also their ending."""
+    """Say which columns of cv.csv show how well the run does with the thresholds it has; return also their ending.
+
+    The run is one that was opened without overrides: cv.csv knows nothing of those.
+    """
     if run.config.decode == run.untuned.decode:
         return "by the config's own thresholds", ""
     is_crossed = any(column.endswith("_cross_fitted") for column in columns)

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from competition import inference
 from competition.bundle import make_bundle
 from competition.checkpoint import export_weights
-from competition.config import load_config
+from competition.config import load_config, task_names
 from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
 from competition.images import read_image
@@ -35,7 +35,8 @@ from competition.predict import load_network, predict_images, predict_test
 from competition.predictions import Predictions
 from competition.predictor import Predictor
 from competition.push import write_metadata
-from competition.runs import OOF, Run
+from competition.run import is_bundled
+from competition.runs import OOF, TEST, Run
 from competition.submit import make_submission
 from competition.task import Task
 from competition.trial import Trial
@@ -44,6 +45,8 @@ from competition.wheels import ON_KAGGLE, download_wheels, missing_packages, unp
 Command = Callable[..., CompletedProcess[str]]
 pytestmark = pytest.mark.slow  # together: all need runs with networks and predictions
 
+
+one_task = pytest.mark.parametrize("task", task_names()[:1], indirect=True)  # the same for all
 
 # Where the kernel gives no network of its own to unprivileged users, this is what cuts it off. Workers meet by sockets
 # of the machine itself.
@@ -140,8 +143,10 @@ def test_cut_off_from_the_network_it_writes_the_submission_of_submit(
 ) -> None:
     lightning = subprocess.run([kaggle_python, "-c", "import pytorch_lightning"], capture_output=True, check=False)
     assert b"ModuleNotFoundError" in lightning.stderr
-    bundle, warnings = make_bundle(Run.open("t"))
-    if warnings:  # where there is no network to download wheels from
+    bundle, lines = make_bundle(Run.open("t"))
+    if warnings := [
+        line for line in lines if line.startswith("warning")
+    ]:  # where there is no network to download wheels from
         assert "make the bundle again with a network" in warnings[0]
         pytest.skip(warnings[0])
     shutil.rmtree(data_dir / "train_images")
@@ -232,6 +237,19 @@ def test_a_bundle_that_predicts_otherwise_than_it_was_scored_stops_before_it_pre
     with pytest.raises(CompetitionError, match=r"differs by .* from what was scored"):
         infer_here(bundle, data_dir, tmp_path / "submission.csv")
     assert not (tmp_path / "submission.csv").exists()
+
+
+def test_a_bundle_that_does_not_predict_what_was_scored_leaves_the_one_before(runs: Path) -> None:
+    bundle, lines = make_bundle(Run.open("t"), with_wheels=False)
+    assert re.search(r"made again, largest difference 0\.0000", lines[-1])
+    before = files_of(bundle)
+    path = runs / "t" / "fold0" / "best_loss.safetensors"
+    save_file({name: -values for name, values in load_file(path).items()}, path)
+    with pytest.raises(
+        CompetitionError, match=r"outputs/t/bundle: not written anew: check/t/fold0\.npz: .* differs by"
+    ):
+        make_bundle(Run.open("t"), with_wheels=False)
+    assert files_of(bundle) == before
 
 
 def test_several_runs_predict_as_their_weighted_blend(
@@ -369,6 +387,49 @@ def test_a_blend_that_was_weighted_and_tuned_is_bundled_as_it_is(runs: Path, com
     assert (runs / "t+u" / "submission.csv").read_bytes() == before
     for path in (runs / "t+u" / "bundle").glob("runs/*/config.yaml"):
         assert yaml.safe_load(path.read_text())["inference"]["precision"] == "bf16-mixed"
+
+
+def test_thresholds_given_by_hand_are_those_of_the_bundle_of_a_tuned_run(runs: Path) -> None:
+    run = Run.open("t")
+    key = next(key for key, value in run.config.decode if isinstance(value, float))
+    (runs / "t" / "postprocess.yaml").write_text(yaml.safe_dump({"decode": {key: 0.4}}))
+    for words, expected in (([f"decode.{key}=0.3"], 0.3), ([], 0.4)):
+        bundle, _ = make_bundle(Run.open("t", words), words, with_wheels=False)
+        assert getattr(Bundle(bundle).config.decode, key) == expected
+
+
+@one_task
+def test_a_blend_of_runs_that_have_other_predictions_now_is_not_bundled(runs: Path, command: Command) -> None:
+    (runs / "u").rename(runs.parent / "u")  # a run may lie anywhere
+    assert command("submit", "t", "u", "--weights", "3,1", "--name", "both").returncode == 0
+    done = command("bundle", "both", "--no-wheels")
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stdout
+    shutil.copy(runs / "t" / TEST, runs.parent / "u" / TEST)
+    assert command("bundle", "both", "--no-wheels").stderr == (
+        "u/test.npz: is not the file that outputs/both was blended of; blend anew with `competition submit outputs/t u "
+        "--name both --weights 0.75,0.25`\n"
+    )
+
+
+@one_task
+def test_a_bundle_that_will_not_hand_in_what_was_submitted_warns(runs: Path) -> None:
+    assert len(make_bundle(Run.open("t"), with_wheels=False)[1]) == 1
+    thresholds = {"decode": Run.open("t").config.decode.model_dump(mode="json")}
+    (runs / "t" / "postprocess.yaml").write_text(yaml.safe_dump(thresholds))  # no tuning found them
+    (runs / "t" / "fold1" / "best_loss.safetensors").touch()  # was trained after the prediction
+    lines = make_bundle(Run.open("t", ["inference.precision=bf16-mixed"]), with_wheels=False)[1]
+    assert "postprocess.yaml was not found on the present out-of-fold predictions" in lines[0]
+    assert "outputs/t/test.npz is older than outputs/t/fold1/best_loss.safetensors" in lines[1]
+    assert "test.npz was predicted in the views plain, hflip in precision 32, the bundle" in lines[2]
+
+
+@one_task
+def test_a_bundle_by_values_given_by_hand_is_not_the_one_that_run_makes(runs: Path) -> None:
+    for words in (["inference.precision=bf16-mixed"], []):
+        bundle, _ = make_bundle(Run.open("t", words), words, with_wheels=False)
+        (bundle / "wheels").mkdir()  # as with a network
+        assert is_bundled(Run.open("t")) == (not words)
 
 
 def test_ids_stay_text_and_16_bit_is_read_as_from_a_file(runs: Path, data_dir: Path) -> None:

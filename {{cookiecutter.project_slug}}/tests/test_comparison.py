@@ -54,6 +54,12 @@ def test_equal_scores_are_equal_and_an_even_gain_is_none_of_noise() -> None:
     assert not paired_gain(line("a", 0.5, 0.625), line("b", 0.75, 0.875)).is_noise
 
 
+def test_a_gain_that_is_below_the_digits_of_scores_is_none() -> None:
+    gain = paired_gain(line("a", 0.5, 0.6), line("b", 0.500001, 0.600001))
+    assert gain.is_noise
+    assert gain.in_words("a", "b", "dice") == "b scores as a does on every fold"
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -14,10 +14,13 @@ import pytest
 import tifffile
 from browser import Browser
 
+from competition.config import task_names
 from competition.images import read_image_size
 from competition.page import LONGEST, SIDE, small_picture
+from competition.report import is_reported, write_report
 from competition.report_plots import confusion_counts, precision_recall
 from competition.runs import Run
+from competition.tune import tune
 
 Command = Callable[..., CompletedProcess[str]]
 MOST_BYTES = 5_000_000
@@ -201,6 +204,22 @@ def test_a_report_is_complete_once_the_run_is(run: Run, command: Command) -> Non
     assert any(name.startswith("Curves of loss by epoch, of fold0, fold1") for name in page.pictures)
     for cell in ("pooled", "2.0", "950", "hflip"):  # two epochs of 60 s are 2.0 minutes
         assert cell in page.words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", task_names()[:1], indirect=True)
+def test_a_report_by_values_given_by_hand_has_no_score_and_is_not_the_one_that_run_makes(run: Run) -> None:
+    tune(run)
+    own = Run.open(str(run.folder))
+    key = next(key for key, value in own.untuned.decode if isinstance(value, float))
+    words = [f"decode.{key}={0.1 + getattr(own.untuned.decode, key) / 2}"]
+    page = Page(write_report(Run.open(str(run.folder), words), words))
+    assert {"given by hand", *words, "not known by thresholds that were given by hand"} <= set(page.words)
+    assert not is_reported(own)
+    page = Page(write_report(own))
+    assert "given by hand" not in page.words
+    assert any(word.startswith("score, ") for word in page.words)
+    assert is_reported(own)
 
 
 @pytest.mark.slow

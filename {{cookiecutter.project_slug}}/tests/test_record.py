@@ -11,8 +11,9 @@ from subprocess import CompletedProcess
 import pytest
 import yaml
 
+from competition.comparison import why_not_comparable
 from competition.config import load_config, task_names
-from competition.ledger import Line, change_ledger, ledger_path, read_ledger
+from competition.ledger import BY_HAND, Line, change_ledger, ledger_path, read_ledger
 from competition.lineage import base_names
 from competition.out_of_fold import lower_is_better
 from competition.provenance import data_fingerprint, git_state, provenance
@@ -20,6 +21,7 @@ from competition.public_scores import PublicScore, remember_scores, scores_path,
 from competition.record import IN_TRAINING, begin, record, take_public_scores
 from competition.runs import CONFIG, CV, LATEST, OOF, SUBMISSION, Run
 from competition.settings import Config
+from competition.tune import tune
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -53,6 +55,12 @@ def trained(outputs: Path, config: Config, bases: tuple[str, ...] = ()) -> None:
     begin(config, bases, "1 x CPU")
     (outputs / "aside").rename(folder)
     record(config.name)
+
+
+def threshold_by_hand(config: Config) -> str:
+    """Return a word of a command line that sets a threshold of `decode`."""
+    key = next(key for key, value in config.decode if isinstance(value, float))
+    return f"decode.{key}={0.1 + getattr(config.decode, key) / 2}"
 
 
 def write_metrics(folder: Path, metric: str, *epochs: tuple[float, float]) -> None:
@@ -118,6 +126,22 @@ def test_a_public_score_is_that_of_the_submission_there_is(outputs: Path, comman
 
 
 @one_task
+def test_a_submission_by_thresholds_given_by_hand_has_no_score(outputs: Path) -> None:
+    tune(Run.open("t"))
+    record("t", [])
+    own = line_of("t")
+    assert own.mean
+    record("t", [threshold_by_hand(Run.open("t").config)])
+    by_hand = line_of("t")
+    assert by_hand == replace(own, thresholds=BY_HAND, scores="", mean="", std="")
+    record("t")  # by another verb: the submission is still that
+    assert line_of("t") == by_hand
+    assert "t was submitted by thresholds given by hand" in str(why_not_comparable(own, by_hand))
+    record("t", [])
+    assert line_of("t") == own
+
+
+@one_task
 def test_two_runs_are_told_apart_by_their_parent_and_difference(
     outputs: Path, command: Command, config_file: Path, tmp_path: Path
 ) -> None:
@@ -175,6 +199,14 @@ def test_seeds_and_a_training_on_all_images_are_of_one_run(outputs: Path) -> Non
     record("t")
     line = line_of("t")
     assert (line.folds, line.seeds, line.scores) == ("0 1 all", "0 1", "0=0.500000 1=0.500000")
+
+
+@one_task
+def test_a_fold_of_which_only_a_later_seed_is_done_is_still_that_fold(outputs: Path) -> None:
+    (outputs / "t/fold0").rename(outputs / "t/fold0_seed1")
+    tune(Run.open("t"))
+    record("t")
+    assert list(line_of("t").fold_scores) == ["0", "1"]
 
 
 @pytest.mark.slow
