@@ -27,6 +27,7 @@ from competition.runs import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
 from competition.score import describe_scores, score_predictions
 from competition.settings import RunName
 from competition.task import Task
+from competition.tune import honest_scores, is_tuned
 
 BLEND, BY_FOLD, FOLDERS, FILES = "blend.yaml", "weights_by_fold", "folders", "files"
 Mean = Literal["mean", "rank"]
@@ -114,13 +115,22 @@ def blend_notes(run: Run) -> list[str]:
     lines = [f"weights:  {', '.join(f'{name} {share:.3f}' for name, share in shares)}"]
     by_fold = about.get(BY_FOLD, {})
     if files := run.out_of_fold_files():
-        table = Task(run.config.task).table.read_table(run.config)
-        how = "  (each fold by weights found on the others)" if len(by_fold) > 1 else ""
-        lines.append(f"out of fold:  {describe_scores(score_predictions(run.config, table, files))}{how}")
+        how, scores = _unflattered_scores(run, files)
+        found = "; each fold by weights found on the others" if len(by_fold) > 1 else ""
+        lines.append(f"out of fold:  {describe_scores(scores)}  ({how}{found})")
     if len(by_fold) == 1:
         flattered = f"the weights in {run.folder / BLEND} were found on the images they are scored on"
         lines.append(f"warning: {flattered}, which flatters")
     return lines
+
+
+def _unflattered_scores(run: Run, files: Sequence[Path]) -> tuple[str, dict[str, float]]:
+    """Return how a blend is scored, and its scores: not by thresholds that were found on the same images, be it by a
+    run that it is made of, where there are other folds."""
+    if run.config.decode != run.untuned.decode and is_tuned(run):
+        return honest_scores(run)
+    table = Task(run.config.task).table.read_table(run.config)
+    return "by the config's own thresholds", score_predictions(run.untuned, table, files)
 
 
 def refuse_untuned_ranks(run: Run) -> None:

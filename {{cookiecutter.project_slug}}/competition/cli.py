@@ -124,6 +124,9 @@ def train(
     """Train one fold (fold=0 unless given) and predict its validation images."""
     from competition.config import load_config
 
+    for word in words:
+        if word.replace(" ", "").startswith(("fold=[", "seed=[")):
+            raise CompetitionError(f"{word}: `train` trains one; name one, or train all of them with `competition run`")
     config = load_config(*_split(words))
     if preview:
         from competition.preview import preview as preview_epochs

@@ -191,6 +191,10 @@ class SubmissionModule(Protocol):
         """Return the columns that tell the rows apart; they are those of sample_submission.csv, in its order."""
         ...
 
+    def number_columns(self, config: "Config", classes: Sequence[str]) -> list[str]:
+        """Return the columns that hold a number a row; others are text, even where it reads as one."""
+        ...
+
     def read_test_ids(self, config: "Config", classes: Sequence[str]) -> np.ndarray:
         """Return the image ids of sample_submission.csv in order; raise CompetitionError on a wrong format."""
         ...

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from competition.config import parse_overrides, settings_of, task_names
 from competition.errors import CompetitionError
+from competition.image_folder import suffix_of
 from competition.settings import Config, Data
 from competition.task import Task
 
@@ -38,16 +39,29 @@ def recognise_folder(words: list[str]) -> list[str]:
             f"{data.dir / data.train_csv}, {data.sample_submission}: no format known here fits; name a config and say "
             f"in its `format:` how the columns are to be read"
         )
-    lines = [f"no config given; these lines in one read {data.dir / data.train_csv} and {data.sample_submission}:"]
+    files = f"{data.dir / data.train_csv} and {data.sample_submission}"
+    lines = [f"no config given; these lines in one read {files} (next: `competition check` it):"]
     for task, form in found:
-        lines += ["", *_yaml_lines({"task": task, **form})]
+        of_data = {"dir": str(data.dir), **form.get("data", {})}
+        lines += ["", *_yaml_lines({"task": task, **form, "data": of_data})]
     return lines
 
 
 def recognise(task: str, data: Data) -> dict[str, Any] | None:
     """Return the part of a task's config that reads the files in `data.dir`; none where they are not of this task."""
     train, sample = (_first_rows(data.dir / name) for name in _csv_files(data).values())
-    return None if train.empty and sample.empty else Task(task).recognise.recognise(train, sample)
+    form = None if train.empty and sample.empty else Task(task).recognise.recognise(train, sample)
+    pattern = _image_file(data, train)
+    return form if form is None or pattern is None else form | {"data": form.get("data", {}) | {"image_file": pattern}}
+
+
+def _image_file(data: Data, train: pd.DataFrame) -> str | None:
+    """Return the pattern of files that are called as a cell of the first row and an ending; none where it is known."""
+    if data.image_file != "{image_id}" or train.empty:
+        return None
+    paths = [data.dir / data.train_images / cell for cell in train.iloc[0] if 0 < len(cell) < 200]
+    suffix = None if any(path.is_file() for path in paths) else next(filter(None, map(suffix_of, paths)), None)
+    return suffix and f"{{image_id}}{suffix}"
 
 
 def hint_at_format(config: Config) -> list[str]:

@@ -8,6 +8,13 @@ import numpy as np
 
 from competition.settings import Data
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
+
+
+def suffix_of(path: Path) -> str | None:
+    """Return what a file's name lacks to be that of an image in the same folder."""
+    return next((suffix for suffix in SUFFIXES if path.with_name(path.name + suffix).is_file()), None)
+
 
 def train_image(data: Data, image_id: str) -> Path:
     """Return the file of a training image."""

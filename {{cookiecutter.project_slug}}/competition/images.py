@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image
 
 from competition.errors import CompetitionError
+from competition.image_folder import suffix_of
 from competition.whole_file import JPEG_START, PNG_START, is_whole
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is said once, by us
@@ -62,7 +63,9 @@ def _decode(path: Path) -> np.ndarray:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise CompetitionError(f"{path}: no such image file") from None
+        suffix = suffix_of(path)
+        hint = f"; {path.name}{suffix} is there: set data.image_file to '{{image_id}}{suffix}'" if suffix else ""
+        raise CompetitionError(f"{path}: no such image file{hint}") from None
     except OSError as error:
         raise CompetitionError(f"{path}: cannot be read ({error.strerror})") from None
     suffix = path.suffix.lower()

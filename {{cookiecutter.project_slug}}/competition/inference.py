@@ -126,7 +126,10 @@ def inference_devices(config: Config) -> list[torch.device]:
 def precision_context(config: Config, device: torch.device) -> AbstractContextManager[Any]:
     """Return what computes in the precision of `inference_precision`."""
     name = inference_precision(config)
-    return torch.autocast(device.type, dtype=HALF[name]) if name in HALF else nullcontext()
+    if name not in HALF:
+        return nullcontext()
+    # As Lightning does: a CPU computes in bfloat16, whichever half is asked for.
+    return torch.autocast(device.type, dtype=torch.bfloat16 if device.type == "cpu" else HALF[name])
 
 
 def inference_precision(config: Config) -> Literal["32", "16-mixed", "bf16-mixed"]:

@@ -30,6 +30,7 @@ def draw_metrics(path: Path) -> Path:
             if points:
                 axis.plot(*zip(*points, strict=True), marker=".", label=column)
         axis.set(title=title, xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         if axis.lines:
             axis.legend()

@@ -27,8 +27,8 @@ def pick(lines: Mapping[str, Line]) -> list[str]:
     if not ready:
         reasons = "; ".join(f"{line.run}: {_why_not_ready(line)}" for line in lines.values() if not line.is_retired)
         raise CompetitionError(f"no run can be picked yet ({reasons or 'there is none'})")
-    metric = ready[-1].metric  # the one that is used now
-    likely = [line for line in ready if line.metric == metric]
+    newest = ready[-1]  # is of the metric and the folds that are used now
+    likely = [line for line in ready if (line.metric, line.folds_csv) == (newest.metric, newest.folds_csv)]
     most = max(len(line.fold_scores) for line in likely)  # the mean of fewer may be luck
     best = max(
         (line for line in likely if len(line.fold_scores) == most), key=lambda line: line.sign * float(line.mean)
@@ -90,7 +90,7 @@ def _best_in_words(best: Line) -> list[str]:
 
 def _second_in_words(best: Line, good: Mapping[str, tuple[float, Gain]]) -> list[str]:
     if not good:
-        return [f"2. none: no other run is as good as {best.run} but for fold noise"]
+        return [f"2. none: no other run that can be compared with {best.run} is as good but for fold noise"]
     run = min(good, key=lambda name: good[name][0])
     alike, gain = good[run]
     others = ", ".join(f"{name} {value:.3f}" for name, (value, _) in good.items() if name != run)

@@ -155,8 +155,10 @@ class Predictions:
         return len(self.image_ids)
 
     def is_as_asked(self, config: Config) -> bool:
-        """Return whether it was predicted in the views and the precision (where the file knows it) of a config."""
-        return self.views == config.tta and self.precision in ("", config.prediction_precision)
+        """Return whether it was predicted in the views and the precision of a config; a file that does not know its
+        precision has that of training."""
+        is_of_training = not self.precision and config.inference.precision is None
+        return self.views == config.tta and (is_of_training or self.precision == config.prediction_precision)
 
     def how(self) -> str:
         """Say in which views and precision it was predicted."""

@@ -1,6 +1,5 @@
 """A bundle as a function of one image, for competitions that ask for predictions one by one. No Lightning."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pandas as pd
 from competition.averages import unless_equal
 from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
-from competition.files import csv_text
 from competition.images import as_network_sees
 from competition.inference import Ensemble, predict_stream
 from competition.offline import Bundle, Member
@@ -36,7 +34,7 @@ class Predictor:
         self._ensembles = [(member, member.ensemble()) for member in self.bundle.members]
 
     def __call__(self, image_id: str, image: np.ndarray | None = None) -> pd.DataFrame:
-        """Return the submission's rows of an image (H, W, channels) of uint8, uint16 or floats; ids are text.
+        """Return a submission's rows of an image (H, W, channels) of uint8, uint16 or floats; ids and labels are text.
 
         Without `image` it is read from the test images. Raises CompetitionError where it cannot be.
         """
@@ -48,9 +46,10 @@ class Predictor:
         if len(predictions) > 1:
             one = task.decode.average(predictions, config, self._weights)
         answer = task.decode.decode(one, height, width, config)
-        text = csv_text(*task.submission.rows(config, [(image_id, answer)], classes))
-        ids = dict.fromkeys(task.submission.id_columns(config), str)  # 00123 is a name
-        return pd.read_csv(io.StringIO(text), keep_default_na=False, dtype=ids)
+        columns, rows = task.submission.rows(config, [(image_id, answer)], classes)
+        numbers = set(task.submission.number_columns(config, classes))
+        frame = pd.DataFrame(list(rows), columns=columns, dtype=object)  # text: 00123 is a name, 03 a label
+        return frame.astype({name: float for name in columns if name.strip() in numbers})
 
 
 class GivenImage(ImageDataset):

@@ -28,11 +28,8 @@ LARGEST_SEARCHED = 1 << 22  # bytes; weights and images are larger, or are no te
 
 
 def write_metadata(bundle: Path, run: str, competition: str | None) -> None:
-    """Write Kaggle's two files of metadata for a bundle; names on Kaggle have 6 to 50 letters, digits and hyphens."""
-    parts = [re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in (competition or "competition", run)]
-    name = "-".join(parts)
-    if len(name) > 40:  # the run's name is kept, and what is cut off still tells two runs apart
-        name = f"{parts[0][:12].strip('-')}-{parts[1][:20].strip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    """Write Kaggle's two files of metadata for a bundle."""
+    name = _name_on_kaggle(competition or "competition", run)
     dataset = {"id": name, "title": name, "licenses": [{"name": "other"}]}
     notebook = {
         "id": f"{name}-infer",
@@ -49,6 +46,17 @@ def write_metadata(bundle: Path, run: str, competition: str | None) -> None:
     }
     for file, values in ((DATASET, dataset), (KERNEL, notebook)):
         (bundle / file).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _name_on_kaggle(*given: str) -> str:
+    """Return 6 to 50 letters, digits and hyphens that are other ones for every other competition or run."""
+    parts = [re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in given]
+    name = "-".join(parts)
+    if parts == list(given) and 6 <= len(name) <= 40:
+        return name
+    # What was changed or is cut off still tells two runs apart.
+    told_apart = hashlib.sha256("\0".join(given).encode()).hexdigest()[:6]
+    return "-".join(filter(None, (parts[0][:12].strip("-"), parts[1][:20].strip("-"), told_apart)))
 
 
 def push(run: str, message: str | None = None) -> list[str]:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from competition.out_of_fold import OutOfFold
+from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.settings import Config
 from competition.task import Table, Task
 
 
 def score_predictions(config: Config, table: Table, paths: Sequence[Path]) -> dict[str, float]:
-    """Score the out-of-fold predictions of one or more files together, as one set of images."""
-    return OutOfFold(config, table, [[path] for path in paths]).scores(config)
+    """Score the oof.npz files of one or more trainings together, as one set of images; seeds of a fold are averaged."""
+    return OutOfFold(config, table, folds_of_files(paths)).scores(config)
 
 
 def score_constant(config: Config, table: Table, images: OutOfFold) -> tuple[str, dict[str, float]]:

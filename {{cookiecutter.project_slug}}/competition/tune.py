@@ -72,7 +72,7 @@ def describe_tuning(tuned: Tuned) -> list[str]:
     lines += [
         f"cross-fitted (tuned on the other folds):  {describe_scores(tuned.cross_fitted)}",
         f"tuned and scored on the same images:  {describe_scores(tuned.pooled)}; "
-        f"that is {abs(pooled - tuned.cross_fitted[name]):.4f} of flattery in {name}",
+        f"{pooled - tuned.cross_fitted[name]:+.4f} in {name} against cross-fitted: where that is better, it flatters",
     ]
     if not tuned.is_kept:
         lines.append("tuning does not pay on images it has not seen: the config's own thresholds are kept")
@@ -143,11 +143,14 @@ def is_tuned(run: Run) -> bool:
 
 def describe_staleness(run: Run) -> list[str]:
     """Warn of thresholds that were found on other predictions, or for other metrics, than the run has now."""
-    if not (run.folder / POSTPROCESS).is_file() or not run.out_of_fold_files() or is_tuned(run):
+    path, name = run.folder / POSTPROCESS, run.folder.name
+    if not path.is_file() or not run.out_of_fold_files() or is_tuned(run):
         return []
+    if f"`competition tune {name}`" not in path.read_text(encoding="utf-8"):
+        return [f"thresholds are those of the first run; `competition tune {name}` finds the blend's own"]
     return [
-        f"warning: {run.folder / POSTPROCESS} was not found on the present out-of-fold predictions; tune again with "
-        f"`competition tune {run.folder.name}`"
+        f"warning: the thresholds in {path} were found on other out-of-fold predictions than are there now; tune again "
+        f"with `competition tune {name}`"
     ]
 
 

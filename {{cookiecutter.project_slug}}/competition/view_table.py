@@ -80,11 +80,11 @@ def _predict(run: Run, table: Table, stored: Path, view: View, path: Path) -> fl
 def _score(run: Run, table: Table, files: Sequence[Path], folder: Path, views: Sequence[int]) -> float:
     averaged = []
     for path in files:
-        target = folder / f"average.{path.parent.name}.npz"
+        target = folder / path.parent.name / "average.npz"  # in a folder of the training's name, as oof.npz is
         average_predictions([Predictions(_part(folder, view, path)) for view in views], target, run.config)
         averaged.append(target)
     return next(iter(score_predictions(run.untuned, table, averaged).values()))
 
 
 def _part(folder: Path, number: int, stored: Path) -> Path:
-    return folder / f"{number}.{stored.parent.name}.npz"
+    return folder / stored.parent.name / f"{number}.npz"

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,6 +127,16 @@ def replayable(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
             config, [load_network(path)[0]], ImageDataset(config, ids, table=table), folder / OOF, table.classes
         )
     return outputs
+
+
+@pytest.fixture
+def other_decode(task: str) -> dict[str, Any]:
+    """Return keys of `decode:` with values that the shipped config does not have."""
+    return {
+        "segmentation": {"threshold": 0.25},
+        "detection": {"min_score": 0.9},
+        "classification": {"thresholds": [0.9, 0.1, 0.1, 0.1]},
+    }[task]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from competition.averages import average_predictions
 from competition.blend_weights import fit_weights
 from competition.config import load_config
 from competition.dataset import ImageDataset
+from competition.files import read_rows
 from competition.predict import predict_images
 from competition.predictions import Predictions, PredictionWriter
 from competition.pseudo import JoinedTable, make_pseudo, own_config
-from competition.runs import OOF, TEST, Run
+from competition.runs import CV, OOF, POSTPROCESS, TEST, Run
 from competition.settings import Config
 from competition.shares import Presence, share_warnings
 from competition.submit import open_runs
@@ -92,22 +94,35 @@ def test_weights_may_be_given_and_a_run_without_weight_does_not_count(runs: Path
 def test_weights_are_found_on_out_of_fold_or_refused_where_there_is_nothing_to_fit(
     runs: Path, command: Command, task: str
 ) -> None:
+    silence(runs / "b" / "fold0" / OOF)
+    silence(runs / "a" / "fold1" / OOF)
     done = command("submit", "a", "b", "--weights", "fit", "--name", "x")
     if done.returncode:
         assert done.stderr.startswith("--weights fit: ")
         assert not (runs / "x").exists()
         return
-    assert "(each fold by weights found on the others)" in done.stdout
+    assert "; each fold by weights found on the others)" in done.stdout
     about = yaml.safe_load((runs / "x/blend.yaml").read_text())
     assert sum(about["weights"]) == pytest.approx(1, abs=1e-3)
     assert min(about["weights"]) >= 0
     config = Run.open("a").config
-    for fold, other in (("fold0", "fold1"), ("fold1", "fold0")):  # a fold's truth has no say in its own weights
+    # A fold's truth has no say in its own weights: on fold 1, which those of fold 0 are found on, a is silent.
+    assert about["weights_by_fold"] == {"fold0": [0, 1], "fold1": [1, 0]}
+    for fold, other in (("fold0", "fold1"), ("fold1", "fold0")):
         found = fit_weights(config, {other: [Predictions(runs / one / other / OOF) for one in "ab"]})
         assert about["weights_by_fold"][fold] == found.shares
         assert_average(runs / "x" / fold / OOF, [runs / one / fold / OOF for one in "ab"], found.shares)
     shutil.rmtree(runs / "a" / "fold1")
     assert "which flatters" in command("submit", "a", "b", "--weights", "fit", "--name", "y").stdout
+
+
+def silence(path: Path) -> None:
+    """Store predictions again as zeros."""
+    stored = Predictions(path)
+    with PredictionWriter(path.parent) as writer:
+        for image_id, size, prediction in stored:
+            writer.add(image_id, *size, {key: np.zeros_like(values) for key, values in prediction.items()})
+        writer.finish(path, stored.classes)
 
 
 def test_a_blend_of_changed_predictions_starts_anew_but_for_the_submission_it_is_compared_with(
@@ -124,6 +139,39 @@ def test_a_blend_of_changed_predictions_starts_anew_but_for_the_submission_it_is
     assert "rows that differ" in command("submit", "a", "b", "--name", "x").stdout
     assert not (runs / "x/cv.csv").exists()
     assert not (runs / "x/postprocess.yaml").exists()
+
+
+DECIDED = {"classification": ["format.submission.value=decision"]}  # else no threshold counts
+
+
+def test_a_blend_is_not_scored_by_thresholds_that_a_run_found_on_the_same_images(
+    runs: Path, command: Command, task: str, other_decode: dict[str, Any]
+) -> None:
+    before = out_of_fold_line(command("submit", "a", "b", "--name", "x", *DECIDED.get(task, [])))
+    thresholds = yaml.safe_dump({"decode": other_decode})
+    (runs / "a" / POSTPROCESS).write_text(thresholds)
+    done = command("submit", "a", "b", "--name", "x", *DECIDED.get(task, []))
+    assert (runs / "x" / POSTPROCESS).read_text() == thresholds  # which decode what is handed in
+    assert out_of_fold_line(done) == before
+    assert before.endswith("(by the config's own thresholds)")
+
+
+def test_a_tuned_blend_shows_its_cross_fitted_score(
+    runs: Path, command: Command, task: str, other_decode: dict[str, Any]
+) -> None:
+    assert command("submit", "a", "b", "--name", "x", *DECIDED.get(task, [])).returncode == 0
+    assert command("tune", "x", *DECIDED.get(task, [])).returncode == 0
+    (runs / "x" / POSTPROCESS).write_text(yaml.safe_dump({"decode": other_decode}))
+    rows = {row["images"]: row for row in read_rows(runs / "x" / CV)}
+    metric = Run.open("x").config.metrics[0]
+    shown = out_of_fold_line(command("submit", "x", *DECIDED.get(task, [])))
+    assert f"{metric} {float(rows['pooled'][f'{metric}_cross_fitted']):.4f}" in shown
+    assert shown.endswith("(cross-fitted)")
+
+
+def out_of_fold_line(done: CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return next(line for line in done.stdout.splitlines() if line.startswith("out of fold:  "))
 
 
 def test_overrides_hold_for_a_blend_and_are_not_kept(runs: Path, command: Command) -> None:
@@ -182,7 +230,7 @@ def test_ranks_are_averaged_where_predictions_are_class_probabilities(runs: Path
     decided = "format.submission.value=decision"
     for words in (["a", "b", "--mean", "rank", "--name", "x"], ["x"]):
         assert "find its own with `competition tune x`" in command("submit", *words, decided).stderr
-    assert command("tune", "x").returncode == 0
+    assert command("tune", "x", decided).returncode == 0
     assert "find its own" not in command("submit", "x", decided).stderr
 
 

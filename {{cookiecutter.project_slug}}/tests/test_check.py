@@ -1,5 +1,6 @@
 """`competition check`: every planted fault is named, with its line of the csv file."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -137,6 +138,21 @@ def test_without_a_config_the_lines_are_printed_that_read_the_files(
     (values,) = (one for one in map(yaml.safe_load, printed) if one["task"] == task)
     (tmp_path / "recognised.yaml").write_text(yaml.safe_dump(values))
     assert command("check", tmp_path / "recognised.yaml", f"data.dir={data_dir}").returncode == 0
+
+
+def test_ids_without_ending_are_recognised_and_what_reads_them_is_told(
+    task: str, words: list[str], data_dir: Path, command: Command, tmp_path: Path
+) -> None:
+    for name in ("train.csv", "sample_submission.csv"):
+        (data_dir / name).write_text((data_dir / name).read_text().replace(".png", ""))
+    found = faults(command, words)
+    assert "test_" in found[-1]
+    assert re.search(r"no such image file; (\S+)\.png is there: set data\.image_file to '\{image_id\}\.png'", found[0])
+    printed = command("check", f"data.dir={data_dir}").stdout.split("\n\n")[1:]
+    (values,) = (one for one in map(yaml.safe_load, printed) if one["task"] == task)
+    assert values["data"] == {"dir": str(data_dir), "image_file": "{image_id}.png"} | values["data"]
+    (tmp_path / "recognised.yaml").write_text(yaml.safe_dump(values))
+    assert command("check", tmp_path / "recognised.yaml").returncode == 0
 
 
 def test_files_of_no_known_format_are_said_to_be_so(command: Command, tmp_path: Path) -> None:

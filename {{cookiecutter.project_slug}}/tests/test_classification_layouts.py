@@ -340,6 +340,29 @@ def test_images_of_a_group_are_answered_and_scored_as_one(tmp_path: Path, join: 
     assert scores(gathered, ["accuracy"], 1) == {"accuracy": (1 + right) / 2}
 
 
+def test_numbers_scored_by_kappa_are_handed_in_whole(tmp_path: Path) -> None:
+    write(tmp_path / "sample_submission.csv", "image_id,a", "x,0", "y,0", "z,0")
+    form = {"target": "regression", "train": {"layout": "columns"}}
+    predicted = {"x": 2.37, "y": 0.2, "z": -0.3}
+    for metric, expected in (("qwk", ["2", "0", "0"]), ("rmse", ["2.37", "0.2", "-0.3"])):
+        config = config_of(tmp_path, form, metrics=[metric], data={"classes": ["a"]})
+        answers = [(name, decode({"values": np.array([v])}, 9, 9, config)) for name, v in predicted.items()]
+        assert [row[1] for row in rows(config, answers, ["a"])[1]] == expected
+    undecoded: list[tuple[str, Target]] = [("x", {"value": np.array([1.7])})]  # the mean, to compare with
+    assert [row[1] for row in rows(config_of(tmp_path, form, metrics=["qwk"]), undecoded, ["a"])[1]] == ["2"]
+
+
+def test_numbers_of_a_group_are_joined_before_they_are_made_whole(tmp_path: Path) -> None:
+    form = grouped(tmp_path).format.model_dump() | {"target": "regression"}
+    config = config_of(tmp_path, form, metrics=["qwk", "rmse"], data={"classes": ["a"]})
+    predicted = {"v": 3.2, "u": 0.4, "w": 1.4}  # u and w are of one group, as i and j are
+    answers = [(name, decode({"values": np.array([v])}, 9, 9, config)) for name, v in predicted.items()]
+    assert [row[1] for row in rows(config, answers, ["a"])[1]] == ["3", "1"]
+    truths = [{"value": np.array([value]), "group": name} for name, value in (("r", 3.0), ("l", 1.0), ("l", 1.0))]
+    gathered = [evidence(answer, truth) for (_, answer), truth in zip(answers, truths, strict=True)]
+    assert scores(gathered, config.metrics, 1) == {"qwk": 1, "rmse": 0}
+
+
 def test_files_that_name_different_groups_are_refused(tmp_path: Path) -> None:
     config = grouped(tmp_path)
     write(tmp_path / "sample_submission.csv", "prediction_id,a", "q_R,0.5", "r_L,0.5")
@@ -375,6 +398,7 @@ def test_a_config_that_cannot_work_is_refused_when_it_is_read(values: dict[str, 
 
 
 def test_a_list_of_thresholds_of_another_length_is_refused(tmp_path: Path) -> None:
-    config = config_of(tmp_path, MULTI, decode={"thresholds": [0.5, 0.4]})
+    form = {**MULTI, "submission": {"value": "decision"}}
+    config = config_of(tmp_path, form, decode={"thresholds": [0.5, 0.4]})
     with pytest.raises(CompetitionError, match=r"decode\.thresholds: found 2 values for 3 classes"):
         decoded(config, 0.1, 0.2, 0.3)

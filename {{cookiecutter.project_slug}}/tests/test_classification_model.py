@@ -92,3 +92,8 @@ def test_labels_become_a_batch() -> None:
     batch = collate_targets([target_tensors({"label": label}) for label in (2, 0)])
     assert batch["label"].tolist() == [2, 0]
     assert batch["label"].dtype == torch.int64
+
+
+def test_losses_without_any_weight_are_refused() -> None:
+    with pytest.raises(ValueError, match="nothing is learnt"):
+        ClassificationLoss(bce=0, focal=0)

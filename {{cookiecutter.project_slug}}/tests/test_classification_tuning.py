@@ -19,7 +19,12 @@ from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.classification.tuning import regression_sample, search
 
 some = settings(max_examples=15, deadline=None)
-MULTI: dict[str, Any] = {"target": "multi", "train": {"layout": "columns"}}
+MULTI: dict[str, Any] = {
+    "target": "multi",
+    "train": {"layout": "columns"},
+    "submission": {"value": "decision"},
+}
+SINGLE: dict[str, Any] = {"target": "single", "submission": {"layout": "label"}}
 STRING: dict[str, Any] = {
     "target": "multi",
     "train": {"layout": "label_string"},
@@ -121,7 +126,7 @@ def test_thresholds_of_separable_metrics_are_the_best_of_all(seed: int) -> None:
 @pytest.mark.parametrize("metric", ["macro_f1", "balanced_accuracy", "accuracy", "qwk"])
 def test_one_class_an_image_is_chosen_by_thresholds_that_pay(metric: str, seed: int) -> None:
     images = one_label(seed)
-    config = config_of({"target": "single"}, metric)
+    config = config_of(SINGLE, metric)
     found = search(config, images, 3).best(images.rows)
     assert images.score(with_decode(config, found), images.rows) >= images.score(config, images.rows)
 
@@ -129,7 +134,7 @@ def test_one_class_an_image_is_chosen_by_thresholds_that_pay(metric: str, seed: 
 def test_thresholds_find_a_rare_class_that_never_is_the_likeliest() -> None:
     rows = np.array([[0.7, 0.3], [0.8, 0.2], [0.9, 0.1], [0.95, 0.05]], dtype=np.float32)
     images = Images([{"probabilities": row} for row in rows], [{"label": label} for label in (1, 1, 0, 0)], 2)
-    config = config_of({"target": "single"}, "macro_f1")
+    config = config_of(SINGLE, "macro_f1")
     found = search(config, images, 2).best(images.rows)
     assert images.score(with_decode(config, found), images.rows) == 1
 
@@ -146,7 +151,7 @@ def test_only_the_rows_that_are_given_are_looked_at() -> None:
 @pytest.mark.parametrize("join", ["mean", "max"])
 def test_groups_are_tuned_as_groups(join: str) -> None:
     images = several_labels(1, num_classes=1, group=[f"g{number // 2}" for number in range(30)])
-    form = {**MULTI, "group": "{patient}", "join": join, "submission": {"value": "decision"}}
+    form = {**MULTI, "group": "{patient}", "join": join}
     config = config_of(form, "pf1")
     found = search(config, images, 1).best(images.rows)
     every = [
@@ -205,12 +210,29 @@ def test_a_regression_is_tuned_to_the_ranks_of_its_bounds() -> None:
     assert answers <= {1, 2, 3, 4}
 
 
-@pytest.mark.parametrize(
-    ("form", "metric"), [(MULTI, "log_loss"), (MULTI, "roc_auc"), (MULTI, "pf1"), ({"target": "single"}, "map5")]
-)
+@pytest.mark.parametrize(("form", "metric"), [(MULTI, "log_loss"), (MULTI, "roc_auc"), (SINGLE, "map5")])
 def test_metrics_of_probabilities_have_nothing_to_find(form: dict[str, Any], metric: str) -> None:
     images = several_labels(0) if form is MULTI else one_label(0)
     assert search(config_of(form, metric), images, 3).best(images.rows) == {}
+
+
+@pytest.mark.parametrize(("target", "metric"), [("single", "macro_f1"), ("multi", "macro_f1"), ("multi", "pf1")])
+def test_probabilities_that_are_handed_in_have_no_threshold_to_find_or_to_be_scored_by(
+    target: str, metric: str
+) -> None:
+    images = one_label(0) if target == "single" else several_labels(0)
+    config = config_of({**MULTI, "target": target, "submission": {"value": "probability"}}, metric)
+    assert search(config, images, 3).best(images.rows) == {}
+    others: list[dict[str, Any]] = [{"thresholds": [0.9, 0.1, 0.5]}]
+    others += [{"quantile": 0.9}] if target == "multi" else []
+    for other in others:
+        assert images.score(with_decode(config, other), images.rows) == images.score(config, images.rows)
+
+
+def test_label_strings_are_scored_by_their_labels_and_not_by_probabilities() -> None:
+    images, config = several_labels(0), config_of(STRING, "pf1")
+    found = search(config, images, 3).best(images.rows)
+    assert images.score(with_decode(config, found), images.rows) > images.score(config, images.rows)
 
 
 def test_models_are_weighed_by_probabilities_against_the_truth() -> None:

@@ -135,6 +135,13 @@ def test_a_training_that_cannot_start_is_refused_before_torch_is_loaded(
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.parametrize("word", ["fold=[0,1]", "seed=[0, 1]"])
+def test_training_several_is_left_to_run(command: Command, config_file: Path, word: str) -> None:
+    done = command("train", config_file, word)
+    assert done.returncode == 1
+    assert done.stderr == (f"{word}: `train` trains one; name one, or train all of them with `competition run`\n")
+
+
 def test_training_without_folds_names_the_command_that_makes_them(command: Command, words: list[str]) -> None:
     done = command("train", *words)
     assert done.returncode == 1

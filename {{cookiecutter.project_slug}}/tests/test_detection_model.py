@@ -210,3 +210,8 @@ def test_a_few_steps_teach_it_one_image() -> None:
         optimizer.step()
         history.append(loss.item())
     assert history[-1] < history[0] / 2
+
+
+def test_losses_without_any_weight_are_refused() -> None:
+    with pytest.raises(ValueError, match="nothing is learnt"):
+        DetectionLoss(classification=0, box=0, centerness=0)

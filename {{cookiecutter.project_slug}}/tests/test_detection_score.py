@@ -25,7 +25,7 @@ HERE, THERE, BESIDE = (0.0, 0.0, 10.0, 10.0), (20.0, 20.0, 30.0, 40.0), (50.0, 0
 some = settings(max_examples=60, deadline=None)
 
 
-def config(**decode_settings: float) -> TaskConfig:
+def config(**decode_settings: Any) -> TaskConfig:
     return TaskConfig(name="t", task="detection", decode=DetectionDecode.model_validate(decode_settings))
 
 
@@ -222,4 +222,17 @@ def test_the_average_of_networks_holds_the_boxes_of_all() -> None:
     np.testing.assert_array_equal(joined["boxes"], [HERE, THERE])
     assert joined["model"].tolist() == [0, 1]
     assert {key: len(value) for key, value in joined.items()} == dict.fromkeys(joined, 2)
-    assert set(joined) == {"boxes", "scores", "labels", "model", "model_weights"}
+    assert set(joined) == {"boxes", "scores", "labels", "model", "model_weights", "model_trust"}
+
+
+@pytest.mark.parametrize("join", ["nms", "soft_nms", "wbf"])
+def test_a_run_counts_by_its_weight_however_many_networks_it_has(join: str) -> None:
+    one, other = [(HERE, 0.9, 0)], [(THERE, 0.6, 0)]
+    scores = []
+    for networks in (1, 4):
+        runs = [average([stored(one)] * networks, config()), average([stored(other)], config())]
+        for weights in (None, [2.0, 1.0]):
+            answer = decode(average(runs, config(), weights), 50, 60, config(join=join, min_score=0.01))
+            scores.append(np.sort(answer["scores"]).round(4).tolist())
+    assert scores[:2] == scores[2:]
+    assert scores[0] != scores[1]

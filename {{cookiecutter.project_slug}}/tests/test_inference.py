@@ -69,6 +69,21 @@ def test_on_several_devices_predictions_and_their_order_are_the_same(config: Con
                 np.testing.assert_array_equal(together[3][key], values)
 
 
+def test_either_half_is_on_a_cpu_what_lightning_makes_of_it(config: Config, tmp_path: Path) -> None:
+    half = config.model_copy(update={"inference": config.inference.model_copy(update={"precision": "16-mixed"})})
+    torch.manual_seed(0)
+    task = Task(half.task)
+    classes = task.table.read_table(half).classes
+    network = task.model.build_network(half, len(classes)).eval()
+    dataset = ImageDataset(half, task.submission.read_test_ids(half, classes))
+    predict_images(half, [network], dataset, tmp_path / "test.npz", classes)
+    stored = Predictions(tmp_path / "test.npz")
+    assert stored.is_as_asked(half)
+    for index, (*_, prediction) in enumerate(predict_stream(Ensemble(half, [network], views_of([])), dataset)):
+        for key, values in stored[index].items():
+            np.testing.assert_array_equal(prediction[key], values)
+
+
 def test_half_precision_and_channels_last_change_predictions_a_little(config: Config) -> None:
     torch.manual_seed(0)
     task = Task(config.task)

@@ -158,3 +158,8 @@ def test_gradients_of_exclusive_classes_are_finite(scale: float) -> None:
         image_losses(nn.Identity(), outputs, {"mask": mask}, config).sum().backward(retain_graph=True)
         assert raw.grad is not None
         assert raw.grad.isfinite().all()
+
+
+def test_losses_without_any_weight_are_refused() -> None:
+    with pytest.raises(ValueError, match="nothing teaches masks"):
+        SegmentationLoss(bce=0, dice=0, auxiliary=1)

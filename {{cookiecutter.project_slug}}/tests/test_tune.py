@@ -3,18 +3,20 @@
 import csv
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-from competition.out_of_fold import OutOfFold, folds_of_files
+from competition.out_of_fold import OutOfFold, folds_of_files, lower_is_better
 from competition.runs import CV, OOF, POSTPROCESS, Run
 from competition.settings import Config, with_decode
 from competition.task import Task
-from competition.tune import Tuned, describe_staleness, describe_tuning, is_tuned, tune
+from competition.tune import Tuned, describe_staleness, describe_tuning, honest_scores, is_tuned, tune
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -77,6 +79,43 @@ def test_thresholds_are_no_worse_on_the_images_they_were_found_on_and_kept_only_
     assert any("does not pay" in line for line in describe_tuning(found)) == (not found.is_kept)
 
 
+@dataclass
+class Finding:
+    """A search that finds the same, whatever it looks at."""
+
+    decode: dict[str, Any]
+
+    def best(self, rows: np.ndarray) -> dict[str, Any]:
+        return self.decode
+
+
+@pytest.mark.parametrize(("gained", "is_kept"), [(-0.1, False), (0.0, True), (0.1, True)])
+def test_thresholds_that_lose_on_the_other_folds_are_not_handed_in_by(
+    predicted: Run, other_decode: dict[str, Any], monkeypatch: pytest.MonkeyPatch, gained: float, is_kept: bool
+) -> None:
+    name = predicted.config.metrics[0]
+    crossed = 0.5 - gained if lower_is_better(predicted.config, name) else 0.5 + gained
+    measured = iter([0.5, 0.9, crossed])  # as the config has it, tuned on the same images, cross-fitted
+
+    def scores_by_fold(images: OutOfFold, configs: list[Config]) -> tuple[list[dict[str, float]], dict[str, float]]:
+        scores = dict.fromkeys(predicted.config.metrics, next(measured))
+        return [scores] * len(configs), scores
+
+    monkeypatch.setattr(OutOfFold, "scores_by_fold", scores_by_fold)
+    monkeypatch.setattr(Task(predicted.config.task).tuning, "search", lambda *_: Finding(other_decode))
+    found = tune(predicted)
+    assert found.is_kept == is_kept
+    assert any("does not pay" in line for line in describe_tuning(found)) != is_kept
+    own = predicted.untuned.decode
+    expected = with_decode(predicted.untuned, other_decode).decode if is_kept else own
+    stored = yaml.safe_load((predicted.folder / POSTPROCESS).read_text())
+    assert stored == {"decode": expected.model_dump(mode="json")}
+    run = Run.open("t")
+    how, scores = honest_scores(run)
+    assert how == ("cross-fitted" if is_kept else "by the config's own thresholds")
+    assert scores[name] == pytest.approx(crossed if is_kept else 0.5)
+
+
 def test_a_run_is_decoded_by_what_was_tuned_unless_the_command_line_says_otherwise(predicted: Run) -> None:
     keys = list(type(predicted.config.decode).model_fields)
     if not keys:
@@ -98,6 +137,10 @@ def test_thresholds_of_other_predictions_are_warned_of(predicted: Run) -> None:
     (predicted.folder / "fold0" / OOF).touch()
     (line,) = describe_staleness(Run.open("t"))
     assert line.endswith("tune again with `competition tune t`")
+    path = Path("outputs/t/postprocess.yaml")
+    path.write_text(path.read_text().replace("`competition tune t`", "`competition tune other`"))  # as a blend's first
+    (line,) = describe_staleness(Run.open("t"))
+    assert line == "thresholds are those of the first run; `competition tune t` finds the blend's own"
 
 
 def test_other_metrics_are_tuned_anew(predicted: Run) -> None:

@@ -1,18 +1,45 @@
 """Predicting a trained run again in other views: what each adds, and that out-of-fold files follow."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+import torch
 from trainings import begin
 
 from competition.config import task_names
+from competition.files import read_rows
+from competition.predict import predict_out_of_fold
 from competition.predictions import Predictions
-from competition.runs import OOF, TEST, Run
+from competition.runs import CV, OOF, TEST, VIEWS, Run
+from competition.tune import tune
 from competition.view_table import COLUMNS
 
 Command = Callable[..., CompletedProcess[str]]
+
+
+def test_seeds_of_a_fold_are_averaged_before_a_view_is_scored(
+    replayable: Path, tmp_path: Path, command: Command
+) -> None:
+    outputs = Path(shutil.copytree(replayable, tmp_path / "outputs"))
+    shutil.copytree(outputs / "t/fold1", outputs / "t/fold1_seed1")
+    for path in (outputs / "t/fold1_seed1").glob("best_*.pt"):
+        checkpoint = torch.load(path, weights_only=True)
+        torch.manual_seed(1)
+        for weights in checkpoint["state_dict"].values():
+            if weights.is_floating_point() and weights.ndim > 1:
+                weights.add_(torch.randn_like(weights) * weights.std())
+        torch.save(checkpoint, path)
+    done = command("predict", "t", "--views", "tta=[hflip]")
+    assert done.returncode == 0, done.stderr
+    *_, hflip = read_rows(outputs / "t" / VIEWS)
+    run = Run.open("t", ["tta=[hflip]"])
+    predict_out_of_fold(run)
+    tune(run)
+    (pooled,) = (row for row in read_rows(outputs / "t" / CV) if row["images"] == "pooled")
+    assert float(hflip["cumulative"]) == pytest.approx(float(pooled[run.config.metrics[0]]), abs=1e-4)
 
 
 @pytest.mark.slow

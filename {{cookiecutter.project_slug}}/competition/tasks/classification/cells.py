@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from competition.task import Target
-from competition.tasks.classification.decode import NEW, best_classes, decided
+from competition.tasks.classification.decode import NEW, best_classes, decided, hands_in_ranks, whole
 from competition.tasks.classification.settings import TaskConfig
 
 
@@ -23,7 +23,9 @@ def write_cells(answer: Target, config: TaskConfig, classes: Sequence[str]) -> l
             top = answer["top"] if "top" in answer else best_classes(answer["probabilities"], config)
             return [" ".join(str(form.new) if number == NEW else classes[number] for number in top)]
     if form.target == "regression":
-        return [f"{value:.7g}" for value in answer["value"]]
+        # A constant answer, which others are compared with, has not been decoded.
+        values = whole(answer["value"]) if hands_in_ranks(config) else answer["value"]
+        return [f"{value:.7g}" for value in values]
     if form.submission.value == "probability":
         return [f"{probability:.6g}" for probability in answer["probabilities"]]
     chosen = answer["labels"] if form.target == "multi" else np.arange(len(classes)) == answer["choice"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from competition.errors import CompetitionError
 from competition.task import Prediction, Target
-from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings import ClassificationDecode, TaskConfig
 
 SMALLEST = 1e-9  # threshold
 NEW = -1  # the number of `format.new` among the best classes
@@ -27,14 +27,21 @@ def hands_in_decisions(config: TaskConfig) -> bool:
     return form.value == "decision" or form.layout not in ("columns", "rows")
 
 
+def hands_in_ranks(config: TaskConfig) -> bool:
+    """Return whether the numbers of a regression are to be whole: kappa is of those, and hosts refuse others."""
+    return config.metrics[0] == "qwk"
+
+
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
     """Return what is handed in of one image.
 
     Of a regression `value` (columns,). Of classes `probabilities` (classes,) and what they decide: see `decided`.
     """
     if config.format.target == "regression":
-        join = {"join": config.format.join} if config.format.group else {}
-        return {"value": rank(prediction["values"].astype(np.float64), config), **join}
+        values = prediction["values"].astype(np.float64)
+        if config.format.group:  # whole numbers are made of what its images say together
+            return {"value": values, "join": config.format.join, "is_whole": hands_in_ranks(config)}
+        return {"value": rank(values, config)}
     return decided(prediction["probabilities"], config)
 
 
@@ -58,11 +65,13 @@ def decided(probabilities: np.ndarray, config: TaskConfig) -> Target:
     labels are handed in in place of probabilities. What is decided of several images together is left to `settle`:
     `thresholds` (classes,) of groups, which `join` says how to make one, and `quantile` (classes,).
     """
-    form, settings = config.format, config.decode
+    form = config.format
+    # Who is handed probabilities decides without our thresholds: a score by those would be of another submission.
+    settings = config.decode if hands_in_decisions(config) else ClassificationDecode()
     answer: Target = {"probabilities": probabilities}
     if form.submission.layout == "top":
         return answer | {"top": best_classes(probabilities, config)}
-    if form.submission.value == "decision":
+    if hands_in_decisions(config):
         answer["is_decision"] = True
     rules: Target = {"is_single": form.target == "single", "needs_one": needs_one(config), "join": form.join}
     key = "thresholds" if settings.quantile is None else "quantile"
@@ -106,6 +115,8 @@ def _joined(images: list[Target]) -> Target:
         stacked = np.stack([image[key] for image in images])
         is_number = key in ("probabilities", "value") or stacked.dtype.kind == "f"
         joined[key] = stacked.mean(axis=0) if is_number and not largest else stacked.max(axis=0)
+    if joined.get("is_whole", False):
+        joined["value"] = whole(joined["value"])
     return joined
 
 
@@ -162,11 +173,17 @@ def best_classes(probabilities: np.ndarray, config: TaskConfig) -> np.ndarray:
 
 
 def rank(values: np.ndarray, config: TaskConfig) -> np.ndarray:
-    """Return the numbers as they are, or how many of `decode.cut_points` they reach, from the lowest rank up."""
+    """Return how many of `decode.cut_points` numbers reach, from the lowest rank up; without those they are rounded
+    where ranks are handed in."""
     points = config.decode.cut_points
     if points is None:
-        return values
+        return whole(values) if hands_in_ranks(config) else values
     return lowest_rank(config) + np.searchsorted(points, values, side="right").astype(np.float64)
+
+
+def whole(values: np.ndarray) -> np.ndarray:
+    """Return the nearest whole numbers, 0 without a sign."""
+    return np.rint(values) + 0.0
 
 
 def lowest_rank(config: TaskConfig) -> float:

@@ -199,6 +199,6 @@ MULTI: dict[str, Callable[[MultiLabels], float]] = {
     "roc_auc": multi_roc_auc,
     "pf1": pf1,
 }
-# Those that thresholds do not change, so that there is nothing to tune; pf1 only where probabilities are handed in.
-OF_PROBABILITIES = ("log_loss", "roc_auc", "map5", "pf1")
+# Those that thresholds do not change, so that there is nothing to tune.
+OF_PROBABILITIES = ("log_loss", "roc_auc", "map5")
 NUMBERS: dict[str, Callable[[Numbers], float]] = {"rmse": rmse, "mae": mae, "qwk": rounded_kappa}

@@ -4,6 +4,7 @@ import numpy as np
 
 from competition.settings import Config
 from competition.task import Outcome, Prediction, Target
+from competition.tasks.classification.decode import hands_in_decisions
 from competition.tasks.classification.presence import present
 from competition.tasks.classification.settings import TaskConfig
 
@@ -38,9 +39,9 @@ def score_name(config: Config) -> str:
 
 
 def threshold_name(config: Config) -> str | None:
-    """Return the threshold of labels; classes of which the likeliest is taken are not decided by one number."""
+    """Return the threshold of labels; the likeliest class and probabilities are not decided by one number of ours."""
     assert isinstance(config, TaskConfig)
-    if config.format.target != "multi" or config.format.submission.layout == "top":
+    if config.format.target != "multi" or not hands_in_decisions(config):
         return None
     return "thresholds" if config.decode.quantile is None else "quantile"
 

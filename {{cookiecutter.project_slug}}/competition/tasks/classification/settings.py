@@ -151,6 +151,12 @@ class ClassificationLoss(Section):
     focal_gamma: Weight = 2.0
     class_weights: list[Positive] | None = None  # in the order of classes
 
+    @model_validator(mode="after")
+    def _something_is_learnt(self) -> Self:
+        if self.weights and not any(self.weights.values()):
+            raise ValueError(f"loss: nothing is learnt; give one of {', '.join(self.weights)} a weight over 0")
+        return self
+
     @property
     def weights(self) -> dict[str, float]:
         """Weights by name, of the losses that are set."""
@@ -166,12 +172,16 @@ class Mix(Section):
 
 
 class ClassificationDecode(Section):
-    """From probabilities to decisions, from numbers to ranks; what `competition tune` finds."""
+    """From probabilities to decisions, from numbers to ranks; what `competition tune` finds.
+
+    Thresholds and quantiles are for decisions; probabilities that are handed in are scored by the best class, or 0.5.
+    """
 
     # One for all, or one a class. With one class an image, the class that is largest against its threshold.
     thresholds: Threshold | list[Threshold] = 0.5
     quantile: Probability | list[Probability] | None = None  # thresholds are this quantile of the set's predictions
-    cut_points: list[float] | None = None  # between the ranks of a regression, from format.bounds[0] or 0 up
+    # Between the ranks of a regression, from format.bounds[0] or 0 up; without them qwk, as the score, rounds.
+    cut_points: list[float] | None = None
     new_threshold: Probability = 0.5  # format.new stands before classes less likely than this
 
     @field_validator("cut_points")

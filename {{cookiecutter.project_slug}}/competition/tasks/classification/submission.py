@@ -24,6 +24,12 @@ def id_columns(config: TaskConfig) -> list[str]:
     return [name for name in header if name in keys]
 
 
+def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
+    """Return those of probabilities, decisions or values; labels are names, even 03."""
+    has_numbers = config.format.submission.layout not in ("label", "label_string", "top")
+    return _value_columns(config, classes) if has_numbers else []
+
+
 def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     """Return image ids in order; of groups the ids of their images, which stand in `format.test_csv`."""
     sample, form = config.sample_submission, config.format

@@ -20,6 +20,7 @@ from competition.tasks.classification.cuts import (
 )
 from competition.tasks.classification.decode import (
     choose,
+    hands_in_decisions,
     lowest_rank,
     needs_one,
     over_quantiles,
@@ -43,7 +44,7 @@ EXACT_OF_ONE: dict[str, CutScore] = {**EXACT, "micro_f1": f1, "accuracy": right_
 
 @dataclass(frozen=True)
 class Nothing:
-    """Metrics of probabilities and plain numbers have nothing to find."""
+    """Metrics of probabilities, answers that are probabilities and plain numbers have nothing to find."""
 
     def best(self, rows: np.ndarray) -> dict[str, Any]:
         """Return no key."""
@@ -141,14 +142,14 @@ class ThresholdSearch:
 
 
 def search(config: Config, images: Scored, num_classes: int) -> Search:
-    """Prepare a search: thresholds for metrics of decisions, cut points for kappa of numbers, nothing for others."""
+    """Prepare a search: thresholds for decisions that are handed in, cut points for kappa of numbers, else nothing."""
     assert isinstance(config, TaskConfig)
     is_host, metric = config.host_metric is not None, config.metrics[0]
     if config.format.target == "regression":
         return _cut_points(config, images) if is_host or metric == "qwk" else Nothing()
-    hands_in_decision = config.format.submission.value == "decision"
-    needs = is_host or metric not in OF_PROBABILITIES or (metric == "pf1" and hands_in_decision)
-    if config.format.submission.layout == "top" or not needs:
+    if not hands_in_decisions(config) or config.format.submission.layout == "top":
+        return Nothing()
+    if metric in OF_PROBABILITIES and not is_host:
         return Nothing()
     if num_classes > MOST_CLASSES:
         return Nothing()

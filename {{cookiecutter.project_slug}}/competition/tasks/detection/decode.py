@@ -1,7 +1,9 @@
 """From stored boxes to the boxes that are handed in.
 
 A prediction is `boxes` (k, 4) float32 xyxy in pixels of the original image, `scores` (k,) float32, `labels` (k,) int64,
-`model` (k,) int16, which says who found a box, and `model_weights` (m,) float32, an entry for each network and view.
+`model` (k,) int16, which says who found a box, and `model_weights` (m,) float32, an entry for each network and view:
+its share of a mean. An average of runs has `model_trust` (m,) float32, too, by which scores are multiplied before the
+better of two boxes stays: 1 for all networks and views of the weightiest run, however many they are.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,17 +26,23 @@ def average(
     A prediction that is an average already counts by its own weight, however many networks it is of.
     """
     shares = np.ones(len(predictions)) if weights is None else np.asarray(weights, dtype=np.float64)
-    models, model_weights, start = [], [], 0
+    models, model_weights, trust, start = [], [], [], 0
     for share, prediction in zip(shares, predictions, strict=True):
         own = prediction["model_weights"]
         models.append(prediction["model"] + np.int16(start))
         model_weights.append(share * own / own.sum())
+        trust.append(share / shares.max() * _trust(prediction))
         start += len(own)
     return {
         **{key: np.concatenate([p[key] for p in predictions]) for key in OF_BOXES if key != "model"},
         "model": np.concatenate(models),
         "model_weights": np.concatenate(model_weights).astype(np.float32),
+        "model_trust": np.concatenate(trust).astype(np.float32),
     }
+
+
+def _trust(prediction: Prediction) -> np.ndarray:
+    return prediction.get("model_trust", np.ones_like(prediction["model_weights"]))
 
 
 def shift_boxes(prediction: Prediction, x: float, y: float) -> Prediction:
@@ -47,10 +55,7 @@ def join_windows(windows: Sequence[Prediction]) -> Prediction:
 
     Unlike in an average, a box does not lose score because only one window shows it.
     """
-    return {
-        **{key: np.concatenate([window[key] for window in windows]) for key in OF_BOXES},
-        "model_weights": windows[0]["model_weights"],
-    }
+    return windows[0] | {key: np.concatenate([window[key] for window in windows]) for key in OF_BOXES}
 
 
 def hands_in_decisions(config: TaskConfig) -> bool:
@@ -70,7 +75,7 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
     if settings.join != "wbf":  # only to save time: boxes under the cut take nothing from those over it
         good &= prediction["scores"] >= np.min(settings.min_score)
     candidates = {"boxes": boxes[good], **{key: prediction[key][good] for key in OF_BOXES[1:]}}
-    boxes, scores, labels = _join(candidates, prediction["model_weights"], settings)
+    boxes, scores, labels = _join(candidates, prediction["model_weights"], _trust(prediction), settings)
     keep = np.flatnonzero(scores >= _least_scores(settings, labels))[: settings.max_boxes]
     return {"bboxes": boxes[keep], "scores": scores[keep], "labels": labels[keep]}
 
@@ -107,7 +112,7 @@ def unseen(prediction: Prediction, known: Iterable[Prediction]) -> Prediction:
 
 
 def _join(
-    found: Prediction, weights: np.ndarray, settings: DetectionDecode
+    found: Prediction, weights: np.ndarray, trust: np.ndarray, settings: DetectionDecode
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return boxes, scores and labels, best first, after what overlaps has been joined."""
     boxes, labels, model = found["boxes"], found["labels"], found["model"]
@@ -120,7 +125,7 @@ def _join(
         fused = fuse(boxes[own], found["scores"][own], labels[own], model[own], weights, settings.iou)
         keep = suppress(fused[0], fused[1], fused[2] * 0, settings.iou) if settings.class_agnostic else slice(None)
         return fused[0][keep], fused[1][keep], fused[2][keep]
-    scores = found["scores"] * (weights / weights.max())[model]
+    scores = found["scores"] * trust[model]
     if settings.join == "soft_nms":
         order, scores = soft_suppress(boxes, scores, rivals, settings.iou)
         return boxes[order], scores, labels[order]

@@ -33,7 +33,8 @@ def caption(answer: Target, classes: tuple[str, ...]) -> str:
     more = f" and {len(words) - 6} classes more" if len(words) > 6 else ""
     text = ", ".join(words[:6]) + more or "no box"
     if len(answer.get("scores", [])):
-        best = ", ".join(f"{score:.2f}" for score in answer["scores"][:MOST_SCORES])
+        told = answer["scores"][shown] if counts.any() else answer["scores"]
+        best = ", ".join(f"{score:.2f}" for score in told[:MOST_SCORES])
         text += f" (scores {best})"
     return text
 

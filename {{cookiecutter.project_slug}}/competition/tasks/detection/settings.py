@@ -32,6 +32,12 @@ class DetectionLoss(Section):
     focal_gamma: Weight = 2.0  # the higher, the less easy points count
     box_kind: Literal["giou", "diou", "ciou"] = "giou"
 
+    @model_validator(mode="after")
+    def _something_is_learnt(self) -> Self:
+        if not self.classification + self.box + self.centerness:
+            raise ValueError("loss: nothing is learnt; give classification, box and centerness weights over 0")
+        return self
+
 
 MOST_DETECTIONS = 300  # boxes that a network names in an image
 

@@ -17,6 +17,11 @@ def id_columns(config: TaskConfig) -> list[str]:
     return [config.format.submission.image_id]
 
 
+def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
+    """Return none: answers are strings."""
+    return []
+
+
 def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     """Return image ids in order; an image may stand there once, and no class may have a space."""
     sample, form = config.sample_submission, config.format.submission

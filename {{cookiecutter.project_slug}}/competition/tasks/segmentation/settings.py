@@ -40,6 +40,13 @@ class SegmentationLoss(Section):
     tversky_alpha: Weight = 0.3  # weight of pixels that are said and not true
     tversky_beta: Weight = 0.7  # weight of pixels that are true and not said
 
+    @model_validator(mode="after")
+    def _masks_are_learnt(self) -> Self:
+        names = ("bce", "cross_entropy", "dice", "jaccard", "focal", "tversky", "lovasz")
+        if not any(getattr(self, name) for name in names):
+            raise ValueError(f"loss: nothing teaches masks; give one of {', '.join(names)} a weight over 0")
+        return self
+
 
 class Mix(Section):
     """Mixing the images of a training batch with each other, as timm does; masks follow."""

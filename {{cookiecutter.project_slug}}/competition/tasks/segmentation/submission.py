@@ -24,6 +24,11 @@ def id_columns(config: TaskConfig) -> list[str]:
     return sorted(keys, key=lambda column: header.index(column) if column in header else len(header))
 
 
+def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
+    """Return none: answers are strings."""
+    return []
+
+
 def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     """Return image ids in order of first appearance; the sample must not name an image and class twice."""
     sample = config.sample_submission
