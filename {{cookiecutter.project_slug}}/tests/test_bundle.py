@@ -416,10 +416,10 @@ def test_a_blend_of_runs_that_have_other_predictions_now_is_not_bundled(runs: Pa
 def test_a_bundle_that_will_not_hand_in_what_was_submitted_warns(runs: Path) -> None:
     assert len(make_bundle(Run.open("t"), with_wheels=False)[1]) == 1
     thresholds = {"decode": Run.open("t").config.decode.model_dump(mode="json")}
-    (runs / "t" / "postprocess.yaml").write_text(yaml.safe_dump(thresholds))  # no tuning found them
+    (runs / "t" / "postprocess.yaml").write_text(f"# `competition tune t`\n{yaml.safe_dump(thresholds)}")  # on others
     (runs / "t" / "fold1" / "best_loss.safetensors").touch()  # was trained after the prediction
     lines = make_bundle(Run.open("t", ["inference.precision=bf16-mixed"]), with_wheels=False)[1]
-    assert "postprocess.yaml was not found on the present out-of-fold predictions" in lines[0]
+    assert "postprocess.yaml were found on other out-of-fold predictions than are there now" in lines[0]
     assert "outputs/t/test.npz is older than outputs/t/fold1/best_loss.safetensors" in lines[1]
     assert "test.npz was predicted in the views plain, hflip in precision 32, the bundle" in lines[2]
 
