@@ -29,7 +29,7 @@ def plan_epochs(sampler: RatioSampler, batch_size: int, trainer: "pl.Trainer") -
     """Return what each epoch of the run holds, where `batch_size` is one process's.
 
     Epochs may differ in length, as the sampler's share changes, and `trainer.max_steps` may end one in its middle.
-    Raises CompetitionError where the run has no end, and so the learning rate no course.
+    Raises CompetitionError where the run has no end, and so the learning rate no course, or no step.
     """
     accumulate, steps_left = trainer.accumulate_grad_batches, trainer.max_steps
     plans = []
@@ -46,6 +46,11 @@ def plan_epochs(sampler: RatioSampler, batch_size: int, trainer: "pl.Trainer") -
         images, whole = (min(n * batch_size, counts.per_rank) * counts.world_size for n in (batches, full))
         drawn = counts.positives + counts.negatives
         plans.append(EpochPlan(batches, steps, images, drawn, drawn - whole))
+    if not any(plan.steps for plan in plans):
+        raise CompetitionError(
+            f"trainer: max_epochs {trainer.max_epochs}, max_steps {trainer.max_steps} and limit_train_batches "
+            f"{trainer.limit_train_batches} leave nothing to train; expected numbers over 0"
+        )
     return plans
 
 

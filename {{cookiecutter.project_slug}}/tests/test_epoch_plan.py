@@ -98,3 +98,9 @@ def test_a_run_without_end_is_refused_before_anything_is_trained(folder: Path) -
 def test_overfitting_batches_is_refused_as_every_epoch_draws_anew() -> None:
     with pytest.raises(CompetitionError, match=r"trainer\.overfit_batches: .* `limit_train_batches`"):
         load_config([PROJECT / "configs" / f"{TASK}.yaml"], ["trainer.overfit_batches=1"])
+
+
+@pytest.mark.parametrize("word", ["trainer.max_epochs=0", "trainer.max_steps=0", "trainer.limit_train_batches=0"])
+def test_a_run_that_would_train_nothing_is_refused(folder: Path, word: str) -> None:
+    with pytest.raises(CompetitionError, match="leave nothing to train; expected numbers over 0"):
+        preview(config_of(folder, "data.num_folds=2", word))
