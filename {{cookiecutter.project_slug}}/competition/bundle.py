@@ -11,7 +11,7 @@ import yaml
 
 import competition
 from competition.blend import read_recipe, refuse_stale_blend, source_folders
-from competition.checkpoint import exported_path, link_or_copy, weights_to_use
+from competition.checkpoint import exported_weights, link_or_copy, weights_to_use
 from competition.config import dump_config
 from competition.errors import CompetitionError
 from competition.files import is_up_to_date
@@ -49,20 +49,24 @@ from pathlib import Path
 sys.dont_write_bytecode = True  # nothing is written into the bundle
 sys.path.insert(0, str(BUNDLE))
 
-from competition.offline import infer
+from competition.offline import {function}
 
-infer(BUNDLE{arguments})
+{function}(BUNDLE{arguments})
 """
 DOCUMENTATION = (
     '"""Predict the test images without a network: python infer.py [FOLDER OF THE COMPETITION\'S FILES]"""\n\n'
 )
-IN_SCRIPT = {"place": "BUNDLE = Path(__file__).resolve().parent", "arguments": ", *map(Path, sys.argv[1:])"}
+IN_SCRIPT = {
+    "place": "BUNDLE = Path(__file__).resolve().parent",
+    "function": "main",
+    "arguments": ", *map(Path, sys.argv[1:])",
+}
 # A notebook has no file to start from; Kaggle puts data sets one to three folders deep.
 FIND = """inputs = Path("/kaggle/input")
 found = [path.parent for depth in ("*", "*/*", "*/*/*") for path in inputs.glob(depth + "/infer.py")]
 assert len(found) == 1, f"expected one bundle below {inputs}, found {found}: attach its data set, and no other bundle"
 BUNDLE = found[0]"""
-IN_NOTEBOOK = {"place": FIND, "arguments": ""}
+IN_NOTEBOOK = {"place": FIND, "function": "infer", "arguments": ""}
 
 
 def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bool = True) -> tuple[Path, list[str]]:
@@ -144,7 +148,7 @@ def _describe_age(run: Run, members: list[Run]) -> list[str]:
         test = member.folder / TEST
         if not test.is_file():
             continue
-        weights = [exported_path(weights_to_use(one, member.config.checkpoint)) for one in member.finished()]
+        weights = [exported_weights(weights_to_use(one, member.config.checkpoint)) for one in member.finished()]
         if newer := [path for path in weights if not is_up_to_date(test, [path])]:
             lines.append(
                 f"warning: {test} is older than {newer[0]}, with which the bundle predicts; predict and submit anew, "
@@ -162,7 +166,7 @@ def _write_member(run: Run, folder: Path) -> dict[str, Any]:
     config, name, trainings = run.config, run.folder.name, run.finished()
     _write_config(folder / RUNS / name / CONFIG, run)
     for training in trainings:
-        weights = exported_path(weights_to_use(training, config.checkpoint))
+        weights = exported_weights(weights_to_use(training, config.checkpoint))
         link_or_copy(weights, folder / RUNS / name / f"{training.name}.safetensors")
     check = folder / CHECK / name
     stored = run.out_of_fold_files()

@@ -170,6 +170,15 @@ def exported_path(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".safetensors")
 
 
+def exported_weights(checkpoint: Path) -> Path:
+    """Return the weights that were exported from a checkpoint; where somebody deleted them, they are written again."""
+    path = exported_path(checkpoint)
+    if not path.is_file():
+        export_weights(checkpoint)
+        shutil.copystat(checkpoint, path)  # no newer than what they are of
+    return path
+
+
 def export_weights(checkpoint: Path) -> None:
     """Write the network's weights beside a checkpoint as safetensors, by plain names, to load without Lightning."""
     state = load_checkpoint(checkpoint)["state_dict"]

@@ -254,7 +254,7 @@ def bundle(
 
     runs, overrides = _names_and_values(words)
     folder, lines = make_bundle(open_together(runs, overrides), overrides, with_wheels=wheels)
-    print("\n".join([*lines, f"try it with `python {folder}/infer.py`, send it with `competition push`"]))
+    print("\n".join([*lines, f"try it with `uv run python {folder}/infer.py`, send it with `competition push`"]))
 
 
 @app.command()

@@ -224,6 +224,26 @@ def test_a_changed_or_missing_file_is_named(runs: Path) -> None:
         Bundle(bundle)
 
 
+def test_a_folder_that_is_not_there_is_told_in_a_line(runs: Path, tmp_path: Path) -> None:
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    done = infer(Path(sys.executable), bundle, tmp_path / "nowhere", tmp_path / "working")
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == f"{tmp_path / 'nowhere'}: no such folder; expected that of sample_submission.csv and test images\n"
+    )
+
+
+def test_deleted_weights_are_exported_again(runs: Path) -> None:
+    exported = runs / "t" / "fold0" / "best_loss.safetensors"
+    before = load_file(exported)
+    exported.unlink()
+    bundle, lines = make_bundle(Run.open("t"), with_wheels=False)
+    assert not [line for line in lines if line.startswith("warning")]
+    for path in (exported, bundle / "runs" / "t" / "fold0.safetensors"):
+        assert all(torch.equal(value, before[name]) for name, value in load_file(path).items())
+
+
 def test_a_bundle_that_predicts_otherwise_than_it_was_scored_stops_before_it_predicts(
     runs: Path, data_dir: Path, tmp_path: Path
 ) -> None:
