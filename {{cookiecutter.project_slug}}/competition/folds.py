@@ -30,13 +30,17 @@ def make_folds(config: Config) -> list[str]:
     groups = read_groups(config, table)
     folds = split_table(config, table, groups)
     path = folds_path(config)
+    before = path.read_bytes() if path.is_file() else None
     try:
         write_csv(path, COLUMNS, zip(table.image_ids.tolist(), folds.tolist(), strict=True))
     except OSError as error:
         raise CompetitionError(
             f"{path}: cannot be written ({error.strerror}); name a file elsewhere with data.folds=folds.csv"
         ) from None
-    return describe_folds(config, table, folds, groups)
+    lines = describe_folds(config, table, folds, groups)
+    if before not in (None, path.read_bytes()):
+        lines.append(f"warning: {path} had other folds before: what was trained by them cannot go on, nor be compared")
+    return lines
 
 
 def split_table(config: Config, table: Table, groups: np.ndarray | None) -> np.ndarray:
@@ -73,8 +77,9 @@ def read_folds(config: Config, table: Table) -> np.ndarray:
     expected = np.isin(folds, np.arange(config.data.num_folds))
     if not expected.all():
         wrong = int(np.flatnonzero(~expected)[0])
+        found = "no fold" if np.isnan(folds[wrong]) else f"fold {folds[wrong]:g}"
         raise CompetitionError(
-            f"{path}: image {table.image_ids[wrong]!r} has fold {folds[wrong]}; expected 0 to "
+            f"{path}: image {table.image_ids[wrong]!r} has {found}; expected 0 to "
             f"{config.data.num_folds - 1} (data.num_folds) for every image of train.csv; make it again "
             f"with `competition folds CONFIG`"
         )

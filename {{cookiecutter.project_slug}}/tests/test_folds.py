@@ -259,12 +259,21 @@ def make_and_edit(config: Config, edit: Callable[[list[str]], list[str]]) -> str
 
 def test_a_folds_csv_that_does_not_fit_is_refused_with_the_image(own_config: Config) -> None:
     first = str(Task(own_config.task).table.read_table(own_config).image_ids[0])
-    assert make_and_edit(own_config, lambda lines: lines[:1] + lines[2:]).startswith(f"image '{first}' has ")
+    assert make_and_edit(own_config, lambda lines: lines[:1] + lines[2:]).startswith(f"image '{first}' has no fold; ")
     assert make_and_edit(own_config, lambda lines: [*lines, lines[1]]).startswith(f"image '{first}' stands there twice")
     for fold in ("9", "-1", "x", "0.5", ""):
         message = make_and_edit(own_config, lambda lines, fold=fold: [lines[0], f"{first},{fold}", *lines[2:]])
         assert message.startswith(f"image '{first}' has ")
         assert "expected 0 to 1 (data.num_folds)" in message
+
+
+def test_other_folds_than_before_are_told_of(own_config: Config) -> None:
+    other = own_config.model_copy(update={"seed": own_config.seed + 1})
+    assert [make_folds(config)[-1].startswith("warning: ") for config in (own_config, own_config, other)] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_a_fold_without_images_is_refused(own_config: Config) -> None:
