@@ -184,7 +184,7 @@ def predict(
 
             say("\n".join(table_of_views(opened)))
             return
-        say(f"written to {predict_test(opened)}")
+        say("\n".join([*opened.left_out(), f"written to {predict_test(opened)}"]))
         for path in predict_out_of_fold(opened):
             say(f"made again, as the test images: {path}; tune again with `competition tune {opened.folder.name}`")
     rank_zero_only(remember_what_follows)(opened.folder, opened.untuned, ("tta", "inference"))
@@ -304,7 +304,11 @@ def tune(run: RunName, overrides: Overrides = None) -> None:
     opened = Run.open(run, overrides)
     found = tune_run(opened)
     record(run)
-    print("\n".join([*describe_tuning(found), f"written to {opened.folder}/postprocess.yaml and cv.csv"]))
+    print(
+        "\n".join(
+            [*opened.left_out(), *describe_tuning(found), f"written to {opened.folder}/postprocess.yaml and cv.csv"]
+        )
+    )
 
 
 @app.command()

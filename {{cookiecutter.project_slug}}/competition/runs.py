@@ -83,6 +83,15 @@ class Run:
             raise CompetitionError(f"{self.folder}: no fold has been trained to its end; run `competition train` first")
         return finished
 
+    def left_out(self) -> list[str]:
+        """Return a line for each training that has not come to its end, and so takes no part in what the run says."""
+        return [
+            f"left out: {folder} has no {OOF}, its training has not come to its end; `competition run` or `train "
+            "--resume` goes on"
+            for folder in self.trainings()
+            if not is_finished(folder)
+        ]
+
     def out_of_fold_files(self) -> list[Path]:
         """Return the oof.npz files there are, by fold and seed; a training on all images has none."""
         return [folder / OOF for folder in self.finished() if (folder / OOF).is_file()]

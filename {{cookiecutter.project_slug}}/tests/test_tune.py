@@ -131,6 +131,12 @@ def test_a_run_is_decoded_by_what_was_tuned_unless_the_command_line_says_otherwi
     assert not is_tuned(Run.open("t"))
 
 
+def test_a_training_that_has_not_ended_is_said_to_be_left_out(predicted: Run, command: Command) -> None:
+    assert "left out" not in command("tune", "t").stdout
+    (predicted.folder / "fold1" / OOF).unlink()
+    assert command("tune", "t").stdout.startswith("left out: outputs/t/fold1 has no oof.npz, ")
+
+
 def test_thresholds_of_other_predictions_are_warned_of(predicted: Run) -> None:
     tune(predicted)
     assert not describe_staleness(Run.open("t"))
