@@ -124,7 +124,8 @@ def train(
     """Train one fold (fold=0 unless given) and predict its validation images."""
     from competition.config import load_config
 
-    for word in words:
+    last = {word.partition("=")[0]: word for word in words}  # `run` names one behind the list that it was given
+    for word in last.values():
         if word.replace(" ", "").startswith(("fold=[", "seed=[")):
             raise CompetitionError(f"{word}: `train` trains one; name one, or train all of them with `competition run`")
     config = load_config(*_split(words))

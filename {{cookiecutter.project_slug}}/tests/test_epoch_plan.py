@@ -24,7 +24,13 @@ TASK = task_names()[0]
 
 def config_of(folder: Path, *words: str) -> Config:
     """Return a config of 12 training images."""
-    words = (f"data.dir={folder / 'data'}", "sampler={}", "trainer.limit_val_batches=0", *words)
+    words = (
+        f"data.dir={folder / 'data'}",
+        "sampler.share=natural",
+        "sampler.positive=null",
+        "trainer.limit_val_batches=0",
+        *words,
+    )
     return load_config([PROJECT / "configs" / f"{TASK}.yaml"], [*TINY, *words])
 
 

@@ -59,8 +59,9 @@ def trained(outputs: Path, config: Config, bases: tuple[str, ...] = ()) -> None:
 
 def threshold_by_hand(config: Config) -> str:
     """Return a word of a command line that sets a threshold of `decode`."""
-    key = next(key for key, value in config.decode if isinstance(value, float))
-    return f"decode.{key}={0.1 + getattr(config.decode, key) / 2}"
+    key, value = next((key, value) for key, value in config.decode if "score" in key or "threshold" in key)
+    values = value if isinstance(value, list) else [value]
+    return f"decode.{key}={[0.1 + one / 2 for one in values]}"
 
 
 def write_metrics(folder: Path, metric: str, *epochs: tuple[float, float]) -> None:

@@ -42,7 +42,8 @@ class SegmentationLoss(Section):
 
     @model_validator(mode="after")
     def _masks_are_learnt(self) -> Self:
-        names = ("bce", "cross_entropy", "dice", "jaccard", "focal", "tversky", "lovasz")
+        fields = list(type(self).model_fields)
+        names = fields[: fields.index("auxiliary")]  # those above it are losses of masks
         if not any(getattr(self, name) for name in names):
             raise ValueError(f"loss: nothing teaches masks; give one of {', '.join(names)} a weight over 0")
         return self
