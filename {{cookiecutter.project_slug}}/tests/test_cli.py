@@ -140,6 +140,8 @@ def test_training_several_is_left_to_run(command: Command, config_file: Path, wo
     done = command("train", config_file, word)
     assert done.returncode == 1
     assert done.stderr == (f"{word}: `train` trains one; name one, or train all of them with `competition run`\n")
+    one = command("train", config_file, word, word.partition("=")[0] + "=0")  # as `run` starts it
+    assert "trains one" not in one.stderr
 
 
 def test_training_without_folds_names_the_command_that_makes_them(command: Command, words: list[str]) -> None:
