@@ -95,6 +95,7 @@ def test_a_kill_between_saving_the_latest_and_linking_it_as_best_loses_no_best(
     assert not list(FOLD.glob(".*.tmp"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("never", ["trainer.limit_val_batches=0", "trainer.max_steps=1"])
 def test_a_training_without_any_validation_keeps_its_last_epoch_and_says_so(
     never: str, command: Command, tmp_path: Path

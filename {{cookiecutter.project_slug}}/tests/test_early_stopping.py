@@ -48,6 +48,7 @@ def test_a_run_killed_after_it_stopped_early_is_resumed_to_the_same_end(
         assert all(np.array_equal(stored[name], values) for name, values in predicted.items())
 
 
+@pytest.mark.slow
 def test_patience_counts_validations_not_epochs(command: Command) -> None:
     done = command("train", *WORDS, "trainer.max_epochs=6", "trainer.check_val_every_n_epoch=2")
     assert done.returncode == 0, done.stderr

@@ -60,6 +60,7 @@ class Seen(pl.Callback):
         self.steps.append(trainer.global_step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "images"),
     [

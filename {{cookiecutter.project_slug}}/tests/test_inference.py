@@ -52,6 +52,7 @@ def test_predictions_are_those_of_a_trainer_to_the_last_bit(config: Config, tmp_
             np.testing.assert_array_equal(prediction[key], values)
 
 
+@pytest.mark.slow
 def test_on_several_devices_predictions_and_their_order_are_the_same(config: Config) -> None:
     for window in (None, Window(size=(40, 32))):
         data = config.data.model_copy(update={"batch_size": 2, "window": window})
@@ -71,6 +72,7 @@ def test_on_several_devices_predictions_and_their_order_are_the_same(config: Con
                 np.testing.assert_array_equal(together[3][key], values)
 
 
+@pytest.mark.slow
 def test_either_half_is_on_a_cpu_what_lightning_makes_of_it(config: Config, tmp_path: Path) -> None:
     half = config.model_copy(update={"inference": config.inference.model_copy(update={"precision": "16-mixed"})})
     torch.manual_seed(0)

@@ -20,6 +20,7 @@ from competition.view_table import COLUMNS
 Command = Callable[..., CompletedProcess[str]]
 
 
+@pytest.mark.slow
 def test_seeds_of_a_fold_are_averaged_before_a_view_is_scored(
     replayable: Path, tmp_path: Path, command: Command
 ) -> None:
