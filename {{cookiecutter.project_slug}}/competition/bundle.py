@@ -32,7 +32,7 @@ from competition.manifest import (
 )
 from competition.offline import TOLERANCE, Bundle
 from competition.places import competition_in
-from competition.predictions import Predictions, PredictionWriter
+from competition.predictions import Predictions, PredictionWriter, how_predicted
 from competition.push import write_metadata
 from competition.runs import CONFIG, POSTPROCESS, TEST, Run
 from competition.settings import Config, Logger
@@ -90,15 +90,9 @@ def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bo
     return run.folder / BUNDLE, lines
 
 
-def members_of(run: Run, overrides: list[str] | None = None) -> list[Run]:
-    """Return the runs whose networks a bundle of the run predicts with, one after the other: several of a blend."""
-    return _members(run, read_recipe(run.folder), overrides or [])
-
-
 def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -> list[str]:
     """Write everything into a folder; return warnings."""
-    recipe = read_recipe(run.folder)
-    members = _members(run, recipe, overrides)
+    recipe, members = read_recipe(run.folder), members_of(run, overrides)
     runs = {member.folder.name: _write_member(member, folder) for member in members}
     _write_config(folder / CONFIG, run)
     if (run.folder / POSTPROCESS).is_file():
@@ -126,9 +120,9 @@ def _prove(run: Run, building: Path) -> str:
     return f"{run.folder / BUNDLE}: {number} stored predictions made again, {near}"
 
 
-def _members(run: Run, recipe: dict[str, Any], overrides: list[str]) -> list[Run]:
-    """Return the runs whose networks predict: the run, or those of a blend that have a weight."""
-    if not recipe:
+def members_of(run: Run, overrides: list[str] | None = None) -> list[Run]:
+    """Return the runs whose networks predict, one after the other: the run, or those of a blend that have a weight."""
+    if not (recipe := read_recipe(run.folder)):
         return [run]
     refuse_stale_blend(run.folder)
     weighted = zip(source_folders(run.folder), recipe["weights"], strict=True)
@@ -156,7 +150,7 @@ def _describe_age(run: Run, members: list[Run]) -> list[str]:
             )
         stored = Predictions(test)
         if not stored.is_as_asked(member.config):
-            asked = ", ".join(["plain", *member.config.tta]) + f" in precision {member.config.prediction_precision}"
+            asked = how_predicted(member.config.tta, member.config.prediction_precision)
             lines.append(f"warning: {test} was predicted in the views {stored.how()}, the bundle predicts in {asked}")
     return lines
 
@@ -186,7 +180,7 @@ def _write_check(config: Config, path: Path, folder: Path, training: str, number
     """Copy some out-of-fold predictions of a training, or test predictions (no training), and their images."""
     stored = Predictions(path)
     if stored.views != config.tta:
-        found, asked = (", ".join(["plain", *views]) for views in (stored.views, config.tta))
+        found, asked = map(how_predicted, (stored.views, config.tta))
         raise CompetitionError(
             f"{path}: was predicted in the views {found}, while tta asks for {asked}; make it again with "
             f"`competition predict {config.name}`"

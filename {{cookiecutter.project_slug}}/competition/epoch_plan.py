@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from competition.errors import CompetitionError
 from competition.sampler import RatioSampler
-from competition.sampling import num_batches
+from competition.sampling import num_batches, sampling_warnings
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -54,10 +54,16 @@ def plan_epochs(sampler: RatioSampler, batch_size: int, trainer: "pl.Trainer") -
     return plans
 
 
-def left_out_warnings(plans: list[EpochPlan], batch_size: int) -> list[str]:
+def plan_warnings(sampler: RatioSampler, plans: list[EpochPlan], batch_size: int, trainer: "pl.Trainer") -> list[str]:
+    """Say what will not go as the settings suggest, where `batch_size` is one process's."""
+    sampling = sampling_warnings(sampler, [plan.batches for plan in plans], trainer.accumulate_grad_batches)
+    return [*sampling, *_left_out_warnings(plans, batch_size * trainer.world_size)]
+
+
+def _left_out_warnings(plans: list[EpochPlan], batch_size: int) -> list[str]:
     """Say in a line where more than a few images are left out, as they do not fill a batch of all processes."""
-    worst = max(plans, key=lambda plan: plan.left_out / plan.drawn, default=None)
-    if worst is None or worst.left_out <= FEW * worst.drawn:
+    worst = max(plans, key=lambda plan: plan.left_out / plan.drawn)
+    if worst.left_out <= FEW * worst.drawn:
         return []
     return [
         f"data.batch_size: an epoch leaves out up to {worst.left_out} of its {worst.drawn} images "

@@ -87,7 +87,7 @@ def _replicas(ensemble: Ensemble, devices: Sequence[torch.device]) -> list[Repli
 
 def _one_by_one(replica: Replica, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[Prediction]]]:
     for batch in batches:
-        yield batch, _predict_batch(replica, batch)
+        yield batch, predict_batch(*replica, batch)
 
 
 def _in_turn(replicas: Sequence[Replica], batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[Prediction]]]:
@@ -97,7 +97,7 @@ def _in_turn(replicas: Sequence[Replica], batches: Iterable[Batch]) -> Iterator[
         waiting: deque[tuple[Batch, Future[list[Prediction]]]] = deque()
         for number, batch in enumerate(batches):
             turn = number % len(replicas)
-            waiting.append((batch, threads[turn].submit(_predict_batch, replicas[turn], batch)))
+            waiting.append((batch, threads[turn].submit(predict_batch, *replicas[turn], batch)))
             if len(waiting) == 2 * len(replicas):
                 oldest, future = waiting.popleft()
                 yield oldest, future.result()
@@ -105,8 +105,8 @@ def _in_turn(replicas: Sequence[Replica], batches: Iterable[Batch]) -> Iterator[
             yield oldest, future.result()
 
 
-def _predict_batch(replica: Replica, batch: Batch) -> list[Prediction]:
-    ensemble, device = replica
+def predict_batch(ensemble: Ensemble, device: torch.device, batch: Batch) -> list[Prediction]:
+    """Return one averaged prediction an image of a batch, which is moved to the ensemble's device."""
     # Both contexts hold for the thread that enters them.
     with torch.inference_mode(), precision_context(ensemble.config, device):
         return ensemble(to_device(batch, device))

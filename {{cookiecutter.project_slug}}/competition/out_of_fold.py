@@ -9,6 +9,7 @@ from competition.errors import CompetitionError
 from competition.host_metric import HOST, score_by_host
 from competition.predictions import Predictions
 from competition.progress import progress
+from competition.runs import fold_of
 from competition.settings import Config
 from competition.task import Evidence, Prediction, Table, Target, Task
 
@@ -113,5 +114,5 @@ def folds_of_files(files: Iterable[Path]) -> list[list[Path]]:
     """Put the oof.npz files of a run's trainings together by fold: fold0/oof.npz with fold0_seed1/oof.npz."""
     by_fold: dict[str, list[Path]] = {}
     for path in files:
-        by_fold.setdefault(path.parent.name.partition("_")[0], []).append(path)
+        by_fold.setdefault(fold_of(path.parent.name), []).append(path)
     return list(by_fold.values())

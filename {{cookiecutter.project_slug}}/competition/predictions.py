@@ -160,9 +160,15 @@ class Predictions:
         is_of_training = not self.precision and config.inference.precision is None
         return self.views == config.tta and (is_of_training or self.precision == config.prediction_precision)
 
+    def is_like(self, other: "Predictions") -> bool:
+        """Return whether both were predicted in the same way, as far as the files know."""
+        return self.views == other.views and (
+            "" in (self.precision, other.precision) or self.precision == other.precision
+        )
+
     def how(self) -> str:
         """Say in which views and precision it was predicted."""
-        return ", ".join(["plain", *self.views]) + (f" in precision {self.precision}" if self.precision else "")
+        return how_predicted(self.views, self.precision)
 
     def __getitem__(self, index: int) -> Prediction:
         """Read the prediction of one image."""
@@ -176,6 +182,11 @@ class Predictions:
         """Yield image id, (height, width) and prediction."""
         for index, (image_id, size) in enumerate(zip(self.image_ids, self.sizes, strict=True)):
             yield image_id, size, self[index]
+
+
+def how_predicted(views: Sequence[str], precision: str = "") -> str:
+    """Say views, the plain one among them, and a precision that is known."""
+    return ", ".join(["plain", *views]) + (f" in precision {precision}" if precision else "")
 
 
 def _map_member(path: Path, key: str) -> np.ndarray:

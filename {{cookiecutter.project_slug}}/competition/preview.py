@@ -6,11 +6,11 @@ import matplotlib as mpl
 import numpy as np
 
 from competition.data import per_device_batch_size
-from competition.epoch_plan import left_out_warnings, plan_epochs
+from competition.epoch_plan import plan_epochs, plan_warnings
 from competition.files import replacing
 from competition.folds import read_folds
 from competition.pseudo import training_part
-from competition.sampling import build_sampler, sampling_warnings
+from competition.sampling import build_sampler
 from competition.schedule import learning_rate_factor
 from competition.settings import Config
 from competition.task import Task
@@ -29,7 +29,7 @@ def preview(config: Config) -> tuple[list[str], Path]:
     sampler = build_sampler(config, table, rows, world_size=trainer.world_size)
     plans = plan_epochs(sampler, batch_size, trainer)
     ends = np.cumsum([plan.steps for plan in plans]).tolist()
-    factor = learning_rate_factor(config.scheduler, ends[-1] if ends else 0)
+    factor = learning_rate_factor(config.scheduler, ends[-1])
     lines: list[Row] = []
     for epoch, (plan, end) in enumerate(zip(plans, ends, strict=True)):
         counts = sampler.counts(epoch)
@@ -38,9 +38,7 @@ def preview(config: Config) -> tuple[list[str], Path]:
         lines.append((epoch + 1, *drawn, plan.images, plan.batches, plan.steps, first, last))
     path = config.fold_folder / "preview.png"
     _draw(lines, path)
-    batches = [plan.batches for plan in plans]
-    warnings = sampling_warnings(sampler, batches, trainer.accumulate_grad_batches)
-    return [_format(lines), *warnings, *left_out_warnings(plans, batch_size * trainer.world_size)], path
+    return [_format(lines), *plan_warnings(sampler, plans, batch_size, trainer)], path
 
 
 def _format(lines: list[Row]) -> str:

@@ -26,7 +26,7 @@ from competition.out_of_fold import lower_is_better
 from competition.places import here
 from competition.provenance import provenance
 from competition.public_scores import PublicScore, read_scores, score_of_file, scores_path, sha256
-from competition.runs import CONFIG, CV, LATEST, METRICS, SUBMISSION, Run, is_finished
+from competition.runs import CONFIG, CV, LATEST, METRICS, SUBMISSION, Run, fold_of, is_finished
 from competition.settings import Config
 from competition.tune import honest_way, is_tuned, metric_names
 
@@ -147,7 +147,7 @@ def _scores(opened: Run) -> dict[str, str]:
     rows = {row["images"]: row for row in read_rows(opened.folder / CV)}
     how, way = honest_way(opened, rows["pooled"])
     # Of a fold whose first seed has not been trained another seed's training gives the name.
-    folds = {_fold_of(name): row[metric + way] for name, row in rows.items() if name.startswith("fold")}
+    folds = {fold_of(name): row[metric + way] for name, row in rows.items() if name.startswith("fold")}
     pooled = [rows["pooled"].get(f"{metric}{suffix}", "") for suffix in ("", "_tuned", "_cross_fitted")]
     mean, std = (rows[name][metric + way] for name in ("mean", "std"))
     return dict(zip(columns, (how, _by_fold(folds), mean, std, *pooled), strict=True))
@@ -157,7 +157,7 @@ def _is_by_hand(opened: Run, line: Line, submission: str, submitted: list[str] |
     """Return whether the submission there is was made by other thresholds than those that the run is scored by."""
     if submitted is None:
         return line.thresholds == BY_HAND and line.submission == submission
-    return Run.open(str(opened.folder), submitted).config.decode != opened.config.decode
+    return bool(submitted) and Run.open(str(opened.folder), submitted).config.decode != opened.config.decode
 
 
 def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> dict[str, str]:
@@ -166,7 +166,7 @@ def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> di
     for folder in folders:
         row = _kept_epoch(folder, opened.config)
         if row and row.get(f"val/{metric}"):
-            by_fold.setdefault(_fold_of(folder.name), []).append(float(row[f"val/{metric}"]))
+            by_fold.setdefault(fold_of(folder.name), []).append(float(row[f"val/{metric}"]))
     by_fold = {fold: values for fold, values in by_fold.items() if all(map(math.isfinite, values))}
     if not by_fold:
         return {}
@@ -210,10 +210,6 @@ def _handed_in(opened: Run, line: Line) -> dict[str, str]:
 
 def _distinct(configs: Sequence[dict[str, Any]], key: str) -> str:
     return " ".join(dict.fromkeys(str(config[key]) for config in configs))
-
-
-def _fold_of(training: str) -> str:
-    return training.removeprefix("fold").partition("_")[0]
 
 
 def _by_fold(scores: Mapping[str, str]) -> str:

@@ -36,6 +36,7 @@ NO_IMAGES = "There are no out-of-fold predictions: no training with validation i
 
 def write_report(run: Run, overrides: Sequence[str] = ()) -> Path:
     """Write report.html into a run's folder, which was opened with these overrides, and return its path."""
+    own = Run.open(str(run.folder)) if overrides else run
     files = [folder / OOF for folder in run.trainings() if (folder / OOF).is_file()]
     outcomes = None
     if files:
@@ -47,13 +48,13 @@ def write_report(run: Run, overrides: Sequence[str] = ()) -> Path:
         _learning(run, metrics),
         _folds(run, outcomes),
         _gallery(run, outcomes),
-        _thresholds(run, outcomes),
+        _thresholds(run, own, outcomes),
         _answers(outcomes),
         _views(run),
         _resources(run, metrics),
     ]
     path = run.folder / REPORT
-    write_page(path, f"Run {run.folder.name}", _facts(run, overrides), sections)
+    write_page(path, f"Run {run.folder.name}", _facts(run, own, overrides), sections)
     return path
 
 
@@ -73,22 +74,18 @@ def _has_overrides(page: Path) -> bool:
         return any(f"<dt>{GIVEN}</dt>" in line for line in takewhile(lambda line: "<main>" not in line, file))
 
 
-def _is_cut_by_hand(run: Run) -> bool:
-    """Return whether the run was opened with other thresholds than its own."""
-    return run.config.decode != Run.open(str(run.folder)).config.decode
-
-
-def _facts(run: Run, overrides: Sequence[str]) -> list[tuple[str, str]]:
+def _facts(run: Run, own: Run, overrides: Sequence[str]) -> list[tuple[str, str]]:
+    """Say what a page is of; scores are those of the thresholds that the run has on its `own`, without overrides."""
     config = run.config
     height, width = config.data.image_size
     facts = [("task", config.task), ("network", config.model.encoder), ("image size", f"{height} x {width}")]
     facts.append(("trainings", ", ".join(folder.name for folder in run.trainings())))
     if overrides:
         facts.append((GIVEN, " ".join(overrides)))
-    if _is_cut_by_hand(run):
+    if config.decode != own.config.decode:
         facts.append(("score", "not known by thresholds that were given by hand"))
     elif (run.folder / CV).is_file():
-        how, scores = honest_scores(Run.open(str(run.folder)))
+        how, scores = honest_scores(own)
         facts.append((f"score, {how}", describe_scores(scores)))
     return facts
 
@@ -132,14 +129,14 @@ def _gallery(run: Run, outcomes: Outcomes | None) -> Section:
     return Section(title, words, legend=legend(outcomes), sections=galleries(run.config, outcomes))
 
 
-def _thresholds(run: Run, outcomes: Outcomes | None) -> Section:
+def _thresholds(run: Run, own: Run, outcomes: Outcomes | None) -> Section:
     title = "Thresholds"
     if outcomes is None:
         return Section(title, [NO_IMAGES])
     words, plots = threshold_plots(run.config, outcomes.images)
     now = run.config.decode.model_dump(mode="json")
     found = "found by tuning" if run.config.decode != run.untuned.decode else "as the config has it"
-    found = "with some that were given by hand" if _is_cut_by_hand(run) else found
+    found = "with some that were given by hand" if run.config.decode != own.config.decode else found
     rows = [[key, _in_words(value)] for key, value in now.items() if value is not None]
     grids = [Grid(["decode", ""], rows, found)] if rows else []
     return Section(title, words, grids=grids, plots=plots)

@@ -103,6 +103,11 @@ def is_finished(folder: Path) -> bool:
     return (folder / OOF).is_file() or (folder.name.startswith("foldall") and (folder / DONE).is_file())
 
 
+def fold_of(training: str) -> str:
+    """Return the fold that a training's folder names: 0 of fold0 and fold0_seed1, all of foldall."""
+    return training.removeprefix("fold").partition("_")[0]
+
+
 def _in_order(folder: Path) -> tuple[float, int]:
     """Sort fold2 before fold10 and foldall, and of a fold its first seed before others."""
     fold, _, seed = folder.name.removeprefix("fold").partition("_seed")

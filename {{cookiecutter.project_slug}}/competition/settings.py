@@ -245,8 +245,6 @@ class Logger(Section):
 
 
 SAME_PRECISION = {"None": "32", "32-true": "32", "16": "16-mixed", "bf16": "bf16-mixed"}  # its other names
-
-
 InferencePrecision = Literal["32", "16-mixed", "bf16-mixed", "half"]
 
 

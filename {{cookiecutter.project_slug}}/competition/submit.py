@@ -173,7 +173,7 @@ def _compare_with_out_of_fold(run: Run, stored: Predictions, said: Presence) -> 
         f"warning: {stored.path} was predicted in the views {stored.how()}, {other.path} in {other.how()}; make "
         f"both anew with `competition predict {run.folder.name}`"
         for other in map(Predictions, files)
-        if other.views != stored.views or len({other.precision, stored.precision, ""}) > 2  # "": nobody knows
+        if not other.is_like(stored)
     ][:1]
     table = Task(run.config.task).table.read_table(run.config)
     images = OutOfFold(run.config, table, folds_of_files(files))

@@ -11,7 +11,7 @@ from competition.checkpoint import LATEST, LatestAndBest, export_weights, export
 from competition.data import FoldData, mixing_warnings, per_device_batch_size
 from competition.early_stopping import StopEarly
 from competition.ema import AverageWeights
-from competition.epoch_plan import left_out_warnings
+from competition.epoch_plan import plan_warnings
 from competition.folder_lock import holding
 from competition.folds import read_folds
 from competition.host_metric import load_score
@@ -24,7 +24,6 @@ from competition.nan_guard import StopOnNan
 from competition.predict import load_network, predict_images
 from competition.record import begin, record
 from competition.runs import METRICS, OOF, refuse_start, remember_config
-from competition.sampling import sampling_warnings
 from competition.score import describe_scores, score_predictions
 from competition.settings import Config
 from competition.task import Table, Task
@@ -74,10 +73,8 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, base
     _say(f"fold {config.fold}: {len(data.train_set)} training images, {checked}")
     _say(describe_trainer(config, trainer, batch_size))
     data.trainer = trainer
-    sampler, accumulate = data.batches().sampler, trainer.accumulate_grad_batches
-    sampling = sampling_warnings(sampler, [epoch.batches for epoch in data.plan()], accumulate)
-    left_out = left_out_warnings(data.plan(), batch_size * trainer.world_size)
-    for line in [*sampling, *left_out, *mixing_warnings(config, batch_size)]:
+    planned = plan_warnings(data.batches().sampler, data.plan(), batch_size, trainer)
+    for line in [*planned, *mixing_warnings(config, batch_size)]:
         _say(line)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)

@@ -9,20 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from competition.averages import Ranks, average_predictions, unless_equal
 from competition.blend import read_recipe
 from competition.checkpoint import weights_to_use
 from competition.dataset import Batch, ImageDataset
-from competition.inference import HALF, Ensemble, inference_device, inference_devices, precision_context, to_device
+from competition.inference import HALF, Ensemble, inference_device, inference_devices, predict_batch
 from competition.loader import evaluation_loader
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.pace import Pace
 from competition.predict import load_network
 from competition.predictions import Predictions, PredictionWriter
-from competition.runs import Run
+from competition.runs import Run, fold_of
 from competition.settings import Config, Inference
 from competition.task import Table, Task
 from competition.views import View, views_of
@@ -152,17 +151,15 @@ def how_computed(config: Config) -> str:
 
 def _images_by_fold(runs: Sequence[Run], table: Table, number: int) -> dict[str, list[str]]:
     """Choose images that are spread evenly over the out-of-fold images of each fold of all runs, or the test images."""
-    folds = [{_fold(files[0].parent): files[0] for files in folds_of_files(run.out_of_fold_files())} for run in runs]
+    folds = [
+        {fold_of(files[0].parent.name): files[0] for files in folds_of_files(run.out_of_fold_files())} for run in runs
+    ]
     common = [fold for fold in folds[0] if all(fold in others for others in folds)]
     every = {fold: Predictions(folds[0][fold]).image_ids for fold in common}
     if not every:
         ids = Task(runs[0].config.task).submission.read_test_ids(runs[0].config, table.classes)
         every = {TEST_IMAGES: ids.tolist()}
     return {fold: _spread(ids, max(number // len(every), 1)) for fold, ids in every.items()}
-
-
-def _fold(training: Path) -> str:
-    return training.name.partition("_")[0]
 
 
 def _spread(ids: Sequence[str], number: int) -> list[str]:
@@ -177,7 +174,7 @@ def _try(run: Run, table: Table | None, folds: Mapping[str, list[str]], folder: 
     exact = as_trained(config)
     for fold, ids in folds.items():
         dataset = ImageDataset(alone, np.array(ids, dtype=object), table=table)
-        named = [path for path in run.finished() if _fold(path) == fold]
+        named = [path for path in run.finished() if fold_of(path.name) == fold]
         for training in named or run.finished()[:1]:
             network, classes = load_network(weights_to_use(training, config.checkpoint))
             target, before = folder / training.name, folder / "exact" / training.name
@@ -204,13 +201,12 @@ def _predict(
     images, batches, look = WholeImages(ensemble.task), _Timed(evaluation_loader(dataset)), 0.0
     with PredictionWriter(path.parent) as writer:
         for number, batch in enumerate(batches):
-            with torch.inference_mode(), precision_context(config, device):
-                if number == 0:
-                    ensemble(to_device(batch, device))  # what happens once is not counted
-                started = time.perf_counter()
-                # Predictions come as numpy arrays, so what a GPU computes is over when they are there.
-                found = list(images.add(batch, ensemble(to_device(batch, device))))
-                look += time.perf_counter() - started
+            if number == 0:
+                predict_batch(ensemble, device, batch)  # what happens once is not counted
+            started = time.perf_counter()
+            # Predictions come as numpy arrays, so what a GPU computes is over when they are there.
+            found = list(images.add(batch, predict_batch(ensemble, device, batch)))
+            look += time.perf_counter() - started
             for one in found:
                 writer.add(*one)
         writer.finish(path, classes)
