@@ -147,7 +147,7 @@ def _scores(opened: Run) -> dict[str, str]:
     rows = {row["images"]: row for row in read_rows(opened.folder / CV)}
     how, way = honest_way(opened, rows["pooled"])
     # Of a fold whose first seed has not been trained another seed's training gives the name.
-    folds = {fold_of(name): row[metric + way] for name, row in rows.items() if name.startswith("fold")}
+    folds = {_number(name): row[metric + way] for name, row in rows.items() if name.startswith("fold")}
     pooled = [rows["pooled"].get(f"{metric}{suffix}", "") for suffix in ("", "_tuned", "_cross_fitted")]
     mean, std = (rows[name][metric + way] for name in ("mean", "std"))
     return dict(zip(columns, (how, _by_fold(folds), mean, std, *pooled), strict=True))
@@ -166,7 +166,7 @@ def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> di
     for folder in folders:
         row = _kept_epoch(folder, opened.config)
         if row and row.get(f"val/{metric}"):
-            by_fold.setdefault(fold_of(folder.name), []).append(float(row[f"val/{metric}"]))
+            by_fold.setdefault(_number(folder.name), []).append(float(row[f"val/{metric}"]))
     by_fold = {fold: values for fold, values in by_fold.items() if all(map(math.isfinite, values))}
     if not by_fold:
         return {}
@@ -214,3 +214,7 @@ def _distinct(configs: Sequence[dict[str, Any]], key: str) -> str:
 
 def _by_fold(scores: Mapping[str, str]) -> str:
     return " ".join(f"{fold}={score}" for fold, score in scores.items())
+
+
+def _number(training: str) -> str:
+    return fold_of(training).removeprefix("fold")

@@ -104,8 +104,8 @@ def is_finished(folder: Path) -> bool:
 
 
 def fold_of(training: str) -> str:
-    """Return the fold that a training's folder names: 0 of fold0 and fold0_seed1, all of foldall."""
-    return training.removeprefix("fold").partition("_")[0]
+    """Return the fold that the name of a training's folder tells: fold0 of fold0 and fold0_seed1."""
+    return training.partition("_")[0]
 
 
 def _in_order(folder: Path) -> tuple[float, int]:
