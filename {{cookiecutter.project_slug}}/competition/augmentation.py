@@ -10,7 +10,7 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from competition.settings import Augmentation, Data
+from competition.data_settings import Augmentation, Data
 from competition.task import Target
 
 NEAREST = cv2.INTER_NEAREST_EXACT  # INTER_NEAREST moves a mask by up to half a pixel of the larger image

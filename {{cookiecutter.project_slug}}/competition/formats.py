@@ -9,9 +9,10 @@ import yaml
 from pydantic import ValidationError
 
 from competition.config import parse_overrides, settings_of, task_names
+from competition.data_settings import Data
 from competition.errors import CompetitionError
 from competition.image_folder import suffix_of
-from competition.settings import Config, Data
+from competition.settings import Config
 from competition.task import Task
 
 NUM_ROWS = 1000  # that are looked at

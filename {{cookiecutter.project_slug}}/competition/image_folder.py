@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from competition.settings import Data
+from competition.data_settings import Data
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
 

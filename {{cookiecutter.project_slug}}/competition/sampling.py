@@ -7,10 +7,11 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from competition.csv_file import read_image_column
+from competition.data_settings import PositiveColumn
 from competition.errors import CompetitionError
 from competition.image_groups import join_groups
 from competition.sampler import RatioSampler, class_weights
-from competition.settings import Config, PositiveColumn
+from competition.settings import Config
 from competition.share_schedule import EpochCounts, ShareSchedule, schedule_warnings
 from competition.task import Table
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from competition.settings import Data
+from competition.data_settings import Data
 from competition.tasks.classification.dataset import collate_targets, target_tensors
 from competition.tasks.classification.loss import image_losses
 from competition.tasks.classification.model import build_network

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from competition.data import mixing_warnings
+from competition.data_settings import Sampler
 from competition.dataset import Batch, ImageDataset
 from competition.errors import CompetitionError
 from competition.loader import ShareOfRank
 from competition.sampler import RatioSampler
 from competition.sampling import Draw, TrainBatches, build_sampler, sampling_warnings
-from competition.settings import Config, Sampler
+from competition.settings import Config
 from competition.share_schedule import ShareSchedule
 from competition.task import Table, Task
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from competition.augmentation import MIN_VISIBLE, ImageAugmentation
-from competition.settings import Augmentation, Data
+from competition.data_settings import Augmentation, Data
 from competition.tasks.detection.dataset import collate_targets, target_tensors
 
 UPRIGHT: dict[str, dict[str, Any]] = {

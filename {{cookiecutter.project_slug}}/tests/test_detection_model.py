@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor
 from torchvision.models.detection.fcos import FCOSHead
 
+from competition.data_settings import Data
 from competition.errors import CompetitionError
-from competition.settings import Data
 from competition.tasks.detection.loss import image_losses
 from competition.tasks.detection.model import Detector, build_network
 from competition.tasks.detection.prediction import predictions

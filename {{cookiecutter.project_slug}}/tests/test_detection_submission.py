@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from competition.data_settings import Data
 from competition.errors import CompetitionError
 from competition.predictions import PredictionWriter
 from competition.runs import Run
-from competition.settings import Data
 from competition.submit import make_submission
 from competition.task import Target
 from competition.tasks.detection.decode import decode

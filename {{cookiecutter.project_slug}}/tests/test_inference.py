@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from competition.config import load_config
+from competition.data_settings import Window
 from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
 from competition.inference import Ensemble, precision_context, precision_here, predict_stream
 from competition.predict import predict_images
 from competition.predictions import Predictions
-from competition.settings import Config, Window
+from competition.settings import Config
 from competition.task import Task
 from competition.trainer import build_trainer
 from competition.views import views_of

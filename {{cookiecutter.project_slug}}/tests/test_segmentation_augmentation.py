@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from competition.augmentation import ImageAugmentation
-from competition.settings import Augmentation, Data
+from competition.data_settings import Augmentation, Data
 from competition.tasks.segmentation.dataset import collate_targets, target_tensors
 
 CHANGES: dict[str, dict[str, Any]] = {

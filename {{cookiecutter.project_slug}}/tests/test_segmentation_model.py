@@ -10,8 +10,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from competition.data_settings import Data
 from competition.errors import CompetitionError
-from competition.settings import Data
 from competition.tasks.segmentation.loss import dice_losses, image_losses
 from competition.tasks.segmentation.model import build_network
 from competition.tasks.segmentation.prediction import predictions

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from competition.data_settings import Data
 from competition.errors import CompetitionError
 from competition.predictions import PredictionWriter
 from competition.runs import Run
-from competition.settings import Data
 from competition.submit import make_submission
 from competition.tasks.segmentation.settings import TaskConfig
 from competition.tasks.segmentation.submission import read_submission, read_test_ids, write_submission

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from competition.csv_keys import Keys, has_class
-from competition.settings import Config, Count, Model, Positive, Probability, Section
+from competition.section import Count, Positive, Probability, Section
+from competition.settings import Config, Model
 
 # single: one class an image; multi: any number of them, also the yes or no of one; regression: a number or several.
 TargetKind = Literal["single", "multi", "regression"]

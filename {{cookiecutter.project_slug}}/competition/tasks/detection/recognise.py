@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from competition.config import format_presets
-from competition.settings import Section
+from competition.section import Section
 from competition.tasks.detection.box_columns import read_box_columns
 from competition.tasks.detection.settings import DetectionFormat
 

@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from competition.settings import Config, Count, Model, Probability, Section
+from competition.section import Count, Probability, Section
+from competition.settings import Config, Model
 
 Weight = Annotated[float, Field(ge=0)]
 Layout = Literal["xywh", "xyxy"]

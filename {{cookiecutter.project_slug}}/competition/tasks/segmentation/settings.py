@@ -6,8 +6,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from competition.csv_keys import Keys
+from competition.data_settings import ImageSize
 from competition.errors import CompetitionError
-from competition.settings import Config, ImageSize, Model, Positive, Probability, Section
+from competition.section import Positive, Probability, Section
+from competition.settings import Config, Model
 
 Weight = Annotated[float, Field(ge=0)]
 Pixels = Annotated[int, Field(ge=0)]
