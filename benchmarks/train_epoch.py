@@ -1,8 +1,10 @@
 """An epoch of `competition train` beside a plain PyTorch loop over the same dataset, batches, network and precision.
 
-    python benchmarks/train_epoch.py [TASK]
+    IMAGES=160 python benchmarks/train_epoch.py [TASK [KEY=VALUE ...]]
 
-Both run in this process, an epoch each in turn, so that a machine whose speed drifts slows both. Validation is off.
+On the CPU, or on a GPU by trainer.accelerator=gpu. Both run in this process, an epoch each in turn, so that a machine
+whose speed drifts slows both. Validation is off. Beside it: the same step over and over on one batch that is there
+already, which is how fast the network could be fed.
 """
 
 import os
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from pytorch_lightning.callbacks import Checkpoint
 from torch.utils.data import DataLoader
 
@@ -24,14 +27,16 @@ sys.path.insert(0, str(PROJECT))
 
 from competition.config import load_config  # noqa: E402
 from competition.data import FoldData  # noqa: E402
+from competition.dataset import Batch  # noqa: E402
 from competition.folds import make_folds, read_folds  # noqa: E402
+from competition.inference import inference_device, precision_context  # noqa: E402
 from competition.logger import MetricsCsv  # noqa: E402
 from competition.module import CompetitionModule, build_optimizer  # noqa: E402
 from competition.sample import write_sample  # noqa: E402
 from competition.settings import Config  # noqa: E402
 from competition.task import Task  # noqa: E402
 from competition.train import _callbacks  # noqa: E402
-from competition.trainer import build_trainer  # noqa: E402
+from competition.trainer import build_trainer, describe_trainer  # noqa: E402
 
 EPOCHS = 9
 
@@ -54,33 +59,64 @@ class EpochTimes(pl.Callback):
         self.plain.append(self._started - started)
 
 
-def plain_loop(config: Config, data: FoldData, classes: tuple[str, ...]) -> Callable[[], None]:
-    """Return a function that trains one epoch with nothing but torch."""
-    task = Task(config.task)
-    network = task.model.build_network(config, len(classes)).train()
-    optimizer = build_optimizer(network, config.optimizer)
-    loader = DataLoader(
-        data.train_set,
-        batch_sampler=data.batches(),
-        collate_fn=data.train_set.collate,
-        num_workers=config.data.num_workers,
-        persistent_workers=config.data.num_workers > 0,
-    )
+class PlainLoop:
+    """Trains with nothing but torch."""
 
-    def epoch() -> None:
-        for batch in loader:
-            loss = task.loss.image_losses(network, network(batch["image"]), batch, config).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
+    def __init__(self, config: Config, data: FoldData, classes: tuple[str, ...]) -> None:
+        self.config, self.device = config, inference_device(config)
+        self.task = Task(config.task)
+        layout = torch.channels_last if config.model.channels_last else torch.preserve_format
+        network = self.task.model.build_network(config, len(classes)).train()
+        self.network = network.to(device=self.device, memory_format=layout)
+        self.optimizer = build_optimizer(self.network, config.optimizer)
+        self.images: list[int] = []  # by epoch: shares of positives change how many there are
+        self.loader = DataLoader(
+            data.train_set,
+            batch_sampler=data.batches(),
+            collate_fn=data.train_set.collate,
+            num_workers=config.data.num_workers,
+            persistent_workers=config.data.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
 
-    return epoch
+    def epoch(self) -> None:
+        """Train on every batch of an epoch."""
+        images = 0
+        for batch in self.loader:
+            self.step(move_data_to_device(batch, self.device))
+            images += len(batch["image"])
+        self.wait()
+        self.images.append(images)
+
+    def step(self, batch: Batch) -> None:
+        """Train on a batch."""
+        with precision_context(self.config, self.device):
+            losses = self.task.loss.image_losses(self.network, self.network(batch["image"]), batch, self.config)
+        self.optimizer.zero_grad()
+        losses.mean().backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+
+    def wait(self) -> None:
+        """Let a GPU finish."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def images_per_second_when_fed(self, steps: int = 20) -> float:
+        """Return how many images a second the steps alone can do."""
+        batch = move_data_to_device(next(iter(self.loader)), self.device)
+        for number in range(steps + 3):
+            if number == 3:  # what happens once is over
+                self.wait()
+                started = time.perf_counter()
+            self.step(batch)
+        self.wait()
+        return steps * len(batch["image"]) / (time.perf_counter() - started)
 
 
-def main(task: str, folder: Path) -> None:
-    write_sample(task, folder / "data", 160)
-    overrides = [f"data.dir={folder / 'data'}", f"trainer.max_epochs={EPOCHS}", "trainer.accelerator=cpu"]
+def main(task: str, words: list[str], folder: Path) -> None:
+    write_sample(task, folder / "data", int(os.environ.get("IMAGES", "160")))
+    overrides = [f"data.dir={folder / 'data'}", f"trainer.max_epochs={EPOCHS}", "trainer.accelerator=cpu", *words]
     config = load_config([PROJECT / "configs" / f"{task}.yaml"], [*overrides, "trainer.limit_val_batches=0"])
     make_folds(config)
     table = Task(task).table.read_table(config)
@@ -88,22 +124,26 @@ def main(task: str, folder: Path) -> None:
     callbacks = _callbacks(config, folder, data)
     for callback in callbacks:
         if isinstance(callback, MetricsCsv):
-            callback._plot = (
-                None  # it is drawn by a process of its own, beside the plain epoch: that one would pay for it
-            )
+            # It is drawn by a process of its own, beside the plain epoch: that one would pay for it.
+            callback._plot = None
     trainer = build_trainer(config, callbacks)
     # All callbacks of `competition train` but the checkpoint, which a plain loop would have to write too. (Given none,
     # the Trainer would add one of its own.)
     trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, Checkpoint)]
     data.trainer = trainer
-    times = EpochTimes(plain_loop(config, data, table.classes))
+    plain = PlainLoop(config, data, table.classes)
+    times = EpochTimes(plain.epoch)
     trainer.callbacks.append(times)
     trainer.fit(CompetitionModule(config.model_dump(mode="json"), list(table.classes)), data)
     # The first epoch of each starts its workers.
     ratios = [ours / plain for ours, plain in zip(times.lightning[1:], times.plain[1:], strict=True)]
-    seconds = [statistics.median(side[1:]) for side in (times.lightning, times.plain)]
-    print(f"{task}: competition train {seconds[0]:.2f} s an epoch, plain loop {seconds[1]:.2f} s")
+    counted = zip(plain.images[1:], times.lightning[1:], times.plain[1:], strict=True)
+    by_epoch = [(images / lightning, images / alone) for images, lightning, alone in counted]
+    ours, theirs = (statistics.median(side) for side in zip(*by_epoch, strict=True))
+    print(f"{task}, {describe_trainer(config, trainer, config.data.batch_size)}; {' '.join(words)}")
     print(f"ratio by epoch {' '.join(f'{ratio:.2f}' for ratio in ratios)}; median {statistics.median(ratios):.3f}")
+    fed = plain.images_per_second_when_fed()
+    print(f"images a second: competition train {ours:.0f}, plain loop {theirs:.0f}, steps alone {fed:.0f}")
 
 
 if __name__ == "__main__":
@@ -111,6 +151,6 @@ if __name__ == "__main__":
     try:
         os.environ["PYTHONPATH"] = str(PROJECT)  # for the process that draws metrics.png
         os.chdir(workspace)  # Lightning leaves a checkpoint behind
-        main(sys.argv[1] if len(sys.argv) > 1 else "classification", workspace)
+        main(sys.argv[1] if len(sys.argv) > 1 else "classification", sys.argv[2:], workspace)
     finally:
         shutil.rmtree(workspace)

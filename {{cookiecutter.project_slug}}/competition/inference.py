@@ -32,7 +32,7 @@ class Ensemble(nn.Module):
         super().__init__()
         self.config = config
         self.task = Task(config.task)
-        if config.inference.channels_last:
+        if config.predicts_channels_last:
             networks = [network.to(memory_format=torch.channels_last) for network in networks]
         if config.inference.compile:
             for network in networks:
@@ -49,7 +49,7 @@ class Ensemble(nn.Module):
 
     def _predict(self, network: nn.Module, batch: Batch, view: View) -> list[Prediction]:
         images = view.see(batch["image"])
-        if self.config.inference.channels_last:
+        if self.config.predicts_channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         size = view.scaled_size(*images.shape[-2:])
         if size != tuple(images.shape[-2:]):

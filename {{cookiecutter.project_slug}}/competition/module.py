@@ -30,6 +30,8 @@ class CompetitionModule(pl.LightningModule):
         self.task = Task(self.config.task)
         self.classes = classes
         self.network = self.task.model.build_network(self.config, len(classes))
+        if self.config.model.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # images follow: the first convolution turns them
         self._start_validation()
 
     def _start_validation(self) -> None:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from competition.data_settings import Data, Sampler
 from competition.places import here
 from competition.section import Count, Positive, Probability, Section
-from competition.views import GEOMETRY
+from competition.views import GEOMETRY, fault_of_view
 
 Fold = Annotated[int, Field(ge=0)] | Literal["all"]  # all: train on everything, validate on nothing
 Seed = Annotated[int, Field(ge=0)]
@@ -21,6 +21,7 @@ class Model(Section):
 
     encoder: str = "resnet18"
     pretrained: bool | str = False
+    channels_last: bool = False  # how weights and images lie in memory: on a GPU convolutions can be twice as fast
 
 
 class Optimizer(Section):
@@ -65,11 +66,17 @@ SAME_PRECISION = {"None": "32", "32-true": "32", "16": "16-mixed", "bf16": "bf16
 InferencePrecision = Literal["32", "16-mixed", "bf16-mixed", "half"]
 
 
+def _one_name(given: object) -> object:
+    """Return the name of a precision that `inference.precision` knows; YAML reads 32 as a number."""
+    return given if given is None else SAME_PRECISION.get(str(given), str(given))
+
+
 class Inference(Section):
     """How predictions are computed, here and in a bundle: faster at a small cost in the score (see `--estimate`)."""
 
-    precision: InferencePrecision | None = None  # None: as `trainer.precision`; half: as the card can
-    channels_last: bool = False
+    # None: as `trainer.precision`; half: as the card can
+    precision: Annotated[InferencePrecision | None, BeforeValidator(_one_name)] = None
+    channels_last: bool | None = None  # None: as `model.channels_last`
     compile: bool = False  # torch.compile: minutes at the start, quicker from then on
     limit_hours: Positive = 9.0  # what the competition's host allows for a notebook
     hidden_images: Count | None = None  # how many the host has; None: as many as sample_submission.csv names
@@ -159,6 +166,14 @@ class Config(Section):
                 )
         return given
 
+    @field_validator("tta")
+    @classmethod
+    def _views_differ(cls, given: list[str], info: ValidationInfo) -> list[str]:
+        for name in given if "data" in info.data else []:
+            if fault := fault_of_view(name, *info.data["data"].image_size):
+                raise ValueError(fault)
+        return given
+
     @property
     def train_csv(self) -> Path:
         """The training answers."""
@@ -174,6 +189,12 @@ class Config(Section):
         """What predictions are computed in: `inference.precision`, or else `trainer.precision`."""
         given = str(self.trainer.get("precision"))
         return self.inference.precision or SAME_PRECISION.get(given, given)
+
+    @property
+    def predicts_channels_last(self) -> bool:
+        """How weights and images lie in memory when predicting."""
+        given = self.inference.channels_last
+        return self.model.channels_last if given is None else given
 
     @property
     def run_folder(self) -> Path:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from torch import nn
@@ -15,14 +16,14 @@ from competition.averages import Ranks, average_predictions, unless_equal
 from competition.blend import read_recipe
 from competition.checkpoint import weights_to_use
 from competition.dataset import Batch, ImageDataset
-from competition.inference import HALF, Ensemble, inference_device, inference_devices, predict_batch
+from competition.inference import Ensemble, inference_device, inference_devices, predict_batch
 from competition.loader import evaluation_loader
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.pace import Pace
 from competition.predict import load_network
 from competition.predictions import Predictions, PredictionWriter
 from competition.runs import Run, fold_of
-from competition.settings import Config, Inference
+from competition.settings import Config, Inference, InferencePrecision
 from competition.task import Table, Task
 from competition.views import View, views_of
 from competition.window_data import WholeImages
@@ -139,13 +140,14 @@ def as_trained(config: Config) -> Config:
     """Return the config with predictions computed as in training, by nothing of `inference:` that is faster."""
     found = config.model_copy(update={"inference": Inference()})
     # What only Lightning computes in is more exact than half precision.
-    is_possible = found.prediction_precision in ("32", *HALF)
+    is_possible = found.prediction_precision in get_args(InferencePrecision)
     return found if is_possible else config.model_copy(update={"inference": Inference(precision="32")})
 
 
 def how_computed(config: Config) -> str:
     """Say in which precision predictions are computed, and what else changes them a little."""
-    faster = [name for name in ("channels_last", "compile") if getattr(config.inference, name)]
+    ways = {"channels_last": config.predicts_channels_last, "compile": config.inference.compile}
+    faster = [name for name, is_on in ways.items() if is_on]
     return ", ".join([f"precision {config.prediction_precision}", *faster])
 
 

@@ -70,3 +70,15 @@ def view_of(name: str) -> View:
 def views_of(names: list[str]) -> list[View]:
     """Return the plain view and the named ones."""
     return [View(), *map(view_of, names)]
+
+
+def fault_of_view(name: str, height: int, width: int) -> str | None:
+    """Say what is wrong with a view that shows an image of this size as the plain one does; None if it does not."""
+    view, side = view_of(name), max(height, width)
+    if view.scale == 1 or view.scaled_size(height, width) != (height, width):
+        return None
+    sides = [(side + step) // DIVISOR * DIVISOR for step in (-1, DIVISOR)]
+    return (
+        f"{name} of {height} x {width} is {height} x {width} again, as scaled sides are multiples of {DIVISOR}; "
+        f"not so: {', '.join(f'scale{one / side:.3g}' for one in sides if one)}"
+    )

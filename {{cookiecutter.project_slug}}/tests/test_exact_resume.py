@@ -36,6 +36,7 @@ WORDS = (
     *("model.encoder=test_resnet", "data.image_size=32", "data.batch_size=4", "data.num_workers=2"),
     *("trainer.accelerator=cpu", f"trainer.max_epochs={EPOCHS}", "ema.decay=0.5", "checkpoint.every_steps=1"),
     *("trainer.strategy=ddp", f"trainer.devices={PROCESSES}"),
+    "model.channels_last=true",
     *("data.window.size=96", "data.window.overlap=0", "data.pseudo=data/solution.csv"),
 )
 

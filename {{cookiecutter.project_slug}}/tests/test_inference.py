@@ -14,6 +14,7 @@ from competition.data_settings import Window
 from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
 from competition.inference import Ensemble, precision_context, precision_here, predict_stream
+from competition.module import CompetitionModule
 from competition.predict import predict_images
 from competition.predictions import Predictions
 from competition.settings import Config
@@ -103,6 +104,19 @@ def test_half_precision_and_channels_last_change_predictions_a_little(config: Co
     assert 0 < max(gaps) < 0.05
 
 
+def test_a_network_that_is_trained_channels_last_predicts_so_unless_told_otherwise(config: Config) -> None:
+    trained = config.model_copy(update={"model": config.model.model_copy(update={"channels_last": True})})
+    classes = Task(config.task).table.read_table(config).classes
+    network = CompetitionModule(trained.model_dump(mode="json"), list(classes)).network
+    weights = [weight for weight in network.parameters() if weight.ndim == 4 and min(weight.shape[1:]) > 1]
+    assert weights
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+    assert trained.predicts_channels_last
+    plainly = trained.model_copy(update={"inference": trained.inference.model_copy(update={"channels_last": False})})
+    assert not plainly.predicts_channels_last
+    assert not config.predicts_channels_last
+
+
 @pytest.mark.slow
 def test_what_an_offline_notebook_imports_needs_no_lightning(project: Path) -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_LIGHTNING], cwd=project, check=True)
@@ -112,6 +126,16 @@ def test_a_precision_that_only_lightning_has_is_refused_by_name(config_file: Pat
     config = load_config([config_file], ["trainer.precision=64-true"])
     with pytest.raises(CompetitionError, match=r"trainer\.precision: found 64-true.*inference\.precision, one of 32"):
         precision_context(config, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("found", "known"), [("32", "32"), ("32-true", "32"), ("16", "16-mixed"), ("bf16", "bf16-mixed"), ("half", "half")]
+)
+def test_precisions_go_by_every_name_that_the_trainer_takes(config_file: Path, found: str, known: str) -> None:
+    trainer, inference = (
+        load_config([config_file], [f"{part}.precision={found}"]) for part in ("trainer", "inference")
+    )
+    assert trainer.prediction_precision == inference.prediction_precision == known
 
 
 @pytest.mark.parametrize(

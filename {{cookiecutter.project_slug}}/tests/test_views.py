@@ -1,5 +1,6 @@
 """Views of test-time augmentation: what is seen is what numpy shows, and each is undone exactly."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from competition.views import DIVISOR, GEOMETRY, View, view_of, views_of
+from competition.views import DIVISOR, GEOMETRY, View, fault_of_view, view_of, views_of
 
 NAMES = sorted(GEOMETRY)
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))
@@ -73,6 +74,17 @@ def test_a_scale_gives_sides_that_networks_take(name: str, size: tuple[int, int]
     assert view_of(name).scaled_size(150, 250) == size
     assert all(side % DIVISOR == 0 for side in size)
     assert View().scaled_size(150, 250) == (150, 250)
+
+
+@given(st.integers(32, 700), st.integers(32, 700), st.floats(0.3, 3))
+@some_settings
+def test_a_scale_that_changes_nothing_is_refused_with_others_that_do(height: int, width: int, scale: float) -> None:
+    name = f"scale{scale:.3g}"
+    fault = fault_of_view(name, height, width)
+    is_changed = scale == 1 or view_of(name).scaled_size(height, width) != (height, width)
+    assert (fault is None) == (is_changed or name == "scale1")
+    for other in re.findall(r"scale[\d.]+", (fault or "").partition("not so")[2]):
+        assert fault_of_view(other, height, width) is None
 
 
 class Blur(nn.Module):
