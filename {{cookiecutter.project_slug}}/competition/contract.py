@@ -4,7 +4,7 @@ Read in this order: row -> sample -> batch -> outputs -> loss -> prediction -> a
 else a task's folder has, to tune and to look at, is in contract_aids.py.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -172,8 +172,8 @@ class DecodeModule(Protocol):
 class ScoreModule(Protocol):
     """score.py: the metrics. No torch."""
 
-    def evidence(self, answer: Target, truth: Target) -> Evidence:
-        """Compare one decoded answer with the truth."""
+    def evidence(self, answer: Target, truth: Target, metrics: Collection[str]) -> Evidence:
+        """Compare one decoded answer with the truth, as far as these metrics need it."""
         ...
 
     def scores(self, evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: int) -> dict[str, float]:

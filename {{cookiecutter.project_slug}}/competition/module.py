@@ -61,7 +61,8 @@ class CompetitionModule(pl.LightningModule):
         data = self._data()
         for image_id, height, width, prediction in self._images.add(batch, predictions):
             answer = self.task.decode.decode(prediction, height, width, self.config)
-            evidence = self.task.score.evidence(answer, data.truth(image_id, height, width))
+            truth = data.truth(image_id, height, width)
+            evidence = self.task.score.evidence(answer, truth, self.config.metrics)
             self._evidence[image_id] = {**evidence, "loss": np.array(np.mean(self._losses.pop(image_id)))}
 
     def on_validation_epoch_end(self) -> None:

@@ -90,9 +90,8 @@ class OutOfFold:
         return each, self._scores(answer, everywhere, evidence)
 
     def _evidence(self, answer: Callable[[int], Target], rows: np.ndarray) -> list[Evidence]:
-        return [
-            self.task.score.evidence(answer(index), self.truth(index)) for index in progress(rows.tolist(), "scoring")
-        ]
+        evidence, metrics = self.task.score.evidence, self.config.metrics
+        return [evidence(answer(index), self.truth(index), metrics) for index in progress(rows.tolist(), "scoring")]
 
     def _scores(
         self, answer: Callable[[int], Target], rows: np.ndarray, evidence: Sequence[Evidence]

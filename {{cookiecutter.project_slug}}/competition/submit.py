@@ -148,7 +148,7 @@ def score_submission(
             return ((image_id, solution.target(position[image_id], *sizes[image_id])) for image_id in names)
 
         pairs = progress(zip(answers(), true(), strict=True), "scoring", len(names))
-        evidence = [task.score.evidence(answer, target) for (_, answer), (_, target) in pairs]
+        evidence = [task.score.evidence(answer, target, config.metrics) for (_, answer), (_, target) in pairs]
         own = task.score.scores(evidence, config.metrics, len(stored.classes))
         return {**score_by_host(config, stored.classes, answers(), true()), **own}
 

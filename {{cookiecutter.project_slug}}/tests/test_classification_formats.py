@@ -258,7 +258,7 @@ def test_the_truth_handed_in_is_perfect(competition: tuple[str, Path]) -> None:
     written, sample = (pd.read_csv(folder / file, dtype=str) for file in ("s.csv", "sample_submission.csv"))
     assert written[keys].equals(sample[keys])
     assert list(written) == list(sample)
-    found = [task.score.evidence(answer, truths[image_id]) for image_id, answer in back]
+    found = [task.score.evidence(answer, truths[image_id], config.metrics) for image_id, answer in back]
     scores = task.score.scores(found, config.metrics, len(classes))
     worst = {metric: abs(value - (0 if lower_is_better(metric) else 1)) for metric, value in scores.items()}
     # macro F1 of several labels counts classes that do not occur as 0; an area of one class alone is 1/2.

@@ -218,7 +218,7 @@ def test_the_truth_as_a_submission_is_read_back_and_perfect(config: Config, tmp_
     for image_id, answer in back.items():
         np.testing.assert_array_equal(answer["bboxes"], truth[image_id]["bboxes"])
         np.testing.assert_array_equal(answer["labels"], truth[image_id]["labels"])
-    evidence = [task.score.evidence(back[image_id], truth[image_id]) for image_id in truth]
+    evidence = [task.score.evidence(back[image_id], truth[image_id], config.metrics) for image_id in truth]
     assert task.score.scores(evidence, config.metrics, number) == pytest.approx(dict.fromkeys(config.metrics, 1.0))
     columns, rows = task.submission.rows(config, answers, table.classes)
     assert [columns, *rows] == list(csv.reader((tmp_path / "s.csv").read_text().splitlines()))

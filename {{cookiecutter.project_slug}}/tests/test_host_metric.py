@@ -97,8 +97,9 @@ def own_score(config: Config, images: OutOfFold) -> float:
         ]
         return float(np.mean(np.abs(differences)))
     name = {"classification": "log_loss", "segmentation": "dice"}[config.task]
-    evidence = [images.task.score.evidence(images.answer(i, config), images.truth(i)) for i in range(len(images))]
-    return images.task.score.scores(evidence, [name], len(images.table.classes))[name]
+    score = images.task.score
+    evidence = [score.evidence(images.answer(i, config), images.truth(i), [name]) for i in range(len(images))]
+    return score.scores(evidence, [name], len(images.table.classes))[name]
 
 
 def test_the_hosts_score_comes_first_and_is_what_the_project_computes_by_itself(host: Run) -> None:

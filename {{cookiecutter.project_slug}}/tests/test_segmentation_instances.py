@@ -2,6 +2,7 @@
 
 import base64
 import zlib
+from functools import partial
 
 import cv2
 import numpy as np
@@ -14,8 +15,11 @@ from competition.task import Evidence
 from competition.tasks.segmentation.cells import add_objects, encode_objects
 from competition.tasks.segmentation.coco_rle import decode_coco, encode_coco
 from competition.tasks.segmentation.decode import decode
-from competition.tasks.segmentation.score import evidence, scores
+from competition.tasks.segmentation.score import OBJECT_METRICS, scores
+from competition.tasks.segmentation.score import evidence as evidence_for
 from competition.tasks.segmentation.settings import SegmentationFormat, TaskConfig
+
+evidence = partial(evidence_for, metrics=OBJECT_METRICS)
 
 MASKS = arrays.arrays(np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 1))
 

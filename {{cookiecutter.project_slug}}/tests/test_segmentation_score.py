@@ -1,6 +1,7 @@
 """Dice and IoU by hand, and the way from stored probabilities to masks."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import cv2
@@ -14,9 +15,14 @@ from hypothesis.extra import numpy as arrays
 from sklearn.metrics import fbeta_score
 
 from competition.errors import CompetitionError
+from competition.tasks.segmentation import objects
 from competition.tasks.segmentation.decode import average, decode
-from competition.tasks.segmentation.score import evidence, scores
+from competition.tasks.segmentation.objects import object_counts
+from competition.tasks.segmentation.score import OBJECT_METRICS, scores
+from competition.tasks.segmentation.score import evidence as evidence_for
 from competition.tasks.segmentation.settings import SegmentationDecode, SegmentationFormat, TaskConfig
+
+evidence = partial(evidence_for, metrics=OBJECT_METRICS)
 
 ALL = ("dice", "iou", "global_dice")
 MASKS = arrays.arrays(np.uint8, (4, 5, 2), elements=st.integers(0, 1))
@@ -179,6 +185,20 @@ def test_dice_is_split_into_masks_and_none() -> None:
     assert found == pytest.approx({"dice_positive": 1 / 3, "dice_negative": 1 / 2, "dice": (2 / 3 + 1) / 4})
     nothing = evidence({"mask": mask_of([0])}, {"mask": mask_of([0])})
     assert scores([nothing], ("dice_positive", "dice_negative"), 1) == {"dice_positive": 1, "dice_negative": 1}
+
+
+def test_objects_are_counted_for_metrics_of_objects_only() -> None:
+    answer = truth = {"mask": mask_of([1, 0, 1])}
+    assert set(evidence_for(answer, truth, ["dice", "iou"])) == {"counts"}
+    assert set(evidence_for(answer, truth, ["dice", "dsb2018"])) == {"counts", "objects"}
+
+
+def test_very_many_objects_are_counted_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    masks = [rng.integers(0, 2, (2, 40, 50), dtype=np.uint8) for _ in range(5)]
+    few = [object_counts(*pair) for pair in masks]
+    monkeypatch.setattr(objects, "MOST_COUNTERS", 0)
+    assert np.array_equal(few, [object_counts(*pair) for pair in masks])
 
 
 def test_mean_precision_of_objects_by_hand() -> None:

@@ -1,5 +1,6 @@
 """The search for thresholds finds the best of the whole grid, and at what cost."""
 
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -12,9 +13,12 @@ from competition.task import Prediction, Target
 from competition.tasks.segmentation.coordinate_search import CoordinateSearch
 from competition.tasks.segmentation.count_search import CountSearch
 from competition.tasks.segmentation.decode import decode
-from competition.tasks.segmentation.score import evidence, scores
+from competition.tasks.segmentation.score import OBJECT_METRICS, scores
+from competition.tasks.segmentation.score import evidence as evidence_for
 from competition.tasks.segmentation.settings import SegmentationDecode, SegmentationFormat, TaskConfig
 from competition.tasks.segmentation.tuning import regression_sample, search
+
+evidence = partial(evidence_for, metrics=OBJECT_METRICS)
 
 SIZE = (40, 56)
 COUNTED = ("dice", "iou", "f05", "f2", "dice_positive", "dice_negative", "global_dice")

@@ -1,6 +1,6 @@
 """The score: evidence of single images gathered to one case, of which each metric is computed once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from competition.tasks.classification.table import RegressionTable
 BEST = 5  # classes that map5 looks at
 
 
-def evidence(answer: Target, truth: Target) -> Evidence:
+def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidence:
     """Keep the answer and `truth`; with `format.group` also `group`, with `format.class_weights` those."""
     kept = {key: np.asarray(value) for key, value in answer.items()}
     if "top" in kept:

@@ -13,7 +13,7 @@ IOU = np.array([0.5])
 def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: int) -> Outcome:
     """Score by the average precision of the image's boxes, of all classes in one; where there is nothing to find, by
     how unsure the surest box is."""
-    boxes = evidence(answer, truth)
+    boxes = evidence(answer, truth, ())
     hits = match(boxes, IOU)[:, 0]
     scores, num_true = boxes["scores"].astype(np.float64), len(boxes["true_labels"])
     found = hits[np.argsort(-scores, kind="stable")]

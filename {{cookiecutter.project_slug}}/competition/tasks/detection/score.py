@@ -1,6 +1,6 @@
 """The metrics by name: COCO's mean average precision (coco.py), and those that count boxes (matching.py)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -12,8 +12,8 @@ from competition.tasks.detection.vinbigdata import VINBIGDATA_IOU, match_voc, sc
 COCO_THRESHOLDS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
 
 
-def evidence(answer: Target, truth: Target) -> Evidence:
-    """Keep what the metrics need: the boxes of both sides."""
+def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidence:
+    """Keep the boxes of both sides, which all metrics need."""
     return {
         "boxes": answer["bboxes"],
         "scores": answer["scores"],

@@ -176,7 +176,7 @@ class LookedUp:
         everything = {"min_score": self._least_cut, "max_boxes": 1_000_000}
         config = with_decode(self._config, {"iou": iou, "class_agnostic": class_agnostic, **everything})
         seen = [
-            evidence(decode(self._images.prediction(i), *self._images.size(i), config), self._images.truth(i))
+            evidence(decode(self._images.prediction(i), *self._images.size(i), config), self._images.truth(i), ())
             for i in progress(range(len(self._images)), "joining boxes")
         ]
         return _Boxes(

@@ -1,6 +1,6 @@
 """The metrics, from three pixel counts per image and class, and from counts of objects."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -10,15 +10,17 @@ from competition.task import Evidence, Table, Target
 from competition.tasks.segmentation.objects import mean_precision, object_counts, object_hits
 from competition.tasks.segmentation.resize import resize_mask
 
+OBJECT_METRICS = {"dsb2018", "map60"}
 OF_OBJECTS = ("hits", "sure", "labels")
 BETAS = {"f05": 0.5, "f1": 1.0, "f2": 2.0}
 # Those that follow from the pixel counts of images and classes, which tuning makes use of.
 OF_COUNTS = ("dice", "iou", "global_dice", "dice_positive", "dice_negative", *BETAS)
 
 
-def evidence(answer: Target, truth: Target) -> Evidence:
-    """Count pixels: `counts` (3, classes) of intersection, predicted and true; and `objects` (12, classes), see
-    `object_counts`. Of an answer with `confidence` also `hits`, `sure` and `labels` (k,) of the objects of all classes.
+def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidence:
+    """Count pixels: `counts` (3, classes) of intersection, predicted and true. For metrics of objects, which take many
+    times as long, also `objects` (12, classes), see `object_counts`, and of an answer with `confidence` `hits`, `sure`
+    and `labels` (k,) of the objects of all classes.
 
     The truth is resized to the answer, as hosts do that ask for masks of a smaller size; an answer of one pixel
     stands for the whole image.
@@ -27,15 +29,19 @@ def evidence(answer: Target, truth: Target) -> Evidence:
     if said.shape[:2] == (1, 1):
         said = np.broadcast_to(said, true.shape)
     counts, objects, found = [], [], []
+    has_objects = not OBJECT_METRICS.isdisjoint(metrics)
     for k in range(true.shape[-1]):  # a contiguous layer is counted several times faster than a strided one
         predicted = np.ascontiguousarray(said[:, :, k])
         actual = np.ascontiguousarray(resize_mask(true[:, :, k], *predicted.shape))
         counts.append([cv2.countNonZero(mask) for mask in (predicted & actual, predicted, actual)])
-        objects.append(object_counts(predicted, actual))
-        if "confidence" in answer:
+        if has_objects:
+            objects.append(object_counts(predicted, actual))
+        if has_objects and "confidence" in answer:
             hits, sure = object_hits(predicted, actual, answer["confidence"][:, :, k])
             found.append((hits, sure, np.full(len(hits), k)))
-    known = {"counts": np.array(counts, dtype=np.int64).T, "objects": np.array(objects).T}
+    known = {"counts": np.array(counts, dtype=np.int64).T}
+    if has_objects:
+        known["objects"] = np.array(objects).T
     return known | dict(zip(OF_OBJECTS, map(np.concatenate, zip(*found, strict=True)), strict=False))
 
 
