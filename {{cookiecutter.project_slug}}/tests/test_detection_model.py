@@ -126,13 +126,13 @@ def test_the_losses_are_torchvisions_unless_others_are_asked_for() -> None:
     boxes, labels = torch.tensor(BOXES[0]), torch.tensor([0, 2])
     with torch.no_grad():
         outputs = network(torch.randn(1, 3, 64, 64))
-        ours = network.image_loss(outputs, 0, boxes, labels)
+        ours = network.image_losses(outputs, [boxes], [labels])
         theirs = FCOSHead(64, 1, CLASSES)
         network.fcos.head = theirs  # its weights are not used: the outputs are there
-        reference = network.image_loss(outputs, 0, boxes, labels)
+        reference = network.image_losses(outputs, [boxes], [labels])
     assert set(ours) == set(reference)
     for name, value in ours.items():
-        torch.testing.assert_close(value, reference[name])
+        torch.testing.assert_close(value.squeeze(), reference[name])
 
 
 @pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
@@ -142,18 +142,18 @@ def test_a_loss_of_boxes_is_chosen_by_name_and_falls_to_nothing_at_the_truth(kin
     boxes, labels = torch.tensor(BOXES[0]), torch.tensor([0, 2])
     with torch.no_grad():
         outputs = network(torch.randn(1, 3, 64, 64))
-        losses = network.image_loss(outputs, 0, boxes, labels)
+        losses = network.image_losses(outputs, [boxes], [labels])
         anchors = outputs.anchors[0]
         middles, sizes = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
         for box in boxes:
             inside = ((middles > box[:2]) & (middles < box[2:])).all(1)
             right = torch.cat([(middles - box[:2]) / sizes, (box[2:] - middles) / sizes], dim=1)
             outputs.head["bbox_regression"][0, inside] = right[inside]
-        perfect = network.image_loss(outputs, 0, boxes, labels)
+        perfect = network.image_losses(outputs, [boxes], [labels])
         # alpha 1/2 and gamma 0: half the binary cross entropy.
         logits = outputs.head["cls_logits"][0]
         assert perfect["bbox_regression"] < 1e-4 < losses["bbox_regression"]
-        nothing = network.image_loss(outputs, 0, boxes[:0], labels[:0])["classification"]
+        nothing = network.image_losses(outputs, [boxes[:0]], [labels[:0]])["classification"].squeeze()
         torch.testing.assert_close(nothing, torch.nn.functional.softplus(logits).sum() / 2)
 
 

@@ -1,6 +1,7 @@
 """The network: FCOS (Tian et al. 2019) of torchvision on a feature pyramid over any timm encoder."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -84,11 +85,12 @@ class Detector(nn.Module):
         head = {name: values.float() for name, values in self.fcos.head(features).items()}
         return DetectorOutputs(head, anchors, points, size)
 
-    def image_loss(self, outputs: DetectorOutputs, index: int, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Return the three losses of one image, each divided by its number of points inside boxes."""
-        head = {name: values[index : index + 1] for name, values in outputs.head.items()}
-        target = {"boxes": boxes, "labels": labels}
-        return self.fcos.compute_loss([target], head, [outputs.anchors[index]], outputs.points_per_level)
+    def image_losses(
+        self, outputs: DetectorOutputs, boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """Return (B,) the three losses of images, each divided by the image's number of points inside boxes."""
+        targets = [{"boxes": one, "labels": of_one} for one, of_one in zip(boxes, labels, strict=True)]
+        return self.fcos.compute_loss(targets, outputs.head, outputs.anchors, outputs.points_per_level)
 
     def detections(self, outputs: DetectorOutputs) -> list[dict[str, Tensor]]:
         """Return `boxes`, `scores` and `labels` of each image in pixels of what the network saw."""
