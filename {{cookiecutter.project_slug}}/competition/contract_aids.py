@@ -173,8 +173,9 @@ class OutcomeModule(Protocol):
         """Return what an outcome's score is."""
         ...
 
-    def threshold_name(self, config: "Config") -> str | None:
-        """Return the key of `decode:` that one number for all classes decides by; none where nothing is decided so."""
+    def threshold_names(self, config: "Config") -> Sequence[str]:
+        """Return the keys of `decode:` that one number for all classes is to stand for; none where nothing is decided
+        so."""
         ...
 
 

@@ -52,20 +52,22 @@ def _learning_plot(metrics: Mapping[str, Rows], title: str, columns: Sequence[st
 
 def threshold_plots(config: Config, images: OutOfFold) -> tuple[list[str], list[Picture]]:
     """Draw the first metric against the threshold that one number sets for all classes; return words and plots."""
-    name = images.task.outcome.threshold_name(config)
-    if name is None:
+    names = images.task.outcome.threshold_names(config)
+    if not names:
         return ["No curve, as no one number for all classes decides what is handed in."], []
     rows = affordable(images, MOST_NUMBERS, FEWEST, MOST)
     try:
         scores = [
-            images.scores(with_decode(config, {name: float(threshold)}), rows)
+            images.scores(with_decode(config, dict.fromkeys(names, float(threshold))), rows)
             for threshold in progress(THRESHOLDS, "thresholds")
         ]
     except CompetitionError as error:  # of a host's metric that needs all images
         return [f"No curve, as the metric cannot score single thresholds: {error}"], []
     metric = next(iter(scores[0]))
     values = [one[metric] for one in scores]
-    now = np.atleast_1d(getattr(config.decode, name)).astype(float)
+    given = [getattr(config.decode, name) for name in names]
+    now = np.concatenate([np.atleast_1d(one).astype(float) for one in given if one is not None])
+    name = " = ".join(names)
 
     def draw(axes: "Axes") -> None:
         axes.plot(THRESHOLDS, values, marker=".", color=COLORS[2], label="one for all classes")

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from competition.config import validate
-from competition.tasks.segmentation.outcome import outcome
+from competition.settings import with_decode
+from competition.tasks.segmentation.decode import decode
+from competition.tasks.segmentation.outcome import outcome, threshold_names
 from competition.tasks.segmentation.picture import caption, draw, parts
+from competition.tasks.segmentation.settings import TaskConfig
 from competition.tasks.segmentation.table import read_table
 
 only_here = pytest.mark.parametrize("task", ["segmentation"], indirect=True)
@@ -31,6 +34,16 @@ def test_a_mask_is_drawn_where_it_is_on_a_picture_of_another_size() -> None:
     for found, (left, top, right, bottom) in ((is_red, (40, 20, 80, 60)), (is_blue, (120, 0, 160, 40))):
         rows, columns = np.nonzero(found)
         assert np.abs([columns.min() - left, rows.min() - top, columns.max() - right, rows.max() - bottom]).max() <= 3
+
+
+def test_the_one_threshold_of_the_curve_rules_a_mask_whose_thresholds_were_tuned_apart() -> None:
+    given = {"threshold": 0.3, "bottom_threshold": 0.6}
+    tuned = validate({"name": "t", "task": "segmentation", "decode": given}, {}, "test")
+    assert isinstance(tuned, TaskConfig)
+    ramp = {"probabilities": np.linspace(0, 1, 200, dtype=np.float32).reshape(1, 10, 20)}
+    curve = [with_decode(tuned, dict.fromkeys(threshold_names(tuned), cut)) for cut in (0.2, 0.5, 0.8)]
+    pixels = [int(decode(ramp, 10, 20, config)["mask"].sum()) for config in curve]
+    assert pixels == [160, 100, 40]
 
 
 def test_a_mask_of_few_pixels_is_still_seen_on_a_small_picture() -> None:

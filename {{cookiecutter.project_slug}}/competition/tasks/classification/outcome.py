@@ -1,5 +1,7 @@
 """How the answer for one image compares with the truth: by the probability of what is true, or by the error."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from competition.settings import Config
@@ -38,12 +40,12 @@ def score_name(config: Config) -> str:
     return "minus the error" if config.format.target == "regression" else "probability of the truth"
 
 
-def threshold_name(config: Config) -> str | None:
+def threshold_names(config: Config) -> Sequence[str]:
     """Return the threshold of labels; the likeliest class and probabilities are not decided by one number of ours."""
     assert isinstance(config, TaskConfig)
     if config.format.target != "multi" or not hands_in_decisions(config):
-        return None
-    return "thresholds" if config.decode.quantile is None else "quantile"
+        return []
+    return ["thresholds" if config.decode.quantile is None else "quantile"]
 
 
 def _of_one_label(probabilities: np.ndarray, answer: Target, label: int) -> Outcome:

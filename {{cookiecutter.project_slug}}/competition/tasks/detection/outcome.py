@@ -1,5 +1,7 @@
 """How the boxes for one image compare with the true ones, at an IoU of one half."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from competition.settings import Config
@@ -34,6 +36,6 @@ def score_name(config: Config) -> str:
     return "average precision"
 
 
-def threshold_name(config: Config) -> str | None:
+def threshold_names(config: Config) -> Sequence[str]:
     """Return the score from which a box is handed in."""
-    return "min_score"
+    return ["min_score"]

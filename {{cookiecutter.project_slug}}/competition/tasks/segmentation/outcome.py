@@ -1,5 +1,7 @@
 """How the masks for one image compare with the true ones, by pixels."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -39,9 +41,9 @@ def score_name(config: Config) -> str:
     return "mean Dice"
 
 
-def threshold_name(config: Config) -> str | None:
-    """Return the threshold of a mask."""
-    return "threshold"
+def threshold_names(config: Config) -> Sequence[str]:
+    """Return the thresholds of whether there is a mask and of its pixels."""
+    return ["threshold", "bottom_threshold"]
 
 
 def _claims(probabilities: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
