@@ -30,6 +30,7 @@ from competition.data import FoldData  # noqa: E402
 from competition.dataset import Batch  # noqa: E402
 from competition.folds import make_folds, read_folds  # noqa: E402
 from competition.inference import inference_device, precision_context  # noqa: E402
+from competition.loader import worker_settings  # noqa: E402
 from competition.logger import MetricsCsv  # noqa: E402
 from competition.module import CompetitionModule, build_optimizer  # noqa: E402
 from competition.sample import write_sample  # noqa: E402
@@ -74,9 +75,7 @@ class PlainLoop:
             data.train_set,
             batch_sampler=data.batches(),
             collate_fn=data.train_set.collate,
-            num_workers=config.data.num_workers,
-            persistent_workers=config.data.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            **worker_settings(config),
         )
 
     def epoch(self) -> None:

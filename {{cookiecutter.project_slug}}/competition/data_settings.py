@@ -107,7 +107,7 @@ class Data(Section):
     mean: list[float] = Field([0.485, 0.456, 0.406], validate_default=True)
     std: list[Positive] = Field([0.229, 0.224, 0.225], validate_default=True)
     batch_size: Count = 16  # global: over all devices and accumulated batches
-    num_workers: Annotated[int, Field(ge=0)] = 2
+    num_workers: Annotated[int, Field(ge=0)] | None = None  # processes that read images; see loader.py for None
     augmentation: Augmentation = Augmentation()
 
     @field_validator("image_file")

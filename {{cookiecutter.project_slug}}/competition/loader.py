@@ -1,16 +1,21 @@
 """The loader of images that are predicted or validated on: each once, over all processes. No Lightning."""
 
+import os
 import signal
 from collections.abc import Iterator
+from threading import Thread
 from typing import Any
 
 import torch
+import torch.distributed
 from torch.utils.data import DataLoader, Sampler
 
 from competition.dataset import ImageDataset, Sample
 from competition.errors import STOP_SIGNALS, CompetitionError
 from competition.settings import Config
 from competition.window_data import WindowDataset
+
+MOST_WORKERS = 8  # for one device; each has batches in memory
 
 
 class ShareOfRank(Sampler[int]):
@@ -48,7 +53,7 @@ def evaluation_loader(dataset: ImageDataset, rank: int = 0, world_size: int = 1)
 
 def worker_settings(config: Config) -> dict[str, Any]:
     """Return the arguments of a DataLoader that say how its workers live."""
-    workers = config.data.num_workers
+    workers = num_workers(config)
     return {
         "num_workers": workers,
         "persistent_workers": workers > 0,
@@ -57,7 +62,39 @@ def worker_settings(config: Config) -> dict[str, Any]:
     }
 
 
+def num_workers(config: Config) -> int:
+    """Return how many processes read images for this one: `data.num_workers`, or a share of the machine's cores.
+
+    The images are the same with any number of them.
+    """
+    if config.data.num_workers is not None:
+        return config.data.num_workers
+    is_one_of_many = torch.distributed.is_available() and torch.distributed.is_initialized()
+    processes = torch.distributed.get_world_size() if is_one_of_many else 1
+    processes_here = -(-processes // int(config.trainer.get("num_nodes", 1)))
+    return min(max(_cores() // processes_here, 1), MOST_WORKERS)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use, which a scheduler may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _leave_signals_to_main_process(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach every process of the group; the main one decides when to stop."""
+    """Ctrl-C and a scheduler's SIGTERM reach every process of the group; the main one decides when to stop.
+
+    It ends its workers by SIGTERM, too, and waits for them: only its own counts.
+    """
     for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # Linux: tells who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        Thread(target=_end_when_told_by_main_process, daemon=True).start()
+
+
+def _end_when_told_by_main_process() -> None:
+    main_process = os.getppid()
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != main_process:
+        pass
+    os._exit(0)

@@ -17,7 +17,7 @@ from competition.blend import read_recipe
 from competition.checkpoint import weights_to_use
 from competition.dataset import Batch, ImageDataset
 from competition.inference import Ensemble, inference_device, inference_devices, predict_batch
-from competition.loader import evaluation_loader
+from competition.loader import evaluation_loader, num_workers
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.pace import Pace
 from competition.predict import load_network
@@ -51,7 +51,7 @@ class Tried:
         config = self.run.config
         views = {name: seconds / self.images for name, seconds in self.views.items()}
         devices = len(inference_devices(config))  # a bundle takes all
-        return Pace(self.read / self.images, views, len(self.run.finished()), config.data.num_workers, devices)
+        return Pace(self.read / self.images, views, len(self.run.finished()), num_workers(config), devices)
 
 
 @dataclass(frozen=True)

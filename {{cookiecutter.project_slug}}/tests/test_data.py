@@ -1,5 +1,6 @@
 """From rows to batches: the same keys everywhere, random changes that follow from seeds alone, exact shares."""
 
+import os
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -13,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from competition.config import load_config
 from competition.data import mixing_warnings
 from competition.data_settings import Sampler
 from competition.dataset import Batch, ImageDataset
 from competition.errors import CompetitionError
-from competition.loader import ShareOfRank
+from competition.loader import ShareOfRank, num_workers
 from competition.sampler import RatioSampler
 from competition.sampling import Draw, TrainBatches, build_sampler, sampling_warnings
 from competition.settings import Config
@@ -112,11 +114,11 @@ def test_images_without_a_group_are_groups_by_themselves(config: Config, data_di
     assert sorted(build_sampler(grouped, table, np.arange(number))) == list(range(number))
 
 
-def load(train_set: ImageDataset, config: Config, table: Table, num_workers: int) -> list[Batch]:
+def load(train_set: ImageDataset, config: Config, table: Table, workers: int) -> list[Batch]:
     """Return the batches of two epochs in which every image comes once."""
     every_image_once = config.model_copy(update={"sampler": Sampler()})
     batches = TrainBatches(build_sampler(every_image_once, table, np.arange(len(table.image_ids))), 5)
-    loader = DataLoader(train_set, batch_sampler=batches, collate_fn=train_set.collate, num_workers=num_workers)
+    loader = DataLoader(train_set, batch_sampler=batches, collate_fn=train_set.collate, num_workers=workers)
     loaded = []
     for epoch in range(2):
         batches.set_epoch(epoch)
@@ -125,12 +127,26 @@ def load(train_set: ImageDataset, config: Config, table: Table, num_workers: int
 
 
 def test_batches_do_not_depend_on_the_number_of_workers(train_set: ImageDataset, config: Config, table: Table) -> None:
-    alone = load(train_set, config, table, num_workers=0)
-    assert_equal(alone, load(train_set, config, table, num_workers=0))
-    assert_equal(alone, load(train_set, config, table, num_workers=2))
+    alone = load(train_set, config, table, workers=0)
+    assert_equal(alone, load(train_set, config, table, workers=0))
+    assert_equal(alone, load(train_set, config, table, workers=2))
     first, second = (list(chain(*(batch["image_id"] for batch in epoch))) for epoch in (alone[:4], alone[4:]))
     assert first != second
     assert len(set(first)) == len(first) == 20  # no image twice; of 24 the last, incomplete batch is left out
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "num_nodes", "expected"),
+    [(1, 1, 1, 1), (4, 1, 1, 4), (4, 2, 1, 2), (64, 1, 1, 8), (64, 16, 1, 4), (16, 16, 2, 2), (2, 8, 1, 1)],
+)
+def test_processes_that_read_images_share_the_cores(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, cores: int, processes: int, num_nodes: int, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: processes > 1)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: processes)
+    assert num_workers(load_config([config_file], [f"trainer.num_nodes={num_nodes}"])) == expected
+    assert num_workers(load_config([config_file], ["data.num_workers=3"])) == 3
 
 
 def test_a_broken_image_is_named_with_its_line(

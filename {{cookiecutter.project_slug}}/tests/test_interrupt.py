@@ -107,3 +107,32 @@ def test_again_and_again_in_a_training_ends_it_with_its_workers(tmp_path: Path) 
             time.sleep(0.02)
     # A worker may complain that it was cut off while it handed a batch over.
     assert "stopped by Ctrl-C" in end(process)
+
+
+READING = """
+import multiprocessing, subprocess, sys
+from pathlib import Path
+from competition.config import load_config
+from competition.dataset import ImageDataset
+from competition.loader import evaluation_loader
+
+config = load_config([Path(sys.argv[1])], ["data.num_workers=2", "data.batch_size=1", "data.image_size=32"])
+image_ids = [path.name for path in sorted(Path("data/test_images").glob("*"))]
+for number, batch in enumerate(evaluation_loader(ImageDataset(config, image_ids))):
+    if number == 0:  # as a scheduler does
+        subprocess.run(["kill", *(str(worker.pid) for worker in multiprocessing.active_children())], check=True)
+assert number + 1 == len(image_ids)
+for batch in evaluation_loader(ImageDataset(config, image_ids)):
+    raise ValueError("out of memory, say")
+"""
+
+
+def test_processes_that_read_images_end_by_the_word_of_their_main_process_alone(project: Path, tmp_path: Path) -> None:
+    write_sample(TASK, tmp_path / "data", size=40)
+    command = [sys.executable, "-c", READING, str(CONFIG)]
+    environment = {**os.environ, "PYTHONPATH": str(project)}
+    done = subprocess.run(  # where they ignored that, too, it would wait for ever
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "ValueError: out of memory, say"
