@@ -1,6 +1,7 @@
 """Which task and `format:` the files of a competition have, and the YAML that reads them. No torch."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from competition.config import parse_overrides, settings_of, task_names
+from competition.csv_file import refuse_other_separator
 from competition.data_settings import Data
 from competition.errors import CompetitionError
 from competition.image_folder import suffix_of
@@ -36,6 +38,8 @@ def recognise_folder(words: list[str]) -> list[str]:
             )
         )
     if not found:
+        for name in _csv_files(data).values():
+            refuse_other_separator(data.dir / name, list(_first_rows(data.dir / name).columns))
         raise CompetitionError(
             f"{data.dir / data.train_csv}, {data.sample_submission}: no format known here fits; name a config and say "
             f"in its `format:` how the columns are to be read"
@@ -99,8 +103,11 @@ def _csv_files(data: Data) -> dict[str, str]:
 
 def _first_rows(path: Path) -> pd.DataFrame:
     """Read the first rows as text; no rows where there is no such file, or no csv file."""
+    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_filter": False, "index_col": False}
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, index_col=False, nrows=NUM_ROWS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # `read_csv` of csv_file.py refuses such files
+            frame = pd.read_csv(path, nrows=NUM_ROWS, **as_text)
     except (OSError, ValueError):  # pandas' own errors are ValueErrors
         return pd.DataFrame()
     return frame.rename(columns=str.strip)

@@ -164,6 +164,13 @@ def test_files_of_no_known_format_are_said_to_be_so(command: Command, tmp_path: 
     assert command("check", "trainer.devices=2").returncode == 1
 
 
+def test_without_a_config_columns_that_are_separated_by_semicolons_are_told(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("image_id;label\na;0,5\n")
+    (tmp_path / "sample_submission.csv").write_text("image_id;label\nb;0,5\n")
+    (told,) = command("check", f"data.dir={tmp_path}").stderr.splitlines()
+    assert told.startswith(f"{tmp_path / 'train.csv'}: columns are separated by semicolons")
+
+
 def test_columns_of_other_names_are_recognised_and_the_lines_that_read_them_printed(
     words: list[str], data_dir: Path, command: Command, tmp_path: Path
 ) -> None:
