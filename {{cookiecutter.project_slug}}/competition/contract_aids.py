@@ -98,6 +98,10 @@ class PseudoLabelsModule(Protocol):
         """Return how sure a prediction is of its decoded answer, from 0 to 1."""
         ...
 
+    def confidence_name(self, config: "Config") -> str:
+        """Return what that number of an image is, in a few words."""
+        ...
+
     def label_columns(self, classes: tuple[str, ...], config: "Config") -> list[str]:
         """Return the columns of the csv file."""
         ...
