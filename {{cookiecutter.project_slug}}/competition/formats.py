@@ -13,7 +13,7 @@ from competition.config import parse_overrides, settings_of, task_names
 from competition.csv_file import refuse_other_separator
 from competition.data_settings import Data
 from competition.errors import CompetitionError
-from competition.image_folder import suffix_of
+from competition.image_search import find_images
 from competition.settings import Config
 from competition.task import Task
 
@@ -55,18 +55,12 @@ def recognise_folder(words: list[str]) -> list[str]:
 def recognise(task: str, data: Data) -> dict[str, Any] | None:
     """Return the part of a task's config that reads the files in `data.dir`; none where they are not of this task."""
     train, sample = (_first_rows(data.dir / name) for name in _csv_files(data).values())
-    form = None if train.empty and sample.empty else Task(task).recognise.recognise(train, sample)
-    pattern = _image_file(data, train)
-    return form if form is None or pattern is None else form | {"data": form.get("data", {}) | {"image_file": pattern}}
-
-
-def _image_file(data: Data, train: pd.DataFrame) -> str | None:
-    """Return the pattern of files that are called as a cell of the first row and an ending; none where it is known."""
-    if data.image_file != "{image_id}" or train.empty:
+    if train.empty and sample.empty:
         return None
-    paths = [data.dir / data.train_images / cell for cell in train.iloc[0] if 0 < len(cell) < 200]
-    suffix = None if any(path.is_file() for path in paths) else next(filter(None, map(suffix_of, paths)), None)
-    return suffix and f"{{image_id}}{suffix}"
+    images = find_images(data, train, sample)
+    form = Task(task).recognise.recognise(train, sample, data.model_copy(update=images))
+    of_data = {} if form is None else images | form.get("data", {})
+    return form | {"data": of_data} if form is not None and of_data else form
 
 
 def hint_at_format(config: Config) -> list[str]:
