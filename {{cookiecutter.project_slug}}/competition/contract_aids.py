@@ -12,6 +12,7 @@ from competition.contract import Prediction, Table, Target
 if TYPE_CHECKING:
     import pandas as pd
 
+    from competition.data_settings import Data
     from competition.settings import Config
 
 
@@ -34,9 +35,11 @@ class SummaryModule(Protocol):
 class RecogniseModule(Protocol):
     """recognise.py: which `format:` the files of a competition have. No torch."""
 
-    def recognise(self, train: "pd.DataFrame", sample: "pd.DataFrame") -> dict[str, Any] | None:
+    def recognise(
+        self, train: "pd.DataFrame", sample: "pd.DataFrame", data: "Data | None" = None
+    ) -> dict[str, Any] | None:
         """Return the part of a config (`format:`, `data:`) that reads these files, of which the first rows are given as
-        text; none where they are not of this task."""
+        text; none where they are not of this task. `data` says where other files lie, if answers may be files."""
         ...
 
 
@@ -96,6 +99,10 @@ class PseudoLabelsModule(Protocol):
 
     def confidence(self, prediction: Prediction, answer: Target, config: "Config") -> float:
         """Return how sure a prediction is of its decoded answer, from 0 to 1."""
+        ...
+
+    def confidence_name(self, config: "Config") -> str:
+        """Return what that number of an image is, in a few words."""
         ...
 
     def label_columns(self, classes: tuple[str, ...], config: "Config") -> list[str]:

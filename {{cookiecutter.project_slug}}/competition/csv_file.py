@@ -16,6 +16,7 @@ NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 BEGINNING = 100  # characters that are kept of a long text
 ROWS_AT_ONCE = 5000  # read before what nobody asked for is let go
 csv.field_size_limit(2**31 - 1)  # the module's own limit is 131,072 characters
+OTHER_SEPARATORS = {"semicolons": ";", "tabs": "\t"}
 MOST_LINES = 20  # faults of one kind that are listed before "and N more"
 
 
@@ -85,8 +86,22 @@ def _line_index(path: Path, num_rows: int) -> pd.Index:
 
 
 def read_header(path: Path) -> list[str]:
-    """Return the column names of a csv file."""
-    return [str(column) for column in pd.read_csv(path, nrows=0).columns]
+    """Return the column names of a csv file; raise CompetitionError where they are not separated by commas."""
+    header = [str(column) for column in pd.read_csv(path, nrows=0).columns]
+    refuse_other_separator(path, header)
+    return header
+
+
+def refuse_other_separator(path: Path, header: Sequence[str]) -> None:
+    """Raise CompetitionError if what was read as column names by commas is separated by semicolons or tabs."""
+    text = ",".join(header)
+    for name, separator in OTHER_SEPARATORS.items():
+        if text.count(separator) >= len(header):
+            raise CompetitionError(
+                f"{path}: columns are separated by {name}, found {text[:BEGINNING]!r}; expected commas; to write it "
+                f'anew: python -c "import pandas; pandas.read_csv({str(path)!r}, sep={separator!r}, dtype=str, '
+                f'keep_default_na=False).to_csv({str(path)!r}, index=False)"'
+            )
 
 
 def line(row: Any) -> Any:

@@ -96,8 +96,8 @@ class FoldData(pl.LightningDataModule):
     def describe_epoch(self, epoch: int) -> dict[str, float]:
         """Return the images that all processes train on in an epoch, and the share of positives in its draw."""
         known = {"images": self.plan()[epoch].images}
-        if not self.config.sampler.positive:
-            return known  # without a rule what counts as positive there is no share to speak of
+        if not self.config.sampler.tells_positives:
+            return known
         return {**known, "positive_share": round(self.batches().sampler.counts(epoch).share, 4)}
 
     def state_dict(self) -> dict[str, int]:

@@ -182,3 +182,8 @@ class Sampler(Section):
         if (self.group is None) != (self.max_per_group is None):
             raise ValueError("sampler.group and sampler.max_per_group come together")
         return self
+
+    @property
+    def tells_positives(self) -> bool:
+        """Return whether a rule says what counts as positive; without one there is no share to speak of."""
+        return bool(self.positive)

@@ -1,6 +1,7 @@
 """Which task and `format:` the files of a competition have, and the YAML that reads them. No torch."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import yaml
 from pydantic import ValidationError
 
 from competition.config import parse_overrides, settings_of, task_names
+from competition.csv_file import refuse_other_separator
 from competition.data_settings import Data
 from competition.errors import CompetitionError
-from competition.image_folder import suffix_of
+from competition.image_search import find_images
 from competition.settings import Config
 from competition.task import Task
 
@@ -36,6 +38,8 @@ def recognise_folder(words: list[str]) -> list[str]:
             )
         )
     if not found:
+        for name in _csv_files(data).values():
+            refuse_other_separator(data.dir / name, list(_first_rows(data.dir / name).columns))
         raise CompetitionError(
             f"{data.dir / data.train_csv}, {data.sample_submission}: no format known here fits; name a config and say "
             f"in its `format:` how the columns are to be read"
@@ -51,18 +55,12 @@ def recognise_folder(words: list[str]) -> list[str]:
 def recognise(task: str, data: Data) -> dict[str, Any] | None:
     """Return the part of a task's config that reads the files in `data.dir`; none where they are not of this task."""
     train, sample = (_first_rows(data.dir / name) for name in _csv_files(data).values())
-    form = None if train.empty and sample.empty else Task(task).recognise.recognise(train, sample)
-    pattern = _image_file(data, train)
-    return form if form is None or pattern is None else form | {"data": form.get("data", {}) | {"image_file": pattern}}
-
-
-def _image_file(data: Data, train: pd.DataFrame) -> str | None:
-    """Return the pattern of files that are called as a cell of the first row and an ending; none where it is known."""
-    if data.image_file != "{image_id}" or train.empty:
+    if train.empty and sample.empty:
         return None
-    paths = [data.dir / data.train_images / cell for cell in train.iloc[0] if 0 < len(cell) < 200]
-    suffix = None if any(path.is_file() for path in paths) else next(filter(None, map(suffix_of, paths)), None)
-    return suffix and f"{{image_id}}{suffix}"
+    images = find_images(data, train, sample)
+    form = Task(task).recognise.recognise(train, sample, data.model_copy(update=images))
+    of_data = {} if form is None else images | form.get("data", {})
+    return form | {"data": of_data} if form is not None and of_data else form
 
 
 def hint_at_format(config: Config) -> list[str]:
@@ -99,8 +97,11 @@ def _csv_files(data: Data) -> dict[str, str]:
 
 def _first_rows(path: Path) -> pd.DataFrame:
     """Read the first rows as text; no rows where there is no such file, or no csv file."""
+    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_filter": False, "index_col": False}
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, index_col=False, nrows=NUM_ROWS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # `read_csv` of csv_file.py refuses such files
+            frame = pd.read_csv(path, nrows=NUM_ROWS, **as_text)
     except (OSError, ValueError):  # pandas' own errors are ValueErrors
         return pd.DataFrame()
     return frame.rename(columns=str.strip)

@@ -13,11 +13,11 @@ from competition.pseudo import training_part
 from competition.sampling import build_sampler
 from competition.schedule import learning_rate_factor
 from competition.settings import Config
+from competition.share_schedule import EpochCounts
 from competition.task import Task
 from competition.trainer import build_trainer
 
-COLUMNS = ("epoch", "positives", "negatives", "share", "images", "batches", "steps", "lr_first", "lr_last")
-Row = tuple[int, int, int, float, int, int, int, float, float]
+Row = dict[str, float]  # by column, in order; counts are whole numbers
 
 
 def preview(config: Config) -> tuple[list[str], Path]:
@@ -32,37 +32,43 @@ def preview(config: Config) -> tuple[list[str], Path]:
     factor = learning_rate_factor(config.scheduler, ends[-1])
     lines: list[Row] = []
     for epoch, (plan, end) in enumerate(zip(plans, ends, strict=True)):
-        counts = sampler.counts(epoch)
-        drawn = (counts.positives, counts.negatives, counts.share)
         first, last = (config.optimizer.lr * factor(step) for step in (end - plan.steps, end - 1))
-        lines.append((epoch + 1, *drawn, plan.images, plan.batches, plan.steps, first, last))
+        held = {"images": plan.images, "batches": plan.batches, "steps": plan.steps}
+        drawn = _drawn(sampler.counts(epoch)) if config.sampler.tells_positives else {}
+        lines.append({"epoch": epoch + 1, **drawn, **held, "lr_first": first, "lr_last": last})
     path = config.fold_folder / "preview.png"
     _draw(lines, path)
     return [_format(lines), *plan_warnings(sampler, plans, batch_size, trainer)], path
 
 
+def _drawn(counts: EpochCounts) -> Row:
+    return {"positives": counts.positives, "negatives": counts.negatives, "share": counts.share}
+
+
 def _format(lines: list[Row]) -> str:
-    header = "".join(f"{name:>11}" for name in COLUMNS)
-    rows = [
-        f"{e:>11}{p:>11}{n:>11}{share:>11.3f}{i:>11}{b:>11}{s:>11}{first:>11.2e}{last:>11.2e}"
-        for e, p, n, share, i, b, s, first, last in lines
-    ]
-    return "\n".join([header, *rows])
+    forms = {"share": ".3f", "lr_first": ".2e", "lr_last": ".2e"}
+    header = "".join(f"{name:>11}" for name in lines[0])
+    return "\n".join([header, *("".join(f"{v:>11{forms.get(name, '')}}" for name, v in row.items()) for row in lines)])
 
 
 def _draw(lines: list[Row], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    columns = dict(zip(COLUMNS, zip(*lines, strict=True), strict=True))
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
-    axes[0].bar(columns["epoch"], columns["positives"], label="positives")
-    axes[0].bar(columns["epoch"], columns["negatives"], bottom=columns["positives"], label="negatives")
-    axes[0].set(title="images drawn", xlabel="epoch")
-    axes[0].legend()
-    axes[1].plot(columns["epoch"], columns["share"], marker=".")
-    axes[1].set(title="share of positives", xlabel="epoch", ylim=(0, 1.05))
-    axes[2].plot(columns["epoch"], columns["lr_last"], marker=".")
-    axes[2].set(title="learning rate at the end of the epoch", xlabel="epoch")
+    columns = {name: [row[name] for row in lines] for name in lines[0]}
+    has_positives = "share" in columns
+    figure, axes = plt.subplots(1, 2 + has_positives, figsize=(13, 3.6), layout="constrained")
+    if has_positives:
+        axes[0].bar(columns["epoch"], columns["positives"], label="positives")
+        axes[0].bar(columns["epoch"], columns["negatives"], bottom=columns["positives"], label="negatives")
+        axes[0].set(title="images drawn", xlabel="epoch")
+        axes[0].legend()
+        axes[1].plot(columns["epoch"], columns["share"], marker=".")
+        axes[1].set(title="share of positives", xlabel="epoch", ylim=(0, 1.05))
+    else:
+        axes[0].bar(columns["epoch"], columns["images"])
+        axes[0].set(title="images", xlabel="epoch")
+    axes[-1].plot(columns["epoch"], columns["lr_last"], marker=".")
+    axes[-1].set(title="learning rate at the end of the epoch", xlabel="epoch")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=90)

@@ -30,13 +30,14 @@ def make_pseudo(run: Run, confidence: float) -> tuple[Path, str]:
     stored = Predictions(run.folder / TEST)
     config = own_config(run.config, stored.classes)
     labels = Task(config.task).pseudo_labels
+    name = f"an image's confidence is {labels.confidence_name(config)}"
     sure = np.array([confident for *_, confident in _answers(run.config, stored)])
     number = int((sure >= confidence).sum())
     if not number:
         others = ", ".join(f"{(sure >= lower).sum()} at {lower:g}" for lower in LOWER if lower < confidence)
         raise CompetitionError(
             f"--confidence {confidence:g}: no test image is as sure; the surest is {sure.max(initial=0):.3f}; of "
-            f"{len(sure)} images there are {others or 'none'}"
+            f"{len(sure)} images there are {others or 'none'}; {name}"
         )
     rows = (
         row
@@ -46,7 +47,8 @@ def make_pseudo(run: Run, confidence: float) -> tuple[Path, str]:
     )
     path = run.folder / PSEUDO
     write_csv(path, labels.label_columns(stored.classes, config), rows)
-    return path, f"{number} of {len(stored)} test images; train with data.pseudo={path} and another name=..."
+    words = f"{number} of {len(stored)} test images, those of confidence {confidence:g} or more ({name})"
+    return path, f"{words}; train with data.pseudo={path} and another name=..."
 
 
 def own_config(config: Config, classes: tuple[str, ...]) -> Config:

@@ -284,7 +284,8 @@ def test_pseudo_labels_are_trained_on_and_never_validated(
 def test_pseudo_labels_say_what_the_run_predicted(runs: Path, command: Command, task: str) -> None:
     """Read as training rows, they are what was decoded; images known from train.csv keep their own answer."""
     run = Run.open("a")
-    path, _ = make_pseudo(run, 0)
+    path, words = make_pseudo(run, 0)
+    assert f"an image's confidence is {Task(task).pseudo_labels.confidence_name(run.config)})" in words
     table = Task(task).table.read_table(run.config)
     own = own_config(run.config, table.classes)
     pseudo = Task(task).table.read_table(own, path)

@@ -155,6 +155,17 @@ def test_ids_without_ending_are_recognised_and_what_reads_them_is_told(
     assert command("check", tmp_path / "recognised.yaml").returncode == 0
 
 
+def test_images_in_folders_of_other_names_are_found(
+    task: str, words: list[str], data_dir: Path, command: Command, tmp_path: Path
+) -> None:
+    for name in ("train", "test"):
+        (data_dir / f"{name}_images").rename(data_dir / name)
+    printed = command("check", f"data.dir={data_dir}").stdout.split("\n\n")[1:]
+    (values,) = (one for one in map(yaml.safe_load, printed) if one["task"] == task)
+    (tmp_path / "recognised.yaml").write_text(yaml.safe_dump(values))
+    assert command("check", tmp_path / "recognised.yaml").returncode == 0
+
+
 def test_files_of_no_known_format_are_said_to_be_so(command: Command, tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("what,is\nthis,then\n")
     (tmp_path / "sample_submission.csv").write_text("no,idea,at,all\n1,2,3,4\n")
@@ -162,6 +173,13 @@ def test_files_of_no_known_format_are_said_to_be_so(command: Command, tmp_path: 
     assert done.returncode == 1
     assert done.stderr.startswith(f"{tmp_path / 'train.csv'}, sample_submission.csv: no format known here fits")
     assert command("check", "trainer.devices=2").returncode == 1
+
+
+def test_without_a_config_columns_that_are_separated_by_semicolons_are_told(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("image_id;label\na;0,5\n")
+    (tmp_path / "sample_submission.csv").write_text("image_id;label\nb;0,5\n")
+    (told,) = command("check", f"data.dir={tmp_path}").stderr.splitlines()
+    assert told.startswith(f"{tmp_path / 'train.csv'}: columns are separated by semicolons")
 
 
 def test_columns_of_other_names_are_recognised_and_the_lines_that_read_them_printed(

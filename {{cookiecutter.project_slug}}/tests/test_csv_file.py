@@ -1,5 +1,8 @@
 """Reading csv files: text columns, the order of classes, and faults with file and line."""
 
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +49,16 @@ def test_a_missing_file_is_named_with_the_columns_it_should_have(path: Path) -> 
 def test_a_missing_column_is_named_with_those_that_are_there(path: Path) -> None:
     path.write_text("image_id,Label\na,b\n")
     assert refusal(path) == f"{path}: column 'label' is missing; found image_id,Label, expected image_id,label"
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_other_separators_are_told_with_the_line_that_writes_commas(path: Path, separator: str, name: str) -> None:
+    path.write_text(f"image_id{separator}label\na,b{separator}1\n007{separator}NA\n")
+    told = refusal(path)
+    assert told.startswith(f"{path}: columns are separated by {name}, found 'image_id")
+    assert "\n" not in told
+    subprocess.run([sys.executable, *shlex.split(told.partition("anew: python ")[2])], check=True)
+    assert read_csv(path, COLUMNS).to_numpy().tolist() == [["a,b", "1"], ["007", "NA"]]
 
 
 def test_a_header_alone_is_refused(path: Path) -> None:

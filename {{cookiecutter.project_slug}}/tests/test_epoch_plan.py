@@ -13,7 +13,7 @@ from competition.data import FoldData
 from competition.errors import CompetitionError
 from competition.folds import make_folds, read_folds
 from competition.module import CompetitionModule
-from competition.preview import COLUMNS, preview
+from competition.preview import preview
 from competition.sample import write_sample
 from competition.settings import Config
 from competition.task import Task
@@ -40,6 +40,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_sample(TASK, tmp_path / "data", size=24)
     make_folds(config_of(tmp_path, "data.num_folds=2"))
     return tmp_path
+
+
+def rows_of(table: str) -> list[dict[str, str]]:
+    """Return the rows of a preview by column."""
+    header, *rows = (line.split() for line in table.splitlines())
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 class Seen(pl.Callback):
@@ -82,7 +88,7 @@ def test_a_training_is_as_long_as_was_planned_and_the_learning_rate_comes_to_its
     assert list(seen.images.values()) == images
     assert [data.describe_epoch(epoch)["images"] for epoch in range(len(images))] == images
     assert seen.rates[-1] == pytest.approx(config.optimizer.lr * config.scheduler.final)
-    previewed = [dict(zip(COLUMNS, row.split(), strict=True)) for row in preview(config)[0][0].splitlines()[1:]]
+    previewed = rows_of(preview(config)[0][0])
     assert [sum(int(row["steps"]) for row in previewed[: n + 1]) for n in range(len(previewed))] == seen.steps
     assert float(previewed[0]["lr_first"]) == pytest.approx(seen.rates[0], rel=0.01)
     assert float(previewed[-1]["lr_last"]) == pytest.approx(seen.rates[-1], rel=0.01)
@@ -93,8 +99,18 @@ def test_the_preview_counts_the_images_that_do_not_fill_a_batch(
     folder: Path, batch_size: int, trained: int, left_out: str
 ) -> None:
     (table, *warnings), _ = preview(config_of(folder, "data.num_folds=2", f"data.batch_size={batch_size}"))
-    assert int(table.splitlines()[1].split()[COLUMNS.index("images")]) == trained
+    assert int(rows_of(table)[0]["images"]) == trained
     assert [left_out in line for line in warnings] == [True] * bool(left_out)
+
+
+def test_the_preview_speaks_of_positives_where_a_rule_says_what_they_are(folder: Path) -> None:
+    words = ["data.num_folds=2", "data.batch_size=6"]
+    ((without, *_), _), ((ruled, *_), _) = (
+        preview(config_of(folder, *words, *more)) for more in ([], ["sampler.positive=[disk]"])
+    )
+    (row,) = rows_of(ruled)
+    assert int(row["positives"]) + int(row["negatives"]) == 12
+    assert set(row) - set(rows_of(without)[0]) == {"positives", "negatives", "share"}
 
 
 def test_a_run_without_end_is_refused_before_anything_is_trained(folder: Path) -> None:

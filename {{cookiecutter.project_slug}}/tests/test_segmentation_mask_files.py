@@ -89,6 +89,8 @@ def test_train_csv_may_name_the_images_whose_masks_are_files(tmp_path: Path) -> 
     assert table.image_ids.tolist() == ["b", "a"]
     assert table.lines.tolist() == [2, 3]
     assert table.present().tolist() == [[True], [False]]
+    with pytest.raises(CompetitionError, match=r"\.tif: no such mask file of any of 2 images, as \S+b\.tif;"):
+        read(tmp_path, "masks/{image_id}.tif", keys={"id": "{image_id}"})
 
 
 def test_images_and_masks_may_lie_in_a_folder_each(tmp_path: Path) -> None:
@@ -114,7 +116,7 @@ def test_images_and_masks_may_lie_in_a_folder_each(tmp_path: Path) -> None:
         ),
         ("a.npy", np.arange(18).reshape(2, 3, 3), {}, r"a.npy: expected a mask height x width, found shape (2, 3, 3)"),
         ("a.png", LABELS[:, :2], {}, "a.png: mask of 2 x 2 pixels; its image has 2 x 3"),
-        ("b.png", LABELS, {}, "masks/{image_id}.png: no such mask file of any image"),
+        ("b.png", LABELS, {}, "masks/{image_id}.png: no such mask file of any of 1 images, as "),
     ],
 )
 def test_a_file_that_does_not_fit_is_named(

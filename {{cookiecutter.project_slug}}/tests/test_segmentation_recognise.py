@@ -1,11 +1,19 @@
 """The format of files nobody has named: told by their rows, or not at all where they are of another task."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from competition.config import validate
+from competition.data_settings import Data
+from competition.formats import recognise as recognise_files
+from competition.image_folder import train_image
+from competition.task import Task
 from competition.tasks.segmentation.recognise import recognise
 
 RUNS = ("1 300 500 20", "", "2000 40")
@@ -76,9 +84,94 @@ def test_a_known_competition_is_named_though_rows_do_not_tell_all() -> None:
 def test_masks_as_files() -> None:
     sample = frame("record_id,encoded_pixels", *rows("-"))
     assert recognise(pd.DataFrame(), sample) == {"format": "contrails"}
-    found = recognise(frame("name", "a", "b"), frame("name,rle", *rows("")))
+
+
+IDS = tuple(f"a_{i}" for i in range(12))
+ONE, OF_CLASS = "id,rle\nt,1 1\n", "id,class,rle\nt,cat,\nt,dog,\n"
+OF_NUMBER = OF_CLASS.replace("cat", "1").replace("dog", "2")
+
+
+def competition(folder: Path, train: str, sample: str, image: str, masks: Sequence[str], values: Sequence[int]) -> Data:
+    """Write a row, an image and masks for each id (masks by their pattern), and return where they lie."""
+    if train:
+        header, row = train.split()
+        (folder / "train.csv").write_text("\n".join([header, *(row.format(one) for one in IDS), ""]))
+    (folder / "sample_submission.csv").write_text(sample)
+    mask = np.zeros((20, 20), np.uint8)
+    mask[5:9, : len(values)] = values
+    for pattern, pixels in [(image, np.zeros((20, 20, 3), np.uint8)), *((pattern, mask) for pattern in masks)]:
+        for one in IDS:
+            (folder / pattern.format(one)).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / pattern.format(one))
+    return Data(dir=folder)
+
+
+@pytest.mark.parametrize(
+    ("train", "sample", "image", "masks", "values", "files", "classes"),
+    [
+        ("id {}", ONE, "train_images/{}.png", ["masks/{}.png"], [255], "masks/{image_id}.png", ("object",)),
+        ("", ONE, "train_images/{}.png", ["masks/{}.tif"], [1], "masks/{image_id}.tif", ("object",)),
+        ("id {}.jpg", ONE, "train/{}.jpg", ["labels/{}_mask.gif"], [1], "labels/{image_id}_mask.gif", ("object",)),
+        ("id,width {},20", ONE, "train/{}.png", ["train/{}_mask.png"], [1], "train/{image_id}_mask.png", ("object",)),
+        ("id {}", OF_NUMBER, "train/{}.png", ["masks/{}.png"], [1, 2], "masks/{image_id}.png", ("1", "2")),
+        (
+            "id,class {},cat",
+            OF_CLASS,
+            "train/{}.png",
+            ["masks/{}_cat.png", "masks/{}_dog.png"],
+            [255],
+            "masks/{image_id}_{class_id}.png",
+            ("cat", "dog"),
+        ),
+        (
+            "id {}",
+            OF_CLASS,
+            "train/images/{}.png",
+            ["train/masks/cat/{}.png", "train/masks/dog/{}.png"],
+            [255],
+            "train/masks/{class_id}/{image_id}.png",
+            ("cat", "dog"),
+        ),
+    ],
+)
+def test_mask_files_are_found_and_the_lines_read_them(
+    tmp_path: Path,
+    train: str,
+    sample: str,
+    image: str,
+    masks: list[str],
+    values: list[int],
+    files: str,
+    classes: tuple[str, ...],
+) -> None:
+    found = recognise_files("segmentation", competition(tmp_path, train, sample, image, masks, values))
     assert found is not None
-    assert found["format"]["train"] == {"keys": {"name": "{image_id}"}, "files": "train_masks/{image_id}.png"}
+    assert found["format"]["train"]["files"] == files
+    found["data"] = {"dir": str(tmp_path), **found.get("data", {})}
+    config = validate({"name": "t", "task": "segmentation", **found}, {}, "test")
+    table = Task("segmentation").table.read_table(config)
+    assert table.classes == classes
+    assert len(table.image_ids) == len(IDS)
+    assert all(train_image(config.data, image_id).is_file() for image_id in table.image_ids)
+    assert table.present().all()
+
+
+@pytest.mark.parametrize(
+    ("sample", "masks", "values"),
+    [
+        (ONE, ["depths/{}.png"], [255]),  # of no mask's name
+        (ONE, ["masks/b{}.png"], [255]),  # of other images
+        (ONE, ["masks/{}.png"], [3, 77, 200]),  # shades
+        (ONE, ["masks/{}_cat.png", "masks/{}_dog.png"], [255]),  # of which one would be handed in
+        (OF_CLASS, ["masks/{}.png"], [1, 2]),  # of which neither is told to be the cat
+        (OF_CLASS, ["masks/{}_car.png", "masks/{}_road.png"], [255]),
+    ],
+)
+def test_files_that_are_no_masks_or_not_as_asked_are_not_claimed(
+    tmp_path: Path, sample: str, masks: list[str], values: list[int]
+) -> None:
+    data = competition(tmp_path, "id {}", sample, "train/{}.png", masks, values)
+    assert recognise_files("segmentation", data) is None
 
 
 @pytest.mark.parametrize(

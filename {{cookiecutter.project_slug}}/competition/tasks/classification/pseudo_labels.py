@@ -26,6 +26,13 @@ def confidence(prediction: Prediction, answer: Target, config: TaskConfig) -> fl
     return float(np.maximum(probabilities, 1 - probabilities).min())
 
 
+def confidence_name(config: TaskConfig) -> str:
+    """Return what that number of an image is, in a few words."""
+    if config.format.target == "single":
+        return "the probability of its best class"
+    return "the least sure class's probability of being there, or of not being there"
+
+
 def label_columns(classes: tuple[str, ...], config: TaskConfig) -> list[str]:
     """Return the columns of a csv file of labels."""
     return ["image_id", *(["label"] if config.format.target == "single" else classes)]

@@ -7,6 +7,7 @@ import pandas as pd
 
 from competition.config import format_presets
 from competition.csv_file import NUMBER
+from competition.data_settings import Data
 
 # Columns of masks and boxes, of which other tasks know more.
 OTHERS = re.compile(r"rle|encod|pixels|segment|annotation|bbox|mask|predictionstring|^x$|^y$|^x_?min$", re.IGNORECASE)
@@ -14,7 +15,7 @@ FEW = 20  # distinct whole numbers: up to so many are classes, more are a quanti
 LONG_ID = re.compile(r"^(.+)_([^_]+)$")
 
 
-def recognise(train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, Any] | None:
+def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None) -> dict[str, Any] | None:
     """Return the part of a config that reads these files: a known competition by its columns, else what they show."""
     train, sample = _stripped(train), _stripped(sample)
     if any(OTHERS.search(column) for column in [*train.columns, *sample.columns]) or len(sample.columns) < 2:

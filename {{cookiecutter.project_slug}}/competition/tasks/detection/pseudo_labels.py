@@ -16,6 +16,11 @@ def confidence(prediction: Prediction, answer: Target, config: TaskConfig) -> fl
     return 1 - float(prediction["scores"].max(initial=0))
 
 
+def confidence_name(config: TaskConfig) -> str:
+    """Return what that number of an image is, in a few words."""
+    return "the mean score of its boxes, or without any 1 - the largest score"
+
+
 def label_columns(classes: tuple[str, ...], config: TaskConfig) -> list[str]:
     """Return the columns of a csv file of labels."""
     return ["image_id", "class_id", "x", "y", "w", "h"]

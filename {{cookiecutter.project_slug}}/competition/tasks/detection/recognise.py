@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from competition.config import format_presets
+from competition.data_settings import Data
 from competition.section import Section
 from competition.tasks.detection.box_columns import read_box_columns
 from competition.tasks.detection.settings import DetectionFormat
@@ -24,7 +25,7 @@ TOLD, TOLD_OF_SUBMISSION = ("image_id", "class_id", "boxes", "layout"), ("image_
 KEYS = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
 
 
-def recognise(train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, Any] | None:
+def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None) -> dict[str, Any] | None:
     """Return the part of a config that reads these files: the name of a known format, or its single keys.
 
     None where there are no boxes in them.

@@ -23,9 +23,15 @@ class MaskFiles:
 
     @classmethod
     def of(cls, config: TaskConfig, image_ids: np.ndarray, classes: tuple[str, ...]) -> "MaskFiles":
-        """Return the mask files of these images."""
+        """Return the mask files of these images; raise CompetitionError if not one of them has any."""
         assert config.format.train.files is not None
-        return cls(f"{config.data.dir}/{config.format.train.files}", image_ids, classes)
+        masks = cls(f"{config.data.dir}/{config.format.train.files}", image_ids, classes)
+        if not any(masks.has_file(index) for index in range(len(image_ids))):  # it would train on empty masks
+            raise CompetitionError(
+                f"{masks.pattern}: no such mask file of any of {len(image_ids)} images, as {masks.paths(0)[0]}; set "
+                f"format.train.files as the files are named"
+            )
+        return masks
 
     def paths(self, index: int) -> list[Path]:
         """Return the file of the image, or a file a class in their order."""

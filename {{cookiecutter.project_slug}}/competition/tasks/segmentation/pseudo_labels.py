@@ -23,6 +23,11 @@ def confidence(prediction: Prediction, answer: Target, config: TaskConfig) -> fl
     return min(sure)
 
 
+def confidence_name(config: TaskConfig) -> str:
+    """Return what that number of an image is, in a few words."""
+    return "that of its least sure class: the mean probability in its mask, or without one 1 - the largest"
+
+
 def label_columns(classes: tuple[str, ...], config: TaskConfig) -> list[str]:
     """Return the columns of a csv file of labels."""
     return ["image_id", "class_id", "rle"]

@@ -8,7 +8,10 @@ from typing import Any
 import pandas as pd
 
 from competition.config import format_presets
-from competition.csv_keys import Keys
+from competition.csv_keys import Keys, split_keys
+from competition.data_settings import Data
+from competition.errors import CompetitionError
+from competition.tasks.segmentation.mask_search import find_mask_files
 from competition.tasks.segmentation.settings import SegmentationFormat
 
 MASK_NAMES = re.compile(
@@ -22,12 +25,13 @@ MOST_CLASSES = 60
 Found = tuple[Keys, str]
 
 
-def recognise(train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, Any] | None:
+def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None) -> dict[str, Any] | None:
     """Return the part of a config (`format:`, `data:`) that reads these files, of which the first rows are given as
     text; none where they are not of this task.
 
     A known competition's columns give its name. Of other files columns, ids, base, relative counting and the token of
     an empty mask are told from the rows; that pixels are counted down the columns cannot be, and is said as it is.
+    Masks that are files are looked for in the folder of `data`.
     """
     train, sample = _stripped(train), _stripped(sample)
     asked = _submission_layout(sample)
@@ -37,22 +41,34 @@ def recognise(train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, Any] | Non
     if asked is None:
         return None
     given = _train_layout(train, asked[1])
-    if given is None and not _is_list_of_images(train):
-        return None
     texts = [] if given is None else train[given[1]].tolist()
     form = {"order": "columns", **_flavour(texts), "empty": _empty_token(texts, sample[asked[1]].tolist())}
-    name = _known(train, sample, form)
+    name = _known(train, sample, form) if given is not None or _is_list_of_images(train) else None
     if name is not None:
         return {"format": name}
-    return {"format": _layouts(train, given, asked) | {"rle": form}}
+    if given is None:
+        return None if data is None else _with_files(train, sample, asked, form, data)
+    layouts = {"train": {"keys": given[0], "mask": given[1]}, "submission": {"keys": asked[0], "mask": asked[1]}}
+    return {"format": layouts | {"rle": form}}
 
 
-def _layouts(train: pd.DataFrame, given: Found | None, asked: Found) -> dict[str, Any]:
-    submission = {"keys": asked[0], "mask": asked[1]}
-    if given is not None:
-        return {"train": {"keys": given[0], "mask": given[1]}, "submission": submission}
-    files = {"keys": _keys(train, []) if len(train.columns) else None, "files": "train_masks/{image_id}.png"}
-    return {"train": files, "submission": submission}
+def _with_files(
+    train: pd.DataFrame, sample: pd.DataFrame, asked: Found, form: dict[str, Any], data: Data
+) -> dict[str, Any] | None:
+    """Return the settings of masks that are files, if there are any in the folder."""
+    keys, column = asked
+    try:
+        _, class_id = split_keys(sample, keys, data.dir / data.sample_submission)
+    except CompetitionError:  # not all rows are as most are
+        return None
+    found = find_mask_files(train, data, None if class_id is None else set(class_id))
+    if found is None:
+        return None
+    if found.suffix:  # ids are written as files with an ending, of which masks have another
+        keys = {name: pattern.replace("{image_id}", f"{{image_id}}{found.suffix}") for name, pattern in keys.items()}
+    layouts = {"train": {"keys": found.keys, "files": found.files}, "submission": {"keys": keys, "mask": column}}
+    part: dict[str, Any] = {"format": layouts | {"rle": form}}
+    return part | ({"data": found.data} if found.data else {})
 
 
 def _known(train: pd.DataFrame, sample: pd.DataFrame, form: dict[str, Any]) -> str | None:
