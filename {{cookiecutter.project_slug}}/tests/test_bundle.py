@@ -234,6 +234,17 @@ def test_a_folder_that_is_not_there_is_told_in_a_line(runs: Path, tmp_path: Path
     )
 
 
+@one_task
+def test_an_interpreter_without_the_packages_is_told_in_a_line(runs: Path) -> None:
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    bare = [sys.executable, "-I", "-S", str(bundle / "infer.py")]  # without any installed package
+    done = subprocess.run(bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    lacks = f"{sys.executable}: the package numpy is not installed here, and the bundle has no wheels/; "
+    assert done.stderr.startswith(lacks), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_deleted_weights_are_exported_again(runs: Path) -> None:
     exported = runs / "t" / "fold0" / "best_loss.safetensors"
     before = load_file(exported)
