@@ -517,6 +517,16 @@ def test_every_network_and_view_is_timed_and_what_does_not_fit_is_told(
     assert "fits into" in done.stdout
 
 
+@one_task
+def test_only_what_is_not_on_is_advised_to_compute_faster(runs: Path, command: Command) -> None:
+    half, last = "inference.precision=bf16-mixed", "inference.channels_last=true"
+    slow = ("predict", "t", "--estimate", "inference.hidden_images=100000", "inference.limit_hours=0.001")
+    advice = [
+        command(*slow, *on).stdout.partition("or compute faster: ")[2] for on in ([], [half], [last], [half, last])
+    ]
+    assert advice == [f"{half} (if this CPU has bf16), {last}\n", f"{last}\n", f"{half} (if this CPU has bf16)\n", ""]
+
+
 def test_a_blend_takes_the_time_of_all_its_runs_and_each_is_worth_something(runs: Path, command: Command) -> None:
     assert command("submit", "t", "u", "--weights", "3,1", "--name", "both").returncode == 0
     words = ("inference.hidden_images=1000000", "inference.limit_hours=0.001", "inference.precision=bf16-mixed")
