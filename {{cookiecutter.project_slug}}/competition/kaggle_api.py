@@ -7,7 +7,7 @@ as addresses that the package puts into its errors carry signatures.
 
 import io
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ class KaggleService:
         end, pause = time.monotonic() + DATASET_WAIT, 0.5
         while True:
             # Before its status: what is told of the new version is told after it has become the current one.
-            is_new = before is None or self._dataset_version(name) != before
+            is_new = before is None or self._dataset_version(name) not in {None, before}
             status = self._dataset_status(name)
             if is_new and status == "ready":
                 return
@@ -147,23 +147,30 @@ class KaggleService:
             pause = min(2 * pause, 20.0)
 
     def _dataset_version(self, name: str) -> object:
-        """Return what is another one for every version of a dataset: its number, or else when it was last updated."""
+        """Return what is another one for every version of a dataset: its number, or else when it was last updated.
+
+        None if the user has no such dataset, or neither is told.
+        """
         from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
 
-        # Its `dataset_status` tells the version from 2.2.5 on only; the service tells every package.
+        # The package's `dataset_status` tells it from 2.2.5 on only; the service tells any.
         request = ApiGetDatasetRequest()
         request.owner_slug, request.dataset_slug = name.split("/")
         with self._told(name), self._api.build_kaggle_client() as client:
-            found = client.datasets.dataset_api_client.get_dataset(request)
-        return found.current_version_number or found.last_updated
+            found = self._unless_hidden(name, lambda: client.datasets.dataset_api_client.get_dataset(request))
+        return found and (found.current_version_number or found.last_updated)
 
     def _dataset_status(self, name: str) -> str | None:
         """Return a dataset's status, None if the user has no such dataset."""
+        return self._unless_hidden(name, lambda: str(self._api.dataset_status(name)))
+
+    def _unless_hidden(self, name: str, ask: Callable[[], Any]) -> Any:
+        """Return what is asked of a dataset, None if the user has no such dataset."""
         from requests.exceptions import HTTPError
 
         with self._told(name):
             try:
-                return str(self._api.dataset_status(name))
+                return ask()
             except HTTPError as error:
                 # Kaggle says 403 rather than 404 where telling would give away what others keep private.
                 if error.response is not None and error.response.status_code in {403, 404}:

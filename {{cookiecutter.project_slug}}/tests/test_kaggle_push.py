@@ -74,6 +74,14 @@ def test_the_notebook_waits_until_the_new_version_is_the_current_one(
         assert kaggle.notebooks[-1]["versions"] == {"ada-l/digits-run1": number}
 
 
+def test_a_version_that_kaggle_does_not_tell_is_not_waited_for(
+    kaggle: StandIn, kaggle_command: Command, bundle: Path
+) -> None:
+    kaggle.refusals["GetDataset"] = (403, "Permission 'datasets.get' was denied", {})
+    assert [kaggle_command("push", "run1").returncode for _ in range(2)] == [0, 0]
+    assert len(kaggle.notebooks) == 2
+
+
 def test_without_a_bundle_it_is_said_what_one_is(kaggle_command: Command) -> None:
     done = kaggle_command("push", "run1")
     assert done.returncode == 1
