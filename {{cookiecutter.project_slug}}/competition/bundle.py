@@ -49,7 +49,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True  # nothing is written into the bundle
 sys.path.insert(0, str(BUNDLE))
 
-from competition.offline import {function}
+from competition.{module} import {function}
 
 {function}(BUNDLE{arguments})
 """
@@ -58,6 +58,7 @@ DOCUMENTATION = (
 )
 IN_SCRIPT = {
     "place": "BUNDLE = Path(__file__).resolve().parent",
+    "module": "infer_script",
     "function": "main",
     "arguments": ", *map(Path, sys.argv[1:])",
 }
@@ -66,7 +67,7 @@ FIND = """inputs = Path("/kaggle/input")
 found = [path.parent for depth in ("*", "*/*", "*/*/*") for path in inputs.glob(depth + "/infer.py")]
 assert len(found) == 1, f"expected one bundle below {inputs}, found {found}: attach its data set, and no other bundle"
 BUNDLE = found[0]"""
-IN_NOTEBOOK = {"place": FIND, "function": "infer", "arguments": ""}
+IN_NOTEBOOK = {"place": FIND, "module": "offline", "function": "infer", "arguments": ""}
 
 
 def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bool = True) -> tuple[Path, list[str]]:

@@ -3,11 +3,14 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from competition.errors import CompetitionError, StoppedError
+
+if TYPE_CHECKING:
+    from competition.settings import Config
 
 QUIET = "--quiet"
 
@@ -124,11 +127,8 @@ def train(
     """Train one fold (fold=0 unless given) and predict its validation images."""
     from competition.config import load_config
 
-    last = {word.partition("=")[0]: word for word in words}  # `run` names one behind the list that it was given
-    for word in last.values():
-        if word.replace(" ", "").startswith(("fold=[", "seed=[")):
-            raise CompetitionError(f"{word}: `train` trains one; name one, or train all of them with `competition run`")
     config = load_config(*_split(words))
+    _refuse_several(config, words)
     if preview:
         from competition.preview import preview as preview_epochs
 
@@ -347,6 +347,21 @@ def main() -> None:
     except StoppedError as stopped:
         print(stopped, file=sys.stderr, flush=True)
         sys.exit(stopped.status)
+
+
+def _refuse_several(config: "Config", words: list[str]) -> None:
+    """Refuse a list of folds or seeds that none was chosen from, which `train` would take the first of."""
+    last = {word.partition("=")[0]: word for word in words}  # `run` names one behind the list that it was given
+    for key, one, several in (("fold", config.fold, config.folds), ("seed", config.seed, config.seeds)):
+        word = last.get(key, "")
+        is_named = word and not word.partition("=")[2].lstrip().startswith("[")
+        # Another one than the first was chosen by the config itself, as those of trainings do.
+        if is_named or not several or len(several) == 1 or one != several[0]:
+            continue
+        where = word or f"{_split(words)[0][0]}: {key}: found {several}"
+        raise CompetitionError(
+            f"{where}: `train` trains one; name one, as in {key}={one}, or train all of them with `competition run`"
+        )
 
 
 def _split(words: list[str]) -> tuple[list[Path], list[str]]:

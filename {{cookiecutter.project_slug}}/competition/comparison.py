@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from competition.ledger import BY_HAND, Line
 
 SURE = 0.05  # chance, at most, of a difference as large between two equal runs
+ENOUGH = 3  # folds: with two the difference must be 13 times its standard error, so that next to nothing is ever told
 RESOLVED = 1e-6  # scores are kept to six digits: so far may the difference of two be off
 
 
@@ -46,6 +47,11 @@ class Gain:
     def is_noise(self) -> bool:
         """Return whether the folds cannot tell the runs apart."""
         return not self.chance < SURE
+
+    @property
+    def is_of_few_folds(self) -> bool:
+        """Return whether it says little that the folds cannot tell the runs apart."""
+        return len(self.by_fold) < ENOUGH
 
     def in_words(self, one: str, other: str, metric: str) -> str:
         """Say what `other` gains over `one`."""

@@ -76,7 +76,7 @@ class FoldData(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
         """Return this rank's share of the validation images: one loader, as Lightning asks before every epoch."""
         if not len(self.val_set):
-            return []  # fold=all
+            return []  # fold=all, and fast_dev_run asks in spite of the limit
         if self._val_loader is None:
             trainer = self._trainer()
             self._val_loader = evaluation_loader(self.val_set, trainer.global_rank, trainer.world_size)

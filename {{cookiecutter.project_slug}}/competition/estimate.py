@@ -6,16 +6,18 @@ loses without it.
 """
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from competition.bundle import members_of
 from competition.errors import CompetitionError
-from competition.inference import inference_devices
+from competition.inference import HALF, inference_device, inference_devices, precision_here
 from competition.out_of_fold import lower_is_better
 from competition.pace import Pace
 from competition.runs import Run
+from competition.settings import Config
 from competition.task import Task
 from competition.trial import LeftOut, Trial, as_trained, how_computed
 from competition.views import View
@@ -110,7 +112,20 @@ def _advice(trial: Trial, hidden: int, worth: Worth) -> list[str]:
             lines.append(f"a training{_of(trial, name)} less saves {hidden * saved / 3600:.2f} h")
     if all(pace.is_held_up_by_reading for _, pace in paces):
         return [*lines, "networks wait for images: fewer networks or views in a run save nothing"]
-    return [*lines, "or compute faster: inference.precision=16-mixed, inference.channels_last=true"]
+    faster = _what_computes_faster([tried.run.config for tried in trial.tried])
+    return [*lines, *([f"or compute faster: {', '.join(faster)}"] if faster else [])]
+
+
+def _what_computes_faster(configs: Sequence[Config]) -> list[str]:
+    """Return the settings, not on in all of the configs, that make networks quicker."""
+    # A CPU computes in bf16 alone, and is slower in it where it only emulates that.
+    is_cpu = any(inference_device(config).type == "cpu" for config in configs)
+    half = "inference.precision=bf16-mixed (if this CPU has bf16)" if is_cpu else "inference.precision=16-mixed"
+    ways = {
+        half: all(precision_here(config.prediction_precision) in HALF for config in configs),
+        "inference.channels_last=true": all(config.predicts_channels_last for config in configs),
+    }
+    return [way for way, is_on in ways.items() if not is_on]
 
 
 def _paces(trial: Trial) -> list[tuple[str, Pace]]:

@@ -1,4 +1,4 @@
-"""Stopping when a loss is no number, in training with the images that did it."""
+"""Stopping when a loss or a weight is no number, of a loss in training with the images that did it."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ WAYS_ON = "lower optimizer.lr, or set trainer.gradient_clip_val or trainer.preci
 
 
 class StopOnNan(Callback):
-    """Ends training at a loss that is NaN or infinite, before such a state is saved.
+    """Ends training at a loss or at weights that are NaN or infinite, before such a state is saved.
 
     A loss is looked at one step late: by then the GPU has it, and nothing waits. The loss of validation is looked at,
     too: a step of a finite loss can leave weights that give no finite one.
@@ -49,8 +49,15 @@ class StopOnNan(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Look at the last step's loss before anything is written."""
+        """Look at the last step's loss and at the weights, which a finite loss may have ruined, before anything is
+        written: in mid-epoch, or where all images are trained on, no validation has seen them."""
         self._look(trainer)
+        finite = [torch.isfinite(weight).all() for weight in pl_module.parameters()]
+        if not bool(torch.stack(finite).all()):
+            raise CompetitionError(
+                f"epoch {trainer.current_epoch + 1} (optimizer step {trainer.global_step}): the loss is finite, but it "
+                f"left weights that are not, so they are not saved: {WAYS_ON}, and train anew"
+            )
 
     def _look(self, trainer: pl.Trainer) -> None:
         if self._last is None:

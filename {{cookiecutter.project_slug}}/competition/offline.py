@@ -1,12 +1,11 @@
 """A bundle at work, without network or Lightning: it is verified, proves itself, predicts, writes the submission.
 
-`infer.py` and `infer.ipynb` of a bundle call `infer`. Nothing is written into the bundle's folder.
+`infer.py` (by `infer_script`) and `infer.ipynb` of a bundle call `infer`. Nothing is written into the bundle's folder.
 """
 
 import atexit
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,14 +128,6 @@ class Bundle:
         weights = [weight for weight in self.recipe["weights"] if weight > 0]
         average_predictions(each, folder / "all runs.npz", self.config, unless_equal(weights))
         return Predictions(folder / "all runs.npz"), list(dict.fromkeys(lines))
-
-
-def main(folder: Path, data: Path | None = None) -> None:
-    """Do as `infer`; what is wrong is told in a line, as by `competition`."""
-    try:
-        infer(folder, data)
-    except CompetitionError as error:
-        sys.exit(str(error))
 
 
 def infer(folder: Path, data: Path | None = None, output: Path = Path(SUBMISSION)) -> Path:

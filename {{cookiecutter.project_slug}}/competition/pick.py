@@ -1,7 +1,8 @@
 """`competition runs --pick`: which two submissions to choose for the final score. No torch.
 
 The best by cross-validation, and of those that fold noise does not tell from it the one that predicts the least alike:
-where the hidden part of the test set is unlike the public one, two that are alike would fall together.
+where the hidden part of the test set is unlike the public one, two that are alike would fall together. With two folds
+noise tells nothing apart; then the next best is taken.
 """
 
 import math
@@ -91,6 +92,27 @@ def _best_in_words(best: Line) -> list[str]:
 def _second_in_words(best: Line, good: Mapping[str, tuple[float, Gain]]) -> list[str]:
     if not good:
         return [f"2. none: no other run that can be compared with {best.run} is as good but for fold noise"]
+    few = {name: one for name, one in good.items() if one[1].is_of_few_folds}
+    if len(few) == len(good):
+        return _next_best_in_words(best, few)
+    passed_over = [f"  not {name}: {len(gain.by_fold)} folds in common are too few" for name, (_, gain) in few.items()]
+    return [*_least_alike_in_words(best, {name: good[name] for name in good if name not in few}), *passed_over]
+
+
+def _next_best_in_words(best: Line, good: Mapping[str, tuple[float, Gain]]) -> list[str]:
+    """Name the next best: where folds are too few to call a run worse, the least alike may be the worst of all."""
+    run = max(good, key=lambda name: good[name][1].mean)
+    alike, gain = good[run]
+    others = ", ".join(f"{name} {one.mean:+.4f}" for name, (_, one) in good.items() if name != run)
+    lines = [
+        f"2. {run}: the next best out of fold ({gain.mean:+.4f}); {len(gain.by_fold)} folds are too few to tell which "
+        f"are as good but for fold noise. Its test predictions correlate {alike:.3f} with those of {best.run}",
+        f"   {_file(run)}",
+    ]
+    return [*lines, *([f"  not so good: {others}"] if others else [])]
+
+
+def _least_alike_in_words(best: Line, good: Mapping[str, tuple[float, Gain]]) -> list[str]:
     run = min(good, key=lambda name: good[name][0])
     alike, gain = good[run]
     others = ", ".join(f"{name} {value:.3f}" for name, (value, _) in good.items() if name != run)

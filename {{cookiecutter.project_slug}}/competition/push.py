@@ -76,7 +76,6 @@ def push(run: str, message: str | None = None) -> list[str]:
     _write(bundle / DATASET, dataset, owned_dataset)
     _write(bundle / KERNEL, notebook, owned_notebook)
     address = service.push_dataset(owned_dataset["id"], bundle, message or f"run {Path(run).name}")
-    service.wait_for_dataset(owned_dataset["id"])
     return [f"data set: {address}", f"notebook: {service.push_notebook(owned_notebook['id'], bundle)}"]
 
 

@@ -61,6 +61,8 @@ def build_trainer(
         settings = {key: value for key, value in settings.items() if key in kept}
         if config.inference.precision is not None:
             settings["precision"] = config.inference.precision
+    elif config.fold == "all":
+        settings["limit_val_batches"] = 0  # Lightning would warn of the loader of no images, each time it asks for it
     if "precision" in settings:
         settings["precision"] = precision_here(settings["precision"])
     # A bar redraws itself; in a log file or a notebook's subprocess every redraw would be another line.

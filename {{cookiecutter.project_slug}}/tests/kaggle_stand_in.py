@@ -29,6 +29,9 @@ class StandIn:
     submissions: list[dict[str, Any]] = field(default_factory=list)
     datasets: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # versions, by owner/name
     statuses: list[str] = field(default_factory=list)  # of a data set before it is READY
+    lag: int = 0  # for so many polls after a next version the one before is still current, and its status is told
+    polls_behind: int = 0  # of them left
+    numbers_versions: bool = True  # or tells only when a data set was last updated
     notebooks: list[dict[str, Any]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)  # asked for when a download went on
@@ -68,6 +71,18 @@ class StandIn:
             return None
         return {"status": self.statuses.pop(0) if self.statuses else "READY"}
 
+    def current_version(self, dataset: str) -> int:
+        return len(self.datasets[dataset]) - (self.polls_behind > 0)
+
+    def get_dataset(self, asked: dict[str, Any]) -> dict[str, Any] | None:
+        name = f"{asked['ownerSlug']}/{asked['datasetSlug']}"
+        if name not in self.datasets:
+            return None
+        number = self.current_version(name)
+        self.polls_behind = max(self.polls_behind - 1, 0)
+        numbered = {"currentVersionNumber": number} if self.numbers_versions else {}
+        return {"ref": name, "lastUpdated": f"2026-11-25T00:{number:02d}:00.123Z", **numbered}
+
     def create_dataset(self, asked: dict[str, Any]) -> dict[str, Any]:
         return self.add_version(f"{asked['ownerSlug']}/{asked['slug']}", asked)
 
@@ -75,12 +90,16 @@ class StandIn:
         return self.add_version(f"{asked['ownerSlug']}/{asked['datasetSlug']}", asked["body"])
 
     def add_version(self, name: str, version: dict[str, Any]) -> dict[str, Any]:
-        self.datasets.setdefault(name, []).append(version)
+        versions = self.datasets.setdefault(name, [])
+        versions.append(version)
+        self.polls_behind = self.lag if len(versions) > 1 else 0
         return {"status": "ok", "ref": name, "url": f"https://www.kaggle.com/datasets/{name}"}
 
     def save_kernel(self, asked: dict[str, Any]) -> dict[str, Any]:
-        self.notebooks.append(asked)
-        unknown = [name for name in asked["datasetDataSources"] if name not in self.datasets]
+        sources = asked["datasetDataSources"]
+        unknown = [name for name in sources if name not in self.datasets]
+        versions = {name: self.current_version(name) for name in sources if name not in unknown}
+        self.notebooks.append({**asked, "versions": versions})
         return {"url": f"https://www.kaggle.com/code/{asked['slug']}", "invalidDatasetSources": unknown}
 
     def introspect_token(self, asked: dict[str, Any]) -> dict[str, Any]:

@@ -234,6 +234,17 @@ def test_a_folder_that_is_not_there_is_told_in_a_line(runs: Path, tmp_path: Path
     )
 
 
+@one_task
+def test_an_interpreter_without_the_packages_is_told_in_a_line(runs: Path) -> None:
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    bare = [sys.executable, "-I", "-S", str(bundle / "infer.py")]  # without any installed package
+    done = subprocess.run(bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    lacks = f"{sys.executable}: the package numpy is not installed here, and the bundle has no wheels/; "
+    assert done.stderr.startswith(lacks), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_deleted_weights_are_exported_again(runs: Path) -> None:
     exported = runs / "t" / "fold0" / "best_loss.safetensors"
     before = load_file(exported)
@@ -504,6 +515,16 @@ def test_every_network_and_view_is_timed_and_what_does_not_fit_is_told(
     done = command("predict", "t", "--estimate", f"host_metric={undefined}")
     assert "no score of these images: " in done.stdout
     assert "fits into" in done.stdout
+
+
+@one_task
+def test_only_what_is_not_on_is_advised_to_compute_faster(runs: Path, command: Command) -> None:
+    half, last = "inference.precision=bf16-mixed", "inference.channels_last=true"
+    slow = ("predict", "t", "--estimate", "inference.hidden_images=100000", "inference.limit_hours=0.001")
+    advice = [
+        command(*slow, *on).stdout.partition("or compute faster: ")[2] for on in ([], [half], [last], [half, last])
+    ]
+    assert advice == [f"{half} (if this CPU has bf16), {last}\n", f"{last}\n", f"{half} (if this CPU has bf16)\n", ""]
 
 
 def test_a_blend_takes_the_time_of_all_its_runs_and_each_is_worth_something(runs: Path, command: Command) -> None:

@@ -135,13 +135,19 @@ def test_a_training_that_cannot_start_is_refused_before_torch_is_loaded(
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("word", ["fold=[0,1]", "seed=[0, 1]"])
+@pytest.mark.parametrize("word", ["fold=[0, 1]", "seed=[0, 1]"])
 def test_training_several_is_left_to_run(command: Command, config_file: Path, word: str) -> None:
     done = command("train", config_file, word)
     assert done.returncode == 1
-    assert done.stderr == (f"{word}: `train` trains one; name one, or train all of them with `competition run`\n")
-    one = command("train", config_file, word, word.partition("=")[0] + "=0")  # as `run` starts it
+    first = word.partition("=")[0] + "=0"
+    ways_on = f"`train` trains one; name one, as in {first}, or train all of them with `competition run`\n"
+    assert done.stderr == f"{word}: {ways_on}"
+    one = command("train", config_file, word, first)  # as `run` starts it
     assert "trains one" not in one.stderr
+    own = Path("own.yaml")  # a list in the file is not passed over either
+    own.write_text(f"base: {config_file}\n{word.replace('=', ': ')}\n")
+    assert command("train", own).stderr == f"own.yaml: {word.replace('=', ': found ')}: {ways_on}"
+    assert "trains one" not in command("train", own, first).stderr
 
 
 def test_training_without_folds_names_the_command_that_makes_them(command: Command, words: list[str]) -> None:

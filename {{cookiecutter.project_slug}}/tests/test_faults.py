@@ -99,6 +99,25 @@ def test_weights_that_a_finite_loss_ruined_are_not_saved(command: Command, words
     assert not (FOLD / "latest.pt").exists()
 
 
+@pytest.mark.parametrize("unseen", ["checkpoint.every_steps=1", "fold=all"])
+def test_weights_that_are_no_numbers_are_not_saved_where_no_validation_has_seen_them(
+    command: Command, words: list[str], unseen: str
+) -> None:
+    ruin = (
+        "data.image_size=32",
+        "optimizer.name=sgd",
+        "optimizer.lr=1e30",
+        "optimizer.weight_decay=1e30",
+        "scheduler.warmup=0",
+    )
+    size = 24 if unseen == "fold=all" else 4  # the epoch is a single step, or goes on behind the first
+    done = command("train", *words, *ruin, f"data.batch_size={size}", unseen)
+    assert done.returncode == 1
+    told = "epoch 1 (optimizer step 1): the loss is finite, but it left weights that are not, so they are not saved: "
+    assert done.stderr.startswith(told), done.stderr
+    assert not list(FOLD.parent.glob("*/latest.pt"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_when_a_rank_is_killed_the_other_ends_within_a_minute_with_one_line(

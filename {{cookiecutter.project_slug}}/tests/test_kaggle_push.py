@@ -64,6 +64,24 @@ def test_a_second_push_is_a_new_version(kaggle: StandIn, kaggle_command: Command
     assert kaggle.files_of("ada-l/digits-run1")["weights.safetensors"] == b"better weights"
 
 
+@pytest.mark.parametrize("numbers_versions", [True, False])
+def test_the_notebook_waits_until_the_new_version_is_the_current_one(
+    kaggle: StandIn, kaggle_command: Command, bundle: Path, numbers_versions: bool
+) -> None:
+    kaggle.lag, kaggle.numbers_versions = 1, numbers_versions
+    for number in (1, 2):
+        assert kaggle_command("push", "run1").returncode == 0
+        assert kaggle.notebooks[-1]["versions"] == {"ada-l/digits-run1": number}
+
+
+def test_a_version_that_kaggle_does_not_tell_is_not_waited_for(
+    kaggle: StandIn, kaggle_command: Command, bundle: Path
+) -> None:
+    kaggle.refusals["GetDataset"] = (403, "Permission 'datasets.get' was denied", {})
+    assert [kaggle_command("push", "run1").returncode for _ in range(2)] == [0, 0]
+    assert len(kaggle.notebooks) == 2
+
+
 def test_without_a_bundle_it_is_said_what_one_is(kaggle_command: Command) -> None:
     done = kaggle_command("push", "run1")
     assert done.returncode == 1

@@ -134,6 +134,21 @@ def test_the_best_and_the_least_alike_of_the_good_are_picked(runs: Path, command
     assert lines[8].startswith("  not luck: they have 1 fold in common")
 
 
+@pytest.mark.slow
+def test_with_two_folds_the_next_best_is_picked_and_not_the_least_alike(runs: Path, command: Command) -> None:
+    enter(scored("a", 0.80, 0.82), scored("b", 0.79, 0.82), scored("c", 0.50, 0.62))
+    lines = command("runs", "--pick").stdout.splitlines()
+    told = (
+        "2. b: the next best out of fold (-0.0050); 2 folds are too few to tell which are as good but for fold noise."
+    )
+    assert lines[2].startswith(told)
+    assert lines[4] == "  not so good: c -0.2500"
+    enter(scored("a", 0.80, 0.82, 0.78), scored("c", 0.79, 0.83, 0.77))  # more folds tell more of c than two of b
+    lines = command("runs", "--pick").stdout.splitlines()
+    assert lines[2].startswith("2. c: as good but for fold noise")
+    assert "  not b: 2 folds in common are too few" in lines
+
+
 def test_where_nothing_can_be_handed_in_it_is_said_what_is_missing(command: Command) -> None:
     enter(scored("a", 0.8, 0.9), Line("b"), scored("c~1", 0.8, 0.9))
     for run in "ab":

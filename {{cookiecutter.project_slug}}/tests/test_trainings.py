@@ -110,6 +110,7 @@ def test_folds_seeds_and_all_images_are_trained_side_by_side_and_predict_togethe
     files = {path.name for path in (run.folder / "foldall").iterdir()}
     assert {"latest.pt", "latest.safetensors", "metrics.csv", "train.log"} <= files
     assert not files & {OOF, "best_loss.pt"}
+    assert "is zero" not in (run.folder / "foldall" / "train.log").read_text()  # Lightning's warning of no validation
     assert is_finished(run.folder / "foldall")
     test = Predictions(run.folder / "test.npz")
     assert len(test) == 6
