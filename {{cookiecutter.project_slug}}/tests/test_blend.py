@@ -24,6 +24,7 @@ from competition.settings import Config
 from competition.shares import Presence, share_warnings
 from competition.submit import open_runs
 from competition.task import Prediction, Target, Task
+from competition.tune import is_tuned
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -167,6 +168,20 @@ def test_a_tuned_blend_shows_its_cross_fitted_score(
     shown = out_of_fold_line(command("submit", "x", *DECIDED.get(task, [])))
     assert f"{metric} {float(rows['pooled'][f'{metric}_cross_fitted']):.4f}" in shown
     assert shown.endswith("(cross-fitted)")
+
+
+def test_a_tuned_blend_that_is_made_again_stays_tuned(
+    runs: Path, command: Command, task: str, other_decode: dict[str, Any]
+) -> None:
+    words = ["a", "b", "--name", "x", "--weights", "2,1", *DECIDED.get(task, [])]
+    assert command("submit", *words).returncode == 0
+    assert command("tune", "x", *DECIDED.get(task, [])).returncode == 0
+    (runs / "x" / POSTPROCESS).write_text(yaml.safe_dump({"decode": other_decode}))
+    expected = out_of_fold_line(command("submit", "x", *DECIDED.get(task, [])))
+    done = command("submit", *words)
+    assert out_of_fold_line(done) == expected
+    assert "rows that differ from the submission before: 0 of " in done.stdout
+    assert is_tuned(Run.open("x"))
 
 
 def out_of_fold_line(done: CompletedProcess[str]) -> str:
