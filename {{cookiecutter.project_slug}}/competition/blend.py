@@ -125,11 +125,15 @@ def blend_notes(run: Run) -> list[str]:
 
 def _unflattered_scores(run: Run, files: Sequence[Path]) -> tuple[str, dict[str, float]]:
     """Return how a blend is scored, and its scores: not by thresholds that were found on the same images, be it by a
-    run that it is made of, where there are other folds."""
-    if run.config.decode != run.untuned.decode and is_tuned(run):
+    run that it is made of, where there are other folds. Stored scores are not those of thresholds given by hand."""
+    if run.is_decoded_by_hand():
+        tuned = " beside some found on the same images: flatters" * (run.config.decode != run.untuned.decode)
+        how, config = f"by thresholds given by hand{tuned}", run.config
+    elif run.config.decode != run.untuned.decode and is_tuned(run):
         return honest_scores(run)
-    table = Task(run.config.task).table.read_table(run.config)
-    return "by the config's own thresholds", score_predictions(run.untuned, table, files)
+    else:
+        how, config = "by the config's own thresholds", run.untuned
+    return how, score_predictions(config, Task(config.task).table.read_table(config), files)
 
 
 def refuse_untuned_ranks(run: Run) -> None:

@@ -157,7 +157,7 @@ def _is_by_hand(opened: Run, line: Line, submission: str, submitted: list[str] |
     """Return whether the submission there is was made by other thresholds than those that the run is scored by."""
     if submitted is None:
         return line.thresholds == BY_HAND and line.submission == submission
-    return bool(submitted) and Run.open(str(opened.folder), submitted).config.decode != opened.config.decode
+    return bool(submitted) and Run.open(str(opened.folder), submitted).is_decoded_by_hand()
 
 
 def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> dict[str, str]:

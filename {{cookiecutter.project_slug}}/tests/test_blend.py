@@ -20,6 +20,7 @@ from competition.predict import predict_images
 from competition.predictions import Predictions, PredictionWriter
 from competition.pseudo import JoinedTable, make_pseudo, own_config
 from competition.runs import CV, OOF, POSTPROCESS, TEST, Run
+from competition.score import describe_scores, score_predictions
 from competition.settings import Config
 from competition.shares import Presence, share_warnings
 from competition.submit import open_runs
@@ -182,6 +183,30 @@ def test_a_tuned_blend_that_is_made_again_stays_tuned(
     assert out_of_fold_line(done) == expected
     assert "rows that differ from the submission before: 0 of " in done.stdout
     assert is_tuned(Run.open("x"))
+
+
+def test_a_blend_that_is_submitted_by_thresholds_given_by_hand_shows_their_score(
+    runs: Path, command: Command, task: str, other_decode: dict[str, Any]
+) -> None:
+    decided = DECIDED.get(task, [])
+    assert command("submit", "a", "b", "--name", "x", *decided).returncode == 0
+    assert command("tune", "x", *decided).returncode == 0
+    tuned = other_decode | OTHERS[task]
+    (runs / "x" / POSTPROCESS).write_text(yaml.safe_dump({"decode": tuned}))
+    by_hand = [f"decode.{key}={(np.asarray(value) / 2).tolist()}" for key, value in tuned.items()]
+    run = Run.open("x", [*decided, *by_hand])
+    scores = score_predictions(run.config, Task(task).table.read_table(run.config), run.out_of_fold_files())
+    shown = out_of_fold_line(command("submit", "x", *decided, *by_hand))
+    assert shown == f"out of fold:  {describe_scores(scores)}  (by thresholds given by hand)"
+    shown = out_of_fold_line(command("submit", "x", *decided, by_hand[0]))
+    assert shown.endswith("(by thresholds given by hand beside some found on the same images: flatters)")
+
+
+OTHERS: dict[str, dict[str, Any]] = {  # further keys of `decode:`
+    "segmentation": {"bottom_threshold": 0.125},
+    "detection": {"iou": 0.3},
+    "classification": {"new_threshold": 0.3},
+}
 
 
 def out_of_fold_line(done: CompletedProcess[str]) -> str:
