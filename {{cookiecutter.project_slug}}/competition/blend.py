@@ -26,7 +26,7 @@ from competition.runs import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
 from competition.score import describe_scores, score_predictions
 from competition.settings import Config, RunName
 from competition.task import Task
-from competition.tune import honest_scores, is_tuned
+from competition.tune import GIVEN, OWN, honest_scores, is_tuned
 
 BLEND, BY_FOLD, FOLDERS, FILES = "blend.yaml", "weights_by_fold", "folders", "files"
 Mean = Literal["mean", "rank"]
@@ -128,11 +128,11 @@ def _unflattered_scores(run: Run, files: Sequence[Path]) -> tuple[str, dict[str,
     run that it is made of, where there are other folds. Stored scores are not those of thresholds given by hand."""
     if run.is_decoded_by_hand():
         tuned = " beside some found on the same images: flatters" * (run.config.decode != run.untuned.decode)
-        how, config = f"by thresholds given by hand{tuned}", run.config
+        how, config = f"{GIVEN}{tuned}", run.config
     elif run.config.decode != run.untuned.decode and is_tuned(run):
         return honest_scores(run)
     else:
-        how, config = "by the config's own thresholds", run.untuned
+        how, config = OWN, run.untuned
     return how, score_predictions(config, Task(config.task).table.read_table(config), files)
 
 

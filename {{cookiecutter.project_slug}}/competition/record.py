@@ -1,8 +1,8 @@
 """A run's line in the ledger: begun by its first training, brought up to date when a stage has finished. No torch.
 
 What the run's files say is read from them: metrics.csv, cv.csv, config.yaml, submission.csv. `scores` are those of
-cv.csv, decoded as the submission is: with thresholds found on the other folds where tuning pays, else with the config's
-own. Before `tune` they are those that the training itself measured with the weights it kept. Of a submission by
+cv.csv, decoded as the submission is: with thresholds found on the other folds where tuning pays, else with those it
+began with. Before `tune` they are those that the training itself measured with the weights it kept. Of a submission by
 thresholds that were given by hand there are none.
 """
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from competition.ledger import ledger_path, read_ledger
 from competition.out_of_fold import OutOfFold, folds_of_files, lower_is_better
 from competition.runs import CV, OOF, POSTPROCESS, Run
 from competition.settings import Config, with_decode
@@ -114,6 +115,22 @@ def test_thresholds_that_lose_on_the_other_folds_are_not_handed_in_by(
     how, scores = honest_scores(run)
     assert how == ("cross-fitted" if is_kept else "by the config's own thresholds")
     assert scores[name] == pytest.approx(crossed if is_kept else 0.5)
+
+
+def test_thresholds_given_to_a_tuning_that_does_not_pay_are_said_to_be_given(
+    predicted: Run, command: Command, task: str, other_decode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Task(task).tuning, "search", lambda *_: Finding({}))
+    [(key, value)] = other_decode.items()
+    done = command("tune", "t", f"decode.{key}={value}")
+    assert "out of fold, by thresholds given by hand:  " in done.stdout
+    run = Run.open("t")
+    assert getattr(run.config.decode, key) == value
+    assert honest_scores(run) == (
+        "by thresholds given by hand",
+        pytest.approx(opened(run).scores(run.config), abs=1e-6),
+    )
+    assert read_ledger(ledger_path())["t"].thresholds == "by thresholds given by hand"
 
 
 def test_a_run_is_decoded_by_what_was_tuned_unless_the_command_line_says_otherwise(predicted: Run) -> None:
