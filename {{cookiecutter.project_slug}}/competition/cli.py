@@ -206,7 +206,7 @@ def submit(
     from competition.record import record
     from competition.send import send
     from competition.submit import describe_submission, make_submission, open_runs
-    from competition.tune import describe_staleness
+    from competition.threshold_warnings import describe_staleness
 
     if not to_kaggle and (message or competition):
         raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")

@@ -21,7 +21,8 @@ from competition.report_plots import Rows, answer_plots, learning_plots, thresho
 from competition.runs import CONFIG, CV, METRICS, OOF, POSTPROCESS, VIEWS, Run
 from competition.score import describe_scores
 from competition.task import Task
-from competition.tune import THRESHOLDS, describe_staleness, honest_scores
+from competition.threshold_warnings import describe_staleness
+from competition.tune import THRESHOLDS, honest_scores
 
 REPORT = "report.html"
 GIVEN = "given by hand"  # a fact of a page that does not show the run by its own config

@@ -171,19 +171,6 @@ def is_tuned(run: Run) -> bool:
     return has_metrics and is_up_to_date(cv, sources)
 
 
-def describe_staleness(run: Run) -> list[str]:
-    """Warn of thresholds that were found on other predictions, or for other metrics, than the run has now."""
-    path, name = run.folder / POSTPROCESS, run.folder.name
-    if not path.is_file() or not run.out_of_fold_files() or is_tuned(run):
-        return []
-    if f"`competition tune {name}`" not in path.read_text(encoding="utf-8"):
-        return [f"thresholds are those of the first run; `competition tune {name}` finds the blend's own"]
-    return [
-        f"warning: the thresholds in {path} were found on other out-of-fold predictions than are there now; tune again "
-        f"with `competition tune {name}`"
-    ]
-
-
 def metric_names(config: Config) -> list[str]:
     """Return the metrics of a run, the score first: the host's, if there is one."""
     return [HOST] * (config.host_metric is not None) + list(config.metrics)

@@ -155,6 +155,7 @@ def test_a_blend_is_not_scored_by_thresholds_that_a_run_found_on_the_same_images
     done = command("submit", "a", "b", "--name", "x", *DECIDED.get(task, []))
     assert (runs / "x" / POSTPROCESS).read_text() == thresholds  # which decode what is handed in
     assert out_of_fold_line(done) == before
+    assert "thresholds are those of the first run; `competition tune x` finds the blend's own\n" in done.stdout
     assert before.endswith("(by the config's own thresholds)")
 
 

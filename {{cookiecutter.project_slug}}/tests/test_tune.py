@@ -17,7 +17,8 @@ from competition.out_of_fold import OutOfFold, folds_of_files, lower_is_better
 from competition.runs import CV, OOF, POSTPROCESS, Run
 from competition.settings import Config, with_decode
 from competition.task import Task
-from competition.tune import Tuned, describe_staleness, describe_tuning, honest_scores, is_tuned, tune
+from competition.threshold_warnings import describe_staleness
+from competition.tune import Tuned, describe_tuning, honest_scores, is_tuned, tune
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -160,10 +161,9 @@ def test_thresholds_of_other_predictions_are_warned_of(predicted: Run) -> None:
     (predicted.folder / "fold0" / OOF).touch()
     (line,) = describe_staleness(Run.open("t"))
     assert line.endswith("tune again with `competition tune t`")
-    path = Path("outputs/t/postprocess.yaml")
-    path.write_text(path.read_text().replace("`competition tune t`", "`competition tune other`"))  # as a blend's first
-    (line,) = describe_staleness(Run.open("t"))
-    assert line == "thresholds are those of the first run; `competition tune t` finds the blend's own"
+    predicted.folder.rename("outputs/u")
+    (line,) = describe_staleness(Run.open("u"))
+    assert line.endswith("tune again with `competition tune u`")
 
 
 def test_other_metrics_are_tuned_anew(predicted: Run) -> None:
