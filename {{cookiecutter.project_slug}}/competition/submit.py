@@ -21,6 +21,7 @@ from competition.score import describe_scores
 from competition.settings import Config
 from competition.shares import Presence, out_of_fold_presence, share_warnings
 from competition.task import Target, Task
+from competition.threshold_warnings import describe_unused
 
 SOLUTION = "solution.csv"
 
@@ -87,6 +88,7 @@ def make_submission(run: Run) -> Submission:
     config, path, stored = run.config, run.folder / SUBMISSION, Predictions(run.folder / TEST)
     with checked_submission(path, config, stored) as (written, said):
         notes = (
+            *describe_unused(run),
             *blend_notes(run),
             *_compare_with_out_of_fold(run, stored, said),
             *_compare_with_previous(run, written),

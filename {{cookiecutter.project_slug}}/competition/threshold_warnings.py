@@ -2,6 +2,7 @@
 
 from competition.blend import blend_sources
 from competition.runs import CV, POSTPROCESS, Run
+from competition.task import Task
 from competition.tune import is_tuned
 
 
@@ -15,4 +16,15 @@ def describe_staleness(run: Run) -> list[str]:
     return [
         f"warning: the thresholds in {path} were found on other out-of-fold predictions than are there now; tune again "
         f"with `competition tune {name}`"
+    ]
+
+
+def describe_unused(run: Run) -> list[str]:
+    """Warn of thresholds in the config or on the command line that nothing goes by."""
+    given = run.untuned.decode
+    usual = type(given)()
+    return [
+        f"warning: decode.{key}: {value} changes nothing, neither the submission nor its score: {reason}"
+        for key, reason in Task(run.config.task).decode.unused_settings(run.untuned).items()
+        if (value := getattr(given, key)) != getattr(usual, key)
     ]
