@@ -132,7 +132,8 @@ def _unflattered_scores(run: Run, files: Sequence[Path]) -> tuple[str, dict[str,
     elif run.config.decode != run.untuned.decode and is_tuned(run):
         return honest_scores(run)
     else:
-        how, config = OWN, run.untuned
+        found = ", not by those handed in, which were found on the same images"
+        how, config = OWN + found * (run.config.decode != run.untuned.decode), run.untuned
     return how, score_predictions(config, Task(config.task).table.read_table(config), files)
 
 

@@ -154,7 +154,8 @@ def test_a_blend_is_not_scored_by_thresholds_that_a_run_found_on_the_same_images
     (runs / "a" / POSTPROCESS).write_text(thresholds)
     done = command("submit", "a", "b", "--name", "x", *DECIDED.get(task, []))
     assert (runs / "x" / POSTPROCESS).read_text() == thresholds  # which decode what is handed in
-    assert out_of_fold_line(done) == before
+    handed_in = ", not by those handed in, which were found on the same images)"
+    assert out_of_fold_line(done) == before.removesuffix(")") + handed_in
     assert "thresholds are those of the first run; `competition tune x` finds the blend's own\n" in done.stdout
     assert before.endswith("(by the config's own thresholds)")
 
