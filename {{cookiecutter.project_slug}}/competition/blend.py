@@ -23,10 +23,8 @@ from competition.out_of_fold import folds_of_files
 from competition.places import here
 from competition.predictions import Predictions, fingerprint
 from competition.runs import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
-from competition.score import describe_scores, score_predictions
 from competition.settings import Config, RunName
 from competition.task import Task
-from competition.tune import GIVEN, OWN, honest_scores, is_tuned
 
 BLEND, BY_FOLD, FOLDERS, FILES = "blend.yaml", "weights_by_fold", "folders", "files"
 Mean = Literal["mean", "rank"]
@@ -103,38 +101,6 @@ def make_blend(
         _write_config(first, name, "foldall", folder)
     _write_average(tests, folder / TEST, config, found.shares)
     return Run.open(str(folder), overrides)
-
-
-def blend_notes(run: Run) -> list[str]:
-    """Say what a blend is made of and how it does out of fold, and where that flatters; nothing of another run."""
-    about = read_recipe(run.folder)
-    if not about:
-        return []
-    shares = zip(about["sources"], about["weights"], strict=True)
-    lines = [f"weights:  {', '.join(f'{name} {share:.3f}' for name, share in shares)}"]
-    by_fold = about.get(BY_FOLD, {})
-    if files := run.out_of_fold_files():
-        how, scores = _unflattered_scores(run, files)
-        found = "; each fold by weights found on the others" if len(by_fold) > 1 else ""
-        lines.append(f"out of fold:  {describe_scores(scores)}  ({how}{found})")
-    if len(by_fold) == 1:
-        flattered = f"the weights in {run.folder / BLEND} were found on the images they are scored on"
-        lines.append(f"warning: {flattered}, which flatters")
-    return lines
-
-
-def _unflattered_scores(run: Run, files: Sequence[Path]) -> tuple[str, dict[str, float]]:
-    """Return how a blend is scored, and its scores: not by thresholds that were found on the same images, be it by a
-    run that it is made of, where there are other folds. Stored scores are not those of thresholds given by hand."""
-    if run.is_decoded_by_hand():
-        tuned = " beside some found on the same images: flatters" * (run.config.decode != run.untuned.decode)
-        how, config = f"{GIVEN}{tuned}", run.config
-    elif run.config.decode != run.untuned.decode and is_tuned(run):
-        return honest_scores(run)
-    else:
-        found = ", not by those handed in, which were found on the same images"
-        how, config = OWN + found * (run.config.decode != run.untuned.decode), run.untuned
-    return how, score_predictions(config, Task(config.task).table.read_table(config), files)
 
 
 def refuse_untuned_ranks(run: Run) -> None:
