@@ -7,7 +7,6 @@ outputs/<name>/ then holds test.npz, an oof.npz a fold, the first run's config a
 import os
 import shutil
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -22,12 +21,10 @@ from competition.errors import CompetitionError
 from competition.files import replacing
 from competition.out_of_fold import folds_of_files
 from competition.places import here
-from competition.predictions import Predictions
+from competition.predictions import Predictions, fingerprint
 from competition.runs import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
-from competition.score import describe_scores, score_predictions
-from competition.settings import RunName
+from competition.settings import Config, RunName
 from competition.task import Task
-from competition.tune import honest_scores, is_tuned
 
 BLEND, BY_FOLD, FOLDERS, FILES = "blend.yaml", "weights_by_fold", "folders", "files"
 Mean = Literal["mean", "rank"]
@@ -99,38 +96,11 @@ def make_blend(
     _take_thresholds(first, folder, about)
     for fold, sources in folds.items():
         _write_config(first, name, fold, folder)
-        average_predictions(sources, folder / fold / OOF, config, unless_equal(found.of_fold(fold)))
+        _write_average(sources, folder / fold / OOF, config, found.of_fold(fold))
     if not folds:  # all of them were trained on everything
         _write_config(first, name, "foldall", folder)
-    average_predictions(tests, folder / TEST, config, unless_equal(found.shares))
+    _write_average(tests, folder / TEST, config, found.shares)
     return Run.open(str(folder), overrides)
-
-
-def blend_notes(run: Run) -> list[str]:
-    """Say what a blend is made of and how it does out of fold, and where that flatters; nothing of another run."""
-    about = read_recipe(run.folder)
-    if not about:
-        return []
-    shares = zip(about["sources"], about["weights"], strict=True)
-    lines = [f"weights:  {', '.join(f'{name} {share:.3f}' for name, share in shares)}"]
-    by_fold = about.get(BY_FOLD, {})
-    if files := run.out_of_fold_files():
-        how, scores = _unflattered_scores(run, files)
-        found = "; each fold by weights found on the others" if len(by_fold) > 1 else ""
-        lines.append(f"out of fold:  {describe_scores(scores)}  ({how}{found})")
-    if len(by_fold) == 1:
-        flattered = f"the weights in {run.folder / BLEND} were found on the images they are scored on"
-        lines.append(f"warning: {flattered}, which flatters")
-    return lines
-
-
-def _unflattered_scores(run: Run, files: Sequence[Path]) -> tuple[str, dict[str, float]]:
-    """Return how a blend is scored, and its scores: not by thresholds that were found on the same images, be it by a
-    run that it is made of, where there are other folds."""
-    if run.config.decode != run.untuned.decode and is_tuned(run):
-        return honest_scores(run)
-    table = Task(run.config.task).table.read_table(run.config)
-    return "by the config's own thresholds", score_predictions(run.untuned, table, files)
 
 
 def refuse_untuned_ranks(run: Run) -> None:
@@ -217,14 +187,7 @@ def _options(recipe: Mapping[str, Any]) -> str:
 def _fingerprints(run: Run) -> dict[str, str]:
     """Return checksums of a run's predictions, of test images and out-of-fold, by their names in its folder."""
     files = [path for path in (run.folder / TEST, *run.out_of_fold_files()) if path.is_file()]
-    return {path.relative_to(run.folder).as_posix(): _fingerprint(path) for path in files}
-
-
-def _fingerprint(path: Path) -> str:
-    """Return a checksum of a file of predictions, made of those that a zip archive has of its members."""
-    with zipfile.ZipFile(path) as archive:
-        sums = sorted(f"{member.filename} {member.CRC:08x}" for member in archive.infolist())
-    return f"{zlib.crc32(' '.join(sums).encode()):08x}"
+    return {path.relative_to(run.folder).as_posix(): fingerprint(path) for path in files}
 
 
 def _start(folder: Path, about: dict[str, Any]) -> None:
@@ -251,11 +214,21 @@ def _take_thresholds(first: Run, folder: Path, about: dict[str, Any]) -> None:
         shutil.copy(first.folder / POSTPROCESS, folder / POSTPROCESS)
 
 
+def _write_average(sources: Sequence[Predictions], path: Path, config: Config, weights: list[float]) -> None:
+    """Write an average; one that is what stood there is as old as that, so that what was tuned on it still holds."""
+    before = (fingerprint(path), path.stat()) if zipfile.is_zipfile(path) else None
+    average_predictions(sources, path, config, unless_equal(weights))
+    if before is not None and fingerprint(path) == before[0]:
+        os.utime(path, ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
+
+
 def _write_config(first: Run, name: str, fold: str, folder: Path) -> None:
     """Write the first run's config, with the thresholds it was trained with: those of tuning are postprocess.yaml's."""
     number = fold.removeprefix("fold")
     update = {"name": name, "fold": int(number) if number.isdigit() else number, "folds": None, "seeds": None}
     path = folder / fold / CONFIG
-    path.parent.mkdir(parents=True, exist_ok=True)
+    text = dump_config(first.untuned.model_copy(update=update))
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return  # what was tuned by it still holds
     with replacing(path) as temporary:
-        temporary.write_text(dump_config(first.untuned.model_copy(update=update)), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")

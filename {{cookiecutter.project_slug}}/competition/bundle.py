@@ -37,7 +37,7 @@ from competition.push import write_metadata
 from competition.runs import CONFIG, POSTPROCESS, TEST, Run
 from competition.settings import Config, Logger
 from competition.task import Prediction, Task
-from competition.tune import describe_staleness
+from competition.threshold_warnings import describe_staleness
 from competition.wheels import download_wheels, missing_packages
 
 CHECKED_ROWS = 8  # stored predictions of a run that its bundle makes again, shared among the trainings

@@ -206,7 +206,7 @@ def submit(
     from competition.record import record
     from competition.send import send
     from competition.submit import describe_submission, make_submission, open_runs
-    from competition.tune import describe_staleness
+    from competition.threshold_warnings import describe_staleness
 
     if not to_kaggle and (message or competition):
         raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")
@@ -299,17 +299,15 @@ def tune(run: RunName, overrides: Overrides = None) -> None:
     """Find thresholds on out-of-fold predictions: writes postprocess.yaml and cv.csv."""
     from competition.record import record
     from competition.runs import Run
+    from competition.threshold_warnings import describe_unused
     from competition.tune import describe_tuning
     from competition.tune import tune as tune_run
 
     opened = Run.open(run, overrides)
     found = tune_run(opened)
     record(run)
-    print(
-        "\n".join(
-            [*opened.left_out(), *describe_tuning(found), f"written to {opened.folder}/postprocess.yaml and cv.csv"]
-        )
-    )
+    lines = [*opened.left_out(), *describe_unused(opened), *describe_tuning(found)]
+    print("\n".join([*lines, f"written to {opened.folder}/postprocess.yaml and cv.csv"]))
 
 
 @app.command()

@@ -154,6 +154,10 @@ class DecodeModule(Protocol):
         """Return whether what is handed in is decided by thresholds, for which the scale of predictions matters."""
         ...
 
+    def unused_settings(self, config: "Config") -> dict[str, str]:
+        """Return the keys of `decode:` that neither what is handed in nor its score goes by, each with the reason."""
+        ...
+
     def decode(self, prediction: Prediction, height: int, width: int, config: "Config") -> Target:
         """Return the answer in pixels of the original image."""
         ...

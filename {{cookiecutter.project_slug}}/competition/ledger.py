@@ -43,7 +43,7 @@ class Line:
     scores: str = ""  # a fold: `0=0.812345 1=0.790000`
     mean: str = ""
     std: str = ""
-    untuned: str = ""  # all folds pooled, by the config's own thresholds
+    untuned: str = ""  # all folds pooled, without tuning
     tuned: str = ""  # ... by thresholds found on the same images: flatters
     cross_fitted: str = ""  # ... each fold by those found on the others
     seconds: str = ""  # of all trainings together

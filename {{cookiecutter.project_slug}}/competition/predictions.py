@@ -11,6 +11,7 @@ import shutil
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -203,3 +204,10 @@ def _map_member(path: Path, key: str) -> np.ndarray:
         if 0 in shape:
             return np.zeros(shape, dtype)
         return np.memmap(path, dtype, "r", offset=file.tell(), shape=shape)
+
+
+def fingerprint(path: Path) -> str:
+    """Return a checksum of a file of predictions, made of those that a zip archive has of its members."""
+    with zipfile.ZipFile(path) as archive:
+        sums = sorted(f"{member.filename} {member.CRC:08x}" for member in archive.infolist())
+    return f"{zlib.crc32(' '.join(sums).encode()):08x}"

@@ -1,8 +1,8 @@
 """A run's line in the ledger: begun by its first training, brought up to date when a stage has finished. No torch.
 
 What the run's files say is read from them: metrics.csv, cv.csv, config.yaml, submission.csv. `scores` are those of
-cv.csv, decoded as the submission is: with thresholds found on the other folds where tuning pays, else with the config's
-own. Before `tune` they are those that the training itself measured with the weights it kept. Of a submission by
+cv.csv, decoded as the submission is: with thresholds found on the other folds where tuning pays, else with those it
+began with. Before `tune` they are those that the training itself measured with the weights it kept. Of a submission by
 thresholds that were given by hand there are none.
 """
 
@@ -157,7 +157,7 @@ def _is_by_hand(opened: Run, line: Line, submission: str, submitted: list[str] |
     """Return whether the submission there is was made by other thresholds than those that the run is scored by."""
     if submitted is None:
         return line.thresholds == BY_HAND and line.submission == submission
-    return bool(submitted) and Run.open(str(opened.folder), submitted).config.decode != opened.config.decode
+    return bool(submitted) and Run.open(str(opened.folder), submitted).is_decoded_by_hand()
 
 
 def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from competition import tune
 from competition.blend import blend_sources
 from competition.files import is_up_to_date, read_rows
 from competition.gallery import galleries, legend
@@ -20,13 +21,14 @@ from competition.report_plots import Rows, answer_plots, learning_plots, thresho
 from competition.runs import CONFIG, CV, METRICS, OOF, POSTPROCESS, VIEWS, Run
 from competition.score import describe_scores
 from competition.task import Task
-from competition.tune import describe_staleness, honest_scores
+from competition.threshold_warnings import describe_staleness
+from competition.tune import THRESHOLDS, honest_scores
 
 REPORT = "report.html"
 GIVEN = "given by hand"  # a fact of a page that does not show the run by its own config
 # Endings of the columns of cv.csv, and what they are scores of.
 WAYS = {
-    "": "by the config's own thresholds",
+    "": "without tuning",
     "_cross_fitted": "cross-fitted: thresholds found on the other folds",
     "_tuned": "thresholds found on the same images: flatters",
 }
@@ -109,7 +111,7 @@ def _folds(run: Run, outcomes: Outcomes | None) -> Section:
         return Section(title, [NO_IMAGES])
     if not rows:
         return Section(title, [f"There is no {CV} yet: the command competition tune {run.folder.name} writes it."])
-    columns = [name for name in rows[0] if name != "images"]
+    columns = [name for name in rows[0] if name not in ("images", THRESHOLDS)]
     metrics = [name for name in columns if not any(name.endswith(way) for way in WAYS if way)]
     grids = [
         Grid(["", *metrics], [[row["images"], *(f"{float(row[m + way]):.4f}" for m in metrics)] for row in rows], says)
@@ -135,7 +137,9 @@ def _thresholds(run: Run, own: Run, outcomes: Outcomes | None) -> Section:
         return Section(title, [NO_IMAGES])
     words, plots = threshold_plots(run.config, outcomes.images)
     now = run.config.decode.model_dump(mode="json")
-    found = "found by tuning" if run.config.decode != run.untuned.decode else "as the config has it"
+    is_given = any(row.get(THRESHOLDS) == tune.GIVEN for row in read_rows(run.folder / CV))
+    tuned = "given by hand to tuning" if is_given else "found by tuning"
+    found = tuned if run.config.decode != run.untuned.decode else "as the config has it"
     found = "with some that were given by hand" if run.config.decode != own.config.decode else found
     rows = [[key, _in_words(value)] for key, value in now.items() if value is not None]
     grids = [Grid(["decode", ""], rows, found)] if rows else []

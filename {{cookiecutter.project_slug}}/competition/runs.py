@@ -72,6 +72,10 @@ class Run:
         known = ", ".join(sorted({str(p.parent.parent.name) for p in here().outputs.glob(f"*/fold*/{CONFIG}")}))
         raise CompetitionError(f"{candidates[0]}: no such run; runs here: {known or 'none'}; train one first")
 
+    def is_decoded_by_hand(self) -> bool:
+        """Return whether overrides give it other thresholds than its own, which what is stored of it was scored by."""
+        return self.config.decode != Run.open(str(self.folder)).config.decode
+
     def trainings(self) -> list[Path]:
         """Return the folders of all trainings, by fold and seed, whether they are done or not."""
         return sorted((path.parent for path in self.folder.glob(f"fold*/{CONFIG}")), key=_in_order)

@@ -125,11 +125,12 @@ def _in_words(line: Line) -> str:
 
 
 def _config(line: Line) -> Config | None:
-    """Return a run's config; None where its folder is gone, or it is a blend: the ledger then knows what it is."""
+    """Return a run's config without what tuning found; None where its folder is gone, or it is a blend: the ledger then
+    knows what it is."""
     if blend_sources(here().outputs / line.run):
         return None
     try:
-        return Run.open(line.run).config
+        return Run.open(line.run).untuned
     except CompetitionError:
         return None
 

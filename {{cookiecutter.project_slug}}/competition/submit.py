@@ -8,7 +8,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from competition.blend import blend_notes, make_blend, refuse_untuned_ranks, source_folders
+from competition.blend import make_blend, refuse_untuned_ranks, source_folders
+from competition.blend_notes import blend_notes
 from competition.csv_file import read_csv, read_header
 from competition.errors import CompetitionError
 from competition.host_metric import score_by_host
@@ -21,6 +22,7 @@ from competition.score import describe_scores
 from competition.settings import Config
 from competition.shares import Presence, out_of_fold_presence, share_warnings
 from competition.task import Target, Task
+from competition.threshold_warnings import describe_unused
 
 SOLUTION = "solution.csv"
 
@@ -87,6 +89,7 @@ def make_submission(run: Run) -> Submission:
     config, path, stored = run.config, run.folder / SUBMISSION, Predictions(run.folder / TEST)
     with checked_submission(path, config, stored) as (written, said):
         notes = (
+            *describe_unused(run),
             *blend_notes(run),
             *_compare_with_out_of_fold(run, stored, said),
             *_compare_with_previous(run, written),

@@ -5,7 +5,7 @@ So each fold is scored with those found on the other folds: the cross-fitted sco
 """
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,38 @@ from competition.task import Task
 
 Scores = Mapping[str, float]
 
+# What decodes a run's predictions, in the words of cv.csv and the ledger, and the ending of its score's columns.
+OWN, GIVEN = "by the config's own thresholds", "by thresholds given by hand"
+CROSSED, FLATTERED = "cross-fitted", "tuned on the same images: flatters"
+ENDINGS = {OWN: "", GIVEN: "", CROSSED: "_cross_fitted", FLATTERED: "_tuned"}
+THRESHOLDS = "thresholds"  # column of cv.csv: which of these
+
 
 @dataclass(frozen=True)
 class Tuned:
     """What tuning found; `is_kept` is false where the cross-fitted score is no better than without tuning."""
 
     decode: dict[str, Any]
-    before: dict[str, float]  # all folds together, by the config's own thresholds
+    start: dict[str, Any]  # without tuning
+    is_given: bool  # whether that is not the config's own, but from the command line
+    before: dict[str, float]  # all folds together, without tuning
     pooled: dict[str, float]  # by thresholds found on the same images: flatters
     cross_fitted: dict[str, float] | None  # each fold by those found on the others; none with a single fold
     is_kept: bool
+
+    @property
+    def thresholds(self) -> str:
+        """Say which thresholds are handed in, or how those that tuning found are scored."""
+        if not self.is_kept or self.decode == self.start:
+            return GIVEN if self.is_given else OWN
+        return FLATTERED if self.cross_fitted is None else CROSSED
 
 
 def tune(run: Run) -> Tuned:
     """Search the thresholds of `decode:`; write postprocess.yaml and cv.csv.
 
-    Thresholds that do not pay, cross-fitted, are not kept: postprocess.yaml then holds the config's own.
+    Thresholds that do not pay, cross-fitted, are not kept: postprocess.yaml then holds those that the search began
+    with, the config's own or those given by hand.
     """
     config = run.untuned
     table = Task(config.task).table.read_table(config)
@@ -57,15 +73,19 @@ def tune(run: Run) -> Tuned:
     (_, before), (_, pooled), *crossed = ways
     cross_fitted = crossed[0][1] if crossed else None
     is_kept = _merit(images, cross_fitted or pooled) >= _merit(images, before)
-    tuned = Tuned(found.decode.model_dump(mode="json"), before, pooled, cross_fitted, is_kept)
-    _write_postprocess(run.folder / POSTPROCESS, config, tuned, table.classes)
-    _write_cv(run.folder / CV, [paths[0].parent.name for paths in files], ways)  # last: it says that tuning is done
+    start, end = (one.decode.model_dump(mode="json") for one in (config, found))
+    is_given = config.decode != Run.open(str(run.folder)).untuned.decode
+    tuned = Tuned(end, start, is_given, before, pooled, cross_fitted, is_kept)
+    _write_postprocess(run, tuned, table.classes)
+    # Last: it says that tuning is done.
+    _write_cv(run.folder / CV, [paths[0].parent.name for paths in files], ways, tuned.thresholds)
     return tuned
 
 
 def describe_tuning(tuned: Tuned) -> list[str]:
     """Say what tuning found, and how far its own score can be trusted."""
-    lines = [f"out of fold, as the config has it:  {describe_scores(tuned.before)}"]
+    start = "by thresholds given by hand" if tuned.is_given else "as the config has it"
+    lines = [f"out of fold, {start}:  {describe_scores(tuned.before)}"]
     if tuned.cross_fitted is None:
         return [*lines, f"tuned and scored on the same images, which flatters:  {describe_scores(tuned.pooled)}"]
     name, pooled = next(iter(tuned.pooled.items()))
@@ -75,7 +95,8 @@ def describe_tuning(tuned: Tuned) -> list[str]:
         f"{pooled - tuned.cross_fitted[name]:+.4f} in {name} against cross-fitted: where that is better, it flatters",
     ]
     if not tuned.is_kept:
-        lines.append("tuning does not pay on images it has not seen: the config's own thresholds are kept")
+        kept = "thresholds given by hand" if tuned.is_given else "config's own thresholds"
+        lines.append(f"tuning does not pay on images it has not seen: the {kept} are kept")
     return lines
 
 
@@ -89,23 +110,31 @@ def honest_scores(run: Run) -> tuple[str, dict[str, float]]:
     return how, {name: float(pooled[name + way]) for name in metric_names(run.config)}
 
 
-def honest_way(run: Run, columns: Iterable[str]) -> tuple[str, str]:
-    """Say which columns of cv.csv show how well the run does with the thresholds it has; return also their ending.
+def honest_way(run: Run, row: Mapping[str, str]) -> tuple[str, str]:
+    """Say by a row of cv.csv which of its columns show how well the run does with the thresholds it has; return also
+    their ending.
 
     The run is one that was opened without overrides: cv.csv knows nothing of those.
     """
-    if run.config.decode == run.untuned.decode:
-        return "by the config's own thresholds", ""
-    is_crossed = any(column.endswith("_cross_fitted") for column in columns)
-    return ("cross-fitted", "_cross_fitted") if is_crossed else ("tuned on the same images: flatters", "_tuned")
+    is_crossed = any(column.endswith(ENDINGS[CROSSED]) for column in row)
+    how = row.get(THRESHOLDS, CROSSED if is_crossed else FLATTERED)  # earlier versions did not write it
+    if how != GIVEN and run.config.decode == run.untuned.decode:
+        how = OWN  # what tuning found was deleted, or is the same
+    return how, ENDINGS[how]
 
 
 def _merit(images: OutOfFold, scores: Scores) -> float:
     return images.merit(next(iter(scores.items())))
 
 
-def _write_cv(path: Path, folds_named: list[str], ways: list[tuple[list[dict[str, float]], dict[str, float]]]) -> None:
-    """Write a row a fold, their mean and spread, and all folds pooled; a column a metric and way of thresholds."""
+def _write_cv(
+    path: Path,
+    folds_named: list[str],
+    ways: list[tuple[list[dict[str, float]], dict[str, float]]],
+    thresholds: str,
+) -> None:
+    """Write a row a fold, their mean and spread, and all folds pooled; a column a metric and way of thresholds, and
+    which of these are handed in."""
     names = ("", "_tuned", "_cross_fitted")[: len(ways)]
     columns = [f"{metric}{name}" for name, (_, pooled) in zip(names, ways, strict=True) for metric in pooled]
     folds = [[list(scores.values()) for scores in each] for each, _ in ways]
@@ -113,16 +142,17 @@ def _write_cv(path: Path, folds_named: list[str], ways: list[tuple[list[dict[str
     rows = dict(zip(folds_named, values, strict=True))
     rows |= {"mean": values.mean(axis=0), "std": values.std(axis=0, ddof=min(1, len(values) - 1))}
     rows["pooled"] = np.array([value for _, pooled in ways for value in pooled.values()])
-    write_csv(path, ["images", *columns], ([name, *(f"{value:.6f}" for value in row)] for name, row in rows.items()))
+    words = ([name, *(f"{value:.6f}" for value in row), thresholds] for name, row in rows.items())
+    write_csv(path, ["images", *columns, THRESHOLDS], words)
 
 
-def _write_postprocess(path: Path, config: Config, tuned: Tuned, classes: tuple[str, ...]) -> None:
-    decode = tuned.decode if tuned.is_kept else config.decode.model_dump(mode="json")
+def _write_postprocess(run: Run, tuned: Tuned, classes: tuple[str, ...]) -> None:
+    path, decode = run.folder / POSTPROCESS, tuned.decode if tuned.is_kept else tuned.start
     if not decode:
         path.unlink(missing_ok=True)  # this task has nothing to set
         return
     text = yaml.safe_dump({"decode": decode}, sort_keys=False, allow_unicode=True)
-    head = f"# Found by `competition tune {config.name}`; lists follow the classes {', '.join(classes)}.\n"
+    head = f"# Found by `competition tune {run.folder.name}`; lists follow the classes {', '.join(classes)}.\n"
     with replacing(path) as temporary:
         temporary.write_text(head + text, encoding="utf-8")
 
@@ -139,19 +169,6 @@ def is_tuned(run: Run) -> bool:
     sources = [*files, *(path.parent / CONFIG for path in files), config.train_csv]
     sources += [config.host_metric.file] if config.host_metric else []
     return has_metrics and is_up_to_date(cv, sources)
-
-
-def describe_staleness(run: Run) -> list[str]:
-    """Warn of thresholds that were found on other predictions, or for other metrics, than the run has now."""
-    path, name = run.folder / POSTPROCESS, run.folder.name
-    if not path.is_file() or not run.out_of_fold_files() or is_tuned(run):
-        return []
-    if f"`competition tune {name}`" not in path.read_text(encoding="utf-8"):
-        return [f"thresholds are those of the first run; `competition tune {name}` finds the blend's own"]
-    return [
-        f"warning: the thresholds in {path} were found on other out-of-fold predictions than are there now; tune again "
-        f"with `competition tune {name}`"
-    ]
 
 
 def metric_names(config: Config) -> list[str]:

@@ -20,10 +20,12 @@ from competition.predict import predict_images
 from competition.predictions import Predictions, PredictionWriter
 from competition.pseudo import JoinedTable, make_pseudo, own_config
 from competition.runs import CV, OOF, POSTPROCESS, TEST, Run
+from competition.score import describe_scores, score_predictions
 from competition.settings import Config
 from competition.shares import Presence, share_warnings
 from competition.submit import open_runs
 from competition.task import Prediction, Target, Task
+from competition.tune import CROSSED, OWN, is_tuned
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -152,7 +154,9 @@ def test_a_blend_is_not_scored_by_thresholds_that_a_run_found_on_the_same_images
     (runs / "a" / POSTPROCESS).write_text(thresholds)
     done = command("submit", "a", "b", "--name", "x", *DECIDED.get(task, []))
     assert (runs / "x" / POSTPROCESS).read_text() == thresholds  # which decode what is handed in
-    assert out_of_fold_line(done) == before
+    handed_in = ", not by those handed in, which were found on the same images)"
+    assert out_of_fold_line(done) == before.removesuffix(")") + handed_in
+    assert "thresholds are those of the first run; `competition tune x` finds the blend's own\n" in done.stdout
     assert before.endswith("(by the config's own thresholds)")
 
 
@@ -162,11 +166,51 @@ def test_a_tuned_blend_shows_its_cross_fitted_score(
     assert command("submit", "a", "b", "--name", "x", *DECIDED.get(task, [])).returncode == 0
     assert command("tune", "x", *DECIDED.get(task, [])).returncode == 0
     (runs / "x" / POSTPROCESS).write_text(yaml.safe_dump({"decode": other_decode}))
-    rows = {row["images"]: row for row in read_rows(runs / "x" / CV)}
+    cv = runs / "x" / CV
+    cv.write_text(cv.read_text().replace(OWN, CROSSED))  # as if it had paid
+    rows = {row["images"]: row for row in read_rows(cv)}
     metric = Run.open("x").config.metrics[0]
     shown = out_of_fold_line(command("submit", "x", *DECIDED.get(task, [])))
     assert f"{metric} {float(rows['pooled'][f'{metric}_cross_fitted']):.4f}" in shown
     assert shown.endswith("(cross-fitted)")
+
+
+def test_a_tuned_blend_that_is_made_again_stays_tuned(
+    runs: Path, command: Command, task: str, other_decode: dict[str, Any]
+) -> None:
+    words = ["a", "b", "--name", "x", "--weights", "2,1", *DECIDED.get(task, [])]
+    assert command("submit", *words).returncode == 0
+    assert command("tune", "x", *DECIDED.get(task, [])).returncode == 0
+    (runs / "x" / POSTPROCESS).write_text(yaml.safe_dump({"decode": other_decode}))
+    expected = out_of_fold_line(command("submit", "x", *DECIDED.get(task, [])))
+    done = command("submit", *words)
+    assert out_of_fold_line(done) == expected
+    assert "rows that differ from the submission before: 0 of " in done.stdout
+    assert is_tuned(Run.open("x"))
+
+
+def test_a_blend_that_is_submitted_by_thresholds_given_by_hand_shows_their_score(
+    runs: Path, command: Command, task: str, other_decode: dict[str, Any]
+) -> None:
+    decided = DECIDED.get(task, [])
+    assert command("submit", "a", "b", "--name", "x", *decided).returncode == 0
+    assert command("tune", "x", *decided).returncode == 0
+    tuned = other_decode | OTHERS[task]
+    (runs / "x" / POSTPROCESS).write_text(yaml.safe_dump({"decode": tuned}))
+    by_hand = [f"decode.{key}={(np.asarray(value) / 2).tolist()}" for key, value in tuned.items()]
+    run = Run.open("x", [*decided, *by_hand])
+    scores = score_predictions(run.config, Task(task).table.read_table(run.config), run.out_of_fold_files())
+    shown = out_of_fold_line(command("submit", "x", *decided, *by_hand))
+    assert shown == f"out of fold:  {describe_scores(scores)}  (by thresholds given by hand)"
+    shown = out_of_fold_line(command("submit", "x", *decided, by_hand[0]))
+    assert shown.endswith("(by thresholds given by hand beside some found on the same images: flatters)")
+
+
+OTHERS: dict[str, dict[str, Any]] = {  # further keys of `decode:`
+    "segmentation": {"bottom_threshold": 0.125},
+    "detection": {"iou": 0.3},
+    "classification": {"new_threshold": 0.3},
+}
 
 
 def out_of_fold_line(done: CompletedProcess[str]) -> str:

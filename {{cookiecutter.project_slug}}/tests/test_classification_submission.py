@@ -12,6 +12,7 @@ from competition.data_settings import Data
 from competition.errors import CompetitionError
 from competition.predictions import PredictionWriter
 from competition.runs import Run
+from competition.settings import with_decode
 from competition.submit import make_submission
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.classification.submission import read_submission, read_test_ids, write_submission
@@ -96,6 +97,17 @@ def make_run(folder: Path, ids: list[str], row: tuple[float, float] = (0.75, 0.2
 def test_predictions_become_a_checked_file(tmp_path: Path) -> None:
     submission = make_submission(make_run(tmp_path, ["a", "b"]))
     assert submission.path.read_text().splitlines() == ["image_id,cat,dog", "a,0.75,0.25", "b,0.75,0.25"]
+
+
+def test_thresholds_beside_probabilities_that_are_handed_in_are_said_to_change_nothing(tmp_path: Path) -> None:
+    run = make_run(tmp_path, ["a", "b"])
+    assert make_submission(run).notes == ()
+    given = with_decode(run.config, {"thresholds": 0.3})
+    (line, *_) = make_submission(Run(run.folder, given, given)).notes
+    assert line.startswith("warning: decode.thresholds: 0.3 changes nothing, neither the submission nor its score: ")
+    assert line.endswith("(for decisions: format.submission.value: decision)")
+    tuned = make_submission(Run(run.folder, given, run.config))  # is not the user's
+    assert not any("changes nothing" in note for note in tuned.notes)
 
 
 @pytest.mark.parametrize("ids", [["b", "a"], ["a"], ["a", "c"], ["a", "b", "c"]])

@@ -13,7 +13,7 @@ from competition.config import validate
 from competition.settings import Config
 from competition.task import Prediction, Target
 from competition.tasks.classification.cuts import best_cut_points
-from competition.tasks.classification.decode import decode
+from competition.tasks.classification.decode import decode, unused_settings
 from competition.tasks.classification.metrics import kappa
 from competition.tasks.classification.score import evidence as evidence_for
 from competition.tasks.classification.score import scores
@@ -231,6 +231,37 @@ def test_probabilities_that_are_handed_in_have_no_threshold_to_find_or_to_be_sco
     others += [{"quantile": 0.9}] if target == "multi" else []
     for other in others:
         assert images.score(with_decode(config, other), images.rows) == images.score(config, images.rows)
+
+
+DECISIONS = {"target": "multi", "train": {"layout": "label_string"}, "submission": {"value": "decision"}}
+BEST = {"submission": {"layout": "top", "top": 2}}
+
+
+@pytest.mark.parametrize(
+    ("form", "metric", "quantile", "used"),
+    [
+        ({}, "accuracy", None, None),
+        (DECISIONS, "macro_f1", None, "thresholds"),
+        (DECISIONS, "macro_f1", 0.5, "quantile"),
+        (BEST, "map5", None, None),
+        (BEST | {"new": "other"}, "map5", None, "new_threshold"),
+        ({"target": "regression", "train": {"layout": "columns"}}, "rmse", None, "cut_points"),
+    ],
+)
+def test_the_settings_that_nothing_goes_by_are_those_that_change_no_answer(
+    form: dict[str, Any], metric: str, quantile: float | None, used: str | None
+) -> None:
+    config = config_of(form, metric, quantile=quantile)
+    is_number = form.get("target") == "regression"
+    prediction = {"values" if is_number else "probabilities": np.array([0.6, 0.3, 0.1], dtype=np.float32)}
+    others = {"thresholds": 0.2, "new_threshold": 0.2, "cut_points": [0.2]}
+    others |= {"quantile": 0.2} if quantile else {}
+    before = decode(prediction, 1, 1, config)
+    changing = [
+        k for k, v in others.items() if str(decode(prediction, 1, 1, with_decode(config, {k: v}))) != str(before)
+    ]
+    assert changing == ([used] if used else [])
+    assert set(others) - set(unused_settings(config)) == set(changing)
 
 
 def test_label_strings_are_scored_by_their_labels_and_not_by_probabilities() -> None:

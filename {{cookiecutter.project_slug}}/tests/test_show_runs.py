@@ -8,17 +8,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from competition.config import task_names
 from competition.dataset import ImageDataset
 from competition.ledger import Line, change_ledger, ledger_path
 from competition.pick import correlation
 from competition.predict import predict_images
-from competition.runs import SUBMISSION, TEST, Run
+from competition.runs import POSTPROCESS, SUBMISSION, TEST, Run
 from competition.task import Task
 
 Command = Callable[..., CompletedProcess[str]]
@@ -74,6 +76,16 @@ def test_two_runs_are_compared_fold_by_fold(command: Command) -> None:
     assert ["0", "0.8000", "0.8200", "+0.0200"] in rows
     assert ["1", "0.8200", "0.8500", "+0.0300"] in rows
     assert "b is better than a by 0.0220 dice (standard error 0.0037), on 5 of 5 folds: larger than fold noise" in shown
+
+
+def test_tuned_thresholds_are_no_difference_of_configs(
+    untrained: Path, command: Command, tmp_path: Path, other_decode: dict[str, Any]
+) -> None:
+    for run in "ab":
+        shutil.copytree(untrained / "t", tmp_path / "outputs" / run)
+    (tmp_path / "outputs/b" / POSTPROCESS).write_text(yaml.safe_dump({"decode": other_decode}))
+    enter(scored("a", 0.80, 0.82), scored("b", 0.82, 0.85))
+    assert command("runs", "a", "b").stdout.startswith("config of a -> b:\n  the same config\n")
 
 
 def test_two_public_scores_are_drawn(command: Command) -> None:

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import yaml
 
+from competition.ledger import ledger_path, read_ledger
 from competition.out_of_fold import OutOfFold, folds_of_files, lower_is_better
 from competition.runs import CV, OOF, POSTPROCESS, Run
 from competition.settings import Config, with_decode
 from competition.task import Task
-from competition.tune import Tuned, describe_staleness, describe_tuning, honest_scores, is_tuned, tune
+from competition.threshold_warnings import describe_staleness
+from competition.tune import Tuned, describe_tuning, honest_scores, is_tuned, tune
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -116,6 +118,22 @@ def test_thresholds_that_lose_on_the_other_folds_are_not_handed_in_by(
     assert scores[name] == pytest.approx(crossed if is_kept else 0.5)
 
 
+def test_thresholds_given_to_a_tuning_that_does_not_pay_are_said_to_be_given(
+    predicted: Run, command: Command, task: str, other_decode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Task(task).tuning, "search", lambda *_: Finding({}))
+    [(key, value)] = other_decode.items()
+    done = command("tune", "t", f"decode.{key}={value}")
+    assert "out of fold, by thresholds given by hand:  " in done.stdout
+    run = Run.open("t")
+    assert getattr(run.config.decode, key) == value
+    assert honest_scores(run) == (
+        "by thresholds given by hand",
+        pytest.approx(opened(run).scores(run.config), abs=1e-6),
+    )
+    assert read_ledger(ledger_path())["t"].thresholds == "by thresholds given by hand"
+
+
 def test_a_run_is_decoded_by_what_was_tuned_unless_the_command_line_says_otherwise(predicted: Run) -> None:
     keys = list(type(predicted.config.decode).model_fields)
     if not keys:
@@ -143,10 +161,9 @@ def test_thresholds_of_other_predictions_are_warned_of(predicted: Run) -> None:
     (predicted.folder / "fold0" / OOF).touch()
     (line,) = describe_staleness(Run.open("t"))
     assert line.endswith("tune again with `competition tune t`")
-    path = Path("outputs/t/postprocess.yaml")
-    path.write_text(path.read_text().replace("`competition tune t`", "`competition tune other`"))  # as a blend's first
-    (line,) = describe_staleness(Run.open("t"))
-    assert line == "thresholds are those of the first run; `competition tune t` finds the blend's own"
+    predicted.folder.rename("outputs/u")
+    (line,) = describe_staleness(Run.open("u"))
+    assert line.endswith("tune again with `competition tune u`")
 
 
 def test_other_metrics_are_tuned_anew(predicted: Run) -> None:

@@ -32,6 +32,21 @@ def hands_in_ranks(config: TaskConfig) -> bool:
     return config.metrics[0] == "qwk"
 
 
+def unused_settings(config: TaskConfig) -> dict[str, str]:
+    """Return the keys of `decode:` that neither what is handed in nor its score goes by, each with the reason."""
+    form, used = config.format, ""
+    if form.target == "regression":
+        used, reason = "cut_points", "numbers are handed in"
+    elif not hands_in_decisions(config):
+        reason = "probabilities are handed in (for decisions: format.submission.value: decision)"
+    elif form.submission.layout == "top":
+        used, reason = "new_threshold" if form.new else "", "the best classes are handed in"
+    else:
+        used = "thresholds" if config.decode.quantile is None else "quantile"
+        reason = f"decode.{used} decides"
+    return {key: reason for key in ClassificationDecode.model_fields if key != used}
+
+
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
     """Return what is handed in of one image.
 

@@ -63,6 +63,11 @@ def hands_in_decisions(config: TaskConfig) -> bool:
     return True
 
 
+def unused_settings(config: TaskConfig) -> dict[str, str]:
+    """Return the keys of `decode:` that nothing goes by, each with the reason: none."""
+    return {}
+
+
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
     """Return `bboxes` (k, 4) float32 xyxy inside the image, `scores` (k,) and `labels` (k,), best first.
 

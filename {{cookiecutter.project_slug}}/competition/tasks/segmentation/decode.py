@@ -28,6 +28,11 @@ def hands_in_decisions(config: TaskConfig) -> bool:
     return True
 
 
+def unused_settings(config: TaskConfig) -> dict[str, str]:
+    """Return the keys of `decode:` that nothing goes by, each with the reason: none."""
+    return {}
+
+
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
     """Return `mask` (height, width, classes) of 0 and 1, at `format.size` where that is set; for a submission of
     instances also `confidence` of the same shape.
