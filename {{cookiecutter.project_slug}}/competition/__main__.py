@@ -22,21 +22,6 @@ def main() -> None:
         sys.exit(128 + signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient user's next Ctrl-C has nothing left to stop
-        _end_workers()
-
-
-def _end_workers() -> None:
-    """Kill data loaders' workers that are left: they ignore the signals that Python would end them with at its exit,
-    and it would wait for ever."""
-    if "multiprocessing" not in sys.modules:
-        return
-    from multiprocessing import active_children
-
-    workers = active_children()
-    if workers and hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error that workers were killed
-    for worker in workers:
-        worker.kill()
 
 
 if __name__ == "__main__":

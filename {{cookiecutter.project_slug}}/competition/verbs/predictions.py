@@ -1,0 +1,116 @@
+"""Verbs of what comes after training: thresholds, predictions, submissions, bundles."""
+
+from typing import Annotated
+
+import typer
+
+from competition.errors import CompetitionError
+from competition.verbs.arguments import CompetitionName, Message, Overrides, RunName, Runs, names_and_values
+
+
+def tune(run: RunName, overrides: Overrides = None) -> None:
+    """Find thresholds on out-of-fold predictions: writes postprocess.yaml and cv.csv."""
+    from competition.record import record
+    from competition.runs import Run
+    from competition.threshold_warnings import describe_unused
+    from competition.tune import describe_tuning
+    from competition.tune import tune as tune_run
+
+    opened = Run.open(run, overrides)
+    found = tune_run(opened)
+    record(run)
+    lines = [*opened.left_out(), *describe_unused(opened), *describe_tuning(found)]
+    print("\n".join([*lines, f"written to {opened.folder}/postprocess.yaml and cv.csv"]))
+
+
+def predict(
+    run: RunName,
+    overrides: Overrides = None,
+    views: Annotated[bool, typer.Option("--views", help="Only show what each view of tta adds and costs.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say how long the hidden images will take.")
+    ] = False,
+) -> None:
+    """Predict the test images with the folds of a run: writes test.npz.
+
+    With other views than before (tta=[hflip]) the out-of-fold images, too, so that tuning sees the same; the views are
+    kept with the run.
+    """
+    from competition.runs import Run, remember_what_follows
+
+    opened = Run.open(run, overrides)
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+    from competition.record import record
+
+    say = rank_zero_only(print)
+    if estimate:
+        from competition.estimate import estimate as estimate_hours
+
+        print("\n".join(estimate_hours(opened, overrides)))
+        return
+    from competition.predict import predict_out_of_fold, predict_test, predicting
+
+    with predicting(opened):
+        if views:
+            from competition.view_table import table_of_views
+
+            say("\n".join(table_of_views(opened)))
+            return
+        say("\n".join([*opened.left_out(), f"written to {predict_test(opened)}"]))
+        for path in predict_out_of_fold(opened):
+            say(f"made again, as the test images: {path}; tune again with `competition tune {opened.folder.name}`")
+    rank_zero_only(remember_what_follows)(opened.folder, opened.untuned, ("tta", "inference"))
+    rank_zero_only(record)(run)
+
+
+def submit(
+    words: Runs,
+    name: Annotated[str | None, typer.Option(help="Name of the average of several runs.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A number for each run, as 2,1; or fit: on out-of-fold.")] = None,
+    mean: Annotated[str, typer.Option(help="mean, or rank: of the ranks of class probabilities.")] = "mean",
+    to_kaggle: Annotated[bool, typer.Option("--kaggle", help="Send it, if nothing is wrong with it.")] = False,
+    message: Message = None,
+    competition: CompetitionName = None,
+) -> None:
+    """Write and check submission.csv from a run, or the average of several; with --kaggle send it."""
+    from competition.record import record
+    from competition.send import send
+    from competition.submit import describe_submission, make_submission, open_runs
+    from competition.threshold_warnings import describe_staleness
+
+    if not to_kaggle and (message or competition):
+        raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")
+    runs, overrides = names_and_values(words)
+    opened = open_runs(runs, overrides, name=name, weights=weights, mean=mean)
+    submission = make_submission(opened)
+    record(opened.folder, overrides)
+    print("\n".join([*describe_staleness(opened), *describe_submission(submission)]))
+    if to_kaggle:
+        print(send(submission.path, opened.config.name, message, competition))
+
+
+def pseudo(
+    run: RunName,
+    overrides: Overrides = None,
+    confidence: Annotated[float, typer.Option(min=0, max=1, help="How sure an image's prediction must be.")] = 0.9,
+) -> None:
+    """Write the confident test predictions of a run as training rows: pseudo.csv, for data.pseudo."""
+    from competition.pseudo import make_pseudo
+    from competition.runs import Run
+
+    path, words = make_pseudo(Run.open(run, overrides), confidence)
+    print(f"written to {path}: {words}")
+
+
+def bundle(
+    words: Runs,
+    wheels: Annotated[bool, typer.Option(help="Download the packages that Kaggle's image lacks.")] = True,
+) -> None:
+    """Write the folder that an offline notebook predicts with, and let it prove itself."""
+    from competition.bundle import make_bundle
+    from competition.submit import open_together
+
+    runs, overrides = names_and_values(words)
+    folder, lines = make_bundle(open_together(runs, overrides), overrides, with_wheels=wheels)
+    print("\n".join([*lines, f"try it with `uv run python {folder}/infer.py`, send it with `competition push`"]))
