@@ -2,7 +2,6 @@
 
 import os
 import warnings
-from functools import cache
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or it looks for updates online when imported
 
@@ -26,14 +25,18 @@ class ImageAugmentation:
     def __init__(self, data: Data, *, train: bool) -> None:
         self.data = data
         self.train = train
-        self._pipeline = cache(self._build)
+        # By what `_build` takes; not functools.cache, which could not be sent to a process that is not a fork.
+        self._pipelines: dict[tuple[bool, bool], A.Compose] = {}
 
     def __call__(self, image: np.ndarray, target: Target, seed: int) -> tuple[np.ndarray, Target]:
         """Change an image (H, W, channels), uint8 or float32, and its target; the draw depends on `seed` alone.
 
         Returns float32 (height, width, channels) and the target with `mask` or `bboxes` at the same size.
         """
-        pipeline = self._pipeline("bboxes" in target, image.dtype == np.uint8)
+        key = "bboxes" in target, image.dtype == np.uint8
+        if key not in self._pipelines:
+            self._pipelines[key] = self._build(*key)
+        pipeline = self._pipelines[key]
         # Its own generators repeat themselves in every worker and epoch, and could not be resumed.
         pipeline.set_random_seed(seed)
         changed = pipeline(image=image, **target)

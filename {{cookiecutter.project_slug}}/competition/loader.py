@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from multiprocessing import parent_process
 from threading import Thread
 from typing import Any
 
@@ -94,7 +95,8 @@ def _leave_signals_to_main_process(worker: int) -> None:
 
 
 def _end_when_told_by_main_process() -> None:
-    main_process = os.getppid()
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != main_process:
+    main_process = parent_process()  # os.getppid() is another where a server forks the workers
+    assert main_process is not None
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != main_process.pid:
         pass
     os._exit(0)

@@ -1,6 +1,7 @@
 """From rows to batches: the same keys everywhere, random changes that follow from seeds alone, exact shares."""
 
 import os
+import pickle
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -133,6 +134,11 @@ def test_batches_do_not_depend_on_the_number_of_workers(train_set: ImageDataset,
     first, second = (list(chain(*(batch["image_id"] for batch in epoch))) for epoch in (alone[:4], alone[4:]))
     assert first != second
     assert len(set(first)) == len(first) == 20  # no image twice; of 24 the last, incomplete batch is left out
+
+
+def test_processes_that_are_no_forks_are_sent_the_images_to_read(train_set: ImageDataset) -> None:
+    sent = pickle.loads(pickle.dumps(train_set))  # as macOS, and Python from 3.14 on, start the workers of a loader
+    assert_equal(sent[Draw(1, 7)], train_set[Draw(1, 7)])
 
 
 @pytest.mark.parametrize(
