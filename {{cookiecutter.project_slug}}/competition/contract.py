@@ -108,6 +108,10 @@ class LossModule(Protocol):
         """Return (B,) losses, one an image, so that their mean depends neither on batch size nor on processes."""
         ...
 
+    def weights(self, config: "Config") -> Mapping[str, float]:
+        """Return the losses that are added up, by their keys of `loss:`, with their weights."""
+        ...
+
 
 class PredictionModule(Protocol):
     """prediction.py: from outputs to what is handed in."""

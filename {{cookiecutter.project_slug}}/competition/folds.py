@@ -8,7 +8,7 @@ import pandas as pd
 
 from competition.csv_file import read_csv
 from competition.errors import CompetitionError
-from competition.files import write_csv
+from competition.files import replacing, write_csv
 from competition.image_groups import read_groups
 from competition.places import here
 from competition.settings import Config
@@ -31,6 +31,7 @@ def make_folds(config: Config) -> list[str]:
     folds = split_table(config, table, groups)
     path = folds_path(config)
     before = path.read_bytes() if path.is_file() else None
+    kept = path.with_name(f"{path.stem}.before{path.suffix}")
     try:
         write_csv(path, COLUMNS, zip(table.image_ids.tolist(), folds.tolist(), strict=True))
     except OSError as error:
@@ -38,8 +39,13 @@ def make_folds(config: Config) -> list[str]:
             f"{path}: cannot be written ({error.strerror}); name a file elsewhere with data.folds=folds.csv"
         ) from None
     lines = describe_folds(config, table, folds, groups)
-    if before not in (None, path.read_bytes()):
-        lines.append(f"warning: {path} had other folds before: what was trained by them cannot go on, nor be compared")
+    if before is not None and before != path.read_bytes():
+        with replacing(kept) as temporary:
+            temporary.write_bytes(before)
+        lines.append(
+            f"warning: {path} had other folds before: what was trained by them cannot go on, nor be compared; they are "
+            f"in {kept}"
+        )
     return lines
 
 

@@ -62,8 +62,9 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, base
     trainer = build_trainer(config, _callbacks(config, folder, data), loggers=loggers)
     watch_processes(trainer, "training")
     batch_size = per_device_batch_size(config, trainer)
+    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
     if trainer.is_global_zero:
-        remember_config(folder, config)
+        remember_config(folder, config)  # last of what may be refused: what has a config counts as a run
         begin(config, bases, describe_device(trainer))
     if latest is not None:
         load_checkpoint(latest)  # a damaged file is said in one line, before any process waits for another
@@ -72,11 +73,12 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, base
     )
     _say(f"fold {config.fold}: {len(data.train_set)} training images, {checked}")
     _say(describe_trainer(config, trainer, batch_size))
+    added = {name: weight for name, weight in Task(config.task).loss.weights(config).items() if weight}
+    _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
     data.trainer = trainer
     planned = plan_warnings(data.batches().sampler, data.plan(), batch_size, trainer)
     for line in [*planned, *mixing_warnings(config, batch_size)]:
         _say(line)
-    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)
 
 

@@ -89,6 +89,19 @@ def test_a_loss_that_is_no_number_stops_before_it_is_saved_and_names_the_images(
     assert all(bool(torch.isfinite(value).all()) for value in weights.values())
 
 
+def test_a_training_says_which_losses_it_adds_up_and_one_without_a_network_is_no_run(
+    command: Command, words: list[str]
+) -> None:
+    done = command("train", *words, "model.encoder=resnet19")
+    assert done.returncode == 1
+    assert "resnet19" in done.stderr
+    assert not list(FOLD.glob("config.yaml"))
+    done = command("train", *words, STOP_AT_ONCE)
+    [told] = [line for line in done.stdout.splitlines() if line.startswith("loss: ")]
+    expected = {"classification": "1 cross_entropy", "detection": "1 classification + 1 box + 1 centerness"}
+    assert told == f"loss: {expected.get(TASK, '1 bce + 1 dice')}"
+
+
 def test_weights_that_a_finite_loss_ruined_are_not_saved(command: Command, words: list[str]) -> None:
     """The only step of the epoch has a good loss, and no step follows in which it would show."""
     ruin = ("data.image_size=32", "data.batch_size=12", "optimizer.name=sgd", "optimizer.lr=1e30", "scheduler.warmup=0")

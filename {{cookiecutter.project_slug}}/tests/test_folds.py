@@ -268,12 +268,14 @@ def test_a_folds_csv_that_does_not_fit_is_refused_with_the_image(own_config: Con
 
 
 def test_other_folds_than_before_are_told_of(own_config: Config) -> None:
-    other = own_config.model_copy(update={"seed": own_config.seed + 1})
-    assert [make_folds(config)[-1].startswith("warning: ") for config in (own_config, own_config, other)] == [
-        False,
-        False,
-        True,
-    ]
+    other, path = own_config.model_copy(update={"seed": own_config.seed + 1}), folds_path(own_config)
+    kept = path.with_name("folds.before.csv")
+    for _ in range(2):
+        assert not make_folds(own_config)[-1].startswith("warning: ")
+        assert not kept.exists()
+    before = path.read_bytes()
+    assert make_folds(other)[-1].startswith("warning: ")
+    assert kept.read_bytes() == before != path.read_bytes()
 
 
 def test_a_fold_without_images_is_refused(own_config: Config) -> None:

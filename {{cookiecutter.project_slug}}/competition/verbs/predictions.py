@@ -50,6 +50,7 @@ def predict(
         print("\n".join(estimate_hours(opened, overrides)))
         return
     from competition.predict import predict_out_of_fold, predict_test, predicting
+    from competition.predictions import how_predicted
 
     with predicting(opened):
         if views:
@@ -57,7 +58,10 @@ def predict(
 
             say("\n".join(table_of_views(opened)))
             return
-        say("\n".join([*opened.left_out(), f"written to {predict_test(opened)}"]))
+        of_what = (
+            f"mean of {', '.join(path.name for path in opened.finished())}; views {how_predicted(opened.config.tta)}"
+        )
+        say("\n".join([*opened.left_out(), f"written to {predict_test(opened)}: {of_what}"]))
         for path in predict_out_of_fold(opened):
             say(f"made again, as the test images: {path}; tune again with `competition tune {opened.folder.name}`")
     rank_zero_only(remember_what_follows)(opened.folder, opened.untuned, ("tta", "inference"))

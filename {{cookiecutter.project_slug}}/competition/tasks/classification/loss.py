@@ -18,14 +18,18 @@ def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], con
     """Return (B,) losses of logits (B, classes) against `label` (B,) or `labels` (B, classes), or of numbers
     (B, columns) against `value`; those of mixed images against soft targets."""
     outputs, target = outputs.float(), config.format.target
-    weights = config.loss.weights or {USUAL[target]: 1.0}
     if target == "regression":
-        return _of_numbers(outputs, batch["value"], weights, config.format.bounds)
+        return _of_numbers(outputs, batch["value"], weights(config), config.format.bounds)
     _check_class_weights(config.loss, outputs.shape[1])
     truth = soft_labels(batch, outputs.shape[1]) if target == "single" else batch["labels"]
     losses = {"cross_entropy": _cross_entropy, "bce": _bce, "focal": _focal if target == "single" else _binary_focal}
-    each = [weight * losses[name](outputs, truth, config.loss) for name, weight in weights.items()]
+    each = [weight * losses[name](outputs, truth, config.loss) for name, weight in weights(config).items()]
     return torch.stack(each).sum(dim=0)
+
+
+def weights(config: TaskConfig) -> dict[str, float]:
+    """Return the losses that are set with their weights; without any, the usual one of the target."""
+    return config.loss.weights or {USUAL[config.format.target]: 1.0}
 
 
 def soft_labels(batch: dict[str, Any], num_classes: int) -> Tensor:

@@ -10,9 +10,14 @@ from competition.tasks.detection.settings import TaskConfig
 
 def image_losses(network: Detector, outputs: DetectorOutputs, batch: dict[str, Any], config: TaskConfig) -> Tensor:
     """Return (B,) losses, each normalised within its own image, so that they do not depend on the batch."""
-    weights, parts = config.loss, network.image_losses(outputs, batch["boxes"], batch["labels"])
+    settings, parts = config.loss, network.image_losses(outputs, batch["boxes"], batch["labels"])
     return (
-        weights.classification * parts["classification"]
-        + weights.box * parts["bbox_regression"]
-        + weights.centerness * parts["bbox_ctrness"]
+        settings.classification * parts["classification"]
+        + settings.box * parts["bbox_regression"]
+        + settings.centerness * parts["bbox_ctrness"]
     )
+
+
+def weights(config: TaskConfig) -> dict[str, float]:
+    """Return the weights of FCOS's three losses."""
+    return {name: getattr(config.loss, name) for name in ("classification", "box", "centerness")}

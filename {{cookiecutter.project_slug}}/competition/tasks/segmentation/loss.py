@@ -111,3 +111,8 @@ def lovasz_losses(logits: Tensor, mask: Tensor) -> Tensor:
         for i in range(len(logits))
     ]
     return torch.stack([one.mean() for one in each])
+
+
+def weights(config: TaskConfig) -> dict[str, float]:
+    """Return the weights of the losses; what stands in `loss:` up to `auxiliary` is one."""
+    return config.loss.weights

@@ -44,11 +44,16 @@ class SegmentationLoss(Section):
 
     @model_validator(mode="after")
     def _masks_are_learnt(self) -> Self:
-        fields = list(type(self).model_fields)
-        names = fields[: fields.index("auxiliary")]  # those above it are losses of masks
-        if not any(getattr(self, name) for name in names):
-            raise ValueError(f"loss: nothing teaches masks; give one of {', '.join(names)} a weight over 0")
+        of_masks = {name: weight for name, weight in self.weights.items() if name != "auxiliary"}
+        if not any(of_masks.values()):
+            raise ValueError(f"loss: nothing teaches masks; give one of {', '.join(of_masks)} a weight over 0")
         return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights, which stand above the losses' own parameters."""
+        fields = list(type(self).model_fields)
+        return {name: getattr(self, name) for name in fields[: fields.index("auxiliary") + 1]}
 
 
 class Mix(Section):
