@@ -37,6 +37,8 @@ def _learning_plot(metrics: Mapping[str, Rows], title: str, columns: Sequence[st
         for number, (training, rows) in enumerate(metrics.items()):
             for column in columns:
                 points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
+                if not points:
+                    continue  # foldall has no validation
                 epochs, values = np.array(points, dtype=float).reshape(-1, 2).T
                 line = (":", f"{training} train") if column == "train/loss" else ("-", training)
                 color = COLORS[number % len(COLORS)]
