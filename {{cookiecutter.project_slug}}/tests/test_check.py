@@ -7,7 +7,6 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-import yaml
 
 from competition.check import check
 from competition.config import load_config
@@ -128,42 +127,52 @@ def rename_column(path: Path, old: str, new: str) -> None:
     path.write_text("\n".join([",".join(new if name == old else name for name in header.split(",")), *rows, ""]))
 
 
-def test_without_a_config_the_lines_are_printed_that_read_the_files(
-    task: str, words: list[str], data_dir: Path, command: Command, tmp_path: Path
-) -> None:
-    done = command("check", f"data.dir={data_dir}")
+def recognised(command: Command, data_dir: Path | None, project: Path) -> Path:
+    """Write what check prints without a config into configs/, as by `> configs/mine.yaml`, and return that file."""
+    done = command("check", *([] if data_dir is None else [f"data.dir={data_dir}"]))
     assert done.returncode == 0, done.stderr
-    printed = done.stdout.split("\n\n")[1:]
-    assert all(one.startswith("task: ") for one in printed)  # as they are pasted into a file
-    (values,) = (one for one in map(yaml.safe_load, printed) if one["task"] == task)
-    (tmp_path / "recognised.yaml").write_text(yaml.safe_dump(values))
-    assert command("check", tmp_path / "recognised.yaml", f"data.dir={data_dir}").returncode == 0
+    shutil.copytree(project / "configs", "configs", dirs_exist_ok=True)
+    path = Path("configs/mine.yaml")
+    path.write_text(done.stdout)
+    assert done.stdout.endswith(f": competition check {path}\n")
+    return path
+
+
+def test_without_a_config_one_is_printed_that_reads_the_files(
+    task: str, data_dir: Path, command: Command, project: Path
+) -> None:
+    path = recognised(command, data_dir, project)
+    assert load_config([path]).task == task
+    assert load_config([path]).data.num_folds == load_config([project / "configs" / f"{task}.yaml"]).data.num_folds
+    assert command("check", path).returncode == 0
+
+
+def test_without_a_config_a_second_task_that_fits_is_printed_as_a_comment(
+    task: str, data_dir: Path, command: Command, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("competition.formats.task_names", lambda: [task, task])
+    path = recognised(command, data_dir, project)
+    assert f"# base: {task}.yaml\n" in path.read_text()
+    assert load_config([path]).task == task
 
 
 def test_ids_without_ending_are_recognised_and_what_reads_them_is_told(
-    task: str, words: list[str], data_dir: Path, command: Command, tmp_path: Path
+    words: list[str], data_dir: Path, command: Command, project: Path
 ) -> None:
     for name in ("train.csv", "sample_submission.csv"):
         (data_dir / name).write_text((data_dir / name).read_text().replace(".png", ""))
     found = faults(command, words)
     assert "test_" in found[-1]
     assert re.search(r"no such image file; (\S+)\.png is there: set data\.image_file to '\{image_id\}\.png'", found[0])
-    printed = command("check", f"data.dir={data_dir}").stdout.split("\n\n")[1:]
-    (values,) = (one for one in map(yaml.safe_load, printed) if one["task"] == task)
-    assert values["data"] == {"dir": str(data_dir), "image_file": "{image_id}.png"} | values["data"]
-    (tmp_path / "recognised.yaml").write_text(yaml.safe_dump(values))
-    assert command("check", tmp_path / "recognised.yaml").returncode == 0
+    path = recognised(command, data_dir, project)
+    assert load_config([path]).data.image_file == "{image_id}.png"
+    assert command("check", path).returncode == 0
 
 
-def test_images_in_folders_of_other_names_are_found(
-    task: str, words: list[str], data_dir: Path, command: Command, tmp_path: Path
-) -> None:
+def test_images_in_folders_of_other_names_are_found(data_dir: Path, command: Command, project: Path) -> None:
     for name in ("train", "test"):
         (data_dir / f"{name}_images").rename(data_dir / name)
-    printed = command("check", f"data.dir={data_dir}").stdout.split("\n\n")[1:]
-    (values,) = (one for one in map(yaml.safe_load, printed) if one["task"] == task)
-    (tmp_path / "recognised.yaml").write_text(yaml.safe_dump(values))
-    assert command("check", tmp_path / "recognised.yaml").returncode == 0
+    assert command("check", recognised(command, data_dir, project)).returncode == 0
 
 
 def test_files_of_no_known_format_are_said_to_be_so(command: Command, tmp_path: Path) -> None:
