@@ -156,6 +156,13 @@ def test_without_a_config_a_second_task_that_fits_is_printed_as_a_comment(
     assert load_config([path]).task == task
 
 
+def test_without_a_word_the_files_in_data_are_looked_at(
+    task: str, data_dir: Path, command: Command, project: Path
+) -> None:
+    config = load_config([recognised(command, None, project)])
+    assert (config.task, config.data.dir) == (task, Path("data"))
+
+
 def test_ids_without_ending_are_recognised_and_what_reads_them_is_told(
     words: list[str], data_dir: Path, command: Command, project: Path
 ) -> None:
