@@ -131,9 +131,10 @@ def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) ->
     named = image_id.to_numpy(dtype=object)[first]
     absent = absent_images(config.data, path, named)
     ids = np.concatenate([named, absent])
+    lines = np.concatenate([line(frame.index.to_numpy()[first]), np.zeros(len(absent), dtype=np.int64)])
     number = np.zeros(len(frame), int) if class_id is None else pd.Index(classes).get_indexer(pd.Index(class_id))
     masks = (
-        MaskFiles.of(config, ids, classes)
+        MaskFiles.of(config, ids, classes, lines)
         if column is None
         else MaskRows(
             path=path,
@@ -146,7 +147,6 @@ def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) ->
             form=config.format.rle,
         )
     )
-    lines = np.concatenate([line(frame.index.to_numpy()[first]), np.zeros(len(absent), dtype=np.int64)])
     again = pd.DataFrame({"image": codes, "class": number})[(rle != "").to_numpy()].duplicated()
     return SegmentationTable(ids, classes, lines, masks, line(frame.index.to_numpy()[again.index[again]]))
 
