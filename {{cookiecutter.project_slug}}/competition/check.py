@@ -12,6 +12,7 @@ from competition.csv_file import MOST_LINES
 from competition.errors import CompetitionError
 from competition.folds import folds_path, read_folds
 from competition.formats import hint_at_format
+from competition.group_columns import hint_at_groups
 from competition.host_metric import load_score
 from competition.image_folder import row_in_words, test_image, train_image
 from competition.images import read_image
@@ -62,6 +63,7 @@ def check(config: Config, *, page: bool = True) -> list[str]:
             report.append(f"images in both {files}: {len(both)}, as {min(both)!r}")
     asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
     doubts = [] if counts is None else _doubtful_classes(config, table, asked)
+    doubts += hint_at_groups(config, table)
     if thumbnails is not None:
         seen.groups = near_duplicates(thumbnails)
     drawn = [write_check_page(config, seen, [*report, *doubts], faults)] if page and counts is not None else []

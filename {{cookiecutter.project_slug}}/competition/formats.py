@@ -13,6 +13,7 @@ from competition.config import complete, parse_overrides, settings_of, task_name
 from competition.csv_file import refuse_other_separator
 from competition.data_settings import Data
 from competition.errors import CompetitionError
+from competition.group_columns import hint_at_groups
 from competition.image_search import find_images
 from competition.settings import Config
 from competition.task import Task
@@ -47,7 +48,7 @@ def recognise_folder(words: list[str]) -> list[str]:
             f"in its `format:` how the columns are to be read"
         )
     files = f"{data.dir / data.train_csv} and {data.sample_submission}"
-    lines = _config_lines(*found[0], data)
+    lines = [*_commented(_group_hints(*found[0], data)), *_config_lines(*found[0], data)]
     for task, form in found[1:]:
         lines += ["", *_commented(["or, for another task:", *_config_lines(task, form, data)])]
     return [
@@ -63,6 +64,17 @@ def _config_lines(task: str, form: dict[str, Any], data: Data) -> list[str]:
     # Those of the base may not be able to score this format.
     metrics = complete(task, form).metrics
     return _yaml_lines(values | {"metrics": metrics})
+
+
+def _group_hints(task: str, form: dict[str, Any], data: Data) -> list[str]:
+    """Return lines on columns of train.csv that look like groups; none where it has faults, which a check tells."""
+    config = complete(
+        task, form | {"data": {**data.model_dump(mode="json", exclude_unset=True), **form.get("data", {})}}
+    )
+    try:
+        return hint_at_groups(config, Task(task).table.read_table(config))
+    except CompetitionError:
+        return []
 
 
 def _commented(lines: list[str]) -> list[str]:

@@ -221,6 +221,37 @@ def test_without_a_config_a_missing_folder_or_file_is_named(data_dir: Path, comm
     assert all("no such file; where it has another name" in line for line in found)
 
 
+# -- groups
+
+
+def add_column(path: Path, name: str, num_values: int) -> None:
+    """Give a column to a csv file whose values go by image: as many as named, by turns."""
+    header, *rows = path.read_text().splitlines()
+    ids = image_ids(path)
+    values = (ids.index(row.partition(",")[0]) % num_values for row in rows)
+    path.write_text("\n".join([f"{header},{name}", *(f"{r},p{v}" for r, v in zip(rows, values, strict=True)), ""]))
+
+
+def test_a_column_that_looks_like_a_group_is_told_unless_the_config_names_one(
+    words: list[str], data_dir: Path, command: Command
+) -> None:
+    add_column(data_dir / "train.csv", "PatientID", 8)
+    told = "train.csv: column PatientID has 8 values in 24 images: data.group: PatientID keeps those of one in the same"
+    assert told in command("check", "--no-page", *words).stdout
+    assert f"\n# {told}" in command("check", f"data.dir={data_dir}").stdout
+    assert told not in command("check", "--no-page", *words, "data.group=PatientID").stdout
+    (data_dir / "train_images" / image_ids(data_dir / "train.csv")[0]).unlink()
+    assert told in command("check", "--no-page", *words).stderr
+
+
+@pytest.mark.parametrize(("name", "num_values"), [("hue", 8), ("casement", 8), ("patient", 24), ("patient", 1)])
+def test_other_columns_are_not_taken_for_groups(
+    words: list[str], data_dir: Path, command: Command, name: str, num_values: int
+) -> None:
+    add_column(data_dir / "train.csv", name, num_values)
+    assert f"column {name}" not in command("check", "--no-page", *words).stdout
+
+
 # -- near-duplicates
 
 
