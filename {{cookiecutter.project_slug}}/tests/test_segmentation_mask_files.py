@@ -91,6 +91,8 @@ def test_train_csv_may_name_the_images_whose_masks_are_files(tmp_path: Path) -> 
     assert table.image_ids.tolist() == ["b", "a"]
     assert table.lines.tolist() == [2, 3]
     assert table.present().tolist() == [[True], [False]]
+    path = tmp_path / "masks" / "a.png"
+    assert f"1 of 2 images have no mask file, as {path}: taken as empty" in table.summary()
     with pytest.raises(CompetitionError, match=r"\.tif: no such mask file of any of 2 images, as \S+b\.tif;"):
         read(tmp_path, "masks/{image_id}.tif", keys={"id": "{image_id}"})
 

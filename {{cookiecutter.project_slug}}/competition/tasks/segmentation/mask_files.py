@@ -60,6 +60,14 @@ class MaskFiles:
         """Return whether there is a mask of the image."""
         return any(path.is_file() for path in self.paths(index))
 
+    def remarks(self) -> list[str]:
+        """Return a line on the images without a file, where there are some: names of another pattern look the same."""
+        without = [index for index in range(len(self.image_ids)) if not self.has_file(index)]
+        if not without:
+            return []
+        number = f"{len(without)} of {len(self.image_ids)} images have no mask file"
+        return [f"{number}, as {self.paths(without[0])[0]}: taken as empty"]
+
     def mask(self, index: int, height: int, width: int) -> np.ndarray:
         """Return (height, width, classes) uint8 of 0 and 1.
 

@@ -84,6 +84,8 @@ class SegmentationTable:
         present = self.present()
         counts = ", ".join(f"{name} {count}" for name, count in zip(self.classes, present.sum(0), strict=True))
         lines = [f"masks: {counts}", f"images without any mask: {(~present.any(1)).sum()} of {len(present)}"]
+        if isinstance(self.masks, MaskFiles):
+            lines += self.masks.remarks()
         if len(self.repeated):
             lines.append(
                 f"warning: {len(self.repeated)} rows have a mask for an image and class that has one already, first "
