@@ -12,6 +12,7 @@ from competition.csv_file import MOST_LINES
 from competition.errors import CompetitionError
 from competition.folds import folds_path, read_folds
 from competition.formats import hint_at_format
+from competition.group_columns import hint_at_groups
 from competition.host_metric import load_score
 from competition.image_folder import row_in_words, test_image, train_image
 from competition.images import read_image
@@ -29,7 +30,8 @@ FEW_IMAGES = 2  # that a typing error is in
 def check(config: Config, *, page: bool = True) -> list[str]:
     """Look at files, columns, ids, labels and every image; write check.html, unless told not to, and return a report.
 
-    Raises CompetitionError with a line for every fault found; check.html has them, too, if train.csv could be read.
+    Raises CompetitionError with a line for every fault found; check.html has them, too, if train.csv and the masks
+    could be read.
     """
     refuse_missing_data(config)
     task = Task(config.task)
@@ -40,17 +42,16 @@ def check(config: Config, *, page: bool = True) -> list[str]:
     table = _collect(faults, lambda: task.table.read_table(config))
     if table is None:  # nothing else makes sense then
         raise CompetitionError("\n".join([*faults, *hint_at_format(config)]))
-    report = [
-        f"{config.data.train_csv}: {len(table.image_ids)} images, classes {', '.join(table.classes)}",
-        *table.summary(),
-    ]
+    report = [f"{config.data.train_csv}: {len(table.image_ids)} images, classes {', '.join(table.classes)}"]
+    uncounted: list[str] = []  # the first answer at fault; the look at every image tells it with all others
+    report += (counts := _collect(uncounted, table.summary)) or []
     test_ids = _collect(faults, lambda: task.submission.read_test_ids(config, table.classes))
     hint = hint_at_format(config)
     folds = _collect(faults, lambda: read_folds(config, table)) if folds_path(config).is_file() else None
     thumbnails = Thumbnails.of(len(table.image_ids)) if config.data.near_duplicates else None
     seen = Seen.of(task, table, 0 if test_ids is None else len(test_ids), config.seed)
     seen.folds = folds
-    faults += _check_train_images(config, seen, thumbnails)
+    faults += _check_train_images(config, seen, thumbnails) or uncounted
     if test_ids is None:
         faults += hint
     else:
@@ -61,10 +62,11 @@ def check(config: Config, *, page: bool = True) -> list[str]:
             files = f"{config.data.train_csv} and {config.data.sample_submission}"
             report.append(f"images in both {files}: {len(both)}, as {min(both)!r}")
     asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
-    doubts = _doubtful_classes(config, table, asked)
+    doubts = [] if counts is None else _doubtful_classes(config, table, asked)
+    doubts += hint_at_groups(config, table)
     if thumbnails is not None:
         seen.groups = near_duplicates(thumbnails)
-    drawn = [write_check_page(config, seen, [*report, *doubts], faults)] if page else []
+    drawn = [write_check_page(config, seen, [*report, *doubts], faults)] if page and counts is not None else []
     if faults:
         raise CompetitionError("\n".join([*faults, *doubts]))
     report += doubts
@@ -93,7 +95,7 @@ def _check_train_images(config: Config, seen: Seen, thumbnails: Thumbnails | Non
         try:
             seen.add(index, pixels, table.target(index, pixels.shape[0], pixels.shape[1]))
         except CompetitionError as error:
-            return [str(error)]
+            return str(error).splitlines()
         if thumbnails is not None:
             thumbnails.add(index, pixels)
         return []

@@ -80,6 +80,11 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
     return merged
 
 
+def complete(task: str, values: dict[str, Any]) -> Config:
+    """Return a part of a task's config with what keys that it lacks are by default."""
+    return validate(_spell_out({"name": "part", "task": task, **copy.deepcopy(values)}), {}, "part")
+
+
 def settings_of(task: str, values: dict[str, Any]) -> dict[str, Any]:
     """Return by dotted key what a part of a task's config sets, with the preset of its format expanded and checked."""
     given = _spell_out({"name": "part", "task": task, **copy.deepcopy(values)})

@@ -9,21 +9,24 @@ import pandas as pd
 import yaml
 from pydantic import ValidationError
 
-from competition.config import parse_overrides, settings_of, task_names
+from competition.config import complete, parse_overrides, settings_of, task_names
 from competition.csv_file import refuse_other_separator
 from competition.data_settings import Data
 from competition.errors import CompetitionError
+from competition.group_columns import hint_at_groups
 from competition.image_search import find_images
 from competition.settings import Config
 from competition.task import Task
 
 NUM_ROWS = 1000  # that are looked at
+EXAMPLE = "configs/mine.yaml"  # where a user may put a config
 
 
 def recognise_folder(words: list[str]) -> list[str]:
-    """Say which configs would read a competition, of which only `data.dir=PATH` and the like is known.
+    """Return a config file that reads a competition, of which only `data.dir=PATH` and the like is known.
 
-    Raises CompetitionError where there are no files, or of no known format.
+    It lies in configs/; whatever is no YAML is a comment, as are the lines of further tasks that fit, too. Raises
+    CompetitionError where there are no files, or of no known format.
     """
     data = _data_settings(words)
     if not data.dir.is_dir():
@@ -45,11 +48,37 @@ def recognise_folder(words: list[str]) -> list[str]:
             f"in its `format:` how the columns are to be read"
         )
     files = f"{data.dir / data.train_csv} and {data.sample_submission}"
-    lines = [f"no config given; these lines in one read {files} (next: `competition check` it):"]
-    for task, form in found:
-        of_data = {"dir": str(data.dir), **form.get("data", {})}
-        lines += ["", *_yaml_lines({"task": task, **form, "data": of_data})]
-    return lines
+    lines = [*_commented(_group_hints(*found[0], data)), *_config_lines(*found[0], data)]
+    for task, form in found[1:]:
+        lines += ["", *_commented(["or, for another task:", *_config_lines(task, form, data)])]
+    return [
+        *_commented([f"no config given; these lines in one read {files}"]),
+        *lines,
+        *_commented([f"next, with these lines in {EXAMPLE}: competition check {EXAMPLE}"]),
+    ]
+
+
+def _config_lines(task: str, form: dict[str, Any], data: Data) -> list[str]:
+    """Return the lines of a config file in configs/ with a task's recognised part."""
+    values: dict[str, Any] = {"base": f"{task}.yaml", **form, "data": {"dir": str(data.dir), **form.get("data", {})}}
+    # Those of the base may not be able to score this format.
+    metrics = complete(task, form).metrics
+    return _yaml_lines(values | {"metrics": metrics})
+
+
+def _group_hints(task: str, form: dict[str, Any], data: Data) -> list[str]:
+    """Return lines on columns of train.csv that look like groups; none where it has faults, which a check tells."""
+    config = complete(
+        task, form | {"data": {**data.model_dump(mode="json", exclude_unset=True), **form.get("data", {})}}
+    )
+    try:
+        return hint_at_groups(config, Task(task).table.read_table(config))
+    except CompetitionError:
+        return []
+
+
+def _commented(lines: list[str]) -> list[str]:
+    return [f"# {line}" for line in lines]
 
 
 def recognise(task: str, data: Data) -> dict[str, Any] | None:

@@ -91,7 +91,10 @@ def _decode(path: Path) -> np.ndarray:
 
 
 def _pillow(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data))
+    try:
+        image = Image.open(io.BytesIO(data))
+    except OSError:  # its message names the object in memory
+        raise ValueError("of no image format known here") from None
     image.load()
     if image.mode in ("P", "CMYK", "YCbCr"):
         return image.convert("RGB")

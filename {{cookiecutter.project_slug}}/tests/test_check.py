@@ -7,7 +7,6 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-import yaml
 
 from competition.check import check
 from competition.config import load_config
@@ -128,42 +127,59 @@ def rename_column(path: Path, old: str, new: str) -> None:
     path.write_text("\n".join([",".join(new if name == old else name for name in header.split(",")), *rows, ""]))
 
 
-def test_without_a_config_the_lines_are_printed_that_read_the_files(
-    task: str, words: list[str], data_dir: Path, command: Command, tmp_path: Path
-) -> None:
-    done = command("check", f"data.dir={data_dir}")
+def recognised(command: Command, data_dir: Path | None, project: Path) -> Path:
+    """Write what check prints without a config into configs/, as by `> configs/mine.yaml`, and return that file."""
+    done = command("check", *([] if data_dir is None else [f"data.dir={data_dir}"]))
     assert done.returncode == 0, done.stderr
-    printed = done.stdout.split("\n\n")[1:]
-    assert all(one.startswith("task: ") for one in printed)  # as they are pasted into a file
-    (values,) = (one for one in map(yaml.safe_load, printed) if one["task"] == task)
-    (tmp_path / "recognised.yaml").write_text(yaml.safe_dump(values))
-    assert command("check", tmp_path / "recognised.yaml", f"data.dir={data_dir}").returncode == 0
+    shutil.copytree(project / "configs", "configs", dirs_exist_ok=True)
+    path = Path("configs/mine.yaml")
+    path.write_text(done.stdout)
+    assert done.stdout.endswith(f": competition check {path}\n")
+    return path
+
+
+def test_without_a_config_one_is_printed_that_reads_the_files(
+    task: str, data_dir: Path, command: Command, project: Path
+) -> None:
+    path = recognised(command, data_dir, project)
+    assert load_config([path]).task == task
+    assert load_config([path]).data.num_folds == load_config([project / "configs" / f"{task}.yaml"]).data.num_folds
+    assert command("check", path).returncode == 0
+
+
+def test_without_a_config_a_second_task_that_fits_is_printed_as_a_comment(
+    task: str, data_dir: Path, command: Command, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("competition.formats.task_names", lambda: [task, task])
+    path = recognised(command, data_dir, project)
+    assert f"# base: {task}.yaml\n" in path.read_text()
+    assert load_config([path]).task == task
+
+
+def test_without_a_word_the_files_in_data_are_looked_at(
+    task: str, data_dir: Path, command: Command, project: Path
+) -> None:
+    config = load_config([recognised(command, None, project)])
+    assert (config.task, config.data.dir) == (task, Path("data"))
 
 
 def test_ids_without_ending_are_recognised_and_what_reads_them_is_told(
-    task: str, words: list[str], data_dir: Path, command: Command, tmp_path: Path
+    words: list[str], data_dir: Path, command: Command, project: Path
 ) -> None:
     for name in ("train.csv", "sample_submission.csv"):
         (data_dir / name).write_text((data_dir / name).read_text().replace(".png", ""))
     found = faults(command, words)
     assert "test_" in found[-1]
     assert re.search(r"no such image file; (\S+)\.png is there: set data\.image_file to '\{image_id\}\.png'", found[0])
-    printed = command("check", f"data.dir={data_dir}").stdout.split("\n\n")[1:]
-    (values,) = (one for one in map(yaml.safe_load, printed) if one["task"] == task)
-    assert values["data"] == {"dir": str(data_dir), "image_file": "{image_id}.png"} | values["data"]
-    (tmp_path / "recognised.yaml").write_text(yaml.safe_dump(values))
-    assert command("check", tmp_path / "recognised.yaml").returncode == 0
+    path = recognised(command, data_dir, project)
+    assert load_config([path]).data.image_file == "{image_id}.png"
+    assert command("check", path).returncode == 0
 
 
-def test_images_in_folders_of_other_names_are_found(
-    task: str, words: list[str], data_dir: Path, command: Command, tmp_path: Path
-) -> None:
+def test_images_in_folders_of_other_names_are_found(data_dir: Path, command: Command, project: Path) -> None:
     for name in ("train", "test"):
         (data_dir / f"{name}_images").rename(data_dir / name)
-    printed = command("check", f"data.dir={data_dir}").stdout.split("\n\n")[1:]
-    (values,) = (one for one in map(yaml.safe_load, printed) if one["task"] == task)
-    (tmp_path / "recognised.yaml").write_text(yaml.safe_dump(values))
-    assert command("check", tmp_path / "recognised.yaml").returncode == 0
+    assert command("check", recognised(command, data_dir, project)).returncode == 0
 
 
 def test_files_of_no_known_format_are_said_to_be_so(command: Command, tmp_path: Path) -> None:
@@ -203,6 +219,37 @@ def test_without_a_config_a_missing_folder_or_file_is_named(data_dir: Path, comm
     found = command("check", f"data.dir={empty}").stderr.splitlines()
     assert [line.partition(":")[0] for line in found] == [f"{empty}/train.csv", f"{empty}/sample_submission.csv"]
     assert all("no such file; where it has another name" in line for line in found)
+
+
+# -- groups
+
+
+def add_column(path: Path, name: str, num_values: int) -> None:
+    """Give a column to a csv file whose values go by image: as many as named, by turns."""
+    header, *rows = path.read_text().splitlines()
+    ids = image_ids(path)
+    values = (ids.index(row.partition(",")[0]) % num_values for row in rows)
+    path.write_text("\n".join([f"{header},{name}", *(f"{r},p{v}" for r, v in zip(rows, values, strict=True)), ""]))
+
+
+def test_a_column_that_looks_like_a_group_is_told_unless_the_config_names_one(
+    words: list[str], data_dir: Path, command: Command
+) -> None:
+    add_column(data_dir / "train.csv", "PatientID", 8)
+    told = "train.csv: column PatientID has 8 values in 24 images: data.group: PatientID keeps those of one in the same"
+    assert told in command("check", "--no-page", *words).stdout
+    assert f"\n# {told}" in command("check", f"data.dir={data_dir}").stdout
+    assert told not in command("check", "--no-page", *words, "data.group=PatientID").stdout
+    (data_dir / "train_images" / image_ids(data_dir / "train.csv")[0]).unlink()
+    assert told in command("check", "--no-page", *words).stderr
+
+
+@pytest.mark.parametrize(("name", "num_values"), [("hue", 8), ("casement", 8), ("patient", 24), ("patient", 1)])
+def test_other_columns_are_not_taken_for_groups(
+    words: list[str], data_dir: Path, command: Command, name: str, num_values: int
+) -> None:
+    add_column(data_dir / "train.csv", name, num_values)
+    assert f"column {name}" not in command("check", "--no-page", *words).stdout
 
 
 # -- near-duplicates

@@ -1,12 +1,15 @@
 """Formats told from columns and first rows alone; files of other tasks are left to them."""
 
 import io
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from competition.config import validate
+from competition.config import load_config, validate
+from competition.formats import recognise_folder
 from competition.tasks.classification.recognise import recognise
 
 
@@ -117,3 +120,13 @@ def test_a_format_is_told_by_what_the_columns_hold(
 )
 def test_files_of_other_tasks_are_left_to_them(train: tuple[str, ...], sample: tuple[str, ...]) -> None:
     assert recognise(frame(*train), frame(*sample)) is None
+
+
+def test_a_config_of_a_regression_has_metrics_that_can_score_it(project: Path, tmp_path: Path) -> None:
+    """Those of the base it stands on are of classes."""
+    (tmp_path / "train.csv").write_text("id,weight\na,1.5\nb,2.25\nc,7\n")
+    (tmp_path / "sample_submission.csv").write_text("id,weight\nd,0.5\n")
+    shutil.copy(project / "configs" / "classification.yaml", tmp_path)
+    (tmp_path / "mine.yaml").write_text("\n".join(recognise_folder([f"data.dir={tmp_path}"])))
+    config = load_config([tmp_path / "mine.yaml"])
+    assert (config.format.target, config.metrics[0]) == ("regression", "rmse")

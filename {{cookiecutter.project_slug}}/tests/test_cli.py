@@ -71,7 +71,7 @@ def test_help_names_every_verb_and_each_explains_itself(command: Command) -> Non
 
 @pytest.mark.parametrize(
     "words",
-    [["trian"], ["check"], ["train", "--resum", "x.yaml"], ["sample", "--size", "many"], ["--version-of-what"]],
+    [["trian"], ["folds"], ["train", "--resum", "x.yaml"], ["sample", "--size", "many"], ["--version-of-what"]],
 )
 def test_a_wrong_command_line_ends_with_2(command: Command, words: list[str]) -> None:
     done = command(*words)

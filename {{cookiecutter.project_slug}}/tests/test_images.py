@@ -203,6 +203,7 @@ def test_a_file_that_is_no_image_is_refused_by_name(tmp_path: Path, suffix: str,
         read_image(path, 3)
     assert str(refused.value).startswith(f"{path}: truncated or no image ({len(content)} bytes")
     assert "\n" not in str(refused.value)
+    assert "object at 0x" not in str(refused.value)
 
 
 def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import pytest
 import tifffile
 from PIL import Image
 
+from competition.check import check
 from competition.config import validate
 from competition.errors import CompetitionError
+from competition.tasks.segmentation.settings import TaskConfig
 from competition.tasks.segmentation.table import SegmentationTable, read_table
 
 LABELS = np.array([[0, 1, 2], [2, 2, 0]], dtype=np.uint8)
@@ -89,6 +91,8 @@ def test_train_csv_may_name_the_images_whose_masks_are_files(tmp_path: Path) -> 
     assert table.image_ids.tolist() == ["b", "a"]
     assert table.lines.tolist() == [2, 3]
     assert table.present().tolist() == [[True], [False]]
+    path = tmp_path / "masks" / "a.png"
+    assert f"1 of 2 images have no mask file, as {path}: taken as empty" in table.summary()
     with pytest.raises(CompetitionError, match=r"\.tif: no such mask file of any of 2 images, as \S+b\.tif;"):
         read(tmp_path, "masks/{image_id}.tif", keys={"id": "{image_id}"})
 
@@ -147,6 +151,41 @@ def test_a_format_that_cannot_be_is_refused(form: Any, message: str) -> None:
     form = {"like": form} if isinstance(form, str) else form
     with pytest.raises(CompetitionError, match=re.escape(message)):
         validate({"name": "t", "task": "segmentation", "format": form}, {}, "test")
+
+
+def with_train_csv(folder: Path, *ids: str, masks: str) -> TaskConfig:
+    """Write images and their masks of 2 x 3 pixels, and return a config that finds them by train.csv."""
+    competition(folder, *ids)
+    for name in ids:
+        for path in (folder / "train_images" / name, folder / masks.format(image_id=name)):
+            Image.fromarray(LABELS).save(path, "png")
+    (folder / "train.csv").write_text("\n".join(["id", *ids, ""]))
+    (folder / "sample_submission.csv").write_text("id,rle\nt,\n")
+    (folder / "test_images").mkdir()
+    Image.fromarray(LABELS).save(folder / "test_images" / "t", "png")
+    form = {"train": {"keys": {"id": "{image_id}"}, "files": masks}}
+    values = {"name": "t", "task": "segmentation", "data": {"dir": str(folder)}, "format": form}
+    config = validate(values, {}, "test")
+    assert isinstance(config, TaskConfig)
+    return config
+
+
+def test_check_tells_every_mask_file_at_fault_with_its_line_beside_other_faults(tmp_path: Path) -> None:
+    config = with_train_csv(tmp_path, "d", "c", "b", "a", masks="masks/{image_id}.png")
+    (tmp_path / "masks" / "d.png").write_bytes(b"no mask")
+    (tmp_path / "train_images" / "c").write_bytes(b"no image")
+    save(tmp_path / "masks" / "b.png", LABELS[:1])
+    (tmp_path / "masks" / "a.png").write_bytes(b"")
+    (tmp_path / "test_images" / "t").unlink()
+    with pytest.raises(CompetitionError) as raised:
+        check(config, page=False)
+    found = str(raised.value).splitlines()
+    starts = ["masks/d.png: truncated", "train_images/c: truncated", "masks/b.png: mask of 1 x 3", "masks/a.png: trunc"]
+    assert len(found) == 5
+    for line, start, number in zip(found, starts, range(2, 6), strict=False):
+        assert line.startswith(f"{tmp_path}/{start}")
+        assert line.endswith(f"(train.csv line {number})")
+    assert found[4].startswith(f"{tmp_path}/test_images/t: no such image file")
 
 
 def test_large_masks_of_many_values_are_cut_exactly(tmp_path: Path) -> None:

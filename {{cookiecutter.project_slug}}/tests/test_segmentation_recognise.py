@@ -156,6 +156,14 @@ def test_mask_files_are_found_and_the_lines_read_them(
     assert table.present().all()
 
 
+def test_mask_files_are_found_though_one_is_damaged(tmp_path: Path) -> None:
+    data = competition(tmp_path, "id {}", ONE, "train/{}.png", ["masks/{}.png"], [255])
+    (tmp_path / "masks" / f"{IDS[0]}.png").write_bytes(b"no mask")
+    found = recognise_files("segmentation", data)
+    assert found is not None
+    assert found["format"]["train"]["files"] == "masks/{image_id}.png"
+
+
 @pytest.mark.parametrize(
     ("sample", "masks", "values"),
     [

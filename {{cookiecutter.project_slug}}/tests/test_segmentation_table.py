@@ -151,6 +151,12 @@ def test_malformed_run_lengths_are_named_when_the_size_is_known(tmp_path: Path, 
     assert str(caught.value).startswith(f"{tmp_path / 'train.csv'}: line 3: rle: ")
 
 
+def test_malformed_run_lengths_in_several_rows_of_an_image_are_all_named(tmp_path: Path) -> None:
+    with pytest.raises(CompetitionError) as caught:
+        read(tmp_path, "a,cat,1", "b,cat,1 1", "a,dog,x").target(0, 2, 3)
+    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == ["line 2", "line 4"]
+
+
 def test_a_missing_column_is_named_with_those_there(tmp_path: Path) -> None:
     (message,) = faults(tmp_path, "a,1 1", header="image_id,EncodedPixels")
     assert str(tmp_path / "train.csv") in message

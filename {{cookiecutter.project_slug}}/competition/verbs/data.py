@@ -29,17 +29,19 @@ def sample(
 
 
 def check(
-    words: Words,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[CONFIG]... [KEY=VALUE]...", help="Config files, then values.")
+    ] = None,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Write check.html, too, to look at the data.")] = True,
 ) -> None:
     """Look for faults in the data: files, columns, ids, labels, images, near-duplicates.
 
-    Without a config (`check data.dir=PATH`) it says which lines of one would read the files.
+    Without a config (`check`, or `check data.dir=PATH`) it prints one that reads the files.
     """
     from competition.check import check as check_data
     from competition.config import load_config
 
-    paths, overrides = split(words)
+    paths, overrides = split(words or [])
     if not paths:
         from competition.formats import recognise_folder
 

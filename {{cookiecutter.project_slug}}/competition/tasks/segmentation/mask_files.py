@@ -9,7 +9,9 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from competition.data_settings import Data
 from competition.errors import CompetitionError
+from competition.image_folder import row_in_words
 from competition.tasks.segmentation.settings import TaskConfig
 
 
@@ -20,12 +22,20 @@ class MaskFiles:
     pattern: str  # with the folder
     image_ids: np.ndarray
     classes: tuple[str, ...]
+    data: Data
+    lines: np.ndarray | None  # (n,) of train.csv, 0 for an image without a row; none without a train.csv
 
     @classmethod
-    def of(cls, config: TaskConfig, image_ids: np.ndarray, classes: tuple[str, ...]) -> "MaskFiles":
-        """Return the mask files of these images; raise CompetitionError if not one of them has any."""
+    def of(
+        cls, config: TaskConfig, image_ids: np.ndarray, classes: tuple[str, ...], lines: np.ndarray | None = None
+    ) -> "MaskFiles":
+        """Return the mask files of these images, on those lines (n,) of train.csv if there is one.
+
+        Raises CompetitionError if not one of them has any.
+        """
         assert config.format.train.files is not None
-        masks = cls(f"{config.data.dir}/{config.format.train.files}", image_ids, classes)
+        pattern = f"{config.data.dir}/{config.format.train.files}"
+        masks = cls(pattern, image_ids, classes, config.data, lines)
         if not any(masks.has_file(index) for index in range(len(image_ids))):  # it would train on empty masks
             raise CompetitionError(
                 f"{masks.pattern}: no such mask file of any of {len(image_ids)} images, as {masks.paths(0)[0]}; set "
@@ -50,38 +60,63 @@ class MaskFiles:
         """Return whether there is a mask of the image."""
         return any(path.is_file() for path in self.paths(index))
 
+    def remarks(self) -> list[str]:
+        """Return a line on the images without a file, where there are some: names of another pattern look the same."""
+        without = [index for index in range(len(self.image_ids)) if not self.has_file(index)]
+        if not without:
+            return []
+        number = f"{len(without)} of {len(self.image_ids)} images have no mask file"
+        return [f"{number}, as {self.paths(without[0])[0]}: taken as empty"]
+
     def mask(self, index: int, height: int, width: int) -> np.ndarray:
-        """Return (height, width, classes) uint8 of 0 and 1; raise CompetitionError if a file is not of that size."""
+        """Return (height, width, classes) uint8 of 0 and 1.
+
+        Raises CompetitionError with a line for every file that is broken, or one if they are not of that size.
+        """
         mask = self._read(index)
         if mask is None:
             return np.zeros((height, width, len(self.classes)), dtype=np.uint8)
         if mask.shape[:2] != (height, width):
             found = f"{mask.shape[0]} x {mask.shape[1]}"
-            raise CompetitionError(f"{self.paths(index)[0]}: mask of {found} pixels; its image has {height} x {width}")
+            path = next(path for path in self.paths(index) if path.is_file())
+            raise self._fault(index, f"{path}: mask of {found} pixels; its image has {height} x {width}")
         return mask
 
     def _read(self, index: int) -> np.ndarray | None:
         """Return (H, W, classes) uint8 of 0 and 1; none where the image has no file."""
-        read = [read_labels(path) if path.is_file() else None for path in self.paths(index)]
+        read, faults = list[np.ndarray | None](), list[str]()
+        for path in self.paths(index):
+            try:
+                read.append(read_labels(path) if path.is_file() else None)
+            except CompetitionError as error:
+                faults.append(str(error))
+        if faults:
+            raise self._fault(index, *faults)
         shape = next((one.shape for one in read if one is not None), None)
         if shape is None:
             return None
         if not self.is_by_class and len(self.classes) > 1:
             assert read[0] is not None
-            return self._split(read[0], self.paths(index)[0])
+            return self._split(read[0], index)
         layers = [np.zeros(shape, np.uint8) if one is None else (one != 0).astype(np.uint8) for one in read]
         for path, layer in zip(self.paths(index), layers, strict=True):
             if layer.shape != shape:
-                raise CompetitionError(f"{path}: mask of {layer.shape} pixels; that of another class has {shape}")
+                raise self._fault(index, f"{path}: mask of {layer.shape} pixels; that of another class has {shape}")
         return np.stack(layers, axis=-1)
 
-    def _split(self, labels: np.ndarray, path: Path) -> np.ndarray:
+    def _fault(self, index: int, *faults: str) -> CompetitionError:
+        """Return the error of an image's files, a line a fault, each with the row of train.csv."""
+        row = "" if self.lines is None else f" ({row_in_words(self.data, self.lines[index])})"
+        return CompetitionError("\n".join(f"{fault}{row}" for fault in faults))
+
+    def _split(self, labels: np.ndarray, index: int) -> np.ndarray:
         """Return a layer a class of labels (H, W): 0 is none, 1 the first class."""
         if labels.max() > len(self.classes) or labels.min() < 0:
             wrong = labels.max() if labels.min() >= 0 else labels.min()
-            raise CompetitionError(
-                f"{path}: found pixel value {wrong}; expected 0 for none, and 1 to {len(self.classes)} for the classes "
-                f"{', '.join(self.classes)} (data.classes)"
+            raise self._fault(
+                index,
+                f"{self.paths(index)[0]}: found pixel value {wrong}; expected 0 for none, and 1 to "
+                f"{len(self.classes)} for the classes {', '.join(self.classes)} (data.classes)",
             )
         return (labels[:, :, None] == np.arange(1, len(self.classes) + 1)).astype(np.uint8)
 

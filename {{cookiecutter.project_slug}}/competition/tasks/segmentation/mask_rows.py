@@ -27,7 +27,11 @@ class MaskRows:
     form: RunLengths
 
     def mask(self, index: int, height: int, width: int) -> np.ndarray:
-        """Return (height, width, classes) uint8 of 0 and 1: the rows of the image united."""
+        """Return (height, width, classes) uint8 of 0 and 1: the rows of the image united.
+
+        Raises CompetitionError with a line for every row at fault.
+        """
+        faults: list[str] = []
         mask = np.zeros((height, width, self.num_classes), dtype=np.uint8)
         for row in self.order[self.starts[index] : self.starts[index + 1]]:
             if not self.rle.iloc[row]:
@@ -35,7 +39,9 @@ class MaskRows:
             try:
                 mask[:, :, self.row_class[row]] |= decode_rle(self.texts[row].strip(), height, width, self.form)
             except ValueError as error:
-                raise self._fault(row, error) from None
+                faults.append(str(self._fault(row, error)))
+        if faults:
+            raise CompetitionError("\n".join(faults))
         return mask
 
     def present(self) -> np.ndarray:

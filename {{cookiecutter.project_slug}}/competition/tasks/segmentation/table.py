@@ -84,6 +84,8 @@ class SegmentationTable:
         present = self.present()
         counts = ", ".join(f"{name} {count}" for name, count in zip(self.classes, present.sum(0), strict=True))
         lines = [f"masks: {counts}", f"images without any mask: {(~present.any(1)).sum()} of {len(present)}"]
+        if isinstance(self.masks, MaskFiles):
+            lines += self.masks.remarks()
         if len(self.repeated):
             lines.append(
                 f"warning: {len(self.repeated)} rows have a mask for an image and class that has one already, first "
@@ -131,9 +133,10 @@ def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) ->
     named = image_id.to_numpy(dtype=object)[first]
     absent = absent_images(config.data, path, named)
     ids = np.concatenate([named, absent])
+    lines = np.concatenate([line(frame.index.to_numpy()[first]), np.zeros(len(absent), dtype=np.int64)])
     number = np.zeros(len(frame), int) if class_id is None else pd.Index(classes).get_indexer(pd.Index(class_id))
     masks = (
-        MaskFiles.of(config, ids, classes)
+        MaskFiles.of(config, ids, classes, lines)
         if column is None
         else MaskRows(
             path=path,
@@ -146,7 +149,6 @@ def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) ->
             form=config.format.rle,
         )
     )
-    lines = np.concatenate([line(frame.index.to_numpy()[first]), np.zeros(len(absent), dtype=np.int64)])
     again = pd.DataFrame({"image": codes, "class": number})[(rle != "").to_numpy()].duplicated()
     return SegmentationTable(ids, classes, lines, masks, line(frame.index.to_numpy()[again.index[again]]))
 
