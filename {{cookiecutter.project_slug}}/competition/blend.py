@@ -8,6 +8,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from competition.averages import Ranks, Seeds, average_predictions, unless_equal
-from competition.blend_weights import fit_weights, given_weights
+from competition.blend_weights import Weights, fit_weights, given_weights, weights_that_pay
 from competition.config import dump_config
 from competition.errors import CompetitionError
 from competition.files import replacing
@@ -26,7 +27,7 @@ from competition.runs import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
 from competition.settings import Config, RunName
 from competition.task import Task
 
-BLEND, BY_FOLD, FOLDERS, FILES = "blend.yaml", "weights_by_fold", "folders", "files"
+BLEND, BY_FOLD, FIT, FOLDERS, FILES = "blend.yaml", "weights_by_fold", "fit", "folders", "files"
 Mean = Literal["mean", "rank"]
 
 
@@ -71,9 +72,9 @@ def make_blend(
 ) -> Run:
     """Average the stored predictions of runs, on test images and out-of-fold, into the run outputs/<name>.
 
-    `weights` are numbers, one a run, or found on out-of-fold images. `mean` "rank" averages the ranks of class
-    probabilities. `overrides` hold for the run that is returned and are not kept. Raises CompetitionError where runs
-    do not fit together.
+    `weights` are numbers, one a run, or found on out-of-fold images and kept where that pays. `mean` "rank" averages
+    the ranks of class probabilities. `overrides` hold for the run that is returned, and for the score that tells
+    whether weights pay, and are not kept. Raises CompetitionError where runs do not fit together.
     """
     _check_name(name)
     first = Run.open(str(runs[0].folder))
@@ -86,12 +87,14 @@ def make_blend(
     if mean == "rank":
         tests = [Ranks(source) for source in tests]
         folds = {fold: [Ranks(source) for source in sources] for fold, sources in folds.items()}
-    found = fit_weights(config, folds) if weights == "fit" else given_weights(weights, len(runs))
+    found = _find_weights(runs[0], folds, mean) if weights == "fit" else given_weights(weights, len(runs))
     about = {"sources": [run.folder.name for run in runs], "weights": found.shares, "mean": mean}
     about[FOLDERS] = [_beside(run.folder, folder) for run in runs]
     about[FILES] = {_beside(run.folder, folder): _fingerprints(run) for run in runs}
     if found.by_fold:
         about[BY_FOLD] = found.by_fold
+    if found.fit:
+        about[FIT] = asdict(found.fit)
     _start(folder, about)
     _take_thresholds(first, folder, about)
     for fold, sources in folds.items():
@@ -106,9 +109,7 @@ def make_blend(
 def refuse_untuned_ranks(run: Run) -> None:
     """Raise CompetitionError if a blend of ranks would be cut at thresholds that were meant for probabilities."""
     is_tuned = (run.folder / POSTPROCESS).is_file()
-    if read_recipe(run.folder).get("mean") != "rank" or is_tuned:
-        return
-    if Task(run.config.task).decode.hands_in_decisions(run.config):
+    if not is_tuned and _cuts_ranks(run.config, read_recipe(run.folder).get("mean", "mean")):
         name = run.folder.name
         raise CompetitionError(
             f"{run.folder}: averages ranks, and thresholds of probabilities do not fit those; find its own with "
@@ -120,6 +121,16 @@ def read_recipe(folder: Path) -> dict[str, Any]:
     """Read what a blend was made of: `sources`, `weights`, `mean`, ...; nothing for another run."""
     path = folder / BLEND
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _cuts_ranks(config: Config, mean: Mean) -> bool:
+    return mean == "rank" and Task(config.task).decode.hands_in_decisions(config)
+
+
+def _find_weights(first: Run, folds: Mapping[str, Sequence[Predictions]], mean: Mean) -> Weights:
+    """Find weights, scored by the first run's own thresholds; ranks that are still to be tuned have no score."""
+    find = fit_weights if _cuts_ranks(first.untuned, mean) else weights_that_pay
+    return find(first.untuned, folds)
 
 
 def _folds(runs: Sequence[Run]) -> dict[str, list[Predictions]]:
@@ -180,7 +191,8 @@ def _beside(source: Path, folder: Path) -> str:
 def _options(recipe: Mapping[str, Any]) -> str:
     """Return the options of `submit` that make a blend as it was made."""
     weights = ",".join(f"{weight:g}" for weight in recipe["weights"])
-    shares = "" if unless_equal(recipe["weights"]) is None else f" --weights {'fit' if BY_FOLD in recipe else weights}"
+    shares = "" if unless_equal(recipe["weights"]) is None else f" --weights {weights}"
+    shares = " --weights fit" if BY_FOLD in recipe or FIT in recipe else shares
     return shares + (f" --mean {recipe['mean']}" if recipe["mean"] != "mean" else "")
 
 
@@ -192,8 +204,9 @@ def _fingerprints(run: Run) -> dict[str, str]:
 
 def _start(folder: Path, about: dict[str, Any]) -> None:
     """Delete what was made of other predictions, or by other weights; an earlier submission.csv is kept to compare."""
-    path, before = folder / BLEND, read_recipe(folder)
-    if before == about:
+    path, text = folder / BLEND, yaml.safe_dump(about, sort_keys=False)
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if before == text:
         return
     if not before and folder.exists():
         raise CompetitionError(f"{folder}: is a run that was trained; give the blend another name with --name")
@@ -202,7 +215,7 @@ def _start(folder: Path, about: dict[str, Any]) -> None:
     for name in (TEST, CV, POSTPROCESS):
         (folder / name).unlink(missing_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text(yaml.safe_dump(about, sort_keys=False), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _take_thresholds(first: Run, folder: Path, about: dict[str, Any]) -> None:

@@ -103,19 +103,55 @@ def test_weights_are_found_on_out_of_fold_or_refused_where_there_is_nothing_to_f
         assert done.stderr.startswith("--weights fit: ")
         assert not (runs / "x").exists()
         return
-    assert "; each fold by weights found on the others)" in done.stdout
-    about = yaml.safe_load((runs / "x/blend.yaml").read_text())
-    assert sum(about["weights"]) == pytest.approx(1, abs=1e-3)
-    assert min(about["weights"]) >= 0
-    config = Run.open("a").config
+    config, sources = Run.open("a").config, {fold: [] for fold in ("fold0", "fold1")}
+    for fold, each in sources.items():
+        each += [Predictions(runs / one / fold / OOF) for one in "ab"]
+    found = fit_weights(config, sources)
+    assert sum(found.shares) == pytest.approx(1, abs=1e-3)
+    assert min(found.shares) >= 0
     # A fold's truth has no say in its own weights: on fold 1, which those of fold 0 are found on, a is silent.
-    assert about["weights_by_fold"] == {"fold0": [0, 1], "fold1": [1, 0]}
-    for fold, other in (("fold0", "fold1"), ("fold1", "fold0")):
-        found = fit_weights(config, {other: [Predictions(runs / one / other / OOF) for one in "ab"]})
-        assert about["weights_by_fold"][fold] == found.shares
-        assert_average(runs / "x" / fold / OOF, [runs / one / fold / OOF for one in "ab"], found.shares)
+    assert found.by_fold == {"fold0": [0, 1], "fold1": [1, 0]}
+    about = yaml.safe_load((runs / "x/blend.yaml").read_text())
+    assert about["fit"]["weights"] == found.shares
+    for fold, weights in found.by_fold.items():
+        files = [runs / one / fold / OOF for one in "ab"]
+        assert_average(runs / "x" / fold / OOF, files, weights if about["fit"]["is_kept"] else None)
     shutil.rmtree(runs / "a" / "fold1")
     assert "which flatters" in command("submit", "a", "b", "--weights", "fit", "--name", "y").stdout
+
+
+DIGEST = """
+from zlib import crc32
+
+def score(solution, submission, row_id_column_name):
+    return crc32(submission.to_csv().encode()) / 2**32
+"""
+
+
+def test_weights_that_were_found_are_kept_where_the_first_metric_is_better(
+    runs: Path, command: Command, task: str
+) -> None:
+    if task == "detection":
+        return  # boxes are not fitted
+    Path("metric.py").write_text(DIGEST)
+    for fold in ("fold0", "fold1"):
+        silence(runs / "b" / fold / OOF)
+    kept = []
+    for is_lower_better in (False, True):
+        host = ["host_metric.file=metric.py", f"host_metric.lower_is_better={is_lower_better}"]
+        done = command("submit", "a", "b", "--weights", "fit", "--name", "x", *host)
+        assert done.returncode == 0, done.stderr
+        about = yaml.safe_load((runs / "x/blend.yaml").read_text())
+        fit = about["fit"]
+        kept.append(fit["is_kept"])
+        assert fit["is_kept"] is ((fit["score"] < fit["score_of_equal"]) is is_lower_better)
+        assert about["weights"] == ([1, 0] if fit["is_kept"] else [0.5, 0.5])
+        # The score that is told is that of the blend as it was written.
+        is_of = fit["score"] if fit["is_kept"] else fit["score_of_equal"]
+        assert f"host {is_of:.4f}" in out_of_fold_line(done)
+        assert ("found on the others" in out_of_fold_line(done)) is fit["is_kept"]
+        assert f"; {'those found' if fit['is_kept'] else 'equal weights'} kept\n" in done.stdout
+    assert sorted(kept) == [False, True]
 
 
 def silence(path: Path) -> None:
@@ -276,6 +312,18 @@ def test_ranks_are_averaged_where_predictions_are_class_probabilities(runs: Path
         assert "find its own with `competition tune x`" in command("submit", *words, decided).stderr
     assert command("tune", "x", decided).returncode == 0
     assert "find its own" not in command("submit", "x", decided).stderr
+
+
+def test_weights_of_ranks_that_thresholds_do_not_fit_are_not_compared_with_equal_ones(
+    runs: Path, command: Command, task: str
+) -> None:
+    if task != "classification":
+        return
+    decided = "format.submission.value=decision"
+    command("submit", "a", "b", "--mean", "rank", "--weights", "fit", "--name", "x", decided)
+    assert "fit" not in yaml.safe_load((runs / "x/blend.yaml").read_text())
+    assert command("tune", "x", decided).returncode == 0
+    assert "warning: whether equal weights do better than those found" in command("submit", "x", decided).stdout
 
 
 def test_out_of_fold_files_are_joined_by_image_id(runs: Path, tmp_path: Path) -> None:
