@@ -16,6 +16,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from competition.averages import Ranks, Seeds, average_predictions, unless_equal
+from competition.blend_recipe import BLEND, BY_FOLD, FILES, FIT, FOLDERS, Mean, beside, fingerprints, read_recipe
 from competition.blend_weights import Weights, fit_weights, given_weights, weights_that_pay
 from competition.config import dump_config
 from competition.errors import CompetitionError
@@ -26,40 +27,6 @@ from competition.predictions import Predictions, fingerprint
 from competition.runs import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
 from competition.settings import Config, RunName
 from competition.task import Task
-
-BLEND, BY_FOLD, FIT, FOLDERS, FILES = "blend.yaml", "weights_by_fold", "fit", "folders", "files"
-Mean = Literal["mean", "rank"]
-
-
-def refuse_blend(folder: Path) -> None:
-    """Raise CompetitionError if a run is a blend, which has no networks of its own."""
-    if sources := blend_sources(folder):
-        raise CompetitionError(
-            f"{folder}: is a blend of {', '.join(sources)} and has no networks; predict with those, then "
-            f"`competition submit {' '.join(sources)} --name {folder.name}`"
-        )
-
-
-def blend_sources(folder: Path) -> list[str]:
-    """Return the names of the runs that a blend is made of; none for another run."""
-    return read_recipe(folder).get("sources", [])
-
-
-def source_folders(folder: Path) -> list[Path]:
-    """Return the folders of the runs that a blend is made of; none for another run."""
-    return [Path(os.path.normpath(folder.parent / one)) for one in read_recipe(folder).get(FOLDERS, [])]
-
-
-def refuse_stale_blend(folder: Path) -> None:
-    """Raise CompetitionError if a run that counts in a blend has other predictions now than those that were blended."""
-    recipe, sources = read_recipe(folder), source_folders(folder)
-    for source in [one for one, weight in zip(sources, recipe["weights"], strict=True) if weight > 0]:
-        before, now = recipe[FILES][_beside(source, folder)], _fingerprints(Run.open(str(source)))
-        if changed := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
-            raise CompetitionError(
-                f"{source / changed[0]}: is not the file that {folder} was blended of; blend anew with "
-                f"`competition submit {' '.join(map(str, sources))} --name {folder.name}{_options(recipe)}`"
-            )
 
 
 def make_blend(
@@ -89,8 +56,8 @@ def make_blend(
         folds = {fold: [Ranks(source) for source in sources] for fold, sources in folds.items()}
     found = _find_weights(runs[0], folds, mean) if weights == "fit" else given_weights(weights, len(runs))
     about = {"sources": [run.folder.name for run in runs], "weights": found.shares, "mean": mean}
-    about[FOLDERS] = [_beside(run.folder, folder) for run in runs]
-    about[FILES] = {_beside(run.folder, folder): _fingerprints(run) for run in runs}
+    about[FOLDERS] = [beside(run.folder, folder) for run in runs]
+    about[FILES] = {beside(run.folder, folder): fingerprints(run.folder) for run in runs}
     if found.by_fold:
         about[BY_FOLD] = found.by_fold
     if found.fit:
@@ -115,12 +82,6 @@ def refuse_untuned_ranks(run: Run) -> None:
             f"{run.folder}: averages ranks, and thresholds of probabilities do not fit those; find its own with "
             f"`competition tune {name}`, then `competition submit {name}`"
         )
-
-
-def read_recipe(folder: Path) -> dict[str, Any]:
-    """Read what a blend was made of: `sources`, `weights`, `mean`, ...; nothing for another run."""
-    path = folder / BLEND
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _cuts_ranks(config: Config, mean: Mean) -> bool:
@@ -183,30 +144,10 @@ def _check_name(name: str) -> None:
         raise CompetitionError(f"--name {name}: {reason}") from None
 
 
-def _beside(source: Path, folder: Path) -> str:
-    """Return a run's folder as seen from where a blend's lies: both may be moved together."""
-    return Path(os.path.relpath(source, folder.parent)).as_posix()
-
-
-def _options(recipe: Mapping[str, Any]) -> str:
-    """Return the options of `submit` that make a blend as it was made."""
-    weights = ",".join(f"{weight:g}" for weight in recipe["weights"])
-    shares = "" if unless_equal(recipe["weights"]) is None else f" --weights {weights}"
-    shares = " --weights fit" if BY_FOLD in recipe or FIT in recipe else shares
-    return shares + (f" --mean {recipe['mean']}" if recipe["mean"] != "mean" else "")
-
-
-def _fingerprints(run: Run) -> dict[str, str]:
-    """Return checksums of a run's predictions, of test images and out-of-fold, by their names in its folder."""
-    files = [path for path in (run.folder / TEST, *run.out_of_fold_files()) if path.is_file()]
-    return {path.relative_to(run.folder).as_posix(): fingerprint(path) for path in files}
-
-
 def _start(folder: Path, about: dict[str, Any]) -> None:
     """Delete what was made of other predictions, or by other weights; an earlier submission.csv is kept to compare."""
-    path, text = folder / BLEND, yaml.safe_dump(about, sort_keys=False)
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if before == text:
+    path, before = folder / BLEND, read_recipe(folder)
+    if yaml.safe_dump(before) == yaml.safe_dump(about):  # as text: a score that is no number equals nothing
         return
     if not before and folder.exists():
         raise CompetitionError(f"{folder}: is a run that was trained; give the blend another name with --name")
@@ -215,7 +156,7 @@ def _start(folder: Path, about: dict[str, Any]) -> None:
     for name in (TEST, CV, POSTPROCESS):
         (folder / name).unlink(missing_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(yaml.safe_dump(about, sort_keys=False), encoding="utf-8")
 
 
 def _take_thresholds(first: Run, folder: Path, about: dict[str, Any]) -> None:

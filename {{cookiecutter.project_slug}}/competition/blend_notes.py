@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from competition.blend import BLEND, BY_FOLD, FIT, read_recipe
+from competition.blend_recipe import BLEND, BY_FOLD, FIT, describe_stale_blend, read_recipe
 from competition.runs import Run
 from competition.score import describe_scores, score_predictions
 from competition.task import Task
@@ -25,7 +25,7 @@ def blend_notes(run: Run) -> list[str]:
     if len(by_fold) == 1:
         flattered = f"the weights in {run.folder / BLEND} were found on the images they are scored on"
         lines.append(f"warning: {flattered}, which flatters")
-    return lines
+    return [*lines, *describe_stale_blend(run.folder)]
 
 
 def _describe_fit(about: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from competition.blend import blend_sources
+from competition.blend_recipe import blend_sources
 from competition.comparison import paired_gain, why_not_comparable
 from competition.errors import CompetitionError
 from competition.ledger import COLUMNS, Line

@@ -8,8 +8,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from competition.blend import make_blend, refuse_untuned_ranks, source_folders
+from competition.blend import make_blend, refuse_untuned_ranks
 from competition.blend_notes import blend_notes
+from competition.blend_recipe import source_folders
 from competition.csv_file import read_csv, read_header
 from competition.errors import CompetitionError
 from competition.host_metric import score_by_host

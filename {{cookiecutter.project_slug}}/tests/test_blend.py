@@ -179,6 +179,20 @@ def test_a_blend_of_changed_predictions_starts_anew_but_for_the_submission_it_is
     assert not (runs / "x/postprocess.yaml").exists()
 
 
+def test_a_blend_warns_of_a_run_that_was_predicted_anew_since_but_not_of_one_that_is_gone(
+    runs: Path, command: Command
+) -> None:
+    command("submit", "a", "b", "--name", "x")
+    shutil.copy(runs / "a" / TEST, runs / "b" / TEST)
+    shutil.rmtree(runs / "a")
+    done = command("submit", "x")
+    assert done.returncode == 0, done.stderr
+    advice = "blend anew with `competition submit outputs/a outputs/b --name x`\n"
+    assert f"warning: outputs/b/test.npz: is not the file that outputs/x was blended of; {advice}" in done.stdout
+    shutil.rmtree(runs / "b")
+    assert "warning: " not in command("submit", "x").stdout
+
+
 DECIDED = {"classification": ["format.submission.value=decision"]}  # else no threshold counts
 
 
