@@ -292,13 +292,26 @@ def test_options_that_do_not_fit_are_refused(runs: Path, command: Command) -> No
     assert sorted(path.name for path in runs.iterdir()) == ["a", "b"]
 
 
-def rewrite(path: Path, ids: Sequence[str] | None = None, classes: Sequence[str] | None = None) -> None:
-    """Store predictions again under other image ids or classes."""
+def rewrite(
+    path: Path, ids: Sequence[str] | None = None, classes: Sequence[str] | None = None, views: Sequence[str] = ()
+) -> None:
+    """Store predictions again under other image ids, classes or views."""
     stored = Predictions(path)
     with PredictionWriter(path.parent) as writer:
         for index, (image_id, size, prediction) in enumerate(stored):
             writer.add(ids[index] if ids else image_id, *size, prediction)
-        writer.finish(path, classes or stored.classes)
+        writer.finish(path, classes or stored.classes, views)
+
+
+def test_views_that_differ_are_those_of_a_run_and_not_of_its_blend(runs: Path, command: Command) -> None:
+    command("submit", "a", "b", "--name", "x")
+    rewrite(runs / "x" / TEST, views=["hflip"])  # as where a fold's weights are 1 and 0
+    assert "in the views" not in command("submit", "x").stdout
+    rewrite(runs / "b" / TEST, views=["hflip"])
+    advice = "outputs/b/fold0/oof.npz in plain; make both anew with `competition predict b`\n"
+    for words in (["b"], ["x"]):
+        said = command("submit", *words).stdout.replace(" in precision 32", "")
+        assert f"warning: outputs/b/test.npz was predicted in the views plain, hflip, {advice}" in said
 
 
 def test_runs_of_other_classes_or_images_are_refused(runs: Path, command: Command) -> None:
