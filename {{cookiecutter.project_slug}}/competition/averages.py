@@ -19,9 +19,7 @@ def average_predictions(
 ) -> None:
     """Write the average of several files of the same images, in the order of the first, image by image."""
     average = Task(config.task).decode.average
-    if weights is not None:  # a model without weight must not be asked
-        sources = [source for source, weight in zip(sources, weights, strict=True) if weight > 0]
-        weights = [weight for weight in weights if weight > 0]
+    sources, weights = those_that_count(sources, weights)
     first = sources[0]
     views = first.views if all(source.views == first.views for source in sources) else []
     precision = first.precision if all(source.precision == first.precision for source in sources) else ""
@@ -29,6 +27,16 @@ def average_predictions(
         for image_id, (height, width), each in progress(side_by_side(sources), "averaging", len(sources[0])):
             writer.add(image_id, height, width, average(each, config, weights))
         writer.finish(path, first.classes, views, precision)
+
+
+def those_that_count(
+    sources: Sequence[Predictions], weights: Sequence[float] | None
+) -> tuple[Sequence[Predictions], list[float] | None]:
+    """Leave out what has no weight, which must not be asked; without weights all count alike."""
+    if weights is None:
+        return sources, None
+    kept = [(source, weight) for source, weight in zip(sources, weights, strict=True) if weight > 0]
+    return [source for source, _ in kept], [weight for _, weight in kept]
 
 
 def unless_equal(weights: list[float]) -> list[float] | None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,8 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from competition.averages import Ranks, Seeds, average_predictions, unless_equal
-from competition.blend_weights import fit_weights, given_weights
+from competition.blend_recipe import BLEND, BY_FOLD, FILES, FIT, FOLDERS, Mean, beside, fingerprints, read_recipe
+from competition.blend_weights import Weights, fit_weights, given_weights, weights_that_pay
 from competition.config import dump_config
 from competition.errors import CompetitionError
 from competition.files import replacing
@@ -25,40 +27,6 @@ from competition.predictions import Predictions, fingerprint
 from competition.runs import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
 from competition.settings import Config, RunName
 from competition.task import Task
-
-BLEND, BY_FOLD, FOLDERS, FILES = "blend.yaml", "weights_by_fold", "folders", "files"
-Mean = Literal["mean", "rank"]
-
-
-def refuse_blend(folder: Path) -> None:
-    """Raise CompetitionError if a run is a blend, which has no networks of its own."""
-    if sources := blend_sources(folder):
-        raise CompetitionError(
-            f"{folder}: is a blend of {', '.join(sources)} and has no networks; predict with those, then "
-            f"`competition submit {' '.join(sources)} --name {folder.name}`"
-        )
-
-
-def blend_sources(folder: Path) -> list[str]:
-    """Return the names of the runs that a blend is made of; none for another run."""
-    return read_recipe(folder).get("sources", [])
-
-
-def source_folders(folder: Path) -> list[Path]:
-    """Return the folders of the runs that a blend is made of; none for another run."""
-    return [Path(os.path.normpath(folder.parent / one)) for one in read_recipe(folder).get(FOLDERS, [])]
-
-
-def refuse_stale_blend(folder: Path) -> None:
-    """Raise CompetitionError if a run that counts in a blend has other predictions now than those that were blended."""
-    recipe, sources = read_recipe(folder), source_folders(folder)
-    for source in [one for one, weight in zip(sources, recipe["weights"], strict=True) if weight > 0]:
-        before, now = recipe[FILES][_beside(source, folder)], _fingerprints(Run.open(str(source)))
-        if changed := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
-            raise CompetitionError(
-                f"{source / changed[0]}: is not the file that {folder} was blended of; blend anew with "
-                f"`competition submit {' '.join(map(str, sources))} --name {folder.name}{_options(recipe)}`"
-            )
 
 
 def make_blend(
@@ -71,9 +39,9 @@ def make_blend(
 ) -> Run:
     """Average the stored predictions of runs, on test images and out-of-fold, into the run outputs/<name>.
 
-    `weights` are numbers, one a run, or found on out-of-fold images. `mean` "rank" averages the ranks of class
-    probabilities. `overrides` hold for the run that is returned and are not kept. Raises CompetitionError where runs
-    do not fit together.
+    `weights` are numbers, one a run, or found on out-of-fold images and kept where that pays. `mean` "rank" averages
+    the ranks of class probabilities. `overrides` hold for the run that is returned, and for the score that tells
+    whether weights pay, and are not kept. Raises CompetitionError where runs do not fit together.
     """
     _check_name(name)
     first = Run.open(str(runs[0].folder))
@@ -86,12 +54,14 @@ def make_blend(
     if mean == "rank":
         tests = [Ranks(source) for source in tests]
         folds = {fold: [Ranks(source) for source in sources] for fold, sources in folds.items()}
-    found = fit_weights(config, folds) if weights == "fit" else given_weights(weights, len(runs))
+    found = _find_weights(runs[0], folds, mean) if weights == "fit" else given_weights(weights, len(runs))
     about = {"sources": [run.folder.name for run in runs], "weights": found.shares, "mean": mean}
-    about[FOLDERS] = [_beside(run.folder, folder) for run in runs]
-    about[FILES] = {_beside(run.folder, folder): _fingerprints(run) for run in runs}
+    about[FOLDERS] = [beside(run.folder, folder) for run in runs]
+    about[FILES] = {beside(run.folder, folder): fingerprints(run.folder) for run in runs}
     if found.by_fold:
         about[BY_FOLD] = found.by_fold
+    if found.fit:
+        about[FIT] = asdict(found.fit)
     _start(folder, about)
     _take_thresholds(first, folder, about)
     for fold, sources in folds.items():
@@ -106,9 +76,7 @@ def make_blend(
 def refuse_untuned_ranks(run: Run) -> None:
     """Raise CompetitionError if a blend of ranks would be cut at thresholds that were meant for probabilities."""
     is_tuned = (run.folder / POSTPROCESS).is_file()
-    if read_recipe(run.folder).get("mean") != "rank" or is_tuned:
-        return
-    if Task(run.config.task).decode.hands_in_decisions(run.config):
+    if not is_tuned and _cuts_ranks(run.config, read_recipe(run.folder).get("mean", "mean")):
         name = run.folder.name
         raise CompetitionError(
             f"{run.folder}: averages ranks, and thresholds of probabilities do not fit those; find its own with "
@@ -116,10 +84,14 @@ def refuse_untuned_ranks(run: Run) -> None:
         )
 
 
-def read_recipe(folder: Path) -> dict[str, Any]:
-    """Read what a blend was made of: `sources`, `weights`, `mean`, ...; nothing for another run."""
-    path = folder / BLEND
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _cuts_ranks(config: Config, mean: Mean) -> bool:
+    return mean == "rank" and Task(config.task).decode.hands_in_decisions(config)
+
+
+def _find_weights(first: Run, folds: Mapping[str, Sequence[Predictions]], mean: Mean) -> Weights:
+    """Find weights, scored by the first run's own thresholds; ranks that are still to be tuned have no score."""
+    find = fit_weights if _cuts_ranks(first.untuned, mean) else weights_that_pay
+    return find(first.untuned, folds)
 
 
 def _folds(runs: Sequence[Run]) -> dict[str, list[Predictions]]:
@@ -172,28 +144,10 @@ def _check_name(name: str) -> None:
         raise CompetitionError(f"--name {name}: {reason}") from None
 
 
-def _beside(source: Path, folder: Path) -> str:
-    """Return a run's folder as seen from where a blend's lies: both may be moved together."""
-    return Path(os.path.relpath(source, folder.parent)).as_posix()
-
-
-def _options(recipe: Mapping[str, Any]) -> str:
-    """Return the options of `submit` that make a blend as it was made."""
-    weights = ",".join(f"{weight:g}" for weight in recipe["weights"])
-    shares = "" if unless_equal(recipe["weights"]) is None else f" --weights {'fit' if BY_FOLD in recipe else weights}"
-    return shares + (f" --mean {recipe['mean']}" if recipe["mean"] != "mean" else "")
-
-
-def _fingerprints(run: Run) -> dict[str, str]:
-    """Return checksums of a run's predictions, of test images and out-of-fold, by their names in its folder."""
-    files = [path for path in (run.folder / TEST, *run.out_of_fold_files()) if path.is_file()]
-    return {path.relative_to(run.folder).as_posix(): fingerprint(path) for path in files}
-
-
 def _start(folder: Path, about: dict[str, Any]) -> None:
     """Delete what was made of other predictions, or by other weights; an earlier submission.csv is kept to compare."""
     path, before = folder / BLEND, read_recipe(folder)
-    if before == about:
+    if yaml.safe_dump(before) == yaml.safe_dump(about):  # as text: a score that is no number equals nothing
         return
     if not before and folder.exists():
         raise CompetitionError(f"{folder}: is a run that was trained; give the blend another name with --name")

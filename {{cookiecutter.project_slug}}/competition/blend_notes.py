@@ -1,9 +1,10 @@
 """What to know of a blend before it is handed in: its weights, and its score out of fold. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from competition.blend import BLEND, BY_FOLD, read_recipe
+from competition.blend_recipe import BLEND, BY_FOLD, FIT, describe_stale_blend, read_recipe
 from competition.runs import Run
 from competition.score import describe_scores, score_predictions
 from competition.task import Task
@@ -15,8 +16,7 @@ def blend_notes(run: Run) -> list[str]:
     about = read_recipe(run.folder)
     if not about:
         return []
-    shares = zip(about["sources"], about["weights"], strict=True)
-    lines = [f"weights:  {', '.join(f'{name} {share:.3f}' for name, share in shares)}"]
+    lines = [f"weights:  {_shares(about, about['weights'])}", *_describe_fit(about)]
     by_fold = about.get(BY_FOLD, {})
     if files := run.out_of_fold_files():
         how, scores = _unflattered_scores(run, files)
@@ -25,7 +25,23 @@ def blend_notes(run: Run) -> list[str]:
     if len(by_fold) == 1:
         flattered = f"the weights in {run.folder / BLEND} were found on the images they are scored on"
         lines.append(f"warning: {flattered}, which flatters")
-    return lines
+    return [*lines, *describe_stale_blend(run.folder)]
+
+
+def _describe_fit(about: Mapping[str, Any]) -> list[str]:
+    """Say whether weights that were found on several folds paid."""
+    if FIT in about:
+        fit, kept = about[FIT], "those found" if about[FIT]["is_kept"] else "equal weights"
+        found = f"{_shares(about, fit['weights'])}: {describe_scores({fit['metric']: fit['score']})}"
+        return [f"weights found:  {found}; equal weights: {fit['score_of_equal']:.4f}; {kept} kept"]
+    if len(about.get(BY_FOLD, {})) > 1:
+        again = f"`competition submit {' '.join(about['sources'])} --name NAME`"
+        return [f"warning: whether equal weights do better than those found was not looked at; compare with {again}"]
+    return []
+
+
+def _shares(about: Mapping[str, Any], weights: Sequence[float]) -> str:
+    return ", ".join(f"{name} {share:.3f}" for name, share in zip(about["sources"], weights, strict=True))
 
 
 def _unflattered_scores(run: Run, files: Sequence[Path]) -> tuple[str, dict[str, float]]:

@@ -1,30 +1,47 @@
 """The weights by which runs are averaged: given, or found on out-of-fold images. No torch.
 
 Weights found on the images they are scored on flatter themselves, as thresholds do. So the out-of-fold images of a fold
-are averaged by weights that were found on the other folds; what is handed in, by those found on all.
+are averaged by weights that were found on the other folds; what is handed in, by those found on all. Least squares know
+nothing of the metric: such weights are kept only where they score better, fold by fold, than equal ones.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from competition.averages import side_by_side
+from competition.averages import side_by_side, those_that_count, unless_equal
 from competition.errors import CompetitionError
+from competition.out_of_fold import OutOfFold
 from competition.predictions import Predictions
 from competition.progress import progress
 from competition.settings import Config
-from competition.task import Task
+from competition.task import Target, Task
 
 Sample = tuple[np.ndarray, np.ndarray]  # numbers of the runs (k, runs) and of the truth (k,)
 
 
 @dataclass(frozen=True)
+class Fit:
+    """Weights that were found, and what they and equal ones score: each fold by weights found on the others."""
+
+    weights: list[float]
+    metric: str
+    score: float
+    score_of_equal: float
+    is_kept: bool
+
+
+@dataclass(frozen=True)
 class Weights:
-    """A weight for each run, with sum 1: for test images and, where they were found, for each fold's own images."""
+    """A weight for each run, with sum 1: for test images and, where they were found, for each fold's own images.
+
+    `fit` tells whether weights that were found paid; None where none were found, or that cannot be told.
+    """
 
     shares: list[float]
     by_fold: dict[str, list[float]] = field(default_factory=dict)
+    fit: Fit | None = None
 
     def of_fold(self, fold: str) -> list[float]:
         """Return those for a fold's out-of-fold images."""
@@ -39,6 +56,39 @@ def given_weights(weights: Sequence[float] | None, number: int) -> Weights:
         given = ",".join(f"{weight:g}" for weight in weights)
         raise CompetitionError(f"--weights {given}: expected {number} numbers of 0 or more, one a run, or fit")
     return Weights((np.array(weights) / sum(weights)).tolist())
+
+
+def weights_that_pay(config: Config, folds: Mapping[str, Sequence[Predictions]]) -> Weights:
+    """Return the weights of `fit_weights` where they score better than equal ones by the first metric of the config,
+    each fold by those found on the others, else equal ones. With a single fold that cannot be told: those found."""
+    found = fit_weights(config, folds)
+    if len(found.by_fold) < 2:
+        return found
+    equal = given_weights(None, len(found.shares))
+    images = OutOfFold(config, Task(config.task).table.read_table(config), [[each[0].path] for each in folds.values()])
+    metric, score = _first_score(images, folds, found)
+    _, score_of_equal = _first_score(images, folds, equal)
+    pays = images.merit((metric, score)) > images.merit((metric, score_of_equal))
+    fit = Fit(found.shares, metric, round(score, 6), round(score_of_equal, 6), pays)
+    return replace(found if pays else equal, fit=fit)
+
+
+def _first_score(images: OutOfFold, folds: Mapping[str, Sequence[Predictions]], weights: Weights) -> tuple[str, float]:
+    """Return the first metric of all out-of-fold images, averaged by weights as they are asked for."""
+    decode, config = images.task.decode, images.config
+    blends = [those_that_count(each, unless_equal(weights.of_fold(fold))) for fold, each in folds.items()]
+    places = {
+        source.path: {image_id: place for place, image_id in enumerate(source.image_ids)}
+        for each in folds.values()
+        for source in each
+    }
+
+    def answer(index: int) -> Target:
+        (sources, shares), image_id = blends[images.fold[index]], images.image_ids[index]
+        each = [source[places[source.path][image_id]] for source in sources]
+        return decode.decode(decode.average(each, config, shares), *images.size(index), config)
+
+    return next(iter(images.scores_of(answer).items()))
 
 
 def fit_weights(config: Config, folds: Mapping[str, Sequence[Predictions]]) -> Weights:

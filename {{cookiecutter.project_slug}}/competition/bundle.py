@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 import competition
-from competition.blend import read_recipe, refuse_stale_blend, source_folders
+from competition.blend_recipe import read_recipe, refuse_stale_blend, source_folders
 from competition.checkpoint import exported_weights, link_or_copy, weights_to_use
 from competition.config import dump_config
 from competition.errors import CompetitionError

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from competition.blend import blend_sources
+from competition.blend_recipe import blend_sources
 from competition.config import YamlLoader, config_differences, dump_config, load_config
 from competition.errors import CompetitionError
 from competition.ledger import Line

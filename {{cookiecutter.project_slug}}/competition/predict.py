@@ -13,7 +13,7 @@ import numpy as np
 import pytorch_lightning as pl
 from torch import nn
 
-from competition.blend import refuse_blend
+from competition.blend_recipe import refuse_blend
 from competition.checkpoint import load_checkpoint, weights_to_use
 from competition.dataset import Batch, ImageDataset
 from competition.errors import CompetitionError

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from competition.blend import read_recipe
+from competition.blend_recipe import read_recipe
 from competition.files import read_rows
 from competition.ledger import BY_HAND, Line, change_ledger, join_values, ledger_path, read_ledger, retire
 from competition.lineage import difference, parent_of

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from competition.blend import BLEND, blend_sources
+from competition.blend_recipe import BLEND, blend_sources
 from competition.checkpoint import weights_to_use
 from competition.dataset import ImageDataset
 from competition.errors import CompetitionError

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from competition import tune
-from competition.blend import blend_sources
+from competition.blend_recipe import blend_sources
 from competition.files import is_up_to_date, read_rows
 from competition.gallery import galleries, legend
 from competition.out_of_fold import OutOfFold, folds_of_files

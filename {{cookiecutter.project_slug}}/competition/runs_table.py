@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from competition.blend import blend_sources
+from competition.blend_recipe import blend_sources
 from competition.comparison import paired_gain, why_not_comparable
 from competition.errors import CompetitionError
 from competition.ledger import COLUMNS, Line
@@ -18,6 +18,7 @@ from competition.places import here
 from competition.record import IN_TRAINING
 from competition.runs import Run
 from competition.settings import Config
+from competition.tune import GIVEN, OWN
 
 SHOWN = 3  # changes of a config in a row; `competition runs RUN` shows all
 WIDTH = 200  # in a file or a pipe, where nothing says how wide a line may be
@@ -43,7 +44,9 @@ def table_of_runs(lines: Mapping[str, Line]) -> list[RenderableType]:
     if any(FLATTERS in line.thresholds for line in marked):
         parts.append("** tuned on the images it is scored on, which flatters: it has a single fold")
     if any(line.cross_fitted for line in lines.values()):
-        parts.append("tuned: all folds as one set, each with the thresholds found on the others")
+        parts.append(
+            "tuned: all folds as one set, each with the thresholds found on the others; - where that did not pay"
+        )
     return parts
 
 
@@ -107,6 +110,9 @@ def _mark(line: Line) -> str:
 
 
 def _tuned(line: Line) -> str:
+    """Return the score of thresholds that tuning found; none where they did not pay, as they are not handed in."""
+    if line.thresholds in (OWN, GIVEN):
+        return "-"
     score = line.cross_fitted or line.tuned
     return f"{float(score):.4f}{'' if line.cross_fitted else ' **'}" if score else "-"
 

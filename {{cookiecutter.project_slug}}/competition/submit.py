@@ -8,8 +8,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from competition.blend import make_blend, refuse_untuned_ranks, source_folders
+from competition.blend import make_blend, refuse_untuned_ranks
 from competition.blend_notes import blend_notes
+from competition.blend_recipe import blend_sources, counted_sources, source_folders
 from competition.csv_file import read_csv, read_header
 from competition.errors import CompetitionError
 from competition.host_metric import score_by_host
@@ -91,7 +92,7 @@ def make_submission(run: Run) -> Submission:
         notes = (
             *describe_unused(run),
             *blend_notes(run),
-            *_compare_with_out_of_fold(run, stored, said),
+            *_compare_with_out_of_fold(run, said),
             *_compare_with_previous(run, written),
         )
     truth = config.data.dir / SOLUTION
@@ -167,20 +168,29 @@ def _answers(stored: Predictions, config: Config, said: Presence) -> Iterator[tu
         yield image_id, answer
 
 
-def _compare_with_out_of_fold(run: Run, stored: Predictions, said: Presence) -> list[str]:
+def _compare_with_out_of_fold(run: Run, said: Presence) -> list[str]:
     """Say where test images are answered unlike out-of-fold images, or were predicted in another way."""
     if not any(run.folder.glob(f"fold*/{OOF}")):
         return []
-    files = run.out_of_fold_files()
-    lines = [
+    table = Task(run.config.task).table.read_table(run.config)
+    images = OutOfFold(run.config, table, folds_of_files(run.out_of_fold_files()))
+    return [*_differences_of_views(run.folder), *share_warnings(said, out_of_fold_presence(run.config, images))]
+
+
+def _differences_of_views(folder: Path) -> list[str]:
+    """Say where a run's test images were predicted in another way than its out-of-fold images. Of a blend, where those
+    of its runs were: its own files are of different runs where the folds have weights of their own."""
+    if sources := counted_sources(folder):
+        return [line for source in sources for line in _differences_of_views(source)]
+    if blend_sources(folder) or not (folder / TEST).is_file():
+        return []
+    stored = Predictions(folder / TEST)
+    return [
         f"warning: {stored.path} was predicted in the views {stored.how()}, {other.path} in {other.how()}; make "
-        f"both anew with `competition predict {run.folder.name}`"
-        for other in map(Predictions, files)
+        f"both anew with `competition predict {folder.name}`"
+        for other in map(Predictions, sorted(folder.glob(f"fold*/{OOF}")))
         if not other.is_like(stored)
     ][:1]
-    table = Task(run.config.task).table.read_table(run.config)
-    images = OutOfFold(run.config, table, folds_of_files(files))
-    return [*lines, *share_warnings(said, out_of_fold_presence(run.config, images))]
 
 
 def _compare_with_previous(run: Run, new: Path) -> list[str]:

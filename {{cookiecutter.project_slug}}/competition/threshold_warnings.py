@@ -1,6 +1,6 @@
 """What to know of a run's thresholds before they are handed in. No torch."""
 
-from competition.blend import blend_sources
+from competition.blend_recipe import blend_sources
 from competition.runs import CV, POSTPROCESS, Run
 from competition.task import Task
 from competition.tune import is_tuned

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from competition.averages import Ranks, average_predictions, unless_equal
-from competition.blend import read_recipe
+from competition.blend_recipe import read_recipe
 from competition.checkpoint import weights_to_use
 from competition.dataset import Batch, ImageDataset
 from competition.inference import Ensemble, inference_device, inference_devices, predict_batch

@@ -103,19 +103,55 @@ def test_weights_are_found_on_out_of_fold_or_refused_where_there_is_nothing_to_f
         assert done.stderr.startswith("--weights fit: ")
         assert not (runs / "x").exists()
         return
-    assert "; each fold by weights found on the others)" in done.stdout
-    about = yaml.safe_load((runs / "x/blend.yaml").read_text())
-    assert sum(about["weights"]) == pytest.approx(1, abs=1e-3)
-    assert min(about["weights"]) >= 0
-    config = Run.open("a").config
+    config, sources = Run.open("a").config, {fold: [] for fold in ("fold0", "fold1")}
+    for fold, each in sources.items():
+        each += [Predictions(runs / one / fold / OOF) for one in "ab"]
+    found = fit_weights(config, sources)
+    assert sum(found.shares) == pytest.approx(1, abs=1e-3)
+    assert min(found.shares) >= 0
     # A fold's truth has no say in its own weights: on fold 1, which those of fold 0 are found on, a is silent.
-    assert about["weights_by_fold"] == {"fold0": [0, 1], "fold1": [1, 0]}
-    for fold, other in (("fold0", "fold1"), ("fold1", "fold0")):
-        found = fit_weights(config, {other: [Predictions(runs / one / other / OOF) for one in "ab"]})
-        assert about["weights_by_fold"][fold] == found.shares
-        assert_average(runs / "x" / fold / OOF, [runs / one / fold / OOF for one in "ab"], found.shares)
+    assert found.by_fold == {"fold0": [0, 1], "fold1": [1, 0]}
+    about = yaml.safe_load((runs / "x/blend.yaml").read_text())
+    assert about["fit"]["weights"] == found.shares
+    for fold, weights in found.by_fold.items():
+        files = [runs / one / fold / OOF for one in "ab"]
+        assert_average(runs / "x" / fold / OOF, files, weights if about["fit"]["is_kept"] else None)
     shutil.rmtree(runs / "a" / "fold1")
     assert "which flatters" in command("submit", "a", "b", "--weights", "fit", "--name", "y").stdout
+
+
+DIGEST = """
+from zlib import crc32
+
+def score(solution, submission, row_id_column_name):
+    return crc32(submission.to_csv().encode()) / 2**32
+"""
+
+
+def test_weights_that_were_found_are_kept_where_the_first_metric_is_better(
+    runs: Path, command: Command, task: str
+) -> None:
+    if task == "detection":
+        return  # boxes are not fitted
+    Path("metric.py").write_text(DIGEST)
+    for fold in ("fold0", "fold1"):
+        silence(runs / "b" / fold / OOF)
+    kept = []
+    for is_lower_better in (False, True):
+        host = ["host_metric.file=metric.py", f"host_metric.lower_is_better={is_lower_better}"]
+        done = command("submit", "a", "b", "--weights", "fit", "--name", "x", *host)
+        assert done.returncode == 0, done.stderr
+        about = yaml.safe_load((runs / "x/blend.yaml").read_text())
+        fit = about["fit"]
+        kept.append(fit["is_kept"])
+        assert fit["is_kept"] is ((fit["score"] < fit["score_of_equal"]) is is_lower_better)
+        assert about["weights"] == ([1, 0] if fit["is_kept"] else [0.5, 0.5])
+        # The score that is told is that of the blend as it was written.
+        is_of = fit["score"] if fit["is_kept"] else fit["score_of_equal"]
+        assert f"host {is_of:.4f}" in out_of_fold_line(done)
+        assert ("found on the others" in out_of_fold_line(done)) is fit["is_kept"]
+        assert f"; {'those found' if fit['is_kept'] else 'equal weights'} kept\n" in done.stdout
+    assert sorted(kept) == [False, True]
 
 
 def silence(path: Path) -> None:
@@ -141,6 +177,20 @@ def test_a_blend_of_changed_predictions_starts_anew_but_for_the_submission_it_is
     assert "rows that differ" in command("submit", "a", "b", "--name", "x").stdout
     assert not (runs / "x/cv.csv").exists()
     assert not (runs / "x/postprocess.yaml").exists()
+
+
+def test_a_blend_warns_of_a_run_that_was_predicted_anew_since_but_not_of_one_that_is_gone(
+    runs: Path, command: Command
+) -> None:
+    command("submit", "a", "b", "--name", "x")
+    shutil.copy(runs / "a" / TEST, runs / "b" / TEST)
+    shutil.rmtree(runs / "a")
+    done = command("submit", "x")
+    assert done.returncode == 0, done.stderr
+    advice = "blend anew with `competition submit outputs/a outputs/b --name x`\n"
+    assert f"warning: outputs/b/test.npz: is not the file that outputs/x was blended of; {advice}" in done.stdout
+    shutil.rmtree(runs / "b")
+    assert "warning: " not in command("submit", "x").stdout
 
 
 DECIDED = {"classification": ["format.submission.value=decision"]}  # else no threshold counts
@@ -242,13 +292,26 @@ def test_options_that_do_not_fit_are_refused(runs: Path, command: Command) -> No
     assert sorted(path.name for path in runs.iterdir()) == ["a", "b"]
 
 
-def rewrite(path: Path, ids: Sequence[str] | None = None, classes: Sequence[str] | None = None) -> None:
-    """Store predictions again under other image ids or classes."""
+def rewrite(
+    path: Path, ids: Sequence[str] | None = None, classes: Sequence[str] | None = None, views: Sequence[str] = ()
+) -> None:
+    """Store predictions again under other image ids, classes or views."""
     stored = Predictions(path)
     with PredictionWriter(path.parent) as writer:
         for index, (image_id, size, prediction) in enumerate(stored):
             writer.add(ids[index] if ids else image_id, *size, prediction)
-        writer.finish(path, classes or stored.classes)
+        writer.finish(path, classes or stored.classes, views)
+
+
+def test_views_that_differ_are_those_of_a_run_and_not_of_its_blend(runs: Path, command: Command) -> None:
+    command("submit", "a", "b", "--name", "x")
+    rewrite(runs / "x" / TEST, views=["hflip"])  # as where a fold's weights are 1 and 0
+    assert "in the views" not in command("submit", "x").stdout
+    rewrite(runs / "b" / TEST, views=["hflip"])
+    advice = "outputs/b/fold0/oof.npz in plain; make both anew with `competition predict b`\n"
+    for words in (["b"], ["x"]):
+        said = command("submit", *words).stdout.replace(" in precision 32", "")
+        assert f"warning: outputs/b/test.npz was predicted in the views plain, hflip, {advice}" in said
 
 
 def test_runs_of_other_classes_or_images_are_refused(runs: Path, command: Command) -> None:
@@ -276,6 +339,18 @@ def test_ranks_are_averaged_where_predictions_are_class_probabilities(runs: Path
         assert "find its own with `competition tune x`" in command("submit", *words, decided).stderr
     assert command("tune", "x", decided).returncode == 0
     assert "find its own" not in command("submit", "x", decided).stderr
+
+
+def test_weights_of_ranks_that_thresholds_do_not_fit_are_not_compared_with_equal_ones(
+    runs: Path, command: Command, task: str
+) -> None:
+    if task != "classification":
+        return
+    decided = "format.submission.value=decision"
+    command("submit", "a", "b", "--mean", "rank", "--weights", "fit", "--name", "x", decided)
+    assert "fit" not in yaml.safe_load((runs / "x/blend.yaml").read_text())
+    assert command("tune", "x", decided).returncode == 0
+    assert "warning: whether equal weights do better than those found" in command("submit", "x", decided).stdout
 
 
 def test_out_of_fold_files_are_joined_by_image_id(runs: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from competition.pick import correlation
 from competition.predict import predict_images
 from competition.runs import POSTPROCESS, SUBMISSION, TEST, Run
 from competition.task import Task
+from competition.tune import OWN
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -86,6 +87,18 @@ def test_tuned_thresholds_are_no_difference_of_configs(
     (tmp_path / "outputs/b" / POSTPROCESS).write_text(yaml.safe_dump({"decode": other_decode}))
     enter(scored("a", 0.80, 0.82), scored("b", 0.82, 0.85))
     assert command("runs", "a", "b").stdout.startswith("config of a -> b:\n  the same config\n")
+
+
+def test_the_score_of_thresholds_that_tuning_rejected_is_not_shown(command: Command) -> None:
+    enter(
+        scored("kept", 0.7, 0.8, cross_fitted="0.7654"),
+        scored("rejected", 0.7, 0.8, cross_fitted="0.6543", thresholds=OWN),
+        scored("single", 0.7, tuned="0.5432", thresholds=OWN),
+    )
+    shown = command("runs").stdout
+    assert "0.7654" in shown
+    assert "0.6543" not in shown
+    assert "0.5432" not in shown
 
 
 def test_two_public_scores_are_drawn(command: Command) -> None:

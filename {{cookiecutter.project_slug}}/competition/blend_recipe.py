@@ -1,0 +1,97 @@
+"""What a blend was made of, as its blend.yaml tells: runs, weights, and the predictions they had then. No torch."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from competition.averages import unless_equal
+from competition.errors import CompetitionError
+from competition.predictions import fingerprint
+from competition.runs import OOF, TEST, Run
+
+BLEND, BY_FOLD, FIT, FOLDERS, FILES = "blend.yaml", "weights_by_fold", "fit", "folders", "files"
+Mean = Literal["mean", "rank"]
+
+
+def refuse_blend(folder: Path) -> None:
+    """Raise CompetitionError if a run is a blend, which has no networks of its own."""
+    if sources := blend_sources(folder):
+        raise CompetitionError(
+            f"{folder}: is a blend of {', '.join(sources)} and has no networks; predict with those, then "
+            f"`competition submit {' '.join(sources)} --name {folder.name}`"
+        )
+
+
+def blend_sources(folder: Path) -> list[str]:
+    """Return the names of the runs that a blend is made of; none for another run."""
+    return read_recipe(folder).get("sources", [])
+
+
+def source_folders(folder: Path) -> list[Path]:
+    """Return the folders of the runs that a blend is made of; none for another run."""
+    return [Path(os.path.normpath(folder.parent / one)) for one in read_recipe(folder).get(FOLDERS, [])]
+
+
+def counted_sources(folder: Path) -> list[Path]:
+    """Return the folders of the runs that have a weight in a blend; none for another run."""
+    weights = read_recipe(folder).get("weights", [])
+    # Earlier versions did not write the folders.
+    return [source for source, weight in zip(source_folders(folder), weights, strict=False) if weight > 0]
+
+
+def refuse_stale_blend(folder: Path) -> None:
+    """Raise CompetitionError if a run that counts in a blend has other predictions now than those that were blended."""
+    for source in counted_sources(folder):
+        Run.open(str(source))  # names the one that is gone
+    if changed := _changed_files(folder):
+        raise CompetitionError(_is_stale(folder, changed[0]))
+
+
+def describe_stale_blend(folder: Path) -> list[str]:
+    """Warn where a run that counts in a blend was predicted anew since; one that was deleted says nothing."""
+    return [f"warning: {_is_stale(folder, path)}" for path in _changed_files(folder) if path.is_file()][:1]
+
+
+def read_recipe(folder: Path) -> dict[str, Any]:
+    """Read what a blend was made of: `sources`, `weights`, `mean`, ...; nothing for another run."""
+    path = folder / BLEND
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def beside(source: Path, folder: Path) -> str:
+    """Return a run's folder as seen from where a blend's lies: both may be moved together."""
+    return Path(os.path.relpath(source, folder.parent)).as_posix()
+
+
+def fingerprints(folder: Path) -> dict[str, str]:
+    """Return checksums of a run's predictions, of test images and out-of-fold, by their names in its folder."""
+    files = [path for path in (folder / TEST, *sorted(folder.glob(f"fold*/{OOF}"))) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): fingerprint(path) for path in files}
+
+
+def _changed_files(folder: Path) -> list[Path]:
+    """Return the files of the runs that count which are not those that were blended, or are gone, or new."""
+    changed, files = [], read_recipe(folder).get(FILES, {})
+    for source in counted_sources(folder):
+        before, now = files.get(beside(source, folder), {}), fingerprints(source)
+        changed += [source / name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return changed
+
+
+def _is_stale(folder: Path, changed: Path) -> str:
+    sources = " ".join(map(str, source_folders(folder)))
+    return (
+        f"{changed}: is not the file that {folder} was blended of; blend anew with "
+        f"`competition submit {sources} --name {folder.name}{_options(read_recipe(folder))}`"
+    )
+
+
+def _options(recipe: Mapping[str, Any]) -> str:
+    """Return the options of `submit` that make a blend as it was made."""
+    weights = ",".join(f"{weight:g}" for weight in recipe["weights"])
+    shares = "" if unless_equal(recipe["weights"]) is None else f" --weights {weights}"
+    shares = " --weights fit" if BY_FOLD in recipe or FIT in recipe else shares
+    return shares + (f" --mean {recipe['mean']}" if recipe["mean"] != "mean" else "")
