@@ -65,6 +65,8 @@ class Gain:
             f"{on_folds} of {number} folds"
         )
         chance = f"t = {self.t:.2f}; two equal runs differ as much with a chance of {self.chance:.2g}"
+        if self.is_noise and self.is_of_few_folds:
+            return f"{start}, which are too few to tell it from fold noise ({chance})"
         if self.is_noise:
             return f"{start}: within fold noise ({chance})"
         return f"{start}: larger than fold noise ({chance})"

@@ -48,6 +48,13 @@ def test_a_larger_gain_that_one_fold_makes_is_noise() -> None:
     assert "on 1 of 5 folds: within fold noise" in gain.in_words("a", "b", "dice")
 
 
+def test_two_folds_are_said_to_be_too_few_rather_than_a_large_gain_noise() -> None:
+    gain = paired_gain(line("a", 0.36, 0.38), line("b", 0.91, 0.84))
+    told = gain.in_words("a", "b", "dice")
+    assert "on 2 of 2 folds, which are too few to tell it from fold noise (t = 11" in told
+    assert "within" not in told
+
+
 def test_equal_scores_are_equal_and_an_even_gain_is_none_of_noise() -> None:
     assert paired_gain(ONE, ONE).is_noise
     assert paired_gain(ONE, ONE).in_words("a", "b", "dice") == "b scores as a does on every fold"
