@@ -154,5 +154,6 @@ def _balance(config: Config, table: Table) -> Callable[[np.ndarray], str]:
     values, counts = np.unique(strata, return_counts=True)
     commonest = values[np.argsort(-counts, kind="stable")[:NUM_SHOWN]]
     return lambda inside: (
-        "of the commonest strata: " + " ".join(f"{int((strata[inside] == value).sum())}" for value in commonest)
+        "by kind of answer, the commonest first: "
+        + " ".join(f"{int((strata[inside] == value).sum())}" for value in commonest)
     )
