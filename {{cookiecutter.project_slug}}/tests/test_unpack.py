@@ -86,7 +86,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(folder: Path, name: str)
 def test_a_broken_archive_is_named_and_leaves_no_half_a_file(folder: Path, damage: str) -> None:
     archive = archive_of(folder, {"train.csv": b"0123456789" * 100})
     whole = archive.read_bytes()
-    broken = {"cut": whole[:-40], "changed": whole.replace(b"5", b"6", 1), "no archive": b"<html>"}
+    broken = {"cut": whole[:-40], "changed": whole.replace(b"0123456789", b"0123466789", 1), "no archive": b"<html>"}
     archive.write_bytes(broken[damage])
     with pytest.raises(CompetitionError, match=r"digits\.zip: broken .*; delete it and download it again"):
         unpack(archive, folder)
