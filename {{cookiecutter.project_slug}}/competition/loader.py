@@ -8,11 +8,11 @@ from threading import Thread
 from typing import Any
 
 import torch
-import torch.distributed
 from torch.utils.data import DataLoader, Sampler
 
 from competition.dataset import ImageDataset, Sample
 from competition.errors import STOP_SIGNALS, CompetitionError
+from competition.gather import num_processes
 from competition.settings import Config
 from competition.window_data import WindowDataset
 
@@ -70,9 +70,7 @@ def num_workers(config: Config) -> int:
     """
     if config.data.num_workers is not None:
         return config.data.num_workers
-    is_one_of_many = torch.distributed.is_available() and torch.distributed.is_initialized()
-    processes = torch.distributed.get_world_size() if is_one_of_many else 1
-    processes_here = -(-processes // int(config.trainer.get("num_nodes", 1)))
+    processes_here = -(-num_processes() // int(config.trainer.get("num_nodes", 1)))
     return min(max(_cores() // processes_here, 1), MOST_WORKERS)
 
 

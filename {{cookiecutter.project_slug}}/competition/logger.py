@@ -20,6 +20,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.errors import CompetitionError
 from competition.files import replacing
+from competition.gather import of_all_processes
 from competition.settings import Logger as LoggerSettings
 
 FIRST_COLUMNS = (
@@ -60,12 +61,8 @@ class MetricsCsv(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the epoch's running loss, for a checkpoint in its middle."""
-        total = torch.as_tensor(self._loss_sum, dtype=torch.float64).cpu()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            shares: list[Any] = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(shares, float(total))
-            total = torch.tensor(sum(shares) / len(shares), dtype=torch.float64)
-        return {"loss_sum": float(total), "num_batches": self._num_batches}
+        shares = of_all_processes(float(torch.as_tensor(self._loss_sum, dtype=torch.float64)))
+        return {"loss_sum": sum(shares) / len(shares), "num_batches": self._num_batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the running loss: every rank with the mean of all, which leaves their mean as it was."""
