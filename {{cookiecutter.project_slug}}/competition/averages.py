@@ -63,9 +63,8 @@ class Ranks(Predictions):
 
 def side_by_side(sources: Sequence[Predictions]) -> Iterator[tuple[str, tuple[int, int], list[Prediction]]]:
     """Yield image id, size and what each file says of the image, in the order of the first."""
-    places = [{image_id: index for index, image_id in enumerate(source.image_ids)} for source in sources]
     for image_id, size in zip(sources[0].image_ids, sources[0].sizes, strict=True):
-        yield image_id, size, [source[place[image_id]] for source, place in zip(sources, places, strict=True)]
+        yield image_id, size, [source[source.places[image_id]] for source in sources]
 
 
 class Seeds(Predictions):

@@ -77,15 +77,10 @@ def _first_score(images: OutOfFold, folds: Mapping[str, Sequence[Predictions]], 
     """Return the first metric of all out-of-fold images, averaged by weights as they are asked for."""
     decode, config = images.task.decode, images.config
     blends = [those_that_count(each, unless_equal(weights.of_fold(fold))) for fold, each in folds.items()]
-    places = {
-        source.path: {image_id: place for place, image_id in enumerate(source.image_ids)}
-        for each in folds.values()
-        for source in each
-    }
 
     def answer(index: int) -> Target:
         (sources, shares), image_id = blends[images.fold[index]], images.image_ids[index]
-        each = [source[places[source.path][image_id]] for source in sources]
+        each = [source[source.places[image_id]] for source in sources]
         return decode.decode(decode.average(each, config, shares), *images.size(index), config)
 
     return next(iter(images.scores_of(answer).items()))

@@ -82,15 +82,19 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
 
 def complete(task: str, values: dict[str, Any]) -> Config:
     """Return a part of a task's config with what keys that it lacks are by default."""
-    return validate(_spell_out({"name": "part", "task": task, **copy.deepcopy(values)}), {}, "part")
+    return validate(_part(task, values), {}, "part")
 
 
 def settings_of(task: str, values: dict[str, Any]) -> dict[str, Any]:
     """Return by dotted key what a part of a task's config sets, with the preset of its format expanded and checked."""
-    given = _spell_out({"name": "part", "task": task, **copy.deepcopy(values)})
+    given = _part(task, values)
     checked = _flatten(validate(given, {}, "part").model_dump(mode="json"))
     named = _flatten(with_preset(given, {}, "part"))
     return {key: checked[key] for key in named if key in checked and key.startswith(("format.", "data."))}
+
+
+def _part(task: str, values: dict[str, Any]) -> dict[str, Any]:
+    return _spell_out({"name": "part", "task": task, **copy.deepcopy(values)})
 
 
 def with_preset(values: dict[str, Any], source: dict[str, str], default_source: str) -> dict[str, Any]:

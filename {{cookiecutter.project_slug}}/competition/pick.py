@@ -104,24 +104,26 @@ def _next_best_in_words(best: Line, good: Mapping[str, tuple[float, Gain]]) -> l
     run = max(good, key=lambda name: good[name][1].mean)
     alike, gain = good[run]
     others = ", ".join(f"{name} {one.mean:+.4f}" for name, (_, one) in good.items() if name != run)
-    lines = [
-        f"2. {run}: the next best out of fold ({gain.mean:+.4f}); {len(gain.by_fold)} folds are too few to tell which "
-        f"are as good but for fold noise. Its test predictions correlate {alike:.3f} with those of {best.run}",
-        f"   {_file(run)}",
-    ]
-    return [*lines, *([f"  not so good: {others}"] if others else [])]
+    why = (
+        f"the next best out of fold ({gain.mean:+.4f}); {len(gain.by_fold)} folds are too few to tell which are as "
+        f"good but for fold noise. Its test predictions correlate {alike:.3f} with those of {best.run}"
+    )
+    return _second(run, why, "not so good", others)
 
 
 def _least_alike_in_words(best: Line, good: Mapping[str, tuple[float, Gain]]) -> list[str]:
     run = min(good, key=lambda name: good[name][0])
     alike, gain = good[run]
     others = ", ".join(f"{name} {value:.3f}" for name, (value, _) in good.items() if name != run)
-    lines = [
-        f"2. {run}: as good but for fold noise ({gain.mean:+.4f}, standard error {gain.error:.4f}, {len(gain.by_fold)} "
-        f"folds), and the least alike: its test predictions correlate {alike:.3f} with those of {best.run}",
-        f"   {_file(run)}",
-    ]
-    return [*lines, *([f"  also good, but more alike: {others}"] if others else [])]
+    why = (
+        f"as good but for fold noise ({gain.mean:+.4f}, standard error {gain.error:.4f}, {len(gain.by_fold)} folds), "
+        f"and the least alike: its test predictions correlate {alike:.3f} with those of {best.run}"
+    )
+    return _second(run, why, "also good, but more alike", others)
+
+
+def _second(run: str, why: str, about_others: str, others: str) -> list[str]:
+    return [f"2. {run}: {why}", f"   {_file(run)}", *([f"  {about_others}: {others}"] if others else [])]
 
 
 def _file(run: str) -> Path:

@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -154,6 +155,11 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Where each image is, by its id."""
+        return {image_id: index for index, image_id in enumerate(self.image_ids)}
 
     def is_as_asked(self, config: Config) -> bool:
         """Return whether it was predicted in the views and the precision of a config; a file that does not know its

@@ -84,7 +84,7 @@ def tune(run: Run) -> Tuned:
 
 def describe_tuning(tuned: Tuned) -> list[str]:
     """Say what tuning found, and how far its own score can be trusted."""
-    start = "by thresholds given by hand" if tuned.is_given else "as the config has it"
+    start = GIVEN if tuned.is_given else "as the config has it"
     lines = [f"out of fold, {start}:  {describe_scores(tuned.before)}"]
     if tuned.cross_fitted is None:
         return [*lines, f"tuned and scored on the same images, which flatters:  {describe_scores(tuned.pooled)}"]

@@ -40,7 +40,7 @@ class Head(FCOSHead):
         matched = torch.stack(list(matched_idxs))
         image, point = (matched >= 0).nonzero(as_tuple=True)  # the points inside boxes, image after image
         counts = torch.bincount(image, minlength=len(targets)).tolist()
-        chosen = [index[index >= 0] for index in matched_idxs]
+        chosen = matched[image, point].split(counts)
         boxes, labels = (
             torch.cat([target[key][index] for target, index in zip(targets, chosen, strict=True)])
             for key in ("boxes", "labels")
