@@ -1,5 +1,6 @@
 """What may stand in `data:` and `sampler:`: where images are, how they are changed, and which an epoch holds."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -79,6 +80,27 @@ class Window(Section):
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25  # share of a window's side, at least
 
 
+def _named_file(given: object) -> object:
+    """Read `groups.csv` as short for `{file: groups.csv}`."""
+    return {"file": given} if isinstance(given, str) else given
+
+
+def _regular_expression(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"expected a regular expression, as 'case\\d+' ({error})") from None
+    return pattern
+
+
+class GroupFile(Section):
+    """A csv file that says which images belong together: a row an image, by its id or its file's name."""
+
+    file: Path  # from here; a name alone may also lie in data.dir
+    image_id: str = "image_id"  # column
+    group: str = "group"  # column
+
+
 Split = Literal["stratified", "kfold", "group", "stratified_group", "multilabel", "amount"]
 
 
@@ -96,7 +118,10 @@ class Data(Section):
     folds: Path | None = None  # None: folds.csv in dir; name another file where dir cannot be written to
     num_folds: Annotated[int, Field(ge=2)] = 5
     group: str | None = None  # column of train.csv whose values must not be split over folds, e.g. patient_id
-    group_file: Path | None = None  # csv of image_id,group, e.g. near_duplicates.csv as `check` writes it
+    # A csv of image_id,group, as near_duplicates.csv of `check`; or {file: tiles.csv, image_id: id, group: slide}.
+    group_file: Annotated[GroupFile | None, BeforeValidator(_named_file)] = None
+    # What of an image's id is its group: the part that a regular expression finds, or what stands in its brackets.
+    group_pattern: Annotated[str, AfterValidator(_regular_expression)] | None = None
     split: Split = "stratified"  # amount: by mask area, boxes or value; multilabel: every class evenly
     near_duplicates: bool = True  # whether `check` looks for them
     pseudo: Path | None = None  # pseudo.csv of another run: test images that every fold trains on, too
@@ -130,9 +155,9 @@ class Data(Section):
     @field_validator("split")
     @classmethod
     def _goes_with_groups(cls, split: str, info: ValidationInfo) -> str:
-        is_grouped = any(info.data.get(key) is not None for key in ("group", "group_file"))
+        is_grouped = any(info.data.get(key) is not None for key in ("group", "group_file", "group_pattern"))
         if split in ("group", "stratified_group") and not is_grouped:
-            raise ValueError("it needs data.group (a column of train.csv) or data.group_file")
+            raise ValueError("it needs data.group (a column of train.csv), data.group_file or data.group_pattern")
         if split == "kfold" and is_grouped:
             raise ValueError("it would tear groups apart; expected group or stratified_group")
         return split

@@ -125,7 +125,7 @@ LAYOUTS = {
         # In another order than the classes have.
         lambda i: [[f"{i.stem}_{name}", 0.5] for name in ("triangle", "any", "subdural", "ring")],
         rf"\w+_(any|ring|subdural|triangle),{P}",
-        ("loss.class_weights=[2,1,1,1]",),
+        ("loss.class_weights=[2,1,1,1]", "data.group_file=null"),
     ),
     "plant2021": Layout(
         ["image", "labels"],

@@ -180,7 +180,7 @@ def test_keys_that_contradict_each_other_are_told_by_the_key_at_fault(
         ("tta=[flip]", 'tta.0: found "flip"; expected one of hflip, vflip, '),
         ("tta=[hflip,scale1.01]", 'tta: found ["hflip", "scale1.01"]; scale1.01 of '),
         ("tta=[scale0]", 'tta.0: found "scale0"; expected one of hflip, vflip, '),
-        ("data.split=group", 'data.split: found "group"; it needs data.group (a column of train.csv) or data.group_'),
+        ("data.split=group", 'data.split: found "group"; it needs data.group (a column of train.csv), data.group_f'),
         ("data={split: kfold, group: patient}", 'data.split: found "kfold"; it would tear groups apart; expected grou'),
     ],
 )

@@ -4,6 +4,8 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -11,10 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from competition.config import load_config
+from competition.config import load_config, task_names, validate
+from competition.data_settings import GroupFile
 from competition.errors import CompetitionError
 from competition.folds import folds_path, make_folds, read_folds
-from competition.image_groups import join_groups
+from competition.group_columns import hint_at_groups
+from competition.image_groups import groups_of_ids, join_groups, read_groups
 from competition.settings import Config
 from competition.stratification import amount_bins, merge_rare, split, spread_labels
 from competition.task import Task
@@ -233,10 +237,106 @@ def test_groups_may_come_from_a_file_of_their_own(own_config: Config, tmp_path: 
     twins = [str(table.image_ids[index]) for index in (0, 7, 13)]
     (tmp_path / "groups.csv").write_text("image_id,group\n" + "".join(f"{image_id},a\n" for image_id in twins))
     for seed in range(4):
-        data = own_config.data.model_copy(update={"group_file": tmp_path / "groups.csv"})
+        data = own_config.data.model_copy(update={"group_file": GroupFile(file=tmp_path / "groups.csv")})
         config = own_config.model_copy(update={"data": data, "seed": seed})
         make_folds(config)
         assert len(set(read_folds(config, table)[[0, 7, 13]])) == 1
+
+
+def test_a_file_of_groups_may_have_other_columns_lie_in_the_data_and_name_images_by_their_files(
+    words: list[str], data_dir: Path
+) -> None:
+    config = load_config([Path(words[0])], words[1:])
+    table = Task(config.task).table.read_table(config)
+    lines = [f"{image_id}.png,{patient_of(image_id)}\n" for image_id in table.image_ids]
+    (data_dir / "tiles.csv").write_text("".join(["tile,slide\n", *lines]))
+    asked = "data.group_file={file: tiles.csv, image_id: tile, group: slide}"
+    grouped = load_config([Path(words[0])], [*words[1:], asked, "data.image_file='{image_id}.png'"])
+    make_folds(grouped)
+    folds, slides = read_folds(grouped, table), [patient_of(image_id) for image_id in table.image_ids]
+    assert len(set(zip(slides, folds.tolist(), strict=True))) == len(set(slides)) == 8
+    (data_dir / "tiles.csv").unlink()
+    with pytest.raises(
+        CompetitionError, match=r"data/tiles\.csv: no such file; expected the csv of data\.group_file, "
+    ):
+        make_folds(grouped)
+
+
+PATTERNS = {
+    r"case\d+": ["case1", "case1", "case22", "case22"],
+    r"case(\d)": ["1", "1", "2", "2"],
+    r"day2|s(4)": ["day2", "", "day2", "4"],
+}
+
+
+@pytest.mark.parametrize(("pattern", "expected"), PATTERNS.items())
+def test_a_pattern_finds_the_group_in_an_image_id(pattern: str, expected: list[str]) -> None:
+    ids = np.array(["case1_day2_s1", "case1_day3_s1", "case22_day2_s1", "case22_day9_s4"], dtype=object)
+    assert groups_of_ids(pattern, ids).tolist() == expected
+
+
+def test_parts_of_image_ids_keep_images_together_and_an_id_without_one_is_told(own_config: Config) -> None:
+    """The ids end in a number of two digits here: ten images are of one group."""
+    with_pattern = own_config.data.model_copy(update={"group_pattern": r"\d{5}(?=\d\.png)"})
+    config = own_config.model_copy(update={"data": with_pattern})
+    make_folds(config)
+    table = Task(config.task).table.read_table(config)
+    assert len(set(zip([one[:11] for one in table.image_ids], read_folds(config, table).tolist(), strict=True))) == 3
+    wrong = own_config.data.model_copy(update={"group_pattern": "case"})
+    with pytest.raises(
+        CompetitionError, match=r"data\.group_pattern: 'case' finds no group in the image id 'train_0000"
+    ):
+        make_folds(own_config.model_copy(update={"data": wrong}))
+
+
+UW = [f"case{case}_day{day}_slice_{n:04d}" for case in range(8) for day in (0, 20) for n in (1, 2, 3)]
+HINTS = {
+    r"case\d+": (UW, "data.group_pattern: 'case\\d+' keeps"),
+    r"video_\d+": (
+        [f"video_{video}/{frame}" for video in range(6) for frame in (3, 4)],
+        r"'video_\d+' finds 6 values in",
+    ),
+    "frames": (
+        [f"{name}_{n:03d}.png" for name in ("a7", "b1", "cc", "x") for n in range(3)],
+        "as 'a7' of 'a7_000.png'",
+    ),
+    "one beginning": ([f"train_{n}.png" for n in range(20)], ""),
+    "names of classes": ([f"{name}_{n}.png" for name in ("disc", "ring", "cross") for n in range(5)], ""),
+    "nothing": ([f"{n:08x}" for n in range(0, 9**7, 9**5)], ""),
+}
+
+
+@pytest.mark.parametrize(("ids", "told"), HINTS.values(), ids=HINTS)
+def test_what_looks_like_a_group_in_image_ids_is_told(config: Config, ids: list[str], told: str) -> None:
+    entries = {"image_ids": np.array(ids, dtype=object), "lines": np.arange(len(ids)) + 2, "classes": ("ring", "disc")}
+    lines = hint_at_groups(config, cast(Any, SimpleNamespace(**entries)))
+    assert len(lines) == bool(told)
+    assert told in "".join(lines)
+    with_pattern = config.data.model_copy(update={"group_pattern": ".+"})
+    assert not hint_at_groups(config.model_copy(update={"data": with_pattern}), cast(Any, SimpleNamespace(**entries)))
+
+
+# Known competitions whose images are of fewer patients, cases or slides, and which do not say so in a column.
+IN_IDS = {
+    "uw_madison": (UW, lambda image_id: image_id.partition("_")[0]),
+    "sennet": (
+        [f"kidney_{part}_{n:04d}" for part in ("1_dense", "1_voi", "2", "3_dense", "3_sparse") for n in range(4)],
+        lambda image_id: image_id[:8],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_IDS)
+def test_no_case_of_a_known_competition_is_torn(name: str) -> None:
+    if "segmentation" not in task_names():
+        pytest.skip("its competitions are those of segmentation")
+    ids, group_of = IN_IDS[name]
+    config = validate({"name": "t", "task": "segmentation", "format": {"like": name}, "data": {"num_folds": 3}}, {}, "")
+    table: Any = SimpleNamespace(image_ids=np.array(ids, dtype=object), groups=None)
+    groups = read_groups(config, table)
+    folds = split(np.zeros(len(ids), dtype=int), 3, groups=groups)
+    assert len(set(zip(map(group_of, ids), folds.tolist(), strict=True))) == len(set(map(group_of, ids)))
+    assert set(folds) == {0, 1, 2}
 
 
 def test_a_given_folds_file_may_have_other_columns_and_images_in_another_order(own_config: Config) -> None:

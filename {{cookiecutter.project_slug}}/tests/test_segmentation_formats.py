@@ -150,7 +150,16 @@ FORMATS = {
     "severstal": Format(
         ".jpg", "ImageId,ClassId,EncodedPixels", positives, "ImageId_ClassId,EncodedPixels", joined, in_id=True
     ),
-    "hubmap": Format(".tiff", "id,encoding", single, "id,predicted", single, num_classes=1, folders=("train", "test")),
+    "hubmap": Format(
+        ".tiff",
+        "id,encoding",
+        single,
+        "id,predicted",
+        single,
+        num_classes=1,
+        folders=("train", "test"),
+        words=("data.group_file=null",),  # each image is made up by itself
+    ),
     "contrails": Format(
         ".npy",
         "",
@@ -167,6 +176,7 @@ FORMATS = {
         lambda i: long(i, order="C"),
         "id,class,predicted",
         lambda i: long(i, order="C"),
+        words=("data.group_pattern=.+",),
     ),
     "sennet": Format(
         ".tif",
@@ -175,6 +185,7 @@ FORMATS = {
         "id,rle",
         lambda i: single(i, order="C", empty="1 0"),
         num_classes=1,
+        words=("data.group_pattern=.+",),
     ),
     "hubmap2023": Format(
         ".tif",
@@ -185,6 +196,7 @@ FORMATS = {
         num_classes=1,
         folders=("train", "test"),
         masks=write_polygons,
+        words=("data.group_file=null",),
     ),
     "hpa": Format(
         ".png",
