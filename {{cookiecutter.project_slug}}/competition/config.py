@@ -5,30 +5,49 @@ import difflib
 import importlib
 import json
 import re
+from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from competition.config_faults import explain_all, show
 from competition.errors import CompetitionError
 from competition.settings import Config
 from competition.trainer_keys import check_trainer_keys
 
+MOST_BYTES = 1 << 20  # of a config file
+MOST_VALUES, DEEPEST = 200_000, 40  # values in it, those behind aliases counted each time; sections in one another
+
 
 class YamlLoader(yaml.SafeLoader):
-    """`yaml.safe_load` that reads `5e-4` as a number, as YAML 1.2 does."""
+    """`yaml.safe_load` that reads `5e-4` as a number, as YAML 1.2 does, and no section deeper than DEEPEST."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Read one value; its own parts call this in turn."""
+        if self.depth > DEEPEST:
+            raise ValueError(f"nested deeper than {DEEPEST} sections")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def _construct_mapping(loader: YamlLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    """Refuse a key that stands twice, of which YAML would silently take the last."""
-    keys = [key.value for key, _ in node.value]
-    twice = [key for key in keys if isinstance(key, str) and keys.count(key) > 1]
+    """Refuse a key that is no text or number, or stands twice, of which YAML would silently take the last."""
+    keys = Counter(key.value for key, _ in node.value if isinstance(key.value, str))
+    twice = [key for key, number in keys.items() if number > 1]
     if twice:
         raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} stands twice", node.start_mark)
-    return loader.construct_mapping(node, deep=True)
+    values = loader.construct_mapping(node, deep=True)
+    if odd := [key for key in values if not isinstance(key, str | int | float)]:
+        raise yaml.constructor.ConstructorError(None, None, f"key {odd[0]} is no text; quote it", node.start_mark)
+    return values
 
 
 YamlLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
@@ -39,6 +58,32 @@ YamlLoader.add_implicit_resolver(
 )
 
 
+def parse_yaml(text: str) -> Any:
+    """Return the plain values of a YAML text; raise ValueError with the reason where it has none, or far too many."""
+    try:
+        loader = YamlLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _number_of_values(node, {}, 0) > MOST_VALUES:
+            raise ValueError(f"holds more than {MOST_VALUES} values, aliases followed")
+        return loader.construct_document(node)
+    # What PyYAML's constructors meet in `!!int abc`, `!!float ''`, `2026-13-01` or `!!timestamp x` is theirs.
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def _number_of_values(node: yaml.Node, known: dict[int, int], depth: int) -> int:
+    """Return how many values a node holds once its aliases are followed; each node is walked through once."""
+    if depth > DEEPEST:
+        raise ValueError("an alias of itself")
+    if id(node) not in known:
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        inside = [] if isinstance(node, yaml.ScalarNode) else parts
+        known[id(node)] = 1 + sum(_number_of_values(part, known, depth + 1) for part in inside)
+    return known[id(node)]
+
+
 def load_config(paths: list[Path], overrides: list[str] | None = None) -> Config:
     """Merge YAML files left to right, then `key=value` words with dots in the key, and check the result.
 
@@ -46,15 +91,37 @@ def load_config(paths: list[Path], overrides: list[str] | None = None) -> Config
     """
     if not paths:
         raise CompetitionError("no config file given: name one of configs/*.yaml")
+    parts = [part for path in paths for part in _read_with_base(path, ())]
+    parts += [(f"command line ({_short(word)})", _parse_override(word)) for word in overrides or []]
     merged: dict[str, Any] = {"name": paths[0].stem}
     source: dict[str, str] = {}
-    for path in paths:
-        values, inside = _read_with_base(path, ())
-        _merge(merged, values, str(path), source)
-        source |= inside
-    for word in overrides or []:
-        _merge(merged, _parse_override(word), f"command line ({word})", source)
+    for where, values in parts:
+        _merge(merged, values, where, source)
+    _refuse_null_sections(parts, _schema(merged.get("task"), source.get("task", str(paths[0]))))
     return validate(merged, source, str(paths[0]))
+
+
+def _refuse_null_sections(parts: list[tuple[str, dict[str, Any]]], schema: type[Config]) -> None:
+    """Raise CompetitionError where a section is emptied, as by `data:` without a line under it: what another file or
+    word sets in it would hide that the rest is gone."""
+    lines = [
+        f"{where}: {key}: found null; expected a section of `key: value`"
+        for where, values in parts
+        for key in _null_sections(values, schema)
+    ]
+    if lines:
+        raise CompetitionError("\n".join(lines))
+
+
+def _null_sections(values: dict[str, Any], schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        kind = schema.model_fields[key].annotation if key in schema.model_fields else None
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            continue  # no section, or one that may be left out
+        if value is None:
+            yield f"{prefix}{key}"
+        elif isinstance(value, dict):
+            yield from _null_sections(value, kind, f"{prefix}{key}.")
 
 
 def validate(values: dict[str, Any], source: dict[str, str], default_source: str) -> Config:
@@ -66,8 +133,10 @@ def validate(values: dict[str, Any], source: dict[str, str], default_source: str
         config = schema.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         raise CompetitionError("\n".join(explain_all(error.errors(), source, default_source, schema))) from None
-    except TypeError as error:
-        raise CompetitionError(f"{default_source}: a value is not plain YAML: {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:  # dates, bytes, sets, integers of thousands of digits
+        raise CompetitionError(
+            f"{default_source}: {_not_plain(values) or f'a value is not plain YAML: {error}'}"
+        ) from None
     check_trainer_keys(config, source, default_source)
     return config
 
@@ -104,7 +173,7 @@ def with_preset(values: dict[str, Any], source: dict[str, str], default_source: 
     if name is None:
         return values
     presets = format_presets(str(values["task"]))
-    if name not in presets:
+    if not isinstance(name, str) or name not in presets:
         near = difflib.get_close_matches(str(name), presets, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(presets)}"
         where = source.get("format.like", default_source)
@@ -118,7 +187,7 @@ def with_preset(values: dict[str, Any], source: dict[str, str], default_source: 
 def format_presets(task: str) -> dict[str, Any]:
     """Return a task's known formats by name: each is a part of a config."""
     path = Path(__file__).parent / "tasks" / task / "formats.yaml"
-    return _read_yaml(path) if path.is_file() else {}
+    return read_yaml(path) if path.is_file() else {}
 
 
 def dump_config(config: Config) -> str:
@@ -144,43 +213,69 @@ def _schema(task: object, where: str) -> type[Config]:
     return importlib.import_module(f"competition.tasks.{task}.settings").TaskConfig
 
 
-def _read_with_base(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return a file's values merged over its base's, and the file each key came from."""
+def _read_with_base(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the file and values of its base's bases, its base and itself, each of which wins over those before it."""
     if path.resolve() in seen:
         raise CompetitionError(f"{path}: base: files inherit from each other in a circle; remove one `base:`")
-    values = _read_yaml(path, f" (the base of {seen[-1]})" if seen else "")
+    if len(seen) > DEEPEST:
+        raise CompetitionError(f"{path}: base: a line of more than {DEEPEST} files inherit from each other")
+    values = read_yaml(path, f" (the base of {seen[-1]})" if seen else "")
     base = values.pop("base", None)
-    merged: dict[str, Any] = {}
-    source: dict[str, str] = {}
-    if base is not None:
-        merged, source = _read_with_base(path.parent / str(base), (*seen, path.resolve()))
-    _merge(merged, values, str(path), source)
-    return merged, source
+    if base is None:
+        return [(str(path), values)]
+    if not isinstance(base, str) or not base or "\0" in base:
+        raise CompetitionError(f"{path}: base: found {show(base)}; expected the name of a file beside this one")
+    return [*_read_with_base(path.parent / base, (*seen, path.resolve())), (str(path), values)]
 
 
-def _read_yaml(path: Path, role: str = "") -> dict[str, Any]:
+def read_yaml(path: Path, role: str = "") -> dict[str, Any]:
+    """Read the `key: value` lines of a file; raise CompetitionError with the reason, and a file's `role`, if it has
+    none."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), YamlLoader)
+        # A device or a pipe may have no end, or never begin.
+        if path.exists() and not path.is_file():
+            raise CompetitionError(f"{path}: is no file{role}; expected a config, as {Path('configs') / 'NAME.yaml'}")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         near = ", ".join(sorted(map(str, Path("configs").glob("*.yaml"))))
         raise CompetitionError(
             f"{path}: cannot be read ({error.strerror}){role}; configs here: {near or 'none'}"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CompetitionError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if len(content) > MOST_BYTES:
+        raise CompetitionError(f"{path}: is larger than {MOST_BYTES >> 20} MB{role}; expected a config")
+    try:
+        values = parse_yaml(content.decode("utf-8"))
+    except ValueError as error:
+        raise CompetitionError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise CompetitionError(f"{path}: expected `key: value` lines, found {show(values)}")
     return _spell_out(values)
 
 
+def _not_plain(values: dict[str, Any]) -> str:
+    """Return a word on the first value that no config can hold, as a date or a number of thousands of digits."""
+    for key, value in _flatten(values).items():
+        try:
+            json.dumps({key: value})
+        except (TypeError, ValueError, RecursionError) as error:
+            kind = type(value).__name__
+            return f"{key}: found a value of type {kind} ({' '.join(str(error).split())[:80]}); quote what is text"
+    return ""
+
+
+def _short(word: str) -> str:
+    return word if len(word) <= 120 else f"{word[:117]}..."
+
+
 def _parse_override(word: str) -> dict[str, Any]:
     key, equals, text = word.partition("=")
-    if not equals or not all(key.split(".")):
-        raise CompetitionError(f"{word}: expected key=value, as in trainer.devices=2")
+    if not equals or not all(key.split(".")) or key.count(".") > DEEPEST:
+        raise CompetitionError(f"{_short(word)}: expected key=value, as in trainer.devices=2")
     try:
-        value = yaml.load(text, YamlLoader)
-    except yaml.YAMLError as error:
-        raise CompetitionError(f"{word}: not a YAML value: {' '.join(str(error).split())}") from None
+        value = parse_yaml(text)
+    except ValueError as error:
+        raise CompetitionError(f"{_short(word)}: not a YAML value: {error}") from None
     for part in reversed(key.split(".")):
         value = {part: value}
     return _spell_out(value)

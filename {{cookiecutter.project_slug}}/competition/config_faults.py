@@ -89,5 +89,8 @@ def show(value: object) -> str:
     """Write a value as it would stand in YAML, cut short."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):  # keys that are no text, numbers of thousands of digits
+        text = f"a value of type {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -11,12 +11,13 @@ from pydantic import AfterValidator
 
 from competition.csv_file import row_faults
 from competition.errors import CompetitionError
+from competition.section import names_in
 
 PARTS = ("image_id", "class_id")
 
 
 def _check_patterns(keys: dict[str, str]) -> dict[str, str]:
-    names = [name for pattern in keys.values() for name in re.findall(r"\{(\w*)\}", pattern)]
+    names = [name for pattern in keys.values() for name in names_in(pattern)]
     if names.count("image_id") != 1 or names.count("class_id") > 1 or set(names) - set(PARTS):
         raise ValueError(
             "expected {image_id} once and {class_id} at most once, as in 'Image_Label': '{image_id}_{class_id}'"

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from competition.places import here
-from competition.section import Count, Positive, Probability, Section
+from competition.section import MOST_PIXELS, Count, Positive, Probability, Section, names_in
 
 Side = Annotated[int, Field(ge=16)]
 
@@ -27,7 +27,13 @@ def _both_sides(size: object) -> object:
     return tuple(size) if isinstance(size, list) else size
 
 
-ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_both_sides)]
+def _fits_into_memory(size: tuple[int, int]) -> tuple[int, int]:
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f"{size[0]} x {size[1]} are more than {MOST_PIXELS:,} pixels; expected fewer, or data.window")
+    return size
+
+
+ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_both_sides), AfterValidator(_fits_into_memory)]
 # A Kaggle notebook has the files elsewhere; a config that is kept says what holds on every machine.
 DataFolder = Annotated[
     Path,
@@ -116,7 +122,7 @@ class Data(Section):
     absent_images: Literal["ignore", "empty"] = "ignore"  # images without a row: left out, or without mask and box
     classes: list[str] | None = None  # None: the sorted labels of train.csv
     folds: Path | None = None  # None: folds.csv in dir; name another file where dir cannot be written to
-    num_folds: Annotated[int, Field(ge=2)] = 5
+    num_folds: Annotated[int, Field(ge=2, le=1000)] = 5
     group: str | None = None  # column of train.csv whose values must not be split over folds, e.g. patient_id
     # A csv of image_id,group, as near_duplicates.csv of `check`; or {file: tiles.csv, image_id: id, group: slide}.
     group_file: Annotated[GroupFile | None, BeforeValidator(_named_file)] = None
@@ -132,13 +138,15 @@ class Data(Section):
     mean: list[float] = Field([0.485, 0.456, 0.406], validate_default=True)
     std: list[Positive] = Field([0.229, 0.224, 0.225], validate_default=True)
     batch_size: Count = 16  # global: over all devices and accumulated batches
-    num_workers: Annotated[int, Field(ge=0)] | None = None  # processes that read images; see loader.py for None
+    num_workers: Annotated[int, Field(ge=0, le=1024)] | None = (
+        None  # processes that read images; see loader.py for None
+    )
     augmentation: Augmentation = Augmentation()
 
     @field_validator("image_file")
     @classmethod
     def _names_an_image(cls, pattern: str) -> str:
-        if pattern.count("{image_id}") != 1:
+        if names_in(pattern) != ["image_id"]:
             raise ValueError("data.image_file needs {image_id} once, as in '{image_id}.png'")
         return pattern
 

@@ -7,12 +7,11 @@ compared with the one that is shipped for the task.
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from competition.blend_recipe import blend_sources
-from competition.config import YamlLoader, config_differences, dump_config, load_config
+from competition.config import config_differences, dump_config, load_config, read_yaml
 from competition.errors import CompetitionError
 from competition.ledger import Line
 from competition.places import here
@@ -25,7 +24,7 @@ def base_names(path: Path) -> list[str]:
     names = []
     next_one: Path | None = path
     while next_one is not None:
-        values: dict[str, Any] = yaml.load(next_one.read_text(encoding="utf-8"), YamlLoader)
+        values = read_yaml(next_one)
         names.append(str(values.get("name", next_one.stem)))
         next_one = next_one.parent / str(values["base"]) if values.get("base") else None
     return names

@@ -1,15 +1,25 @@
 """What the sections of a config are made of."""
 
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+MOST_PIXELS = 1 << 26  # of what a network sees at once: 8192 x 8192
+IN_BRACES = re.compile(r"\{([^{}]+)\}")
 
 
 class Section(BaseModel):
     """A part of the config: knows all its keys, never changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+def names_in(pattern: str) -> list[str]:
+    """Return what stands in braces in a pattern, in order; raise ValueError for a brace that is not one of a pair."""
+    if re.search(r"[{}]", IN_BRACES.sub("", pattern)):
+        raise ValueError("expected names in pairs of braces, as '{image_id}', and no other brace")
+    return IN_BRACES.findall(pattern)

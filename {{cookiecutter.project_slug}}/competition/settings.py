@@ -9,11 +9,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from competition.data_settings import Data, Sampler
 from competition.places import here
-from competition.section import Count, Positive, Probability, Section
-from competition.views import GEOMETRY, fault_of_view
+from competition.section import MOST_PIXELS, Count, Positive, Probability, Section
+from competition.views import GEOMETRY, fault_of_view, view_of
 
 Fold = Annotated[int, Field(ge=0)] | Literal["all"]  # all: train on everything, validate on nothing
-Seed = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as numpy and Lightning take it
 
 
 class Model(Section):
@@ -82,15 +82,23 @@ class Inference(Section):
     hidden_images: Count | None = None  # how many the host has; None: as many as sample_submission.csv names
 
 
+LARGEST_SCALE = 16
+
+
 def _known_view(name: str) -> str:
-    is_scale = re.fullmatch(r"scale([0-9]*\.)?[0-9]+", name) and float(name.removeprefix("scale"))
+    is_scale = re.fullmatch(r"scale([0-9]*\.)?[0-9]+", name) and 0 < float(name.removeprefix("scale")) <= LARGEST_SCALE
     if name not in GEOMETRY and not is_scale:
-        raise ValueError(f"expected one of {', '.join(GEOMETRY)}, or scale and a factor, as in scale1.25")
+        raise ValueError(
+            f"expected one of {', '.join(GEOMETRY)}, or scale and a factor up to {LARGEST_SCALE}, as in scale1.25"
+        )
     return name
 
 
+LONGEST_NAME = 200  # bytes; file systems take 255, and files beside it are called after it
+
+
 def _good_name(name: str) -> str:
-    if not re.fullmatch(r"\w[\w.+-]*", name):
+    if not re.fullmatch(r"\w[\w.+-]*", name) or len(name.encode()) > LONGEST_NAME:
         raise ValueError("it names a folder: expected letters, digits and _ . + -, with a letter or digit first")
     return name
 
@@ -169,9 +177,18 @@ class Config(Section):
     @field_validator("tta")
     @classmethod
     def _views_differ(cls, given: list[str], info: ValidationInfo) -> list[str]:
+        known: dict[object, str] = {}
         for name in given if "data" in info.data else []:
-            if fault := fault_of_view(name, *info.data["data"].image_size):
+            view, size = view_of(name), info.data["data"].image_size
+            if fault := fault_of_view(name, *size):
                 raise ValueError(fault)
+            height, width = view.scaled_size(*size)
+            if height * width > MOST_PIXELS:
+                raise ValueError(f"{name} of {size[0]} x {size[1]} has more than {MOST_PIXELS:,} pixels")
+            seen = (view.flip_rows, view.flip_columns, view.swap_axes, height, width)
+            if seen in known:
+                raise ValueError(f"{name} is the view {known[seen]} once more; list each once")
+            known[seen] = name
         return given
 
     @property

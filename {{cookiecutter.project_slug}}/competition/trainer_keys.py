@@ -3,6 +3,7 @@
 import ast
 import difflib
 import importlib.util
+import math
 from functools import cache
 from pathlib import Path
 
@@ -20,12 +21,19 @@ OURS = {
     "overfit_batches": "competition/sampler.py, which draws anew in every epoch; short ones: `limit_train_batches`",
 }
 
-# Lightning takes any value for these and fails, or does something else, much later.
-TRAINER_NUMBERS: dict[str, type[int] | type[float]] = {
-    **dict.fromkeys(
-        ("max_epochs", "min_epochs", "max_steps", "min_steps", "num_nodes", "accumulate_grad_batches"), int
-    ),
-    **dict.fromkeys(("limit_train_batches", "limit_val_batches", "gradient_clip_val"), float),
+MOST_EPOCHS, MOST_STEPS = 10_000, 10_000_000  # each epoch is planned before the first; -1 is without end
+MOST_PARTS = 1 << 20
+# Lightning takes any value for these and fails, or does something else, much later: kind, smallest and largest.
+TRAINER_NUMBERS: dict[str, tuple[type[int] | type[float], float, float]] = {
+    "max_epochs": (int, -1, MOST_EPOCHS),
+    "min_epochs": (int, 0, MOST_EPOCHS),
+    "max_steps": (int, -1, MOST_STEPS),
+    "min_steps": (int, 0, MOST_STEPS),
+    "num_nodes": (int, 1, MOST_PARTS),
+    "accumulate_grad_batches": (int, 1, MOST_PARTS),
+    "limit_train_batches": (float, 0, MOST_STEPS),
+    "limit_val_batches": (float, 0, MOST_STEPS),
+    "gradient_clip_val": (float, 0, math.inf),
 }
 
 
@@ -41,15 +49,18 @@ def check_trainer_keys(config: Config, source: dict[str, str], default: str) -> 
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"did you mean `{near[0]}`?" if near else "see pytorch_lightning.Trainer for the keys"
             lines.append(f"{where}: trainer.{key}: unknown key (value {show(value)}); {hint}")
-        elif key in TRAINER_NUMBERS and not _is_number(value, TRAINER_NUMBERS[key]):
-            kind = "a whole number" if TRAINER_NUMBERS[key] is int else "a number"
-            lines.append(f"{where}: trainer.{key}: found {show(value)}; expected {kind}")
+        elif key in TRAINER_NUMBERS and (expected := _expected_number(value, *TRAINER_NUMBERS[key])):
+            lines.append(f"{where}: trainer.{key}: found {show(value)}; expected {expected}")
     if lines:
         raise CompetitionError("\n".join(lines))
 
 
-def _is_number(value: object, kind: type[int] | type[float]) -> bool:
-    return value is None or (isinstance(value, int if kind is int else int | float) and not isinstance(value, bool))
+def _expected_number(value: object, kind: type[int] | type[float], least: float, most: float) -> str:
+    """Return what was expected in place of a value that is no such number; an empty text where it is one."""
+    if value is None or (isinstance(value, kind | int) and not isinstance(value, bool) and least <= value <= most):
+        return ""
+    limits = f" from {least:g} to {most:,.0f}" if most < math.inf else f", {least:g} or more"
+    return ("a whole number" if kind is int else "a number") + limits
 
 
 @cache

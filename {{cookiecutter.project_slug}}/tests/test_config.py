@@ -285,7 +285,7 @@ def test_a_trainers_number_that_is_none_is_refused_before_anything_starts(
     config_file: Path, word: str, kind: str
 ) -> None:
     message = refusal([config_file], f"trainer.{word}")
-    assert message.endswith(f"expected {kind}")
+    assert f"; expected {kind} from " in message or message.endswith(f"; expected {kind}, 0 or more")
     assert "\n" not in message
 
 

@@ -1,6 +1,5 @@
 """Images that are answered as one, such as all views of a breast: `format.group`. No torch."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,21 +9,19 @@ import pandas as pd
 from competition.csv_file import read_csv, row_faults
 from competition.csv_keys import split_keys
 from competition.errors import CompetitionError
+from competition.section import IN_BRACES, names_in
 from competition.tasks.classification.settings import TaskConfig
 
 
 def group_columns(pattern: str) -> list[str]:
     """Return the columns that a pattern such as `{patient_id}_{laterality}` names."""
-    columns = re.findall(r"\{([^{}]+)\}", pattern)
-    if not columns:
-        raise CompetitionError(f"format.group: found {pattern!r}; expected columns in braces, as '{{patient_id}}'")
-    return columns
+    return names_in(pattern)
 
 
 def group_names(frame: pd.DataFrame, pattern: str) -> np.ndarray:
     """Return (n,) str: the group of each row of a frame that has the columns of the pattern."""
     columns = group_columns(pattern)
-    template = re.sub(r"\{[^{}]+\}", "{}", pattern)
+    template = IN_BRACES.sub("{}", pattern)
     return np.array([template.format(*row) for row in zip(*(frame[c] for c in columns), strict=True)], dtype=object)
 
 

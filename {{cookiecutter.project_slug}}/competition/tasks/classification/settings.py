@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from competition.csv_keys import Keys, has_class
-from competition.section import Count, Positive, Probability, Section
+from competition.section import Count, Positive, Probability, Section, names_in
 from competition.settings import Config, Model
 
 # single: one class an image; multi: any number of them, also the yes or no of one; regression: a number or several.
@@ -99,6 +99,13 @@ class ClassificationFormat(Section):
     test_csv: str = "test.csv"  # with `group`: in data.dir, the test images with those columns
     bounds: tuple[float, float] | None = None  # lowest and highest number of a regression; the network keeps to them
     class_weights: dict[str, Positive] = {}  # in log_loss, by class; 1 for the others
+
+    @field_validator("group")
+    @classmethod
+    def _names_columns(cls, pattern: str | None) -> str | None:
+        if pattern is not None and not names_in(pattern):
+            raise ValueError("expected columns in braces, as '{patient_id}_{laterality}'")
+        return pattern
 
     @property
     def submission_keys(self) -> Keys:

@@ -3,9 +3,9 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from competition.section import Count, Probability, Section
+from competition.section import Count, Probability, Section, names_in
 from competition.settings import Config, Model
 
 Weight = Annotated[float, Field(ge=0)]
@@ -94,12 +94,19 @@ class DetectionFormat(Section):
     @property
     def image_id_columns(self) -> list[str]:
         """Columns of train.csv that an image id is put together from."""
-        return re.findall(r"\{([^{}]+)\}", self.image_id) or [self.image_id]
+        return names_in(self.image_id) or [self.image_id]
 
     @property
     def box_columns(self) -> list[str]:
         """Columns of train.csv that boxes stand in."""
         return self.boxes if isinstance(self.boxes, list) else [self.boxes]
+
+    @field_validator("image_id")
+    @classmethod
+    def _joins_columns(cls, pattern: str) -> str:
+        if any(re.search(r"[.:!\[\]]", name) for name in names_in(pattern)):
+            raise ValueError("expected a column, or columns in braces without any of . : ! [ ], as 'video_{video_id}'")
+        return pattern
 
     @model_validator(mode="after")
     def _boxes_fit(self) -> Self:

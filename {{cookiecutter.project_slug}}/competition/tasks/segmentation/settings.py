@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from competition.csv_keys import Keys
 from competition.data_settings import ImageSize
 from competition.errors import CompetitionError
-from competition.section import Positive, Probability, Section
+from competition.section import Positive, Probability, Section, names_in
 from competition.settings import Config, Model
 
 Weight = Annotated[float, Field(ge=0)]
@@ -116,8 +116,12 @@ class TrainLayout(Section):
     @field_validator("files")
     @classmethod
     def _names_an_image(cls, pattern: str | None) -> str | None:
-        if pattern is not None and "{image_id}" not in pattern:
-            raise ValueError("format.train.files needs {image_id}, as in 'train_masks/{image_id}.png'")
+        names = ["image_id"] if pattern is None else names_in(pattern)
+        if "image_id" not in names or set(names) - {"image_id", "class_id"}:
+            raise ValueError(
+                "format.train.files needs {image_id}, and {class_id} at most beside it, as in "
+                "'train_masks/{image_id}.png'"
+            )
         return pattern
 
 
