@@ -1,5 +1,9 @@
 """Run-length encoding: a pair of inverses, checked against a slow reading of the definition."""
 
+import base64
+import tracemalloc
+import zlib
+from collections.abc import Callable
 from itertools import groupby, product
 from typing import Any
 
@@ -9,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from competition.tasks.segmentation.coco_rle import decode_coco
 from competition.tasks.segmentation.rle import decode_rle, encode_rle
 from competition.tasks.segmentation.settings import RunLengths
 
@@ -135,6 +140,16 @@ def test_a_string_is_either_refused_or_says_exactly_the_mask(numbers: list[int])
     np.testing.assert_array_equal(mask, expected.reshape(4, 3).T)
 
 
+def assert_mask_or_refused(decode: Callable[[], np.ndarray]) -> None:
+    """Fail where decoding for an image of 3 x 4 gives anything but a mask or a reason."""
+    try:
+        mask = decode()
+    except ValueError:
+        return
+    assert mask.shape == (3, 4)
+    assert set(np.unique(mask)) <= {0, 1}
+
+
 FORMS = [
     RunLengths(order=order, base=base, relative=relative, empty=empty)
     for order, base, relative, empty in product(("columns", "rows"), (0, 1), (False, True), ("", "-", "-1", "1 0"))
@@ -234,3 +249,31 @@ def test_a_relative_string_is_either_refused_or_says_exactly_the_mask(numbers: l
     for gap, length in zip(numbers[::2], numbers[1::2], strict=True):
         expected += [0] * gap + [1] * length
     np.testing.assert_array_equal(mask.T.reshape(-1), expected + [0] * (12 - len(expected)))
+
+
+PIECES = st.sampled_from(
+    ["1", "12", " ", "-", "+", ".5", "e3", "x", "\t", "\n", "\0", "0x1", "nan", "9" * 19, "9" * 5000, "١"]
+)
+
+
+@given(st.lists(PIECES, max_size=10).map("".join) | st.text(max_size=20), st.sampled_from(FORMS))
+@settings(max_examples=400, deadline=None)
+def test_any_text_is_a_mask_or_refused(text: str, form: RunLengths) -> None:
+    assert_mask_or_refused(lambda: decode_rle(text, 3, 4, form))
+
+
+@given(st.binary(max_size=12) | st.integers(1, 300).map(lambda n: b"o" * n) | st.lists(st.integers(0, 12)).map(bytes))
+@settings(max_examples=400, deadline=None)
+def test_any_text_is_a_mask_of_coco_or_refused(content: bytes) -> None:
+    packed = base64.b64encode(zlib.compress(bytes(48 + byte if byte < 13 else byte for byte in content))).decode()
+    for text in (packed, packed[:-5], packed[:9] + "A" + packed[10:], content.decode("latin-1")):
+        assert_mask_or_refused(lambda text=text: decode_coco(text, 3, 4))
+
+
+def test_a_mask_that_unpacks_to_gigabytes_is_refused_at_once() -> None:
+    bomb = base64.b64encode(zlib.compress(b"0" * (1 << 24), 9)).decode()
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="expected a mask as COCO's run lengths"):
+        decode_coco(bomb, 3, 4)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()

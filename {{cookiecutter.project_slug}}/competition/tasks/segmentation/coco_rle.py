@@ -1,11 +1,11 @@
 """COCO's compressed run lengths, in the text that competitions of instances ask for: zlib, then base64."""
 
 import base64
-import binascii
 import zlib
 
 import numpy as np
 
+LONGEST = 8  # characters of a number: 40 bits
 MORE, SIGN, BITS, FIRST = 0x20, 0x10, 5, 48  # of a character: another follows, negative, bits of the number, offset
 
 
@@ -27,8 +27,13 @@ def decode_coco(text: str, height: int, width: int) -> np.ndarray:
     Raises ValueError that says what is wrong with the text.
     """
     try:
-        counts = _expand(zlib.decompress(base64.b64decode(text, validate=True)))
-    except (binascii.Error, zlib.error, IndexError):
+        # A number a pixel at most: a few bytes can unpack to gigabytes.
+        unpacker = zlib.decompressobj()
+        unpacked = unpacker.decompress(base64.b64decode(text, validate=True), LONGEST * (height * width + 2))
+        if not unpacker.eof:
+            raise ValueError("it ends too early, or says more than there are pixels")
+        counts = _expand(unpacked)
+    except (zlib.error, IndexError, ValueError):  # base64's own error is a ValueError
         raise ValueError(f"expected a mask as COCO's run lengths in zlib and base64, found {text[:40]!r}") from None
     if min(counts, default=0) < 0 or sum(counts) != height * width:
         raise ValueError(f"a mask has {sum(counts)} pixels; the image of {height} x {width} has {height * width}")
@@ -51,7 +56,8 @@ def _compress(counts: list[int]) -> bytes:
 
 
 def _expand(text: bytes) -> list[int]:
-    """Read what `_compress` wrote; raise IndexError if it ends in the middle of a number."""
+    """Read what `_compress` wrote; raise IndexError if it ends in the middle of a number, ValueError for one far too
+    large."""
     counts: list[int] = []
     place = 0
     while place < len(text):
@@ -60,6 +66,8 @@ def _expand(text: bytes) -> list[int]:
             piece = text[place] - FIRST
             number |= (piece & (MORE - 1)) << shift
             place, shift = place + 1, shift + BITS
+            if shift > LONGEST * BITS:
+                raise ValueError("a number of too many digits")
             if not piece & MORE:
                 break
         if piece & SIGN:
