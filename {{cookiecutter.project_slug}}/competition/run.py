@@ -14,7 +14,17 @@ from competition.predictions import Predictions
 from competition.processes import Job, run_jobs
 from competition.record import record
 from competition.report import REPORT, is_reported, write_report
-from competition.runs import CONFIG, POSTPROCESS, TEST, Run, is_finished, refuse_changed_config, remember_what_follows
+from competition.runs import (
+    CONFIG,
+    POSTPROCESS,
+    TEST,
+    Run,
+    is_finished,
+    more_epochs,
+    refuse_changed_config,
+    refuse_start,
+    remember_what_follows,
+)
 from competition.score import describe_scores, score_constant
 from competition.settings import Config
 from competition.submit import Submission, describe_submission, make_submission
@@ -75,7 +85,10 @@ def _train(config: Config, paths: list[Path], overrides: list[str], parallel: in
     for words in trainings(config):
         one = load_config(paths, [*overrides, *words])
         refuse_changed_config(one.fold_folder, one)
-        if is_finished(one.fold_folder):
+        more = more_epochs(one.fold_folder, one)
+        if more is not None:
+            refuse_start(one, resume=True)
+        if is_finished(one.fold_folder) and more is None:
             _say("train", f"{one.fold_folder.name} is done already, in {one.fold_folder}")
             continue
         command = ["train", "--resume", *map(str, paths), *overrides, *words]

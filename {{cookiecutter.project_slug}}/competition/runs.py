@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from competition.config import config_differences, dump_config, load_config
+from competition.config import config_differences, dump_config, load_config, read_yaml
 from competition.errors import CompetitionError
 from competition.files import replacing
 from competition.places import here
@@ -119,8 +119,15 @@ def _in_order(folder: Path) -> tuple[float, int]:
 
 
 def remember_config(folder: Path, config: Config) -> None:
-    """Write the resolved config into a fold's folder; refuse a folder that holds another config's training."""
+    """Write the resolved config into a fold's folder; refuse a folder that holds another config's training.
+
+    A finished training that is to have more epochs counts as not finished from here on. Its predictions go first: a
+    crash before the config is written leaves a training that did not end, whose latest.pt both configs go on from.
+    """
     refuse_changed_config(folder, config)
+    if is_finished(folder):
+        for name in (OOF, DONE):
+            (folder / name).unlink(missing_ok=True)
     _write_config(folder, config)
 
 
@@ -151,33 +158,64 @@ def _write_config(folder: Path, config: Config) -> None:
         temporary.write_text(dump_config(config), encoding="utf-8")
 
 
-def refuse_start(folder: Path, *, resume: bool) -> None:
-    """Raise CompetitionError if a training in this folder is done, or would begin anew where another did not end."""
-    if is_finished(folder):
+def refuse_start(config: Config, *, resume: bool) -> None:
+    """Raise CompetitionError if a config's training is done, or would begin anew where another did not end.
+
+    One that is done may go on if it is to have more epochs, and nothing else differs.
+    """
+    folder = config.fold_folder
+    more, is_done = more_epochs(folder, config), is_finished(folder)
+    if is_done and more is None:
         raise CompetitionError(f"{folder}: is trained already; delete the folder, or give this run another name=...")
-    if (folder / LATEST).is_file() and not resume:
+    if is_done and not (folder / LATEST).is_file():
         raise CompetitionError(
-            f"{folder / LATEST}: a training that did not end; go on with --resume, or delete {folder} to start anew"
+            f"{folder / LATEST}: no such file, from which the training would go on to {more} epochs; give this run "
+            "another name=..."
         )
+    if (folder / LATEST).is_file() and not resume:
+        what = f"a training that ended, and is to have {more} epochs now" if is_done else "a training that did not end"
+        raise CompetitionError(f"{folder / LATEST}: {what}; go on with --resume, or delete {folder} to start anew")
+
+
+def more_epochs(folder: Path, config: Config) -> int | None:
+    """Return how many epochs a fold is to have where that is all that is new, and more than it was begun with."""
+    if not _has_begun(folder):
+        return None
+    old, key = _read_config(folder / CONFIG), "trainer.max_epochs"
+    before, now = _value(old, key), config.trainer.get("max_epochs")
+    is_more = isinstance(before, int) and isinstance(now, int) and 0 < before < now
+    return now if is_more and [change.partition(":")[0] for change in _changes(old, config)] == [key] else None
 
 
 def refuse_changed_config(folder: Path, config: Config) -> None:
     """Raise CompetitionError if a fold's folder holds a config that differs, but for keys that may."""
     path = folder / CONFIG
-    has_begun = is_finished(folder) or (folder / LATEST).is_file()
-    if not path.is_file() or not has_begun:  # a start that failed leaves nothing to protect
+    if not _has_begun(folder) or more_epochs(folder, config) is not None:
         return
-    old: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    changes = [change for change in _changes(old, config) if not is_among(change, (*AFTER_TRAINING, *ELSEWHERE))]
-    if changes:
+    if changes := _changes(_read_config(path), config):
         raise CompetitionError(
             f"{path}: this folder was trained with another config ({'; '.join(changes[:5])}); give this one "
             f"another name (name=...) or delete {folder}"
         )
 
 
+def _has_begun(folder: Path) -> bool:
+    """Return whether there is something to protect; a start that failed leaves none."""
+    return (folder / CONFIG).is_file() and (is_finished(folder) or (folder / LATEST).is_file())
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Read the config of a training, with today's defaults for keys that were not known then: those change nothing."""
+    try:
+        return load_config([path]).model_dump(mode="json")
+    except CompetitionError:  # it has a key, or a value, that is not known any more
+        return read_yaml(path)
+
+
 def _changes(old: dict[str, Any], config: Config) -> list[str]:
-    return config_differences(old, yaml.safe_load(dump_config(config)))
+    """List what a training would do otherwise by another config."""
+    changes = config_differences(old, config.model_dump(mode="json"))
+    return [change for change in changes if not is_among(change, (*AFTER_TRAINING, *ELSEWHERE))]
 
 
 def is_among(change: str, names: Iterable[str]) -> bool:

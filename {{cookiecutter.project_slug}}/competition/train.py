@@ -12,6 +12,7 @@ from competition.data import FoldData, mixing_warnings, per_device_batch_size
 from competition.early_stopping import StopEarly
 from competition.ema import AverageWeights
 from competition.epoch_plan import plan_warnings
+from competition.errors import CompetitionError
 from competition.folder_lock import holding
 from competition.folds import read_folds
 from competition.host_metric import load_score
@@ -23,7 +24,7 @@ from competition.monitor import better_mode
 from competition.nan_guard import StopOnNan
 from competition.predict import load_network, predict_images
 from competition.record import begin, record
-from competition.runs import METRICS, OOF, refuse_start, remember_config
+from competition.runs import METRICS, OOF, is_finished, more_epochs, refuse_start, remember_config
 from competition.score import describe_scores, score_predictions
 from competition.settings import Config
 from competition.task import Table, Task
@@ -40,7 +41,7 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
     """
     folder = config.fold_folder
     with holding(folder, "training"):
-        refuse_start(folder, resume=resume)
+        refuse_start(config, resume=resume)
         if config.host_metric is not None:
             load_score(config.host_metric.file)  # a wrong path should not be found after the training
         table = Task(config.task).table.read_table(config)
@@ -63,6 +64,8 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, base
     watch_processes(trainer, "training")
     batch_size = per_device_batch_size(config, trainer)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    if latest is not None and (more := more_epochs(folder, config)) is not None:
+        _say(lengthen(config, latest, more))
     if trainer.is_global_zero:
         remember_config(folder, config)  # last of what may be refused: what has a config counts as a run
         begin(config, bases, describe_device(trainer))
@@ -80,6 +83,24 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, base
     for line in [*planned, *mixing_warnings(config, batch_size)]:
         _say(line)
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)
+
+
+def lengthen(config: Config, latest: Path, epochs: int) -> str:
+    """Say what becomes of a training that is to have more epochs; raise CompetitionError where it would not go on."""
+    folder, state = latest.parent, load_checkpoint(latest)
+    if any(one.get("has_stopped") for one in state["callbacks"].values() if isinstance(one, dict)):
+        raise CompetitionError(
+            f"trainer.max_epochs: {folder} stopped early, after {state['epoch'] + 1} epochs, and would not go on to "
+            f"{epochs}; train it anew under another name=..., with more early_stopping.patience"
+        )
+    made = f"{OOF} is deleted and made anew at the end, what was made of it by `competition run`"
+    kept = f"fold {config.fold}: goes on to {epochs} epochs from {latest}; " + (made if is_finished(folder) else "")
+    if config.scheduler.name == "constant" and not config.scheduler.warmup:
+        return kept
+    return (
+        f"{kept.removesuffix('; ')}; the learning rate jumps to its course over {epochs} epochs, so that this is not "
+        f"what {epochs} epochs from the start would give"
+    )
 
 
 def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:

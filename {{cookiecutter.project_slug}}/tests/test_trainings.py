@@ -8,7 +8,10 @@ from subprocess import CompletedProcess
 from types import SimpleNamespace
 
 import pytest
-from conftest import TINY
+import torch
+import yaml
+from conftest import PROJECT, TINY
+from trainings import assert_ended_like
 
 from competition import run as run_module
 from competition.config import load_config, task_names
@@ -17,10 +20,22 @@ from competition.ledger import ledger_path, read_ledger
 from competition.predictions import Predictions
 from competition.processes import Job, run_jobs
 from competition.run import trainings
-from competition.runs import CONFIG, DONE, OOF, Run, is_finished, refuse_changed_config, remember_what_follows
+from competition.runs import (
+    CONFIG,
+    DONE,
+    LATEST,
+    OOF,
+    Run,
+    is_finished,
+    refuse_changed_config,
+    refuse_start,
+    remember_config,
+    remember_what_follows,
+)
 from competition.sample import write_sample
 from competition.settings import Config
 from competition.time_limit import parse_max_time, time_left
+from competition.train import lengthen
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -66,6 +81,102 @@ def test_a_start_that_failed_does_not_stand_in_the_way_of_another_config(untrain
         refuse_changed_config(folder, other)
     (folder / OOF).unlink()
     refuse_changed_config(folder, other)
+
+
+def test_a_key_that_is_newer_than_a_training_and_at_its_default_changes_nothing(
+    untrained: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(untrained / "t" / "fold0", tmp_path / "fold0")
+    config = load_config([folder / CONFIG])
+    values = yaml.safe_load((folder / CONFIG).read_text())
+    del values["data"]["group_pattern"], values["ema"], values["optimizer"]["weight_decay"], values["checkpoint"]
+    (folder / CONFIG).write_text(yaml.safe_dump(values))
+    refuse_changed_config(folder, config)
+    with pytest.raises(CompetitionError, match=r"\(data\.group_pattern: None -> a\)"):
+        refuse_changed_config(folder, load_config([folder / CONFIG], ["data.group_pattern=a"]))
+    (folder / CONFIG).write_text(yaml.safe_dump(values | {"gone": 1}))
+    with pytest.raises(CompetitionError, match="gone: 1 -> None"):
+        refuse_changed_config(folder, config)
+
+
+@pytest.fixture
+def ended(untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Copy a fold that was trained for an epoch and can go on; return its config."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(untrained / "t", "outputs/t")
+    Path("outputs/t/fold0", LATEST).touch()
+    return load_config([Path("outputs/t/fold0") / CONFIG])
+
+
+def test_a_finished_fold_may_have_more_epochs_but_no_fewer_and_nothing_else(ended: Config) -> None:
+    words = ["trainer.max_epochs=3", "trainer.devices=2", "tta=[hflip]"]
+    longer, other = load_config([ended.fold_folder / CONFIG], words), "optimizer.lr=0.5"
+    with pytest.raises(
+        CompetitionError, match=r"latest\.pt: a training that ended, and is to have 3 epochs now; go on"
+    ):
+        refuse_start(longer, resume=False)
+    refuse_start(longer, resume=True)
+    for refused in (ended, load_config([ended.fold_folder / CONFIG], [*words, other])):
+        with pytest.raises(CompetitionError, match="is trained already"):
+            refuse_start(refused, resume=True)
+    remember_config(ended.fold_folder, longer)
+    assert not is_finished(ended.fold_folder)
+    refuse_start(longer, resume=True)
+    with pytest.raises(CompetitionError, match=r"trainer\.max_epochs: 3 -> 1"):
+        refuse_changed_config(ended.fold_folder, ended)
+    (ended.run_folder / "fold1" / LATEST).unlink(missing_ok=True)
+    with pytest.raises(
+        CompetitionError, match=r"fold1/latest\.pt: no such file, from which the training would go on to"
+    ):
+        refuse_start(longer.model_copy(update={"fold": 1}), resume=True)
+
+
+def test_a_crash_while_a_fold_gets_more_epochs_leaves_one_that_either_config_goes_on_with(
+    ended: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = load_config([ended.fold_folder / CONFIG], ["trainer.max_epochs=3"])
+    before = (ended.fold_folder / CONFIG).read_bytes()
+    monkeypatch.setattr("competition.runs.dump_config", lambda config: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        remember_config(ended.fold_folder, longer)
+    assert (ended.fold_folder / CONFIG).read_bytes() == before
+    for config in (ended, longer):
+        refuse_start(config, resume=True)
+        refuse_changed_config(ended.fold_folder, config)
+
+
+def test_what_more_epochs_do_to_the_learning_rate_is_told_and_a_training_that_stopped_early_is_not_lengthened(
+    ended: Config,
+) -> None:
+    latest = ended.fold_folder / LATEST
+    torch.save({"epoch": 4, "callbacks": {"LatestAndBest": {}, "StopEarly": {"has_stopped": False}}}, latest)
+    told = lengthen(ended, latest, 9)
+    assert "oof.npz is deleted" in told
+    assert "the learning rate jumps to its course over 9 epochs" in told
+    torch.save({"epoch": 4, "callbacks": {"StopEarly": {"has_stopped": True}}}, latest)
+    with pytest.raises(CompetitionError, match="stopped early, after 5 epochs, and would not go on to 9"):
+        lengthen(ended, latest, 9)
+
+
+def test_a_finished_fold_goes_on_to_where_as_many_epochs_from_the_start_end(command: Command, tmp_path: Path) -> None:
+    """By a constant learning rate; by any other one it is told that this is not so."""
+    task = task_names()[0]
+    write_sample(task, tmp_path / "data", size=20)
+    words = [str(PROJECT / "configs" / f"{task}.yaml"), *TINY, "data.image_size=32", "data.dir=data"]
+    words += ["scheduler={name: constant, warmup: 0}", "optimizer.lr=1e-4", "early_stopping={patience: 9}"]
+    assert command("folds", *words).returncode == 0
+    for name, epochs in (("one", 1), ("two", 2)):
+        done = command("train", *words, f"name={name}", f"trainer.max_epochs={epochs}")
+        assert done.returncode == 0, done.stderr
+    done = command("train", *words, "name=one", "trainer.max_epochs=2", "--resume")
+    assert done.returncode == 0, done.stderr
+    [told] = [
+        line for line in done.stdout.splitlines() if "goes on to 2 epochs from outputs/one/fold0/latest.pt" in line
+    ]
+    assert "oof.npz is deleted and made anew" in told
+    assert "learning rate" not in told
+    assert_ended_like(Path("outputs/one/fold0"), Path("outputs/two/fold0"))
+    assert load_config([Path("outputs/one/fold0") / CONFIG]).trainer["max_epochs"] == 2
 
 
 def test_a_process_that_a_signal_ended_at_once_was_stopped_and_did_not_fail(

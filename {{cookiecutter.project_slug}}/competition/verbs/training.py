@@ -34,7 +34,7 @@ def train(
 
     refuse_missing_data(config)
     refuse_unknown_monitor(config)
-    refuse_start(config.fold_folder, resume=resume)
+    refuse_start(config, resume=resume)
     refuse_changed_config(config.fold_folder, config)
     from competition.lineage import base_names
     from competition.train import train as train_fold
