@@ -21,6 +21,7 @@ from competition.monitor import refuse_unknown_monitor
 from competition.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
 from competition.progress import progress
 from competition.settings import Config
+from competition.submit import try_submission
 from competition.task import Table, Task
 
 Found = TypeVar("Found")
@@ -56,6 +57,7 @@ def check(config: Config, *, page: bool = True) -> list[str]:
         faults += hint
     else:
         report.append(f"{config.data.sample_submission}: {len(test_ids)} images")
+        _collect(faults, lambda: try_submission(config, table.classes, test_ids.tolist()))
         faults += _check_test_images(config, test_ids, seen)
         both = set(test_ids) & set(table.image_ids)
         if both:

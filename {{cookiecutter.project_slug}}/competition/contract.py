@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # verbs that need no tensor must not import torch
 Target = dict[str, Any]
 # What a network says of one image, as numpy arrays: the same keys for every image; stored in oof.npz and test.npz.
 Prediction = dict[str, np.ndarray]
+TRIAL_SIZE = (64, 64)  # height and width of the images of trial predictions
 # What the metrics need to know of one image: arrays that can be gathered from all processes by image id.
 Evidence = dict[str, np.ndarray]
 
@@ -174,6 +175,11 @@ class DecodeModule(Protocol):
     def unseen(self, prediction: Prediction, known: Iterable[Prediction]) -> Prediction:
         """Return what stands for an image that cannot be read, shaped as a prediction: nothing, or, where every image
         needs an answer, the mean of `known` predictions of other images."""
+        ...
+
+    def trial_predictions(self, num_classes: int, config: "Config") -> Iterator[Prediction]:
+        """Yield made-up predictions of images of TRIAL_SIZE, by which a submission can be tried before there is a
+        network: one that names nothing, then one that is sure of each class."""
         ...
 
 

@@ -1,16 +1,18 @@
 """`competition submit RUN`: from test.npz to a submission.csv that has been read back and checked. No torch."""
 
 import csv
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import cycle, islice, zip_longest
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from competition.blend import make_blend, refuse_untuned_ranks
 from competition.blend_notes import blend_notes
 from competition.blend_recipe import blend_sources, counted_sources, source_folders
+from competition.contract import TRIAL_SIZE
 from competition.csv_file import read_csv, read_header
 from competition.errors import CompetitionError
 from competition.host_metric import score_by_host
@@ -26,6 +28,7 @@ from competition.task import Target, Task
 from competition.threshold_warnings import describe_unused
 
 SOLUTION = "solution.csv"
+MOST_TRIED = 200  # made-up answers of a trial submission
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def checked_submission(path: Path, config: Config, stored: Predictions) -> Gener
     said = Presence(config, stored.classes)
     try:
         task.submission.write_submission(unchecked, config, _answers(stored, config, said), stored.classes)
-        _check_written(unchecked, sample, config, stored)
+        _check_written(unchecked, config, stored.classes, dict(zip(stored.image_ids, stored.sizes, strict=True)))
         yield unchecked, said
         unchecked.replace(path)
     finally:
@@ -209,15 +212,35 @@ def _compare_with_previous(run: Run, new: Path) -> list[str]:
     return [f"rows that differ from the submission before: {changed} of {number}"]
 
 
-def _check_written(path: Path, sample: Path, config: Config, stored: Predictions) -> None:
-    """Read the file back as the host would: same columns, same ids in order, every row valid."""
+def try_submission(config: Config, classes: Sequence[str], image_ids: Sequence[str]) -> None:
+    """Write and read back a submission of made-up answers, of nothing and of each class, before anything is trained.
+
+    Raises CompetitionError where a submission of this config could not be handed in.
+    """
+    task = Task(config.task)
+    predictions = islice(task.decode.trial_predictions(len(classes), config), min(len(image_ids), MOST_TRIED))
+    answers = [task.decode.decode(prediction, *TRIAL_SIZE, config) for prediction in predictions]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / SUBMISSION
+        try:
+            task.submission.write_submission(path, config, zip(image_ids, cycle(answers), strict=False), classes)
+            _check_written(path, config, classes, dict.fromkeys(image_ids, TRIAL_SIZE))
+        except CompetitionError as error:
+            message = str(error).replace(str(path), f"a trial {SUBMISSION}")
+            raise CompetitionError(message) from None
+
+
+def _check_written(path: Path, config: Config, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Read the file back as the host would: same columns, same ids in order, every row valid. `sizes` are the heights
+    and widths of the images, in that order."""
+    sample = config.sample_submission
     header, expected = read_header(path), read_header(sample)
     if header != expected:
         raise CompetitionError(f"{path}: columns {','.join(header)}; {sample} has {','.join(expected)}")
-    task, sizes = Task(config.task), dict(zip(stored.image_ids, stored.sizes, strict=True))
-    written = task.submission.read_submission(path, config, stored.classes, sizes)
-    ids = [image_id for image_id, _ in progress(written, "reading back", len(stored))]
-    if ids != stored.image_ids:
+    task = Task(config.task)
+    written = task.submission.read_submission(path, config, classes, sizes)
+    ids = [image_id for image_id, _ in progress(written, "reading back", len(sizes))]
+    if ids != list(sizes):
         raise CompetitionError(f"{path}: its image ids are not those of {sample} in that order")
     keys = task.submission.id_columns(config)
     if not read_csv(path, keys).equals(read_csv(sample, keys)):

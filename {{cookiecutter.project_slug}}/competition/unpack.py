@@ -1,5 +1,6 @@
 """Unpacking a competition's zip file, and the zip files in it, so that a crash leaves no half a file. No torch."""
 
+import lzma
 import shutil
 import zipfile
 import zlib
@@ -10,6 +11,8 @@ from competition.errors import CompetitionError
 from competition.progress import progress
 
 BLOCK = 1 << 20
+DEEPEST = 8  # archives in one another
+ENCRYPTED = 1  # of a member's flags
 
 
 def unpack(archive: Path, folder: Path) -> list[Path]:
@@ -20,17 +23,26 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
     Raises CompetitionError for a broken archive, a name that leads out of the folder, a file that is there and is
     another, and a full disk; what was unpacked stays, and so does the archive.
     """
+    return _unpack(archive, folder, depth=0)
+
+
+def _unpack(archive: Path, folder: Path, depth: int) -> list[Path]:
+    if depth > DEEPEST:
+        raise CompetitionError(f"{archive}: lies in more than {DEEPEST} archives in one another; not unpacked")
     try:
         with zipfile.ZipFile(archive) as opened:
             members = [member for member in opened.infolist() if _is_wanted(member)]
             _refuse_too_large(archive, folder, members)
             shown = progress(members, f"unpacking {archive.name}")
             files = [_unpack_member(opened, member, archive, folder) for member in shown]
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    # Each kind of compression has errors of its own; that of bz2 is an OSError without a number.
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError) as error:
         raise CompetitionError(f"{archive}: broken ({error}); delete it and download it again") from None
     except OSError as error:
+        if error.errno is None:
+            raise CompetitionError(f"{archive}: broken ({error}); delete it and download it again") from None
         raise CompetitionError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
-    return [file for found in files for file in _unpack_inner(found)]
+    return [file for found in files for file in _unpack_inner(found, depth + 1)]
 
 
 def _is_wanted(member: zipfile.ZipInfo) -> bool:
@@ -50,12 +62,17 @@ def _refuse_too_large(archive: Path, folder: Path, members: list[zipfile.ZipInfo
 
 def _unpack_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, archive: Path, folder: Path) -> Path:
     target = folder / member.filename
+    if member.flag_bits & ENCRYPTED:
+        raise CompetitionError(f"{archive}: {member.filename!r} is encrypted; unpack it by hand, with its password")
     if not target.resolve().is_relative_to(folder.resolve()):
         raise CompetitionError(f"{archive}: holds {member.filename!r}, which lies outside of {folder}; not unpacked")
     if target.exists():
         if _is_same(target, member):
             return target
         raise CompetitionError(f"{target}: is there and is not the one in {archive}; move it away and start again")
+    # A file and a folder of one name, in the archive or on the disk.
+    if blocking := next((parent for parent in target.parents if parent.exists() and not parent.is_dir()), None):
+        raise CompetitionError(f"{blocking}: is a file where the folder of {member.filename!r} belongs ({archive})")
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not synced to the disk one by one, which takes minutes for 100,000 images: a second start compares them all.
     temporary = target.with_name(f".{target.name}.tmp")
@@ -78,16 +95,21 @@ def _is_same(file: Path, member: zipfile.ZipInfo) -> bool:
     return checksum == member.CRC
 
 
-def _unpack_inner(file: Path) -> Iterator[Path]:
+def _unpack_inner(file: Path, depth: int) -> Iterator[Path]:
     """Unpack a zip file that came out of an archive, and delete it; any other file is returned as it is."""
     if file.suffix.lower() != ".zip" or not zipfile.is_zipfile(file):
         yield file
         return
-    with zipfile.ZipFile(file) as opened:
-        names = [member.filename for member in opened.infolist() if _is_wanted(member)]
+    try:
+        with zipfile.ZipFile(file) as opened:
+            names = [member.filename for member in opened.infolist() if _is_wanted(member)]
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+        raise CompetitionError(f"{file}: broken ({error}); delete it and unpack again") from None
     # train.zip holds train/..., or what belongs into train/; train.csv.zip holds train.csv.
     is_whole = names == [file.stem] or all(name.startswith(f"{file.stem}/") for name in names)
     folder = file.parent if is_whole else file.with_suffix("")
+    if folder.exists() and not folder.is_dir():
+        raise CompetitionError(f"{folder}: is a file where the files of {file} belong; move it away and start again")
     folder.mkdir(exist_ok=True)
-    yield from unpack(file, folder)
+    yield from _unpack(file, folder, depth)
     file.unlink()

@@ -7,12 +7,16 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from conftest import TINY
 
 from competition.check import check
-from competition.config import load_config
+from competition.config import load_config, task_names
 from competition.csv_file import MOST_LINES
+from competition.errors import CompetitionError
 from competition.folds import make_folds, read_folds
 from competition.images import read_image_size
+from competition.sample import write_sample
+from competition.submit import try_submission
 from competition.task import Task
 
 Command = Callable[..., CompletedProcess[str]]
@@ -323,3 +327,30 @@ def test_without_data_the_message_names_the_command_that_makes_some(
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("data/train.csv: no data there;")
     assert done.stderr.endswith("competition sample\n")
+
+
+def test_a_submission_that_could_not_be_handed_in_is_refused_before_anything_is_trained(
+    words: list[str], command: Command, task: str
+) -> None:
+    """Thresholds of which there are too few show only when answers are written."""
+    wrong = {"classification": "thresholds", "detection": "min_score", "segmentation": "threshold"}[task]
+    decision = ["format.submission.value=decision"] if task == "classification" else []
+    found = faults(command, [*words, *decision, f"decode.{wrong}=[0.5]"])
+    assert [line for line in found if line.startswith(f"decode.{wrong}: ")] == found != []
+
+
+@pytest.mark.skipif("classification" not in task_names(), reason="only labels can stand for those that are new")
+def test_a_label_of_new_classes_that_train_csv_has_is_refused(command: Command, tmp_path: Path, project: Path) -> None:
+    """A trial submission finds it, too: each image would be answered by it twice."""
+    folder = tmp_path / "data"
+    write_sample("classification", folder, size=24)
+    sample = ["image_id,answer", *(f"{image_id},ring" for image_id in image_ids(folder / "sample_submission.csv"))]
+    (folder / "sample_submission.csv").write_text("\n".join([*sample, ""]))
+    words = [str(project / "configs" / "classification.yaml"), *TINY, f"data.dir={folder}", "metrics=[map5]"]
+    form = "format={submission: {layout: top}, new: ring}"
+    assert command("check", *words, form.replace("ring", "other")).returncode == 0
+    line, *_ = faults(command, [*words, form])
+    assert line.startswith("format.new: 'ring' is a class of ")
+    config = load_config([Path(words[0])], [*words[1:], form])
+    with pytest.raises(CompetitionError, match=r"a trial submission\.csv: line \d: .* a class stands twice"):
+        try_submission(config, ["disc", "ring", "cross", "bar"], image_ids(folder / "sample_submission.csv"))

@@ -206,10 +206,8 @@ def config_of(name: str, folder: Path) -> Config:
 
 def test_every_known_format_is_tested_and_has_a_config() -> None:
     assert set(LAYOUTS) == set(format_presets("classification"))
-    assert {path.stem for path in CONFIGS.glob("classification*.yaml")} == {
-        "classification",
-        *(f"classification_{name}" for name in LAYOUTS if name != "sample"),
-    }
+    shipped = {"classification", *(f"classification_{name}" for name in LAYOUTS if name != "sample")}
+    assert shipped <= {path.stem for path in CONFIGS.glob("classification*.yaml")}  # beside them lie the user's own
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -219,9 +217,9 @@ def test_a_format_alone_has_metrics_that_can_score_it(name: str) -> None:
     assert validate(values | {"metrics": config.metrics}, {}, "test") == config
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("classification_*.yaml")), ids=lambda path: path.stem)
-def test_a_known_competition_takes_few_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 15
+@pytest.mark.parametrize("name", sorted(set(LAYOUTS) - {"sample"}))
+def test_a_known_competition_takes_few_lines(name: str) -> None:
+    assert len((CONFIGS / f"classification_{name}.yaml").read_text(encoding="utf-8").splitlines()) <= 15
 
 
 @pytest.mark.slow

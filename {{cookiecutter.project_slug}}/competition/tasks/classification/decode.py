@@ -1,6 +1,6 @@
 """From stored probabilities or numbers to what is handed in: decisions by thresholds, ranks by cut points."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -71,6 +71,17 @@ def unseen(prediction: Prediction, known: Iterable[Prediction]) -> Prediction:
     """Return the mean of what is said of other images: the best guess without a look."""
     [key] = prediction
     return {key: np.stack([one[key] for one in known]).mean(axis=0, dtype=np.float32)}
+
+
+def trial_predictions(num_classes: int, config: TaskConfig) -> Iterator[Prediction]:
+    """Yield equal `probabilities`, then those of each class for sure; of a regression `values` in its middle."""
+    if config.format.target == "regression":
+        low, high = config.format.bounds or (0.0, 1.0)
+        yield {"values": np.full(num_classes, (low + high) / 2, dtype=np.float32)}
+        return
+    yield {"probabilities": np.full(num_classes, 1 / num_classes, dtype=np.float32)}
+    for one in range(num_classes):
+        yield {"probabilities": (np.arange(num_classes) == one).astype(np.float32)}
 
 
 def decided(probabilities: np.ndarray, config: TaskConfig) -> Target:

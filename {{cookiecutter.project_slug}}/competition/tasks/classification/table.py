@@ -137,6 +137,11 @@ def read_table(config: TaskConfig, path: Path | None = None) -> AnyTable:
         second = np.flatnonzero(ids.duplicated())
         faults += row_faults(path, second, ids, "a second row of this image; expected one")
     read = READERS[form.train.layout](config, path, frame, ids, class_ids, is_train)
+    if form.new is not None and form.new in read.classes:
+        faults.append(
+            f"format.new: {form.new!r} is a class of {path}, and names those that it does not have: images would be "
+            "answered by it twice; set format.new to null, as a class it is learnt like any other"
+        )
     if faults + read.faults:
         raise CompetitionError("\n".join(faults + read.faults))
     groups = group_names(frame.iloc[first], form.group) if form.group else None

@@ -6,7 +6,7 @@ its share of a mean. An average of runs has `model_trust` (m,) float32, too, by 
 better of two boxes stays: 1 for all networks and views of the weightiest run, however many they are.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -109,6 +109,18 @@ def _lowest_score(prediction: Prediction, model: int) -> float:
     """Return the score that a box of a model needed to be in the list; a list that was not cut takes any."""
     scores = prediction["scores"][prediction["model"] == model]
     return float(scores.min()) if len(scores) >= MOST_DETECTIONS else 0.0
+
+
+def trial_predictions(num_classes: int, config: TaskConfig) -> Iterator[Prediction]:
+    """Yield no box, then one of each class."""
+    for labels in [[], *([one] for one in range(num_classes))]:
+        yield {
+            "boxes": np.array([[1, 2, 30, 40]] * len(labels), dtype=np.float32).reshape(-1, 4),
+            "scores": np.ones(len(labels), dtype=np.float32),
+            "labels": np.array(labels, dtype=np.int64),
+            "model": np.zeros(len(labels), dtype=np.int16),
+            "model_weights": np.ones(1, dtype=np.float32),
+        }
 
 
 def unseen(prediction: Prediction, known: Iterable[Prediction]) -> Prediction:
