@@ -1,10 +1,14 @@
 """Archives as competitions send them, and those that must not be unpacked."""
 
+import contextlib
 import io
+import tempfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from competition.errors import CompetitionError
 from competition.unpack import unpack
@@ -91,3 +95,84 @@ def test_a_broken_archive_is_named_and_leaves_no_half_a_file(folder: Path, damag
     with pytest.raises(CompetitionError, match=r"digits\.zip: broken .*; delete it and download it again"):
         unpack(archive, folder)
     assert contents(folder) == {}
+
+
+def packed(name: str, content: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+def encrypted() -> bytes:
+    """Set the flag of encryption of a file, where it stands and in the directory at the end."""
+    whole = bytearray(packed("train.csv", b"secret"))
+    for start, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        whole[whole.index(start) + place] |= 1
+    return bytes(whole)
+
+
+def damaged(compression: int) -> bytes:
+    whole = packed("train.csv", bytes(range(256)) * 20, compression)
+    start = whole.index(b"train.csv") + len("train.csv") + 12
+    return whole[:start] + b"\xff" * 40 + whole[start + 40 :]
+
+
+def in_one_another(depth: int) -> bytes:
+    content = packed("a.csv", b"1")
+    for _ in range(depth):
+        content = packed("a.zip", content)
+    return content
+
+
+HOSTILE = {
+    "encrypted": (encrypted(), "'train.csv' is encrypted; unpack it by hand"),
+    "deflate": (damaged(zipfile.ZIP_DEFLATED), r"broken \("),
+    "bz2": (damaged(zipfile.ZIP_BZIP2), r"broken \("),
+    "lzma": (damaged(zipfile.ZIP_LZMA), r"broken \("),
+    "a name that is not UTF-8": (packed("é.csv", b"1").replace("é".encode(), b"\xff\xfe"), r"broken \("),
+    "a file where a folder goes": (
+        zipped({"a": b"1", "a/b.csv": b"2"}),
+        "data/a: is a file where the folder",
+    ),
+    "a folder where a file goes": (zipped({"a/b.csv": b"2", "a": b"1"}), "data/a: is there and is not the one"),
+    "an inner archive where a file lies": (
+        zipped({"train": b"1", "train.zip": zipped({"1.png": b"1", "2.png": b"2"})}),
+        "data/train: is a file where the files of .*train.zip belong",
+    ),
+    "600 archives in one another": (in_one_another(600), "lies in more than 8 archives in one another"),
+    "a damaged archive in an archive": (packed("train.zip", damaged(zipfile.ZIP_LZMA)), r"train\.zip: broken \("),
+    "a name longer than a disk takes": (packed("x" * 300, b"1"), "cannot be written .File name too long"),
+}
+
+
+@pytest.mark.parametrize(("content", "told"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_archive_is_refused_in_one_line_and_leaves_no_half_a_file(
+    folder: Path, content: bytes, told: str
+) -> None:
+    (folder / "digits.zip").write_bytes(content)
+    with pytest.raises(CompetitionError, match=told) as refused:
+        unpack(folder / "digits.zip", folder)
+    assert "\n" not in str(refused.value)
+    assert not list(folder.rglob(".*"))
+
+
+WHOLE = zipped({"train.csv": b"0123456789", "train/1.png": b"1", "test.zip": zipped({"2.png": b"2"})})
+
+
+@given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), max_size=4), st.integers(1, len(WHOLE)))
+@settings(max_examples=150, deadline=None)
+def test_an_archive_with_changed_bytes_is_unpacked_or_refused_and_never_writes_elsewhere(
+    changes: list[tuple[int, int]], length: int
+) -> None:
+    content = bytearray(WHOLE)
+    for place, byte in changes:
+        content[place] = byte
+    with tempfile.TemporaryDirectory() as outside:
+        folder = Path(outside, "data")
+        folder.mkdir()
+        (folder / "digits.zip").write_bytes(content[:length] if length % 3 == 0 else content)
+        with contextlib.suppress(CompetitionError):
+            unpack(folder / "digits.zip", folder)
+        assert [path.name for path in Path(outside).iterdir()] == ["data"]
+        assert not list(folder.rglob(".*.tmp"))
