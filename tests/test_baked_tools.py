@@ -38,8 +38,30 @@ def test_a_bake_passes_the_type_checker(workplace: Path) -> None:
     assert result.returncode == 0, result.stdout
 
 
+# What the README tells a user to put there: configs of his own, whole or half written, a preset, data and runs.
+OWN_FILES = {
+    "configs/mine.yaml": "base: {task}.yaml\ndata: {{image_size: [100, 100], channels: 1, mean: [0.5], std: [0.5]}}\n",
+    "configs/{task}_bigger.yaml": "base: mine.yaml\n",
+    "configs/half_written.yaml": "base: gone.yaml\n",
+    "configs/trainer/mine.yaml": "trainer: {{devices: 3}}\n",
+    "data/train.csv": "of,another,competition\n",
+    "data/folds.csv": "",
+    "outputs/mine/fold0/config.yaml": "x: [",
+    "outputs/runs.csv": "run\n",
+    "metric.py": "raise SystemExit\n",
+}
+
+
+def add_own_files(project: Path, task: str) -> None:
+    for name, text in OWN_FILES.items():
+        path = project / name.format(task=task)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.format(task=task), encoding="utf-8")
+
+
 @pytest.mark.slow
-def test_a_bake_passes_its_own_tests(workplace: Path) -> None:
+def test_a_bake_passes_its_own_tests_with_a_users_own_files_in_it(workplace: Path, task: str) -> None:
+    add_own_files(workplace, task)
     env = environment(workplace)
     imported = run(sys.executable, "-c", "import competition; print(competition.__file__)", cwd=workplace, env=env)
     assert Path(imported.stdout.strip()).is_relative_to(workplace)
