@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import timm
 import torch
@@ -17,7 +17,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from competition.errors import CompetitionError
 from competition.tasks.detection.head import Head
 from competition.tasks.detection.settings import MOST_DETECTIONS, TaskConfig
-from competition.weights import check_encoder, explaining_weights, timm_arguments
+from competition.weights import check_encoder, load_pretrained, note_weights
 
 STRIDES = (8, 16, 32)  # of the encoder's levels that are used
 PYRAMID_STRIDES = (*STRIDES, 64, 128)
@@ -26,7 +26,7 @@ PYRAMID_STRIDES = (*STRIDES, 64, 128)
 class EncoderWithPyramid(nn.Module):
     """A timm encoder and a feature pyramid: five levels of `out_channels` at strides 8 to 128."""
 
-    def __init__(self, encoder_name: str, in_channels: int, out_channels: int, **timm_arguments: Any) -> None:
+    def __init__(self, encoder_name: str, in_channels: int, out_channels: int) -> None:
         super().__init__()
         try:
             probe = timm.create_model(encoder_name, features_only=True, pretrained=False)
@@ -44,7 +44,7 @@ class EncoderWithPyramid(nn.Module):
             )
         levels = [at_stride[stride] for stride in STRIDES]
         self.encoder = timm.create_model(
-            encoder_name, features_only=True, out_indices=levels, in_chans=in_channels, **timm_arguments
+            encoder_name, features_only=True, out_indices=levels, in_chans=in_channels, pretrained=False
         )
         self.out_channels = out_channels
         self.pyramid = FeaturePyramidNetwork(
@@ -136,10 +136,8 @@ def build_network(config: TaskConfig, num_classes: int) -> Detector:
     """Return a detector; nothing of torchvision's own resizing and normalising is used."""
     model = config.model
     check_encoder(model.encoder)
-    with explaining_weights(model):
-        backbone = EncoderWithPyramid(
-            model.encoder, config.data.channels, model.pyramid_channels, **timm_arguments(model)
-        )
+    backbone = EncoderWithPyramid(model.encoder, config.data.channels, model.pyramid_channels)
+    loaded = load_pretrained(backbone.encoder, model, config.data.channels, "pyramid and head")
     fcos = FCOS(
         backbone,
         num_classes,
@@ -149,7 +147,9 @@ def build_network(config: TaskConfig, num_classes: int) -> Detector:
         nms_thresh=0.8,
         detections_per_img=MOST_DETECTIONS,
     )
-    return Detector(fcos)
+    network = Detector(fcos)
+    note_weights(network, loaded)
+    return network
 
 
 def _feature_info(encoder: nn.Module) -> FeatureInfo:
