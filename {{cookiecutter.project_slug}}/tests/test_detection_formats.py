@@ -225,11 +225,11 @@ def test_the_truth_as_a_submission_is_read_back_and_perfect(config: Config, tmp_
 
 
 SUBMITTED = {
-    "sample": ("disk 0.50000 1.00 2.00 3.00 4.50", ""),
-    "wheat": ("0.50000 1.0 2.0 3.0 4.5", ""),
-    "rsna": ("0.50000 1.0 2.0 3.0 4.5", ""),
-    "barrier_reef": ("0.50000 1 2 3 5", ""),
-    "vinbigdata": ("0 0.50000 1 2 4 7", "14 1 0 0 1 1"),
+    "sample": ("disk 0.5 1.00 2.00 3.00 4.50", ""),
+    "wheat": ("0.5 1.0 2.0 3.0 4.5", ""),
+    "rsna": ("0.5 1.0 2.0 3.0 4.5", ""),
+    "barrier_reef": ("0.5 1 2 3 5", ""),
+    "vinbigdata": ("0 0.5 1 2 4 7", "14 1 0 0 1 1"),
 }
 
 
