@@ -59,7 +59,10 @@ class Images:
 
     def score(self, config: Config, rows: np.ndarray) -> float:
         assert isinstance(config, TaskConfig)
-        gathered = [evidence(decode(self.predictions[row], 9, 9, config), self.truths[row]) for row in rows]
+        gathered = [
+            evidence(decode(self.predictions[row], 9, 9, config), self.truths[row], metrics=config.metrics)
+            for row in rows
+        ]
         return scores(gathered, config.metrics, self.num_classes)[config.metrics[0]]
 
     @property
