@@ -96,7 +96,9 @@ def _fit_of_file(found: State, encoder: nn.Module, name: str, channels: int) -> 
         return fit
     whole = timm.create_model(_timm_name(name), pretrained=False)
     translate = getattr(sys.modules[type(whole).__module__], "checkpoint_filter_fn", None)
-    for _ in range(3 if translate else 0):
+    if translate is None:
+        return fit
+    for _ in range(3):  # prefixes
         try:
             published = _fit(translate(dict(found), whole), encoder, channels)
         except Exception:  # whatever a translation stumbles over, the file is no such file
