@@ -109,6 +109,11 @@ def line(row: Any) -> Any:
     return row + 2
 
 
+def exact(value: float) -> str:
+    """Write a number so that reading it gives the same one, in as few digits: what is handed in was scored so."""
+    return repr(float(value)).removesuffix(".0")
+
+
 def row_faults(
     path: Path, rows: Iterable[int], column: "pd.Series", expected: str, *, show_found: bool = True
 ) -> list[str]:

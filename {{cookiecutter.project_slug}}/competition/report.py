@@ -22,7 +22,7 @@ from competition.runs import CONFIG, CV, METRICS, OOF, POSTPROCESS, VIEWS, Run
 from competition.score import describe_scores
 from competition.task import Task
 from competition.threshold_warnings import describe_staleness
-from competition.tune import THRESHOLDS, honest_scores
+from competition.tune import THRESHOLDS, describe_choice, honest_scores
 
 REPORT = "report.html"
 GIVEN = "given by hand"  # a fact of a page that does not show the run by its own config
@@ -118,7 +118,7 @@ def _folds(run: Run, outcomes: Outcomes | None) -> Section:
         for way, says in WAYS.items()
         if metrics[0] + way in columns
     ]
-    return Section(title, describe_staleness(run), grids=grids)
+    return Section(title, [*describe_staleness(run), *describe_choice(run)], grids=grids)
 
 
 def _gallery(run: Run, outcomes: Outcomes | None) -> Section:

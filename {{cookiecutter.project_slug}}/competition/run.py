@@ -30,7 +30,7 @@ from competition.settings import Config
 from competition.submit import Submission, describe_submission, make_submission
 from competition.task import Task
 from competition.time_limit import time_left
-from competition.tune import describe_tuning, honest_scores, is_tuned, tune
+from competition.tune import describe_choice, describe_tuning, honest_scores, is_tuned, tune
 from competition.wheels import missing_packages
 
 
@@ -155,7 +155,7 @@ def _report(opened: Run, submission: Submission, seconds: float) -> None:
         table = Task(config.task).table.read_table(config)
         blind_name, blind = score_constant(config, table, OutOfFold(config, table, folds_of_files(files)))
         how, scores = honest_scores(opened)
-        print(f"out of fold:  {describe_scores(scores)}  ({how})")
+        print("\n  ".join([f"out of fold:  {describe_scores(scores)}  ({how})", *describe_choice(opened)]))
         print(f"  {blind_name}: {describe_scores(blind)}")
     print(f"weights, metrics.csv and out-of-fold predictions:  {opened.folder}/fold*/")
     print("\n".join(describe_submission(submission)))

@@ -29,6 +29,7 @@ from competition.score import describe_scores, score_predictions
 from competition.settings import Config
 from competition.task import Table, Task
 from competition.trainer import build_trainer, describe_device, describe_trainer
+from competition.weights import weights_note
 
 
 def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) -> Path:
@@ -76,6 +77,8 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, base
     )
     _say(f"fold {config.fold}: {len(data.train_set)} training images, {checked}")
     _say(describe_trainer(config, trainer, batch_size))
+    if latest is None and (line := weights_note(module.network)) is not None:
+        _say(line)
     added = {name: weight for name, weight in Task(config.task).loss.weights(config).items() if weight}
     _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
     data.trainer = trainer

@@ -328,11 +328,11 @@ def grouped(folder: Path, join: str = "mean", **form: Any) -> TaskConfig:
     return config_of(folder, form, data={"classes": ["a"]})
 
 
-@pytest.mark.parametrize(("join", "joined"), [("mean", 0.4), ("max", 0.6)])
+@pytest.mark.parametrize(("join", "joined"), [("mean", 0.375), ("max", 0.5)])
 def test_images_of_a_group_are_answered_and_scored_as_one(tmp_path: Path, join: str, joined: float) -> None:
     config = grouped(tmp_path, join)
     assert read_test_ids(config, ["a"]).tolist() == ["v", "u", "w"]
-    answers = [(name, decoded(config, p)) for name, p in (("v", 0.25), ("u", 0.2), ("w", 0.6))]
+    answers = [(name, decoded(config, p)) for name, p in (("v", 0.25), ("u", 0.25), ("w", 0.5))]
     write_submission(tmp_path / "s.csv", config, answers, ["a"])
     assert (tmp_path / "s.csv").read_text().splitlines() == ["prediction_id,a", "q_R,0.25", f"q_L,{joined}"]
     back = list(read_submission(tmp_path / "s.csv", config, ["a"], {}))

@@ -12,7 +12,7 @@ from sklearn import metrics
 from competition.tasks.classification.metrics import kappa
 from competition.tasks.classification.score import constant_answers, lower_is_better, scores
 from competition.tasks.classification.score import evidence as evidence_for
-from competition.tasks.classification.table import MultiLabelTable, RegressionTable
+from competition.tasks.classification.table import ClassificationTable, MultiLabelTable, RegressionTable
 
 evidence = partial(evidence_for, metrics=())
 
@@ -141,6 +141,23 @@ def test_classes_in_order_are_scored_by_kappa() -> None:
     assert scores(gathered, ["qwk", "balanced_accuracy"], 4) == pytest.approx(
         {"qwk": expected, "balanced_accuracy": balanced}
     )
+
+
+def test_grades_that_leave_one_out_are_scored_by_their_values() -> None:
+    """As 0, 1, 2 and 4: from 2 to 4 it is twice as far as from 1 to 2."""
+    names, rng = ("0", "1", "2", "4"), np.random.default_rng(0)
+    labels, said = rng.integers(4, size=(2, 50))
+    ids: Any = np.arange(50).astype(object)
+    for classes in (names, ("none", "mild", "severe", "worst")):
+        table: Any = ClassificationTable(ids, classes, np.arange(50), labels)
+        gathered = [
+            evidence_for({"probabilities": np.eye(4)[one], "choice": one}, table.target(i, 1, 1), ["qwk"])
+            for i, one in enumerate(said)
+        ]
+        grades = np.array([0, 1, 2, 4]) if classes == names else np.arange(4)
+        places = np.arange(5) if classes == names else np.arange(4)
+        expected = metrics.cohen_kappa_score(grades[labels], grades[said], weights="quadratic", labels=places)
+        assert scores(gathered, ["qwk"], 4)["qwk"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["log_loss", "rmse", "mae", "accuracy", "roc_auc", "qwk", "map5", "pf1"])

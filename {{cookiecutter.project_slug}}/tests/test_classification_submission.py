@@ -14,7 +14,8 @@ from competition.predictions import PredictionWriter
 from competition.runs import Run
 from competition.settings import with_decode
 from competition.submit import make_submission
-from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.score import evidence, scores
+from competition.tasks.classification.settings import ClassificationFormat, TaskConfig
 from competition.tasks.classification.submission import read_submission, read_test_ids, write_submission
 
 CLASSES = ("cat", "big dog", "10")
@@ -46,7 +47,39 @@ def test_reading_undoes_writing_whatever_the_order_of_columns(
     write_submission(folder / "s.csv", of(folder), answers, CLASSES)
     back = list(read_submission(folder / "s.csv", of(folder), CLASSES, {}))
     assert [image_id for image_id, _ in back] == ids
-    np.testing.assert_allclose([found["probabilities"] for _, found in back], rows, rtol=1e-5, atol=1e-9)
+    assert np.array_equal([found["probabilities"] for _, found in back], rows)
+
+
+@pytest.mark.parametrize("target", ["single", "multi", "regression"])
+def test_what_is_handed_in_scores_what_was_scored_at_extremes_too(tmp_path: Path, target: str) -> None:
+    """As one image of a logit of 15 that is wrong, among a thousand that are right."""
+    layout = {"train": {"layout": "columns"}} if target != "single" else {}
+    form = ClassificationFormat.model_validate({"target": target, **layout})
+    config = of(tmp_path).model_copy(
+        update={"format": form, "metrics": ["rmse" if target == "regression" else "log_loss"]}
+    )
+    rng = np.random.default_rng(0)
+    truth = rng.random((50, 2)) < 0.5
+    logits = np.where(truth, 12, -12) + rng.normal(size=(50, 2))
+    logits[0] = -logits[0] * 1.3
+    odds = np.exp(logits).astype(np.float32)
+    rows = {"single": odds / odds.sum(axis=1, keepdims=True), "multi": odds / (1 + odds), "regression": logits * 1e5}[
+        target
+    ]
+    write(tmp_path, *(f"{i},0,0" for i in range(50)))
+    key = "value" if target == "regression" else "probabilities"
+    truths = {
+        "single": [{"label": int(odds.argmin())} for odds in truth],
+        "multi": [{"labels": row} for row in truth],
+        "regression": [{"value": row} for row in logits * (1e5 + 1e-4)],
+    }[target]
+    write_submission(tmp_path / "s.csv", config, ((str(i), {key: row}) for i, row in enumerate(rows)), ("cat", "dog"))
+    back = [answer for _, answer in read_submission(tmp_path / "s.csv", config, ("cat", "dog"), {})]
+    stored, handed_in = (
+        scores([evidence(one, true, config.metrics) for one, true in zip(each, truths, strict=True)], config.metrics, 2)
+        for each in ([{key: row} for row in rows], back)
+    )
+    assert handed_in == pytest.approx(stored, rel=1e-12)
 
 
 def test_columns_are_those_of_the_sample_in_its_order(tmp_path: Path) -> None:

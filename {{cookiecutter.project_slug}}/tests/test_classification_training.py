@@ -104,6 +104,19 @@ def test_focal_by_hand_and_without_focus_the_plain_loss() -> None:
     torch.testing.assert_close(binary, losses("multi", logits, {"labels": torch.ones(1, 3)}, bce=1))
 
 
+@pytest.mark.parametrize("kind", ["single", "multi"])
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_focal_loss_has_a_slope_however_sure_the_network_is(kind: str, gamma: float, smoothing: float) -> None:
+    logits = torch.tensor([[200.0, -200, -200], [-200, 200, 200], [40, 17, 0]], requires_grad=True)
+    loss = losses(kind, logits, TARGETS[kind], focal=1, focal_gamma=gamma, label_smoothing=smoothing)
+    loss.sum().backward()
+    assert loss.isfinite().all()
+    assert logits.grad is not None
+    assert logits.grad.abs().max() <= 5
+    assert logits.grad[1].abs().max() > 0  # wrong answers are still taught
+
+
 def test_class_weights_of_another_number_are_refused() -> None:
     with pytest.raises(CompetitionError, match=r"loss\.class_weights: found 2 values for 3 classes"):
         losses("single", logits_for("single"), TARGETS["single"], class_weights=[1, 2])

@@ -59,7 +59,10 @@ class Images:
 
     def score(self, config: Config, rows: np.ndarray) -> float:
         assert isinstance(config, TaskConfig)
-        gathered = [evidence(decode(self.predictions[row], 9, 9, config), self.truths[row]) for row in rows]
+        gathered = [
+            evidence(decode(self.predictions[row], 9, 9, config), self.truths[row], metrics=config.metrics)
+            for row in rows
+        ]
         return scores(gathered, config.metrics, self.num_classes)[config.metrics[0]]
 
     @property
@@ -130,6 +133,8 @@ def test_thresholds_of_separable_metrics_are_the_best_of_all(seed: int) -> None:
 @pytest.mark.parametrize("metric", ["macro_f1", "balanced_accuracy", "accuracy", "qwk"])
 def test_one_class_an_image_is_chosen_by_thresholds_that_pay(metric: str, seed: int) -> None:
     images = one_label(seed)
+    if metric == "qwk":
+        images.truths[:] = [{**truth, "grades": np.array([0.0, 1, 5])} for truth in images.truths]
     config = config_of(SINGLE, metric)
     found = search(config, images, 3).best(images.rows)
     assert images.score(with_decode(config, found), images.rows) >= images.score(config, images.rows)

@@ -9,13 +9,16 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 from torchvision.models.detection.fcos import FCOSHead
+from torchvision.ops import complete_box_iou_loss
 
 from competition.data_settings import Data
 from competition.errors import CompetitionError
+from competition.tasks.detection.head import Head
 from competition.tasks.detection.loss import image_losses
 from competition.tasks.detection.model import Detector, build_network
 from competition.tasks.detection.prediction import predictions
 from competition.tasks.detection.settings import DetectionLoss, DetectionModel, TaskConfig
+from competition.views import view_of
 
 CLASSES = 3
 BOXES = ([[4.0, 6.0, 30.0, 40.0], [30.0, 30.0, 60.0, 62.0]], [], [[0.0, 0.0, 64.0, 64.0]], [[10.0, 10.0, 11.0, 11.0]])
@@ -61,6 +64,50 @@ def test_the_head_says_something_of_every_point(encoder: str, channels: int) -> 
     assert outputs.head["bbox_regression"].shape == (2, points, 4)
     assert [anchors.shape for anchors in outputs.anchors] == [(points, 4)] * 2
     assert all(values.isfinite().all() for values in outputs.head.values())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("encoder", ["test_resnet", "test_convnext", "test_efficientnet"])
+def test_every_box_larger_than_the_finest_stride_has_an_anchor_point(encoder: str) -> None:
+    network = build_network(config(encoder=encoder), CLASSES).eval()
+    rng = np.random.default_rng(0)
+    sizes = [*rng.integers(40, 300, size=(3, 2)).tolist(), [50, 1490], view_of("scale1.25").scaled_size(200, 100)]
+    for (height, width), is_half in zip(sizes, [False, True, False, True, False], strict=True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
+            outputs = network(torch.zeros(1, 3, height, width))
+        (anchors,) = outputs.anchors
+        assert len(anchors) == sum(outputs.points_per_level) == outputs.head["bbox_regression"].shape[1]
+        middles = ((anchors[:, :2] + anchors[:, 2:]) / 2).numpy()
+        strides = 8 * 2 ** np.repeat(np.arange(5), outputs.points_per_level)[:, None]
+        assert (anchors[:, 2:] - anchors[:, :2] == torch.from_numpy(strides)).all()
+        assert (middles % strides == 0).all()  # where the level's convolutions look at
+        size = np.array([width, height])
+        extent = rng.uniform(8.01, size, size=(100, 2))
+        first = rng.uniform(0, size - extent)
+        first[:50] = (size - extent)[:50]  # at the right and lower edge
+        inside = (middles > first[:, None]) & (middles < (first + extent)[:, None])
+        assert inside.all(axis=2).any(axis=1).all(), (height, width)
+
+
+@torch.no_grad()
+def test_an_encoder_whose_levels_are_smaller_than_their_strides_say_sees_the_whole_image() -> None:
+    network = build_network(config(encoder="inception_v3"), CLASSES).eval()
+    assert network(torch.zeros(1, 3, 100, 160)).points_per_level == [16 * 20, 8 * 10, 4 * 5, 2 * 3, 1 * 2]
+
+
+@torch.no_grad()
+def test_coordinates_are_said_in_full_precision_in_a_network_in_half() -> None:
+    network = build_network(config(), CLASSES).eval()
+    images = torch.randn(1, 3, 64, 1400)
+    exact = network.detections(network(images))[0]["boxes"]
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = network(images)
+        said, found = outputs.head["bbox_regression"], network.detections(outputs)[0]["boxes"]
+    assert (said != said.bfloat16()).any()
+    assert found.dtype == exact.dtype == torch.float32
+    assert len(np.unique(found[found[:, 2] > 1024].numpy() % 4)) > 20  # bfloat16 knows multiples of 8 there
+    with pytest.raises(ValidationError, match=r"trainer\.precision: found bf16-true.*give bf16-mixed"):
+        TaskConfig.model_validate({"name": "t", "task": "detection", "trainer": {"precision": "bf16-true"}})
 
 
 def test_an_encoder_without_the_levels_is_refused_in_a_line() -> None:
@@ -136,6 +183,34 @@ def test_the_losses_are_torchvisions_unless_others_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+def test_boxes_of_no_width_have_a_finite_loss_and_slope(kind: str) -> None:
+    """As fresh networks say them: the ReLU before the distances to the sides leaves nothing of many."""
+    head = Head(64, CLASSES, DetectionLoss.model_validate({"box_kind": kind}))
+    points = torch.tensor([[0.0, 0.0, 8.0, 8.0]] * 6)
+    regression = torch.tensor([[0.0] * 4, [0, 1, 0, 1], [1, 0, 1, 0], [1e-30, 0, 0, 1e-30], [1e-6] * 4, [3.0] * 4])
+    regression.requires_grad_()
+    losses = head._box_losses(regression, points, torch.tensor([[0.0, 0.0, 20.0, 9.0]] * 5 + [[4.0, 4.0, 4.0, 4.0]]))
+    losses.sum().backward()
+    assert losses.isfinite().all()
+    assert regression.grad is not None
+    assert regression.grad.abs().max() < 100
+
+
+def test_ciou_is_torchvisions_for_boxes_of_a_pixel_or_more() -> None:
+    rng = torch.Generator().manual_seed(0)
+    found, true = (torch.rand(2, 200, 4, generator=rng) * 60).unbind()
+    for boxes in (found, true):
+        boxes[:, 2:] += boxes[:, :2] + 1
+    found.requires_grad_()
+    head = Head(64, CLASSES, DetectionLoss(box_kind="ciou"))
+    points = torch.tensor([[-0.5, -0.5, 0.5, 0.5]] * 200)
+    ours = head._box_losses(found * torch.tensor([-1.0, -1, 1, 1]), points, true)
+    torch.testing.assert_close(ours, complete_box_iou_loss(found, true))
+    slopes = [torch.autograd.grad(losses.sum(), found)[0] for losses in (ours, complete_box_iou_loss(found, true))]
+    torch.testing.assert_close(*slopes)
+
+
+@pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
 def test_a_loss_of_boxes_is_chosen_by_name_and_falls_to_nothing_at_the_truth(kind: str) -> None:
     made = config(loss=DetectionLoss.model_validate({"box_kind": kind, "focal_alpha": 0.5, "focal_gamma": 0.0}))
     network = build_network(made, CLASSES).eval()
@@ -196,15 +271,18 @@ def test_predictions_do_not_depend_on_the_batch() -> None:
         np.testing.assert_allclose(row["scores"], alone["scores"], rtol=1e-5)
 
 
-def test_a_few_steps_teach_it_one_image() -> None:
+@pytest.mark.parametrize(("side", "is_half"), [(64, False), (104, True)])
+def test_a_few_steps_teach_it_one_image(side: int, is_half: bool) -> None:
     made = config()
     network = build_network(made, CLASSES).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    image = torch.zeros(2, 3, 64, 64)
-    image[:, :, 16:48, 8:40] = 3.0
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1.5e-3)
+    image = torch.zeros(2, 3, side, side)
+    first, last = side - 32, side  # in the last corner
+    image[:, :, first:, first:] = 3.0
     history = []
     for _ in range(15):
-        loss = losses_of(network, image, [[[8.0, 16.0, 40.0, 48.0]]] * 2, made).mean()
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
+            loss = losses_of(network, image, [[[first, first, last, last]]] * 2, made).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -94,6 +94,22 @@ def test_a_right_answer_costs_nothing_and_a_wrong_one_something(name: str) -> No
     assert (mask_losses(-sure, masks, only(name)) > 0.5).all()
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("alpha", [None, 0.25])
+def test_the_focal_loss_has_a_slope_however_sure_the_network_is(gamma: float, alpha: float | None) -> None:
+    logits = torch.tensor([-200.0, -40, -17, -3, 0, 3, 17, 40, 200]).repeat(2)[None, None, None].requires_grad_()
+    masks = torch.arange(2.0).repeat_interleave(9)[None, None, None]
+    loss = mask_losses(logits, masks, only("focal", focal_gamma=gamma, focal_alpha=alpha))
+    exact = logits.detach().double().requires_grad_()
+    missed = torch.where(masks > 0, -exact, exact).sigmoid()
+    weight = 1 if alpha is None else torch.where(masks > 0, alpha, 1 - alpha)
+    (weight * missed**gamma * torch.nn.functional.softplus(torch.where(masks > 0, -exact, exact))).mean().backward()
+    loss.sum().backward()
+    assert logits.grad is not None
+    assert exact.grad is not None
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=1e-4, atol=1e-8)
+
+
 def test_losses_add_up() -> None:
     logits, masks = some(3)
     weights = {name: float(i + 1) for i, name in enumerate(NAMES)}

@@ -3,7 +3,7 @@
 import csv
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import yaml
 
+from competition.files import write_csv
 from competition.ledger import ledger_path, read_ledger
 from competition.out_of_fold import OutOfFold, folds_of_files, lower_is_better
 from competition.runs import CV, OOF, POSTPROCESS, Run
-from competition.settings import Config, with_decode
+from competition.settings import Checkpoint, Config, with_decode
 from competition.task import Task
 from competition.threshold_warnings import describe_staleness
-from competition.tune import Tuned, describe_tuning, honest_scores, is_tuned, tune
+from competition.tune import Tuned, describe_choice, describe_tuning, honest_scores, is_tuned, tune
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -42,6 +43,19 @@ def predicted(untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def opened(run: Run) -> OutOfFold:
     table = Task(run.config.task).table.read_table(run.config)
     return OutOfFold(run.config, table, folds_of_files(run.out_of_fold_files()))
+
+
+def test_it_is_said_how_much_better_the_best_epoch_is_on_its_own_fold(predicted: Run) -> None:
+    assert describe_choice(predicted) == []  # nothing is known of the epochs
+    metric = predicted.config.metrics[0]
+    for fold in (0, 1):
+        rows = [[0, 3, 0.1], [1, 1, 0.8 + fold / 10], [2, 2, 0.7], [3, 2, 0.5], [4, 2, 0.6]]
+        write_csv(predicted.folder / f"fold{fold}" / "metrics.csv", ["epoch", "val/loss", f"val/{metric}"], rows)
+    (line,) = describe_choice(predicted)
+    assert "its best by val/loss on the images it is scored on" in line
+    assert f"+0.2500 in {metric} against the mean of its last 3 epochs (fold0 +0.2000, fold1 +0.3000)" in line
+    latest = predicted.config.model_copy(update={"checkpoint": Checkpoint(predict_with="latest")})
+    assert describe_choice(replace(predicted, config=latest)) == []
 
 
 def test_tuning_writes_a_score_for_each_fold_their_spread_and_all_pooled(tuned: tuple[Run, Tuned]) -> None:

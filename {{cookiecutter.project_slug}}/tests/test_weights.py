@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models import _registry
 from torch import Tensor, nn
 
 from competition.config import task_names, validate
@@ -20,7 +23,7 @@ from competition.errors import CompetitionError
 from competition.module import CompetitionModule
 from competition.predict import load_network
 from competition.task import Task
-from competition.weights import GO_ON
+from competition.weights import GO_ON, weights_note
 
 ROOT = Path(__file__).parent.parent
 State = dict[str, Tensor]
@@ -48,26 +51,127 @@ def state() -> State:
     }
 
 
+def prefixed(prefix: str, state: State) -> State:
+    return {prefix + name: value for name, value in state.items()}
+
+
+def noise(state: State) -> State:
+    return {name: torch.randn(value.shape) for name, value in state.items()}
+
+
 FORMATS: dict[str, Callable[[State, Path], object]] = {
     "weights.safetensors": save_file,
-    "weights.pt": torch.save,
     "weights.pth": torch.save,
     "under state_dict.pt": lambda state, path: torch.save({"state_dict": state, "epoch": 3}, path),
     "under model.pt": lambda state, path: torch.save({"model": state}, path),
+    "dataparallel.pth": lambda state, path: torch.save({"state_dict": prefixed("module.", state)}, path),
+    "lightning.ckpt": lambda state, path: torch.save(
+        {"state_dict": prefixed("model.", state), "callbacks": {"a": {"best": [1, "b"]}}, "epoch": 1}, path
+    ),
+    "backbone.pth": lambda state, path: torch.save({"model": prefixed("backbone.", state)}, path),
+    "a detector.pth": lambda state, path: torch.save(
+        prefixed("backbone.body.", state) | prefixed("head.", {"weight": torch.ones(3)}), path
+    ),
+    "teacher and student.pth": lambda state, path: torch.save(
+        {
+            name: prefixed("module.backbone.", noise(state) if name == "student" else state)
+            for name in ("student", "teacher")
+        },
+        path,
+    ),
+    "average.pth.tar": lambda state, path: torch.save({"state_dict": noise(state), "state_dict_ema": state}, path),
 }
 
 
-@each_task
-@pytest.mark.parametrize("name", FORMATS)
+def held(network: nn.Module, state: State) -> tuple[int, int]:
+    """Return how many floating tensors of a state a network has, and how many there are beside a classifier."""
+    own = list(network.state_dict().values())
+    wanted = [value for name, value in state.items() if value.is_floating_point() and not name.startswith("fc.")]
+    return sum(any(value.shape == one.shape and torch.equal(value, one) for one in own) for value in wanted), len(
+        wanted
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [(task, name) for task in task_names() for name in FORMATS if task == task_names()[0] or name == "lightning.ckpt"],
+)
 def test_a_local_file_becomes_the_encoders_weights(task: str, name: str, state: State, tmp_path: Path) -> None:
     FORMATS[name](state, tmp_path / name)
-    loaded = list(build(task, str(tmp_path / name)).state_dict().values())
-    random = list(build(task, False).state_dict().values())
-    for key, value in state.items():
-        if key.startswith("fc.") or not value.is_floating_point():
-            continue  # another number of classes, and counters
-        assert any(value.shape == other.shape and torch.equal(value, other) for other in loaded), key
-        assert not any(value.shape == other.shape and torch.equal(value, other) for other in random), key
+    network = build(task, str(tmp_path / name))
+    found, number = held(network, state)
+    assert found == number
+    assert held(build(task, False), state)[0] == 0
+    anew = {"classification": "classifier", "detection": "pyramid and head", "segmentation": "decoder"}[task]
+    note = f"model.pretrained: {number} of {number} tensors of test_resnet, {anew} anew, from {tmp_path / name}"
+    assert weights_note(network) == note
+
+
+@each_task
+@pytest.mark.parametrize("source", task_names())
+@pytest.mark.parametrize("encoder", ["test_resnet", "test_convnext", "tu-test_convnext"])
+def test_the_weights_of_any_task_begin_any_other(task: str, source: str, encoder: str, tmp_path: Path) -> None:
+    """`best_loss.safetensors` of another run: timm names a network of features otherwise than the whole."""
+    if encoder.startswith("tu-") and {task, source} != {"segmentation"}:
+        pytest.skip("the prefix is segmentation's own")
+    torch.manual_seed(5)
+    first = build(source, False, encoder)
+    for value in first.state_dict().values():
+        value.copy_(torch.randn(value.shape))
+    save_file(first.state_dict(), tmp_path / "best_loss.safetensors")
+    network = build(task, str(tmp_path / "best_loss.safetensors"), encoder)
+    found, number = map(int, re.findall(r"(\d+) of (\d+) tensors", weights_note(network) or "")[0])
+    of_first, theirs = list(first.state_dict().values()), list(network.state_dict().values())
+    same = [
+        any(one.shape == other.shape and torch.equal(one, other) for other in of_first) for one in theirs if one.ndim
+    ]
+    assert found == sum(same)
+    assert number - found <= 2  # the norm before the classifier, which features have no use for
+
+
+def test_an_encoder_of_smp_takes_its_weights_from_its_own_file(tmp_path: Path) -> None:
+    if "segmentation" not in task_names():
+        pytest.skip("no segmentation")
+    first = build("segmentation", False, "resnet18")
+    save_file(first.state_dict(), tmp_path / "best_loss.safetensors")
+    network = build("segmentation", str(tmp_path / "best_loss.safetensors"), "resnet18", channels=4)
+    assert "100 of 100 tensors of resnet18, decoder anew" in (weights_note(network) or "")
+    same = network.state_dict()["encoder.layer4.0.conv1.weight"]
+    assert torch.equal(same, first.state_dict()["encoder.layer4.0.conv1.weight"])
+
+
+@each_task
+def test_the_names_of_a_networks_authors_are_translated(task: str, tmp_path: Path) -> None:
+    state = timm.create_model("test_convnext").state_dict()
+    to_theirs = [
+        (r"^head\.norm", "norm"), (r"^head\.fc", "head"), (r"^stem\.", "downsample_layers.0."),
+        (r"^stages\.(\d)\.blocks\.", r"stages.\1."), (r"^stages\.(\d)\.downsample", r"downsample_layers.\1"),
+        ("conv_dw", "dwconv"), (r"mlp\.fc", "pwconv"),
+    ]  # fmt: skip
+    for pattern, theirs in to_theirs:
+        state = {re.sub(pattern, theirs, name): value for name, value in state.items()}
+    torch.save({"model": state}, tmp_path / "theirs.pth")
+    found, number = re.findall(
+        r"(\d+) of (\d+) ", weights_note(build(task, str(tmp_path / "theirs.pth"), "test_convnext")) or ""
+    )[0]
+    assert found == number
+
+
+@each_task
+def test_what_the_hub_has_is_loaded_and_counted(
+    task: str, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    save_file(state, tmp_path / "hub.safetensors")
+    (known,) = [cfg for name, cfg in _registry._model_pretrained_cfgs.items() if name.startswith("test_resnet.")]
+    monkeypatch.setattr(known, "file", str(tmp_path / "hub.safetensors"))
+    network = build(task, True, channels=1)
+    found, number = held(network, {name: value for name, value in state.items() if name != "conv1.0.weight"})
+    assert found == number
+    assert re.search(
+        rf"{number + 1} of {number + 1} tensors of test_resnet, .* anew, from the hub", weights_note(network) or ""
+    )
 
 
 @each_task
@@ -116,6 +220,29 @@ def test_weights_of_another_network_are_refused(task: str, tmp_path: Path) -> No
     message = fault(task, str(tmp_path / "other.pt"))
     assert str(tmp_path / "other.pt") in message
     assert "test_resnet" in message
+    assert GO_ON in message
+
+
+@each_task
+def test_a_file_of_which_most_fits_is_said_to_lack_the_rest_and_one_of_which_little_does_is_refused(
+    task: str, state: State, tmp_path: Path
+) -> None:
+    names = [name for name in state if not name.startswith("fc.") and not name.endswith("num_batches_tracked")]
+    path = tmp_path / "part.pt"
+    torch.save({name: state[name] for name in names[2:]}, path)
+    note = weights_note(build(task, str(path)))
+    assert f"{len(names) - 2} of {len(names)} tensors of test_resnet (there is no " in (note or "")
+    torch.save({name: state[name] for name in names[: len(names) // 2]}, path)
+    assert f": {len(names) // 2} of {len(names)} tensors of test_resnet fit; there is no" in fault(task, str(path))
+    torch.save(state | {names[5]: torch.ones(3, 2)}, path)
+    assert f"{names[5]} has the shape (3, 2), expected" in fault(task, str(path)).replace("model.", "")
+
+
+@pytest.mark.parametrize("content", [[torch.ones(2)], torch.ones(3), 7, "text", None, {}, {"state_dict": {"a": 1}}])
+def test_a_file_of_something_else_is_refused_in_a_line(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "else.pt")
+    message = fault(task_names()[0], str(tmp_path / "else.pt"))
+    assert "no file of weights (it holds " in message
     assert GO_ON in message
 
 

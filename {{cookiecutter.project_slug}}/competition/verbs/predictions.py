@@ -13,13 +13,13 @@ def tune(run: RunName, overrides: Overrides = None) -> None:
     from competition.record import record
     from competition.runs import Run
     from competition.threshold_warnings import describe_unused
-    from competition.tune import describe_tuning
+    from competition.tune import describe_choice, describe_tuning
     from competition.tune import tune as tune_run
 
     opened = Run.open(run, overrides)
     found = tune_run(opened)
     record(run)
-    lines = [*opened.left_out(), *describe_unused(opened), *describe_tuning(found)]
+    lines = [*opened.left_out(), *describe_unused(opened), *describe_tuning(found), *describe_choice(opened)]
     print("\n".join([*lines, f"written to {opened.folder}/postprocess.yaml and cv.csv"]))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from competition.csv_file import exact
 from competition.task import Target
 from competition.tasks.classification.decode import NEW, best_classes, decided, hands_in_ranks, whole
 from competition.tasks.classification.settings import TaskConfig
@@ -25,9 +26,9 @@ def write_cells(answer: Target, config: TaskConfig, classes: Sequence[str]) -> l
     if form.target == "regression":
         # A constant answer, which others are compared with, has not been decoded.
         values = whole(answer["value"]) if hands_in_ranks(config) else answer["value"]
-        return [f"{value:.7g}" for value in values]
+        return [exact(value) for value in values]
     if form.submission.value == "probability":
-        return [f"{probability:.6g}" for probability in answer["probabilities"]]
+        return [exact(probability) for probability in answer["probabilities"]]
     chosen = answer["labels"] if form.target == "multi" else np.arange(len(classes)) == answer["choice"]
     return [str(int(is_chosen)) for is_chosen in chosen]
 

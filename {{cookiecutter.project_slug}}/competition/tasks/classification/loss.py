@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import sigmoid_focal_loss
 
 from competition.errors import CompetitionError
+from competition.focal import binary_focal_losses, easing
 from competition.tasks.classification.settings import ClassificationLoss, TargetKind, TaskConfig
 
 USUAL: dict[TargetKind, str] = {"single": "cross_entropy", "multi": "bce", "regression": "mse"}
@@ -56,13 +56,13 @@ def _bce(logits: Tensor, truth: Tensor, settings: ClassificationLoss) -> Tensor:
 def _focal(logits: Tensor, truth: Tensor, settings: ClassificationLoss) -> Tensor:
     """Cross entropy with each class's term times (1 - p)^gamma."""
     logs = logits.log_softmax(dim=1)
-    terms = -_smoothed(truth, settings, truth.shape[1]) * (1 - logs.exp()) ** settings.focal_gamma * logs
+    terms = -_smoothed(truth, settings, truth.shape[1]) * easing(-logs.expm1(), settings.focal_gamma) * logs
     weight = _class_weights(logits, settings)
     return (terms if weight is None else terms * weight).sum(dim=1)
 
 
 def _binary_focal(logits: Tensor, truth: Tensor, settings: ClassificationLoss) -> Tensor:
-    losses = sigmoid_focal_loss(logits, _smoothed(truth, settings, 2), alpha=-1, gamma=settings.focal_gamma)
+    losses = binary_focal_losses(logits, _smoothed(truth, settings, 2), settings.focal_gamma)
     return _mean_over_classes(losses, settings)
 
 

@@ -17,6 +17,7 @@ class SingleLabels:
     choice: np.ndarray  # (n,) int
     top: np.ndarray  # (n, k) int, the best first
     truth: np.ndarray  # (n,) int; -1 for a class that train.csv does not have
+    grades: np.ndarray | None = None  # (classes,) the numbers that classes are names of, for qwk; or their places
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,16 @@ def kappa(answers: np.ndarray, truth: np.ndarray) -> float:
     return float(1 - ((answers - truth) ** 2).mean() / by_chance) if by_chance > 0 else 0.0
 
 
+def graded_kappa(case: SingleLabels) -> float:
+    """Kappa with quadratic weights of the grades: by what numbers the classes are, as 0, 1, 2 and 4, or else by their
+    places."""
+    if case.grades is None:
+        return kappa(case.choice.astype(np.float64), case.truth.astype(np.float64))
+    # An unknown class, number -1, is one below the lowest.
+    grades = np.append(case.grades, case.grades.min() - 1)
+    return kappa(grades[case.choice], grades[case.truth])
+
+
 def multi_accuracy(case: MultiLabels) -> float:
     """Share of images of which every class is right."""
     return float((case.labels == case.truth).all(axis=1).mean())
@@ -187,7 +198,7 @@ SINGLE: dict[str, Callable[[SingleLabels], float]] = {
     "log_loss": log_loss,
     "roc_auc": roc_auc,
     "map5": map5,
-    "qwk": lambda case: kappa(case.choice.astype(np.float64), case.truth.astype(np.float64)),
+    "qwk": graded_kappa,
 }
 MULTI: dict[str, Callable[[MultiLabels], float]] = {
     "accuracy": multi_accuracy,

@@ -5,7 +5,7 @@ from torch import nn
 
 from competition.tasks.classification.prediction import Activation
 from competition.tasks.classification.settings import TaskConfig
-from competition.weights import check_encoder, explaining_weights, timm_arguments
+from competition.weights import check_encoder, load_pretrained, note_weights
 
 
 def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
@@ -15,13 +15,13 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
     """
     model = config.model
     check_encoder(model.encoder)
-    with explaining_weights(model):
-        network = timm.create_model(
-            model.encoder,
-            num_classes=num_classes,
-            in_chans=config.data.channels,
-            drop_rate=model.dropout,
-            **timm_arguments(model),
-        )
+    network = timm.create_model(
+        model.encoder,
+        pretrained=False,
+        num_classes=num_classes,
+        in_chans=config.data.channels,
+        drop_rate=model.dropout,
+    )
+    note_weights(network, load_pretrained(network, model, config.data.channels, "classifier"))
     network.add_module("activation_of_answers", Activation(config.format.target, config.format.bounds))
     return network

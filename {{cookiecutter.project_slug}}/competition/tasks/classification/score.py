@@ -13,14 +13,16 @@ BEST = 5  # classes that map5 looks at
 
 
 def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidence:
-    """Keep the answer and `truth`; with `format.group` also `group`, with `format.class_weights` those."""
+    """Keep the answer and `truth`; with `format.group` also `group`, with `format.class_weights` those, for qwk the
+    `grades`."""
     kept = {key: np.asarray(value) for key, value in answer.items()}
     if "top" in kept:
         # There are thousands of classes where only the best are handed in.
         kept.pop("probabilities", None)
     key = next(key for key in ("label", "labels", "value") if key in truth)
     kept["truth"] = np.asarray(truth[key])
-    return kept | {key: np.asarray(truth[key]) for key in ("group", "class_weights") if key in truth}
+    also = ("group", "class_weights", *(["grades"] if "qwk" in metrics else []))
+    return kept | {key: np.asarray(truth[key]) for key in also if key in truth}
 
 
 def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: int) -> dict[str, float]:
@@ -43,11 +45,11 @@ def _single(entries: Sequence[Evidence]) -> SingleLabels:
     truth = _stack(entries, "truth").astype(np.int64)
     if "top" in entries[0]:
         top = _stack(entries, "top")
-        return SingleLabels(None, top[:, 0], top, truth)
+        return SingleLabels(None, top[:, 0], top, truth, entries[0].get("grades"))
     probabilities = _stack(entries, "probabilities")
     top = np.argsort(-probabilities, axis=1, kind="stable")[:, :BEST]
     choice = _stack(entries, "choice") if "choice" in entries[0] else top[:, 0]
-    return SingleLabels(probabilities, choice, top, truth)
+    return SingleLabels(probabilities, choice, top, truth, entries[0].get("grades"))
 
 
 def _multi(entries: Sequence[Evidence], num_classes: int) -> MultiLabels:

@@ -1,6 +1,7 @@
 """train.csv of a classification or regression: the answer of each image, read as `format.train` says."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,19 @@ class ClassificationTable(Entries):
     groups: np.ndarray | None = None  # (n,) str
 
     def target(self, index: int, height: int, width: int) -> Target:
-        """Return `label`, the number of the class; with `format.group` also `group`."""
-        return self._with_group({"label": int(self.labels[index])}, self.groups, index)
+        """Return `label`, the number of the class; of classes that are numbers also `grades` (classes,), and with
+        `format.group` also `group`."""
+        grades = {} if self.grades is None else {"grades": self.grades}
+        return self._with_group({"label": int(self.labels[index]), **grades}, self.groups, index)
+
+    @cached_property
+    def grades(self) -> np.ndarray | None:
+        """Classes as numbers (classes,); None where they are names."""
+        try:
+            grades = np.array([float(name) for name in self.classes])
+        except ValueError:
+            return None
+        return grades if np.isfinite(grades).all() else None
 
     def present(self) -> np.ndarray:
         """Return (n, classes) bool: the label of each image."""

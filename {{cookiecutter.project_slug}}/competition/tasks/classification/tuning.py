@@ -91,6 +91,7 @@ class ThresholdSearch:
     probabilities: np.ndarray  # (n, classes)
     truth: np.ndarray  # (n, classes) bool, or (n,) int
     groups: np.ndarray | None  # (n,) int, of `format.group`
+    grades: np.ndarray | None  # (classes,) of classes that are numbers
 
     def best(self, rows: np.ndarray) -> dict[str, Any]:
         """Return `thresholds` or `quantile`, a number a class."""
@@ -135,7 +136,7 @@ class ThresholdSearch:
         sign = -1.0 if lower_is_better(metric) else 1.0
         if self.config.format.target == "single":
             choice = choose(probabilities, at)
-            return sign * SINGLE[metric](SingleLabels(None, choice, choice[:, None], truth))
+            return sign * SINGLE[metric](SingleLabels(None, choice, choice[:, None], truth, self.grades))
         decide = over_thresholds if self.config.decode.quantile is None else over_quantiles
         labels = decide(probabilities, at, needs_one=needs_one(self.config))
         return sign * MULTI[metric](MultiLabels(probabilities, labels, truth, np.ones(len(at)), is_decision=True))
@@ -160,7 +161,7 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
     groups = None
     if config.format.group is not None:
         groups = np.unique([str(one["group"]) for one in truths], return_inverse=True)[1]
-    return ThresholdSearch(config, images, probabilities, truth, groups)
+    return ThresholdSearch(config, images, probabilities, truth, groups, truths[0].get("grades"))
 
 
 def _cut_points(config: TaskConfig, images: Scored) -> Search:

@@ -18,6 +18,19 @@ def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return overlap / np.maximum(union, 1e-9, out=union)
 
 
+def in_units(boxes: np.ndarray, decimals: int) -> np.ndarray:
+    """Return (n, 4) float64 the corners of xyxy boxes as whole numbers of the last decimal that is handed in.
+
+    A box thinner than one is made one wide. Corners are rounded, not sides: a side and a corner that are both rounded
+    up would reach out of the image.
+    """
+    corners = boxes.astype(np.float64) * 10**decimals
+    first, second = np.floor(corners[:, :2] + 0.5), np.floor(corners[:, 2:] + 0.5)
+    thin = first >= second
+    first[thin], second[thin] = np.floor(corners[:, :2][thin]), np.ceil(corners[:, 2:][thin])
+    return np.concatenate([first, second], axis=1)
+
+
 def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, max_iou: float) -> np.ndarray:
     """Return the numbers of the boxes that stay, best first: no two of a label overlap by more than `max_iou`."""
     order = np.argsort(-scores, kind="stable")

@@ -12,7 +12,7 @@ import numpy as np
 
 from competition.errors import CompetitionError
 from competition.task import Prediction, Target
-from competition.tasks.detection.boxes import box_iou, fuse, soft_suppress, suppress
+from competition.tasks.detection.boxes import box_iou, fuse, in_units, soft_suppress, suppress
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionDecode, TaskConfig
 
 OF_BOXES = ("boxes", "scores", "labels", "model")
@@ -69,7 +69,8 @@ def unused_settings(config: TaskConfig) -> dict[str, str]:
 
 
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
-    """Return `bboxes` (k, 4) float32 xyxy inside the image, `scores` (k,) and `labels` (k,), best first.
+    """Return `bboxes` (k, 4) float32 xyxy inside the image, `scores` (k,) and `labels` (k,), best first; corners have
+    the decimals of the submission.
 
     Raises CompetitionError if `min_score` is a list that is too short for the classes.
     """
@@ -82,7 +83,9 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
     candidates = {"boxes": boxes[good], **{key: prediction[key][good] for key in OF_BOXES[1:]}}
     boxes, scores, labels = _join(candidates, prediction["model_weights"], _trust(prediction), settings)
     keep = np.flatnonzero(scores >= _least_scores(settings, labels))[: settings.max_boxes]
-    return {"bboxes": boxes[keep], "scores": scores[keep], "labels": labels[keep]}
+    decimals = config.format.submission.decimals
+    written = in_units(boxes[keep], decimals) / 10**decimals  # what is scored is what is handed in
+    return {"bboxes": written.astype(np.float32), "scores": scores[keep], "labels": labels[keep]}
 
 
 def difference(found: Prediction, stored: Prediction) -> float:

@@ -3,29 +3,30 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import timm
+import torch
 from timm.models import FeatureInfo
 from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad
 from torchvision.models.detection import FCOS
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from competition.errors import CompetitionError
 from competition.tasks.detection.head import Head
 from competition.tasks.detection.settings import MOST_DETECTIONS, TaskConfig
-from competition.weights import check_encoder, explaining_weights, timm_arguments
+from competition.weights import check_encoder, load_pretrained, note_weights
 
-STRIDES = (8, 16, 32)  # of the encoder's levels that are used; the pyramid adds 64 and 128
+STRIDES = (8, 16, 32)  # of the encoder's levels that are used
+PYRAMID_STRIDES = (*STRIDES, 64, 128)
 
 
 class EncoderWithPyramid(nn.Module):
     """A timm encoder and a feature pyramid: five levels of `out_channels` at strides 8 to 128."""
 
-    def __init__(self, encoder_name: str, in_channels: int, out_channels: int, **timm_arguments: Any) -> None:
+    def __init__(self, encoder_name: str, in_channels: int, out_channels: int) -> None:
         super().__init__()
         try:
             probe = timm.create_model(encoder_name, features_only=True, pretrained=False)
@@ -43,7 +44,7 @@ class EncoderWithPyramid(nn.Module):
             )
         levels = [at_stride[stride] for stride in STRIDES]
         self.encoder = timm.create_model(
-            encoder_name, features_only=True, out_indices=levels, in_chans=in_channels, **timm_arguments
+            encoder_name, features_only=True, out_indices=levels, in_chans=in_channels, pretrained=False
         )
         self.out_channels = out_channels
         self.pyramid = FeaturePyramidNetwork(
@@ -51,9 +52,41 @@ class EncoderWithPyramid(nn.Module):
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the levels, finest first."""
-        features = self.encoder(images)
-        return list(self.pyramid(OrderedDict((str(i), level) for i, level in enumerate(features))).values())
+        """Return the levels, finest first: of a side of s pixels, s / stride points rounded up.
+
+        Images are filled up to whole strides, as some encoders leave out what is over, and levels of whole strides lie
+        exactly on each other when the pyramid adds them up.
+        """
+        height, width = images.shape[-2:]
+        right, bottom = -width % STRIDES[-1], -height % STRIDES[-1]
+        features = self.encoder(pad(images, (0, right, 0, bottom)) if right or bottom else images)
+        whole = {
+            str(stride): _at_size(level, ((height + bottom) // stride, (width + right) // stride))
+            for stride, level in zip(STRIDES, features, strict=True)
+        }
+        return list(self.pyramid(OrderedDict(whole)).values())
+
+
+def _at_size(level: Tensor, size: tuple[int, int]) -> Tensor:
+    """Stretch the level of an encoder whose convolutions do not fill up at the border, as Inception's."""
+    return level if level.shape[-2:] == size else interpolate(level, size, mode="bilinear")
+
+
+def anchors_of(levels: Sequence[Tensor]) -> Tensor:
+    """Return (A, 4) xyxy: a square around every point of the levels, each as large as its level's stride.
+
+    In float32 whatever the levels are in: in half precision neighbours far from the first corner are one.
+    torchvision's generator takes the levels' precision, and for a stride the image's side by the level's, rounded down.
+    """
+    squares = []
+    for stride, level in zip(PYRAMID_STRIDES, levels, strict=True):
+        rows, columns = (
+            torch.arange(side, dtype=torch.float32, device=level.device) * stride for side in level.shape[-2:]
+        )
+        y, x = torch.meshgrid(rows, columns, indexing="ij")
+        middles = torch.stack([x, y], dim=-1).reshape(-1, 2)
+        squares.append(torch.cat([middles - stride / 2, middles + stride / 2], dim=1))
+    return torch.cat(squares)
 
 
 @dataclass
@@ -80,7 +113,7 @@ class Detector(nn.Module):
         """Run the network on images that are normalised and of one size already."""
         features = self.fcos.backbone(images)
         size = (images.shape[-2], images.shape[-1])
-        anchors = self.fcos.anchor_generator(ImageList(images, [size] * len(images)), features)
+        anchors = [anchors_of(features)] * len(images)
         points = [level.shape[-2] * level.shape[-1] for level in features]
         head = {name: values.float() for name, values in self.fcos.head(features).items()}
         return DetectorOutputs(head, anchors, points, size)
@@ -103,21 +136,20 @@ def build_network(config: TaskConfig, num_classes: int) -> Detector:
     """Return a detector; nothing of torchvision's own resizing and normalising is used."""
     model = config.model
     check_encoder(model.encoder)
-    with explaining_weights(model):
-        backbone = EncoderWithPyramid(
-            model.encoder, config.data.channels, model.pyramid_channels, **timm_arguments(model)
-        )
+    backbone = EncoderWithPyramid(model.encoder, config.data.channels, model.pyramid_channels)
+    loaded = load_pretrained(backbone.encoder, model, config.data.channels, "pyramid and head")
     fcos = FCOS(
         backbone,
         num_classes,
-        anchor_generator=AnchorGenerator(tuple((8 * 2**i,) for i in range(5)), ((1.0,),) * 5),
         head=Head(model.pyramid_channels, num_classes, config.loss),
         # Loose here: the cuts that count are `decode:`'s, which tuning may change without another forward pass.
         score_thresh=0.01,
         nms_thresh=0.8,
         detections_per_img=MOST_DETECTIONS,
     )
-    return Detector(fcos)
+    network = Detector(fcos)
+    note_weights(network, loaded)
+    return network
 
 
 def _feature_info(encoder: nn.Module) -> FeatureInfo:

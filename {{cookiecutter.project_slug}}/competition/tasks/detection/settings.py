@@ -132,6 +132,15 @@ class TaskConfig(Config):
     decode: DetectionDecode = DetectionDecode()
 
     @model_validator(mode="after")
+    def _boxes_stay_exact(self) -> Self:
+        if str(precision := self.trainer.get("precision")) in ("16-true", "bf16-true"):
+            raise ValueError(
+                f"trainer.precision: found {precision}, which rounds the true boxes, too, by pixels; give "
+                f"{str(precision).replace('true', 'mixed')}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_score_a_class(self) -> Self:
         scores, classes = self.decode.min_score, self.data.classes
         if isinstance(scores, list) and classes is not None and len(scores) != len(classes):

@@ -9,6 +9,7 @@ from competition.csv_file import line, read_csv, read_header, row_faults
 from competition.errors import CompetitionError
 from competition.files import write_csv
 from competition.task import Target
+from competition.tasks.detection.boxes import in_units
 from competition.tasks.detection.settings import DetectionSubmission, TaskConfig
 
 
@@ -96,18 +97,13 @@ def _format_boxes(answer: Target, classes: Sequence[str], form: DetectionSubmiss
     if not len(answer["labels"]):
         return form.none
     names = _written_classes(classes, form)
-    scale = 10**form.decimals
-    # In units of the last digit; a box thinner than one is made one wide. Corners are rounded, not sides: a side and
-    # a corner that are both rounded up would reach out of the image.
-    corners = answer["bboxes"].astype(np.float64) * scale
-    first, second = np.floor(corners[:, :2] + 0.5), np.floor(corners[:, 2:] + 0.5)
-    thin = first >= second
-    first[thin], second[thin] = np.floor(corners[:, :2][thin]), np.ceil(corners[:, 2:][thin])
-    numbers = np.concatenate([first, second - first if form.layout == "xywh" else second], axis=1) / scale
-    boxes = zip(answer["labels"].tolist(), answer["scores"].tolist(), numbers.tolist(), strict=True)
+    units = in_units(answer["bboxes"], form.decimals)
+    first, second = units[:, :2], units[:, 2:]
+    numbers = np.concatenate([first, second - first if form.layout == "xywh" else second], axis=1) / 10**form.decimals
+    boxes = zip(answer["labels"].tolist(), answer["scores"], numbers.tolist(), strict=True)
     return " ".join(
         (f"{names[label]} " if form.with_class else "")
-        + f"{score:.5f} "
+        + f"{np.float32(score)!s} "  # the shortest text that is this number again
         + " ".join(f"{number:.{form.decimals}f}" for number in box)
         for label, score, box in boxes
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from competition.csv_file import exact
 from competition.task import Target
 from competition.tasks.segmentation.coco_rle import decode_coco, encode_coco
 from competition.tasks.segmentation.resize import resize_mask
@@ -40,7 +41,7 @@ def encode_objects(mask: np.ndarray, confidence: np.ndarray | None = None) -> st
         sure = np.ones(mask.shape[:2]) if confidence is None else confidence[:, :, k].astype(np.float64)
         sums = np.bincount(labels.ravel(), weights=sure.ravel(), minlength=number)
         means = sums / np.bincount(labels.ravel(), minlength=number).clip(1)
-        found += [(means[part], f"{k} {means[part]:.4f} {encode_coco(labels == part)}") for part in range(1, number)]
+        found += [(means[part], f"{k} {exact(means[part])} {encode_coco(labels == part)}") for part in range(1, number)]
     return " ".join(text for _, text in sorted(found, key=lambda one: -one[0]))
 
 

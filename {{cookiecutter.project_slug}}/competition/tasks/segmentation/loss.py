@@ -6,9 +6,9 @@ import torch
 from segmentation_models_pytorch.losses import LovaszLoss
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
-from torchvision.ops import sigmoid_focal_loss
 
 from competition.errors import CompetitionError
+from competition.focal import binary_focal_losses
 from competition.tasks.segmentation.outputs import outputs_of
 from competition.tasks.segmentation.settings import SegmentationLoss, TaskConfig
 
@@ -99,8 +99,7 @@ def tversky_losses(logits: Tensor, mask: Tensor, alpha: float, beta: float) -> T
 
 def focal_losses(logits: Tensor, mask: Tensor, gamma: float, alpha: float | None) -> Tensor:
     """Return (B,) the mean focal loss of pixels and classes (Lin et al. 2017)."""
-    each = sigmoid_focal_loss(logits, mask, alpha=-1 if alpha is None else alpha, gamma=gamma, reduction="none")
-    return each.mean(dim=(1, 2, 3))
+    return binary_focal_losses(logits, mask, gamma, alpha).mean(dim=(1, 2, 3))
 
 
 def lovasz_losses(logits: Tensor, mask: Tensor) -> Tensor:
