@@ -41,7 +41,8 @@ class ImageDataset(Dataset[Sample]):
     def __getitem__(self, index: Draw | int) -> Sample:
         """Return `image_id`, `image` (channels, H, W) float32, the original `height` and `width`, and the target.
 
-        The random changes of a Draw are those of its seed; those of a number alone are others each time. Raises CompetitionError that names the image's file and its csv line.
+        The random changes of a Draw are those of its seed; those of a number alone are others each time.
+        Raises CompetitionError that names the image's file and its csv line.
         """
         row, seed = index if isinstance(index, Draw) else Draw(index, self._fresh_seed())
         if self.augmentation.train and isinstance(index, Draw):

@@ -68,8 +68,8 @@ def as_network_sees(pixels: np.ndarray, name: str) -> np.ndarray:
     if not (is_number := np.isfinite(pixels)).all():
         wrong = pixels.size - np.count_nonzero(is_number)
         raise CompetitionError(
-            f"{name}: {wrong} of {pixels.size} values are no numbers (NaN or infinite), and a network's answer to them is "
-            f"none either; write numbers in their place, as numpy.nan_to_num does"
+            f"{name}: {wrong} of {pixels.size} values are no numbers (NaN or infinite), nor is what a network "
+            f"makes of them; write numbers in their place, as numpy.nan_to_num does"
         )
     return pixels
 
@@ -199,7 +199,7 @@ def read_tif(file: BinaryIO, max_pixels: int, *, as_stored: bool = False) -> np.
 
 
 def _refuse_cut_short(tif: tifffile.TiffFile, size: int) -> None:
-    """Raise ValueError where a part of the picture would lie behind the file's end: libtiff tells it on the terminal."""
+    """Raise ValueError where a part of the picture would lie behind the file's end, which libtiff tells as it likes."""
     for page in filter(None, tif.series[0].pages):
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             if offset + count > size:
