@@ -128,10 +128,11 @@ def _decode(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
     try:
         height, width = _pillow_size(file)
     except Exception:  # OpenCV may know more of it
-        height = width = int(math.sqrt(MOST_BYTES_BESIDE))
+        height = width = 0
     refuse_large(height, width, max_pixels)
+    size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    data = file.read(height * width * MOST_BYTES_A_PIXEL + MOST_BYTES_BESIDE)
+    data = file.read(min(size, height * width * MOST_BYTES_A_PIXEL + MOST_BYTES_BESIDE))
     if not data.startswith((PNG_START, JPEG_START)):
         return np.asarray(_pillow(io.BytesIO(data)))
     if not is_whole(data):
