@@ -145,12 +145,17 @@ def _unused_images(config: Config, used: np.ndarray) -> list[str]:
 def _unfit_normalisation(config: Config, looks: Looks) -> list[str]:
     """Warn where what `data.mean` and `data.std` make of the training images is far from mean 0 and deviation 1."""
     mean, std = looks.channels()
-    found = std / np.array(config.data.std)
-    off = np.abs(mean - np.array(config.data.mean)) / np.array(config.data.std)
-    if found.min() >= USUAL_DEVIATION[0] and found.max() <= USUAL_DEVIATION[1] and off.max() <= FARTHEST_MEAN:
+    varies = std > 1e-6 * np.abs(mean)  # a channel of one value tells nothing, however it is normalised
+    if not varies.any():
+        return []
+    found = (std / np.array(config.data.std))[varies]
+    off = (np.abs(mean - np.array(config.data.mean)) / np.array(config.data.std))[varies]
+    low, high = USUAL_DEVIATION
+    if low <= found.min() and found.max() <= high and off.max() <= FARTHEST_MEAN:
         return []
     ours = [
-        f"data.{name}=[{', '.join(f'{one:.4g}' for one in values)}]" for name, values in (("mean", mean), ("std", std))
+        f"data.{name}=[{', '.join(f'{one:.4g}' for one in values)}]"
+        for name, values in (("mean", mean), ("std", np.where(varies, std, 1)))
     ]
     return [
         f"warning: data.mean and data.std do not fit the training images: normalised by them, values have means up to "

@@ -17,7 +17,7 @@ from competition.places import here
 from competition.section import Count, Positive, Probability, Section
 
 Side = Annotated[int, Field(ge=16)]
-MAX_PIXELS = 200_000_000  # of an image or mask: 600 MB in three channels of 8 bits
+MAX_PIXELS = 400_000_000  # of an image or mask: 400 MB a channel of 8 bits
 
 
 def _both_sides(size: object) -> object:

@@ -185,7 +185,9 @@ def read_tif(file: BinaryIO, max_pixels: int, *, as_stored: bool = False) -> np.
         _refuse_cut_short(tif, file.seek(0, io.SEEK_END))
         kind = first.photometric
         if not as_stored and kind in (PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB, PHOTOMETRIC.ITULAB):
-            raise UnfitError(f"has colours as {kind.name}; expected a tif of grey, RGB, a palette, YCbCr or CMYK")
+            raise UnfitError(
+                f"has colours as {PHOTOMETRIC(kind).name}; expected a tif of grey, RGB, a palette, YCbCr or CMYK"
+            )
         if not as_stored and kind in (PHOTOMETRIC.PALETTE, PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR):
             return _by_other_libraries(file, tif, as_stored=False)
         try:

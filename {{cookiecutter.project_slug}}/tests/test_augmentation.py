@@ -4,6 +4,7 @@ import itertools
 import math
 from typing import Any
 
+import albumentations as A
 import numpy as np
 import pytest
 
@@ -110,7 +111,9 @@ def test_a_crop_is_a_part_of_any_place_and_size_whatever_the_shape(shape: tuple[
     for seed in range(60):
         changed, _ = change(image, {}, seed)
         (pipeline,) = change._pipelines.values()
-        left, top, right, bottom = pipeline.transforms[0].params["crop_coords"]
+        crop = pipeline[0]
+        assert isinstance(crop, A.RandomResizedCrop)
+        left, top, right, bottom = crop.params["crop_coords"]
         seen = changed.reshape(-1, 2)
         assert (seen.min(0) >= (top, left)).all()
         assert (seen.max(0) <= (bottom - 1, right - 1)).all()

@@ -4,7 +4,7 @@ import os
 import struct
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -144,8 +144,8 @@ def test_a_tif_is_read_as_a_png_of_the_same_picture_is(tmp_path: Path, mode: str
     image.save(tmp_path / "a.png")
     image.save(tmp_path / "a.tif", compression=compression)
     found, expected = read_image(tmp_path / "a.tif", 3), read_image(tmp_path / "a.png", 3)
-    as_shares = [pixels / 255 if pixels.dtype == np.uint8 else pixels for pixels in (found, expected)]
-    np.testing.assert_array_equal(*as_shares)
+    shares, expected_shares = (one / 255 if one.dtype == np.uint8 else one for one in (found, expected))
+    np.testing.assert_array_equal(shares, expected_shares)
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
@@ -231,7 +231,7 @@ def test_more_pixels_than_the_bound_are_refused_with_the_key_that_raises_it(tmp_
 
 
 @contextmanager
-def little_memory() -> Iterator[None]:
+def little_memory() -> Generator[None, None, None]:
     """Demand that nothing large is kept meanwhile."""
     tracemalloc.start()
     try:
