@@ -1,7 +1,10 @@
 """Random changes of training images, resizing and normalising: the only module that knows albumentations."""
 
+import math
 import os
+import random
 import warnings
+from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or it looks for updates online when imported
 
@@ -14,6 +17,9 @@ from competition.task import Target
 
 NEAREST = cv2.INTER_NEAREST_EXACT  # INTER_NEAREST moves a mask by up to half a pixel of the larger image
 MIN_VISIBLE = 0.2  # a box of which a crop leaves less than this share is dropped
+STRETCH = 4 / 3  # of a crop's shape, at most
+USUAL = (1, 99)  # percentiles of an image's values between which its range lies: a hot pixel is none of it
+SAMPLED_SIDE = 64  # pixels, at least, of the shorter side that the range is told from
 
 
 class ImageAugmentation:
@@ -37,8 +43,9 @@ class ImageAugmentation:
         if key not in self._pipelines:
             self._pipelines[key] = self._build(*key)
         pipeline = self._pipelines[key]
-        # Its own generators repeat themselves in every worker and epoch, and could not be resumed.
-        pipeline.set_random_seed(seed)
+        # Its own generators repeat themselves in every worker and epoch, and could not be resumed. One pair for all
+        # steps: `set_random_seed` would give each step the same numbers, and with them one change goes all others.
+        pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         changed = pipeline(image=image, **target)
         return changed.pop("image"), changed
 
@@ -68,22 +75,54 @@ def _random_crop(settings: Augmentation, height: int, width: int) -> list[A.Basi
     crop = settings.crop
     if crop is None:
         return []
-    return [
-        A.RandomResizedCrop(
-            (height, width),
-            scale=(crop.smallest, 1.0),
-            ratio=(0.75, 4 / 3),
-            p=crop.probability,
-            mask_interpolation=NEAREST,
-        )
-    ]
+    size, scale = (height, width), (crop.smallest, 1.0)
+    return [_CropOfOwnShape(size, scale, p=crop.probability, mask_interpolation=NEAREST)]
+
+
+class _CropOfOwnShape(A.RandomResizedCrop):
+    """Cut out a share of the image's area, stretched by up to STRETCH from the image's own shape.
+
+    The library's own ratio is that of a square: an image of 256 x 1600 has no such part of any size worth the name.
+    """
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        height, width = params["shape"][:2]
+        draw = self.py_random
+        share = draw.uniform(*self.scale)
+        most = min(STRETCH, 1 / share)  # stretched more it would reach out of the image
+        stretch = math.exp(draw.uniform(-math.log(most), math.log(most)))
+        # Rounded up: `smallest` is a bound.
+        rows = min(math.ceil(height * math.sqrt(share / stretch)), height)
+        columns = min(math.ceil(width * math.sqrt(share * stretch)), width)
+        top, left = draw.randint(0, height - rows), draw.randint(0, width - columns)
+        return {"crop_coords": (left, top, left + columns, top + rows)}
+
+
+class _Light(A.RandomBrightnessContrast):
+    """Shift and stretch the values of each channel by shares of the range that they have in this image.
+
+    Values of a file need not fill what its type can hold (12 bit in 16, temperatures, z-scores): the library's own
+    shares are of the type's range, beyond which it cuts off. Nothing is cut off here; the result is float32.
+    """
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        draw = self.py_random
+        return {"alpha": 1 + draw.uniform(*self.contrast_limit), "beta": draw.uniform(*self.brightness_limit)}
+
+    def apply(self, img: np.ndarray, alpha: float, beta: float, **params: Any) -> np.ndarray:
+        step = max(min(img.shape[:2]) // SAMPLED_SIDE, 1)
+        low, high = np.percentile(img[::step, ::step], USUAL, axis=(0, 1)).astype(np.float32)
+        return (img - low) * np.float32(alpha) + (low + (high - low) * np.float32(beta))
 
 
 def _random_changes(settings: Augmentation) -> list[A.BasicTransform]:
+    """Light before what moves the image: black that comes in from outside is none of its values, and stays black."""
     steps: list[A.BasicTransform] = [
         A.HorizontalFlip(p=settings.horizontal_flip),
         A.VerticalFlip(p=settings.vertical_flip),
     ]
+    if light := settings.brightness_contrast:
+        steps.append(_Light(light.brightness, light.contrast, p=light.probability))
     if affine := settings.shift_scale_rotate:
         steps.append(
             A.Affine(
@@ -96,8 +135,6 @@ def _random_changes(settings: Augmentation) -> list[A.BasicTransform]:
                 p=affine.probability,
             )
         )
-    if light := settings.brightness_contrast:
-        steps.append(A.RandomBrightnessContrast(light.brightness, light.contrast, p=light.probability))
     return steps
 
 

@@ -16,7 +16,7 @@ from competition.group_columns import hint_at_groups
 from competition.host_metric import load_score
 from competition.image_folder import row_in_words, test_image, train_image
 from competition.images import read_image
-from competition.look import Seen
+from competition.look import Looks, Seen
 from competition.monitor import refuse_unknown_monitor
 from competition.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
 from competition.progress import progress
@@ -26,6 +26,9 @@ from competition.task import Table, Task
 
 Found = TypeVar("Found")
 FEW_IMAGES = 2  # that a typing error is in
+# Of values once normalised. Images of 8 bits, by any usual mean and std: black and white ones have deviation 2.2, means
+# are at most 2.6 from 0. Floats of mean 0 and deviation 1 by those of photographs: 4.4.
+USUAL_DEVIATION, FARTHEST_MEAN = (0.15, 4.0), 4.0
 
 
 def check(config: Config, *, page: bool = True) -> list[str]:
@@ -50,7 +53,7 @@ def check(config: Config, *, page: bool = True) -> list[str]:
     hint = hint_at_format(config)
     folds = _collect(faults, lambda: read_folds(config, table)) if folds_path(config).is_file() else None
     thumbnails = Thumbnails.of(len(table.image_ids)) if config.data.near_duplicates else None
-    seen = Seen.of(task, table, 0 if test_ids is None else len(test_ids), config.seed)
+    seen = Seen.of(task, table, 0 if test_ids is None else len(test_ids), config)
     seen.folds = folds
     faults += _check_train_images(config, seen, thumbnails) or uncounted
     if test_ids is None:
@@ -66,6 +69,8 @@ def check(config: Config, *, page: bool = True) -> list[str]:
     asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
     doubts = [] if counts is None else _doubtful_classes(config, table, asked)
     doubts += hint_at_groups(config, table)
+    report += (ranges := seen.train.ranges())
+    doubts += _unfit_normalisation(config, seen.train) if ranges else []
     if thumbnails is not None:
         seen.groups = near_duplicates(thumbnails)
     drawn = [write_check_page(config, seen, [*report, *doubts], faults)] if page and counts is not None else []
@@ -87,13 +92,13 @@ def refuse_missing_data(config: Config) -> None:
 
 
 def _check_train_images(config: Config, seen: Seen, thumbnails: Thumbnails | None) -> list[str]:
-    table = seen.table
+    table, data = seen.table, config.data
 
     def look(index: int) -> list[str]:
         try:
-            pixels = read_image(train_image(config.data, table.image_ids[index]), config.data.channels)
+            pixels = read_image(train_image(data, table.image_ids[index]), data.channels, data.max_pixels)
         except CompetitionError as error:
-            return [f"{error} ({row_in_words(config.data, table.lines[index])})"]
+            return [f"{error} ({row_in_words(data, table.lines[index])})"]
         try:
             seen.add(index, pixels, table.target(index, pixels.shape[0], pixels.shape[1]))
         except CompetitionError as error:
@@ -106,11 +111,14 @@ def _check_train_images(config: Config, seen: Seen, thumbnails: Thumbnails | Non
 
 
 def _check_test_images(config: Config, test_ids: np.ndarray, seen: Seen) -> list[str]:
+    data = config.data
+
     def look(index: int) -> list[str]:
         try:
-            seen.test.add(index, read_image(test_image(config.data, test_ids[index]), config.data.channels))
+            pixels = read_image(test_image(data, test_ids[index]), data.channels, data.max_pixels)
+            seen.test.add(index, pixels)
         except CompetitionError as error:
-            return [f"{error} (image {index + 1} of {config.data.sample_submission})"]
+            return [f"{error} (image {index + 1} of {data.sample_submission})"]
         return []
 
     return _look_at_all(look, len(test_ids), "test images")
@@ -134,6 +142,28 @@ def _unused_images(config: Config, used: np.ndarray) -> list[str]:
     unused = [entry.name for entry in folder.iterdir() if entry.name not in known and entry.is_file()]
     name = config.data.train_csv
     return [f"{folder}: {len(unused)} files that {name} does not name, as {unused[0]}"] if unused else []
+
+
+def _unfit_normalisation(config: Config, looks: Looks) -> list[str]:
+    """Warn where what `data.mean` and `data.std` make of the training images is far from mean 0 and deviation 1."""
+    mean, std = looks.channels()
+    varies = std > 1e-6 * np.abs(mean)  # a channel of one value tells nothing, however it is normalised
+    if not varies.any():
+        return []
+    found = (std / np.array(config.data.std))[varies]
+    off = (np.abs(mean - np.array(config.data.mean)) / np.array(config.data.std))[varies]
+    low, high = USUAL_DEVIATION
+    if low <= found.min() and found.max() <= high and off.max() <= FARTHEST_MEAN:
+        return []
+    ours = [
+        f"data.{name}=[{', '.join(f'{one:.4g}' for one in values)}]"
+        for name, values in (("mean", mean), ("std", np.where(varies, std, 1)))
+    ]
+    return [
+        f"warning: data.mean and data.std do not fit the training images: normalised by them, values have means up to "
+        f"{off.max():.3g} from 0 and standard deviations from {found.min():.3g} to {found.max():.3g}, where networks "
+        f"expect about 1; those of the images: {' '.join(ours)}"
+    ]
 
 
 def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> list[str]:

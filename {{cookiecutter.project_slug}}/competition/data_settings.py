@@ -18,6 +18,7 @@ from competition.places import here
 from competition.section import MOST_PIXELS, Count, Positive, Probability, Section, names_in
 
 Side = Annotated[int, Field(ge=16)]
+MAX_PIXELS = 400_000_000  # of an image or mask: 400 MB a channel of 8 bits
 
 
 def _both_sides(size: object) -> object:
@@ -134,6 +135,9 @@ class Data(Section):
     image_size: ImageSize = (256, 256)  # height, width of what the network sees
     window: Window | None = None
     channels: Count = 3
+    max_pixels: Count = (
+        MAX_PIXELS  # height times width of the largest file that is read; a small one may unfold to more
+    )
     # Checked even when left out: the default has three values.
     mean: list[float] = Field([0.485, 0.456, 0.406], validate_default=True)
     std: list[Positive] = Field([0.229, 0.224, 0.225], validate_default=True)

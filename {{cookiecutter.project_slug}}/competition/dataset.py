@@ -41,13 +41,21 @@ class ImageDataset(Dataset[Sample]):
     def __getitem__(self, index: Draw | int) -> Sample:
         """Return `image_id`, `image` (channels, H, W) float32, the original `height` and `width`, and the target.
 
+        The random changes of a Draw are those of its seed; those of a number alone are others each time.
         Raises CompetitionError that names the image's file and its csv line.
         """
-        row, seed = index if isinstance(index, Draw) else Draw(index, 0)
-        if self.augmentation.train:
+        row, seed = index if isinstance(index, Draw) else Draw(index, self._fresh_seed())
+        if self.augmentation.train and isinstance(index, Draw):
             seed_everywhere(seed)
         image = self.read(row)
         return self.sample(row, image, self.target(row, *image.shape[:2]), seed)
+
+    def _fresh_seed(self) -> int:
+        """Return another seed each time, for who asks by number only, as a notebook or a plain DataLoader does.
+
+        It is torch's next number, which a DataLoader begins anew in every worker and epoch.
+        """
+        return int(torch.randint(2**32, ())) if self.augmentation.train else 0
 
     def sample(self, index: int, image: np.ndarray, target: Target, seed: int = 0) -> Sample:
         """Return the sample of an image (H, W, channels), or a part of it, and its target."""
@@ -69,13 +77,13 @@ class ImageDataset(Dataset[Sample]):
         """Read height and width of one image."""
         return self._named(index, read_image_size)
 
-    def _named(self, index: int, read: Callable[[Path, int], Found]) -> Found:
+    def _named(self, index: int, read: Callable[[Path, int, int], Found]) -> Found:
         """Read from an image's file; what is wrong with it is told with its csv line."""
         data, image_id = self.config.data, self.image_ids[index]
         is_pseudo = isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
         path = test_image(data, image_id) if self.table is None or is_pseudo else train_image(data, image_id)
         try:
-            return read(path, data.channels)
+            return read(path, data.channels, data.max_pixels)
         except CompetitionError as error:
             if is_pseudo:
                 raise CompetitionError(f"{error} (of {data.pseudo})") from None

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from competition.config import complete, parse_overrides, settings_of, task_names
-from competition.csv_file import refuse_other_separator
+from competition.csv_file import refuse_no_header, refuse_other_separator
 from competition.data_settings import Data
 from competition.errors import CompetitionError
 from competition.group_columns import hint_at_groups
@@ -128,10 +128,11 @@ def _first_rows(path: Path) -> pd.DataFrame:
     """Read the first rows as text; no rows where there is no such file, or no csv file."""
     as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_filter": False, "index_col": False}
     try:
+        refuse_no_header(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pd.errors.ParserWarning)  # `read_csv` of csv_file.py refuses such files
             frame = pd.read_csv(path, nrows=NUM_ROWS, **as_text)
-    except (OSError, ValueError):  # pandas' own errors are ValueErrors
+    except (OSError, ValueError, CompetitionError):  # pandas' own errors are ValueErrors
         return pd.DataFrame()
     return frame.rename(columns=str.strip)
 

@@ -1,12 +1,13 @@
 """The texts of a csv column that would fill the memory, such as run lengths: read from the file when asked for."""
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from competition.csv_file import read_csv, read_header
+from competition.csv_file import has_lone_returns, read_csv, read_header
 
 
 class LongTexts:
@@ -19,7 +20,7 @@ class LongTexts:
         begins = _line_begins(path)
         lines = index.to_numpy() + 1  # of each row, from 0 at the header
         self._all: list[str] | None = None
-        if lines[-1] >= len(begins) - 1:  # lines end in a way of their own, as with a lone carriage return
+        if has_lone_returns(path):  # lines end in a way of their own
             self._all = read_csv(path, [column])[column].tolist()
         self._begins = np.append(begins[np.minimum(lines, len(begins) - 1)], begins[-1])
 
@@ -32,8 +33,12 @@ class LongTexts:
             file.seek(begin)
             text = file.read(end - begin).decode("utf-8")
         is_quoted = '"' in text
-        fields = next(csv.reader(text.splitlines(keepends=True))) if is_quoted else text.splitlines()[0].split(",")
-        return fields[self._column] if self._column < len(fields) else ""
+        fields = next(csv.reader(io.StringIO(text, newline=""))) if is_quoted else _first_line(text).split(",")
+        return fields[self._column]
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0].removesuffix("\r")
 
 
 def _line_begins(path: Path) -> np.ndarray:

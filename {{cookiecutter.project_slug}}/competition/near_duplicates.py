@@ -1,8 +1,11 @@
 """Near-duplicate images: the same picture resized, recompressed or a frame later, found by a perceptual hash. No torch.
 
+Copies are found by their pixels, whatever they show.
+
 A near-duplicate of a training image among the validation images makes the score look better than it is.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,29 +24,32 @@ NUM_BANDS = 8  # of 16 bits: hashes that differ in fewer bits than there are ban
 MAX_DISTANCE = 16  # bits of 128 in which the hashes of near-duplicates differ at most
 NUM_NEIGHBOURS = 200
 LEAST_CONTRAST = 4.0  # grey levels; a picture with less is blank, and blanks are no duplicates worth a word
+DARK = 64  # grey levels; a picture of lower ones is stretched, and blank if its contrast is less than
+LEAST_DARK, LEAST_SHARE = 0.25, 0.05  # so many levels, or this share of its brightness
 LEAST_CORRELATION = 0.95  # of the small pictures of near-duplicates
 
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """Small grey pictures (n, SIDE, SIDE) uint8 of images, black until `add`: 256 bytes an image."""
+    """What is kept of n images, 264 bytes each."""
 
-    pictures: np.ndarray
+    pictures: np.ndarray  # (n, SIDE, SIDE) uint8, grey, black until `add`, and if blank
+    digests: np.ndarray  # (n,) uint64 of all pixels; 0 until `add`, and of an image of one colour
 
     @classmethod
     def of(cls, number: int) -> "Thumbnails":
         """Return room for so many images."""
-        return cls(np.zeros((number, SIDE, SIDE), dtype=np.uint8))
+        return cls(np.zeros((number, SIDE, SIDE), dtype=np.uint8), np.zeros(number, dtype=np.uint64))
 
     def add(self, index: int, pixels: np.ndarray) -> None:
-        """Keep a small picture of an image (H, W, channels), uint8, or float stretched to all grey levels."""
+        """Keep a small picture and a digest of an image (H, W, channels), uint8 or float."""
+        if (pixels != pixels[0, 0]).any():
+            whole = np.ascontiguousarray(pixels)
+            digest = hashlib.blake2b(whole.data, digest_size=8, key=f"{whole.shape} {whole.dtype}".encode()).digest()
+            self.digests[index] = np.frombuffer(digest, dtype=np.uint64)[0]
         if pixels.shape[2] > 4:  # more than OpenCV is sure to resize
             pixels = pixels.mean(axis=2, keepdims=True)
-        grey = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA).reshape(SIDE, SIDE, -1).mean(axis=2)
-        if pixels.dtype != np.uint8:
-            low, high = np.nanmin(grey), np.nanmax(grey)
-            grey = (grey - low) / max(high - low, 1e-12) * 255
-        self.pictures[index] = np.clip(np.nan_to_num(grey), 0, 255)
+        self.pictures[index] = _all_levels(_smaller(pixels, SIDE), pixels)
 
     def features(self) -> np.ndarray:
         """Return (n, SIDE, SIDE) float32: what of each picture, less its mean, is no multiple of the average picture.
@@ -55,6 +61,21 @@ class Thumbnails:
         average = pictures.sum(axis=0) / max(len(pictures), 1)
         average /= max(float(np.linalg.norm(average)), 1e-6)
         return (pictures - (pictures @ average)[:, None] * average).reshape(-1, SIDE, SIDE)
+
+
+def _smaller(pixels: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA).reshape(side, side, -1).mean(axis=2)
+
+
+def _all_levels(grey: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Return the small picture of an image, 0 to 255: stretched if it is of floats, or dark; black if it is blank."""
+    if pixels.dtype == np.uint8:
+        if grey.max() >= DARK:
+            return grey
+        grey = _smaller(pixels.astype(np.float32), SIDE)  # whole levels are coarse for what is stretched
+        if grey.std() < max(LEAST_DARK, LEAST_SHARE * grey.mean()):
+            return np.zeros_like(grey)
+    return (grey - grey.min()) / max(np.ptp(grey), 1e-12) * 255
 
 
 def perceptual_hashes(features: np.ndarray) -> np.ndarray:
@@ -78,13 +99,23 @@ def near_duplicates(thumbnails: Thumbnails) -> np.ndarray:
     normal = (features[shown] / contrast[shown, None, None]).reshape(-1, SIDE * SIDE)
     first, second = _close_pairs(perceptual_hashes(features[shown]))
     alike = np.einsum("ij,ij->i", normal[first], normal[second]) >= LEAST_CORRELATION * SIDE * SIDE
-    pairs = first[alike], second[alike]
-    links = coo_array((np.ones(alike.sum(), dtype=np.int8), pairs), shape=(len(shown), len(shown)))
+    copies = _copies(thumbnails.digests)
+    pairs = tuple(
+        np.concatenate(both) for both in zip((shown[first[alike]], shown[second[alike]]), copies, strict=True)
+    )
+    links = coo_array((np.ones(len(pairs[0]), dtype=np.int8), pairs), shape=(len(features), len(features)))
     _, component = connected_components(links, directed=False)
     has_twin = np.bincount(component, minlength=1)[component] > 1
     groups = np.full(len(features), -1, dtype=np.int64)
-    groups[shown[has_twin]] = np.unique(component[has_twin], return_inverse=True)[1]
+    groups[has_twin] = np.unique(component[has_twin], return_inverse=True)[1]
     return groups
+
+
+def _copies(digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs (p,), (p,) of images of the same pixels, each with the next."""
+    order = np.argsort(digests, kind="stable")
+    is_next = (digests[order[1:]] == digests[order[:-1]]) & (digests[order[1:]] != 0)
+    return order[:-1][is_next], order[1:][is_next]
 
 
 def _close_pairs(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

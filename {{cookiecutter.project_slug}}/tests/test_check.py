@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import numpy as np
 import pytest
 from conftest import TINY
 
@@ -14,7 +15,7 @@ from competition.config import load_config, task_names
 from competition.csv_file import MOST_LINES
 from competition.errors import CompetitionError
 from competition.folds import make_folds, read_folds
-from competition.images import read_image_size
+from competition.images import read_image, read_image_size
 from competition.sample import write_sample
 from competition.submit import try_submission
 from competition.task import Task
@@ -223,6 +224,64 @@ def test_without_a_config_a_missing_folder_or_file_is_named(data_dir: Path, comm
     found = command("check", f"data.dir={empty}").stderr.splitlines()
     assert [line.partition(":")[0] for line in found] == [f"{empty}/train.csv", f"{empty}/sample_submission.csv"]
     assert all("no such file; where it has another name" in line for line in found)
+
+
+# -- values
+
+
+def write_floats(words: list[str], data_dir: Path, change: Callable[[np.ndarray], np.ndarray]) -> list[str]:
+    """Put float arrays, from 0 to 1 and changed, in the place of the training images."""
+    for path in (data_dir / "train_images").iterdir():
+        pixels = read_image(path, 3).astype(np.float32) / 255
+        with path.with_suffix(".npy").open("wb") as file:
+            np.save(file, change(pixels))
+        path.unlink()
+    for path in (data_dir / "test_images").iterdir():
+        np.save(path.with_suffix(".npy"), read_image(path, 3))
+    for name in ("train.csv", "sample_submission.csv"):
+        (data_dir / name).write_text((data_dir / name).read_text().replace(".png", ".npy"))
+    return words
+
+
+def test_pixels_that_are_no_numbers_are_told_with_their_image(words: list[str], data_dir: Path) -> None:
+    write_floats(words, data_dir, lambda pixels: pixels)
+    third = image_ids(data_dir / "train.csv")[2]
+    pixels = np.load(data_dir / "train_images" / third)
+    pixels[:3, :2] = np.nan
+    np.save(data_dir / "train_images" / third, pixels)
+    with pytest.raises(CompetitionError) as raised:
+        check(load_config([Path(words[0])], words[1:]), page=False)
+    (told,) = str(raised.value).splitlines()
+    assert told.startswith(f"{data_dir / 'train_images' / third}: 18 of {pixels.size} values are no numbers")
+    assert told.endswith(f"(train.csv line {line_of(data_dir / 'train.csv', third)})")
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        (lambda pixels: pixels, True),
+        (lambda pixels: pixels * 0.0625, False),
+        (lambda pixels: pixels * 100 + 200, False),
+        (lambda pixels: (pixels - 0.5) * 20, False),
+    ],
+    ids=["0 to 1", "12 bit", "200 to 300", "-10 to 10"],
+)
+def test_the_range_of_values_is_told_and_where_mean_and_std_do_not_fit_it(
+    words: list[str], data_dir: Path, change: Callable[[np.ndarray], np.ndarray], fits: bool
+) -> None:
+    """With the mean and std that are told nothing is said any more."""
+    write_floats(words, data_dir, change)
+    report = check(load_config([Path(words[0])], words[1:]), page=False)
+    (told,) = (line for line in report if line.startswith("values of training images: "))
+    low, high = change(np.array([0.0, 1.0]))
+    found = [float(number) for number in re.findall(r"-?\d+\.?\d*", told)[:2]]
+    assert found == pytest.approx([low, high], abs=0.2 * (high - low))
+    warnings = [line for line in report if line.startswith("warning: data.mean and data.std")]
+    assert len(warnings) == (0 if fits else 1)
+    if warnings:
+        again = re.findall(r"data\.\w+=\[[^\]]*\]", warnings[0])
+        report = check(load_config([Path(words[0])], [*words[1:], *again]), page=False)
+        assert not [line for line in report if line.startswith("warning: data.mean")]
 
 
 # -- groups

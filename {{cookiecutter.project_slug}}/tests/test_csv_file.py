@@ -1,17 +1,30 @@
 """Reading csv files: text columns, the order of classes, and faults with file and line."""
 
+import csv
+import io
+import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from competition.csv_file import BEGINNING, MOST_LINES, group_by_image, line, read_csv, resolve_classes, row_faults
+from competition.csv_file import (
+    BEGINNING,
+    MOST_LINES,
+    group_by_image,
+    line,
+    read_csv,
+    read_header,
+    resolve_classes,
+    row_faults,
+)
 from competition.errors import CompetitionError
 from competition.long_texts import LongTexts
 
@@ -141,6 +154,117 @@ def test_reading_beginnings_refuses_what_reading_all_refuses(path: Path) -> None
         with pytest.raises(CompetitionError) as refused:
             read_csv(path, COLUMNS, long="label")
         assert str(refused.value) == refusal(path)
+
+
+PIECES = st.sampled_from(
+    [
+        "image_id",
+        "label",
+        "a",
+        "1",
+        "\u00e9",
+        ",",
+        ",",
+        ",",
+        "\n",
+        "\n",
+        "\r\n",
+        "\r",
+        '"',
+        '""',
+        " ",
+        "\t",
+        ";",
+        "\0",
+        "\x0c",
+        "\u2028",
+    ]
+)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.booleans(), st.lists(PIECES, max_size=40), st.integers(0, 3))
+def test_any_file_is_read_as_pythons_reader_does_or_refused_in_lines_that_name_it(
+    path: Path, has_header: bool, pieces: list[str], junk: int
+) -> None:
+    text = "image_id,label\n" * has_header + "".join(pieces)
+    path.write_bytes(text.encode() + b"\xff" * (junk == 3))
+    told = None
+    try:
+        frame = read_csv(path, COLUMNS)
+    except CompetitionError as error:
+        told = str(error)
+    if told is not None:
+        assert all(one.startswith(f"{path}: ") for one in told.split("\n"))
+        return
+    rows = [
+        row
+        for row in csv.reader(io.StringIO(text, newline=""))
+        if len(row) > 1 or row == [""] or "".join(row).strip(" \t")
+    ]
+    header, *rows = rows
+    places = [[name.strip() for name in header].index(column) for column in COLUMNS]
+    assert all(len(row) == len(header) for row in rows)
+    assert frame.to_numpy().tolist() == [[row[place] for place in places] for row in rows]
+    texts = LongTexts(path, "label", read_csv(path, COLUMNS, long="label").index)
+    assert [texts[row] for row in range(len(frame))] == frame["label"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("image_id,label\na,x\nb\n\nc,z\nd,1,2\n", {3: 1, 6: 3}),
+        ("image_id,label\n\na\n", {3: 1}),
+        ('image_id,label\n"a\n,",x\n"b,c"\n', {4: 1}),
+        ("image_id,label\r\na,x\r\nb,y,\r\n", {3: 3}),
+        ("image_id,label\n" + "a,b\n" * 400_000 + "c\n", {400_002: 1}),
+    ],
+    ids=["plain", "after a blank", "quoted", "of Windows", "far below"],
+)
+def test_every_row_of_too_few_or_too_many_fields_is_told_with_its_line(
+    path: Path, content: str, told: dict[int, int]
+) -> None:
+    path.write_bytes(content.encode())
+    found = refusal(path).splitlines()
+    assert [line.partition(";")[0] for line in found] == [
+        f"{path}: line {number}: has {fields} fields" for number, fields in told.items()
+    ]
+
+
+def test_many_uneven_rows_are_cut_short_and_counted(path: Path) -> None:
+    path.write_text("image_id,label\n" + "a\n" * 50)
+    found = refusal(path).splitlines()
+    assert len(found) == MOST_LINES + 1
+    assert found[-1] == f"{path}: and 30 more lines like the last"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\0" * (5 << 20),
+        b"image_id,label\n" + b"\0" * (5 << 20),
+        "image_id,label\na,b\n".encode("utf-16"),
+        b"x" * (5 << 20),
+        b"a," * 1_000_000,
+    ],
+    ids=["zeros", "zeros below a header", "utf-16", "one long line", "a million columns"],
+)
+def test_what_would_take_long_or_much_memory_is_refused_at_once(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    started = time.process_time()
+    assert refusal(path).startswith(f"{path}: ")
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "pipe"])
+def test_a_device_or_a_pipe_in_the_place_of_the_file_is_refused_not_read(path: Path, target: str) -> None:
+    if target == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(target)
+    assert refusal(path).startswith(f"{path}: ")
+    with pytest.raises(CompetitionError, match="a pipe or a device"):
+        read_header(path)
 
 
 def test_many_faults_of_a_kind_are_cut_short_and_counted(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from competition.config import load_config
 from competition.data import mixing_warnings
@@ -94,6 +95,23 @@ def test_what_was_drawn_before_does_not_matter(config: Config, table: Table, tra
     for seed in range(3):
         train_set[Draw(1, seed)]
     assert_equal(fresh[Draw(2, 9)], train_set[Draw(2, 9)])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_by_number_alone_each_image_and_epoch_draws_afresh(train_set: ImageDataset, workers: int) -> None:
+    """As in a notebook: twenty times the same image in a plain DataLoader, two epochs of it."""
+    torch.manual_seed(0)
+    loader = DataLoader(Subset(train_set, [0] * 20), batch_size=5, collate_fn=train_set.collate, num_workers=workers)
+    batches = [batch["image"].numpy().tobytes() for _ in range(2) for batch in loader]
+    assert len(set(batches)) == len(batches) == 8
+    assert len({image.numpy().tobytes() for batch in loader for image in batch["image"]}) > 10  # flips alone are four
+    assert len({train_set[0]["image"].numpy().tobytes() for _ in range(10)}) > 5
+
+
+def test_a_number_alone_leaves_the_users_own_generators_as_they_are(train_set: ImageDataset) -> None:
+    state = random.getstate(), pickle.dumps(np.random.get_state())
+    train_set[0]
+    assert (random.getstate(), pickle.dumps(np.random.get_state())) == state
 
 
 def test_images_to_be_validated_are_not_changed_at_random(config: Config, table: Table) -> None:

@@ -1,6 +1,11 @@
 """Reading images: every format competitions hand out, and files that are no whole image."""
 
-from collections.abc import Callable
+import os
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,8 @@ import tifffile
 from PIL import Image
 
 from competition.errors import CompetitionError
-from competition.images import read_image
+from competition.images import read_image, read_image_size
+from competition.whole_file import PNG_START
 
 HEIGHT, WIDTH = 40, 60  # not square: swapped axes show
 
@@ -123,6 +129,171 @@ def test_another_number_of_channels_than_the_config_says_is_refused(tmp_path: Pa
     assert str(refused.value) == f"{path}: has 5 channels; data.channels says 3"
 
 
+# -- tifs as ImageJ, Photoshop and scanners write them
+
+
+def picture(mode: str = "RGB") -> Image.Image:
+    """Return a soft picture in Pillow's mode."""
+    return Image.fromarray(draw_slope(3)).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA"])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_a_tif_is_read_as_a_png_of_the_same_picture_is(tmp_path: Path, mode: str, compression: str) -> None:
+    image = picture(mode)
+    image.save(tmp_path / "a.png")
+    image.save(tmp_path / "a.tif", compression=compression)
+    found, expected = read_image(tmp_path / "a.tif", 3), read_image(tmp_path / "a.png", 3)
+    shares, expected_shares = (one / 255 if one.dtype == np.uint8 else one for one in (found, expected))
+    np.testing.assert_array_equal(shares, expected_shares)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_colours_of_a_tif_for_print_are_read_as_they_look(tmp_path: Path, mode: str, compression: str) -> None:
+    picture(mode).save(tmp_path / "a.tif", compression=compression)
+    np.testing.assert_allclose(read_image(tmp_path / "a.tif", 3).astype(int), np.asarray(picture()), atol=3)
+
+
+def test_tifs_of_jpeg_fax_and_shades_that_begin_at_white_are_read_as_they_look(tmp_path: Path) -> None:
+    picture().save(tmp_path / "jpeg.tif", compression="jpeg", quality=95)
+    np.testing.assert_allclose(read_image(tmp_path / "jpeg.tif", 3).astype(int), np.asarray(picture()), atol=12)
+    picture("1").save(tmp_path / "fax.tif", compression="group4")
+    np.testing.assert_array_equal(read_image(tmp_path / "fax.tif", 1)[:, :, 0] > 0, np.asarray(picture("1")))
+    for pixels in (draw(1)[:, :, 0], draw(1, np.uint16)[:, :, 0]):
+        tifffile.imwrite(tmp_path / "white.tif", ~pixels, photometric="miniswhite")
+        tifffile.imwrite(tmp_path / "black.tif", pixels, photometric="minisblack")
+        white, black = (read_image(tmp_path / name, 1) for name in ("white.tif", "black.tif"))
+        np.testing.assert_array_equal(white, black)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_deep_tifs_of_lzw_keep_every_bit(tmp_path: Path, dtype: type, channels: int) -> None:
+    pixels = draw(channels, np.uint16).astype(dtype)
+    bgr = np.ascontiguousarray(pixels[:, :, ::-1])
+    cv2.imwrite(str(tmp_path / "a.tif"), bgr, [cv2.IMWRITE_TIFF_COMPRESSION, cv2.IMWRITE_TIFF_COMPRESSION_LZW])
+    expected = pixels.astype(np.float32) / (65535 if dtype is np.uint16 else 1)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", channels), expected)
+
+
+def test_channels_on_pages_of_lzw_come_last(tmp_path: Path) -> None:
+    pixels = draw(5)
+    first, *others = (Image.fromarray(pixels[:, :, channel]) for channel in range(5))
+    first.save(tmp_path / "a.tif", compression="tiff_lzw", save_all=True, append_images=others)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", 5), pixels)
+
+
+def test_what_no_library_here_reads_is_refused_for_the_true_reason(tmp_path: Path) -> None:
+    picture("LAB").save(tmp_path / "lab.tif")
+    assert refusal(tmp_path / "lab.tif") == (
+        f"{tmp_path / 'lab.tif'}: has colours as CIELAB; expected a tif of grey, RGB, a palette, YCbCr or CMYK"
+    )
+    pages = [draw(1, np.uint16)[:, :, 0] for _ in range(3)]
+    cv2.imwritemulti(str(tmp_path / "deep.tif"), pages, [cv2.IMWRITE_TIFF_COMPRESSION, 5])
+    assert "compressed by LZW, of 3 pages" in (told := refusal(tmp_path / "deep.tif"))
+    assert told.endswith("which the package imagecodecs reads (uv add imagecodecs)")
+
+
+# -- what is no image to learn from, or would never end
+
+
+def refusal(path: Path, *bound: int) -> str:
+    """Return what is said of a file, in one line, that begins with its name."""
+    with pytest.raises(CompetitionError) as refused:
+        read_image(path, 3, *bound)
+    told = str(refused.value)
+    assert "\n" not in told
+    assert told.startswith(f"{path}: ".replace("\0", r"\0"))
+    return told
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+def test_values_that_are_no_numbers_are_counted_and_refused(tmp_path: Path, suffix: str, value: float) -> None:
+    pixels = np.random.default_rng(0).normal(size=(HEIGHT, WIDTH, 3)).astype(np.float32)
+    pixels[:5, :4, 1] = value
+    told = refusal(write(tmp_path / f"a{suffix}", pixels))
+    assert f"{tmp_path / 'a'}{suffix}: 20 of {pixels.size} values are no numbers" in told
+    np.save(tmp_path / "large.npy", np.full((4, 4, 3), 1e300))
+    assert "48 of 48 values" in refusal(tmp_path / "large.npy")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.npy", "a.bmp", "a.gif"])
+def test_more_pixels_than_the_bound_are_refused_with_the_key_that_raises_it(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, draw(3))
+    told = refusal(path, HEIGHT * WIDTH - 1)
+    assert told == (
+        f"{path}: has {HEIGHT} x {WIDTH} pixels, more than data.max_pixels {HEIGHT * WIDTH - 1}; set data.max_pixels "
+        f"to {HEIGHT * WIDTH} where there is the memory"
+    )
+    assert read_image(path, 3, HEIGHT * WIDTH).shape == (HEIGHT, WIDTH, 3)
+
+
+@contextmanager
+def little_memory() -> Generator[None, None, None]:
+    """Demand that nothing large is kept meanwhile."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < 150e6
+    finally:
+        tracemalloc.stop()
+
+
+def a_bomb(path: Path) -> None:
+    """Write a file of a few bytes that says it has 17 billion values."""
+    side = 65000
+    if path.suffix == ".npy":
+        header = {"descr": "<f4", "fortran_order": False, "shape": (side, side, 4)}
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+    else:
+        chunks = (
+            (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)),
+            (b"IDAT", zlib.compress(b"")),
+            (b"IEND", b""),
+        )
+        parts = (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+        path.write_bytes(PNG_START + b"".join(parts))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npy"])
+@pytest.mark.parametrize("bound", [(), (10**12,)], ids=["usual bound", "no bound"])
+def test_a_small_file_that_says_it_is_huge_costs_no_memory(tmp_path: Path, name: str, bound: tuple[int, ...]) -> None:
+    a_bomb(tmp_path / name)
+    with little_memory():
+        told = refusal(tmp_path / name, *bound)
+    assert ("truncated or no image" if bound else "65000 x 65000 pixels, more than data.max_pixels") in told
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.npy", "a.webp"])
+@pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "/dev/null", "zeros", "a zero in its name", "archive"])
+def test_no_file_hangs_or_is_read_without_an_end(tmp_path: Path, name: str, kind: str) -> None:
+    path = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "zeros":  # 100 GB that take no space
+        with path.open("wb") as file:
+            file.truncate(100 << 30)
+    elif kind == "a zero in its name":
+        path = tmp_path / f"b\0{name}"
+    elif kind == "archive":
+        with path.open("wb") as file:
+            np.savez(file, a=draw(3))
+    else:
+        path.symlink_to(kind)
+    with little_memory():
+        told = refusal(path)
+    if kind == "archive" and name == "a.npy":
+        assert told.endswith("is an npz archive of arrays; expected one array, as numpy.save writes it")
+    with pytest.raises(CompetitionError):
+        read_image_size(path, 3)
+
+
 # -- files that are no whole image
 
 
@@ -134,6 +305,10 @@ WRITERS: dict[str, Callable[[Path, Draw], object]] = {
     "plain.jpg": lambda path, draw: Image.fromarray(draw(3)).save(path),
     "progressive.jpg": lambda path, draw: Image.fromarray(draw(3)).save(path, progressive=True),
     "zlib.tif": lambda path, draw: tifffile.imwrite(path, draw(3), compression="zlib"),
+    "lzw.tif": lambda path, draw: Image.fromarray(draw(3)).save(path, compression="tiff_lzw"),
+    "jpeg.tif": lambda path, draw: Image.fromarray(draw(3)).save(path, compression="jpeg"),
+    "deep.tif": lambda path, draw: cv2.imwrite(str(path), draw(3, np.uint16), [cv2.IMWRITE_TIFF_COMPRESSION, 5]),
+    "palette.tif": lambda path, draw: Image.fromarray(draw(3)).quantize(16).save(path),
     "plain.tif": lambda path, draw: write(path, draw(3)),
     "five.tif": lambda path, draw: write(path, draw(5, np.uint16)),
     "array.npy": lambda path, draw: write(path, draw(3)),

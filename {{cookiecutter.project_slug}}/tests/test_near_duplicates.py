@@ -51,6 +51,40 @@ def test_the_same_picture_in_another_guise_is_found(change: Callable[[np.ndarray
     assert (np.delete(groups, [7, 40]) == -1).all()
 
 
+@pytest.mark.parametrize("brightness", [0.15, 0.08])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: image.copy(),
+        lambda image: cv2.resize(image, (40, 50), interpolation=cv2.INTER_LINEAR),
+        lambda image: image + np.uint8(3),
+        lambda image: image * np.uint8(3),
+    ],
+    ids=["copy", "resized", "shifted", "brighter"],
+)
+def test_dark_pictures_are_found_as_bright_ones_are(
+    brightness: float, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    dark = [(image * brightness).astype(np.uint8) for image in scenes(40)]
+    groups = groups_of([*dark, *map(change, dark)])
+    assert (groups[:40] == groups[40:]).all()
+    assert sorted(groups[:40]) == list(range(40))
+
+
+def test_copies_are_found_whatever_they_show() -> None:
+    """Fine noise, faint marks on a blank sheet, floats: what a small picture does not show."""
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 255, (512, 512, 1), dtype=np.uint8) for _ in range(4)]
+    sheets = [np.full((64, 64, 3), 250, dtype=np.uint8) for _ in range(4)]
+    for number, sheet in enumerate(sheets):
+        sheet[number] = 249
+    floats = [rng.normal(size=(64, 64, 5)).astype(np.float32) for _ in range(4)]
+    images = [*noise, *sheets, *floats]
+    groups = groups_of([*images, *(image.copy() for image in images)])
+    assert (groups[:12] == groups[12:]).all()
+    assert sorted(groups[:12]) == list(range(12))
+
+
 def test_other_pictures_and_turned_ones_are_no_duplicates() -> None:
     images = scenes(300)
     assert (groups_of([*images, images[0][::-1], images[1][:, ::-1]]) == -1).all()
@@ -88,7 +122,7 @@ def test_many_images_are_not_compared_each_with_each() -> None:
     rng = np.random.default_rng(0)
     coarse = rng.random((20_000, 4, 4), dtype=np.float32)
     pictures = np.stack([cv2.resize(one, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for one in coarse])
-    thumbnails = Thumbnails((np.clip(pictures, 0, 1) * 255).astype(np.uint8))
+    thumbnails = Thumbnails((np.clip(pictures, 0, 1) * 255).astype(np.uint8), np.zeros(20_000, dtype=np.uint64))
     thumbnails.pictures[1::100] = thumbnails.pictures[::100]
     started = time.process_time()
     groups = near_duplicates(thumbnails)

@@ -64,6 +64,28 @@ def test_pixel_values_are_the_classes_in_their_order(tmp_path: Path, suffix: str
     assert table.summary() == ["masks: cat 1, dog 1", "images without any mask: 0 of 1"]
 
 
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("mode", ["P", "L"])
+def test_a_tif_is_read_by_its_numbers_whatever_packs_it(tmp_path: Path, mode: str, compression: str) -> None:
+    image = Image.fromarray(LABELS, mode="L")
+    if mode == "P":
+        image.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0])
+    image.save(competition(tmp_path, "a") / "a.tif", compression=compression)
+    mask = read(tmp_path, "masks/{image_id}.tif", classes=["cat", "dog"]).target(0, 2, 3)["mask"]
+    np.testing.assert_array_equal(mask @ [1, 2], LABELS)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy", ".tif"])
+def test_a_mask_may_be_as_large_as_its_image_and_one_bound_holds_for_both(tmp_path: Path, suffix: str) -> None:
+    """Pillow has a bound of its own, at 179 million pixels, that no key moves."""
+    assert Image.MAX_IMAGE_PIXELS is None
+    path = competition(tmp_path, "a") / f"a{suffix}"
+    save(path, LABELS)
+    with pytest.raises(CompetitionError, match=r"a\.\w+: has 2 x 3 pixels, more than data\.max_pixels 5; set data"):
+        read(tmp_path, f"masks/{{image_id}}{suffix}", max_pixels=5).target(0, 2, 3)
+    assert read(tmp_path, f"masks/{{image_id}}{suffix}", max_pixels=6).target(0, 2, 3)["mask"].sum() == 4
+
+
 def test_a_palette_is_read_by_its_numbers_not_its_colours(tmp_path: Path) -> None:
     image = Image.fromarray(LABELS, mode="P")
     image.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0])

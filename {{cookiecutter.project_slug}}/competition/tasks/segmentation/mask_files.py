@@ -4,14 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-import tifffile
 from PIL import Image
 
-from competition.data_settings import Data
+from competition.data_settings import MAX_PIXELS, Data
 from competition.errors import CompetitionError
 from competition.image_folder import row_in_words
+from competition.images import NPY, TIF, decoded, read_npy, read_tif, refuse_large
 from competition.tasks.segmentation.settings import TaskConfig
 
 
@@ -87,7 +88,7 @@ class MaskFiles:
         read, faults = list[np.ndarray | None](), list[str]()
         for path in self.paths(index):
             try:
-                read.append(read_labels(path) if path.is_file() else None)
+                read.append(read_labels(path, self.data.max_pixels) if path.is_file() else None)
             except CompetitionError as error:
                 faults.append(str(error))
         if faults:
@@ -140,23 +141,24 @@ class MaskFiles:
             return np.stack(list(pool.map(count, range(len(self.image_ids)))))
 
 
-def read_labels(path: Path) -> np.ndarray:
+def read_labels(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a mask file as it is stored, (H, W) of whole numbers: a palette's indices, not its colours.
 
-    Raises CompetitionError if it is broken or has several channels that differ.
+    Raises CompetitionError if it is broken, larger than `max_pixels`, or has several channels that differ.
     """
-    try:
-        if path.suffix.lower() == ".npy":
-            labels = np.load(path, allow_pickle=False)
-        elif path.suffix.lower() in (".tif", ".tiff"):
-            labels = tifffile.imread(path)
-        else:
-            with Image.open(path) as image:
-                labels = np.asarray(image)
-    except Exception as error:  # each decoder has errors of its own; all of them mean the file is no good
-        raise CompetitionError(f"{path}: truncated or no mask ({' '.join(str(error).split())[:100]})") from None
+    labels = decoded(path, lambda file: _stored_numbers(file, path.suffix.lower(), max_pixels), "mask")
     if labels.ndim == 3 and (labels == labels[:, :, :1]).all():
         labels = labels[:, :, 0]
     if labels.ndim != 2:
         raise CompetitionError(f"{path}: expected a mask height x width, found shape {labels.shape}")
     return labels
+
+
+def _stored_numbers(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
+    if suffix == NPY:
+        return read_npy(file, max_pixels)
+    if suffix in TIF:
+        return read_tif(file, max_pixels, as_stored=True)
+    with Image.open(file) as image:
+        refuse_large(image.height, image.width, max_pixels)
+        return np.asarray(image)

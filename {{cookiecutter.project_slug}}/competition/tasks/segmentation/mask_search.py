@@ -121,7 +121,7 @@ def _classes(files: Files, pattern: str, data: Data, asked: set[str] | None) -> 
     """Return the classes of mask files, an empty list for one without a name; none where they are not as asked."""
     names = {name for of_image in files.values() for name in of_image}
     paths = [data.dir / path for of_image in files.values() for path in of_image.values()]
-    values = _pixel_values(paths[:: -(-len(paths) // MOST_READ)])
+    values = _pixel_values(paths[:: -(-len(paths) // MOST_READ)], data.max_pixels)
     if values is None or (len(values) > 1 and max(values) > MOST_CLASSES):
         return None
     if "{class_id}" in pattern:
@@ -134,12 +134,12 @@ def _classes(files: Files, pattern: str, data: Data, asked: set[str] | None) -> 
     return numbers if asked == set(numbers) and max(values, default=0) <= len(asked) else None
 
 
-def _pixel_values(paths: list[Path]) -> set[int] | None:
+def _pixel_values(paths: list[Path], max_pixels: int) -> set[int] | None:
     """Return the values over zero of masks; none where most are no masks: a few may be damaged, as `check` tells."""
     values, num_faults = set[int](), 0
     for path in paths:
         try:
-            values |= set(np.unique(read_labels(path)).astype(int).tolist())
+            values |= set(np.unique(read_labels(path, max_pixels)).astype(int).tolist())
         except CompetitionError:
             num_faults += 1
     return values - {0} if 2 * num_faults < len(paths) else None
