@@ -18,6 +18,8 @@ OURS = {
     "use_distributed_sampler": "competition/data.py, which splits the images over the processes itself",
     "reload_dataloaders_every_n_epochs": "competition/data.py",
     "overfit_batches": "competition/sampler.py, which draws anew in every epoch; short ones: `limit_train_batches`",
+    "val_check_interval": "competition/logger.py: metrics.csv and the best weights are by the epoch; shorter ones: "
+    "`sampler.num_draws`",
 }
 
 # Lightning takes any value for these and fails, or does something else, much later.
