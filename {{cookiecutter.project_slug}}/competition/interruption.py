@@ -59,7 +59,7 @@ class StopInGoodOrder(Checkpoint):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Listen no more; what is to end at once waits for nothing."""
         self._restore()
-        if isinstance(exception, KeyboardInterrupt):
+        if self._gives_up or isinstance(exception, KeyboardInterrupt):
             _end_workers()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -69,9 +69,9 @@ class StopInGoodOrder(Checkpoint):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._gives_up:  # it is _watch_loader that sends it
-            self._gives_up = False
             if ImageLoader.waits_since is not None:
                 self._give_up()
+            self._gives_up = False
             return
         if self._signal == signal.SIGINT == number:  # a second Ctrl-C means at once
             raise KeyboardInterrupt
@@ -92,7 +92,6 @@ class StopInGoodOrder(Checkpoint):
     def _give_up(self) -> NoReturn:
         """Stop without a step to save after, and end what does not read its images."""
         assert self._signal is not None
-        _end_workers()
         path = self.checkpoint.folder / LATEST
         saved = f"what {path} holds is whole: go on with --resume" if path.is_file() else "nothing was saved yet"
         raise StoppedError(
@@ -131,7 +130,6 @@ class EndAtSigterm(pl.Callback):
         def end(number: int, frame: FrameType | None) -> NoReturn:
             if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
                 launcher.kill(number)
-            _end_workers()
             raise StoppedError(
                 f"stopped ({signal.Signals(number).name}) before all images were predicted; the same line begins this "
                 "anew, that of a training with --resume",
@@ -140,9 +138,18 @@ class EndAtSigterm(pl.Callback):
 
         signal.signal(signal.SIGTERM, end)
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Wait for nothing."""
+        if isinstance(exception, StoppedError | KeyboardInterrupt):
+            _end_workers()
+
 
 def _end_workers() -> None:
     """Kill the processes that read images: one that is stuck does not end by itself, and Python would wait for it."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would throw
-    for worker in multiprocessing.active_children():
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would throw
+    workers = multiprocessing.active_children()
+    for worker in workers:
         worker.kill()
+    for worker in workers:
+        worker.join(5)
+    signal.signal(signal.SIGCHLD, before)

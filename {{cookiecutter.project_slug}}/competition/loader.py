@@ -47,6 +47,10 @@ class ImageLoader(DataLoader[Sample]):
                 batch = next(batches)
             except StopIteration:
                 return
+            except (ConnectionError, EOFError, FileNotFoundError) as error:
+                if not self.num_workers or "DataLoader worker" in str(error):
+                    raise
+                raise lost_reader(f"its batch cannot be had: {error!r}") from None
             finally:
                 ImageLoader.waits_since = None
             yield batch
@@ -60,10 +64,14 @@ def explaining_lost_reader() -> Generator[None]:
     except RuntimeError as error:
         if not (lost := re.search(r"DataLoader worker \(pid.*? (is killed.*|exited unexpectedly)", str(error))):
             raise
-        raise CompetitionError(
-            f"a process that reads images has ended ({lost[1].strip(' .')}): out of memory? Lower data.num_workers or "
-            "data.batch_size"
-        ) from None
+        raise lost_reader(lost[1].strip(" .")) from None
+
+
+def lost_reader(how: str) -> CompetitionError:
+    """Return the error of a worker that is gone."""
+    return CompetitionError(
+        f"a process that reads images has ended ({how}): out of memory? Lower data.num_workers or data.batch_size"
+    )
 
 
 class ShareOfRank(Sampler[int]):
@@ -139,7 +147,7 @@ def hand_over(tensor: torch.Tensor) -> tuple[Any, ...]:
     size, shared = tensor.nbytes, Path("/dev/shm")
     try:
         if not shared.is_dir() or shutil.disk_usage(shared).free > size + RESERVE:
-            return reduce_tensor(tensor)
+            return reduce_tensor(tensor.share_memory_())
     except RuntimeError:  # others have taken it meanwhile, or there is another limit
         pass
     return torch.from_numpy, (tensor.numpy(),)
