@@ -115,14 +115,11 @@ def prediction_settings(config: Config) -> dict[str, Any]:
 
 def devices_here(wanted: Any, num_gpus: int) -> Any:
     """Return `trainer.devices` as it is, but for GPUs of which there are fewer on this machine."""
-    numbers = (
-        [int(one) for one in wanted.split(",") if one.strip()] if isinstance(wanted, str) and "," in wanted else wanted
-    )
-    if num_gpus and isinstance(numbers, list) and max(numbers, default=0) >= num_gpus:
-        return min(len(numbers), num_gpus)
-    if num_gpus and str(numbers).isdigit() and int(numbers) > num_gpus:
-        return num_gpus
-    return wanted
+    if isinstance(wanted, str) and "," in wanted:
+        wanted = [int(one) for one in wanted.split(",") if one.strip()]
+    if isinstance(wanted, list):
+        return wanted if max(wanted, default=0) < num_gpus or not num_gpus else min(len(wanted), num_gpus)
+    return num_gpus if num_gpus and str(wanted).isdigit() and int(wanted) > num_gpus else wanted
 
 
 def describe_trainer(config: Config, trainer: pl.Trainer, batch_size: int) -> str:

@@ -181,7 +181,7 @@ def test_half_precision_learns_about_what_full_precision_does(folder: Path, acce
         assert float(found[column]) == pytest.approx(float(expected[column]), rel=0.1)
 
 
-SYNCED = {"accelerator": "gpu", "sync_batchnorm": True, "precision": "32-true"}
+SYNCED: dict[str, Any] = {"accelerator": "gpu", "sync_batchnorm": True, "precision": "32-true"}
 
 
 @pytest.mark.slow
@@ -214,5 +214,5 @@ if __name__ == "__main__":
     strategy = "ddp_find_unused_parameters_true" if nodes == 1 else "ddp"
     for name in task_names() if nodes == 1 else task_names()[:1]:
         size = WHOLE if nodes == 1 else SHORT
-        processes = {"strategy": strategy, "num_nodes": nodes, "devices": 2 // nodes}
+        processes: dict[str, Any] = {"strategy": strategy, "num_nodes": nodes, "devices": 2 // nodes}
         learn(make_config(name, size, accumulate_grad_batches=2, **processes), Path(f"{nodes} nodes", name))
