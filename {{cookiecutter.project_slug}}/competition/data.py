@@ -104,7 +104,7 @@ class FoldData(pl.LightningDataModule):
 
 def train_batches(config: Config, sampler: RatioSampler, trainer: pl.Trainer) -> TrainBatches:
     """Return the batches of a process; `trainer.limit_train_batches` counts global ones, as the steps do."""
-    limit = trainer.max_steps if trainer.fast_dev_run else config.trainer.get("limit_train_batches")
+    limit = int(config.trainer.get("fast_dev_run") or 0) or config.trainer.get("limit_train_batches")
     accumulate = trainer.accumulate_grad_batches
     return TrainBatches(sampler, per_device_batch_size(config, trainer), accumulate=accumulate, limit=limit)
 
