@@ -61,9 +61,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:
             # torch reports a full disk as a RuntimeError of its zip writer.
             free = shutil.disk_usage(Path(path).parent).free / 2**20
+            way_on = (
+                "the one before it is whole: make room and go on with --resume"
+                if Path(path).is_file()
+                else "there is none before it: make room and train again"
+            )
             raise CompetitionError(
-                f"{path}: cannot be saved ({' '.join(str(error).split())[:100]}; {free:.0f} MB free); the one before "
-                "it is whole: make room and go on with --resume"
+                f"{path}: cannot be saved ({' '.join(str(error).split())[:100]}; {free:.0f} MB free); {way_on}"
             ) from None
 
 

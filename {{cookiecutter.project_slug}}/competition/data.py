@@ -1,34 +1,19 @@
 """The loaders of a training: who draws which images of a fold, on any number of processes."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.loops.progress import _ProcessedTracker
-from torch.utils.data import DataLoader
 
-from competition.dataset import ImageDataset, Sample
+from competition.dataset import ImageDataset
 from competition.epoch_plan import EpochPlan, plan_epochs
 from competition.errors import CompetitionError
 from competition.folds import is_validated
-from competition.loader import evaluation_loader, worker_settings
+from competition.loader import ImageLoader, evaluation_loader, worker_settings
 from competition.pseudo import training_part
+from competition.sampler import RatioSampler
 from competition.sampling import TrainBatches, build_sampler
 from competition.settings import Config
 from competition.task import Table, Target
-
-
-class LazyLoader(DataLoader[Sample]):
-    """Begins to read when its first batch is asked for.
-
-    Lightning makes two iterators an epoch and uses one: an eager one would have every worker decode two batches that
-    nobody asks for, and wait for them.
-    """
-
-    def __iter__(self) -> Iterator[Any]:  # ty: ignore[incompatible-method-override]
-        """Yield the batches."""
-        yield from super().__iter__()
 
 
 class FoldData(pl.LightningDataModule):
@@ -45,8 +30,8 @@ class FoldData(pl.LightningDataModule):
         self.val_set = ImageDataset(config, table.image_ids[val_rows], table=table)
         self._batches: TrainBatches | None = None
         self._plan: list[EpochPlan] | None = None
-        self._train_loader: DataLoader[Sample] | None = None
-        self._val_loader: DataLoader[Sample] | None = None
+        self._train_loader: ImageLoader | None = None
+        self._val_loader: ImageLoader | None = None
         self._position = {image_id: index for index, image_id in enumerate(self.val_set.image_ids)}
         self._resumed = {"epoch": 0, "batches_done": 0}
 
@@ -56,10 +41,10 @@ class FoldData(pl.LightningDataModule):
         if self._batches is None:
             rank, world_size = trainer.global_rank, trainer.world_size
             sampler = build_sampler(self.config, self.train_table, self.train_rows, rank=rank, world_size=world_size)
-            self._batches = TrainBatches(sampler, per_device_batch_size(self.config, trainer))
+            self._batches = train_batches(self.config, sampler, trainer)
         return self._batches
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def train_dataloader(self) -> ImageLoader:
         """Return the loader of the coming epoch: one loader with its epoch set, so that workers live on.
 
         Lightning asks before every epoch (`reload_dataloaders_every_n_epochs=1`) and reads the length afresh.
@@ -70,10 +55,10 @@ class FoldData(pl.LightningDataModule):
         if self._train_loader is None:
             collate = self.train_set.collate
             settings = worker_settings(self.config)
-            self._train_loader = LazyLoader(self.train_set, batch_sampler=batches, collate_fn=collate, **settings)
+            self._train_loader = ImageLoader(self.train_set, batch_sampler=batches, collate_fn=collate, **settings)
         return self._train_loader
 
-    def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
+    def val_dataloader(self) -> ImageLoader | list[ImageLoader]:
         """Return this rank's share of the validation images: one loader, as Lightning asks before every epoch."""
         if not len(self.val_set):
             return []  # fold=all, and fast_dev_run asks in spite of the limit
@@ -89,8 +74,7 @@ class FoldData(pl.LightningDataModule):
     def plan(self) -> list[EpochPlan]:
         """Return what each epoch of the run holds."""
         if self._plan is None:
-            batches = self.batches()
-            self._plan = plan_epochs(batches.sampler, batches.batch_size, self._trainer())
+            self._plan = plan_epochs(self.batches(), self._trainer())
         return self._plan
 
     def describe_epoch(self, epoch: int) -> dict[str, float]:
@@ -116,6 +100,13 @@ class FoldData(pl.LightningDataModule):
     def _trainer(self) -> pl.Trainer:
         assert self.trainer is not None, "only in a Trainer"
         return self.trainer
+
+
+def train_batches(config: Config, sampler: RatioSampler, trainer: pl.Trainer) -> TrainBatches:
+    """Return the batches of a process; `trainer.limit_train_batches` counts global ones, as the steps do."""
+    limit = int(config.trainer.get("fast_dev_run") or 0) or config.trainer.get("limit_train_batches")
+    accumulate = trainer.accumulate_grad_batches
+    return TrainBatches(sampler, per_device_batch_size(config, trainer), accumulate=accumulate, limit=limit)
 
 
 def per_device_batch_size(config: Config, trainer: pl.Trainer) -> int:

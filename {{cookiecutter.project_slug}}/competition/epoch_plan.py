@@ -5,8 +5,8 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from competition.errors import CompetitionError
-from competition.sampler import RatioSampler
-from competition.sampling import num_batches, sampling_warnings
+from competition.sampling import TrainBatches
+from competition.share_schedule import epoch_span, schedule_warnings
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -25,39 +25,42 @@ class EpochPlan(NamedTuple):
     left_out: int  # as they do not fill a batch of all processes
 
 
-def plan_epochs(sampler: RatioSampler, batch_size: int, trainer: "pl.Trainer") -> list[EpochPlan]:
-    """Return what each epoch of the run holds, where `batch_size` is one process's.
+def plan_epochs(batches: TrainBatches, trainer: "pl.Trainer") -> list[EpochPlan]:
+    """Return what each epoch of the run holds.
 
     Epochs may differ in length, as the sampler's share changes, and `trainer.max_steps` may end one in its middle.
     Raises CompetitionError where the run has no end, and so the learning rate no course, or no step.
     """
-    accumulate, steps_left = trainer.accumulate_grad_batches, trainer.max_steps
+    steps_left = trainer.max_steps
     plans = []
     for epoch in _epochs(trainer):
-        counts = sampler.counts(epoch)
-        full = num_batches(counts, batch_size)
-        batches = _limited(full, trainer.limit_train_batches)
+        drawn, held = batches.sampler.counts(epoch).drawn, batches.of_epoch(epoch)
+        steps = held.steps
         if steps_left >= 0:
-            batches = min(batches, steps_left * accumulate)
-            if not batches:
+            steps = min(steps, steps_left)
+            if not steps:
                 break
-        steps = -(-batches // accumulate)
-        steps_left -= steps if steps_left >= 0 else 0
-        images, whole = (min(n * batch_size, counts.per_rank) * counts.world_size for n in (batches, full))
-        drawn = counts.positives + counts.negatives
-        plans.append(EpochPlan(batches, steps, images, drawn, drawn - whole))
+            steps_left -= steps
+        plans.append(EpochPlan(steps * held.parts, steps, steps * held.images, drawn, drawn % held.images))
     if not any(plan.steps for plan in plans):
         raise CompetitionError(
             f"trainer: max_epochs {trainer.max_epochs}, max_steps {trainer.max_steps} and limit_train_batches "
-            f"{trainer.limit_train_batches} leave nothing to train; expected numbers over 0"
+            f"{batches.limit} leave nothing to train; expected numbers over 0"
         )
     return plans
 
 
-def plan_warnings(sampler: RatioSampler, plans: list[EpochPlan], batch_size: int, trainer: "pl.Trainer") -> list[str]:
-    """Say what will not go as the settings suggest, where `batch_size` is one process's."""
-    sampling = sampling_warnings(sampler, [plan.batches for plan in plans], trainer.accumulate_grad_batches)
-    return [*sampling, *_left_out_warnings(plans, batch_size * trainer.world_size)]
+def plan_warnings(batches: TrainBatches, plans: list[EpochPlan]) -> list[str]:
+    """Say what will not go as the settings suggest."""
+    sampler, size = batches.sampler, batches.global_batch
+    counts = [sampler.counts(epoch) for epoch in range(len(plans))]
+    lines = schedule_warnings(sampler.schedule, counts)
+    if short := [one for one in counts if one.drawn < size]:
+        lines.append(
+            f"data.batch_size: {epoch_span(short)} has {short[0].drawn} images, fewer than a batch of {size}: the "
+            "optimizer steps once, on these"
+        )
+    return [*lines, *_left_out_warnings(plans, size)]
 
 
 def _left_out_warnings(plans: list[EpochPlan], batch_size: int) -> list[str]:
@@ -85,8 +88,3 @@ def _epochs(trainer: "pl.Trainer") -> Iterator[int]:
         f"trainer.max_epochs: found {trainer.max_epochs}, a run without end; expected a number of epochs, or "
         "trainer.max_steps beside it, as the learning rate falls towards the end"
     )
-
-
-def _limited(number: int, limit: int | float) -> int:
-    """Return what `limit_train_batches` leaves of an epoch's batches: a number of them or a share."""
-    return min(number, limit) if isinstance(limit, int) else int(number * limit)

@@ -3,6 +3,8 @@
 Training, `predict` and a bundle all go through `Ensemble`.
 """
 
+import os
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from competition.dataset import Batch, ImageDataset
 from competition.errors import CompetitionError
-from competition.loader import evaluation_loader
+from competition.loader import evaluation_loader, explaining_lost_reader
 from competition.settings import Config, InferencePrecision
 from competition.task import Prediction, Task
 from competition.views import View
@@ -72,8 +74,10 @@ def predict_stream(
     """
     replicas = _replicas(ensemble, devices or [inference_device(ensemble.config)])
     images, batches = WholeImages(ensemble.task), evaluation_loader(dataset)
-    for batch, predictions in _in_turn(replicas, batches) if len(replicas) > 1 else _one_by_one(replicas[0], batches):
-        yield from images.add(batch, predictions)
+    with explaining_lost_reader():
+        each = _in_turn(replicas, batches) if len(replicas) > 1 else _one_by_one(replicas[0], batches)
+        for batch, predictions in each:
+            yield from images.add(batch, predictions)
 
 
 Replica = tuple[Ensemble, torch.device]
@@ -121,6 +125,45 @@ def inference_devices(config: Config) -> list[torch.device]:
     """Return all GPUs of the machine, or the CPU where there is none or `trainer.accelerator` says cpu."""
     is_cpu = str(config.trainer.get("accelerator", "auto")) == "cpu" or not torch.cuda.is_available()
     return [torch.device("cpu")] if is_cpu else [torch.device("cuda", at) for at in range(torch.cuda.device_count())]
+
+
+def refuse_gpus_without_kernels(config: Config) -> None:
+    """Raise CompetitionError where the installed torch has no kernels for a GPU that would be used.
+
+    torch itself finds out at the first kernel, after all data has been read. Of several processes the first one looks.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    asked = config.trainer.get("devices")
+    for device in inference_devices(config):
+        if device.type != "cuda" or (isinstance(asked, list) and device.index not in asked):
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own say the same in ten lines
+            capability, name = torch.cuda.get_device_capability(device), torch.cuda.get_device_name(device)
+        if not has_kernels(capability, built := torch.cuda.get_arch_list()):
+            raise CompetitionError(
+                f"GPU {device.index} ({name}) is sm_{capability[0]}{capability[1]}: torch {torch.__version__} has no "
+                f"kernels for it, only for {', '.join(built)}; take another GPU (on Kaggle: T4 x2), a torch that was "
+                "built for it, or trainer.accelerator=cpu"
+            )
+
+
+def has_kernels(capability: tuple[int, int], built: Sequence[str]) -> bool:
+    """Return whether code built for architectures (`sm_75`, `compute_90`, ...) runs on a GPU of a compute capability.
+
+    Machine code runs on GPUs of the same major version that are no older, `compute_`, which is compiled when it is
+    loaded, on all that are no older (CUDA programming guide, "Application compatibility").
+    """
+    for name in built:
+        kind, _, number = name.partition("_")
+        digits = number.rstrip("af")  # of code for one GPU alone, or for its family
+        if kind not in ("sm", "compute") or not digits.isdigit():
+            return True  # of another maker
+        oldest = int(digits[:-1]), int(digits[-1])
+        if oldest <= capability and (kind == "compute" or oldest[0] == capability[0]):
+            return True
+    return False
 
 
 def precision_context(config: Config, device: torch.device) -> AbstractContextManager[Any]:

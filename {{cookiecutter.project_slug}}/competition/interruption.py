@@ -1,16 +1,23 @@
 """Stopping in good order: signals and a time limit save latest.pt at the next step, then end the training."""
 
+import multiprocessing
 import signal
+import threading
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
+from lightning_fabric.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from pytorch_lightning.callbacks import Checkpoint
 
 from competition.checkpoint import LATEST, LatestAndBest
 from competition.errors import STOP_SIGNALS, StoppedError
+from competition.loader import ImageLoader
 from competition.time_limit import parse_max_time
+
+# For which a loader may be waited for after a signal: SLURM kills 30 seconds after SIGTERM.
+PATIENCE = 20.0
 
 
 class StopInGoodOrder(Checkpoint):
@@ -27,6 +34,7 @@ class StopInGoodOrder(Checkpoint):
         self.limit = parse_max_time(max_time)
         self._started = time.monotonic()
         self._signal: int | None = None
+        self._gives_up = False
         self._before: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -49,8 +57,10 @@ class StopInGoodOrder(Checkpoint):
         self._restore()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Listen no more."""
+        """Listen no more; what is to end at once waits for nothing."""
         self._restore()
+        if self._gives_up or isinstance(exception, KeyboardInterrupt):
+            _end_workers()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop if asked to; the epoch has been saved. After the last one there is nothing to go on with."""
@@ -58,9 +68,37 @@ class StopInGoodOrder(Checkpoint):
             self._stop(trainer, f"the end of epoch {trainer.current_epoch + 1}")
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._gives_up:  # it is _watch_loader that sends it
+            if ImageLoader.waits_since is not None:
+                self._give_up()
+            self._gives_up = False
+            return
         if self._signal == signal.SIGINT == number:  # a second Ctrl-C means at once
             raise KeyboardInterrupt
+        if self._signal is None:
+            threading.Thread(target=self._watch_loader, args=(number,), daemon=True).start()
         self._signal = number
+
+    def _watch_loader(self, number: int) -> None:
+        """Send the signal again where the main process waits for a loader and no step comes."""
+        asked = time.monotonic()
+        while self._before:
+            since = ImageLoader.waits_since
+            if since is not None and time.monotonic() - max(since, asked) > PATIENCE:
+                self._gives_up = True
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
+            time.sleep(0.2)
+
+    def _give_up(self) -> NoReturn:
+        """Stop without a step to save after, and end what does not read its images."""
+        assert self._signal is not None
+        path = self.checkpoint.folder / LATEST
+        saved = f"what {path} holds is whole: go on with --resume" if path.is_file() else "nothing was saved yet"
+        raise StoppedError(
+            f"stopped ({signal.Signals(self._signal).name}) without a further step: no images came for {PATIENCE:g} "
+            f"seconds from those that read them (data.num_workers); {saved}",
+            128 + self._signal,
+        )
 
     def _is_asked(self, trainer: pl.Trainer) -> bool:
         asked = self._signal is not None or time.monotonic() - self._started > self.limit
@@ -81,3 +119,37 @@ class StopInGoodOrder(Checkpoint):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+
+class EndAtSigterm(pl.Callback):
+    """Ends a prediction at SIGTERM: Lightning only takes note of it, and goes on to the end."""
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen, in place of Lightning's handler, which puts back the one before at the end."""
+
+        def end(number: int, frame: FrameType | None) -> NoReturn:
+            if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
+                launcher.kill(number)
+            raise StoppedError(
+                f"stopped ({signal.Signals(number).name}) before all images were predicted; the same line begins this "
+                "anew, that of a training with --resume",
+                128 + number,
+            )
+
+        signal.signal(signal.SIGTERM, end)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Wait for nothing."""
+        if isinstance(exception, StoppedError | KeyboardInterrupt):
+            _end_workers()
+
+
+def _end_workers() -> None:
+    """Kill the processes that read images: one that is stuck does not end by itself, and Python would wait for it."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would throw
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join(5)
+    signal.signal(signal.SIGCHLD, before)

@@ -1,13 +1,20 @@
 """The loader of images that are predicted or validated on: each once, over all processes. No Lightning."""
 
 import os
+import re
+import shutil
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from multiprocessing import parent_process
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from torch.multiprocessing.reductions import reduce_tensor
 from torch.utils.data import DataLoader, Sampler
 
 from competition.dataset import ImageDataset, Sample
@@ -16,7 +23,55 @@ from competition.gather import num_processes
 from competition.settings import Config
 from competition.window_data import WindowDataset
 
+# Of shared memory, for what else needs it, as NCCL: a container has 64 MB of it unless it is told otherwise.
+RESERVE = 32 * 2**20
 MOST_WORKERS = 8  # for one device; each has batches in memory
+
+
+class ImageLoader(DataLoader[Sample]):
+    """A DataLoader that begins to read when its first batch is asked for, and tells how long it has been waited for.
+
+    Lightning makes two iterators an epoch and uses one: an eager one would have every worker decode two batches that
+    nobody asks for, and wait for them. What happens in the main process while it waits in vain is up to
+    StopInGoodOrder.
+    """
+
+    waits_since: ClassVar[float | None] = None  # of whichever loader; time.monotonic()
+
+    def __iter__(self) -> Iterator[Any]:  # ty: ignore[incompatible-method-override]
+        """Yield the batches."""
+        batches = super().__iter__()
+        while True:
+            ImageLoader.waits_since = time.monotonic()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (ConnectionError, EOFError, FileNotFoundError) as error:
+                if not self.num_workers or "DataLoader worker" in str(error):
+                    raise
+                raise lost_reader(f"its batch cannot be had: {error!r}") from None
+            finally:
+                ImageLoader.waits_since = None
+            yield batch
+
+
+@contextmanager
+def explaining_lost_reader() -> Generator[None]:
+    """Turn what torch throws when a process that reads images is gone into one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (lost := re.search(r"DataLoader worker \(pid.*? (is killed.*|exited unexpectedly)", str(error))):
+            raise
+        raise lost_reader(lost[1].strip(" .")) from None
+
+
+def lost_reader(how: str) -> CompetitionError:
+    """Return the error of a worker that is gone."""
+    return CompetitionError(
+        f"a process that reads images has ended ({how}): out of memory? Lower data.num_workers or data.batch_size"
+    )
 
 
 class ShareOfRank(Sampler[int]):
@@ -40,7 +95,7 @@ class ShareOfRank(Sampler[int]):
         return len(self.indices)
 
 
-def evaluation_loader(dataset: ImageDataset, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
+def evaluation_loader(dataset: ImageDataset, rank: int = 0, world_size: int = 1) -> ImageLoader:
     """Return a rank's share of a dataset, in order; with `data.window` its images come as their windows."""
     share = ShareOfRank(len(dataset), rank, world_size)
     # Accumulated batches do not make these smaller: nothing is kept for a backward pass.
@@ -48,8 +103,8 @@ def evaluation_loader(dataset: ImageDataset, rank: int = 0, world_size: int = 1)
     settings = worker_settings(dataset.config)
     if dataset.config.data.window is not None:
         windows = WindowDataset(dataset, list(share))
-        return DataLoader(windows, batch_size, collate_fn=windows.collate, **settings)
-    return DataLoader(dataset, batch_size, sampler=share, collate_fn=dataset.collate, **settings)
+        return ImageLoader(windows, batch_size, collate_fn=windows.collate, **settings)
+    return ImageLoader(dataset, batch_size, sampler=share, collate_fn=dataset.collate, **settings)
 
 
 def worker_settings(config: Config) -> dict[str, Any]:
@@ -58,7 +113,7 @@ def worker_settings(config: Config) -> dict[str, Any]:
     return {
         "num_workers": workers,
         "persistent_workers": workers > 0,
-        "worker_init_fn": _leave_signals_to_main_process,
+        "worker_init_fn": _begin_worker,
         "pin_memory": torch.cuda.is_available(),
     }
 
@@ -79,7 +134,26 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _leave_signals_to_main_process(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
+    _leave_signals_to_main_process()
+    ForkingPickler.register(torch.Tensor, hand_over)
+
+
+def hand_over(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Reduce a tensor of a worker for the way to the main process: in shared memory or, where that is full, by value.
+
+    Where a worker found no room for a batch, torch would lose the batch, and the main process wait for it for ever.
+    """
+    size, shared = tensor.nbytes, Path("/dev/shm")
+    try:
+        if not shared.is_dir() or shutil.disk_usage(shared).free > size + RESERVE:
+            return reduce_tensor(tensor.share_memory_())
+    except RuntimeError:  # others have taken it meanwhile, or there is another limit
+        pass
+    return torch.from_numpy, (tensor.numpy(),)
+
+
+def _leave_signals_to_main_process() -> None:
     """Ctrl-C and a scheduler's SIGTERM reach every process of the group; the main one decides when to stop.
 
     It ends its workers by SIGTERM, too, and waits for them: only its own counts.

@@ -3,8 +3,8 @@
 import csv
 import importlib.util
 import io
+import math
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -93,13 +93,14 @@ class MetricsCsv(Callback):
     ) -> None:
         """Count images and add up the loss, on the device: reading it here would wait for the GPU at every step."""
         self._images += len(batch["image_id"]) * trainer.world_size
-        # Lightning hands over the loss divided by the accumulated batches.
-        self._loss_sum = self._loss_sum + outputs["loss"].detach().double() * trainer.accumulate_grad_batches
+        # Lightning hands over the batch's part of the loss of a step.
+        self._loss_sum = self._loss_sum + outputs["loss"].detach().double()
         self._num_batches += 1
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the row. Validation has run by now; LatestAndBest, which saves the state, comes after."""
-        mean = torch.as_tensor(self._loss_sum, device=pl_module.device) / max(self._num_batches, 1)
+        steps = max(math.ceil(self._num_batches / trainer.accumulate_grad_batches), 1)
+        mean = torch.as_tensor(self._loss_sum, device=pl_module.device) / steps
         train_loss = float(trainer.strategy.reduce(mean, reduce_op="mean"))
         self._loss_sum, self._num_batches = 0.0, 0
         # Lightning keeps the values of the last validation, of whichever epoch it was.
@@ -109,6 +110,7 @@ class MetricsCsv(Callback):
             return
         seconds = time.perf_counter() - self._started
         logged = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(kinds)}
+        memory = peak_memory_mb()
         row = {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
@@ -116,7 +118,7 @@ class MetricsCsv(Callback):
             **self.describe_epoch(trainer.current_epoch),
             "seconds": round(seconds, 2),
             "samples_per_second": round(self._images / (seconds - self._validation_seconds), 1),
-            "memory_mb": round(peak_memory_mb()),
+            "memory_mb": round(memory) if math.isfinite(memory) else memory,
             **logged,
             "train/loss": train_loss,
         }
@@ -210,10 +212,15 @@ def build_loggers(settings: LoggerSettings, folder: Path, name: str) -> list[Log
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory used so far in MB: of the GPU where there is one, else of this process."""
+    """Return the most memory used so far in MB: of the GPU where there is one, else of this process; nan if unknown."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def _require(package: str) -> None:

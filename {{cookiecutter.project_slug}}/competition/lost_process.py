@@ -14,6 +14,7 @@ from lightning_fabric.strategies.launchers.subprocess_script import _ChildProces
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.errors import CompetitionError
+from competition.loader import explaining_lost_reader
 
 Work = Literal["training", "prediction"]
 WAYS_ON: dict[Work, str] = {
@@ -26,9 +27,10 @@ WATCH = "lost-process"
 
 @contextmanager
 def explaining_lost_process(work: Work) -> Generator[None]:
-    """Turn what the process group throws when another process is gone into one line."""
+    """Turn what is thrown when another process is gone, of the group or one that reads images, into one line."""
     try:
-        yield
+        with explaining_lost_reader():
+            yield
     except RuntimeError as error:
         if not any(word in str(error).lower() for word in ("gloo", "nccl", "by peer", "tcpstore")):
             raise

@@ -44,12 +44,14 @@ class CompetitionModule(pl.LightningModule):
         return self.network(images)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Return the mean loss of the batch's images."""
+        """Return the batch's part of the mean loss of a step's images, whatever processes and batches these are in."""
         batch = self.task.dataset.mix_batch(batch, self.config, np.random.default_rng(self._place(batch_index)))
         losses = self.task.loss.image_losses(self.network, self(batch["image"]), batch, self.config)
         loss = losses.mean()
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(losses))
-        return loss
+        # Lightning divides by the accumulated batches and takes the mean of the processes, as if all were of one size.
+        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return loss * (len(losses) * parts / self._data().batches().of_epoch(self.current_epoch).images)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Note each image's loss and what its metrics need; gathered later, as ranks may have unequal batches."""

@@ -19,7 +19,8 @@ from competition.dataset import Batch, ImageDataset
 from competition.errors import CompetitionError
 from competition.files import OF_PREDICTION
 from competition.folder_lock import holding
-from competition.inference import Ensemble
+from competition.inference import Ensemble, refuse_gpus_without_kernels
+from competition.interruption import EndAtSigterm
 from competition.loader import evaluation_loader
 from competition.lost_process import explaining_lost_process, watch_processes
 from competition.module import CompetitionModule
@@ -91,7 +92,7 @@ def predict_images(
     views = views_of(config.tta) if views is None else views
     how = ([view.name for view in views if view != View()], config.prediction_precision)
     with PredictionWriter(path.parent) as writer:
-        trainer = build_trainer(config, [WritePredictions(writer, Task(config.task))], training=False)
+        trainer = build_trainer(config, [WritePredictions(writer, Task(config.task)), EndAtSigterm()], training=False)
         watch_processes(trainer, "prediction")
         loader = evaluation_loader(dataset, trainer.global_rank, trainer.world_size)
         module = PredictingModule(Ensemble(config, networks, views))
@@ -109,6 +110,7 @@ def predict_images(
 @contextmanager
 def predicting(run: Run) -> Generator[None]:
     """Hold a run's folder against a second prediction; a process of several that is lost is told in one line."""
+    refuse_gpus_without_kernels(run.config)
     # Other verbs may write files of their own there meanwhile.
     with holding(run.folder, "prediction", OF_PREDICTION), explaining_lost_process("prediction"):
         yield

@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
-from competition.data import per_device_batch_size
+from competition.data import train_batches
 from competition.epoch_plan import plan_epochs, plan_warnings
 from competition.files import replacing
 from competition.folds import read_folds
@@ -25,9 +25,9 @@ def preview(config: Config) -> tuple[list[str], Path]:
     trainer = build_trainer(config, [])
     table = Task(config.task).table.read_table(config)
     table, rows = training_part(config, table, read_folds(config, table))
-    batch_size = per_device_batch_size(config, trainer)
     sampler = build_sampler(config, table, rows, world_size=trainer.world_size)
-    plans = plan_epochs(sampler, batch_size, trainer)
+    batches = train_batches(config, sampler, trainer)
+    plans = plan_epochs(batches, trainer)
     ends = np.cumsum([plan.steps for plan in plans]).tolist()
     factor = learning_rate_factor(config.scheduler, ends[-1])
     lines: list[Row] = []
@@ -38,7 +38,7 @@ def preview(config: Config) -> tuple[list[str], Path]:
         lines.append({"epoch": epoch + 1, **drawn, **held, "lr_first": first, "lr_last": last})
     path = config.fold_folder / "preview.png"
     _draw(lines, path)
-    return [_format(lines), *plan_warnings(sampler, plans, batch_size, trainer)], path
+    return [_format(lines), *plan_warnings(batches, plans)], path
 
 
 def _drawn(counts: EpochCounts) -> Row:

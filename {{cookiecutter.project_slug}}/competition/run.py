@@ -41,6 +41,10 @@ def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
     """
     started = time.perf_counter()
     config = load_config(paths, overrides)
+    if any(Path("/dev").glob("nvidia[0-9]*")):  # importing torch takes seconds
+        from competition.inference import refuse_gpus_without_kernels
+
+        refuse_gpus_without_kernels(config)
     _say("check", f"reading {config.data.dir}")
     print("\n".join(check(config)), flush=True)
     if folds_path(config).is_file():

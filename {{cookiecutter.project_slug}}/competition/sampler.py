@@ -74,9 +74,10 @@ class RatioSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Yield this rank's row numbers of the current epoch."""
-        return islice(chain.from_iterable(self._own_rows(self.epoch)), self.start, len(self))
+        return islice(chain.from_iterable(self.own_rows(self.epoch)), self.start, len(self))
 
-    def _own_rows(self, epoch: int) -> Iterator[list[int]]:
+    def own_rows(self, epoch: int) -> Iterator[list[int]]:
+        """Yield this rank's row numbers of an epoch in pieces, also those that some ranks have one more of."""
         at = 0
         for chunk in self.chunks(epoch):
             # Only a chunk at a time becomes Python numbers: all of them would take ten times the memory.

@@ -1,6 +1,7 @@
 """From `sampler:` in YAML to the RatioSampler of a fold, and to the batches a process draws in an epoch."""
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from competition.errors import CompetitionError
 from competition.image_groups import join_groups
 from competition.sampler import RatioSampler, class_weights
 from competition.settings import Config
-from competition.share_schedule import EpochCounts, ShareSchedule, schedule_warnings
+from competition.share_schedule import ShareSchedule
 from competition.task import Table
 
 
@@ -66,49 +67,78 @@ def _column(config: Config, table: Table, column: str) -> np.ndarray:
     return read_image_column(config.train_csv, column, table.image_ids, table.lines)
 
 
+class EpochBatches(NamedTuple):
+    """How an epoch falls into steps of the optimizer, all alike."""
+
+    steps: int
+    parts: int  # batches of a process in each
+    images: int  # of all processes in each
+
+
 class TrainBatches(Sampler[list[Draw]]):
     """The batches of this process in one epoch, each draw with a seed for its random changes.
 
+    A step of the optimizer takes a global batch, dealt to the processes and cut into `accumulate` parts of `batch_size`
+    each; which images it holds hangs on neither. Images that do not fill the last global batch are left out, unless it
+    is the only one; its parts are smaller, and some processes may have an image less of it. `limit` leaves so many
+    steps of an epoch, or such a share of them.
+
     A seed follows from the run's seed, the epoch and the place in the epoch's draw over all processes: the same for
-    any number of processes, and after a resume. The last, incomplete batch is left out unless it is the only one.
+    any number of processes, and after a resume.
     """
 
-    def __init__(self, sampler: RatioSampler, batch_size: int) -> None:
-        self.sampler, self.batch_size = sampler, batch_size
+    def __init__(
+        self, sampler: RatioSampler, batch_size: int, *, accumulate: int = 1, limit: float | None = None
+    ) -> None:
+        self.sampler, self.batch_size, self.accumulate, self.limit = sampler, batch_size, accumulate, limit
         self._start = 0
+
+    @property
+    def global_batch(self) -> int:
+        """Return the images of a whole step."""
+        return self.batch_size * self.sampler.world_size * self.accumulate
 
     def set_epoch(self, epoch: int, *, start_batch: int = 0) -> None:
         """Choose the epoch; its first `start_batch` batches are skipped, to go on in its middle."""
         self._start = start_batch
-        self.sampler.set_epoch(epoch, start=start_batch * self.batch_size)
+        self.sampler.set_epoch(epoch)
+
+    def of_epoch(self, epoch: int) -> EpochBatches:
+        """Return how an epoch falls into steps, without drawing it."""
+        drawn, world_size = self.sampler.counts(epoch).drawn, self.sampler.world_size
+        whole = drawn // self.global_batch
+        if whole:
+            return EpochBatches(self._limited(whole), self.accumulate, self.global_batch)
+        # Each process needs an image for each part, as all of them have equally many parts.
+        parts = min(-(-drawn // (self.batch_size * world_size)), drawn // world_size)
+        return EpochBatches(self._limited(1), parts, drawn)
+
+    def _limited(self, steps: int) -> int:
+        if self.limit is None:
+            return steps
+        if isinstance(self.limit, int):
+            return min(self.limit, steps)
+        return max(int(steps * self.limit), 1) if self.limit else 0
 
     def __len__(self) -> int:
         """Return the batches of the whole epoch, with those skipped: Lightning counts them as done."""
-        return num_batches(self.sampler.counts(self.sampler.epoch), self.batch_size)
+        epoch = self.of_epoch(self.sampler.epoch)
+        return epoch.steps * epoch.parts
 
     def __iter__(self) -> Iterator[list[Draw]]:
         """Yield batches of the current epoch."""
-        rows = iter(self.sampler)
+        rank, world_size = self.sampler.rank, self.sampler.world_size
+        epoch = self.of_epoch(self.sampler.epoch)
+        own, ends = len(range(rank, epoch.images, world_size)), range(1, epoch.parts + 1)
+        cuts = [0, *(own * end // epoch.parts for end in ends)]  # of the process's images of a step
+        first = self._start // epoch.parts * own + cuts[self._start % epoch.parts]
+        rows = enumerate(chain.from_iterable(self.sampler.own_rows(self.sampler.epoch)))
+        rows = islice(rows, first, None)
         for number in range(self._start, len(self)):
-            batch = []
-            for place in range(number * self.batch_size, (number + 1) * self.batch_size):
-                row = next(rows, None)
-                if row is None:  # the only batch, and it is not full
-                    break
-                batch.append(Draw(row, self._seed(place * self.sampler.world_size + self.sampler.rank)))
-            yield batch
+            part = number % epoch.parts
+            size = cuts[part + 1] - cuts[part]
+            yield [Draw(row, self._seed(place * world_size + rank)) for place, row in islice(rows, size)]
 
     def _seed(self, place: int) -> int:
         numbers = np.random.SeedSequence([self.sampler.seed, self.sampler.epoch, place])
         return int(numbers.generate_state(1)[0])
-
-
-def num_batches(counts: EpochCounts, batch_size: int) -> int:
-    """Return the batches a process has in an epoch: the only one may be incomplete, any other is left out then."""
-    return max(counts.num_batches(batch_size, drop_last=True), 1)
-
-
-def sampling_warnings(sampler: RatioSampler, batches: list[int], accumulate: int) -> list[str]:
-    """Say what of `sampler:` will not go as its settings suggest, for a run of so many batches in each epoch."""
-    counts = [sampler.counts(epoch) for epoch in range(len(batches))]
-    return schedule_warnings(sampler.schedule, counts, batches, accumulate_grad_batches=accumulate)

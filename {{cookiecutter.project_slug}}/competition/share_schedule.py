@@ -88,14 +88,19 @@ class EpochCounts:
     world_size: int = 1
 
     @property
+    def drawn(self) -> int:
+        """Draws of the epoch, also those that do not divide by the ranks."""
+        return self.positives + self.negatives
+
+    @property
     def share(self) -> float:
         """Share of positives that is reached."""
-        return self.positives / max(1, self.positives + self.negatives)
+        return self.positives / max(1, self.drawn)
 
     @property
     def per_rank(self) -> int:
         """Draws each rank gets, the same number on all."""
-        return (self.positives + self.negatives) // self.world_size
+        return self.drawn // self.world_size
 
     @property
     def total(self) -> int:
@@ -107,17 +112,10 @@ class EpochCounts:
         return self.per_rank // batch_size if drop_last else -(-self.per_rank // batch_size)
 
 
-def schedule_warnings(
-    schedule: ShareSchedule,
-    epochs: Sequence[EpochCounts],
-    num_batches: Sequence[int],
-    *,
-    accumulate_grad_batches: int = 1,
-) -> list[str]:
+def schedule_warnings(schedule: ShareSchedule, epochs: Sequence[EpochCounts]) -> list[str]:
     """Say in a line each what will not go as the settings suggest, with epochs counted from 1.
 
-    `epochs` are the counts of the whole run: `[sampler.counts(epoch) for epoch in range(max_epochs)]`;
-    `num_batches` are those that a rank trains on in each.
+    `epochs` are the counts of the whole run: `[sampler.counts(epoch) for epoch in range(max_epochs)]`.
     """
     lines = []
     if epochs and schedule.last_change >= len(epochs):
@@ -126,24 +124,16 @@ def schedule_warnings(
             f"{epochs[-1].epoch + 1}: it ends at share {epochs[-1].share:.3f}"
         )
     # A share is reached to less than a whole draw; more off means that there was nothing left to draw.
-    missed = [c for c in epochs if abs(c.asked - c.share) * (c.positives + c.negatives) > 1]
+    missed = [c for c in epochs if abs(c.asked - c.share) * c.drawn > 1]
     if missed:
         lines.append(
             f"sampler: share {missed[0].asked:.3f} cannot be reached with the images there are in "
-            f"{_span(missed)}: the share is {missed[0].share:.3f} instead"
-        )
-    sizes = {c.epoch: number for c, number in zip(epochs, num_batches, strict=True)}
-    short = [c for c in epochs if sizes[c.epoch] < accumulate_grad_batches]
-    if short:
-        found = sizes[short[0].epoch]
-        instead = f"the optimizer steps once, after {found}" if found else "nothing is trained"
-        lines.append(
-            f"sampler: {_span(short)} has {found} batches a process, fewer than accumulate_grad_batches "
-            f"{accumulate_grad_batches}: {instead}"
+            f"{epoch_span(missed)}: the share is {missed[0].share:.3f} instead"
         )
     return lines
 
 
-def _span(epochs: Sequence[EpochCounts]) -> str:
+def epoch_span(epochs: Sequence[EpochCounts]) -> str:
+    """Name epochs in words."""
     first, last = epochs[0].epoch + 1, epochs[-1].epoch + 1  # counted from 1, as on the console
     return f"epoch {first}" + (f" (and {len(epochs) - 1} more up to epoch {last})" if last > first else "")

@@ -16,6 +16,7 @@ from competition.errors import CompetitionError
 from competition.folder_lock import holding
 from competition.folds import read_folds
 from competition.host_metric import load_score
+from competition.inference import refuse_gpus_without_kernels
 from competition.interruption import StopInGoodOrder
 from competition.logger import MetricsCsv, build_loggers
 from competition.lost_process import explaining_lost_process, watch_processes
@@ -41,6 +42,7 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
     Raises CompetitionError for a user's mistake, StoppedError where it was asked to stop and can go on.
     """
     folder = config.fold_folder
+    refuse_gpus_without_kernels(config)
     with holding(folder, "training"):
         refuse_start(config, resume=resume)
         if config.host_metric is not None:
@@ -82,7 +84,7 @@ def _fit(config: Config, table: Table, data: FoldData, latest: Path | None, base
     added = {name: weight for name, weight in Task(config.task).loss.weights(config).items() if weight}
     _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
     data.trainer = trainer
-    planned = plan_warnings(data.batches().sampler, data.plan(), batch_size, trainer)
+    planned = plan_warnings(data.batches(), data.plan())
     for line in [*planned, *mixing_warnings(config, batch_size)]:
         _say(line)
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)

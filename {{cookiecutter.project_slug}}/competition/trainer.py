@@ -1,13 +1,15 @@
 """The Trainer: Lightning's own, from `trainer:` in YAML, plus a plain word on what it will do."""
 
 import logging
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.accelerators import CPUAccelerator
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.accelerators import CPUAccelerator, MPSAccelerator
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -44,6 +46,7 @@ def silence_noise() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # Before it kills what waits for a dead process, Lightning says so, but only as information.
     logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
+    logging.getLogger("pytorch_lightning.profilers.profiler").setLevel(logging.INFO)  # says what was asked for
 
 
 def build_trainer(
@@ -57,10 +60,7 @@ def build_trainer(
     # `max_time` is kept by StopInGoodOrder, which can be resumed from.
     settings = {key: value for key, value in config.trainer.items() if key != "max_time"}
     if not training:
-        kept = ("accelerator", "devices", "num_nodes", "strategy", "precision")
-        settings = {key: value for key, value in settings.items() if key in kept}
-        if config.inference.precision is not None:
-            settings["precision"] = config.inference.precision
+        settings = prediction_settings(config)
     elif config.fold == "all":
         settings["limit_val_batches"] = 0  # Lightning would warn of the loader of no images, each time it asks for it
     if "precision" in settings:
@@ -82,9 +82,44 @@ def build_trainer(
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise CompetitionError(f"trainer: Lightning refuses it: {' '.join(str(error).split())}") from None
+    trainer.limit_train_batches = 1.0  # TrainBatches keeps to it, which knows whole steps from their parts
     if settings.get("sync_batchnorm") and trainer.world_size > 1 and isinstance(trainer.accelerator, CPUAccelerator):
         raise CompetitionError("trainer.sync_batchnorm: found true; torch can do it on GPUs only: set it to false here")
     return trainer
+
+
+def prediction_settings(config: Config) -> dict[str, Any]:
+    """Return what a Trainer for prediction takes from `trainer:`: where to compute and how precisely.
+
+    A run is often predicted elsewhere than it was trained: on the devices that are here, by the processes that were
+    started, whatever trained it.
+    """
+    kept = ("accelerator", "devices", "strategy", "precision")
+    settings = {key: value for key, value in config.trainer.items() if key in kept}
+    if config.inference.precision is not None:
+        settings["precision"] = config.inference.precision
+    wanted, num_gpus = str(settings.get("accelerator", "auto")), torch.cuda.device_count()
+    if wanted in ("auto", "gpu", "cuda") and not num_gpus:
+        settings |= {"accelerator": "mps" if MPSAccelerator.is_available() else "cpu", "devices": 1}
+    if TorchElasticEnvironment.detect():
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        return settings | {"devices": here, "num_nodes": int(os.environ["WORLD_SIZE"]) // here}
+    if SLURMEnvironment.detect():
+        return settings | {"num_nodes": int(os.environ.get("SLURM_NNODES", "1"))}
+    if os.environ.get("MASTER_ADDR", "localhost") not in ("localhost", "127.0.0.1"):
+        return settings | {"num_nodes": config.trainer.get("num_nodes", 1)}  # somebody starts it on each machine
+    return (
+        settings if wanted == "cpu" else settings | {"devices": devices_here(settings.get("devices", "auto"), num_gpus)}
+    )
+
+
+def devices_here(wanted: Any, num_gpus: int) -> Any:
+    """Return `trainer.devices` as it is, but for GPUs of which there are fewer on this machine."""
+    if isinstance(wanted, str) and "," in wanted:
+        wanted = [int(one) for one in wanted.split(",") if one.strip()]
+    if isinstance(wanted, list):
+        return wanted if max(wanted, default=0) < num_gpus or not num_gpus else min(len(wanted), num_gpus)
+    return num_gpus if num_gpus and str(wanted).isdigit() and int(wanted) > num_gpus else wanted
 
 
 def describe_trainer(config: Config, trainer: pl.Trainer, batch_size: int) -> str:

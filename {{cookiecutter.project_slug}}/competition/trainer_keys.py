@@ -19,6 +19,8 @@ OURS = {
     "use_distributed_sampler": "competition/data.py, which splits the images over the processes itself",
     "reload_dataloaders_every_n_epochs": "competition/data.py",
     "overfit_batches": "competition/sampler.py, which draws anew in every epoch; short ones: `limit_train_batches`",
+    "val_check_interval": "competition/logger.py: metrics.csv and the best weights are by the epoch; shorter ones: "
+    "`sampler.num_draws`",
 }
 
 MOST_EPOCHS, MOST_STEPS = 10_000, 10_000_000  # each epoch is planned before the first; -1 is without end

@@ -1,5 +1,6 @@
 """Checkpoints: which is the best, what is exported, and that the best survives a kill at the worst moment."""
 
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,14 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+import torch
 from conftest import PROJECT, TINY
 from pytorch_lightning.callbacks import Checkpoint
 from safetensors.torch import load_file
 from trainings import assert_same, rows
 
-from competition.checkpoint import LatestAndBest, load_checkpoint
+from competition.checkpoint import AtomicCheckpointIO, LatestAndBest, load_checkpoint
 from competition.config import load_config, task_names
 from competition.data import FoldData
+from competition.errors import CompetitionError
 from competition.folds import make_folds
 from competition.module import CompetitionModule
 from competition.sample import write_sample
@@ -139,3 +142,20 @@ def test_latest_is_saved_in_mid_epoch_where_asked_for(
     build_trainer(config, [LatestAndBest(tmp_path, Settings.model_validate(often), "min"), noted]).fit(module, data)
     assert noted.steps == expected
     assert load_checkpoint(tmp_path / "latest.pt")["global_step"] == 6
+
+
+def test_a_checkpoint_that_cannot_be_saved_speaks_of_one_before_it_only_where_there_is_one(tmp_path: Path) -> None:
+    latest, writer = tmp_path / "latest.pt", AtomicCheckpointIO()
+    small, large = {"epoch": 1}, {"weights": torch.zeros(2**18)}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, before[1]))  # as a full disk, for this process
+    try:
+        with pytest.raises(CompetitionError, match=r"latest\.pt: cannot be saved .*; there is none before it: .*$"):
+            writer.save_checkpoint(large, latest)
+        assert not list(tmp_path.iterdir())
+        writer.save_checkpoint(small, latest)
+        with pytest.raises(CompetitionError, match=r"the one before it is whole: .* --resume$"):
+            writer.save_checkpoint(large, latest)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert load_checkpoint(latest) == small

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Subset
 
@@ -23,7 +23,7 @@ from competition.dataset import Batch, ImageDataset
 from competition.errors import CompetitionError
 from competition.loader import ShareOfRank, num_workers
 from competition.sampler import RatioSampler
-from competition.sampling import Draw, TrainBatches, build_sampler, sampling_warnings
+from competition.sampling import Draw, TrainBatches, build_sampler
 from competition.settings import Config
 from competition.share_schedule import ShareSchedule
 from competition.task import Table, Task
@@ -210,39 +210,51 @@ def test_no_image_at_all_is_refused() -> None:
         ShareOfRank(0, 0, 1)
 
 
-def epoch_draws(num_images: int, batch_size: int, epoch: int, start: int = 0, **place: Any) -> list[list[Draw]]:
+def epoch_draws(
+    num_images: int, batch_size: int, epoch: int, start: int = 0, accumulate: int = 1, **place: Any
+) -> list[list[Draw]]:
     """Return the batches of a process that sees every image once an epoch."""
-    positive = np.ones(num_images, dtype=bool)
-    batches = TrainBatches(RatioSampler(positive, seed=3, schedule=ShareSchedule.constant(None), **place), batch_size)
+    sampler = RatioSampler(np.ones(num_images, dtype=bool), seed=3, schedule=ShareSchedule.constant(None), **place)
+    batches = TrainBatches(sampler, batch_size, accumulate=accumulate)
     batches.set_epoch(epoch, start_batch=start)
     drawn = list(batches)
     assert len(batches) == len(drawn) + start
     return drawn
 
 
-def joined(parts: Sequence[list[list[Draw]]], number: int) -> set[Draw]:
-    """Return the draws of batch `number` of all processes."""
-    return set(chain(*(part[number] for part in parts)))
-
-
-@given(st.integers(4, 60), st.integers(1, 4), st.integers(1, 3), st.integers(0, 3))
+@given(st.integers(3, 60), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
+@example(28, 4, 1, 3, 0)  # two steps of 12 images, not a third of the other four
+@example(7, 2, 2, 3, 0)  # one step of 7
 @settings(max_examples=60, deadline=None)
-def test_a_global_batch_and_its_seeds_are_the_same_on_any_number_of_processes(
-    num_images: int, batch_size: int, world_size: int, epoch: int
+def test_a_step_and_its_seeds_are_the_same_on_any_number_of_processes_and_accumulated_batches(
+    num_images: int, batch_size: int, world_size: int, accumulate: int, epoch: int
 ) -> None:
-    ranks = [epoch_draws(num_images, batch_size, epoch, rank=r, world_size=world_size) for r in range(world_size)]
-    alone = epoch_draws(num_images, batch_size * world_size, epoch)
-    for number in range(min(len(alone), len(ranks[0]))):
-        if len(alone[number]) == batch_size * world_size:
-            assert joined(ranks, number) == set(alone[number])
+    ranks = [
+        epoch_draws(num_images, batch_size, epoch, accumulate=accumulate, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    alone = epoch_draws(num_images, batch_size * world_size * accumulate, epoch)
+    assert all(batch for rank in ranks for batch in rank)
+    parts, rest = divmod(len(ranks[0]), len(alone))
+    assert rest == 0
+    assert parts <= accumulate
+    for number, step in enumerate(alone):
+        own = [chain(*rank[number * parts : (number + 1) * parts]) for rank in ranks]
+        assert sorted(chain(*own)) == sorted(step)
+    assert {len(rank) for rank in ranks} == {len(ranks[0])}
+    if num_images >= batch_size * world_size * accumulate:
+        assert {len(batch) for rank in ranks for batch in rank} == {batch_size}
 
 
-@given(st.integers(1, 60), st.integers(1, 5), st.integers(0, 5))
+@given(st.integers(2, 60), st.integers(1, 5), st.integers(1, 3), st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
-def test_a_resumed_epoch_goes_on_with_the_batch_that_was_next(num_images: int, batch_size: int, start: int) -> None:
-    whole = epoch_draws(num_images, batch_size, 2)
+def test_a_resumed_epoch_goes_on_with_the_batch_that_was_next(
+    num_images: int, batch_size: int, accumulate: int, start: int
+) -> None:
+    split = {"accumulate": accumulate, "rank": 1, "world_size": 2}
+    whole = epoch_draws(num_images, batch_size, 2, **split)
     start = min(start, len(whole))
-    assert epoch_draws(num_images, batch_size, 2, start=start) == whole[start:]
+    assert epoch_draws(num_images, batch_size, 2, start=start, **split) == whole[start:]
 
 
 @given(st.integers(2, 60), st.integers(1, 5))
@@ -250,18 +262,6 @@ def test_a_resumed_epoch_goes_on_with_the_batch_that_was_next(num_images: int, b
 def test_no_two_draws_share_a_seed_within_or_between_epochs(num_images: int, batch_size: int) -> None:
     draws = [draw for epoch in range(3) for batch in epoch_draws(num_images, batch_size, epoch) for draw in batch]
     assert len({draw.seed for draw in draws}) == len(draws)
-
-
-def test_a_warning_counts_the_batches_that_training_has() -> None:
-    for num_images, expected in (
-        (10, 2),
-        (3, 1),
-    ):  # of 4 images: the last, incomplete batch is left out, not the only one
-        batches = TrainBatches(RatioSampler(np.ones(num_images, dtype=bool), seed=0), 4)
-        (warning,) = sampling_warnings(batches.sampler, [len(batches)], 3)
-        assert f"epoch 1 has {expected} batches" in warning
-        assert len(batches) == len(list(batches)) == expected
-    assert sampling_warnings(batches.sampler, [len(batches)], 1) == []
 
 
 def test_mixing_in_batches_of_one_image_is_warned_of(config: Config) -> None:

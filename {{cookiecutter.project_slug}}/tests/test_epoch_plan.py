@@ -71,17 +71,17 @@ class Seen(pl.Callback):
     ("words", "images"),
     [
         (["max_epochs=2", "max_steps=1000"], [12, 12]),
-        (["max_epochs=9", "max_steps=3", "accumulate_grad_batches=2"], [12, 8]),
+        (["max_epochs=9", "max_steps=4", "accumulate_grad_batches=2"], [12, 4]),
         (["max_epochs=null", "max_steps=4"], [12, 4]),
-        (["max_epochs=2", "limit_train_batches=0.7"], [8, 8]),
+        (["max_epochs=2", "limit_train_batches=0.7", "accumulate_grad_batches=2"], [8, 8]),
+        (["max_epochs=2", "data.batch_size=16", "accumulate_grad_batches=4"], [12, 12]),
     ],
 )
 def test_a_training_is_as_long_as_was_planned_and_the_learning_rate_comes_to_its_end(
     folder: Path, words: list[str], images: list[int]
 ) -> None:
-    given = [f"trainer.{word}" for word in words]
-    size = 8 if "accumulate_grad_batches=2" in words else 4
-    config = config_of(folder, "data.num_folds=2", f"data.batch_size={size}", *given)
+    given = [word if word.startswith("data.") else f"trainer.{word}" for word in words]
+    config = config_of(folder, "data.num_folds=2", *given)
     table = Task(TASK).table.read_table(config)
     data, seen = FoldData(config, table, read_folds(config, table)), Seen()
     build_trainer(config, [seen]).fit(CompetitionModule(config.model_dump(mode="json"), list(table.classes)), data)

@@ -1,4 +1,5 @@
-"""The loss and every metric are the same number on 1, 2 and 3 processes and for any batch size, here as in `train`."""
+"""Given the same predictions, the loss and every metric are the same number on 1, 2 and 3 processes and for any batch
+size, here as in `train`."""
 
 import csv
 import json
@@ -153,9 +154,7 @@ def last_row(path: Path) -> Scores:
 def train_on_two(folder: Path, task: str) -> Config:
     """Run `competition train` on two processes in a folder of its own; return the config of the run."""
     write_sample(task, folder / "data", 21)
-    config = make_config(
-        task, folder / "data", 2, devices=2, strategy="ddp", max_epochs=2, precision="32-true", gradient_clip_val=1.0
-    )
+    config = make_config(task, folder / "data", 2, devices=2, strategy="ddp", max_epochs=2, gradient_clip_val=1.0)
     config = config.model_copy(update={"data": config.data.model_copy(update={"num_folds": 2})})
     config = config.model_copy(update={"checkpoint": config.checkpoint.model_copy(update={"predict_with": "latest"})})
     (folder / "two.yaml").write_text(dump_config(config), encoding="utf-8")
@@ -167,7 +166,7 @@ def train_on_two(folder: Path, task: str) -> Config:
 
 def expected_scores(config: Config, weights: Path) -> Scores:
     """Validate the weights of a run in one process."""
-    alone = config.model_copy(update={"trainer": {"accelerator": "cpu", "devices": 1}})
+    alone = config.model_copy(update={"trainer": {"accelerator": "cpu", "devices": 1, "precision": "64-true"}})
     table = Task(config.task).table.read_table(config)
     module = make_module(alone)
     module.load_state_dict(load_checkpoint(weights)["state_dict"])

@@ -13,13 +13,13 @@ from competition.config import load_config
 from competition.data_settings import Window
 from competition.dataset import ImageDataset
 from competition.errors import CompetitionError
-from competition.inference import Ensemble, precision_context, precision_here, predict_stream
+from competition.inference import Ensemble, has_kernels, precision_context, precision_here, predict_stream
 from competition.module import CompetitionModule
 from competition.predict import predict_images
 from competition.predictions import Predictions
 from competition.settings import Config
 from competition.task import Task
-from competition.trainer import build_trainer
+from competition.trainer import build_trainer, devices_here
 from competition.views import views_of
 
 WITHOUT_LIGHTNING = """
@@ -157,3 +157,43 @@ def test_half_is_bf16_but_on_gpus_that_would_emulate_it(
 def test_a_trainer_takes_half_precision(config_file: Path) -> None:
     config = load_config([config_file], ["trainer.precision=half", "trainer.accelerator=cpu"])
     assert build_trainer(config, []).precision == "bf16-mixed"
+
+
+BUILT = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]  # as of torch 2.15 for CUDA 13
+
+
+@pytest.mark.parametrize(
+    ("gpu", "capability", "built", "expected"),
+    [
+        ("P100", (6, 0), BUILT, False),
+        ("V100", (7, 0), BUILT, False),
+        ("T4", (7, 5), BUILT, True),
+        ("RTX 40", (8, 9), BUILT, True),  # runs what was built for an older one of its major version
+        ("B300", (10, 3), BUILT, True),
+        ("of the future", (13, 0), BUILT, False),
+        ("of the future", (13, 0), [*BUILT, "compute_120"], True),  # compiled when it is loaded
+        ("P100", (6, 0), [*BUILT, "compute_120"], False),
+        ("P100", (6, 0), ["sm_50", "sm_60", "sm_70"], True),
+        ("H100", (9, 0), ["sm_90a"], True),
+        ("MI300", (9, 4), ["gfx90a", "gfx942"], True),
+    ],
+)
+def test_a_gpu_is_used_where_torch_has_kernels_for_it(
+    gpu: str, capability: tuple[int, int], built: list[str], expected: bool
+) -> None:
+    assert has_kernels(capability, built) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "num_gpus", "expected"),
+    [("auto", 2, "auto"), (-1, 2, -1), (2, 2, 2), (8, 2, 2), ("8", 2, 2), ([3], 1, 1), ([1], 2, [1]), ("0,5", 4, 2)],
+)
+def test_a_prediction_takes_the_gpus_that_are_here(wanted: Any, num_gpus: int, expected: Any) -> None:
+    assert devices_here(wanted, num_gpus) == expected
+
+
+def test_a_run_of_several_machines_is_predicted_on_this_one_alone(config_file: Path) -> None:
+    presets = [config_file.parent / "trainer" / f"{name}.yaml" for name in ("multi_node", "gpu")]
+    config = load_config([config_file, *presets], ["trainer.devices=8", "trainer.num_nodes=2"])
+    trainer = build_trainer(config, [], training=False)
+    assert (trainer.num_nodes, trainer.world_size) == (1, max(torch.cuda.device_count(), 1))

@@ -1,6 +1,11 @@
-"""Ctrl-C at any moment: one line, exit status 130, no traceback, and no process that stays."""
+"""Ctrl-C at any moment: one line, exit status 130, no traceback, and no process that stays.
 
+A stuck or dead process that reads images, and a full shared memory, too, leave nobody to wait for ever.
+"""
+
+import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -8,12 +13,30 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
+import numpy as np
 import pytest
+import pytorch_lightning as pl
+import torch
 from conftest import PROJECT, TINY
 
-from competition.config import task_names
+from competition import interruption, loader
+from competition.checkpoint import LatestAndBest
+from competition.config import load_config, task_names
+from competition.data import FoldData
+from competition.dataset import ImageDataset
+from competition.errors import CompetitionError, StoppedError
+from competition.interruption import StopInGoodOrder
+from competition.loader import ImageLoader, evaluation_loader
+from competition.lost_process import explaining_lost_process
+from competition.module import CompetitionModule
+from competition.predict import predict_images
 from competition.sample import write_sample
+from competition.settings import Config
+from competition.task import Table, Task
+from competition.trainer import build_trainer
 
 TASK = task_names()[0]
 CONFIG = str(PROJECT / "configs" / f"{TASK}.yaml")
@@ -145,3 +168,110 @@ def test_processes_that_read_images_end_by_the_word_of_their_main_process_alone(
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "ValueError: out of memory, say"
+
+
+# -- processes that read images and do not hand them over
+
+
+def made_up(folder: Path, *words: str) -> tuple[Config, Table]:
+    write_sample(TASK, folder / "data", size=24)
+    config = load_config([Path(CONFIG)], [*TINY, f"data.dir={folder / 'data'}", *words])
+    return config, Task(TASK).table.read_table(config)
+
+
+class AfterTheFirstStep(pl.Callback):
+    """Sends a signal to the process that reads images."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid or 0, self.number)
+
+
+def stop_while_it_waits(number: signal.Signals) -> None:
+    """Stop this process once it waits in vain; where that does not help, let the test fail after a while."""
+    waited = time.monotonic()
+    while time.monotonic() - (ImageLoader.waits_since or time.monotonic()) < 1:
+        time.sleep(0.1)
+    os.kill(os.getpid(), number)
+    while multiprocessing.active_children() and time.monotonic() - waited < 60:
+        time.sleep(0.1)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
+def fit(folder: Path, at_worker: signal.Signals) -> None:
+    config, table = made_up(folder, "data.num_workers=1", "data.batch_size=2", "sampler.share=natural")
+    checkpoint = LatestAndBest(folder, config.checkpoint, "min")
+    callbacks = [AfterTheFirstStep(at_worker), checkpoint, StopInGoodOrder(checkpoint)]
+    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    data = FoldData(config, table, np.arange(len(table.image_ids)) % 2)
+    with explaining_lost_process("training"):
+        build_trainer(config, callbacks).fit(module, data)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_that_waits_for_a_stuck_process_in_vain_can_be_stopped(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interruption, "PATIENCE", 1.0)
+    thread = Thread(target=stop_while_it_waits, args=(number,))
+    thread.start()
+    with pytest.raises(
+        StoppedError, match=rf"stopped \({number.name}\) .* no images came .* nothing was saved yet"
+    ) as end:
+        fit(tmp_path, signal.SIGSTOP)
+    assert end.value.status == 128 + number
+    assert not multiprocessing.active_children()
+    thread.join()
+
+
+def test_a_process_that_is_killed_while_it_reads_images_ends_a_training_with_one_line(tmp_path: Path) -> None:
+    with pytest.raises(
+        CompetitionError, match=r"^a process that reads images has ended .* Lower data\.num_workers or .*$"
+    ):
+        fit(tmp_path, signal.SIGKILL)
+
+
+def test_a_prediction_ends_at_sigterm_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    class Terminating(ImageDataset):
+        def read(self, index: int) -> np.ndarray:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().read(index)
+
+    config, table = made_up(tmp_path)
+    network = Task(TASK).model.build_network(config, len(table.classes)).eval()
+    path = tmp_path / "run" / "test.npz"
+    path.parent.mkdir()
+    with pytest.raises(StoppedError, match="SIGTERM") as ended:
+        predict_images(config, [network], Terminating(config, table.image_ids, table=table), path, table.classes)
+    assert ended.value.status == 128 + signal.SIGTERM
+    assert not list(path.parent.iterdir())
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_images_arrive_where_shared_memory_is_full(
+    is_told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the system tells how much is free, or refuses a batch: here by a limit of the size of any file."""
+    config, table = made_up(tmp_path, "data.num_workers=2", "data.batch_size=12")
+    dataset = ImageDataset(config, table.image_ids, table=table)
+    (expected, *_), size = evaluation_loader(dataset), 12 * 3 * 64 * 64 * 4
+    if is_told:
+        monkeypatch.setattr(loader, "RESERVE", 2**60)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))
+    try:
+        crowded = evaluation_loader(dataset)
+        crowded.timeout = 60  # instead of for ever
+        found = list(crowded)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(found) == 2
+    assert torch.equal(found[0]["image"], expected["image"])
+    assert not is_told or not found[0]["image"].is_shared()

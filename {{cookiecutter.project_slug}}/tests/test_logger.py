@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 from conftest import PROJECT, TINY
+from pytorch_lightning.profilers import Profiler
 from trainings import begin, rows
 
 from competition import logger
 from competition.config import load_config, task_names
 from competition.data import FoldData
+from competition.errors import CompetitionError
 from competition.folds import make_folds, read_folds
 from competition.logger import FIRST_COLUMNS, MetricsCsv
 from competition.module import CompetitionModule
@@ -121,6 +124,26 @@ def test_metrics_csv_has_the_metrics_asked_for_and_the_plot_is_as_new(config: Co
     assert (FOLD / "metrics.png").stat().st_mtime >= (FOLD / "metrics.csv").stat().st_mtime
     assert done.stderr == ""
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("epoch")] == ["1/2", "2/2"]
+
+
+def test_a_profiler_says_what_it_has_measured(config: Config) -> None:
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    log = logging.getLogger("pytorch_lightning.profilers.profiler")
+    log.addHandler(handler)
+    trainer = build_trainer(load_config([Path(WORDS[0])], [*WORDS[1:], "trainer.profiler=simple"]), [])
+    profiler: Profiler = getattr(trainer, "profiler")  # noqa: B009 - Lightning sets it without declaring it
+    with profiler.profile("reading of tea leaves"):
+        pass
+    profiler.describe()
+    log.removeHandler(handler)
+    assert "reading of tea leaves" in "".join(said)
+
+
+def test_validation_within_an_epoch_is_refused_with_another_way() -> None:
+    with pytest.raises(CompetitionError, match=r"^.*trainer\.val_check_interval: .* `sampler\.num_draws`$"):
+        load_config([Path(WORDS[0])], ["trainer.val_check_interval=0.25"])
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -132,7 +132,7 @@ def test_a_number_of_draws_has_its_share_over_the_run_however_small(num_draws: i
     counts = [sampler.counts(epoch) for epoch in range(epochs)]
     assert abs(sum(c.positives for c in counts) - share * num_draws * epochs) <= 0.5 + 1e-6
     assert all(c.positives + c.negatives == num_draws and c.negatives >= 0 for c in counts)
-    assert schedule_warnings(sampler.schedule, counts, [1] * epochs) == []
+    assert schedule_warnings(sampler.schedule, counts) == []
 
 
 def test_keeping_positives_draws_each_once_and_no_negative_twice() -> None:
@@ -312,7 +312,7 @@ def test_where_all_rows_are_positive_an_epoch_holds_each_once_and_a_warning_says
     sampler = RatioSampler(np.ones(9, bool), seed=0, schedule=ShareSchedule.linear(0.5, 2))
     counts = [sampler.counts(epoch) for epoch in range(3)]
     assert all(sorted(draw(sampler, epoch)) == list(range(9)) for epoch in range(3))
-    (line,) = schedule_warnings(sampler.schedule, counts, [9] * 3)
+    (line,) = schedule_warnings(sampler.schedule, counts)
     assert "share 0.500 cannot be reached" in line
     assert "the share is 1.000 instead" in line
 
@@ -367,15 +367,14 @@ def test_what_is_no_schedule_is_refused(points: Any, course: Any, message: str) 
         ShareSchedule(points, course)
 
 
-def warnings_of(schedule: ShareSchedule, num_epochs: int, accumulate_grad_batches: int = 1, **way: Any) -> list[str]:
+def warnings_of(schedule: ShareSchedule, num_epochs: int, **way: Any) -> list[str]:
     sampler = RatioSampler(rows(10, 90), schedule=schedule, seed=0, **way)
     counts = [sampler.counts(epoch) for epoch in range(num_epochs)]
-    batches = [epoch.num_batches(8, drop_last=True) for epoch in counts]
-    return schedule_warnings(schedule, counts, batches, accumulate_grad_batches=accumulate_grad_batches)
+    return schedule_warnings(schedule, counts)
 
 
 def test_a_run_that_fits_its_schedule_gives_no_warning() -> None:
-    assert warnings_of(ShareSchedule.linear(0.5, 4), 5, accumulate_grad_batches=2) == []
+    assert warnings_of(ShareSchedule.linear(0.5, 4), 5) == []
     assert warnings_of(ShareSchedule.linear(0.9, 3), 4, keep="negatives") == []
 
 
@@ -385,10 +384,6 @@ def test_warnings_say_what_happens_instead() -> None:
     (missed,) = warnings_of(ShareSchedule.steps({0: 0.5, 1: 0.05}), 4)
     assert "share 0.050 cannot be reached" in missed
     assert "epoch 2 (and 2 more up to epoch 4): the share is 0.100 instead" in missed
-    (short,) = warnings_of(at(0.5), 1, accumulate_grad_batches=4)
-    assert "epoch 1 has 2 batches a process, fewer than accumulate_grad_batches 4" in short
-    assert "the optimizer steps once, after 2" in short
-    assert "0 batches" in warnings_of(at(0.5), 1, num_draws=7)[0]
 
 
 def test_batches_of_an_epoch() -> None:

@@ -10,7 +10,8 @@ from competition.tasks.detection.settings import TaskConfig
 
 def image_losses(network: Detector, outputs: DetectorOutputs, batch: dict[str, Any], config: TaskConfig) -> Tensor:
     """Return (B,) losses, each normalised within its own image, so that they do not depend on the batch."""
-    settings, parts = config.loss, network.image_losses(outputs, batch["boxes"], batch["labels"])
+    boxes = [one.float() for one in batch["boxes"]]  # as the outputs are, whatever the network computes in
+    settings, parts = config.loss, network.image_losses(outputs, boxes, batch["labels"])
     return (
         settings.classification * parts["classification"]
         + settings.box * parts["bbox_regression"]
