@@ -4,7 +4,6 @@ Thresholds found on the images they are scored on flatter themselves (F1 by .085
 So each fold is scored with those found on the other folds: the cross-fitted score, which stands beside the pooled one.
 """
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy as np
 import yaml
 
 from competition.errors import CompetitionError
-from competition.files import is_up_to_date, read_rows, replacing, write_csv
+from competition.files import read_rows, replacing, write_csv
+from competition.freshness import is_up_to_date, remember_sources
 from competition.host_metric import HOST
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.progress import progress
@@ -79,6 +79,7 @@ def tune(run: Run) -> Tuned:
     _write_postprocess(run, tuned, table.classes)
     # Last: it says that tuning is done.
     _write_cv(run.folder / CV, [paths[0].parent.name for paths in files], ways, tuned.thresholds)
+    remember_sources(run.folder / CV, _sources(run))
     return tuned
 
 
@@ -105,9 +106,27 @@ def honest_scores(run: Run) -> tuple[str, dict[str, float]]:
 
     With a single fold there are no such images.
     """
-    pooled = next(row for row in read_rows(run.folder / CV) if row["images"] == "pooled")
+    path, way_on = run.folder / CV, tune_again(run.folder)
+    pooled = read_cv(run.folder)["pooled"]
     how, way = honest_way(run, pooled)
+    if absent := [name + way for name in metric_names(run.config) if name + way not in pooled]:
+        raise CompetitionError(f"{path}: has no column {absent[0]!r}; {way_on}")
     return how, {name: float(pooled[name + way]) for name in metric_names(run.config)}
+
+
+def tune_again(folder: Path) -> str:
+    """Return what cures a file of tuning that is damaged."""
+    return f"delete it and make it again with `competition tune {folder.name}`"
+
+
+def read_cv(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the rows of a run's cv.csv by their names; raise CompetitionError where it was cut."""
+    texts = ("images", THRESHOLDS)
+    found = read_rows(folder / CV, tune_again(folder), texts[:1], texts=texts, is_full=True)
+    rows = {row["images"]: row for row in found}
+    if absent := [name for name in ("mean", "std", "pooled") if name not in rows]:
+        raise CompetitionError(f"{folder / CV}: damaged (it has no row {absent[0]!r}); {tune_again(folder)}")
+    return rows
 
 
 def honest_way(run: Run, row: Mapping[str, str]) -> tuple[str, str]:
@@ -118,6 +137,8 @@ def honest_way(run: Run, row: Mapping[str, str]) -> tuple[str, str]:
     """
     is_crossed = any(column.endswith(ENDINGS[CROSSED]) for column in row)
     how = row.get(THRESHOLDS, CROSSED if is_crossed else FLATTERED)  # earlier versions did not write it
+    if how not in ENDINGS:
+        raise CompetitionError(f"{run.folder / CV}: {THRESHOLDS}: found {how!r}; {tune_again(run.folder)}")
     if how != GIVEN and run.config.decode == run.untuned.decode:
         how = OWN  # what tuning found was deleted, or is the same
     return how, ENDINGS[how]
@@ -159,16 +180,23 @@ def _write_postprocess(run: Run, tuned: Tuned, classes: tuple[str, ...]) -> None
 
 def is_tuned(run: Run) -> bool:
     """Return whether the tuning is of these metrics, and newer than all it was made from."""
-    cv, files, config = run.folder / CV, run.out_of_fold_files(), run.config
-    if not files:
+    cv, config = run.folder / CV, run.config
+    if not run.out_of_fold_files():
         raise CompetitionError(f"{run.folder}: no fold has out-of-fold predictions; train one fold first")
     if not cv.is_file():
         return False
-    with cv.open(newline="", encoding="utf-8") as file:
-        has_metrics = set(metric_names(config)) <= set(next(csv.reader(file), []))
+    try:
+        has_metrics = set(metric_names(config)) <= set(read_cv(run.folder)["pooled"])
+    except CompetitionError:
+        return False  # damaged
+    return has_metrics and is_up_to_date(cv, _sources(run))
+
+
+def _sources(run: Run) -> list[Path]:
+    """Return what thresholds and cv.csv are made from."""
+    files, config = run.out_of_fold_files(), run.config
     sources = [*files, *(path.parent / CONFIG for path in files), config.train_csv]
-    sources += [config.host_metric.file] if config.host_metric else []
-    return has_metrics and is_up_to_date(cv, sources)
+    return sources + ([config.host_metric.file] if config.host_metric else [])
 
 
 def metric_names(config: Config) -> list[str]:

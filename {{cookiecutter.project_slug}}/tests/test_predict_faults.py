@@ -94,4 +94,8 @@ def test_what_a_killed_prediction_left_is_deleted_and_nothing_else(run: Path, da
     done = command("predict", "t", f"data.dir={data_dir}")
     assert done.returncode == 0, done.stderr
     # Another verb may be writing the submission just now.
-    assert {p.name for p in run.iterdir() if p.name.startswith(".")} == {".lock", ".submission.csv.123.tmp"}
+    assert {p.name for p in run.iterdir() if p.name.startswith(".")} == {
+        ".lock",
+        ".submission.csv.123.tmp",
+        ".test.npz.sources",
+    }
