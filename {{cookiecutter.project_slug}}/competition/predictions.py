@@ -170,13 +170,15 @@ class Predictions:
             self.precision: str = str(arrays["precision"][0]) if "precision" in arrays else ""
             self._starts = {key: arrays[f"{key}_starts"] for key in self._values}
             self._shapes = {key: arrays[f"{key}_shapes"] for key in self._values if f"{key}_shapes" in arrays}
-            self._refuse_misfits()
+            self._refuse_misfits(key.removesuffix("_starts") for key in arrays if key.endswith("_starts"))
         except Exception as error:  # zip, npy and their headers each have errors of their own
             raise _damaged(path, error) from None
 
-    def _refuse_misfits(self) -> None:
-        """Raise ValueError where the stored arrays are not of the same images."""
+    def _refuse_misfits(self, told_apart: Iterable[str]) -> None:
+        """Raise ValueError where the arrays, some of them `told_apart` by image, are not of the same images."""
         number = len(self.image_ids)
+        if told := [key for key in told_apart if key not in self._values]:
+            raise ValueError(f"there are no {told[0]}")
         if len(self.sizes) != number or len(set(self.image_ids)) != number:
             raise ValueError(f"{len(self.sizes)} sizes of {number} images, {len(set(self.image_ids))} of them distinct")
         for key, values in self._values.items():

@@ -22,7 +22,7 @@ from competition.task import Task
 Command = Callable[..., CompletedProcess[str]]
 MANY = 3000  # test images: the prediction takes long enough to be killed in its middle
 
-one_task = pytest.mark.parametrize("task", task_names()[:1], scope="session")
+one_task = pytest.mark.parametrize("task", task_names()[:1], indirect=True)
 
 
 @pytest.fixture
