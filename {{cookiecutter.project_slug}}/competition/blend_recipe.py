@@ -5,12 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from competition.averages import unless_equal
 from competition.errors import CompetitionError
 from competition.predictions import fingerprint
-from competition.runs import OOF, TEST, Run
+from competition.runs import OOF, TEST, Run, read_own_yaml
 
 BLEND, BY_FOLD, FIT, FOLDERS, FILES = "blend.yaml", "weights_by_fold", "fit", "folders", "files"
 Mean = Literal["mean", "rank"]
@@ -58,7 +56,13 @@ def describe_stale_blend(folder: Path) -> list[str]:
 def read_recipe(folder: Path) -> dict[str, Any]:
     """Read what a blend was made of: `sources`, `weights`, `mean`, ...; nothing for another run."""
     path = folder / BLEND
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    way_on = f"delete {folder} and blend the runs again with `competition submit RUN RUN`"
+    values = read_own_yaml(path, way_on)
+    if absent := [key for key in ("sources", "weights", "mean") if key not in values]:
+        raise CompetitionError(f"{path}: damaged (it has no key {absent[0]!r}); {way_on}")
+    return values
 
 
 def beside(source: Path, folder: Path) -> str:

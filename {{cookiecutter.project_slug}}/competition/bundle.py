@@ -14,14 +14,15 @@ from competition.blend_recipe import read_recipe, refuse_stale_blend, source_fol
 from competition.checkpoint import exported_weights, link_or_copy, weights_to_use
 from competition.config import dump_config
 from competition.errors import CompetitionError
-from competition.files import is_up_to_date
 from competition.folder_lock import holding
-from competition.image_folder import test_image, train_image
+from competition.freshness import changed_sources, remember_sources
+from competition.image_folder import file_name, test_image, train_image
 from competition.inference import inference_precision
 from competition.manifest import (
     BUNDLE,
     CHECK,
     IMAGES,
+    MANIFEST,
     NOTEBOOK,
     RECIPE,
     RUNS,
@@ -43,7 +44,6 @@ from competition.wheels import download_wheels, missing_packages
 CHECKED_ROWS = 8  # stored predictions of a run that its bundle makes again, shared among the trainings
 PACKAGE = Path(competition.__file__).parent
 START = """import sys
-from pathlib import Path
 
 {place}
 sys.dont_write_bytecode = True  # nothing is written into the bundle
@@ -56,18 +56,27 @@ from competition.{module} import {function}
 DOCUMENTATION = (
     '"""Predict the test images without a network: python infer.py [FOLDER OF THE COMPETITION\'S FILES]"""\n\n'
 )
+# Python looks for modules beside a script first, and would take one that was added there for its own.
+HOME = """if not sys.flags.safe_path:
+    del sys.path[0]
+import hashlib, json, os, signal, typing  # noqa: E401, E402, F401
+from pathlib import Path  # noqa: E402
+
+BUNDLE = Path(__file__).resolve().parent"""
 IN_SCRIPT = {
-    "place": "BUNDLE = Path(__file__).resolve().parent",
+    "place": HOME,
     "module": "infer_script",
     "function": "main",
     "arguments": ", *map(Path, sys.argv[1:])",
 }
 # A notebook has no file to start from; Kaggle puts data sets one to three folders deep.
-FIND = """inputs = Path("/kaggle/input")
+FIND = """from pathlib import Path
+
+inputs = Path("/kaggle/input")
 found = [path.parent for depth in ("*", "*/*", "*/*/*") for path in inputs.glob(depth + "/infer.py")]
 assert len(found) == 1, f"expected one bundle below {inputs}, found {found}: attach its data set, and no other bundle"
 BUNDLE = found[0]"""
-IN_NOTEBOOK = {"place": FIND, "module": "offline", "function": "infer", "arguments": ""}
+IN_NOTEBOOK = {"place": FIND, "module": "infer_script", "function": "infer_in_notebook", "arguments": ""}
 
 
 def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bool = True) -> tuple[Path, list[str]]:
@@ -85,6 +94,7 @@ def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bo
             if (run.folder / BUNDLE).exists():
                 (run.folder / BUNDLE).rename(old)
             building.rename(run.folder / BUNDLE)
+            remember_sources(run.folder / BUNDLE / MANIFEST, run.bundle_sources())
         finally:
             for left in (building, old):
                 shutil.rmtree(left, ignore_errors=True)
@@ -144,7 +154,7 @@ def _describe_age(run: Run, members: list[Run]) -> list[str]:
         if not test.is_file():
             continue
         weights = [exported_weights(weights_to_use(one, member.config.checkpoint)) for one in member.finished()]
-        if newer := [path for path in weights if not is_up_to_date(test, [path])]:
+        if newer := changed_sources(test, weights):
             lines.append(
                 f"warning: {test} is older than {newer[0]}, with which the bundle predicts; predict and submit anew, "
                 f"first `competition predict {member.folder.name}`"
@@ -180,6 +190,11 @@ def _write_member(run: Run, folder: Path) -> dict[str, Any]:
 def _write_check(config: Config, path: Path, folder: Path, training: str, number: int) -> None:
     """Copy some out-of-fold predictions of a training, or test predictions (no training), and their images."""
     stored = Predictions(path)
+    if ".." in Path(config.data.image_file).parts or Path(config.data.image_file).is_absolute():
+        raise CompetitionError(
+            f"data.image_file: {config.data.image_file!r} leads out of the folder of images, and so out of a bundle; "
+            "name the folders by data.train_images and data.test_images"
+        )
     if stored.views != config.tta:
         found, asked = map(how_predicted, (stored.views, config.tta))
         raise CompetitionError(
@@ -191,7 +206,7 @@ def _write_check(config: Config, path: Path, folder: Path, training: str, number
         for row in np.unique(np.linspace(0, len(stored) - 1, min(number, len(stored))).astype(int)).tolist():
             image_id = stored.image_ids[row]
             writer.add(image_id, *stored.sizes[row], stored[row])
-            target = folder / IMAGES / config.data.image_file.format(image_id=image_id)
+            target = folder / IMAGES / file_name(config.data.image_file, image_id)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(image_file(config.data, image_id), target)
         writer.finish(folder / f"{training or 'test'}.npz", stored.classes, stored.views)

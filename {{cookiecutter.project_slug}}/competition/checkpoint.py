@@ -1,9 +1,13 @@
 """`latest.pt` after every epoch and `best_loss.pt` (or `best_score.pt`) whenever the monitored value improves."""
 
+import hashlib
 import math
 import os
+import re
 import shutil
 import time
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from competition.errors import CompetitionError
@@ -18,6 +23,8 @@ from competition.files import replacing
 from competition.runs import LATEST
 from competition.settings import Checkpoint as CheckpointSettings
 from competition.settings import Mode
+
+CHECKSUM = "sha256"  # of the exported weights, in the metadata of their file
 
 
 def best_name(settings: CheckpointSettings) -> str:
@@ -39,12 +46,23 @@ def _is_of_all(folder: Path) -> bool:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of tensors and plain values; raise CompetitionError if it is damaged."""
+    """Read a checkpoint of tensors and plain values; raise CompetitionError if it is damaged.
+
+    It is a zip archive, whose checksums torch does not compare: weights with a flipped bit would predict all the same.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            if (name := archive.testzip()) is not None:
+                raise ValueError(f"{name} has another checksum than when it was written")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+            raise ValueError("it has no state_dict")
     except Exception as error:  # zip, pickle and torch each have errors of their own
         reason = " ".join(str(error).split())[:100]
-        raise CompetitionError(f"{path}: not a whole checkpoint ({reason}); delete it and train again") from None
+        raise CompetitionError(
+            f"{path}: not a whole checkpoint ({reason}); delete {path.parent} and train this fold again"
+        ) from None
+    return checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -55,20 +73,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
         """Save to `path`; raise CompetitionError if it cannot be written."""
+        path = Path(path)
+        before = "the one before it is whole: make room and go on with --resume"
+        way_on = before if path.is_file() else "there is none before it: make room and train again"
         try:
-            with replacing(Path(path)) as temporary:
+            with replacing(path, way_on) as temporary:
                 torch.save(checkpoint, temporary)
-        except (OSError, RuntimeError) as error:
-            # torch reports a full disk as a RuntimeError of its zip writer.
-            free = shutil.disk_usage(Path(path).parent).free / 2**20
-            way_on = (
-                "the one before it is whole: make room and go on with --resume"
-                if Path(path).is_file()
-                else "there is none before it: make room and train again"
-            )
-            raise CompetitionError(
-                f"{path}: cannot be saved ({' '.join(str(error).split())[:100]}; {free:.0f} MB free); {way_on}"
-            ) from None
+        except RuntimeError as error:  # as torch reports a full disk, of its zip writer
+            reason, free = " ".join(str(error).split())[:100], shutil.disk_usage(path.parent).free / 2**20
+            raise CompetitionError(f"{path}: cannot be saved ({reason}; {free:.0f} MB free); {way_on}") from None
 
 
 class LatestAndBest(Checkpoint):
@@ -180,6 +193,17 @@ def exported_weights(checkpoint: Path) -> Path:
     if not path.is_file():
         export_weights(checkpoint)
         shutil.copystat(checkpoint, path)  # no newer than what they are of
+        return path
+    try:
+        with safe_open(path, "pt") as file:
+            known = (file.metadata() or {}).get(CHECKSUM)  # earlier versions did not write it
+            names = file.keys()
+            if known is not None and known != _checksum({name: file.get_tensor(name) for name in names}):
+                raise ValueError("the weights have another checksum than when they were written")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CompetitionError(
+            f"{path}: damaged ({' '.join(str(error).split())[:100]}); delete it: it is written again from {checkpoint}"
+        ) from None
     return path
 
 
@@ -188,5 +212,24 @@ def export_weights(checkpoint: Path) -> None:
     state = load_checkpoint(checkpoint)["state_dict"]
     prefix = "network."
     plain = {name.removeprefix(prefix): value.contiguous() for name, value in state.items() if name.startswith(prefix)}
-    with replacing(exported_path(checkpoint)) as temporary:
-        save_file(plain, temporary)
+    path = exported_path(checkpoint)
+    with replacing(path) as temporary:
+        try:
+            save_file(plain, temporary, {CHECKSUM: _checksum(plain)})
+        except SafetensorError as error:  # with the system's number of the fault in its text only
+            raise _of_system(error) from None
+
+
+def _of_system(error: SafetensorError) -> OSError:
+    found = re.search(r"os error (\d+)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError(str(error))
+
+
+def _checksum(weights: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of weights with their names, types and shapes, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

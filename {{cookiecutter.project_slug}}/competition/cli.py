@@ -5,11 +5,13 @@ Verbs import what they need when they run, so that --help is quick.
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from competition.errors import CompetitionError, StoppedError
+from competition.files import why_not_written
 from competition.verbs.data import check, folds, sample
 from competition.verbs.kaggle import download, push, scores
 from competition.verbs.predictions import bundle, predict, pseudo, submit, tune
@@ -50,13 +52,36 @@ def main() -> None:
     """
     words = sys.argv[1:]
     try:
-        app([word for word in [QUIET] if word in words] + [word for word in words if word != QUIET])
+        try:
+            app([word for word in [QUIET] if word in words] + [word for word in words if word != QUIET])
+        finally:
+            sys.stdout.flush()  # a full disk, or a pipe that nobody reads, shows here
     except CompetitionError as error:
         print(_first_cause(str(error)), file=sys.stderr, flush=True)
         sys.exit(1)
     except StoppedError as stopped:
         print(stopped, file=sys.stderr, flush=True)
         sys.exit(stopped.status)
+    except OSError as error:
+        if error.errno is None:  # of a library that has no number for it: not the system's
+            raise
+        _let_go_of_output()
+        print(_of_system(error), file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
+def _of_system(error: OSError) -> str:
+    """Say in a line what the system refused and where: a full disk, a folder that is read-only, ..."""
+    path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes | os.PathLike) else None
+    return f"{path or 'output'}: cannot be used {why_not_written(error, path or Path.cwd() / 'output')}"
+
+
+def _let_go_of_output() -> None:
+    """What could not be written would be tried once more when Python ends, and fail with a message of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _first_cause(message: str) -> str:

@@ -186,7 +186,10 @@ def _quoted_rows(path: Path, begin: int, line_number: int) -> Iterator[tuple[np.
 def read_header(path: Path) -> list[str]:
     """Return the column names of a csv file; raise CompetitionError where they are not separated by commas."""
     refuse_no_header(path)
-    header = [str(column) for column in pd.read_csv(path, nrows=0).columns]
+    try:
+        header = [str(column) for column in pd.read_csv(path, nrows=0).columns]
+    except ValueError as error:  # pandas' own errors are ValueErrors
+        raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
     refuse_other_separator(path, header)
     return header
 

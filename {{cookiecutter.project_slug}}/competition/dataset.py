@@ -81,9 +81,9 @@ class ImageDataset(Dataset[Sample]):
         """Read from an image's file; what is wrong with it is told with its csv line."""
         data, image_id = self.config.data, self.image_ids[index]
         is_pseudo = isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
-        path = test_image(data, image_id) if self.table is None or is_pseudo else train_image(data, image_id)
+        image_file = test_image if self.table is None or is_pseudo else train_image
         try:
-            return read(path, data.channels, data.max_pixels)
+            return read(image_file(data, image_id), data.channels, data.max_pixels)
         except CompetitionError as error:
             if is_pseudo:
                 raise CompetitionError(f"{error} (of {data.pseudo})") from None

@@ -32,12 +32,8 @@ def make_folds(config: Config) -> list[str]:
     path = folds_path(config)
     before = path.read_bytes() if path.is_file() else None
     kept = path.with_name(f"{path.stem}.before{path.suffix}")
-    try:
-        write_csv(path, COLUMNS, zip(table.image_ids.tolist(), folds.tolist(), strict=True))
-    except OSError as error:
-        raise CompetitionError(
-            f"{path}: cannot be written ({error.strerror}); name a file elsewhere with data.folds=folds.csv"
-        ) from None
+    way_on = "make room there, or name a file elsewhere with data.folds=folds.csv"
+    write_csv(path, COLUMNS, zip(table.image_ids.tolist(), folds.tolist(), strict=True), way_on)
     lines = describe_folds(config, table, folds, groups)
     if before is not None and before != path.read_bytes():
         with replacing(kept) as temporary:

@@ -1,29 +1,66 @@
 """Where an image's file is: the pattern of `data.image_file`, both ways. No torch."""
 
+import os
 import re
 from glob import escape
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from competition.data_settings import Data
+from competition.errors import CompetitionError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
+
+LONGEST_ID = 200  # bytes; a longer text is no image's id
 
 
 def suffix_of(path: Path) -> str | None:
     """Return what a file's name lacks to be that of an image in the same folder."""
-    return next((suffix for suffix in SUFFIXES if path.with_name(path.name + suffix).is_file()), None)
+    try:
+        return next((suffix for suffix in SUFFIXES if path.with_name(path.name + suffix).is_file()), None)
+    except OSError:  # too long for a name
+        return None
 
 
 def train_image(data: Data, image_id: str) -> Path:
-    """Return the file of a training image."""
-    return data.dir / data.train_images / data.image_file.format(image_id=image_id)
+    """Return the file of a training image; raise CompetitionError where its id leads out of the folder."""
+    return data.dir / data.train_images / file_name(data.image_file, image_id)
 
 
 def test_image(data: Data, image_id: str) -> Path:
-    """Return the file of a test image."""
-    return data.dir / data.test_images / data.image_file.format(image_id=image_id)
+    """Return the file of a test image; raise CompetitionError where its id leads out of the folder."""
+    return data.dir / data.test_images / file_name(data.image_file, image_id)
+
+
+def file_name(pattern: str, image_id: str, class_id: str = "") -> str:
+    """Return a pattern with {image_id} and {class_id} filled in: wherever a name becomes a path, this makes it.
+
+    Raises CompetitionError where the path would lead elsewhere than the pattern does: a name is data of others, and
+    files are written by it, too.
+    """
+    name = pattern.replace("{image_id}", image_id).replace("{class_id}", class_id)
+    plain = pattern.replace("{image_id}", "x").replace("{class_id}", "x")
+    is_elsewhere = _climbs(name) != _climbs(plain) or PurePath(name).is_absolute() != PurePath(plain).is_absolute()
+    if is_elsewhere or any(PurePath(one).is_absolute() for one in (image_id, class_id)) or "\0" in name:
+        raise CompetitionError(
+            f"image {image_id!r}: leads out of its folder by way of {pattern!r}; expected the name of a file in it, "
+            "without '..' and not beginning with '/'"
+        )
+    return name
+
+
+def may_be_id(text: str) -> bool:
+    """Return whether a text of any csv file may be an image's id, so that a file can be looked for by it."""
+    try:
+        return 0 < len(os.fsencode(file_name("{image_id}", text))) < LONGEST_ID
+    except (CompetitionError, UnicodeEncodeError):
+        return False
+
+
+def _climbs(name: str) -> tuple[int, int]:
+    """Return how often a path goes up, all in all and beyond where it begins."""
+    return PurePath(name).parts.count(".."), PurePath(os.path.normpath(name)).parts.count("..")
 
 
 def absent_images(data: Data, path: Path, present: np.ndarray) -> np.ndarray:

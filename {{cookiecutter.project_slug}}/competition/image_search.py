@@ -6,12 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from competition.data_settings import Data
-from competition.image_folder import SUFFIXES, suffix_of, train_image
+from competition.image_folder import SUFFIXES, may_be_id, suffix_of, train_image
 
 # Folders of images that competitions have, the likeliest first; looked at where that of `data:` is not there.
 TRAIN_FOLDERS = ("train_images", "train", "train/images", "images")
 TEST_FOLDERS = ("test_images", "test", "test/images")
-LONGEST_ID = 200  # characters; a longer cell is no image's id
 
 
 def find_images(data: Data, train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, str]:
@@ -61,7 +60,7 @@ def _image_file(data: Data, train: pd.DataFrame, sample: pd.DataFrame) -> str | 
 
 def _ids(frame: pd.DataFrame) -> list[str]:
     """Return the cells of the first row that may be an image's id."""
-    return [] if frame.empty else [cell for cell in frame.iloc[0] if 0 < len(cell) < LONGEST_ID]
+    return [] if frame.empty else [cell for cell in frame.iloc[0] if may_be_id(cell)]
 
 
 def _suffixes(folder: Path) -> Counter[str]:

@@ -4,12 +4,13 @@ import sys
 from pathlib import Path
 
 from competition.errors import CompetitionError
-from competition.manifest import SCRIPT, WHEELS
+from competition.manifest import SCRIPT, WHEELS, check_code
 
 
 def main(folder: Path, data: Path | None = None) -> None:
     """Do as `offline.infer`; what is wrong is told in a line, as by `competition`."""
     try:
+        check_code(folder)
         from competition.offline import infer
 
         infer(folder, data)
@@ -20,6 +21,14 @@ def main(folder: Path, data: Path | None = None) -> None:
         if package == "competition":
             raise  # no fault of the environment
         sys.exit(_what_lacks(package, folder))
+
+
+def infer_in_notebook(folder: Path) -> None:
+    """Do as `offline.infer`, but look first at what would be imported."""
+    check_code(folder)
+    from competition.offline import infer
+
+    infer(folder)
 
 
 def _what_lacks(package: str, folder: Path) -> str:

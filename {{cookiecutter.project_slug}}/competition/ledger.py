@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from competition.errors import CompetitionError
-from competition.files import write_csv
+from competition.files import is_number, write_csv
 from competition.places import here
 
 RETIRED = "~"  # stands in no run's name: `t~1` is what `t` was before its folder was deleted and it was trained again
@@ -153,7 +153,7 @@ def _line(path: Path, number: int, row: dict[str, str]) -> Line:
         expected = f"expected {len(row) - (None in row)} values with the run's name first"
         raise CompetitionError(f"{path}: line {number}: {expected}; mend or delete the line")
     for name in NUMBERS:
-        if row.get(name) and not _is_number(row[name]):
+        if row.get(name) and not is_number(row[name]):
             raise CompetitionError(f"{path}: line {number}: {name}: found {row[name]!r}, expected a number")
     own = {name: value for name, value in row.items() if name not in COLUMNS}
     line = Line(**{name: row.get(name, "") for name in COLUMNS}, others=own)
@@ -172,11 +172,3 @@ def _write(path: Path, lines: Mapping[str, Line]) -> None:
     )
     # On one line: csv readers take a lone carriage return in a text for the end of the row.
     write_csv(path, [*COLUMNS, *own], ([" ".join(value.split()) for value in row] for row in rows))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def write_manifest(
     folder: Path, runs: dict[str, dict[str, Any]], competition: str | None, overrides: Sequence[str] = ()
 ) -> None:
     """List the runs, the values that were given by hand, and the sha256 sum of every file."""
-    sums = {path.relative_to(folder).as_posix(): _sha256(path) for path in sorted(_files(folder))}
+    sums = {name: _sha256(folder / name) for name in sorted(_files(folder))}
     values = {"competition": competition, "overrides": list(overrides), "runs": runs, "files": sums}
     (folder / MANIFEST).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -33,20 +34,48 @@ def write_manifest(
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return `competition` (its name on Kaggle, or None), `runs` by name (`classes`, `trainings`) and `files`.
 
-    Raises CompetitionError if a file is missing or was changed.
+    Raises CompetitionError if a file is missing, was changed or was added.
     """
+    values = _read(folder)
+    _compare(folder, values["files"], values["files"])
+    return values
+
+
+def check_code(folder: Path) -> None:
+    """Do as `read_manifest`, but look at the contents of Python files only: quick, and before any of them is imported.
+
+    A module that was added, as a yaml.py beside infer.py, would be run in place of the one that is meant. What this
+    module itself or infer.py was changed into, no manifest can tell.
+    """
+    sums = _read(folder)["files"]
+    _compare(folder, sums, [name for name in sums if name.endswith(".py")])
+
+
+def _read(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        sums: dict[str, str] = values["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CompetitionError(f"{path}: cannot be read ({error}); is this the folder of a bundle?") from None
-    for name, expected in sums.items():
+        files, runs = values["files"], values["runs"]
+        if not isinstance(files, dict) or not all({"classes", "trainings"} <= set(about) for about in runs.values()):
+            raise ValueError("it does not name files and runs")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise CompetitionError(f"{path}: cannot be read ({reason}); is this the folder of a bundle?") from None
+    return values
+
+
+def _compare(folder: Path, sums: dict[str, str], names: Iterable[str]) -> None:
+    """Compare what lies in a folder with the names of `sums`, and the contents of the files `names` with their sums."""
+    if added := sorted(set(_files(folder)) - set(sums)):
+        raise CompetitionError(
+            f"{folder / added[0]}: is in the bundle, though {MANIFEST} does not name it; delete it, or make the bundle "
+            "again"
+        )
+    for name, expected in ((name, sums[name]) for name in names):
         if not (folder / name).is_file():
             raise CompetitionError(f"{folder / name}: is missing, though {MANIFEST} names it; upload the bundle again")
         if _sha256(folder / name) != expected:
             raise CompetitionError(f"{folder / name}: is not the file that {MANIFEST} describes; upload it again")
-    return values
 
 
 def overrides_of(folder: Path) -> list[str] | None:
@@ -57,8 +86,13 @@ def overrides_of(folder: Path) -> list[str] | None:
         return None
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and path.name not in CHANGED_LATER]
+def _files(folder: Path) -> list[str]:
+    """List all that is no folder, and links to folders, which could hold modules as well."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]  # noqa: PTH114, PTH118
+        found += [Path(place, name).relative_to(folder).as_posix() for name in [*files, *links]]
+    return [name for name in found if name not in CHANGED_LATER]
 
 
 def _sha256(path: Path) -> str:

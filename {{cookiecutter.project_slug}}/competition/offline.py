@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
 from competition.averages import Ranks, average_predictions, unless_equal
 from competition.config import load_config
@@ -22,7 +21,7 @@ from competition.errors import CompetitionError
 from competition.manifest import CHECK, IMAGES, RECIPE, RUNS, UNSEEN, WHEELS, read_manifest
 from competition.places import KAGGLE
 from competition.predictions import Predictions, PredictionWriter
-from competition.runs import CONFIG, POSTPROCESS, SUBMISSION
+from competition.runs import CONFIG, POSTPROCESS, SUBMISSION, read_own_yaml
 from competition.settings import Config
 from competition.submit import checked_submission
 from competition.task import Prediction, Task
@@ -84,7 +83,7 @@ class Bundle:
     def recipe(self) -> dict[str, Any]:
         """Return `sources`, `weights` and `mean` of several runs, nothing for a single one."""
         path = self.folder / RECIPE
-        return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_own_yaml(path, "make the bundle again") if path.is_file() else {}
 
     def _where_data_is(self, data: Path | None) -> list[str]:
         """Return the word of a config that names the folder of the competition's files, if it is known better."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from competition.blend_recipe import refuse_blend
@@ -19,6 +20,7 @@ from competition.dataset import Batch, ImageDataset
 from competition.errors import CompetitionError
 from competition.files import OF_PREDICTION
 from competition.folder_lock import holding
+from competition.freshness import remember_sources
 from competition.inference import Ensemble, refuse_gpus_without_kernels
 from competition.interruption import EndAtSigterm
 from competition.loader import evaluation_loader
@@ -143,6 +145,7 @@ def predict_test(run: Run) -> Path:
     dataset = ImageDataset(config, ids)
     path = run.folder / "test.npz"
     predict_images(config, [network for network, _ in loaded], dataset, path, classes)
+    rank_zero_only(remember_sources)(path, run.test_sources())
     return path
 
 

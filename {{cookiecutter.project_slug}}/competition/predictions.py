@@ -7,13 +7,15 @@ flat, and `<key>_shapes` (n, axes) says how they are to be laid out.
 """
 
 import math
+import os
 import shutil
 import struct
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from contextlib import suppress
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -22,7 +24,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from competition.errors import CompetitionError
-from competition.files import replacing
+from competition.files import MACHINE, delete_abandoned, explaining_unwritable, replacing
 from competition.settings import Config
 from competition.task import Prediction
 
@@ -30,6 +32,9 @@ SMALL = ("image_ids", "sizes", "classes", "views", "precision")  # members that 
 
 
 PART_BYTES = 1 << 28
+SPOOL = ".predictions."  # a folder of parts, with machine and process in its name
+# What a stored array must be like for an image to be found in it: kind of its values, number of axes.
+LIKE = {"image_ids": ("U", 1), "classes": ("U", 1), "views": ("U", 1), "precision": ("U", 1), "sizes": ("i", 2)}
 
 
 class PredictionWriter:
@@ -55,7 +60,8 @@ class PredictionWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # on a full disk: what it could not write is told already
+                file.close()
         if self._spool is not None:
             shutil.rmtree(self._spool, ignore_errors=True)
 
@@ -70,18 +76,25 @@ class PredictionWriter:
             assert self._kinds[key] == kind, f"{key}: {kind} after {self._kinds[key]}"
             if key not in self._files or self._files[key].tell() >= PART_BYTES:
                 self._start_part(key)
-            self._files[key].write(np.ascontiguousarray(values).data)
+            with explaining_unwritable(self._parts[key][-1]):
+                self._files[key].write(np.ascontiguousarray(values).data)
             self._shapes[key].append(values.shape)
 
     def _start_part(self, key: str) -> None:
         # Not before there is something to write: by then the processes have met, and the first one has tidied up.
         if self._spool is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._spool = Path(tempfile.mkdtemp(prefix=".predictions.", dir=self._folder))
-        if key in self._files:
-            self._files[key].close()
-        self._parts[key].append(self._spool / f"{key}.{len(self._parts[key])}")
-        self._files[key] = self._parts[key][-1].open("wb")
+            with explaining_unwritable(self._folder, parts=self._folder.parents):
+                self._folder.mkdir(parents=True, exist_ok=True)
+            delete_abandoned(self._folder, SPOOL)
+            with explaining_unwritable(self._folder, parts=[self._folder / SPOOL]):
+                prefix = f"{SPOOL}{MACHINE}.{os.getpid()}."
+                self._spool = Path(tempfile.mkdtemp(prefix=prefix, dir=self._folder))
+        part = self._spool / f"{key}.{len(self._parts[key])}"
+        self._parts[key].append(part)
+        with explaining_unwritable(part):
+            if key in self._files:
+                self._files[key].close()
+            self._files[key] = part.open("wb")
 
     def finish(self, path: Path, classes: Iterable[str], views: Sequence[str] = (), precision: str = "") -> None:
         """Write everything to `path` in the order it was added.
@@ -113,7 +126,8 @@ class PredictionWriter:
 
     def _move(self, key: str, archive: zipfile.ZipFile) -> None:
         """Copy a key's values part by part, each deleted at once: the disk holds all of it once, and a part twice."""
-        self._files[key].close()
+        with explaining_unwritable(self._parts[key][-1]):
+            self._files[key].close()
         shapes = self._shapes[key]
         joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
         header = {
@@ -134,15 +148,21 @@ class Predictions:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._is_compared = False
         if not path.is_file():
             raise CompetitionError(
                 f"{path}: no such file of predictions; make it with `competition train` or `predict`"
             )
         try:
+            refuse_packed(path)
             with np.load(path, allow_pickle=False) as archive:
                 small = [key for key in archive.files if key in SMALL or key.endswith(("_starts", "_shapes"))]
                 arrays = {key: archive[key] for key in small}
                 self._values = {key: _map_member(path, key) for key in archive.files if key not in small}
+            for key, values in arrays.items():
+                kind, axes = LIKE.get(key, ("i", 1 if key.endswith("_starts") else 2))
+                if values.dtype.kind != kind or values.ndim != axes:
+                    raise ValueError(f"{key} are {values.dtype} of shape {values.shape}")
             self.image_ids: list[str] = arrays["image_ids"].tolist()
             self.sizes: list[tuple[int, int]] = [(int(h), int(w)) for h, w in arrays["sizes"]]
             self.classes: tuple[str, ...] = tuple(arrays["classes"].tolist())
@@ -150,8 +170,26 @@ class Predictions:
             self.precision: str = str(arrays["precision"][0]) if "precision" in arrays else ""
             self._starts = {key: arrays[f"{key}_starts"] for key in self._values}
             self._shapes = {key: arrays[f"{key}_shapes"] for key in self._values if f"{key}_shapes" in arrays}
-        except (zipfile.BadZipFile, ValueError, KeyError, OSError, EOFError) as error:
-            raise CompetitionError(f"{path}: damaged ({error}); delete it and make it again") from None
+            self._refuse_misfits(key.removesuffix("_starts") for key in arrays if key.endswith("_starts"))
+        except Exception as error:  # zip, npy and their headers each have errors of their own
+            raise _damaged(path, error) from None
+
+    def _refuse_misfits(self, told_apart: Iterable[str]) -> None:
+        """Raise ValueError where the arrays, some of them `told_apart` by image, are not of the same images."""
+        number = len(self.image_ids)
+        if told := [key for key in told_apart if key not in self._values]:
+            raise ValueError(f"there are no {told[0]}")
+        if len(self.sizes) != number or len(set(self.image_ids)) != number:
+            raise ValueError(f"{len(self.sizes)} sizes of {number} images, {len(set(self.image_ids))} of them distinct")
+        for key, values in self._values.items():
+            starts = self._starts[key]
+            if len(starts) != number + 1 or starts[0] != 0 or starts[-1] != len(values) or (np.diff(starts) < 0).any():
+                raise ValueError(f"the {len(values)} {key} cannot be told apart by image")
+            shapes = self._shapes.get(key)
+            if shapes is not None and (
+                len(shapes) != number or (shapes < 0).any() or (shapes.prod(axis=1) != np.diff(starts)).any()
+            ):
+                raise ValueError(f"{key} are not of the shapes that stand with them")
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -178,7 +216,11 @@ class Predictions:
         return how_predicted(self.views, self.precision)
 
     def __getitem__(self, index: int) -> Prediction:
-        """Read the prediction of one image."""
+        """Read the prediction of one image; raise CompetitionError where the file was changed since it was written."""
+        if not self._is_compared:
+            status = self.path.stat()
+            _refuse_changed(self.path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+            self._is_compared = True
         read = {
             key: np.array(values[self._starts[key][index] : self._starts[key][index + 1]])
             for key, values in self._values.items()
@@ -196,24 +238,71 @@ def how_predicted(views: Sequence[str], precision: str = "") -> str:
     return ", ".join(["plain", *views]) + (f" in precision {precision}" if precision else "")
 
 
+def _damaged(path: Path, error: object) -> CompetitionError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return CompetitionError(f"{path}: damaged ({reason}); delete it and make it again{_how(path)}")
+
+
+def _how(path: Path) -> str:
+    verbs = {"test.npz": f"predict {path.parent.name}", "oof.npz": "run"}
+    return f" with `competition {verbs[path.name]}`" if path.name in verbs else ""
+
+
+def refuse_packed(path: Path) -> None:
+    """Raise ValueError where a member of an archive is packed: a few bytes could become all there is of memory."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+                raise ValueError(f"{member.filename} is packed or encrypted")
+
+
 def _map_member(path: Path, key: str) -> np.ndarray:
-    """Map an uncompressed npz member into memory; numpy itself would read it whole."""
+    """Map an uncompressed npz member into memory; numpy itself would read it whole.
+
+    Raises ValueError where its header is not of what lies there: pages of memory are no place to look for objects.
+    """
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         info = archive.getinfo(f"{key}.npy")
-        file.seek(info.header_offset)
-        # The local header is 30 bytes, then the name and an extra field whose lengths stand at its end.
-        name_length, extra_length = struct.unpack("<26xHH", file.read(30))
-        file.seek(name_length + extra_length, 1)
+        begin = _begin_of(file, info)
+        file.seek(begin)
         version = npy_format.read_magic(file)
         read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-        shape, _, dtype = read_header(file)
+        shape, is_fortran, dtype = read_header(file)
+        size = math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or dtype.kind not in "biuf" or is_fortran or not shape or min(shape) < 0:
+            raise ValueError(f"{key} are {dtype} of shape {shape}")
+        if file.tell() - begin + size != info.file_size:
+            raise ValueError(f"{key} of shape {shape} are {size} bytes; there are {info.file_size}")
         if 0 in shape:
             return np.zeros(shape, dtype)
         return np.memmap(path, dtype, "r", offset=file.tell(), shape=shape)
 
 
+def _begin_of(file: IO[bytes], member: zipfile.ZipInfo) -> int:
+    """Return where the bytes of a stored member begin."""
+    file.seek(member.header_offset)
+    # The local header is 30 bytes, then the name and an extra field whose lengths stand at its end.
+    name_length, extra_length = struct.unpack("<26xHH", file.read(30))
+    return member.header_offset + 30 + name_length + extra_length
+
+
+@cache
+def _refuse_changed(path: Path, version: tuple[int, ...]) -> None:
+    """Compare the checksums of an archive's members, once a process and `version` of the file: a flipped bit in a
+    prediction would be handed in without a word."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (name := archive.testzip()) is not None:
+                raise ValueError(f"{name} has another checksum than when it was written")
+    except Exception as error:  # zip has many errors of its own
+        raise _damaged(path, error) from None
+
+
 def fingerprint(path: Path) -> str:
     """Return a checksum of a file of predictions, made of those that a zip archive has of its members."""
-    with zipfile.ZipFile(path) as archive:
-        sums = sorted(f"{member.filename} {member.CRC:08x}" for member in archive.infolist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sums = sorted(f"{member.filename} {member.CRC:08x}" for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise _damaged(path, error) from None
     return f"{zlib.crc32(' '.join(sums).encode()):08x}"

@@ -15,10 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from competition.blend_recipe import read_recipe
-from competition.files import read_rows
 from competition.ledger import BY_HAND, Line, change_ledger, join_values, ledger_path, read_ledger, retire
 from competition.lineage import difference, parent_of
 from competition.monitor import better_mode
@@ -26,9 +23,18 @@ from competition.out_of_fold import lower_is_better
 from competition.places import here
 from competition.provenance import provenance
 from competition.public_scores import PublicScore, read_scores, score_of_file, scores_path, sha256
-from competition.runs import CONFIG, CV, LATEST, METRICS, SUBMISSION, Run, fold_of, is_finished
+from competition.runs import (
+    CONFIG,
+    LATEST,
+    SUBMISSION,
+    Run,
+    fold_of,
+    is_finished,
+    read_kept_config,
+    read_metrics,
+)
 from competition.settings import Config
-from competition.tune import honest_way, is_tuned, metric_names
+from competition.tune import honest_way, is_tuned, metric_names, read_cv
 
 IN_TRAINING = "of the best epoch"  # `thresholds` of scores that the training itself measured
 MADE_OF = ("git_commit", "git_dirty", "data", "folds_csv", "device", "versions")
@@ -114,7 +120,7 @@ def _config_facts(opened: Run, line: Line, lines: Mapping[str, Line]) -> dict[st
     """Tell a run by its config; of a blend also what it is made of, by the lines of its sources."""
     metric = metric_names(opened.config)[0]
     better = "lower" if lower_is_better(opened.config, metric) else "higher"
-    trainings = [yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")) for folder in opened.finished()]
+    trainings = [read_kept_config(folder) for folder in opened.finished()]
     facts = {"metric": metric, "better": better, "folds": _distinct(trainings, "fold")}
     about = read_recipe(opened.folder)
     if not about:
@@ -144,7 +150,7 @@ def _scores(opened: Run) -> dict[str, str]:
         return dict.fromkeys(columns, "")
     if not is_tuned(opened):
         return dict.fromkeys(columns, "") | _scores_in_training(opened, metric, [path.parent for path in files])
-    rows = {row["images"]: row for row in read_rows(opened.folder / CV)}
+    rows = read_cv(opened.folder)
     how, way = honest_way(opened, rows["pooled"])
     # Of a fold whose first seed has not been trained another seed's training gives the name.
     folds = {_number(name): row[metric + way] for name, row in rows.items() if name.startswith("fold")}
@@ -182,7 +188,7 @@ def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> di
 
 def _kept_epoch(folder: Path, config: Config) -> dict[str, str] | None:
     """Return the row of metrics.csv of the epoch whose weights predict."""
-    rows, kept = read_rows(folder / METRICS), config.checkpoint
+    rows, kept = read_metrics(folder), config.checkpoint
     if kept.predict_with == "latest":
         return rows[-1] if rows else None
     sign = 1 if better_mode(config) == "min" else -1
@@ -192,7 +198,7 @@ def _kept_epoch(folder: Path, config: Config) -> dict[str, str] | None:
 
 def _cost(opened: Run) -> dict[str, str]:
     """Return the time of all epochs together and the most memory, as the trainings measured them."""
-    rows = [row for folder in opened.finished() for row in read_rows(folder / METRICS)]
+    rows = [row for folder in opened.finished() for row in read_metrics(folder)]
     seconds = sum(float(row["seconds"]) for row in rows)
     memory = max((float(row["memory_mb"]) for row in rows), default=0.0)
     return {"seconds": f"{seconds:.0f}", "memory_mb": f"{memory:.0f}"} if rows else {}

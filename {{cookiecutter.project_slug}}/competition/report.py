@@ -12,17 +12,18 @@ import numpy as np
 
 from competition import tune
 from competition.blend_recipe import blend_sources
-from competition.files import is_up_to_date, read_rows
+from competition.files import read_rows
+from competition.freshness import is_up_to_date, remember_sources
 from competition.gallery import galleries, legend
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.outcomes import Outcomes, look_at
 from competition.page import Grid, Section, number, write_page
 from competition.report_plots import Rows, answer_plots, learning_plots, threshold_plots
-from competition.runs import CONFIG, CV, METRICS, OOF, POSTPROCESS, VIEWS, Run
+from competition.runs import CONFIG, CV, METRICS, OOF, POSTPROCESS, VIEWS, Run, read_metrics
 from competition.score import describe_scores
 from competition.task import Task
 from competition.threshold_warnings import describe_staleness
-from competition.tune import THRESHOLDS, describe_choice, honest_scores
+from competition.tune import THRESHOLDS, describe_choice, honest_scores, read_cv
 
 REPORT = "report.html"
 GIVEN = "given by hand"  # a fact of a page that does not show the run by its own config
@@ -31,6 +32,13 @@ WAYS = {
     "": "without tuning",
     "_cross_fitted": "cross-fitted: thresholds found on the other folds",
     "_tuned": "thresholds found on the same images: flatters",
+}
+VIEW_COLUMNS = {  # of tta.csv, and what they are called
+    "view": "",
+    "alone": "alone",
+    "with_plain": "with the plain one",
+    "cumulative": "all down to here",
+    "seconds_per_100_images": "s / 100 images",
 }
 NUM_CONFUSED = 8  # pairs of classes
 NO_IMAGES = "There are no out-of-fold predictions: no training with validation images has ended."
@@ -44,7 +52,7 @@ def write_report(run: Run, overrides: Sequence[str] = ()) -> Path:
     if files:
         table = Task(run.config.task).table.read_table(run.config)
         outcomes = look_at(run.config, OutOfFold(run.config, table, folds_of_files(files)))
-    metrics = {folder.name: read_rows(folder / METRICS) for folder in run.trainings()}
+    metrics = {folder.name: read_metrics(folder, "samples_per_second") for folder in run.trainings()}
     metrics = {name: rows for name, rows in metrics.items() if rows}
     sections = [
         _learning(run, metrics),
@@ -57,6 +65,7 @@ def write_report(run: Run, overrides: Sequence[str] = ()) -> Path:
     ]
     path = run.folder / REPORT
     write_page(path, f"Run {run.folder.name}", _facts(run, own, overrides), sections)
+    remember_sources(path, _sources(run))
     return path
 
 
@@ -64,8 +73,12 @@ def is_reported(run: Run) -> bool:
     """Return whether report.html is newer than all it was made from, and shows the run by its own config."""
     if _has_overrides(run.folder / REPORT):
         return False
+    return is_up_to_date(run.folder / REPORT, _sources(run))
+
+
+def _sources(run: Run) -> list[Path]:
     sources = [folder / name for folder in run.trainings() for name in (CONFIG, METRICS, OOF)]
-    return is_up_to_date(run.folder / REPORT, [*sources, *(run.folder / name for name in (CV, POSTPROCESS, VIEWS))])
+    return [*sources, *(run.folder / name for name in (CV, POSTPROCESS, VIEWS))]
 
 
 def _has_overrides(page: Path) -> bool:
@@ -106,7 +119,7 @@ def _no_training(run: Run) -> str:
 
 
 def _folds(run: Run, outcomes: Outcomes | None) -> Section:
-    title, rows = "Scores by fold", read_rows(run.folder / CV)
+    title, rows = "Scores by fold", _cv_rows(run)
     if not rows and outcomes is None:
         return Section(title, [NO_IMAGES])
     if not rows:
@@ -119,6 +132,10 @@ def _folds(run: Run, outcomes: Outcomes | None) -> Section:
         if metrics[0] + way in columns
     ]
     return Section(title, [*describe_staleness(run), *describe_choice(run)], grids=grids)
+
+
+def _cv_rows(run: Run) -> list[dict[str, str]]:
+    return list(read_cv(run.folder).values()) if (run.folder / CV).is_file() else []
 
 
 def _gallery(run: Run, outcomes: Outcomes | None) -> Section:
@@ -137,7 +154,7 @@ def _thresholds(run: Run, own: Run, outcomes: Outcomes | None) -> Section:
         return Section(title, [NO_IMAGES])
     words, plots = threshold_plots(run.config, outcomes.images)
     now = run.config.decode.model_dump(mode="json")
-    is_given = any(row.get(THRESHOLDS) == tune.GIVEN for row in read_rows(run.folder / CV))
+    is_given = any(row.get(THRESHOLDS) == tune.GIVEN for row in _cv_rows(run))
     tuned = "given by hand to tuning" if is_given else "found by tuning"
     found = tuned if run.config.decode != run.untuned.decode else "as the config has it"
     found = "with some that were given by hand" if run.config.decode != own.config.decode else found
@@ -172,13 +189,13 @@ def _confused(pairs: np.ndarray, classes: Sequence[str]) -> Grid:
 
 
 def _views(run: Run) -> Section:
-    title, rows = "Test-time views", read_rows(run.folder / VIEWS)
+    title = "Test-time views"
+    way_on = f"delete it, or make it again with `competition predict {run.folder.name} --views`"
+    rows = read_rows(run.folder / VIEWS, way_on, VIEW_COLUMNS, texts=VIEW_COLUMNS)
     if not rows:
         words = f"There is no {VIEWS}: competition predict {run.folder.name} --views writes it, where tta names views."
         return Section(title, [words])
-    columns = {"view": "", "alone": "alone", "with_plain": "with the plain one", "cumulative": "all down to here"}
-    columns["seconds_per_100_images"] = "s / 100 images"
-    grid = Grid(list(columns.values()), [[row[name] for name in columns] for row in rows])
+    grid = Grid(list(VIEW_COLUMNS.values()), [[row[name] for name in VIEW_COLUMNS] for row in rows])
     return Section(title, ["The first metric of each view by itself and averaged with others."], grids=[grid])
 
 

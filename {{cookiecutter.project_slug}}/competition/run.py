@@ -6,8 +6,8 @@ from pathlib import Path
 from competition.check import check
 from competition.config import load_config
 from competition.errors import CompetitionError
-from competition.files import is_up_to_date
 from competition.folds import folds_path, make_folds
+from competition.freshness import is_up_to_date
 from competition.manifest import BUNDLE, MANIFEST, WHEELS, overrides_of
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.predictions import Predictions
@@ -15,7 +15,6 @@ from competition.processes import Job, run_jobs
 from competition.record import record
 from competition.report import REPORT, is_reported, write_report
 from competition.runs import (
-    CONFIG,
     POSTPROCESS,
     TEST,
     Run,
@@ -113,8 +112,7 @@ def _tune(opened: Run) -> None:
 
 def _predict(opened: Run) -> None:
     test, finished = opened.folder / TEST, opened.finished()
-    sources = [opened.config.sample_submission, *(path for folder in finished for path in folder.glob("*.safetensors"))]
-    if is_up_to_date(test, sources) and _is_as_asked(opened, [test, *opened.out_of_fold_files()]):
+    if is_up_to_date(test, opened.test_sources()) and _is_as_asked(opened, [test, *opened.out_of_fold_files()]):
         _say("predict", f"{test} is up to date")
         return
     _say("predict", f"{len(finished)} trainings on the test images")
@@ -143,9 +141,7 @@ def is_bundled(opened: Run) -> bool:
         return False
     if missing_packages(package.parent / "pyproject.toml") and not (bundle / WHEELS).is_dir():
         return False  # there was no network
-    sources = [opened.folder / TEST, opened.folder / POSTPROCESS, *opened.folder.glob(f"fold*/{CONFIG}")]
-    sources += [*opened.folder.glob("fold*/*.safetensors"), *package.rglob("*.py"), *package.rglob("*.yaml")]
-    return is_up_to_date(bundle / MANIFEST, sources)
+    return is_up_to_date(bundle / MANIFEST, opened.bundle_sources())
 
 
 def _is_as_asked(opened: Run, files: list[Path]) -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from competition.config import config_differences, dump_config, load_config, read_yaml
+from competition.config import YamlLoader, config_differences, dump_config, load_config
 from competition.errors import CompetitionError
-from competition.files import replacing
+from competition.files import read_own_text, read_rows, replacing
 from competition.places import here
 from competition.settings import Config
 
@@ -67,6 +67,9 @@ class Run:
             configs = sorted(folder.glob(f"fold*/{CONFIG}"), key=lambda path: _in_order(path.parent))
             if configs:
                 tuned = [path for path in [folder / POSTPROCESS] if path.is_file()]
+                read_own_text(configs[0], _train_again(configs[0].parent))  # of one that was cut half would be missed
+                for path in tuned:
+                    read_own_text(path, f"delete it and make it again with `competition tune {folder.name}`")
                 untuned = load_config(configs[:1], overrides)
                 return cls(folder, load_config([configs[0], *tuned], overrides), untuned)
         known = ", ".join(sorted({str(p.parent.parent.name) for p in here().outputs.glob(f"*/fold*/{CONFIG}")}))
@@ -100,6 +103,17 @@ class Run:
         """Return the oof.npz files there are, by fold and seed; a training on all images has none."""
         return [folder / OOF for folder in self.finished() if (folder / OOF).is_file()]
 
+    def test_sources(self) -> list[Path]:
+        """Return what test.npz is made from."""
+        return [self.config.sample_submission, *(path for one in self.finished() for path in one.glob("*.safetensors"))]
+
+    def bundle_sources(self) -> list[Path]:
+        """Return what a bundle is made from, this package included."""
+        package = Path(__file__).parent
+        sources = [self.folder / TEST, self.folder / POSTPROCESS, *self.folder.glob(f"fold*/{CONFIG}")]
+        sources += self.folder.glob("fold*/*.safetensors")
+        return [*sources, *package.rglob("*.py"), *package.rglob("*.yaml")]
+
 
 def is_finished(folder: Path) -> bool:
     """Return whether a training has come to its end."""
@@ -116,6 +130,37 @@ def _in_order(folder: Path) -> tuple[float, int]:
     """Sort fold2 before fold10 and foldall, and of a fold its first seed before others."""
     fold, _, seed = folder.name.removeprefix("fold").partition("_seed")
     return float(fold) if fold.isdigit() else float("inf"), int(seed) if seed.isdigit() else -1
+
+
+def read_own_yaml(path: Path, way_on: str) -> dict[str, Any]:
+    """Read a YAML file of this project's own; raise CompetitionError, which ends in `way_on`, where it was cut."""
+    text = read_own_text(path, way_on)
+    try:
+        values = yaml.load(text, YamlLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CompetitionError(f"{path}: damaged ({' '.join(str(error).split())[:200]}); {way_on}") from None
+    if not isinstance(values, dict):
+        raise CompetitionError(f"{path}: damaged (it has no `key: value` lines); {way_on}")
+    return values
+
+
+def read_kept_config(folder: Path) -> dict[str, Any]:
+    """Read the config that a training was begun with; raise CompetitionError where it was cut."""
+    way_on = _train_again(folder)
+    values = read_own_yaml(folder / CONFIG, way_on)
+    if absent := [key for key in ("name", "task", "fold", "seed", "data") if key not in values]:
+        raise CompetitionError(f"{folder / CONFIG}: damaged (it has no key {absent[0]!r}); {way_on}")
+    return values
+
+
+def _train_again(folder: Path) -> str:
+    return f"put back a copy of it, or delete {folder} and train this fold again"
+
+
+def read_metrics(folder: Path, *needed: str) -> list[dict[str, str]]:
+    """Read a training's metrics.csv, a mapping an epoch; none where there is no file."""
+    way_on = "delete it: only its curves and times are lost"
+    return read_rows(folder / METRICS, way_on, ("epoch", "seconds", "memory_mb", *needed))
 
 
 def remember_config(folder: Path, config: Config) -> None:
@@ -135,7 +180,7 @@ def remember_what_follows(folder: Path, config: Config, names: Sequence[str] = A
     """Bring the configs of all finished trainings of a run up to date in what becomes of their predictions."""
     new = yaml.safe_load(dump_config(config))
     for path in folder.glob(f"fold*/{CONFIG}"):
-        old: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        old = read_kept_config(path.parent)
         changed = [name for name in names if _value(old, name) != _value(new, name)]
         if not changed or not is_finished(path.parent):
             continue
@@ -206,10 +251,11 @@ def _has_begun(folder: Path) -> bool:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """Read the config of a training, with today's defaults for keys that were not known then: those change nothing."""
+    kept = read_kept_config(path.parent)  # says so where it was cut
     try:
         return load_config([path]).model_dump(mode="json")
     except CompetitionError:  # it has a key, or a value, that is not known any more
-        return read_yaml(path)
+        return kept
 
 
 def _changes(old: dict[str, Any], config: Config) -> list[str]:

@@ -199,7 +199,12 @@ def _differences_of_views(folder: Path) -> list[str]:
 def _compare_with_previous(run: Run, new: Path) -> list[str]:
     """Say in how many rows a submission differs from the one before it."""
     old = run.folder / SUBMISSION
-    if not old.is_file() or read_header(old) != read_header(new):
+    if not old.is_file():
+        return []
+    try:
+        if read_header(old) != read_header(new):
+            return []
+    except (CompetitionError, ValueError):  # cut, and about to be replaced
         return []
     changed, number, number_before = 0, -1, -1  # the header is no row
     how: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "replace"}

@@ -5,7 +5,6 @@ So each fold is scored with those found on the other folds: the cross-fitted sco
 Its epoch is still the best one on that fold itself, as is usual; `describe_choice` says how much that may flatter.
 """
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,13 @@ import numpy as np
 import yaml
 
 from competition.errors import CompetitionError
-from competition.files import is_up_to_date, read_rows, replacing, write_csv
+from competition.files import read_rows, replacing, write_csv
+from competition.freshness import is_up_to_date, remember_sources
 from competition.host_metric import HOST
 from competition.monitor import better_mode
 from competition.out_of_fold import OutOfFold, folds_of_files
 from competition.progress import progress
-from competition.runs import CONFIG, CV, METRICS, POSTPROCESS, Run
+from competition.runs import CONFIG, CV, POSTPROCESS, Run, read_metrics
 from competition.score import describe_scores
 from competition.settings import Config, with_decode
 from competition.task import Task
@@ -82,6 +82,7 @@ def tune(run: Run) -> Tuned:
     _write_postprocess(run, tuned, table.classes)
     # Last: it says that tuning is done.
     _write_cv(run.folder / CV, [paths[0].parent.name for paths in files], ways, tuned.thresholds)
+    remember_sources(run.folder / CV, _sources(run))
     return tuned
 
 
@@ -109,7 +110,7 @@ def describe_choice(run: Run) -> list[str]:
     metric, kept = run.config.metrics[0], run.config.checkpoint
     if kept.predict_with == "latest":
         return []
-    gains = {path.parent.name: _gain_of_best(path.parent / METRICS, run.config) for path in run.out_of_fold_files()}
+    gains = {path.parent.name: _gain_of_best(path.parent, run.config) for path in run.out_of_fold_files()}
     known = {name: gain for name, gain in gains.items() if gain is not None}
     if not known:
         return []
@@ -121,11 +122,11 @@ def describe_choice(run: Run) -> list[str]:
     ]
 
 
-def _gain_of_best(path: Path, config: Config) -> float | None:
+def _gain_of_best(folder: Path, config: Config) -> float | None:
     """Return by how much the first metric of the best epoch in metrics.csv is better than the mean of the last ones;
     None of a single epoch."""
     columns = (config.checkpoint.monitor, f"val/{config.metrics[0]}")
-    rows = [[float(row.get(name) or "nan") for name in columns] for row in read_rows(path)]
+    rows = [[float(row.get(name) or "nan") for name in columns] for row in read_metrics(folder)]
     seen = np.array([row for row in rows if np.isfinite(row).all()]).reshape(-1, 2)
     if len(seen) < 2:
         return None
@@ -139,9 +140,27 @@ def honest_scores(run: Run) -> tuple[str, dict[str, float]]:
 
     With a single fold there are no such images.
     """
-    pooled = next(row for row in read_rows(run.folder / CV) if row["images"] == "pooled")
+    path, way_on = run.folder / CV, tune_again(run.folder)
+    pooled = read_cv(run.folder)["pooled"]
     how, way = honest_way(run, pooled)
+    if absent := [name + way for name in metric_names(run.config) if name + way not in pooled]:
+        raise CompetitionError(f"{path}: has no column {absent[0]!r}; {way_on}")
     return how, {name: float(pooled[name + way]) for name in metric_names(run.config)}
+
+
+def tune_again(folder: Path) -> str:
+    """Return what cures a file of tuning that is damaged."""
+    return f"delete it and make it again with `competition tune {folder.name}`"
+
+
+def read_cv(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the rows of a run's cv.csv by their names; raise CompetitionError where it was cut."""
+    texts = ("images", THRESHOLDS)
+    found = read_rows(folder / CV, tune_again(folder), texts[:1], texts=texts, is_full=True)
+    rows = {row["images"]: row for row in found}
+    if absent := [name for name in ("mean", "std", "pooled") if name not in rows]:
+        raise CompetitionError(f"{folder / CV}: damaged (it has no row {absent[0]!r}); {tune_again(folder)}")
+    return rows
 
 
 def honest_way(run: Run, row: Mapping[str, str]) -> tuple[str, str]:
@@ -152,6 +171,8 @@ def honest_way(run: Run, row: Mapping[str, str]) -> tuple[str, str]:
     """
     is_crossed = any(column.endswith(ENDINGS[CROSSED]) for column in row)
     how = row.get(THRESHOLDS, CROSSED if is_crossed else FLATTERED)  # earlier versions did not write it
+    if how not in ENDINGS:
+        raise CompetitionError(f"{run.folder / CV}: {THRESHOLDS}: found {how!r}; {tune_again(run.folder)}")
     if how != GIVEN and run.config.decode == run.untuned.decode:
         how = OWN  # what tuning found was deleted, or is the same
     return how, ENDINGS[how]
@@ -193,16 +214,23 @@ def _write_postprocess(run: Run, tuned: Tuned, classes: tuple[str, ...]) -> None
 
 def is_tuned(run: Run) -> bool:
     """Return whether the tuning is of these metrics, and newer than all it was made from."""
-    cv, files, config = run.folder / CV, run.out_of_fold_files(), run.config
-    if not files:
+    cv, config = run.folder / CV, run.config
+    if not run.out_of_fold_files():
         raise CompetitionError(f"{run.folder}: no fold has out-of-fold predictions; train one fold first")
     if not cv.is_file():
         return False
-    with cv.open(newline="", encoding="utf-8") as file:
-        has_metrics = set(metric_names(config)) <= set(next(csv.reader(file), []))
+    try:
+        has_metrics = set(metric_names(config)) <= set(read_cv(run.folder)["pooled"])
+    except CompetitionError:
+        return False  # damaged
+    return has_metrics and is_up_to_date(cv, _sources(run))
+
+
+def _sources(run: Run) -> list[Path]:
+    """Return what thresholds and cv.csv are made from."""
+    files, config = run.out_of_fold_files(), run.config
     sources = [*files, *(path.parent / CONFIG for path in files), config.train_csv]
-    sources += [config.host_metric.file] if config.host_metric else []
-    return has_metrics and is_up_to_date(cv, sources)
+    return sources + ([config.host_metric.file] if config.host_metric else [])
 
 
 def metric_names(config: Config) -> list[str]:

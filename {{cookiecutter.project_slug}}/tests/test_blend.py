@@ -25,7 +25,7 @@ from competition.settings import Config
 from competition.shares import Presence, share_warnings
 from competition.submit import open_runs
 from competition.task import Prediction, Target, Task
-from competition.tune import CROSSED, OWN, is_tuned
+from competition.tune import CROSSED, OWN, THRESHOLDS, is_tuned
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -218,7 +218,7 @@ def test_a_tuned_blend_shows_its_cross_fitted_score(
     (runs / "x" / POSTPROCESS).write_text(yaml.safe_dump({"decode": other_decode}))
     cv = runs / "x" / CV
     cv.write_text(cv.read_text().replace(OWN, CROSSED))  # as if it had paid
-    rows = {row["images"]: row for row in read_rows(cv)}
+    rows = {row["images"]: row for row in read_rows(cv, "delete it", texts=("images", THRESHOLDS))}
     metric = Run.open("x").config.metrics[0]
     shown = out_of_fold_line(command("submit", "x", *DECIDED.get(task, [])))
     assert f"{metric} {float(rows['pooled'][f'{metric}_cross_fitted']):.4f}" in shown

@@ -3,7 +3,6 @@
 import os
 import pickle
 import random
-from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any

@@ -13,8 +13,9 @@ from competition.config import task_names
 from competition.files import read_rows
 from competition.predict import predict_out_of_fold
 from competition.predictions import Predictions
+from competition.report import VIEW_COLUMNS
 from competition.runs import CV, OOF, TEST, VIEWS, Run
-from competition.tune import tune
+from competition.tune import THRESHOLDS, tune
 from competition.view_table import COLUMNS
 
 Command = Callable[..., CompletedProcess[str]]
@@ -35,11 +36,15 @@ def test_seeds_of_a_fold_are_averaged_before_a_view_is_scored(
         torch.save(checkpoint, path)
     done = command("predict", "t", "--views", "tta=[hflip]")
     assert done.returncode == 0, done.stderr
-    *_, hflip = read_rows(outputs / "t" / VIEWS)
+    *_, hflip = read_rows(outputs / "t" / VIEWS, "delete it", texts=VIEW_COLUMNS)
     run = Run.open("t", ["tta=[hflip]"])
     predict_out_of_fold(run)
     tune(run)
-    (pooled,) = (row for row in read_rows(outputs / "t" / CV) if row["images"] == "pooled")
+    (pooled,) = (
+        row
+        for row in read_rows(outputs / "t" / CV, "delete it", texts=("images", THRESHOLDS))
+        if row["images"] == "pooled"
+    )
     assert float(hflip["cumulative"]) == pytest.approx(float(pooled[run.config.metrics[0]]), abs=1e-4)
 
 

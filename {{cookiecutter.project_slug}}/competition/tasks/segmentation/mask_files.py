@@ -11,7 +11,7 @@ from PIL import Image
 
 from competition.data_settings import MAX_PIXELS, Data
 from competition.errors import CompetitionError
-from competition.image_folder import row_in_words
+from competition.image_folder import file_name, row_in_words
 from competition.images import NPY, TIF, decoded, read_npy, read_tif, refuse_large
 from competition.tasks.segmentation.settings import TaskConfig
 
@@ -47,10 +47,7 @@ class MaskFiles:
     def paths(self, index: int) -> list[Path]:
         """Return the file of the image, or a file a class in their order."""
         names = self.classes if self.is_by_class else ("",)
-        return [
-            Path(self.pattern.replace("{image_id}", self.image_ids[index]).replace("{class_id}", name))
-            for name in names
-        ]
+        return [Path(file_name(self.pattern, self.image_ids[index], name)) for name in names]
 
     @property
     def is_by_class(self) -> bool:

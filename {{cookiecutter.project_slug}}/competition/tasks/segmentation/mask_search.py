@@ -12,8 +12,7 @@ import pandas as pd
 from competition.csv_keys import Keys
 from competition.data_settings import Data
 from competition.errors import CompetitionError
-from competition.image_folder import SUFFIXES, ids_in, train_image
-from competition.image_search import LONGEST_ID
+from competition.image_folder import SUFFIXES, ids_in, may_be_id, train_image
 from competition.tasks.segmentation.mask_files import read_labels
 from competition.tasks.segmentation.mask_names import class_patterns, is_mask_name, name_pattern
 
@@ -82,7 +81,7 @@ def _image_ids(train: pd.DataFrame, data: Data) -> Iterator[_Ids]:
         if any(train_image(data, one).is_file() for one in ids):
             yield _Ids(ids)
     for column in train.columns:
-        cells = _some([cell for cell in train[column].unique().tolist() if 0 < len(cell) < LONGEST_ID])
+        cells = _some([cell for cell in train[column].unique().tolist() if may_be_id(cell)])
         if any(train_image(data, cell).is_file() for cell in cells):
             yield _Ids(cells, {column: "{image_id}"})
         suffix = Path(cells[0]).suffix if cells else ""
