@@ -11,6 +11,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import leftovers
 import numpy as np
 import pytest
 from browser import BROWSERS, Browser
@@ -33,9 +34,19 @@ TINY = (
     "trainer.accelerator=cpu",
 )
 
+WATCHING = leftovers.watch()
+
 # What could lead the kaggle package elsewhere than to the stand-in.
 OTHER_SETTINGS = ("KAGGLE_API_TOKEN", "KAGGLE_API_ENVIRONMENT", "KAGGLE_CONFIG_DIR", "KAGGLE_PROXY")
 Command = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    """End what a test has started and, because it failed, say, has not ended."""
+    before = leftovers.running()
+    yield
+    leftovers.end(os.getpid(), before)
 
 
 @pytest.fixture(scope="session")
@@ -152,11 +163,14 @@ def browser() -> Iterator[Browser]:
     if name is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on PATH (Debian: apt-get install chromium)")
     api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(leftovers.mark(os.getpid()))  # what it starts for a page goes on to the next test
+        playwright = api.sync_playwright().start()
         # Its sandbox does not start for root, as whom containers run; it only opens files that tests have written.
         opened = playwright.chromium.launch(executable_path=shutil.which(name), args=["--no-sandbox"])
-        yield Browser(opened)
-        opened.close()
+    yield Browser(opened)
+    opened.close()
+    playwright.stop()
 
 
 @pytest.fixture
