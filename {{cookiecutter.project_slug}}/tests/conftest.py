@@ -177,11 +177,18 @@ def browser() -> Iterator[Browser]:
 def command(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., CompletedProcess[str]]:
-    """Return a function that runs `competition VERB ...` in a folder of its own, without the cost of a process."""
+    """Return a function that runs `competition VERB ...` in a folder of its own, without the cost of a process.
+
+    Nor of those that draw metrics.png after every epoch of a training, unless it is to be looked at.
+    """
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: object) -> CompletedProcess[str]:
+    def run(*arguments: object, plot: bool = False) -> CompletedProcess[str]:
         capfd.readouterr()
+        if arguments[:1] == ("train",):
+            from competition.logger import MetricsPlot
+
+            monkeypatch.setattr(MetricsPlot, "refresh", MetricsPlot.refresh if plot else lambda self: None)
         monkeypatch.setattr(sys, "argv", ["competition", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()

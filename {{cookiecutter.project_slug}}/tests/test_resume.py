@@ -1,10 +1,7 @@
 """Trainings that are stopped, killed or broken: what is kept, and that going on ends where an unbroken run does."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +12,9 @@ from filelock import FileLock
 from trainings import assert_ended_like, begin, end, rows
 
 from competition.checkpoint import load_checkpoint
-from competition.config import task_names
+from competition.config import load_config, task_names
+from competition.folds import make_folds
+from competition.sample import write_sample
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -38,11 +37,10 @@ WORDS = (
 def trained(project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """Train without a break; return the fold's folder and the words that did it."""
     folder = tmp_path_factory.mktemp("unbroken")
-    start = [sys.executable, "-m", "competition"]
-    environment = os.environ | {"PYTHONPATH": str(project)}
     words = [str(project / "configs" / f"{TASK}.yaml"), *WORDS, f"data.dir={folder / 'data'}"]
-    for verb in (["sample", "--task", TASK, "--size", "24"], ["folds", *words], ["train", *words]):
-        subprocess.run([*start, *verb], cwd=folder, env=environment, check=True)
+    write_sample(TASK, folder / "data", size=24)
+    make_folds(load_config([Path(words[0])], words[1:]))
+    end(begin(project, folder, *words), 0)
     return folder / "outputs" / "t" / "fold0", words
 
 
@@ -64,11 +62,12 @@ def test_a_stop_in_mid_epoch_resumes_to_the_same_end(
 
 @pytest.mark.slow
 def test_a_time_limit_saves_and_says_how_to_go_on(
-    project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
+    command: Command, tmp_path: Path, trained: tuple[Path, list[str]]
 ) -> None:
     _, words = trained
-    errors = end(begin(project, tmp_path, *words, "trainer.max_time=00:00:00:00"), 3)
-    assert "trainer.max_time is over" in errors
+    done = command("train", *words, "trainer.max_time=00:00:00:00")
+    assert done.returncode == 3
+    assert "trainer.max_time is over" in done.stderr
     assert load_checkpoint(tmp_path / "outputs" / "t" / "fold0" / "latest.pt")["global_step"] == 1
 
 
@@ -84,26 +83,29 @@ def test_best_is_the_epoch_with_the_best_value_and_latest_is_the_last(trained: t
 
 @pytest.mark.slow
 def test_another_config_and_a_damaged_checkpoint_are_refused(
-    project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
+    command: Command, tmp_path: Path, trained: tuple[Path, list[str]]
 ) -> None:
     _, words = trained
     folder = tmp_path / "outputs" / "t" / "fold0"
-    end(begin(project, tmp_path, *words, "trainer.max_time=00:00:00:00"), 3)
-    errors = end(begin(project, tmp_path, *words, "--resume", "optimizer.lr=0.5"), 1)
-    assert "optimizer.lr: 0.001 -> 0.5" in errors
+    assert command("train", *words, "trainer.max_time=00:00:00:00").returncode == 3
+    done = command("train", *words, "--resume", "optimizer.lr=0.5")
+    assert done.returncode == 1
+    assert "optimizer.lr: 0.001 -> 0.5" in done.stderr
     whole = (folder / "latest.pt").read_bytes()
     (folder / "latest.pt").write_bytes(whole[: len(whole) // 2])
-    errors = end(begin(project, tmp_path, *words, "--resume"), 1)
-    assert errors.strip().startswith("outputs/t/fold0/latest.pt: not a whole checkpoint")
+    done = command("train", *words, "--resume")
+    assert done.returncode == 1
+    assert done.stderr.startswith("outputs/t/fold0/latest.pt: not a whole checkpoint")
 
 
 @pytest.mark.slow
 def test_a_second_training_in_the_same_folder_is_refused(
-    project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
+    command: Command, tmp_path: Path, trained: tuple[Path, list[str]]
 ) -> None:
     _, words = trained
     folder = tmp_path / "outputs" / "t" / "fold0"
     folder.mkdir(parents=True)
     with FileLock(folder / ".lock"):  # as the first training holds it
-        errors = end(begin(project, tmp_path, *words), 1)
-    assert errors == "outputs/t/fold0: another training is writing here; wait for it or stop it\n"
+        done = command("train", *words)
+    assert done.returncode == 1
+    assert done.stderr == "outputs/t/fold0: another training is writing here; wait for it or stop it\n"

@@ -66,7 +66,7 @@ def test_views_are_tabled_and_then_predicted_out_of_fold_too(
     if task == task_names()[0]:
         two = ("trainer.devices=2", "trainer.strategy=ddp")
         process = begin(project, Path.cwd(), "t", "--views", "tta=[hflip,scale1.5]", *two, verb="predict")
-        said, errors = process.communicate(timeout=120)
+        said, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
         told = said.strip().split("\n\n")[0].splitlines()
         assert [line.split()[:4] for line in told] == [list(COLUMNS[:4]), *(r[:4] for r in rows)]
