@@ -15,6 +15,7 @@ from competition.checkpoint import load_checkpoint
 from competition.config import load_config, task_names
 from competition.folds import make_folds
 from competition.sample import write_sample
+from competition.train import train
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -40,13 +41,15 @@ def trained(project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     words = [str(project / "configs" / f"{TASK}.yaml"), *WORDS, f"data.dir={folder / 'data'}"]
     write_sample(TASK, folder / "data", size=24)
     make_folds(load_config([Path(words[0])], words[1:]))
-    end(begin(project, folder, *words), 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train(load_config([Path(words[0])], words[1:]))
     return folder / "outputs" / "t" / "fold0", words
 
 
 @pytest.mark.slow
 def test_a_stop_in_mid_epoch_resumes_to_the_same_end(
-    project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
+    project: Path, tmp_path: Path, trained: tuple[Path, list[str]], command: Command
 ) -> None:
     unbroken, words = trained
     folder = tmp_path / "outputs" / "t" / "fold0"
@@ -56,7 +59,7 @@ def test_a_stop_in_mid_epoch_resumes_to_the_same_end(
     process.send_signal(signal.SIGTERM)
     assert "go on with --resume" in end(process, 128 + signal.SIGTERM).splitlines()[-1]
     assert load_checkpoint(folder / "latest.pt")["global_step"] < load_checkpoint(unbroken / "latest.pt")["global_step"]
-    end(begin(project, tmp_path, *words, "checkpoint.every_steps=1", "--resume"), 0)
+    assert command("train", *words, "checkpoint.every_steps=1", "--resume").returncode == 0
     assert_ended_like(folder, unbroken)
 
 

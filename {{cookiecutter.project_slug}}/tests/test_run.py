@@ -1,6 +1,7 @@
 """`competition run` from a csv file to a score, as a user starts it: what it writes, skips, refuses and reports."""
 
 import csv
+import io
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -16,6 +18,8 @@ import pandas as pd
 import pytest
 from browser import Browser
 
+from competition import run as run_module
+from competition.cli import main
 from competition.config import task_names
 from competition.ledger import read_ledger
 from competition.public_scores import sha256
@@ -45,19 +49,40 @@ PAGES = {
 }
 
 
-def start(project: Path, folder: Path, *words: object) -> CompletedProcess[str]:
-    """Run `competition ...` in a process of its own."""
+def run_in_processes(project: Path, folder: Path, words: list[object]) -> CompletedProcess[str]:
+    """Run `competition run ...` in a process of its own, which starts others, as a user's does."""
     environment = os.environ | {"PYTHONPATH": str(project)}
-    command = [sys.executable, "-m", "competition", *map(str, words)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "competition", "run", *map(str, words)]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def run_here(folder: Path, words: list[object]) -> CompletedProcess[str]:
+    """Run the same in this process, and what it starts, too: each process imports for longer than it trains."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+        patch.chdir(folder)
+        patch.setattr(run_module, "run_jobs", lambda jobs, *_: [call(*job.words) for job in jobs])
+        status = call("run", *words)
+    return CompletedProcess([], status, said.getvalue(), "")
+
+
+def call(*words: object) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["competition", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return int(ended.value.code or 0)
 
 
 class Finished:
     """A folder in which `competition run` has been once, on data that lie elsewhere."""
 
-    def __init__(self, project: Path, folder: Path, words: list[object]) -> None:
-        self.project, self.folder, self.words = project, folder, words
-        self.first = start(project, folder, "run", *words)
+    def __init__(self, project: Path, folder: Path, task: str, words: list[object]) -> None:
+        self.folder, self.words = folder, words
+        is_first = task == task_names()[0]
+        self.first = run_in_processes(project, folder, words) if is_first else run_here(folder, words)
 
     @property
     def outputs(self) -> Path:
@@ -71,9 +96,11 @@ def data(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(project: Path, config_file: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(
+    project: Path, task: str, config_file: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
     words = [config_file, *WORDS, f"data.dir={data}"]
-    return Finished(project, tmp_path_factory.mktemp("run"), words)
+    return Finished(project, tmp_path_factory.mktemp("run"), task, words)
 
 
 def files(folder: Path) -> dict[str, int]:
