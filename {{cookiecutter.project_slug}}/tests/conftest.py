@@ -11,6 +11,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import leftovers
 import numpy as np
 import pytest
 from browser import BROWSERS, Browser
@@ -33,9 +34,28 @@ TINY = (
     "trainer.accelerator=cpu",
 )
 
+WATCHING = leftovers.watch()
+
 # What could lead the kaggle package elsewhere than to the stand-in.
 OTHER_SETTINGS = ("KAGGLE_API_TOKEN", "KAGGLE_API_ENVIRONMENT", "KAGGLE_CONFIG_DIR", "KAGGLE_PROXY")
 Command = Callable[..., CompletedProcess[str]]
+Once = Callable[[str, str, Callable[[Path], None]], Path]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests, and keep each together: a long one at the end has one core work."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    order = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
+    items.sort(key=lambda item: (item.path not in slow, order[item.path]))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running() -> Iterator[None]:
+    """End what a test has started and, because it failed, say, has not ended."""
+    before = leftovers.running()
+    yield
+    leftovers.end(os.getpid(), before)
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +71,27 @@ def task(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def sample(task: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Return a function that lets another one fill a new folder, but where that was done for the same task and name.
+
+    A session's fixture that hangs on the task is made anew whenever the task changes: three times in each file.
+    """
+    made: dict[tuple[str, str], Path] = {}
+
+    def once(task: str, name: str, make: Callable[[Path], None]) -> Path:
+        if (task, name) not in made:
+            folder = tmp_path_factory.mktemp(f"{task}_{name}")
+            make(folder)
+            made[task, name] = folder  # only now: a failure is no folder
+        return made[task, name]
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def sample(task: str, once: Once) -> Path:
     """Make a competition of 24 images for tests that only read it."""
-    folder = tmp_path_factory.mktemp(task) / "data"
-    write_sample(task, folder, size=24)
-    return folder
+    return once(task, "sample", lambda folder: write_sample(task, folder / "data", size=24)) / "data"
 
 
 @pytest.fixture
@@ -77,8 +113,12 @@ def config(config_file: Path, sample: Path) -> Config:
 
 
 @pytest.fixture(scope="session")
-def untrained(config_file: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def untrained(task: str, config_file: Path, sample: Path, once: Once) -> Path:
     """Return outputs/ of a run `t` that has out-of-fold predictions of networks that have learnt nothing."""
+    return once(task, "untrained", lambda folder: predict_untrained(config_file, sample, folder)) / "outputs"
+
+
+def predict_untrained(config_file: Path, sample: Path, folder: Path) -> None:
     from competition.dataset import ImageDataset
     from competition.folds import make_folds, read_folds
     from competition.module import CompetitionModule
@@ -86,7 +126,6 @@ def untrained(config_file: Path, sample: Path, tmp_path_factory: pytest.TempPath
     from competition.runs import OOF, remember_config
     from competition.task import Task
 
-    folder = tmp_path_factory.mktemp("untrained")
     words = [*TINY, f"data.dir={sample}", f"data.folds={folder / 'folds.csv'}", "name=t"]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -98,12 +137,15 @@ def untrained(config_file: Path, sample: Path, tmp_path_factory: pytest.TempPath
             module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
             dataset = ImageDataset(config, table.image_ids[read_folds(config, table) == fold], table=table)
             predict_images(config, [module.network.eval()], dataset, config.fold_folder / OOF, table.classes)
-    return folder / "outputs"
 
 
 @pytest.fixture(scope="session")
-def replayable(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def replayable(task: str, untrained: Path, once: Once) -> Path:
     """Return outputs/ of the same run with weights of networks, by which its predictions were made."""
+    return once(task, "replayable", lambda folder: add_weights(untrained, folder)) / "outputs"
+
+
+def add_weights(untrained: Path, folder: Path) -> None:
     import torch
 
     from competition.checkpoint import best_name
@@ -114,19 +156,18 @@ def replayable(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     from competition.runs import CONFIG, OOF
     from competition.task import Task
 
-    outputs = Path(shutil.copytree(untrained, tmp_path_factory.mktemp("replayable") / "outputs"))
-    for folder in sorted(outputs.glob("t/fold*")):
-        config = load_config([folder / CONFIG])
+    outputs = Path(shutil.copytree(untrained, folder / "outputs"))
+    for training in sorted(outputs.glob("t/fold*")):
+        config = load_config([training / CONFIG])
         table = Task(config.task).table.read_table(config)
         torch.manual_seed(0)
         module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
-        path = folder / best_name(config.checkpoint)
+        path = training / best_name(config.checkpoint)
         torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, path)
-        ids = np.array(Predictions(folder / OOF).image_ids, dtype=object)
+        ids = np.array(Predictions(training / OOF).image_ids, dtype=object)
         predict_images(
-            config, [load_network(path)[0]], ImageDataset(config, ids, table=table), folder / OOF, table.classes
+            config, [load_network(path)[0]], ImageDataset(config, ids, table=table), training / OOF, table.classes
         )
-    return outputs
 
 
 @pytest.fixture
@@ -152,22 +193,32 @@ def browser() -> Iterator[Browser]:
     if name is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on PATH (Debian: apt-get install chromium)")
     api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(leftovers.mark(os.getpid()))  # what it starts for a page goes on to the next test
+        playwright = api.sync_playwright().start()
         # Its sandbox does not start for root, as whom containers run; it only opens files that tests have written.
         opened = playwright.chromium.launch(executable_path=shutil.which(name), args=["--no-sandbox"])
-        yield Browser(opened)
-        opened.close()
+    yield Browser(opened)
+    opened.close()
+    playwright.stop()
 
 
 @pytest.fixture
 def command(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., CompletedProcess[str]]:
-    """Return a function that runs `competition VERB ...` in a folder of its own, without the cost of a process."""
+    """Return a function that runs `competition VERB ...` in a folder of its own, without the cost of a process.
+
+    Nor of those that draw metrics.png after every epoch of a training, unless it is to be looked at.
+    """
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: object) -> CompletedProcess[str]:
+    def run(*arguments: object, plot: bool = False) -> CompletedProcess[str]:
         capfd.readouterr()
+        if arguments[:1] == ("train",):
+            from competition.logger import MetricsPlot
+
+            monkeypatch.setattr(MetricsPlot, "refresh", MetricsPlot.refresh if plot else lambda self: None)
         monkeypatch.setattr(sys, "argv", ["competition", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()

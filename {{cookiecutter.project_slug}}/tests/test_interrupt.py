@@ -65,7 +65,7 @@ def start(folder: Path, *words: str, python: tuple[str, ...] = ()) -> subprocess
 
 def end(process: subprocess.Popen[str]) -> list[str]:
     """Wait for the end of a process and of all that it has started; return what it said."""
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGINT, errors
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
@@ -118,7 +118,7 @@ def is_open(process: subprocess.Popen[str], path: Path) -> bool:
 @pytest.mark.slow
 def test_again_and_again_in_a_training_ends_it_with_its_workers(tmp_path: Path) -> None:
     write_sample(TASK, tmp_path / "data", size=24)
-    assert start(tmp_path, "folds", CONFIG).wait(timeout=60) == 0
+    assert start(tmp_path, "folds", CONFIG).wait(timeout=300) == 0
     workers = ("data.num_workers=2", "data.image_size=256", "trainer.max_epochs=1000", "sampler.share=natural")
     process = start(tmp_path, "train", CONFIG, *TINY, *workers)
     while not (tmp_path / "outputs" / TASK / "fold0" / "latest.pt").is_file() and process.poll() is None:
@@ -164,7 +164,7 @@ def test_processes_that_read_images_end_by_the_word_of_their_main_process_alone(
     command = [sys.executable, "-c", READING, str(CONFIG), start_method]
     environment = {**os.environ, "PYTHONPATH": str(project)}
     done = subprocess.run(  # where they ignored that, too, it would wait for ever
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "ValueError: out of memory, say"

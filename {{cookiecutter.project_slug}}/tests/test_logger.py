@@ -12,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 from conftest import PROJECT, TINY
 from pytorch_lightning.profilers import Profiler
-from trainings import begin, rows
+from trainings import begin, end, rows
 
 from competition import logger
 from competition.config import load_config, task_names
@@ -117,7 +117,7 @@ def test_a_torn_last_row_is_dropped_when_training_goes_on(config: Config, tmp_pa
 
 @pytest.mark.slow
 def test_metrics_csv_has_the_metrics_asked_for_and_the_plot_is_as_new(config: Config, command: Command) -> None:
-    done = command("train", *WORDS)
+    done = command("train", *WORDS, plot=True)
     assert done.returncode == 0, done.stderr
     header = (FOLD / "metrics.csv").read_text().splitlines()[0].split(",")
     assert header == [*FIRST_COLUMNS, "val/loss", *(f"val/{name}" for name in config.metrics)]
@@ -169,9 +169,7 @@ def test_a_logger_that_is_installed_writes_once_into_the_folder_of_the_fold(
     pytest.importorskip(package)
     monkeypatch.setenv("WANDB_MODE", "offline")
     two = ("trainer.devices=2", "trainer.strategy=ddp")  # of which the first one writes
-    process = begin(PROJECT, Path.cwd(), *WORDS, *two, f"logger.{package}=true")
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    end(begin(PROJECT, Path.cwd(), *WORDS, *two, f"logger.{package}=true"), 0)
     (path,) = FOLD.glob(written)
     assert path.stat().st_size > 0
     assert {path.name for path in Path().iterdir()} == {"data", "outputs"}

@@ -1,10 +1,7 @@
 """Trainings that are stopped, killed or broken: what is kept, and that going on ends where an unbroken run does."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +12,10 @@ from filelock import FileLock
 from trainings import assert_ended_like, begin, end, rows
 
 from competition.checkpoint import load_checkpoint
-from competition.config import task_names
+from competition.config import load_config, task_names
+from competition.folds import make_folds
+from competition.sample import write_sample
+from competition.train import train
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -38,17 +38,18 @@ WORDS = (
 def trained(project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """Train without a break; return the fold's folder and the words that did it."""
     folder = tmp_path_factory.mktemp("unbroken")
-    start = [sys.executable, "-m", "competition"]
-    environment = os.environ | {"PYTHONPATH": str(project)}
     words = [str(project / "configs" / f"{TASK}.yaml"), *WORDS, f"data.dir={folder / 'data'}"]
-    for verb in (["sample", "--task", TASK, "--size", "24"], ["folds", *words], ["train", *words]):
-        subprocess.run([*start, *verb], cwd=folder, env=environment, check=True)
+    write_sample(TASK, folder / "data", size=24)
+    make_folds(load_config([Path(words[0])], words[1:]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train(load_config([Path(words[0])], words[1:]))
     return folder / "outputs" / "t" / "fold0", words
 
 
 @pytest.mark.slow
 def test_a_stop_in_mid_epoch_resumes_to_the_same_end(
-    project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
+    project: Path, tmp_path: Path, trained: tuple[Path, list[str]], command: Command
 ) -> None:
     unbroken, words = trained
     folder = tmp_path / "outputs" / "t" / "fold0"
@@ -58,17 +59,18 @@ def test_a_stop_in_mid_epoch_resumes_to_the_same_end(
     process.send_signal(signal.SIGTERM)
     assert "go on with --resume" in end(process, 128 + signal.SIGTERM).splitlines()[-1]
     assert load_checkpoint(folder / "latest.pt")["global_step"] < load_checkpoint(unbroken / "latest.pt")["global_step"]
-    end(begin(project, tmp_path, *words, "checkpoint.every_steps=1", "--resume"), 0)
+    assert command("train", *words, "checkpoint.every_steps=1", "--resume").returncode == 0
     assert_ended_like(folder, unbroken)
 
 
 @pytest.mark.slow
 def test_a_time_limit_saves_and_says_how_to_go_on(
-    project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
+    command: Command, tmp_path: Path, trained: tuple[Path, list[str]]
 ) -> None:
     _, words = trained
-    errors = end(begin(project, tmp_path, *words, "trainer.max_time=00:00:00:00"), 3)
-    assert "trainer.max_time is over" in errors
+    done = command("train", *words, "trainer.max_time=00:00:00:00")
+    assert done.returncode == 3
+    assert "trainer.max_time is over" in done.stderr
     assert load_checkpoint(tmp_path / "outputs" / "t" / "fold0" / "latest.pt")["global_step"] == 1
 
 
@@ -84,26 +86,29 @@ def test_best_is_the_epoch_with_the_best_value_and_latest_is_the_last(trained: t
 
 @pytest.mark.slow
 def test_another_config_and_a_damaged_checkpoint_are_refused(
-    project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
+    command: Command, tmp_path: Path, trained: tuple[Path, list[str]]
 ) -> None:
     _, words = trained
     folder = tmp_path / "outputs" / "t" / "fold0"
-    end(begin(project, tmp_path, *words, "trainer.max_time=00:00:00:00"), 3)
-    errors = end(begin(project, tmp_path, *words, "--resume", "optimizer.lr=0.5"), 1)
-    assert "optimizer.lr: 0.001 -> 0.5" in errors
+    assert command("train", *words, "trainer.max_time=00:00:00:00").returncode == 3
+    done = command("train", *words, "--resume", "optimizer.lr=0.5")
+    assert done.returncode == 1
+    assert "optimizer.lr: 0.001 -> 0.5" in done.stderr
     whole = (folder / "latest.pt").read_bytes()
     (folder / "latest.pt").write_bytes(whole[: len(whole) // 2])
-    errors = end(begin(project, tmp_path, *words, "--resume"), 1)
-    assert errors.strip().startswith("outputs/t/fold0/latest.pt: not a whole checkpoint")
+    done = command("train", *words, "--resume")
+    assert done.returncode == 1
+    assert done.stderr.startswith("outputs/t/fold0/latest.pt: not a whole checkpoint")
 
 
 @pytest.mark.slow
 def test_a_second_training_in_the_same_folder_is_refused(
-    project: Path, tmp_path: Path, trained: tuple[Path, list[str]]
+    command: Command, tmp_path: Path, trained: tuple[Path, list[str]]
 ) -> None:
     _, words = trained
     folder = tmp_path / "outputs" / "t" / "fold0"
     folder.mkdir(parents=True)
     with FileLock(folder / ".lock"):  # as the first training holds it
-        errors = end(begin(project, tmp_path, *words), 1)
-    assert errors == "outputs/t/fold0: another training is writing here; wait for it or stop it\n"
+        done = command("train", *words)
+    assert done.returncode == 1
+    assert done.stderr == "outputs/t/fold0: another training is writing here; wait for it or stop it\n"

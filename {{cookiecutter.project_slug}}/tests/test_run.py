@@ -1,6 +1,7 @@
 """`competition run` from a csv file to a score, as a user starts it: what it writes, skips, refuses and reports."""
 
 import csv
+import io
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -16,6 +18,8 @@ import pandas as pd
 import pytest
 from browser import Browser
 
+from competition import run as run_module
+from competition.cli import main
 from competition.config import task_names
 from competition.ledger import read_ledger
 from competition.public_scores import sha256
@@ -45,22 +49,40 @@ PAGES = {
 }
 
 
-def start(project: Path, folder: Path, *words: object) -> CompletedProcess[str]:
-    """Run `competition ...` in a process of its own."""
+def run_in_processes(project: Path, folder: Path, words: list[object]) -> CompletedProcess[str]:
+    """Run `competition run ...` in a process of its own, which starts others, as a user's does."""
     environment = os.environ | {"PYTHONPATH": str(project)}
-    command = [sys.executable, "-m", "competition", *map(str, words)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "competition", "run", *map(str, words)]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def run_here(folder: Path, words: list[object]) -> CompletedProcess[str]:
+    """Run the same in this process, and what it starts, too: each process imports for longer than it trains."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+        patch.chdir(folder)
+        patch.setattr(run_module, "run_jobs", lambda jobs, *_: [call(*job.words) for job in jobs])
+        status = call("run", *words)
+    return CompletedProcess([], status, said.getvalue(), "")
+
+
+def call(*words: object) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["competition", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return int(ended.value.code or 0)
 
 
 class Finished:
     """A folder in which `competition run` has been once, on data that lie elsewhere."""
 
-    def __init__(self, project: Path, folder: Path, words: list[object]) -> None:
-        self.project, self.folder, self.words = project, folder, words
-        self.first = self.run()
-
-    def run(self, *more: str) -> CompletedProcess[str]:
-        return start(self.project, self.folder, "run", *self.words, *more)
+    def __init__(self, project: Path, folder: Path, task: str, words: list[object]) -> None:
+        self.folder, self.words = folder, words
+        is_first = task == task_names()[0]
+        self.first = run_in_processes(project, folder, words) if is_first else run_here(folder, words)
 
     @property
     def outputs(self) -> Path:
@@ -74,9 +96,11 @@ def data(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(project: Path, config_file: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(
+    project: Path, task: str, config_file: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
     words = [config_file, *WORDS, f"data.dir={data}"]
-    return Finished(project, tmp_path_factory.mktemp("run"), words)
+    return Finished(project, tmp_path_factory.mktemp("run"), task, words)
 
 
 def files(folder: Path) -> dict[str, int]:
@@ -234,10 +258,17 @@ def test_the_ledger_has_a_line_of_what_the_run_measured(finished: Finished, data
     assert line.folds_csv
 
 
-def test_a_second_run_skips_everything_and_reports_the_same(finished: Finished) -> None:
+@pytest.fixture
+def run_again(finished: Finished, command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Return a function that starts the same run once more, with further words and without the cost of a process."""
+    monkeypatch.chdir(finished.folder)
+    return lambda *more: command("run", *finished.words, *more)
+
+
+def test_a_second_run_skips_everything_and_reports_the_same(finished: Finished, run_again: Command) -> None:
     before = files(finished.outputs)
     submission = (finished.outputs / "tiny/submission.csv").read_bytes()
-    second = finished.run("data.num_workers=1")  # where it computes may change, and how fast
+    second = run_again("data.num_workers=1")  # where it computes may change, and how fast
     assert second.returncode == 0, second.stderr
     after = files(finished.outputs)
     written = {name for name in after if after[name] != before.get(name)}
@@ -260,9 +291,9 @@ def test_a_browser_shows_the_pages_of_a_run_whole(
     assert len(seen.images) >= 20
 
 
-def test_another_config_under_the_same_name_is_refused(finished: Finished) -> None:
+def test_another_config_under_the_same_name_is_refused(finished: Finished, run_again: Command) -> None:
     before = files(finished.outputs)
-    done = finished.run("data.batch_size=2")
+    done = run_again("data.batch_size=2")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "was trained with another config (data.batch_size: 4 -> 2); give this one another name" in done.stderr
@@ -311,19 +342,19 @@ def test_training_what_is_trained_is_refused(finished: Finished, copied: tuple[P
     )
 
 
-def test_training_names_a_broken_image_with_its_line(project: Path, tmp_path: Path) -> None:
+def test_training_names_a_broken_image_with_its_line(project: Path, command: Command, tmp_path: Path) -> None:
     """Images are read by workers, whose tracebacks would bury the message. The same for every task."""
     task = task_names()[0]
     write_sample(task, tmp_path / "data", size=24)
     words = [project / f"configs/{task}.yaml", *WORDS, "sampler.share=natural", "data.num_workers=2"]
-    assert start(project, tmp_path, "folds", *words).returncode == 0
+    assert command("folds", *words).returncode == 0
     folds = (tmp_path / "data/folds.csv").read_text().splitlines()[1:]
     broken = next(row.partition(",")[0] for row in folds if row.endswith(",1"))
     path = Path("data/train_images") / broken
     (tmp_path / path).write_bytes((tmp_path / path).read_bytes()[:500])
     rows = (tmp_path / "data/train.csv").read_text().splitlines()
     number = next(number for number, row in enumerate(rows, start=1) if row.startswith(broken))
-    done = start(project, tmp_path, "train", *words, "fold=0")
+    done = command("train", *words, "fold=0")
     assert done.returncode == 1
     assert done.stderr.startswith(f"{path}: truncated or no image (500 bytes")
     assert done.stderr.endswith(f"(train.csv line {number})\n")

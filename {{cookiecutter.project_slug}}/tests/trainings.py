@@ -43,7 +43,9 @@ def kill_one_of_two(process: subprocess.Popen[str], lost: int, verb: str = "trai
     second = child_running(process.pid, verb)
     assert second is not None, process.communicate()[1]
     os.kill([process.pid, second][lost], signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)  # comes back when nobody holds the other end any more
+    _, errors = process.communicate(
+        timeout=300
+    )  # a minute or less where the machine is not busy; comes back when nobody holds the other end any more
     assert process.returncode not in (0, None)
     (line,) = errors.splitlines()
     return line
@@ -51,7 +53,7 @@ def kill_one_of_two(process: subprocess.Popen[str], lost: int, verb: str = "trai
 
 def end(process: subprocess.Popen[str], status: int) -> str:
     """Wait for a training's end with an exit status; return what it said on standard error."""
-    _, errors = process.communicate(timeout=240)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == status, errors
     return errors
 

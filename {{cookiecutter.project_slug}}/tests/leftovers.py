@@ -1,0 +1,62 @@
+"""Nothing that a test has started outlives it, nor the tests themselves, however those end.
+
+What is started inherits a mark in its environment, by which it is found again. Run as a script, this file waits for the
+end of a process of tests: python tests/leftovers.py PID
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Set
+from pathlib import Path
+
+PROCESSES = Path("/proc")  # where there is none, as on a Mac, nothing is found
+
+
+def mark(owner: int) -> str:
+    """Return the name of a variable that all have which the tests of a process have started."""
+    return f"STARTED_BY_TESTS_{owner}"
+
+
+def watch() -> subprocess.Popen[bytes]:
+    """Mark what this process starts from now on, and have it ended when this one has ended."""
+    command = [sys.executable, "-I", "-S", __file__, str(os.getpid())]
+    silent = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    watching = subprocess.Popen(command, start_new_session=True, **silent)
+    os.environ[mark(os.getpid())] = "1"
+    return watching
+
+
+def running() -> set[str]:
+    """Return the ids of all processes."""
+    return {path.name for path in PROCESSES.glob("[0-9]*")}
+
+
+def _is_marked(process: str, owner: int) -> bool:
+    try:
+        return f"{mark(owner)}=".encode() in (PROCESSES / process / "environ").read_bytes()
+    except OSError:  # it has ended, or is another user's
+        return False
+
+
+def end(owner: int, before: Set[str] = frozenset()) -> None:
+    """End what the tests of a process have started, and what that has, but for those that ran before."""
+    patience = time.monotonic() + 20
+    while found := [process for process in running() - before if _is_marked(process, owner)]:
+        for process in found:
+            try:
+                os.kill(int(process), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        if time.monotonic() > patience:
+            raise TimeoutError(f"cannot be ended: {found}")
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    tests = int(sys.argv[1])
+    while os.getppid() == tests:
+        time.sleep(1)
+    end(tests)

@@ -1,0 +1,44 @@
+"""What a test started is ended: by the test's end, or by that of all tests, be it by kill -9."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import leftovers
+import pytest
+
+pytestmark = pytest.mark.skipif(not leftovers.PROCESSES.is_dir(), reason="this system does not list processes as files")
+
+KILLED = """
+import os, signal, subprocess, leftovers
+leftovers.watch()
+print(subprocess.Popen(["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL).pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_test_left_is_ended_and_what_ran_before_is_not() -> None:
+    first = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    before = leftovers.running()
+    second = subprocess.Popen(["sh", "-c", "sleep 600 & sleep 600"], start_new_session=True)
+    leftovers.end(os.getpid(), before)
+    assert second.wait(timeout=120) == -signal.SIGKILL
+    assert first.poll() is None
+    leftovers.end(os.getpid(), before - {str(first.pid)})
+    assert first.wait(timeout=120) == -signal.SIGKILL
+
+
+def test_what_killed_tests_left_is_ended() -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(leftovers.__file__).parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], env=environment, stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    status = leftovers.PROCESSES / done.stdout.strip() / "stat"
+    until = time.monotonic() + 120
+    while status.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not status.exists()
