@@ -23,8 +23,8 @@ def mark(owner: int) -> str:
 def watch() -> subprocess.Popen[bytes]:
     """Mark what this process starts from now on, and have it ended when this one has ended."""
     command = [sys.executable, "-I", "-S", __file__, str(os.getpid())]
-    silent = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    watching = subprocess.Popen(command, start_new_session=True, **silent)
+    null = subprocess.DEVNULL
+    watching = subprocess.Popen(command, start_new_session=True, stdin=null, stdout=null, stderr=null)
     os.environ[mark(os.getpid())] = "1"
     return watching
 
