@@ -13,7 +13,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "{{cookiecutter.project_slug}}"))
 
-from competition.near_duplicates import SIDE, Thumbnails, near_duplicates
+from competition.checking.near_duplicates import SIDE, Thumbnails, near_duplicates
 
 NUMBER = 100_000
 

@@ -23,9 +23,9 @@ def measure(number: int, folder: Path) -> None:
     import cv2
     import numpy as np
     import torch
-    from competition.config import load_config
-    from competition.dataset import ImageDataset
-    from competition.predict import predict_images
+    from competition.config.loading import load_config
+    from competition.data.dataset import ImageDataset
+    from competition.prediction.predict import predict_images
     from torch import nn
 
     images = folder / "test_images"

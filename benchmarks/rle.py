@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "{{cookiecutter.project_slug}}"))
-from competition.data_settings import Data
-from competition.tasks.segmentation.rle import decode_rle, encode_rle
+from competition.config.data_settings import Data
+from competition.tasks.segmentation.formats.rle import decode_rle, encode_rle
 from competition.tasks.segmentation.settings import RunLengths, TaskConfig
 from competition.tasks.segmentation.submission import read_submission
 

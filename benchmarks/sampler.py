@@ -20,8 +20,8 @@ import torch
 from torch.utils.data import DistributedSampler, TensorDataset, WeightedRandomSampler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "{{cookiecutter.project_slug}}"))
-from competition.sampler import RatioSampler
-from competition.share_schedule import ShareSchedule
+from competition.sampling.sampler import RatioSampler
+from competition.sampling.share_schedule import ShareSchedule
 
 HALF = ShareSchedule.constant(0.5)
 Epoch = Callable[[int], Sized]

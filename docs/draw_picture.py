@@ -20,7 +20,7 @@ mpl.use("Agg")
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "{{cookiecutter.project_slug}}"))
 
-from competition.tasks.segmentation.rle import decode_rle  # noqa: E402
+from competition.tasks.segmentation.formats.rle import decode_rle  # noqa: E402
 
 COLOURS = {"disk": "#ff5040", "square": "#40e060", "triangle": "#5080ff", "ring": "#ffd040"}
 NUM_IMAGES = 5

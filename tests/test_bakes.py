@@ -19,7 +19,7 @@ NEEDED = {
     "README.md",
     "competition/__init__.py",
     "competition/__main__.py",
-    "competition/cli.py",
+    "competition/cli/app.py",
     "pyproject.toml",
 }
 # Where a task's files lie, as the template's README has it.

@@ -44,7 +44,7 @@ def lay_out(project: Path, *names: str) -> None:
 
 def test_what_bears_another_tasks_name_is_dropped(tmp_path: Path) -> None:
     kept = {
-        "competition/cli.py",
+        "competition/cli/app.py",
         "competition/redetection.py",
         "competition/tasks/__init__.py",
         "competition/tasks/masks/rle.py",

@@ -8,11 +8,11 @@ import sys
 def main() -> None:
     """Run a verb; Ctrl-C at any moment, also while modules are imported, ends it with one line and status 130."""
     try:
-        from competition.cli import main as run_verb  # takes a moment, in which Ctrl-C may come
+        from competition.cli.app import main as run_verb  # takes a moment, in which Ctrl-C may come
 
         run_verb()
     except BaseException as error:
-        from competition.errors import is_interrupt
+        from competition.support.errors import is_interrupt
 
         if not is_interrupt(error):
             raise

@@ -14,30 +14,15 @@ from typing import Any
 import leftovers
 import numpy as np
 import pytest
-from browser import BROWSERS, Browser
-from kaggle_stand_in import KEY, SIGNATURE, TOKEN, USER, StandIn, serve
+from tiny import PROJECT, TINY
 
-from competition import places
-from competition.cli import main
-from competition.config import load_config, task_names
-from competition.sample import write_sample
-from competition.settings import Config
-
-PROJECT = Path(__file__).resolve().parents[1]
-# A network of 0.5 million weights on small images: an epoch takes a second.
-TINY = (
-    "model.encoder=test_resnet",
-    "data.image_size=64",
-    "data.batch_size=4",
-    "data.num_workers=0",
-    "trainer.max_epochs=1",
-    "trainer.accelerator=cpu",
-)
+from competition.cli.app import main
+from competition.config.loading import load_config, task_names
+from competition.config.settings import Config
+from competition.tasks.made_up_images import write_sample
 
 WATCHING = leftovers.watch()
 
-# What could lead the kaggle package elsewhere than to the stand-in.
-OTHER_SETTINGS = ("KAGGLE_API_TOKEN", "KAGGLE_API_ENVIRONMENT", "KAGGLE_CONFIG_DIR", "KAGGLE_PROXY")
 Command = Callable[..., CompletedProcess[str]]
 Once = Callable[[str, str, Callable[[Path], None]], Path]
 
@@ -119,12 +104,12 @@ def untrained(task: str, config_file: Path, sample: Path, once: Once) -> Path:
 
 
 def predict_untrained(config_file: Path, sample: Path, folder: Path) -> None:
-    from competition.dataset import ImageDataset
-    from competition.folds import make_folds, read_folds
-    from competition.module import CompetitionModule
-    from competition.predict import predict_images
-    from competition.runs import OOF, remember_config
-    from competition.task import Task
+    from competition.data.dataset import ImageDataset
+    from competition.data.folds import make_folds, read_folds
+    from competition.prediction.predict import predict_images
+    from competition.runs.folder import OOF, remember_config
+    from competition.tasks.contract import Task
+    from competition.training.module import CompetitionModule
 
     words = [*TINY, f"data.dir={sample}", f"data.folds={folder / 'folds.csv'}", "name=t"]
     with pytest.MonkeyPatch.context() as patch:
@@ -148,13 +133,13 @@ def replayable(task: str, untrained: Path, once: Once) -> Path:
 def add_weights(untrained: Path, folder: Path) -> None:
     import torch
 
-    from competition.checkpoint import best_name
-    from competition.dataset import ImageDataset
-    from competition.module import CompetitionModule
-    from competition.predict import load_network, predict_images
-    from competition.predictions import Predictions
-    from competition.runs import CONFIG, OOF
-    from competition.task import Task
+    from competition.data.dataset import ImageDataset
+    from competition.prediction.predict import load_network, predict_images
+    from competition.prediction.stored import Predictions
+    from competition.runs.folder import CONFIG, OOF
+    from competition.tasks.contract import Task
+    from competition.training.checkpoint import best_name
+    from competition.training.module import CompetitionModule
 
     outputs = Path(shutil.copytree(untrained, folder / "outputs"))
     for training in sorted(outputs.glob("t/fold*")):
@@ -186,23 +171,6 @@ def words(config_file: Path, data_dir: Path) -> list[str]:
     return [str(config_file), *TINY, f"data.dir={data_dir}"]
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Start a Chromium or Chrome without a window, if there is one."""
-    name = next((name for name in BROWSERS if shutil.which(name)), None)
-    if name is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on PATH (Debian: apt-get install chromium)")
-    api = pytest.importorskip("playwright.sync_api")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(leftovers.mark(os.getpid()))  # what it starts for a page goes on to the next test
-        playwright = api.sync_playwright().start()
-        # Its sandbox does not start for root, as whom containers run; it only opens files that tests have written.
-        opened = playwright.chromium.launch(executable_path=shutil.which(name), args=["--no-sandbox"])
-    yield Browser(opened)
-    opened.close()
-    playwright.stop()
-
-
 @pytest.fixture
 def command(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
@@ -216,7 +184,7 @@ def command(
     def run(*arguments: object, plot: bool = False) -> CompletedProcess[str]:
         capfd.readouterr()
         if arguments[:1] == ("train",):
-            from competition.logger import MetricsPlot
+            from competition.training.logger import MetricsPlot
 
             monkeypatch.setattr(MetricsPlot, "refresh", MetricsPlot.refresh if plot else lambda self: None)
         monkeypatch.setattr(sys, "argv", ["competition", *map(str, arguments)])
@@ -224,40 +192,5 @@ def command(
             main()
         printed = capfd.readouterr()
         return CompletedProcess(sys.argv, int(ended.value.code or 0), printed.out, printed.err)
-
-    return run
-
-
-@pytest.fixture
-def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """Start the stand-in, point the package at it and sign in as a user of it; no test ever sees the real service."""
-    kaggle_env = pytest.importorskip("kagglesdk.kaggle_env")
-    home = tmp_path / "home"
-    home.mkdir()
-    for name in OTHER_SETTINGS:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {"HOME": str(home), "KAGGLE_USERNAME": USER, "KAGGLE_KEY": KEY, "no_proxy": "*"}.items():
-        monkeypatch.setenv(name, value)
-    state = StandIn()
-    _, stop = serve(state)
-    for environment in kaggle_env.KaggleEnv:
-        monkeypatch.setitem(kaggle_env._env_to_endpoint, environment, state.address)
-    monkeypatch.chdir(tmp_path)
-    Path("pyproject.toml").write_text(f'[project.urls]\nCompetition = "{places.ADDRESS}digits"\n')
-    yield state
-    stop()
-
-
-@pytest.fixture
-def kaggle_command(command: Command, tmp_path: Path) -> Command:
-    """Run a command, then look for the credentials in what it printed and in every file that it left."""
-
-    def run(*arguments: object) -> CompletedProcess[str]:
-        done = command(*arguments)
-        left = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-        for secret in (KEY, TOKEN, SIGNATURE):
-            assert secret not in done.stdout + done.stderr
-            assert secret.encode() not in left
-        return done
 
     return run

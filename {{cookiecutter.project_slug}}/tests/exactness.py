@@ -15,14 +15,14 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from competition.config import task_names, validate
-from competition.data import FoldData
-from competition.errors import CompetitionError
-from competition.module import CompetitionModule
-from competition.sample import write_sample
-from competition.settings import Config
-from competition.task import Task
-from competition.trainer import build_trainer
+from competition.config.loading import task_names, validate
+from competition.config.settings import Config
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Task
+from competition.tasks.made_up_images import write_sample
+from competition.training.fold_data import FoldData
+from competition.training.module import CompetitionModule
+from competition.training.trainer import build_trainer
 
 NUM_IMAGES = (1, 2, 3, 5, 7, 101)
 BATCH_SIZES = (1, 3, 8)

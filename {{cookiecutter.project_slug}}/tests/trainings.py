@@ -2,18 +2,32 @@
 
 import csv
 import os
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from competition.checkpoint import load_checkpoint
+from competition.training.checkpoint import load_checkpoint
 
 MEASURED = ("seconds", "samples_per_second", "memory_mb")  # the columns of metrics.csv that no two runs share
+
+
+@contextmanager
+def files_up_to(size: int) -> Generator[None]:
+    """Let the system refuse to make any file larger, as it does when a disk is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def begin(project: Path, folder: Path, *words: str, verb: str = "train") -> subprocess.Popen[str]:

@@ -1,1 +1,1 @@
-"""One folder a task type; each holds the same modules, described in competition/contract.py and contract_aids.py."""
+"""The task types, a folder each, and what they share: the life of an item, from a csv row to a submission row."""

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from competition.task import Target
 from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.contract import Target
 
 
 def target_tensors(target: Target) -> dict[str, Tensor]:

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from competition.errors import CompetitionError
-from competition.task import Prediction, Target
+from competition.support.errors import CompetitionError
 from competition.tasks.classification.settings import ClassificationDecode, TaskConfig
+from competition.tasks.contract import Prediction, Target
 
 SMALLEST = 1e-9  # threshold
 NEW = -1  # the number of `format.new` among the best classes

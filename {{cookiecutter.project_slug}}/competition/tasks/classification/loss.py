@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from competition.errors import CompetitionError
-from competition.focal import binary_focal_losses, easing
+from competition.support.errors import CompetitionError
 from competition.tasks.classification.settings import ClassificationLoss, TargetKind, TaskConfig
+from competition.tasks.focal import binary_focal_losses, easing
 
 USUAL: dict[TargetKind, str] = {"single": "cross_entropy", "multi": "bce", "regression": "mse"}
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from competition.files import write_csv
-from competition.shapes import SHAPES, background, paint, shape_mask, write_images
+from competition.support.files import write_csv
+from competition.tasks.made_up_images import SHAPES, background, paint, shape_mask, write_images
 
 FREQUENCY = (0.5, 0.3, 0.14, 0.06)
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from competition.tasks.classification.prediction import Activation
 from competition.tasks.classification.settings import TaskConfig
-from competition.weights import check_encoder, load_pretrained, note_weights
+from competition.tasks.pretrained import check_encoder, load_pretrained, note_weights
 
 
 def build_network(config: TaskConfig, num_classes: int) -> nn.Module:

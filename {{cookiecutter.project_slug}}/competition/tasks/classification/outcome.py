@@ -1,14 +1,13 @@
-"""How the answer for one image compares with the truth: by the probability of what is true, or by the error."""
+"""What an answer says of its image, and how it compares with the truth, to see where a run fails."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from competition.settings import Config
-from competition.task import Outcome, Prediction, Target
+from competition.config.settings import Config
 from competition.tasks.classification.decode import hands_in_decisions
-from competition.tasks.classification.presence import present
 from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.contract import Outcome, Prediction, Target
 
 LEAST = 1e-6  # probability
 NOTHING = np.zeros(0)
@@ -78,3 +77,22 @@ def _of_numbers(value: np.ndarray, true: np.ndarray) -> Outcome:
         num_true=np.zeros(len(true), dtype=np.int64),
         pair=(float(true[0]), float(value[0])),
     )
+
+
+def present(answer: Target, num_classes: int) -> np.ndarray:
+    """Return (classes,) bool: the labels that are decided, else the most likely class; (0,) of a regression."""
+    if "probabilities" not in answer:
+        return np.zeros(0, dtype=bool)
+    if "labels" in answer:
+        return np.asarray(answer["labels"], dtype=bool)
+    probabilities = np.asarray(answer["probabilities"])
+    if "thresholds" in answer and not answer.get("is_single", False):
+        return probabilities >= np.asarray(answer["thresholds"])
+    chosen = answer["choice"] if "choice" in answer else probabilities.argmax()
+    return np.arange(num_classes) == chosen
+
+
+def summary(prediction: Prediction, height: int, width: int, num_classes: int) -> np.ndarray:
+    """Return the probabilities (classes,), or numbers (columns,)."""
+    [values] = prediction.values()
+    return values.astype(np.float64)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from competition.settings import Config
-from competition.task import Part, Table, Target
+from competition.config.settings import Config
 from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.contract import Part, Table, Target
 
 MOST_NAMED = 3  # classes in a caption
 

@@ -1,13 +1,15 @@
-"""From logits to stored predictions: a probability per class, or numbers."""
+"""From logits to stored predictions, of an image or of its windows."""
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from competition.task import Prediction
+from competition.config.views import View
 from competition.tasks.classification.settings import TargetKind
-from competition.views import View
+from competition.tasks.contract import Prediction
+from competition.tasks.windows import Place
 
 
 class Activation(nn.Module):
@@ -46,3 +48,23 @@ def predictions(network: nn.Module, outputs: Tensor, batch: dict[str, Any]) -> l
 def undo_view(prediction: Prediction, view: View, height: int, width: int) -> Prediction:
     """Return it as it is: a class looks the same from everywhere."""
     return prediction
+
+
+class Mean:
+    """The average of what the network says of the windows: `probabilities` (classes,) or `values` (columns,)."""
+
+    def __init__(self) -> None:
+        self._each: list[Prediction] = []
+
+    def add(self, prediction: Prediction, place: Place) -> None:
+        """Take the prediction of a window."""
+        self._each.append(prediction)
+
+    def joined(self) -> Prediction:
+        """Return that of the image."""
+        return {key: np.mean([one[key] for one in self._each], axis=0).astype(np.float32) for key in self._each[0]}
+
+
+def joining(height: int, width: int) -> Mean:
+    """Begin an image."""
+    return Mean()

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from competition.errors import CompetitionError
-from competition.task import Prediction, Target
+from competition.support.errors import CompetitionError
 from competition.tasks.classification.settings import ClassificationFormat, TaskConfig, TrainFormat
+from competition.tasks.contract import Prediction, Target
 
 
 def own_format(config: TaskConfig) -> ClassificationFormat:

@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from competition.task import Evidence, Table, Target
 from competition.tasks.classification.decode import join_groups, settle
 from competition.tasks.classification.metrics import MULTI, NUMBERS, SINGLE, MultiLabels, Numbers, SingleLabels
 from competition.tasks.classification.table import RegressionTable
+from competition.tasks.contract import Evidence, Table, Target
 
 BEST = 5  # classes that map5 looks at
 

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from competition.csv_keys import Keys, has_class
-from competition.section import Count, Positive, Probability, Section, names_in
-from competition.settings import Config, Model
+from competition.config.section import Count, Positive, Probability, Section, names_in
+from competition.config.settings import Config, Model
+from competition.files.csv_keys import Keys, has_class
 
 # single: one class an image; multi: any number of them, also the yes or no of one; regression: a number or several.
 TargetKind = Literal["single", "multi", "regression"]

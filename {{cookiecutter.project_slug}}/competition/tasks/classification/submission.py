@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competition.csv_file import group_by_image, line, read_csv, read_header, row_faults
-from competition.csv_keys import has_class, join_keys, split_keys
-from competition.errors import CompetitionError
-from competition.files import write_csv
-from competition.task import Target
-from competition.tasks.classification.cells import WrongCellError, read_cells, write_cells
+from competition.files.csv_file import group_by_image, line, read_csv, read_header, row_faults
+from competition.files.csv_keys import has_class, join_keys, split_keys
+from competition.support.errors import CompetitionError
+from competition.support.files import write_csv
 from competition.tasks.classification.decode import decided, join_groups, settle
-from competition.tasks.classification.groups import groups_of, groups_of_test
+from competition.tasks.classification.formats.cells import WrongCellError, read_cells, write_cells
+from competition.tasks.classification.formats.groups import groups_of, groups_of_test
 from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.contract import Target
 
 
 def id_columns(config: TaskConfig) -> list[str]:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from competition.csv_file import group_by_image, line, read_csv, row_faults
-from competition.csv_keys import has_class, split_keys
-from competition.errors import CompetitionError
-from competition.task import Target
-from competition.tasks.classification.answers import READERS, class_columns
-from competition.tasks.classification.groups import group_columns, group_names
+from competition.files.csv_file import group_by_image, line, read_csv, row_faults
+from competition.files.csv_keys import has_class, split_keys
+from competition.support.errors import CompetitionError
+from competition.tasks.classification.formats.answers import READERS, class_columns
+from competition.tasks.classification.formats.groups import group_columns, group_names
 from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.contract import Target
 
 NUM_BINS = 10  # of a regression's numbers, to spread them over the folds
 

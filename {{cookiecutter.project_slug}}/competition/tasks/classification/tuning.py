@@ -7,17 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from competition.progress import progress
-from competition.settings import Config, with_decode
-from competition.task import Prediction, Scored, Search, Target
-from competition.tasks.classification.cuts import (
-    CutScore,
-    balanced_right_answers,
-    best_cut_points,
-    best_threshold,
-    f1,
-    right_answers,
-)
+from competition.config.settings import Config, with_decode
+from competition.support.progress import progress
 from competition.tasks.classification.decode import (
     choose,
     hands_in_decisions,
@@ -29,7 +20,16 @@ from competition.tasks.classification.decode import (
 from competition.tasks.classification.metrics import MULTI, OF_PROBABILITIES, SINGLE, MultiLabels, SingleLabels
 from competition.tasks.classification.score import lower_is_better
 from competition.tasks.classification.settings import TaskConfig
-from competition.tasks.classification.thresholds import climb
+from competition.tasks.classification.thresholds import (
+    CutScore,
+    balanced_right_answers,
+    best_cut_points,
+    best_threshold,
+    climb,
+    f1,
+    right_answers,
+)
+from competition.tasks.contract import Prediction, Scored, Search, Target
 
 MOST_CLASSES = 200  # of more a threshold each would be chance, and take long
 # Coarse places, finer ones, rounds over the classes; a host's metric may take seconds.

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from competition.errors import CompetitionError
-from competition.task import Prediction, Target
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Prediction, Target
 from competition.tasks.detection.boxes import box_iou, fuse, in_units, soft_suppress, suppress
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionDecode, TaskConfig
 

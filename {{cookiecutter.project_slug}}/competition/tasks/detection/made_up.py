@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from competition.files import write_csv
-from competition.shapes import SHAPES, background, paint, shape_mask, write_images
+from competition.support.files import write_csv
+from competition.tasks.made_up_images import SHAPES, background, paint, shape_mask, write_images
 
 COLUMNS = ("image_id", "width", "height", "class_id", "x", "y", "w", "h")
 SUBMISSION_COLUMNS = ("image_id", "PredictionString")

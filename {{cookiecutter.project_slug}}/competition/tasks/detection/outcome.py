@@ -1,12 +1,12 @@
-"""How the boxes for one image compare with the true ones, at an IoU of one half."""
+"""What boxes say of their image, and how they compare with the true ones, at an IoU of one half."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from competition.settings import Config
-from competition.task import Outcome, Prediction, Target
-from competition.tasks.detection.matching import match
+from competition.config.settings import Config
+from competition.tasks.contract import Outcome, Prediction, Target
+from competition.tasks.detection.metrics import match
 from competition.tasks.detection.score import evidence
 
 IOU = np.array([0.5])
@@ -39,3 +39,26 @@ def score_name(config: Config) -> str:
 def threshold_names(config: Config) -> Sequence[str]:
     """Return the score from which a box is handed in."""
     return ["min_score"]
+
+
+def present(answer: Target, num_classes: int) -> np.ndarray:
+    """Return (classes,) bool: which classes have a box."""
+    return np.bincount(answer["labels"], minlength=num_classes) > 0
+
+
+CELLS = 8  # along a side
+
+
+def summary(prediction: Prediction, height: int, width: int, num_classes: int) -> np.ndarray:
+    """Return (classes * CELLS * CELLS,): the scores of each class's boxes, added up in the cells of a grid over the
+    image that hold their centres; networks count by their weight."""
+    boxes, weights = prediction["boxes"], prediction["model_weights"]
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 / np.array([width, height])
+    column, row = np.clip(centre * CELLS, 0, CELLS - 1).astype(np.int64).T
+    found = np.zeros((num_classes, CELLS, CELLS))
+    np.add.at(
+        found,
+        (prediction["labels"], row, column),
+        prediction["scores"] * (weights / weights.sum())[prediction["model"]],
+    )
+    return found.ravel()

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from competition.settings import Config
-from competition.task import Part, Table, Target
+from competition.config.settings import Config
+from competition.tasks.contract import Part, Table, Target
 from competition.tasks.detection.table import DetectionTable
 
 MOST_SCORES = 3  # in a caption

@@ -1,12 +1,14 @@
-"""From head outputs to stored predictions: boxes in pixels of the original image."""
+"""From head outputs to stored predictions: boxes in pixels of the original image, joined from its windows."""
 
 from typing import Any
 
 import numpy as np
 
-from competition.task import Prediction
+from competition.config.views import View
+from competition.tasks.contract import Prediction
+from competition.tasks.detection import decode
 from competition.tasks.detection.model import Detector, DetectorOutputs
-from competition.views import View
+from competition.tasks.windows import Place, is_cut_off
 
 
 def predictions(network: Detector, outputs: DetectorOutputs, batch: dict[str, Any]) -> list[Prediction]:
@@ -31,3 +33,32 @@ def predictions(network: Detector, outputs: DetectorOutputs, batch: dict[str, An
 def undo_view(prediction: Prediction, view: View, height: int, width: int) -> Prediction:
     """Flip and turn `boxes` back; they are in pixels of the original image whatever the scale."""
     return {**prediction, "boxes": view.undo_boxes(prediction["boxes"], height, width).astype(np.float32)}
+
+
+class JoinedBoxes:
+    """Boxes shifted to the image and put together, without those that another window shows better.
+
+    What several windows show in the same way is left to `decode`, which joins boxes that overlap.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self._size = height, width
+        self._windows: list[tuple[Prediction, Place]] = []
+
+    def add(self, prediction: Prediction, place: Place) -> None:
+        """Take the prediction of a window."""
+        self._windows.append((decode.shift_boxes(prediction, place.left, place.top), place))
+
+    def joined(self) -> Prediction:
+        """Return that of the image."""
+        places = [place for _, place in self._windows]
+        whole = []
+        for moved, place in self._windows:
+            keep = ~is_cut_off(moved["boxes"], place, places, *self._size)
+            whole.append({key: values[keep] if key in decode.OF_BOXES else values for key, values in moved.items()})
+        return decode.join_windows(whole)
+
+
+def joining(height: int, width: int) -> JoinedBoxes:
+    """Begin an image."""
+    return JoinedBoxes(height, width)

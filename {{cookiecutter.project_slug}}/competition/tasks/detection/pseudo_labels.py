@@ -1,6 +1,6 @@
 """Predicted boxes as training rows: how sure they are, and how they are written."""
 
-from competition.task import Prediction, Target
+from competition.tasks.contract import Prediction, Target
 from competition.tasks.detection.settings import DetectionFormat, TaskConfig
 
 

@@ -4,10 +4,16 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from competition.task import Evidence, Table, Target
-from competition.tasks.detection.coco import average_precisions
-from competition.tasks.detection.matching import THRESHOLDS, match, score_of_counts
-from competition.tasks.detection.vinbigdata import VINBIGDATA_IOU, match_voc, score_vinbigdata
+from competition.tasks.contract import Evidence, Table, Target
+from competition.tasks.detection.metrics import (
+    THRESHOLDS,
+    VINBIGDATA_IOU,
+    average_precisions,
+    match,
+    match_voc,
+    score_of_counts,
+    score_vinbigdata,
+)
 
 COCO_THRESHOLDS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from competition.section import Count, Probability, Section, names_in
-from competition.settings import Config, Model
+from competition.config.section import Count, Probability, Section, names_in
+from competition.config.settings import Config, Model
 
 Weight = Annotated[float, Field(ge=0)]
 Layout = Literal["xywh", "xyxy"]

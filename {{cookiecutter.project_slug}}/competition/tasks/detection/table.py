@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competition.csv_file import group_by_image, line, read_csv, resolve_classes, row_faults
-from competition.errors import CompetitionError
-from competition.image_folder import absent_images
-from competition.task import Target
-from competition.tasks.detection.box_columns import BoxColumns, read_box_columns
+from competition.files.csv_file import group_by_image, line, read_csv, resolve_classes, row_faults
+from competition.files.image_folder import absent_images
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Target
 from competition.tasks.detection.boxes import fuse
+from competition.tasks.detection.formats.box_columns import BoxColumns, read_box_columns
 from competition.tasks.detection.settings import DetectionFormat, TaskConfig
 
 ONE_CLASS = "object"  # its name where there is one class and data.classes does not name it

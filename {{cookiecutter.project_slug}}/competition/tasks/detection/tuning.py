@@ -11,15 +11,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from competition.average_precision import mean_average_precision
-from competition.progress import progress
-from competition.settings import with_decode
-from competition.task import Evidence, Prediction, Scored, Target
+from competition.config.settings import with_decode
+from competition.support.progress import progress
+from competition.tasks.average_precision import mean_average_precision
+from competition.tasks.contract import Evidence, Prediction, Scored, Target
 from competition.tasks.detection.decode import decode
-from competition.tasks.detection.matching import THRESHOLDS, match, score_of_counts
+from competition.tasks.detection.metrics import (
+    THRESHOLDS,
+    VINBIGDATA_IOU,
+    match,
+    match_voc,
+    score_of_counts,
+    score_vinbigdata,
+)
 from competition.tasks.detection.score import coco_thresholds, count_true, evidence, is_coco
 from competition.tasks.detection.settings import TaskConfig
-from competition.tasks.detection.vinbigdata import VINBIGDATA_IOU, match_voc, score_vinbigdata
 
 COARSE_CUTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 FINE_CUTS = (-0.06, -0.04, -0.02, -0.01, 0.01, 0.02, 0.04, 0.06)  # from the best so far

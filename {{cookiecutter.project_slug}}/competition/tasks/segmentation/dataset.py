@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from competition.task import Target
+from competition.tasks.contract import Target
 from competition.tasks.segmentation.settings import TaskConfig
 
 

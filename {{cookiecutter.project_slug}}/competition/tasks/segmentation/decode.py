@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import cv2
 import numpy as np
 
-from competition.task import Prediction, Target
+from competition.tasks.contract import Prediction, Target
 from competition.tasks.segmentation.resize import resize_probabilities
 from competition.tasks.segmentation.settings import TaskConfig
 

@@ -7,9 +7,9 @@ from segmentation_models_pytorch.losses import LovaszLoss
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from competition.errors import CompetitionError
-from competition.focal import binary_focal_losses
-from competition.tasks.segmentation.outputs import outputs_of
+from competition.support.errors import CompetitionError
+from competition.tasks.focal import binary_focal_losses
+from competition.tasks.segmentation.model import outputs_of
 from competition.tasks.segmentation.settings import SegmentationLoss, TaskConfig
 
 SMOOTH = 1.0  # in numerator and denominator: an empty mask predicted empty costs nothing

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from competition.files import write_csv
-from competition.shapes import SHAPES, background, paint, shape_mask, write_images
-from competition.tasks.segmentation.rle import encode_rle
+from competition.support.files import write_csv
+from competition.tasks.made_up_images import SHAPES, background, paint, shape_mask, write_images
+from competition.tasks.segmentation.formats.rle import encode_rle
 
 COLUMNS = ("image_id", "class_id", "rle")
 PRESENCE = (0.45, 0.35, 0.25, 0.12)  # how many images have each shape, common to rare

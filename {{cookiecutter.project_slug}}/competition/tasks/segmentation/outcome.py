@@ -1,12 +1,12 @@
-"""How the masks for one image compare with the true ones, by pixels."""
+"""What masks say of their image, and how they compare with the true ones, by pixels."""
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from competition.settings import Config
-from competition.task import Outcome, Prediction, Target
+from competition.config.settings import Config
+from competition.tasks.contract import Outcome, Prediction, Target
 from competition.tasks.segmentation.resize import resize_mask
 
 PIXELS_A_CLASS = 500  # of an image, by chance, which stand for all in the curve of precision and recall
@@ -54,3 +54,17 @@ def _claims(probabilities: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np
     hits = resize_mask(mask, height, width).reshape(-1, num_classes)[at].T > 0  # (classes, pixels)
     confidences = probabilities.reshape(num_classes, -1)[:, at].astype(np.float64)
     return np.repeat(np.arange(num_classes), len(at)), confidences.reshape(-1), hits
+
+
+def present(answer: Target, num_classes: int) -> np.ndarray:
+    """Return (classes,) bool: which classes have a mask."""
+    return answer["mask"].any(axis=(0, 1))
+
+
+CELLS = 8  # along a side
+
+
+def summary(prediction: Prediction, height: int, width: int, num_classes: int) -> np.ndarray:
+    """Return (classes * CELLS * CELLS,): the mean probability of each class in the cells of a grid over the image."""
+    probabilities = prediction["probabilities"].astype(np.float32)
+    return np.stack([cv2.resize(one, (CELLS, CELLS), interpolation=cv2.INTER_AREA) for one in probabilities]).ravel()

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from competition.settings import Config
-from competition.task import Part, Table, Target
+from competition.config.settings import Config
+from competition.tasks.contract import Part, Table, Target
 
 TINT = 0.15  # how much of a mask's color is laid over the image inside of its outline
 MOST_PARTS = 200  # of a class in an image, the largest

@@ -1,12 +1,15 @@
-"""From logits to stored predictions: probabilities at model resolution."""
+"""From logits to stored predictions: probabilities at model resolution, of an image or joined from its windows."""
 
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from competition.task import Prediction
-from competition.tasks.segmentation.outputs import outputs_of
-from competition.views import View
+from competition.config.views import View
+from competition.tasks.contract import Prediction
+from competition.tasks.segmentation.model import outputs_of
+from competition.tasks.segmentation.resize import resize_probabilities
+from competition.tasks.windows import Blend, Place
 
 
 def predictions(network: nn.Module, outputs: Any, batch: dict[str, Any]) -> list[Prediction]:
@@ -18,3 +21,24 @@ def predictions(network: nn.Module, outputs: Any, batch: dict[str, Any]) -> list
 def undo_view(prediction: Prediction, view: View, height: int, width: int) -> Prediction:
     """Flip and turn `probabilities` (classes, h, w) back; a scaled view keeps its resolution until it is averaged."""
     return {"probabilities": view.undo_map(prediction["probabilities"])}
+
+
+class BlendedMasks:
+    """`probabilities` (classes, h, w) of windows, blended into (classes, height, width) float16 at full resolution."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self._blend = Blend(height, width)
+
+    def add(self, prediction: Prediction, place: Place) -> None:
+        """Take the prediction of a window."""
+        maps = [resize_probabilities(one, place.height, place.width) for one in prediction["probabilities"]]
+        self._blend.add(np.stack(maps), place)
+
+    def joined(self) -> Prediction:
+        """Return that of the image."""
+        return {"probabilities": self._blend.mean().astype(np.float16)}
+
+
+def joining(height: int, width: int) -> BlendedMasks:
+    """Begin an image."""
+    return BlendedMasks(height, width)

@@ -5,11 +5,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from competition.csv_keys import Keys
-from competition.data_settings import ImageSize
-from competition.errors import CompetitionError
-from competition.section import Positive, Probability, Section, names_in
-from competition.settings import Config, Model
+from competition.config.data_settings import ImageSize
+from competition.config.section import Positive, Probability, Section, names_in
+from competition.config.settings import Config, Model
+from competition.files.csv_keys import Keys
+from competition.support.errors import CompetitionError
 
 Weight = Annotated[float, Field(ge=0)]
 Pixels = Annotated[int, Field(ge=0)]

@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competition.csv_file import group_by_image, line, read_csv, read_header, row_faults
-from competition.csv_keys import has_class, join_keys, split_keys
-from competition.errors import CompetitionError
-from competition.files import write_csv
-from competition.long_texts import LongTexts
-from competition.task import Target
-from competition.tasks.segmentation.cells import read_cell, write_cell
+from competition.files.csv_file import LongTexts, group_by_image, line, read_csv, read_header, row_faults
+from competition.files.csv_keys import has_class, join_keys, split_keys
+from competition.support.errors import CompetitionError
+from competition.support.files import write_csv
+from competition.tasks.contract import Target
+from competition.tasks.segmentation.formats.cells import read_cell, write_cell
 from competition.tasks.segmentation.settings import TaskConfig
 
 

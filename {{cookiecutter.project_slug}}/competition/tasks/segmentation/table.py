@@ -12,16 +12,15 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from competition.csv_file import group_by_image, line, read_csv, resolve_classes, row_faults
-from competition.csv_keys import Keys, split_keys
-from competition.errors import CompetitionError
-from competition.image_folder import absent_images, ids_in
-from competition.long_texts import LongTexts
-from competition.settings import Config
-from competition.task import Target
-from competition.tasks.segmentation.mask_files import MaskFiles
-from competition.tasks.segmentation.mask_polygons import read_polygons
-from competition.tasks.segmentation.mask_rows import MaskRows
+from competition.config.settings import Config
+from competition.files.csv_file import LongTexts, group_by_image, line, read_csv, resolve_classes, row_faults
+from competition.files.csv_keys import Keys, split_keys
+from competition.files.image_folder import absent_images, ids_in
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Target
+from competition.tasks.segmentation.formats.mask_files import MaskFiles
+from competition.tasks.segmentation.formats.mask_polygons import read_polygons
+from competition.tasks.segmentation.formats.mask_rows import MaskRows
 from competition.tasks.segmentation.settings import TaskConfig
 
 ONE_CLASS = "object"  # what the class is called where there is one without a name

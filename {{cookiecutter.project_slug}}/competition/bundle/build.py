@@ -1,0 +1,250 @@
+"""`competition bundle RUN`: one folder with all that an offline notebook needs to predict and to prove that it can."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from competition.bundle.manifest import (
+    BUNDLE,
+    CHECK,
+    IMAGES,
+    MANIFEST,
+    NOTEBOOK,
+    RECIPE,
+    RUNS,
+    SCRIPT,
+    UNSEEN,
+    WHEELS,
+    overrides_of,
+    write_manifest,
+    write_metadata,
+)
+from competition.bundle.offline import Bundle
+from competition.bundle.wheels import download_wheels, missing_packages
+from competition.config.loading import dump_config
+from competition.config.settings import Config, Logger
+from competition.files.image_folder import file_name, test_image, train_image
+from competition.prediction.inference import inference_precision
+from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter, how_predicted
+from competition.runs.blend_recipe import members_of, read_recipe
+from competition.runs.folder import CONFIG, POSTPROCESS, TEST, Run
+from competition.scoring.tune import describe_staleness
+from competition.support.errors import CompetitionError
+from competition.support.freshness import changed_sources, is_up_to_date, remember_sources
+from competition.support.locks import holding
+from competition.support.places import PACKAGE, competition_in
+from competition.tasks.contract import Prediction, Task
+from competition.training.checkpoint import exported_weights, link_or_copy, weights_to_use
+
+CHECKED_ROWS = 8  # stored predictions of a run that its bundle makes again, shared among the trainings
+START = """import sys
+
+{place}
+sys.dont_write_bytecode = True  # nothing is written into the bundle
+sys.path.insert(0, str(BUNDLE))
+
+from competition.bundle.{module} import {function}
+
+{function}(BUNDLE{arguments})
+"""
+DOCUMENTATION = (
+    '"""Predict the test images without a network: python infer.py [FOLDER OF THE COMPETITION\'S FILES]"""\n\n'
+)
+# Python looks for modules beside a script first, and would take one that was added there for its own.
+HOME = """if not sys.flags.safe_path:
+    del sys.path[0]
+import hashlib, json, os, signal, typing  # noqa: E401, E402, F401
+from pathlib import Path  # noqa: E402
+
+BUNDLE = Path(__file__).resolve().parent"""
+IN_SCRIPT = {
+    "place": HOME,
+    "module": "infer_script",
+    "function": "main",
+    "arguments": ", *map(Path, sys.argv[1:])",
+}
+# A notebook has no file to start from; Kaggle puts data sets one to three folders deep.
+FIND = """from pathlib import Path
+
+inputs = Path("/kaggle/input")
+found = [path.parent for depth in ("*", "*/*", "*/*/*") for path in inputs.glob(depth + "/infer.py")]
+assert len(found) == 1, f"expected one bundle below {inputs}, found {found}: attach its data set, and no other bundle"
+BUNDLE = found[0]"""
+IN_NOTEBOOK = {"place": FIND, "module": "infer_script", "function": "infer_in_notebook", "arguments": ""}
+
+
+def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bool = True) -> tuple[Path, list[str]]:
+    """Write outputs/<run>/bundle/ anew; return it, and warnings and how well it reproduces what was scored.
+
+    An earlier one stands until this one is whole and has proved itself. Of a blend, `overrides` hold for its runs, too.
+    Raises CompetitionError where something that it needs has not been made yet, where it would not predict what was
+    scored, or another process writes to the run's folder.
+    """
+    building, old = (run.folder / f".{BUNDLE}.{name}" for name in ("tmp", "old"))
+    with holding(run.folder, "bundle", (building.name, old.name)):
+        try:
+            lines = _build(run, overrides or [], building, with_wheels=with_wheels)
+            lines.append(_prove(run, building))
+            if (run.folder / BUNDLE).exists():
+                (run.folder / BUNDLE).rename(old)
+            building.rename(run.folder / BUNDLE)
+            remember_sources(run.folder / BUNDLE / MANIFEST, run.bundle_sources())
+        finally:
+            for left in (building, old):
+                shutil.rmtree(left, ignore_errors=True)
+    return run.folder / BUNDLE, lines
+
+
+def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -> list[str]:
+    """Write everything into a folder; return warnings."""
+    recipe, members = read_recipe(run.folder), members_of(run, overrides)
+    runs = {member.folder.name: _write_member(member, folder) for member in members}
+    _write_config(folder / CONFIG, run)
+    if (run.folder / POSTPROCESS).is_file():
+        _write_thresholds(folder / POSTPROCESS, run.config)
+    if recipe:
+        kept = {key: recipe[key] for key in ("sources", "weights", "mean")}
+        (folder / RECIPE).write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+    _write_scripts(folder)
+    packages = missing_packages(PACKAGE.parent / "pyproject.toml") if with_wheels else {}
+    lines = [*_describe_age(run, members), *download_wheels(packages, folder / WHEELS)]
+    name = competition_in(Path("pyproject.toml"))
+    write_manifest(folder, runs, name, overrides)
+    write_metadata(folder, run.folder.name, name)
+    return lines
+
+
+def _prove(run: Run, building: Path) -> str:
+    """Let a bundle make stored predictions again before it takes the place of an earlier one; say how near it came."""
+    try:
+        number, gap = Bundle(building).reproduce()
+    except CompetitionError as error:
+        raise CompetitionError(f"{run.folder / BUNDLE}: not written anew: {error}") from None
+    near = f"largest difference {gap:.4f} ({TOLERANCE} allowed)"
+    return f"{run.folder / BUNDLE}: {number} stored predictions made again, {near}"
+
+
+def _describe_age(run: Run, members: list[Run]) -> list[str]:
+    """Warn where this bundle's submission will not be that of `submit`: of thresholds or predictions that are old."""
+    lines = describe_staleness(run)
+    for member in members:
+        test = member.folder / TEST
+        if not test.is_file():
+            continue
+        weights = [exported_weights(weights_to_use(one, member.config.checkpoint)) for one in member.finished()]
+        if newer := changed_sources(test, weights):
+            lines.append(
+                f"warning: {test} is older than {newer[0]}, with which the bundle predicts; predict and submit anew, "
+                f"first `competition predict {member.folder.name}`"
+            )
+        stored = Predictions(test)
+        if not stored.is_as_asked(member.config):
+            asked = how_predicted(member.config.tta, member.config.prediction_precision)
+            lines.append(f"warning: {test} was predicted in the views {stored.how()}, the bundle predicts in {asked}")
+    return lines
+
+
+def _write_member(run: Run, folder: Path) -> dict[str, Any]:
+    """Write config, weights, and stored predictions with their images; return what the manifest says of the run."""
+    config, name, trainings = run.config, run.folder.name, run.finished()
+    _write_config(folder / RUNS / name / CONFIG, run)
+    for training in trainings:
+        weights = exported_weights(weights_to_use(training, config.checkpoint))
+        link_or_copy(weights, folder / RUNS / name / f"{training.name}.safetensors")
+    check = folder / CHECK / name
+    stored = run.out_of_fold_files()
+    for path in stored:
+        _write_check(config, path, check, path.parent.name, max(CHECKED_ROWS // len(stored), 1))
+    if not stored:  # trained on all images: only test images are new to the networks
+        _write_check(config, run.folder / TEST, check, "", CHECKED_ROWS)
+    files = stored or [run.folder / TEST]
+    first = Predictions(files[0])
+    with PredictionWriter(check) as writer:
+        writer.add("unseen", *first.sizes[0], Task(config.task).decode.unseen(first[0], _each(files)))
+        writer.finish(check / UNSEEN, first.classes)
+    return {"classes": list(first.classes), "trainings": [training.name for training in trainings]}
+
+
+def _write_check(config: Config, path: Path, folder: Path, training: str, number: int) -> None:
+    """Copy some out-of-fold predictions of a training, or test predictions (no training), and their images."""
+    stored = Predictions(path)
+    if ".." in Path(config.data.image_file).parts or Path(config.data.image_file).is_absolute():
+        raise CompetitionError(
+            f"data.image_file: {config.data.image_file!r} leads out of the folder of images, and so out of a bundle; "
+            "name the folders by data.train_images and data.test_images"
+        )
+    if stored.views != config.tta:
+        found, asked = map(how_predicted, (stored.views, config.tta))
+        raise CompetitionError(
+            f"{path}: was predicted in the views {found}, while tta asks for {asked}; make it again with "
+            f"`competition predict {config.name}`"
+        )
+    image_file = train_image if training else test_image
+    with PredictionWriter(folder) as writer:
+        for row in np.unique(np.linspace(0, len(stored) - 1, min(number, len(stored))).astype(int)).tolist():
+            image_id = stored.image_ids[row]
+            writer.add(image_id, *stored.sizes[row], stored[row])
+            target = folder / IMAGES / file_name(config.data.image_file, image_id)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image_file(config.data, image_id), target)
+        writer.finish(folder / f"{training or 'test'}.npz", stored.classes, stored.views)
+
+
+def _each(files: list[Path]) -> Iterator[Prediction]:
+    return (prediction for path in files for _, _, prediction in Predictions(path))
+
+
+def _write_config(path: Path, run: Run) -> None:
+    """Write what prediction needs of a run's config: nothing of the hub, of Lightning, or of this machine's folders."""
+    config = run.untuned
+    of_training = {"folds": None, "split": "stratified", "group": None, "group_file": None, "pseudo": None}
+    of_training["group_pattern"] = None
+    update = {
+        "data": config.data.model_copy(update=of_training),
+        "model": config.model.model_copy(update={"pretrained": False}),
+        "trainer": {},
+        "inference": config.inference.model_copy(update={"precision": inference_precision(config)}),
+        "logger": Logger(),
+        "host_metric": None,
+    }
+    values = yaml.safe_load(dump_config(config.model_copy(update=update)))
+    values["data"]["dir"] = "data"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _write_thresholds(path: Path, config: Config) -> None:
+    """Write the thresholds that `submit` would use: those of tuning, and over them those that were given by hand."""
+    values = {"decode": config.decode.model_dump(mode="json")}
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _write_scripts(folder: Path) -> None:
+    (folder / SCRIPT).write_text(DOCUMENTATION + START.format(**IN_SCRIPT), encoding="utf-8")
+    cell = {"cell_type": "code", "execution_count": None, "id": "infer", "metadata": {}, "outputs": []}
+    notebook = {
+        "cells": [cell | {"source": START.format(**IN_NOTEBOOK)}],
+        "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    (folder / NOTEBOOK).write_text(json.dumps(notebook, indent=1) + "\n", encoding="utf-8")
+
+
+def is_bundled(opened: Run) -> bool:
+    """Return whether the run's bundle is newer than all that it was made from, this package included, and is of the
+    run's own config."""
+    bundle = opened.folder / BUNDLE
+    if overrides_of(bundle) != []:
+        return False
+    if (bundle / POSTPROCESS).is_file() != (opened.folder / POSTPROCESS).is_file():
+        return False
+    if missing_packages(PACKAGE.parent / "pyproject.toml") and not (bundle / WHEELS).is_dir():
+        return False  # there was no network
+    return is_up_to_date(bundle / MANIFEST, opened.bundle_sources())

@@ -1,0 +1,41 @@
+"""What `infer.py` of a bundle does. Only the standard library is imported before it is known what is installed."""
+
+import sys
+from pathlib import Path
+
+from competition.bundle.manifest import SCRIPT, WHEELS, check_code
+from competition.support.errors import CompetitionError
+
+
+def main(folder: Path, data: Path | None = None) -> None:
+    """Do as `offline.infer`; what is wrong is told in a line, as by `competition`."""
+    try:
+        check_code(folder)
+        from competition.bundle.offline import infer
+
+        infer(folder, data)
+    except CompetitionError as error:
+        sys.exit(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "competition").partition(".")[0]
+        if package == "competition":
+            raise  # no fault of the environment
+        sys.exit(_what_lacks(package, folder))
+
+
+def infer_in_notebook(folder: Path) -> None:
+    """Do as `offline.infer`, but look first at what would be imported."""
+    check_code(folder)
+    from competition.bundle.offline import infer
+
+    infer(folder)
+
+
+def _what_lacks(package: str, folder: Path) -> str:
+    """Say where there is what the interpreter lacks; what lies in wheels/ was imported without being installed."""
+    wheels = folder / WHEELS
+    brought = f"{wheels} only has what Kaggle's image lacks" if wheels.is_dir() else f"the bundle has no {WHEELS}/"
+    return (
+        f"{sys.executable}: the package {package} is not installed here, and {brought}; start {SCRIPT} on Kaggle, or "
+        f"in this project's environment: `uv run python {folder / SCRIPT}`"
+    )

@@ -1,0 +1,199 @@
+"""A bundle at work, without network or Lightning: it is verified, proves itself, predicts, writes the submission.
+
+`infer.py` (by `infer_script`) and `infer.ipynb` of a bundle call `infer`. Nothing is written into the bundle's folder.
+"""
+
+import atexit
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from competition.bundle.manifest import CHECK, IMAGES, RECIPE, RUNS, UNSEEN, WHEELS, read_manifest
+from competition.bundle.wheels import unpack_wheels
+from competition.config.loading import load_config
+from competition.config.settings import Config
+from competition.config.views import views_of
+from competition.prediction.averages import Ranks, average_predictions
+from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter
+from competition.runs.blend_recipe import unless_equal
+from competition.runs.folder import CONFIG, POSTPROCESS, SUBMISSION, read_own_yaml
+from competition.submission.submit import checked_submission
+from competition.support.errors import CompetitionError
+from competition.support.places import KAGGLE
+from competition.tasks.contract import Prediction, Task
+
+if TYPE_CHECKING:  # torch is imported after the wheels have been unpacked
+    from torch import nn
+
+    from competition.prediction.inference import Ensemble
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run whose networks predict."""
+
+    name: str
+    config: Config
+    classes: list[str]
+    trainings: list[str]
+    weights: Path  # folder of a safetensors file for each training
+    check: Path  # folder of stored predictions and their images
+
+    @cached_property
+    def networks(self) -> "dict[str, nn.Module]":
+        """Return the trained networks by the names of their trainings, in evaluation mode."""
+        from safetensors.torch import load_file
+
+        networks = {}
+        for training in self.trainings:
+            network = Task(self.config.task).model.build_network(self.config, len(self.classes))
+            network.load_state_dict(load_file(self.weights / f"{training}.safetensors"))
+            networks[training] = network.eval()
+        return networks
+
+    def ensemble(self, training: str | None = None) -> "Ensemble":
+        """Return the networks of all trainings, or of one, in the views of `tta`."""
+        from competition.prediction.inference import Ensemble
+
+        networks = [self.networks[training]] if training else list(self.networks.values())
+        return Ensemble(self.config, networks, views_of(self.config.tta))
+
+
+class Bundle:
+    """The folder that `competition bundle` wrote; raises CompetitionError if it is not whole."""
+
+    def __init__(self, folder: Path, data: Path | None = None) -> None:
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+        _import_wheels(folder / WHEELS)
+        words = self._where_data_is(data)
+        tuned = [path for path in [folder / POSTPROCESS] if path.is_file()]
+        self.config = load_config([folder / CONFIG, *tuned], words)
+        self.members = [self._member(name, about, words) for name, about in self.manifest["runs"].items()]
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Return `sources`, `weights` and `mean` of several runs, nothing for a single one."""
+        path = self.folder / RECIPE
+        return read_own_yaml(path, "make the bundle again") if path.is_file() else {}
+
+    def _where_data_is(self, data: Path | None) -> list[str]:
+        """Return the word of a config that names the folder of the competition's files, if it is known better."""
+        name = self.manifest["competition"]
+        mounted = [KAGGLE / "input" / str(name), KAGGLE / "input" / "competitions" / str(name)]
+        found = [path for path in ([data] if data else mounted) if path.is_dir()]
+        if data and not found:
+            raise CompetitionError(f"{data}: no such folder; expected that of sample_submission.csv and test images")
+        return [f"data.dir={json.dumps(str(found[0]))}"] if found else []  # in quotes: a value is read as YAML
+
+    def _member(self, name: str, about: dict[str, list[str]], words: list[str]) -> Member:
+        weights = self.folder / RUNS / name
+        config = load_config([weights / CONFIG], words)
+        return Member(name, config, about["classes"], about["trainings"], weights, self.folder / CHECK / name)
+
+    def reproduce(self) -> tuple[int, float]:
+        """Make the stored predictions again; return how many there are and the largest difference.
+
+        Raises CompetitionError if a difference is over the tolerance: this machine would not predict what was scored.
+        """
+        each = [(path, gap) for member in self.members for path, gap in _differences(member)]
+        for path, gap in each:
+            if not gap <= TOLERANCE:
+                name = path.relative_to(self.folder).as_posix()
+                raise CompetitionError(
+                    f"{name}: predicted anew on this machine, an image differs by {gap:.4f} from what was scored (at "
+                    f"most {TOLERANCE} is allowed): other weights, another version of a library, another way to read "
+                    "images?"
+                )
+        return len(each), max(gap for _, gap in each)
+
+    def predict(self, folder: Path) -> tuple[Predictions, list[str]]:
+        """Predict the test images into a folder; return the file, and a line for every image that cannot be read."""
+        files, lines = [], []
+        for member in self.members:
+            files.append(folder / f"{member.name}.npz")
+            lines += _predict(member, files[-1])
+        if not self.recipe:
+            return Predictions(files[0]), lines
+        each = [Ranks(Predictions(path)) if self.recipe["mean"] == "rank" else Predictions(path) for path in files]
+        weights = [weight for weight in self.recipe["weights"] if weight > 0]
+        average_predictions(each, folder / "all runs.npz", self.config, unless_equal(weights))
+        return Predictions(folder / "all runs.npz"), list(dict.fromkeys(lines))
+
+
+def infer(folder: Path, data: Path | None = None, output: Path = Path(SUBMISSION)) -> Path:
+    """Prove a bundle, predict the test images and write the submission; say on the way what happens.
+
+    `data` is the folder of the competition's files; Kaggle's own is found. Raises CompetitionError, before anything is
+    predicted, where the bundle does not reproduce what it was scored with.
+    """
+    bundle = Bundle(folder, data)
+    print(f"{folder}: whole, {len(bundle.manifest['files'])} files", flush=True)
+    number, gap = bundle.reproduce()
+    print(f"{number} stored predictions made again: largest difference {gap:.4f}, {TOLERANCE} allowed", flush=True)
+    with tempfile.TemporaryDirectory() as workspace:
+        stored, lines = bundle.predict(Path(workspace))
+        for line in lines:
+            print(f"warning: {line}", flush=True)
+        with checked_submission(output, bundle.config, stored):
+            pass
+    print(f"{output}: {len(stored)} images, checked", flush=True)
+    return output
+
+
+def _differences(member: Member) -> Iterator[tuple[Path, float]]:
+    """Yield how far each stored prediction is from the one that is made here."""
+    from competition.data.dataset import ImageDataset
+    from competition.prediction.inference import predict_stream
+
+    task = Task(member.config.task)
+    beside = {"dir": member.check, "test_images": IMAGES, "num_workers": 0}
+    config = member.config.model_copy(update={"data": member.config.data.model_copy(update=beside)})
+    for path in sorted(member.check.glob("*.npz")):
+        if path.name == UNSEEN:
+            continue
+        stored = Predictions(path)
+        ensemble = member.ensemble(path.stem if path.stem in member.trainings else None)
+        found = predict_stream(ensemble, ImageDataset(config, np.array(stored.image_ids, dtype=object)))
+        for (_, _, before), (_, _, _, now) in zip(stored, found, strict=True):
+            yield path, task.decode.difference(now, before)
+
+
+def _predict(member: Member, path: Path) -> list[str]:
+    """Predict the test images with all networks of a run; return a line for every image that cannot be read."""
+    from competition.bundle.unreadable import ForgivingDataset
+    from competition.prediction import inference
+    from competition.training.devices import inference_devices
+
+    config, task = member.config, Task(member.config.task)
+    ids = task.submission.read_test_ids(config, member.classes)
+    dataset, ensemble = ForgivingDataset(config, ids), member.ensemble()
+    devices = inference_devices(config)
+    seen = f"{len(ids)} images x {len(ensemble.networks)} networks x {len(ensemble.views)} views of {member.name}"
+    print(f"{seen} on {', '.join(map(str, devices))}", flush=True)
+    unseen: Prediction = Predictions(member.check / UNSEEN)[0]
+    with PredictionWriter(path.parent) as writer:
+        for index, (image_id, height, width, prediction) in enumerate(
+            inference.predict_stream(ensemble, dataset, devices)
+        ):
+            is_seen = not dataset.is_unreadable(index)
+            if not is_seen:
+                dataset.refuse_too_many()
+            writer.add(image_id, height, width, prediction if is_seen else task.decode.unseen(prediction, [unseen]))
+        writer.finish(path, member.classes, config.tta)
+    return [f"{dataset.reason(index)}: answered without having seen it" for index in dataset.unreadable()]
+
+
+def _import_wheels(folder: Path) -> None:
+    if not folder.is_dir():
+        return
+    target = Path(tempfile.mkdtemp(prefix="wheels."))
+    atexit.register(shutil.rmtree, target, ignore_errors=True)
+    unpack_wheels(folder, target)

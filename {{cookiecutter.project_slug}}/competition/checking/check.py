@@ -1,0 +1,281 @@
+"""`competition check CONFIG`: every fault of the data, before a minute of training is spent on it. No torch."""
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from competition.checking.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
+from competition.checking.recognise import hint_at_format
+from competition.config.settings import Config
+from competition.data.folds import folds_path, read_folds
+from competition.data.groups import hint_at_groups
+from competition.files.csv_file import MOST_LINES
+from competition.files.image_folder import row_in_words, test_image, train_image
+from competition.files.images import read_image
+from competition.scoring.host_metric import load_score
+from competition.submission.submit import try_submission
+from competition.support.errors import CompetitionError
+from competition.support.progress import progress
+from competition.tasks.contract import Part, Table, Target, Task
+from competition.training.monitor import refuse_unknown_monitor
+
+MOST_IMAGES = 2000  # whose boxes or parts of masks are looked at, drawn by chance
+SAMPLED_SIDE = 32  # pixels, at least, of the shorter side that brightness is measured on
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Numbers of n images, NaN for those that could not be read; brightness and contrast are the mean and standard
+    deviation of pixel values, from 0 to 1 but for files of floats."""
+
+    heights: np.ndarray  # (n,), as the next five
+    widths: np.ndarray
+    brightness: np.ndarray
+    contrast: np.ndarray
+    lowest: np.ndarray
+    highest: np.ndarray
+    means: np.ndarray  # (n, channels), as the next, of squares
+    squares: np.ndarray
+
+    @classmethod
+    def of(cls, number: int, channels: int) -> "Looks":
+        """Return room for so many images."""
+        return cls(*(np.full(shape, np.nan) for shape in [number] * 6 + [(number, channels)] * 2))
+
+    def add(self, index: int, pixels: np.ndarray) -> None:
+        """Note an image (H, W, channels)."""
+        height, width = pixels.shape[:2]
+        step = max(min(height, width) // SAMPLED_SIDE, 1)
+        most = 255 if pixels.dtype == np.uint8 else 1
+        some = pixels[::step, ::step].astype(np.float64) / most
+        self.heights[index], self.widths[index] = height, width
+        self.brightness[index], self.contrast[index] = some.mean(), some.std()
+        self.lowest[index], self.highest[index] = pixels.min() / most, pixels.max() / most
+        self.means[index], self.squares[index] = some.mean(axis=(0, 1)), (some**2).mean(axis=(0, 1))
+
+    def channels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (channels,), (channels,): mean and standard deviation of the values of all images."""
+        mean = np.nanmean(self.means, axis=0)
+        return mean, np.sqrt(np.maximum(np.nanmean(self.squares, axis=0) - mean**2, 0))
+
+    def ranges(self) -> list[str]:
+        """Return a line on the range of values, as images are read; none where no image could be."""
+        read = np.isfinite(self.lowest)
+        if not read.any():
+            return []
+        low, high = self.lowest[read].min(), self.highest[read].max()
+        return [f"values of training images: {low:.4g} to {high:.4g} (8 and 16 bits are read as 0 to 1)"]
+
+
+@dataclass
+class Seen:
+    """What is known of a competition's images once all of them have been looked at."""
+
+    task: Task
+    table: Table
+    train: Looks
+    test: Looks
+    sampled: frozenset[int]  # training images whose parts are noted
+    parts: dict[int, Sequence[Part]] = field(default_factory=dict)
+    folds: np.ndarray | None = None  # (n,)
+    groups: np.ndarray | None = None  # (n,) of near-duplicates, -1 for an image without; none where not looked for
+
+    @classmethod
+    def of(cls, task: Task, table: Table, num_test: int, config: Config) -> "Seen":
+        """Return room for the images of a table and so many test images."""
+        number, channels = len(table.image_ids), config.data.channels
+        chosen = np.random.default_rng(config.seed).permutation(number)[:MOST_IMAGES]
+        looks = Looks.of(number, channels), Looks.of(num_test, channels)
+        return cls(task, table, *looks, frozenset(chosen.tolist()))
+
+    def amounts(self) -> np.ndarray | None:
+        """Return (n,) float, how much is on each image; none where an answer is at fault, which is told elsewhere."""
+        try:
+            return self.table.amounts()
+        except CompetitionError:
+            return None
+
+    def add(self, index: int, pixels: np.ndarray, target: Target) -> None:
+        """Note a training image and its answer."""
+        self.train.add(index, pixels)
+        if index in self.sampled:
+            self.parts[index] = self.task.picture.parts(self.table, index, target, *pixels.shape[:2])
+
+
+Found = TypeVar("Found")
+FEW_IMAGES = 2  # that a typing error is in
+# Of values once normalised. Images of 8 bits, by any usual mean and std: black and white ones have deviation 2.2, means
+# are at most 2.6 from 0. Floats of mean 0 and deviation 1 by those of photographs: 4.4.
+USUAL_DEVIATION, FARTHEST_MEAN = (0.15, 4.0), 4.0
+
+
+WritePage = Callable[[Config, Seen, Sequence[str], Sequence[str]], str]
+
+
+def check(config: Config, write_page: WritePage | None = None) -> list[str]:
+    """Look at files, columns, ids, labels and every image, and return a report.
+
+    `write_page` draws what was seen, faults too, if train.csv and the masks could be read; it returns a line for the
+    report. Raises CompetitionError with a line for every fault found.
+    """
+    refuse_missing_data(config)
+    task = Task(config.task)
+    faults: list[str] = []
+    _collect(faults, lambda: refuse_unknown_monitor(config))
+    if (host := config.host_metric) is not None:
+        _collect(faults, lambda: load_score(host.file))
+    table = _collect(faults, lambda: task.table.read_table(config))
+    if table is None:  # nothing else makes sense then
+        raise CompetitionError("\n".join([*faults, *hint_at_format(config)]))
+    report = [f"{config.data.train_csv}: {len(table.image_ids)} images, classes {', '.join(table.classes)}"]
+    uncounted: list[str] = []  # the first answer at fault; the look at every image tells it with all others
+    report += (counts := _collect(uncounted, table.summary)) or []
+    test_ids = _collect(faults, lambda: task.submission.read_test_ids(config, table.classes))
+    hint = hint_at_format(config)
+    folds = _collect(faults, lambda: read_folds(config, table)) if folds_path(config).is_file() else None
+    thumbnails = Thumbnails.of(len(table.image_ids)) if config.data.near_duplicates else None
+    seen = Seen.of(task, table, 0 if test_ids is None else len(test_ids), config)
+    seen.folds = folds
+    faults += _check_train_images(config, seen, thumbnails) or uncounted
+    if test_ids is None:
+        faults += hint
+    else:
+        report.append(f"{config.data.sample_submission}: {len(test_ids)} images")
+        _collect(faults, lambda: try_submission(config, table.classes, test_ids.tolist()))
+        faults += _check_test_images(config, test_ids, seen)
+        both = set(test_ids) & set(table.image_ids)
+        if both:
+            files = f"{config.data.train_csv} and {config.data.sample_submission}"
+            report.append(f"images in both {files}: {len(both)}, as {min(both)!r}")
+    asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
+    doubts = [] if counts is None else _doubtful_classes(config, table, asked)
+    doubts += hint_at_groups(config, table)
+    report += (ranges := seen.train.ranges())
+    doubts += _unfit_normalisation(config, seen.train) if ranges else []
+    if thumbnails is not None:
+        seen.groups = near_duplicates(thumbnails)
+    drawn = [write_page(config, seen, [*report, *doubts], faults)] if write_page and counts is not None else []
+    if faults:
+        raise CompetitionError("\n".join([*faults, *doubts]))
+    report += doubts
+    if seen.groups is not None:
+        report += report_near_duplicates(config, table, seen.groups, folds)
+    return [*report, *drawn, *_unused_images(config, table.image_ids), *hint]
+
+
+def refuse_missing_data(config: Config) -> None:
+    """Raise CompetitionError where there is neither train.csv nor a folder of training images."""
+    if not config.train_csv.is_file() and not (config.data.dir / config.data.train_images).is_dir():
+        raise CompetitionError(
+            f"{config.train_csv}: no data there; put the competition's files into {config.data.dir}/ (or give "
+            f"data.dir=PATH), or make a small competition to try with: competition sample"
+        )
+
+
+def _check_train_images(config: Config, seen: Seen, thumbnails: Thumbnails | None) -> list[str]:
+    table, data = seen.table, config.data
+
+    def look(index: int) -> list[str]:
+        try:
+            pixels = read_image(train_image(data, table.image_ids[index]), data.channels, data.max_pixels)
+        except CompetitionError as error:
+            return [f"{error} ({row_in_words(data, table.lines[index])})"]
+        try:
+            seen.add(index, pixels, table.target(index, pixels.shape[0], pixels.shape[1]))
+        except CompetitionError as error:
+            return str(error).splitlines()
+        if thumbnails is not None:
+            thumbnails.add(index, pixels)
+        return []
+
+    return _look_at_all(look, len(table.image_ids), "training images")
+
+
+def _check_test_images(config: Config, test_ids: np.ndarray, seen: Seen) -> list[str]:
+    data = config.data
+
+    def look(index: int) -> list[str]:
+        try:
+            pixels = read_image(test_image(data, test_ids[index]), data.channels, data.max_pixels)
+            seen.test.add(index, pixels)
+        except CompetitionError as error:
+            return [f"{error} (image {index + 1} of {data.sample_submission})"]
+        return []
+
+    return _look_at_all(look, len(test_ids), "test images")
+
+
+def _look_at_all(look: Callable[[int], list[str]], number: int, what: str) -> list[str]:
+    """Look at every image, several at a time: decoders let go of Python's lock."""
+    faults: list[str] = []
+    with ThreadPoolExecutor() as pool:
+        looked: Iterable[list[str]] = pool.map(look, range(number), chunksize=64)
+        for found in progress(looked, what, number):
+            faults += found
+    if len(faults) > MOST_LINES:
+        return [*faults[:MOST_LINES], f"{what}: and {len(faults) - MOST_LINES} more faults"]
+    return faults
+
+
+def _unused_images(config: Config, used: np.ndarray) -> list[str]:
+    folder = config.data.dir / config.data.train_images
+    known = {train_image(config.data, image_id).name for image_id in used}
+    unused = [entry.name for entry in folder.iterdir() if entry.name not in known and entry.is_file()]
+    name = config.data.train_csv
+    return [f"{folder}: {len(unused)} files that {name} does not name, as {unused[0]}"] if unused else []
+
+
+def _unfit_normalisation(config: Config, looks: Looks) -> list[str]:
+    """Warn where what `data.mean` and `data.std` make of the training images is far from mean 0 and deviation 1."""
+    mean, std = looks.channels()
+    varies = std > 1e-6 * np.abs(mean)  # a channel of one value tells nothing, however it is normalised
+    if not varies.any():
+        return []
+    found = (std / np.array(config.data.std))[varies]
+    off = (np.abs(mean - np.array(config.data.mean)) / np.array(config.data.std))[varies]
+    low, high = USUAL_DEVIATION
+    if low <= found.min() and found.max() <= high and off.max() <= FARTHEST_MEAN:
+        return []
+    ours = [
+        f"data.{name}=[{', '.join(f'{one:.4g}' for one in values)}]"
+        for name, values in (("mean", mean), ("std", np.where(varies, std, 1)))
+    ]
+    return [
+        f"warning: data.mean and data.std do not fit the training images: normalised by them, values have means up to "
+        f"{off.max():.3g} from 0 and standard deviations from {found.min():.3g} to {found.max():.3g}, where networks "
+        f"expect about 1; those of the images: {' '.join(ours)}"
+    ]
+
+
+def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> list[str]:
+    """Warn of classes that are typing errors, most often: nobody listed them, and sample_submission.csv does not ask
+    for them, or few images have one whose name is almost another's."""
+    if config.data.classes is not None:
+        return []
+    has, lines = table.present(), []
+    common = [name for k, name in enumerate(table.classes) if has[:, k].sum() > FEW_IMAGES]
+    for k, name in enumerate(table.classes):
+        near = [] if name in common or name.isdecimal() else difflib.get_close_matches(name, common, n=1, cutoff=0.8)
+        reason = f"is spelt almost as {near[0]!r}" if near else ""
+        if asked is not None and name not in asked:
+            reason = f"has no row in {config.data.sample_submission}"
+        if reason:
+            rows = np.flatnonzero(has[:, k])
+            lines.append(
+                f"warning: {config.train_csv}: class {name!r} ({len(rows)} images, the first on line "
+                f"{table.lines[rows].min(initial=0)}) {reason}; if it is a typing error, correct it; if not, list it "
+                f"in data.classes"
+            )
+    return lines
+
+
+def _collect(faults: list[str], look: Callable[[], Found]) -> Found | None:
+    try:
+        return look()
+    except CompetitionError as error:
+        faults.extend(str(error).splitlines())
+        return None

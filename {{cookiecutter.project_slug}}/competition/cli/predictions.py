@@ -1,0 +1,110 @@
+"""Verbs of what comes after training: thresholds, predictions, submissions, bundles."""
+
+from typing import Annotated
+
+import typer
+
+from competition.config.arguments import CompetitionName, Message, Overrides, RunName, Runs, names_and_values
+from competition.support.errors import CompetitionError
+
+
+def tune(run: RunName, overrides: Overrides = None) -> None:
+    """Find thresholds on out-of-fold predictions: writes postprocess.yaml and cv.csv."""
+    from competition.comparison.record import record
+    from competition.runs.folder import Run
+    from competition.scoring.tune import describe_choice, describe_tuning, describe_unused
+    from competition.scoring.tune import tune as tune_run
+
+    opened = Run.open(run, overrides)
+    found = tune_run(opened)
+    record(run)
+    lines = [*opened.left_out(), *describe_unused(opened), *describe_tuning(found), *describe_choice(opened)]
+    print("\n".join([*lines, f"written to {opened.folder}/postprocess.yaml and cv.csv"]))
+
+
+def predict(
+    run: RunName,
+    overrides: Overrides = None,
+    views: Annotated[bool, typer.Option("--views", help="Only show what each view of tta adds and costs.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say how long the hidden images will take.")
+    ] = False,
+) -> None:
+    """Predict the test images with the folds of a run: writes test.npz.
+
+    With other views than before (tta=[hflip]) the out-of-fold images, too, so that tuning sees the same; the views are
+    kept with the run.
+    """
+    from competition.runs.folder import Run, remember_what_follows
+
+    opened = Run.open(run, overrides)
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+    from competition.comparison.record import record
+
+    say = rank_zero_only(print)
+    if estimate:
+        from competition.scoring.estimate import estimate as estimate_hours
+
+        print("\n".join(estimate_hours(opened, overrides)))
+        return
+    from competition.prediction.predict import predict_out_of_fold, predict_test, predicting
+    from competition.prediction.stored import how_predicted
+
+    with predicting(opened):
+        if views:
+            from competition.scoring.view_table import table_of_views
+
+            say("\n".join(table_of_views(opened)))
+            return
+        of_what = (
+            f"mean of {', '.join(path.name for path in opened.finished())}; views {how_predicted(opened.config.tta)}"
+        )
+        say("\n".join([*opened.left_out(), f"written to {predict_test(opened)}: {of_what}"]))
+        for path in predict_out_of_fold(opened):
+            say(f"made again, as the test images: {path}; tune again with `competition tune {opened.folder.name}`")
+    rank_zero_only(remember_what_follows)(opened.folder, opened.untuned, ("tta", "inference"))
+    rank_zero_only(record)(run)
+
+
+def submit(
+    words: Runs,
+    name: Annotated[str | None, typer.Option(help="Name of the average of several runs.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A number for each run, as 2,1; or fit: on out-of-fold.")] = None,
+    mean: Annotated[str, typer.Option(help="mean, or rank: of the ranks of class probabilities.")] = "mean",
+    to_kaggle: Annotated[bool, typer.Option("--kaggle", help="Send it, if nothing is wrong with it.")] = False,
+    message: Message = None,
+    competition: CompetitionName = None,
+) -> None:
+    """Write and check submission.csv from a run, or the average of several; with --kaggle send it."""
+    from competition.comparison.record import record
+    from competition.scoring.tune import describe_staleness
+    from competition.submission.submit import describe_submission, make_submission, open_runs
+    from competition.support.rooms import has_room
+
+    if not to_kaggle and (message or competition):
+        raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")
+    if to_kaggle and not has_room("kaggle"):
+        raise CompetitionError("--kaggle: this repo has no room for it: competition/kaggle/ was taken out")
+    runs, overrides = names_and_values(words)
+    opened = open_runs(runs, overrides, name=name, weights=weights, mean=mean)
+    submission = make_submission(opened)
+    record(opened.folder, overrides)
+    print("\n".join([*describe_staleness(opened), *describe_submission(submission)]))
+    if to_kaggle:
+        from competition.kaggle.submissions import send
+
+        print(send(submission.path, opened.config.name, message, competition))
+
+
+def pseudo(
+    run: RunName,
+    overrides: Overrides = None,
+    confidence: Annotated[float, typer.Option(min=0, max=1, help="How sure an image's prediction must be.")] = 0.9,
+) -> None:
+    """Write the confident test predictions of a run as training rows: pseudo.csv, for data.pseudo."""
+    from competition.runs.folder import Run
+    from competition.submission.pseudo_labels import make_pseudo
+
+    path, words = make_pseudo(Run.open(run, overrides), confidence)
+    print(f"written to {path}: {words}")

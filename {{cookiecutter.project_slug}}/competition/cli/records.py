@@ -1,0 +1,33 @@
+"""Verbs that show what is known of runs."""
+
+from typing import Annotated
+
+import typer
+
+from competition.config.arguments import RunName
+
+
+def runs(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN] [RUN]", help="One: all that is known of it. Two: compare them.")
+    ] = None,
+    public: Annotated[
+        float | None, typer.Option(metavar="SCORE", help="Enter the public score of a run's submission.")
+    ] = None,
+    pick: Annotated[bool, typer.Option("--pick", help="Name two to hand in: the best, and one unlike it.")] = False,
+) -> None:
+    """Show all runs, the best first; or one; or compare two: configs, and scores fold by fold.
+
+    What is shown is kept in outputs/runs.csv, also of runs whose folders are deleted. With two public scores or more it
+    draws outputs/cv_public.png.
+    """
+    from competition.comparison.table import runs as show_runs
+
+    show_runs(names or [], public=public, pick_two=pick)
+
+
+def replay(run: RunName) -> None:
+    """Look whether a run still predicts what it did: its config builds, its weights load, images give the same."""
+    from competition.comparison.replay import replay as replay_run
+
+    print("\n".join(replay_run(run)))

@@ -1,0 +1,67 @@
+"""Verbs that train."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from competition.config.arguments import Words, split
+from competition.support.errors import CompetitionError
+
+if TYPE_CHECKING:
+    from competition.config.settings import Config
+
+
+def train(
+    words: Words,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from latest.pt if there is one.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Show what every epoch will hold; train nothing.")] = False,
+) -> None:
+    """Train one fold (fold=0 unless given) and predict its validation images."""
+    from competition.config.loading import load_config
+
+    config = load_config(*split(words))
+    _refuse_several(config, words)
+    if preview:
+        from competition.training.preview import preview as preview_epochs
+
+        lines, path = preview_epochs(config)
+        print("\n".join([*lines, f"drawn in {path}"]))
+        return
+    # Before seconds go into loading torch.
+    from competition.checking.check import refuse_missing_data
+    from competition.runs.folder import refuse_changed_config, refuse_start
+    from competition.training.monitor import refuse_unknown_monitor
+
+    refuse_missing_data(config)
+    refuse_unknown_monitor(config)
+    refuse_start(config, resume=resume)
+    refuse_changed_config(config.fold_folder, config)
+    from competition.pipeline.train import train as train_fold
+    from competition.runs.provenance import base_names
+
+    train_fold(config, resume=resume, bases=base_names(split(words)[0][0]))
+
+
+def run(
+    words: Words,
+    parallel: Annotated[int, typer.Option(min=1, help="Trainings (folds, seeds) at the same time.")] = 1,
+) -> None:
+    """Do everything in order, fold after fold; skip what is done, go on with what is half done."""
+    from competition.pipeline.run import run as run_all
+
+    run_all(*split(words), parallel=parallel)
+
+
+def _refuse_several(config: "Config", words: list[str]) -> None:
+    """Refuse a list of folds or seeds that none was chosen from, which `train` would take the first of."""
+    last = {word.partition("=")[0]: word for word in words}  # `run` names one behind the list that it was given
+    for key, one, several in (("fold", config.fold, config.folds), ("seed", config.seed, config.seeds)):
+        word = last.get(key, "")
+        is_named = word and not word.partition("=")[2].lstrip().startswith("[")
+        # Another one than the first was chosen by the config itself, as those of trainings do.
+        if is_named or not several or len(several) == 1 or one != several[0]:
+            continue
+        where = word or f"{split(words)[0][0]}: {key}: found {several}"
+        raise CompetitionError(
+            f"{where}: `train` trains one; name one, as in {key}={one}, or train all of them with `competition run`"
+        )

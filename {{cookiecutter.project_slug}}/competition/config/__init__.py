@@ -1,0 +1,1 @@
+"""What may stand in a config, how files and words become one, and what is wrong with them."""

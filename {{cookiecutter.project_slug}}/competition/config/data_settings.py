@@ -1,0 +1,225 @@
+"""What may stand in `data:` and `sampler:`: where images are, how they are changed, and which an epoch holds."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section, names_in
+from competition.support.places import here
+
+Side = Annotated[int, Field(ge=16)]
+MAX_PIXELS = 400_000_000  # of an image or mask: 400 MB a channel of 8 bits
+
+
+def _both_sides(size: object) -> object:
+    """Read `128` as short for `[128, 128]`."""
+    if isinstance(size, int):
+        return (size, size)
+    return tuple(size) if isinstance(size, list) else size
+
+
+def _fits_into_memory(size: tuple[int, int]) -> tuple[int, int]:
+    if size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(f"{size[0]} x {size[1]} are more than {MOST_PIXELS:,} pixels; expected fewer, or data.window")
+    return size
+
+
+ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_both_sides), AfterValidator(_fits_into_memory)]
+# A Kaggle notebook has the files elsewhere; a config that is kept says what holds on every machine.
+DataFolder = Annotated[
+    Path,
+    AfterValidator(lambda folder: here().data(folder)),
+    PlainSerializer(lambda folder: str(here().as_given(folder)), return_type=str, when_used="json"),
+]
+
+
+class Crop(Section):
+    """Cut out a random part and scale it to the image size."""
+
+    probability: Probability = 0.5
+    smallest: Annotated[float, Field(gt=0, le=1)] = 0.6  # share of the image's area
+
+
+class ShiftScaleRotate(Section):
+    """Move, zoom and turn; what comes in from outside is black."""
+
+    probability: Probability = 0.5
+    shift: Probability = 0.06  # share of the side
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.1  # zoom between 1 - scale and 1 + scale
+    rotate: Annotated[float, Field(ge=0, le=180)] = 15  # degrees
+
+
+class BrightnessContrast(Section):
+    """Shift brightness and stretch contrast by up to this share."""
+
+    probability: Probability = 0.5
+    brightness: Probability = 0.2
+    contrast: Probability = 0.2
+
+
+class Augmentation(Section):
+    """Random changes of training images; masks and boxes follow. A missing part is off."""
+
+    horizontal_flip: Probability = 0.0
+    vertical_flip: Probability = 0.0
+    crop: Crop | None = None
+    shift_scale_rotate: ShiftScaleRotate | None = None
+    brightness_contrast: BrightnessContrast | None = None
+
+
+class Window(Section):
+    """Look at large images through windows at full resolution, instead of at the image made smaller.
+
+    Training crops a window at random; validation and prediction go over the whole image and blend what overlaps.
+    """
+
+    size: ImageSize | None = None  # height, width in pixels of the image; None: data.image_size
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25  # share of a window's side, at least
+
+
+def _named_file(given: object) -> object:
+    """Read `groups.csv` as short for `{file: groups.csv}`."""
+    return {"file": given} if isinstance(given, str) else given
+
+
+def _regular_expression(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"expected a regular expression, as 'case\\d+' ({error})") from None
+    return pattern
+
+
+class GroupFile(Section):
+    """A csv file that says which images belong together: a row an image, by its id or its file's name."""
+
+    file: Path  # from here; a name alone may also lie in data.dir
+    image_id: str = "image_id"  # column
+    group: str = "group"  # column
+
+
+Split = Literal["stratified", "kfold", "group", "stratified_group", "multilabel", "amount"]
+
+
+class Data(Section):
+    """Where the images are and how they reach the network."""
+
+    dir: DataFolder = Field(default_factory=lambda: here().data(Path("data")))
+    train_csv: str = "train.csv"  # this and the next three lie in dir
+    sample_submission: str = "sample_submission.csv"
+    train_images: str = "train_images"
+    test_images: str = "test_images"
+    image_file: str = "{image_id}"  # an image's file in its folder, e.g. "{image_id}.png"
+    absent_images: Literal["ignore", "empty"] = "ignore"  # images without a row: left out, or without mask and box
+    classes: list[str] | None = None  # None: the sorted labels of train.csv
+    folds: Path | None = None  # None: folds.csv in dir; name another file where dir cannot be written to
+    num_folds: Annotated[int, Field(ge=2, le=1000)] = 5
+    group: str | None = None  # column of train.csv whose values must not be split over folds, e.g. patient_id
+    # A csv of image_id,group, as near_duplicates.csv of `check`; or {file: tiles.csv, image_id: id, group: slide}.
+    group_file: Annotated[GroupFile | None, BeforeValidator(_named_file)] = None
+    # What of an image's id is its group: the part that a regular expression finds, or what stands in its brackets.
+    group_pattern: Annotated[str, AfterValidator(_regular_expression)] | None = None
+    split: Split = "stratified"  # amount: by mask area, boxes or value; multilabel: every class evenly
+    near_duplicates: bool = True  # whether `check` looks for them
+    pseudo: Path | None = None  # pseudo.csv of another run: test images that every fold trains on, too
+    image_size: ImageSize = (256, 256)  # height, width of what the network sees
+    window: Window | None = None
+    channels: Count = 3
+    # Height times width of the largest file that is read; a small one may unfold to more.
+    max_pixels: Annotated[int, Field(ge=1, le=2**40)] = MAX_PIXELS
+    # Checked even when left out: the default has three values.
+    mean: list[float] = Field([0.485, 0.456, 0.406], validate_default=True)
+    std: list[Positive] = Field([0.229, 0.224, 0.225], validate_default=True)
+    batch_size: Count = 16  # global: over all devices and accumulated batches
+    num_workers: Annotated[int, Field(ge=0, le=1024)] | None = (
+        None  # processes that read images; see loader.py for None
+    )
+    augmentation: Augmentation = Augmentation()
+
+    @field_validator("image_file")
+    @classmethod
+    def _names_an_image(cls, pattern: str) -> str:
+        if names_in(pattern) != ["image_id"]:
+            raise ValueError("data.image_file needs {image_id} once, as in '{image_id}.png'")
+        return pattern
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _one_a_channel(cls, values: list[float], info: ValidationInfo) -> list[float]:
+        channels = info.data.get("channels", len(values))
+        if len(values) != channels:
+            raise ValueError(
+                f"data.{info.field_name} has {len(values)} values for data.channels {channels}; give one a channel"
+            )
+        return values
+
+    @field_validator("split")
+    @classmethod
+    def _goes_with_groups(cls, split: str, info: ValidationInfo) -> str:
+        is_grouped = any(info.data.get(key) is not None for key in ("group", "group_file", "group_pattern"))
+        if split in ("group", "stratified_group") and not is_grouped:
+            raise ValueError("it needs data.group (a column of train.csv), data.group_file or data.group_pattern")
+        if split == "kfold" and is_grouped:
+            raise ValueError("it would tear groups apart; expected group or stratified_group")
+        return split
+
+    @property
+    def window_size(self) -> tuple[int, int] | None:
+        """Height and width of a window in pixels of the image; none where images are seen whole."""
+        return None if self.window is None else self.window.size or self.image_size
+
+    @field_validator("classes")
+    @classmethod
+    def _each_once(cls, classes: list[str] | None) -> list[str] | None:
+        if classes is not None and len(set(classes)) != len(classes):
+            raise ValueError("data.classes names a class twice; list each once")
+        return classes
+
+
+Share = Annotated[float, Field(gt=0, le=1)] | Literal["natural"]
+
+
+class PositiveColumn(Section):
+    """Images whose value in a column of train.csv is not empty, 0 or false count as positive."""
+
+    column: str
+
+
+class Sampler(Section):
+    """Which training images an epoch holds, and how often.
+
+    Without this section: every image once, but for those that do not fill the last batch, others in every epoch.
+    """
+
+    positive: Literal["mask", "box"] | list[str] | PositiveColumn | None = None  # a list names classes
+    # One share of positives, or its course: [[0, 0.8], [10, natural]], after so many epochs.
+    share: Share | list[tuple[Annotated[int, Field(ge=0)], Share]] = "natural"
+    course: Literal["hold", "linear", "cosine"] = "hold"  # between the points of `share`
+    keep: Literal["positives", "negatives"] = "positives"  # all of these once; the others drawn or repeated
+    num_draws: Count | None = None  # so many images an epoch, instead of `keep`
+    weights: Literal["balanced", "sqrt"] | None = None  # by class frequency
+    group: str | None = None  # column of train.csv, e.g. patient_id
+    max_per_group: Count | None = None  # images of a group in an epoch
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.share != "natural" and self.positive is None:
+            raise ValueError("sampler.share needs sampler.positive: say what counts as positive")
+        if (self.group is None) != (self.max_per_group is None):
+            raise ValueError("sampler.group and sampler.max_per_group come together")
+        return self
+
+    @property
+    def tells_positives(self) -> bool:
+        """Return whether a rule says what counts as positive; without one there is no share to speak of."""
+        return bool(self.positive)

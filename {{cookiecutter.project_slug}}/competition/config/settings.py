@@ -1,0 +1,233 @@
+"""What may stand in a config: the sections every task shares, in the order data flows through them."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+
+from competition.config.data_settings import Data, Sampler
+from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section
+from competition.config.views import GEOMETRY, fault_of_view, view_of
+from competition.support.places import here
+
+Fold = Annotated[int, Field(ge=0)] | Literal["all"]  # all: train on everything, validate on nothing
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as numpy and Lightning take it
+
+
+class Model(Section):
+    """The network: `pretrained` is true (from the hub), false (random) or a file of weights."""
+
+    encoder: str = "resnet18"
+    pretrained: bool | str = False
+    channels_last: bool = False  # how weights and images lie in memory: on a GPU convolutions can be twice as fast
+
+
+class Optimizer(Section):
+    """Settings of the optimizer."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+
+
+class Scheduler(Section):
+    """Learning rate by step: linear warm-up, then the named course from the peak down."""
+
+    name: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of all steps
+    final: Probability = 0.01  # last learning rate as a share of the peak
+
+
+class EarlyStopping(Section):
+    """Stop when `checkpoint.monitor` has not improved for `patience` validations."""
+
+    patience: Count = 5
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Ema(Section):
+    """Exponential moving average of the weights: what is validated, kept and used for prediction when on."""
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    start_step: Annotated[int, Field(ge=0)] = 0
+
+
+class Logger(Section):
+    """Loggers beside metrics.csv, each an extra that must be installed."""
+
+    tensorboard: bool = False
+    wandb: bool = False
+    mlflow: bool = False
+
+
+SAME_PRECISION = {"None": "32", "32-true": "32", "16": "16-mixed", "bf16": "bf16-mixed"}  # its other names
+InferencePrecision = Literal["32", "16-mixed", "bf16-mixed", "half"]
+
+
+def _one_name(given: object) -> object:
+    """Return the name of a precision that `inference.precision` knows; YAML reads 32 as a number."""
+    return given if given is None else SAME_PRECISION.get(str(given), str(given))
+
+
+class Inference(Section):
+    """How predictions are computed, here and in a bundle: faster at a small cost in the score (see `--estimate`)."""
+
+    # None: as `trainer.precision`; half: as the card can
+    precision: Annotated[InferencePrecision | None, BeforeValidator(_one_name)] = None
+    channels_last: bool | None = None  # None: as `model.channels_last`
+    compile: bool = False  # torch.compile: minutes at the start, quicker from then on
+    limit_hours: Positive = 9.0  # what the competition's host allows for a notebook
+    hidden_images: Count | None = None  # how many the host has; None: as many as sample_submission.csv names
+
+
+LARGEST_SCALE = 16
+
+
+def _known_view(name: str) -> str:
+    is_scale = re.fullmatch(r"scale([0-9]*\.)?[0-9]+", name) and 0 < float(name.removeprefix("scale")) <= LARGEST_SCALE
+    if name not in GEOMETRY and not is_scale:
+        raise ValueError(
+            f"expected one of {', '.join(GEOMETRY)}, or scale and a factor up to {LARGEST_SCALE}, as in scale1.25"
+        )
+    return name
+
+
+LONGEST_NAME = 200  # bytes; file systems take 255, and files beside it are called after it
+
+
+def _good_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.+-]*", name) or len(name.encode()) > LONGEST_NAME:
+        raise ValueError("it names a folder: expected letters, digits and _ . + -, with a letter or digit first")
+    return name
+
+
+ViewName = Annotated[str, AfterValidator(_known_view)]
+RunName = Annotated[str, AfterValidator(_good_name)]
+
+
+Mode = Literal["min", "max"]
+
+
+class Checkpoint(Section):
+    """Which weights are kept as best, and whether prediction uses them or the latest."""
+
+    monitor: str = "val/loss"  # or a score: val/dice, ...
+    mode: Mode | None = None  # which value is better; None: the lower loss, the better score
+    predict_with: Literal["best", "latest"] = "best"
+    every_steps: Count | None = None  # save latest.pt in mid-epoch, too
+    every_minutes: Positive | None = None
+
+
+def _name_of_a_file(given: object) -> object:
+    """Read `metric.py` as short for `{file: metric.py}`."""
+    return {"file": given} if isinstance(given, str) else given
+
+
+class HostMetric(Section):
+    """The host's own metric: a file with `score(solution, submission, row_id_column_name, ...)`, used unchanged."""
+
+    file: Path
+    lower_is_better: bool = False
+    arguments: dict[str, Any] = {}  # further arguments of its `score`
+
+
+class Config(Section):
+    """One experiment. A task adds its own sections: model, loss, metrics, decode."""
+
+    name: RunName
+    task: str
+    data: Data = Data()
+    sampler: Sampler = Sampler()
+    model: Model = Model()
+    optimizer: Optimizer = Optimizer()
+    scheduler: Scheduler = Scheduler()
+    ema: Ema | None = None
+    early_stopping: EarlyStopping | None = None
+    trainer: dict[str, Any] = {}
+    checkpoint: Checkpoint = Checkpoint()
+    logger: Logger = Logger()
+    tta: list[ViewName] = []  # views that are predicted and averaged beside the plain one
+    inference: Inference = Inference()
+    host_metric: Annotated[HostMetric | None, BeforeValidator(_name_of_a_file)] = None
+    fold: Fold = 0
+    folds: list[Fold] | None = None  # what `run` trains; a list for `fold` is read as this; None: every fold
+    seed: Seed = 0
+    seeds: list[Seed] | None = None  # what `run` trains each fold with; a list for `seed` is read as this
+
+    # Declared by each task's TaskConfig, with the task's own keys; common code only passes them on.
+    format: Any
+    loss: Any
+    metrics: Any
+    decode: Any
+
+    @field_validator("fold", "folds")
+    @classmethod
+    def _folds_exist(cls, given: Any, info: ValidationInfo) -> Any:
+        is_told = info.field_name == "folds" and "fold" not in info.data
+        number = info.data["data"].num_folds if "data" in info.data and not is_told else None
+        for fold in given if isinstance(given, list) else [given]:
+            if isinstance(fold, int) and number is not None and fold >= number:
+                raise ValueError(
+                    f"fold {fold} does not exist: data.num_folds is {number}, so folds are 0 to {number - 1}"
+                )
+        return given
+
+    @field_validator("tta")
+    @classmethod
+    def _views_differ(cls, given: list[str], info: ValidationInfo) -> list[str]:
+        known: dict[object, str] = {}
+        for name in given if "data" in info.data else []:
+            view, size = view_of(name), info.data["data"].image_size
+            if fault := fault_of_view(name, *size):
+                raise ValueError(fault)
+            height, width = view.scaled_size(*size)
+            if height * width > MOST_PIXELS:
+                raise ValueError(f"{name} of {size[0]} x {size[1]} has more than {MOST_PIXELS:,} pixels")
+            seen = (view.flip_rows, view.flip_columns, view.swap_axes, height, width)
+            if seen in known:
+                raise ValueError(f"{name} is the view {known[seen]} once more; list each once")
+            known[seen] = name
+        return given
+
+    @property
+    def train_csv(self) -> Path:
+        """The training answers."""
+        return self.data.dir / self.data.train_csv
+
+    @property
+    def sample_submission(self) -> Path:
+        """The file that says which rows a submission needs."""
+        return self.data.dir / self.data.sample_submission
+
+    @property
+    def prediction_precision(self) -> str:
+        """What predictions are computed in: `inference.precision`, or else `trainer.precision`."""
+        given = str(self.trainer.get("precision"))
+        return self.inference.precision or SAME_PRECISION.get(given, given)
+
+    @property
+    def predicts_channels_last(self) -> bool:
+        """How weights and images lie in memory when predicting."""
+        given = self.inference.channels_last
+        return self.model.channels_last if given is None else given
+
+    @property
+    def run_folder(self) -> Path:
+        """Folder of the whole run, all folds."""
+        return here().outputs / self.name
+
+    @property
+    def fold_folder(self) -> Path:
+        """Folder of this training: fold0, and fold0_seed1 for further seeds."""
+        seed = "" if self.seeds is None or self.seed == self.seeds[0] else f"_seed{self.seed}"
+        return self.run_folder / f"fold{self.fold}{seed}"
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def with_decode(config: AnyConfig, keys: Mapping[str, Any]) -> AnyConfig:
+    """Return the config with some keys of `decode:` set."""
+    return config.model_copy(update={"decode": type(config.decode)(**(config.decode.model_dump() | dict(keys)))})

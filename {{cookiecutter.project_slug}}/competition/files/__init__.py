@@ -1,0 +1,1 @@
+"""Csv and image files: how they are read, and where they are."""

@@ -1,0 +1,312 @@
+"""Reading an image file of any format competitions hand out into an array (height, width, channels)."""
+
+import io
+import logging
+import math
+import re
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+import tifffile
+from PIL import Image
+
+from competition.config.data_settings import MAX_PIXELS
+from competition.files.image_folder import suffix_of
+from competition.support.errors import CompetitionError
+
+# What is wrong with a file is said once, by us; how large one may be, too.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+warnings.filterwarnings("ignore", module="PIL")
+Image.MAX_IMAGE_PIXELS = None
+cv2.setNumThreads(0)  # the data loader's workers are the parallelism; threads in each would fight over the cores
+
+TIF, NPY = (".tif", ".tiff"), ".npy"
+MOST_BYTES_A_PIXEL = 16  # of a file that is no array: four channels of 16 bits, and more than that
+MOST_BYTES_BESIDE = 1 << 26  # such as thumbnails, and what a program wrote behind the image
+PHOTOMETRIC = tifffile.PHOTOMETRIC
+
+
+class UnfitError(Exception):
+    """A whole file that cannot be taken as it is; its text says why, after the file's name."""
+
+
+def read_image(path: Path, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read an image as (height, width, channels), uint8 or float32.
+
+    8 bit stays uint8; 16 bit becomes float32 from 0 to 1; floats (npy, tif) stay as they are. Grey is repeated to
+    three channels, colour is turned grey for one, an alpha channel is dropped. The orientation noted in a photo's
+    EXIF data is not applied: masks and boxes of competitions are drawn on the stored pixels.
+
+    Raises CompetitionError if the file is missing, truncated, no image, larger than `max_pixels`, or has another number
+    of channels or values that are no numbers.
+    """
+    pixels = decoded(path, lambda file: _decode(file, path.suffix.lower(), max_pixels), "image")
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise CompetitionError(f"{path}: expected height x width x channels, found shape {pixels.shape}")
+    pixels = _match_channels(pixels, channels, path)
+    return as_network_sees(pixels, str(path))
+
+
+def as_network_sees(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Return pixels as uint8, or as float32: 16 bit from 0 to 1, floats as they are; refuse other types."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.uint16:
+        return pixels.astype(np.float32) / 65535
+    if pixels.dtype.kind not in "fiub":
+        raise CompetitionError(f"{name}: found pixels of type {pixels.dtype}; expected uint8, uint16 or floats")
+    with np.errstate(over="ignore"):  # it is told below
+        pixels = pixels.astype(np.float32)
+    if not (is_number := np.isfinite(pixels)).all():
+        wrong = pixels.size - np.count_nonzero(is_number)
+        raise CompetitionError(
+            f"{name}: {wrong} of {pixels.size} values are no numbers (NaN or infinite), nor is what a network "
+            f"makes of them; write numbers in their place, as numpy.nan_to_num does"
+        )
+    return pixels
+
+
+def read_image_size(path: Path, channels: int, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Return height and width of an image, from its header where Pillow knows the format; errors as of `read_image`."""
+    if path.suffix.lower() not in (NPY, *TIF) and path.is_file():
+        try:
+            with Image.open(path) as image:
+                return image.height, image.width
+        except Exception:  # what is wrong with it is said where it is read
+            pass
+    height, width, _ = read_image(path, channels, max_pixels).shape
+    return height, width
+
+
+def decoded(path: Path, decode: Callable[[BinaryIO], np.ndarray], what: str) -> np.ndarray:
+    """Return what `decode` makes of a file; raise CompetitionError in one line where it is no such image or mask."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device may never end
+            raise CompetitionError(f"{path}: cannot be read (it is no file, but a folder, a pipe or a device)")
+        file = path.open("rb")
+    except FileNotFoundError:
+        suffix = suffix_of(path)
+        hint = f"; {path.name}{suffix} is there: set data.image_file to '{{image_id}}{suffix}'" if suffix else ""
+        raise CompetitionError(f"{path}: no such image file{hint}") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
+        name, reason = str(path).replace("\0", "\\0"), getattr(error, "strerror", None) or error
+        raise CompetitionError(f"{name}: cannot be read ({reason})") from None
+    with file:
+        size = path.stat().st_size
+        try:
+            return decode(file)
+        except UnfitError as error:
+            raise CompetitionError(f"{path}: {error}") from None
+        except Exception as error:  # each decoder has errors of its own; all of them mean the file is no good
+            reason = " ".join(str(error).split())[:100]
+            raise CompetitionError(f"{path}: truncated or no {what} ({size} bytes; {reason})") from None
+
+
+def refuse_large(height: int, width: int, max_pixels: int) -> None:
+    """Raise UnfitError for an image of more pixels than `data.max_pixels`."""
+    if height * width > max_pixels:
+        raise UnfitError(
+            f"has {height} x {width} pixels, more than data.max_pixels {max_pixels}; set data.max_pixels to "
+            f"{height * width} where there is the memory"
+        )
+
+
+def _decode(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
+    """Decode to (H, W) or (H, W, C) in RGB order."""
+    if suffix == NPY:
+        return read_npy(file, max_pixels)
+    if suffix in TIF:
+        return _channels_last(read_tif(file, max_pixels))
+    try:
+        height, width = _pillow_size(file)
+    except Exception:  # OpenCV may know more of it
+        height = width = 0
+    refuse_large(height, width, max_pixels)
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    data = file.read(min(size, height * width * MOST_BYTES_A_PIXEL + MOST_BYTES_BESIDE))
+    if not data.startswith((PNG_START, JPEG_START)):
+        return np.asarray(_pillow(io.BytesIO(data)))
+    if not is_whole(data):
+        raise ValueError("it ends in its middle")
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("it cannot be decoded")
+    if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
+    return pixels
+
+
+def _pillow_size(file: BinaryIO) -> tuple[int, int]:
+    with Image.open(file) as image:
+        return image.height, image.width
+
+
+def read_npy(file: BinaryIO, max_pixels: int) -> np.ndarray:
+    """Read an array as numpy.save writes it."""
+    magic = file.read(4)
+    file.seek(0)
+    if magic.startswith(b"PK"):
+        raise UnfitError("is an npz archive of arrays; expected one array, as numpy.save writes it")
+    major, _ = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(file)
+    _refuse_large_shape(shape, max_pixels)
+    here = file.tell()
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > file.seek(0, io.SEEK_END) - here:
+        raise ValueError("it ends in its middle")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _refuse_large_shape(shape: Sequence[int], max_pixels: int) -> None:
+    """Take the longest two sides for height and width."""
+    if len(shape) > 1:
+        places = sorted(np.argsort(shape)[-2:].tolist())
+        refuse_large(shape[places[0]], shape[places[1]], max_pixels)
+
+
+def read_tif(file: BinaryIO, max_pixels: int, *, as_stored: bool = False) -> np.ndarray:
+    """Read a tif: colours and shades as they look, or the numbers `as_stored`, as those of a mask.
+
+    Raises UnfitError where its colours, or how it is compressed, are not known here.
+    """
+    with tifffile.TiffFile(file) as tif:
+        first = tif.pages.first
+        _refuse_large_shape(tif.series[0].shape, max_pixels)
+        _refuse_cut_short(tif, file.seek(0, io.SEEK_END))
+        kind = first.photometric
+        if not as_stored and kind in (PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB, PHOTOMETRIC.ITULAB):
+            raise UnfitError(
+                f"has colours as {PHOTOMETRIC(kind).name}; expected a tif of grey, RGB, a palette, YCbCr or CMYK"
+            )
+        if not as_stored and kind in (PHOTOMETRIC.PALETTE, PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR):
+            return _by_other_libraries(file, tif, as_stored=False)
+        try:
+            pixels = tif.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            return _by_other_libraries(file, tif, as_stored=as_stored)
+    if kind == PHOTOMETRIC.MINISWHITE and not as_stored and pixels.dtype.kind in "bu":
+        return ~pixels
+    return pixels
+
+
+def _refuse_cut_short(tif: tifffile.TiffFile, size: int) -> None:
+    """Raise ValueError where a part of the picture would lie behind the file's end, which libtiff tells as it likes."""
+    for page in filter(None, tif.series[0].pages):
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            if offset + count > size:
+                raise ValueError("it ends in its middle")
+
+
+def _by_other_libraries(file: BinaryIO, tif: tifffile.TiffFile, *, as_stored: bool) -> np.ndarray:
+    """Read what tifffile does not read by itself: Pillow knows the colours, OpenCV more than 8 bits; both have libtiff,
+    which knows LZW, JPEG and fax."""
+    first, pages = tif.pages.first, len(tif.series[0].pages)
+    file.seek(0)
+    if first.bitspersample in (1, 8) and first.samplesperpixel <= 4:
+        image = Image.open(file)
+        layers = []
+        for number in range(pages):
+            image.seek(number)
+            layers.append(np.asarray(image if as_stored else _plain(image)))
+        return layers[0] if pages == 1 else np.stack(layers)
+    pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED) if pages == 1 else None
+    if pixels is None or pixels.shape != first.shape or pixels.dtype != first.dtype:
+        raise UnfitError(
+            f"is a tif compressed by {tifffile.COMPRESSION(first.compression).name}, of {pages} pages of shape "
+            f"{first.shape} and type {first.dtype}, which the package imagecodecs reads (uv add imagecodecs)"
+        )
+    return pixels[:, :, [2, 1, 0, *range(3, pixels.shape[2])]] if pixels.ndim == 3 and pixels.shape[2] > 2 else pixels
+
+
+def _pillow(file: BinaryIO) -> Image.Image:
+    try:
+        image = Image.open(file)
+    except OSError:  # its message names the object in memory
+        raise ValueError("of no image format known here") from None
+    image.load()
+    return _plain(image)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Return an image in grey or RGB, with its alpha channel if it has one."""
+    if image.mode in ("P", "CMYK", "YCbCr"):
+        return image.convert("RGB")
+    return image.convert("L") if image.mode == "1" else image
+
+
+def _channels_last(pixels: np.ndarray) -> np.ndarray:
+    """A tif with its channels as pages comes as (C, H, W): the channels are the shortest side."""
+    if pixels.ndim == 3 and pixels.shape[0] < min(pixels.shape[1:]):
+        return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    return pixels
+
+
+def _match_channels(pixels: np.ndarray, channels: int, path: Path) -> np.ndarray:
+    found = pixels.shape[2]
+    if found == channels:
+        return pixels
+    if found in (2, 4) and channels in (1, 3):  # grey or colour with alpha
+        pixels, found = pixels[:, :, : found - 1], found - 1
+    if found == 1:
+        return np.repeat(pixels, channels, axis=2)
+    if found == channels:
+        return pixels
+    if found == 3 and channels == 1:
+        return cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)[:, :, None]
+    raise CompetitionError(f"{path}: has {found} channels; data.channels says {channels}")
+
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+JPEG_START = b"\xff\xd8"
+# In a jpeg's picture data FF 00 is a value, FF D0 to FF D7 mark restarts and FF FF fills; any other FF ends it.
+JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+
+def is_whole(data: bytes) -> bool:
+    """Return whether the file's parts follow each other to its end mark; what stands behind that does not matter.
+
+    A file of another kind counts as not known to be whole.
+    """
+    if data.startswith(PNG_START):
+        return _is_whole_png(data)
+    return data.startswith(JPEG_START) and _is_whole_jpeg(data)
+
+
+def _is_whole_png(data: bytes) -> bool:
+    at = len(PNG_START)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data) or zlib.crc32(data[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            return False
+        if kind == b"IEND":
+            return True
+        at = end + 4
+    return False
+
+
+def _is_whole_jpeg(data: bytes) -> bool:
+    at = len(JPEG_START)
+    while found := JPEG_MARKER.search(data, at):
+        marker, at = data[found.start() + 1], found.end()
+        if marker == 0xD9:
+            return True
+        if at + 2 > len(data):
+            return False
+        # Skip the part's contents, which may hold a thumbnail with an end mark of its own.
+        at += struct.unpack_from(">H", data, at)[0]
+    return False

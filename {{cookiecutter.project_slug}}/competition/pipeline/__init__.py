@@ -1,0 +1,1 @@
+"""What joins the rooms: one fold from images to its score, all stages in order."""

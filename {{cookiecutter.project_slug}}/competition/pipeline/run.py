@@ -1,0 +1,168 @@
+"""`competition run CONFIG...`: check, folds, train, tune, predict, submit, bundle, report; what is done is skipped."""
+
+import time
+from pathlib import Path
+
+from competition.checking.check import WritePage, check
+from competition.comparison.record import record
+from competition.config.loading import load_config
+from competition.config.settings import Config
+from competition.data.folds import folds_path, make_folds
+from competition.prediction.stored import Predictions
+from competition.runs.folder import (
+    TEST,
+    Run,
+    is_finished,
+    more_epochs,
+    refuse_changed_config,
+    refuse_start,
+    remember_what_follows,
+)
+from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files, score_constant
+from competition.scoring.tune import describe_choice, describe_tuning, honest_scores, is_tuned, tune
+from competition.submission.submit import Submission, describe_submission, make_submission
+from competition.support.errors import CompetitionError
+from competition.support.freshness import is_up_to_date
+from competition.support.processes import Job, run_jobs
+from competition.support.rooms import has_room
+from competition.tasks.contract import Task
+from competition.training.time_limit import time_left
+
+
+def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
+    """Go all the way from train.csv to submission.csv, saying at the end where everything is and what it scored.
+
+    `parallel` trainings, of folds and seeds, go on at the same time.
+    """
+    started = time.perf_counter()
+    config = load_config(paths, overrides)
+    if any(Path("/dev").glob("nvidia[0-9]*")):  # importing torch takes seconds
+        from competition.training.devices import refuse_gpus_without_kernels
+
+        refuse_gpus_without_kernels(config)
+    _say("check", f"reading {config.data.dir}")
+    print("\n".join(check(config, page_writer())), flush=True)
+    if folds_path(config).is_file():
+        _say("folds", f"{folds_path(config)} is there and is kept")
+    else:
+        _say("folds", f"splitting into {config.data.num_folds}")
+        print("\n".join(make_folds(config)), flush=True)
+    _train(config, paths, overrides, parallel, started)
+    opened = Run.open(config.name)
+    if not _is_as_asked(opened, opened.out_of_fold_files()):
+        _predict(opened)  # out-of-fold images, too: thresholds are for what is handed in
+    _tune(opened)
+    opened = Run.open(config.name)
+    _predict(opened)
+    _say("submit", "writing and checking the submission")
+    submission = make_submission(opened)
+    record(opened.folder, [])
+    if has_room("bundle"):
+        _bundle(opened)
+    if has_room("pages"):
+        _write_page(opened)
+    _report(opened, submission, time.perf_counter() - started)
+
+
+def trainings(config: Config) -> list[list[str]]:
+    """Return for each training of a run the words that single it out: a fold and, of several seeds, a seed."""
+    folds = config.folds or range(config.data.num_folds)
+    given = [f"{key}={list(values)}" for key, values in (("folds", config.folds), ("seeds", config.seeds)) if values]
+    seeds = config.seeds or [config.seed]
+    return [[f"fold={fold}", f"seed={seed}", *given] for seed in seeds for fold in folds]
+
+
+def _train(config: Config, paths: list[Path], overrides: list[str], parallel: int, started: float) -> None:
+    """Train in processes of their own: several trainings in one process are fragile on several GPUs.
+
+    `trainer.max_time` is for all of them together, from when the run `started`.
+    """
+    max_time = config.trainer.get("max_time")
+
+    def limit() -> list[str]:
+        return [] if max_time is None else [f"trainer.max_time={time_left(max_time, time.perf_counter() - started)}"]
+
+    jobs = []
+    for words in trainings(config):
+        one = load_config(paths, [*overrides, *words])
+        refuse_changed_config(one.fold_folder, one)
+        more = more_epochs(one.fold_folder, one)
+        if more is not None:
+            refuse_start(one, resume=True)
+        if is_finished(one.fold_folder) and more is None:
+            _say("train", f"{one.fold_folder.name} is done already, in {one.fold_folder}")
+            continue
+        command = ["train", "--resume", *map(str, paths), *overrides, *words]
+        jobs.append(Job(one.fold_folder.name, command, one.fold_folder / "train.log", limit))
+    run_jobs(jobs, parallel, lambda job: _say("train", job.name))
+    remember_what_follows(config.run_folder, config)
+
+
+def _tune(opened: Run) -> None:
+    if not opened.out_of_fold_files():
+        return  # trained on all images: there is nothing to tune on
+    if is_tuned(opened):
+        _say("tune", f"{opened.folder}/cv.csv is up to date")
+        return
+    _say("tune", "looking for thresholds on out-of-fold predictions")
+    print("\n".join(describe_tuning(tune(opened))), flush=True)
+
+
+def _predict(opened: Run) -> None:
+    test, finished = opened.folder / TEST, opened.finished()
+    if is_up_to_date(test, opened.test_sources()) and _is_as_asked(opened, [test, *opened.out_of_fold_files()]):
+        _say("predict", f"{test} is up to date")
+        return
+    _say("predict", f"{len(finished)} trainings on the test images")
+    run_jobs([Job("predict", ["predict", str(opened.folder)], opened.folder / "predict.log")], 1)
+
+
+def _bundle(opened: Run) -> None:
+    """Bundle it for an offline notebook; the submission is written, whatever becomes of this."""
+    from competition.bundle.build import is_bundled
+    from competition.bundle.manifest import BUNDLE
+
+    if is_bundled(opened):
+        _say("bundle", f"{opened.folder / BUNDLE} is up to date")
+        return
+    _say("bundle", "all that an offline notebook needs")
+    try:
+        run_jobs([Job("bundle", ["bundle", str(opened.folder)], opened.folder / "bundle.log")])
+    except CompetitionError as error:
+        print(f"warning: {error}", flush=True)
+
+
+def page_writer() -> WritePage | None:
+    """Return what writes check.html; none in a repo without the room of pages."""
+    if not has_room("pages"):
+        return None
+    from competition.pages.check_page import write_check_page
+
+    return write_check_page
+
+
+def _write_page(opened: Run) -> None:
+    from competition.pages.report import REPORT, is_reported, write_report
+
+    _say("report", f"{opened.folder / REPORT} is up to date" if is_reported(opened) else f"{write_report(opened)}")
+
+
+def _is_as_asked(opened: Run, files: list[Path]) -> bool:
+    return all(Predictions(path).is_as_asked(opened.config) for path in files)
+
+
+def _report(opened: Run, submission: Submission, seconds: float) -> None:
+    config, files = opened.config, opened.out_of_fold_files()
+    _say("done", f"in {seconds:.0f} s")
+    if files:
+        table = Task(config.task).table.read_table(config)
+        blind_name, blind = score_constant(config, table, OutOfFold(config, table, folds_of_files(files)))
+        how, scores = honest_scores(opened)
+        print("\n  ".join([f"out of fold:  {describe_scores(scores)}  ({how})", *describe_choice(opened)]))
+        print(f"  {blind_name}: {describe_scores(blind)}")
+    print(f"weights, metrics.csv and out-of-fold predictions:  {opened.folder}/fold*/")
+    print("\n".join(describe_submission(submission)))
+
+
+def _say(stage: str, text: str) -> None:
+    print(f"\n== {stage}: {text}", flush=True)

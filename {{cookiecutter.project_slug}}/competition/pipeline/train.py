@@ -1,0 +1,73 @@
+"""`competition train CONFIG... [key=value ...]`: train one fold and predict its validation images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from competition.comparison.record import begin, record
+from competition.config.settings import Config
+from competition.data.folds import read_folds
+from competition.prediction.predict import load_network, predict_images
+from competition.runs.folder import OOF, refuse_start
+from competition.scoring.host_metric import load_score
+from competition.scoring.out_of_fold import describe_scores, score_predictions
+from competition.support.locks import holding
+from competition.tasks.contract import Table, Task
+from competition.training.checkpoint import LATEST, export_weights, exported_path, weights_to_use
+from competition.training.devices import refuse_gpus_without_kernels
+from competition.training.fit import fit
+from competition.training.fold_data import FoldData
+from competition.training.lost_process import explaining_lost_process
+
+
+def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) -> Path:
+    """Train the fold `config.fold`; return its folder with checkpoints, metrics.csv and oof.npz.
+
+    The predictions oof.npz come last: a fold that has them is done. In the ledger the run is compared with the first of
+    the runs `bases` that is there.
+
+    Raises CompetitionError for a user's mistake, StoppedError where it was asked to stop and can go on.
+    """
+    folder = config.fold_folder
+    refuse_gpus_without_kernels(config)
+    with holding(folder, "training"):
+        refuse_start(config, resume=resume)
+        if config.host_metric is not None:
+            load_score(config.host_metric.file)  # a wrong path should not be found after the training
+        table = Task(config.task).table.read_table(config)
+        data = FoldData(config, table, read_folds(config, table))
+        with explaining_lost_process("training"):
+            fit(config, table, data, begun=lambda device: begin(config, bases, device))
+            if len(data.val_set):
+                _predict_out_of_fold(config, table, data)
+            else:
+                _export(config, folder / LATEST)
+        rank_zero_only(record)(config.run_folder)
+    return folder
+
+
+def _predict_out_of_fold(config: Config, table: Table, data: FoldData) -> None:
+    """Predict the validation images with the weights that will be used, in a Trainer of its own.
+
+    A Trainer that has fitted would predict with the weights it ended on, and without the exponential average.
+    """
+    path = config.fold_folder / OOF
+    weights = weights_to_use(config.fold_folder, config.checkpoint)
+    network, classes = load_network(weights)
+    # Before the predictions: a fold that has those counts as done.
+    rank_zero_only(export_weights)(weights)
+    predict_images(config, [network], data.val_set, path, classes)
+    _tell_score(config, table, path, weights)
+
+
+@rank_zero_only
+def _tell_score(config: Config, table: Table, path: Path, weights: Path) -> None:
+    scores = describe_scores(score_predictions(config, table, [path]))
+    print(f"fold {config.fold}: {scores} out of fold, with {exported_path(weights)}", flush=True)
+
+
+@rank_zero_only
+def _export(config: Config, weights: Path) -> None:
+    export_weights(weights)
+    print(f"fold {config.fold}: trained to its end, with {exported_path(weights)}", flush=True)

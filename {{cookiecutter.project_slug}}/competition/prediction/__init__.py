@@ -1,0 +1,1 @@
+"""From networks and views to stored predictions."""

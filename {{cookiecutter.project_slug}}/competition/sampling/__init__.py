@@ -1,0 +1,1 @@
+"""Which training images an epoch holds, in which order and how often."""

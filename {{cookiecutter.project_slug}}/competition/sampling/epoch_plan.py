@@ -1,0 +1,90 @@
+"""How much a run trains in each of its epochs: the one place that knows, for the learning rate, preview and metrics."""
+
+from collections.abc import Iterator
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
+
+from competition.sampling.batches import TrainBatches
+from competition.sampling.share_schedule import epoch_span, schedule_warnings
+from competition.support.errors import CompetitionError
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+EPOCHS_BY_DEFAULT = 1000  # Lightning's, where `trainer:` names neither epochs nor steps
+FEW = 0.05  # share of an epoch's images that may be left out without a word
+
+
+class EpochPlan(NamedTuple):
+    """What is trained in one epoch."""
+
+    batches: int  # of a process
+    steps: int  # of the optimizer
+    images: int  # of all processes
+    drawn: int  # by the sampler, of which some may be left out
+    left_out: int  # as they do not fill a batch of all processes
+
+
+def plan_epochs(batches: TrainBatches, trainer: "pl.Trainer") -> list[EpochPlan]:
+    """Return what each epoch of the run holds.
+
+    Epochs may differ in length, as the sampler's share changes, and `trainer.max_steps` may end one in its middle.
+    Raises CompetitionError where the run has no end, and so the learning rate no course, or no step.
+    """
+    steps_left = trainer.max_steps
+    plans = []
+    for epoch in _epochs(trainer):
+        drawn, held = batches.sampler.counts(epoch).drawn, batches.of_epoch(epoch)
+        steps = held.steps
+        if steps_left >= 0:
+            steps = min(steps, steps_left)
+            if not steps:
+                break
+            steps_left -= steps
+        plans.append(EpochPlan(steps * held.parts, steps, steps * held.images, drawn, drawn % held.images))
+    if not any(plan.steps for plan in plans):
+        raise CompetitionError(
+            f"trainer: max_epochs {trainer.max_epochs}, max_steps {trainer.max_steps} and limit_train_batches "
+            f"{batches.limit} leave nothing to train; expected numbers over 0"
+        )
+    return plans
+
+
+def plan_warnings(batches: TrainBatches, plans: list[EpochPlan]) -> list[str]:
+    """Say what will not go as the settings suggest."""
+    sampler, size = batches.sampler, batches.global_batch
+    counts = [sampler.counts(epoch) for epoch in range(len(plans))]
+    lines = schedule_warnings(sampler.schedule, counts)
+    if short := [one for one in counts if one.drawn < size]:
+        lines.append(
+            f"data.batch_size: {epoch_span(short)} has {short[0].drawn} images, fewer than a batch of {size}: the "
+            "optimizer steps once, on these"
+        )
+    return [*lines, *_left_out_warnings(plans, size)]
+
+
+def _left_out_warnings(plans: list[EpochPlan], batch_size: int) -> list[str]:
+    """Say in a line where more than a few images are left out, as they do not fill a batch of all processes."""
+    worst = max(plans, key=lambda plan: plan.left_out / plan.drawn)
+    if worst.left_out <= FEW * worst.drawn:
+        return []
+    return [
+        f"data.batch_size: an epoch leaves out up to {worst.left_out} of its {worst.drawn} images "
+        f"({worst.left_out / worst.drawn:.0%}), other ones each time, as they do not fill a batch of {batch_size}; a "
+        "smaller batch leaves out fewer"
+    ]
+
+
+def _epochs(trainer: "pl.Trainer") -> Iterator[int]:
+    """Yield the epochs of a run but for those after its last step."""
+    has_steps = trainer.max_steps >= 0
+    if trainer.max_epochs is None:
+        return iter(count() if has_steps else range(EPOCHS_BY_DEFAULT))
+    if trainer.max_epochs >= 0:
+        return iter(range(trainer.max_epochs))
+    if has_steps:
+        return count()
+    raise CompetitionError(
+        f"trainer.max_epochs: found {trainer.max_epochs}, a run without end; expected a number of epochs, or "
+        "trainer.max_steps beside it, as the learning rate falls towards the end"
+    )

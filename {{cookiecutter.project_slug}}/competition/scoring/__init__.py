@@ -1,0 +1,1 @@
+"""What stored predictions score, by which thresholds, and what each view and network is worth."""

@@ -1,0 +1,75 @@
+"""The host's own metric: `score(solution, submission, row_id_column_name, ...)` from a file, used as it is. No torch.
+
+Kaggle's hosts publish their metrics in this form since 2023. It gets data frames as pandas reads them from csv files.
+"""
+
+import importlib.util
+import io
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from competition.config.settings import Config, HostMetric
+from competition.support.errors import CompetitionError
+from competition.support.files import csv_text
+from competition.tasks.contract import Target, Task
+
+HOST = "host"  # its name among the metrics
+Table = tuple[list[str], Iterable[Iterable[object]]]  # columns and rows
+
+
+def host_score(metric: HostMetric, solution: Table, submission: Table, row_id: str) -> float:
+    """Return the host's score of a submission; raise CompetitionError with what the host's file says is wrong."""
+    function = load_score(metric.file)
+    try:
+        value = function(_frame(*solution), _frame(*submission), row_id, **metric.arguments)
+    except Exception as error:  # the file is the host's: it may raise anything
+        reason = " ".join(str(error).split())[:300]
+        raise CompetitionError(f"{metric.file}: score() failed: {type(error).__name__}: {reason}") from None
+    return float(value)
+
+
+def score_by_host(
+    config: Config, classes: Sequence[str], found: Iterable[tuple[str, Target]], true: Iterable[tuple[str, Target]]
+) -> dict[str, float]:
+    """Return the host's score of answers beside the truth, both pairs of image id and target; none without a host.
+
+    Both are written as submissions are, for the host to compare.
+    """
+    if config.host_metric is None:
+        return {}
+    submission = Task(config.task).submission
+    perfect = ((image_id, submission.perfect_answer(truth, len(classes))) for image_id, truth in true)
+    solution, answers = (submission.rows(config, each, classes) for each in (perfect, found))
+    return {HOST: host_score(config.host_metric, solution, answers, solution[0][0])}
+
+
+def load_score(path: Path) -> Callable[..., Any]:
+    """Return the function `score` of a host's file."""
+    return _load(path, path.resolve())
+
+
+@cache
+def _load(path: Path, resolved: Path) -> Callable[..., Any]:
+    if not path.is_file():
+        raise CompetitionError(f"host_metric: {path}: no such file; expected one that defines score(solution, ...)")
+    spec = importlib.util.spec_from_file_location("host_metric_file", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise CompetitionError(f"host_metric: {path}: does not load: {type(error).__name__}: {error}") from None
+    score = getattr(module, "score", None)
+    if not callable(score):
+        raise CompetitionError(f"host_metric: {path}: defines no function score(solution, submission, row_id, ...)")
+    return score
+
+
+def _frame(columns: list[str], rows: Iterable[Iterable[object]]) -> pd.DataFrame:
+    """Make the frame that pandas would read from the csv file, types and missing values included."""
+    return pd.read_csv(io.StringIO(csv_text(columns, rows)))

@@ -1,0 +1,104 @@
+"""Whether a file is of what it was made from: by a note of their contents, by their times only where there is none.
+
+Beside `test.npz` lies `.test.npz.sources`: what it was made from, with sizes, times and checksums. A clock that was set
+back, or a file that was copied, makes what is old look new; contents do not. No torch.
+"""
+
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from competition.support.errors import CompetitionError
+from competition.support.files import replacing
+
+Known = dict[str, list[Any]]  # by name: [size, time of change, checksum]
+
+
+def is_up_to_date(path: Path, sources: Iterable[Path]) -> bool:
+    """Return whether a file is there, and was made of these sources, of those that are there, as they are now."""
+    sources = [source for source in sources if source.is_file()]
+    if not path.is_file() or changed_sources(path, sources):
+        return False
+    known = _read(path)
+    return known is None or len(known) == len(set(_names(path, sources)))
+
+
+def changed_sources(path: Path, sources: Iterable[Path]) -> list[Path]:
+    """Return those of the sources that a file was not made of as they are now; without a note, those that are newer."""
+    known, made, changed = _read(path), path.stat().st_mtime, []
+    sources = [source for source in sources if source.is_file()]
+    for name, source in zip(_names(path, sources), sources, strict=True):
+        status = source.stat()
+        if known is not None and name in known and known[name][:2] == [status.st_size, status.st_mtime_ns]:
+            continue
+        # Another time: one that is newer tells that it was written since, but an older one tells nothing.
+        is_newer = status.st_mtime > made
+        if is_newer or (known is not None and known.get(name, [])[2:] != [_checksum(source)]):
+            changed.append(source)
+    return changed
+
+
+def remember_sources(path: Path, sources: Iterable[Path]) -> None:
+    """Note what a file, which has just been made, was made from."""
+    sources = [source for source in sources if source.is_file()]
+    known: Known = {}
+    for name, source in zip(_names(path, sources), sources, strict=True):
+        status = source.stat()
+        known[name] = [status.st_size, status.st_mtime_ns, _checksum(source)]
+    made = path.stat()
+    values = {"made": [made.st_size, made.st_mtime_ns], "sources": known}
+    with replacing(_note(path)) as temporary:
+        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def _read(path: Path) -> Known | None:
+    """Return what is noted of a file, None where there is no note of it as it is now."""
+    try:
+        values = json.loads(_note(path).read_text(encoding="utf-8"))
+        made = path.stat()
+        is_of_it = values["made"] == [made.st_size, made.st_mtime_ns]
+        return {str(name): list(one) for name, one in values["sources"].items()} if is_of_it else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _note(path: Path) -> Path:
+    """Return where the note is: never within a bundle, which holds what its manifest names and nothing else."""
+    name = path.parent.name if path.name == "manifest.json" else path.name
+    folder = path.parent.parent if path.name == "manifest.json" else path.parent
+    return folder / f".{name}.sources"
+
+
+def _names(path: Path, sources: Iterable[Path]) -> list[str]:
+    """Name sources as they are seen from the file; others by their last three parts, as they may lie elsewhere."""
+    home = _note(path).parent
+    return [
+        source.relative_to(home).as_posix() if source.is_relative_to(home) else "/".join(source.parts[-3:])
+        for source in sources
+    ]
+
+
+def _checksum(source: Path) -> str:
+    if source.suffix == ".npz":
+        try:
+            return fingerprint(source)  # of terabytes, without reading them
+        except CompetitionError:
+            pass  # damaged, which is said where it is read
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(path: Path) -> str:
+    """Return a checksum of a file of predictions, made of those that a zip archive has of its members."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sums = sorted(f"{member.filename} {member.CRC:08x}" for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise CompetitionError(
+            f"{path}: damaged ({' '.join(str(error).split())[:200]}); delete it and make it again"
+        ) from None
+    return f"{zlib.crc32(' '.join(sums).encode()):08x}"

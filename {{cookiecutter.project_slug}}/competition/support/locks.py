@@ -1,0 +1,34 @@
+"""A folder that one training, or one prediction, at a time writes to."""
+
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from competition.support.errors import CompetitionError
+from competition.support.files import LEFTOVERS, delete_leftovers
+
+
+@contextmanager
+def holding(folder: Path, work: str, leftovers: Iterable[str] = LEFTOVERS) -> Generator[None]:
+    """Hold a folder, and delete what killed processes left there.
+
+    The first of several processes does, for all. The system lets go of the folder when it ends, however it ends.
+    Raises CompetitionError where another process does the same `work`.
+    """
+    if getattr(rank_zero_only, "rank", 0):
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise CompetitionError(f"{folder}: another {work} is writing here; wait for it or stop it") from None
+    try:
+        delete_leftovers(folder, leftovers)
+        yield
+    finally:
+        lock.release()

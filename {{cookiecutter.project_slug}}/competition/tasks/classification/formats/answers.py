@@ -1,0 +1,150 @@
+"""The answers of train.csv in each layout of `format.train`: text to arrays, with what is wrong. No torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from competition.files.csv_file import group_by_image, read_header, resolve_classes, row_faults
+from competition.support.errors import CompetitionError
+from competition.tasks.classification.formats.groups import group_columns
+from competition.tasks.classification.settings import TaskConfig
+
+WORDS = {"True": "1", "true": "1", "False": "0", "false": "0"}
+
+
+@dataclass(frozen=True)
+class Read:
+    """Classes in order, values of the images in order of first appearance, and a line a fault."""
+
+    classes: tuple[str, ...]
+    values: np.ndarray  # (n,) int labels, or (n, classes) float
+    faults: list[str] = field(default_factory=list)
+
+
+def class_columns(config: TaskConfig, path: Path) -> list[str]:
+    """Return the columns that hold a class each: `data.classes`, or those of the sample, or all but ids and groups."""
+    if config.data.classes is not None:
+        return config.data.classes
+    form = config.format
+    header = [name.strip() for name in read_header(path)] if path.is_file() else []
+    if form.submission.layout == "columns" and config.sample_submission.is_file():
+        sample = [name.strip() for name in read_header(config.sample_submission)]
+        asked = [name for name in sample if name not in form.submission_keys]
+        if set(asked) <= set(header):
+            return asked
+    known = {*form.train.keys, *(group_columns(form.group) if form.group else []), config.data.group}
+    left = [name for name in header if name not in known]
+    if not left:
+        raise CompetitionError(
+            f"{path}: found columns {','.join(header)}; expected some beside the ids, or data.classes"
+        )
+    return left
+
+
+def read_label(
+    config: TaskConfig, path: Path, frame: pd.DataFrame, ids: pd.Series, class_ids: pd.Series | None, is_train: bool
+) -> Read:
+    """Read one label an image; outside train.csv `format.new` is the number -1."""
+    labels = frame[config.format.train.column]
+    faults = row_faults(path, np.flatnonzero(labels == ""), ids, "this image has no label")
+    if not is_train and config.format.new is not None:
+        labels = labels.where(labels != config.format.new, "")
+    classes, unknown = resolve_classes(labels, config.data.classes, path)
+    return Read(classes, pd.Index(classes).get_indexer(pd.Index(labels)).astype(np.int64), faults + unknown)
+
+
+def read_label_string(
+    config: TaskConfig, path: Path, frame: pd.DataFrame, ids: pd.Series, class_ids: pd.Series | None, is_train: bool
+) -> Read:
+    """Read labels with blanks between them."""
+    texts, none = frame[config.format.train.column], config.format.none
+    faults: list[str] = []
+    if none is not None:
+        texts = texts.where(texts != none, "")
+    else:
+        faults += row_faults(path, np.flatnonzero(texts.str.strip() == ""), ids, "this image has no label")
+    rows = pd.Series(np.arange(len(texts)), index=texts.index)
+    each = pd.DataFrame({"label": texts.str.split(), "row": rows}).explode("label")
+    each = each[each["label"].notna()]
+    classes, unknown = resolve_classes(each["label"], config.data.classes, path)
+    twice = each["row"][each.duplicated()].unique()
+    faults += row_faults(path, twice, texts, "a label stands twice; expected each once") + unknown
+    values = np.zeros((len(texts), len(classes)))
+    numbers = pd.Index(classes).get_indexer(pd.Index(each["label"]))
+    values[each["row"][numbers >= 0], numbers[numbers >= 0]] = 1
+    return Read(classes, values, faults)
+
+
+def read_columns(
+    config: TaskConfig, path: Path, frame: pd.DataFrame, ids: pd.Series, class_ids: pd.Series | None, is_train: bool
+) -> Read:
+    """Read a column a class with 0 or 1, or a column a number."""
+    names = class_columns(config, path)
+    faults: list[str] = []
+    values = np.empty((len(frame), len(names)))
+    for number, name in enumerate(names):
+        values[:, number], wrong = _numbers(config, path, frame[name], f" in column {name}")
+        faults += wrong
+    if config.format.target == "single" and not faults:
+        faults += _not_one(path, values, ids, names)
+    return Read(tuple(names), values, faults)
+
+
+def read_rows(
+    config: TaskConfig, path: Path, frame: pd.DataFrame, ids: pd.Series, class_ids: pd.Series | None, is_train: bool
+) -> Read:
+    """Read a row an image and class; a row that stands twice must say the same."""
+    assert class_ids is not None
+    column = frame[config.format.train.column]
+    found, faults = _numbers(config, path, column, "")
+    classes, unknown = resolve_classes(class_ids, config.data.classes, path)
+    faults += unknown + row_faults(path, np.flatnonzero(class_ids == ""), ids, "the class is empty")
+    if faults:
+        return Read(classes, found, faults)
+    codes, first = group_by_image(ids)
+    numbers = pd.Index(classes).get_indexer(pd.Index(class_ids))
+    values = np.full((len(first), len(classes)), np.nan)
+    values[codes, numbers] = found
+    faults += row_faults(
+        path, np.flatnonzero(values[codes, numbers] != found), column, "another row of this image and class differs"
+    )
+    for image, number in np.argwhere(np.isnan(values))[:1]:
+        missing = int(np.isnan(values).sum())
+        expected = f"class {classes[number]} of this image has no row ({missing} such rows are missing)"
+        faults += row_faults(path, [first[image]], ids, expected)
+    if config.format.target == "single" and not faults:
+        faults += _not_one(path, values, ids.iloc[first], classes)
+    return Read(classes, values, faults)
+
+
+Reader = Callable[[TaskConfig, Path, pd.DataFrame, pd.Series, pd.Series | None, bool], Read]
+READERS: dict[str, Reader] = {
+    "label": read_label,
+    "label_string": read_label_string,
+    "columns": read_columns,
+    "rows": read_rows,
+}
+
+
+def _numbers(config: TaskConfig, path: Path, column: pd.Series, where: str) -> tuple[np.ndarray, list[str]]:
+    """Return (n,) numbers, and the faults of those that are not 0 or 1, or no number within the bounds."""
+    values = pd.to_numeric(column.replace(WORDS), errors="coerce").to_numpy(dtype=np.float64)
+    if config.format.target != "regression":
+        fits, expected = np.isin(values, (0, 1)), "expected 0 or 1"
+    elif config.format.bounds is None:
+        fits, expected = np.isfinite(values), "expected a number"
+    else:
+        low, high = config.format.bounds
+        fits, expected = (
+            (values >= low) & (values <= high),
+            f"expected a number from {low:g} to {high:g} (format.bounds)",
+        )
+    return values, row_faults(path, np.flatnonzero(~fits), column, expected + where)
+
+
+def _not_one(path: Path, values: np.ndarray, ids: pd.Series, names: list[str] | tuple[str, ...]) -> list[str]:
+    rows = np.flatnonzero(values.sum(axis=1) != 1)
+    return row_faults(path, rows, ids, f"expected 1 in exactly one of the classes {', '.join(names[:12])}")

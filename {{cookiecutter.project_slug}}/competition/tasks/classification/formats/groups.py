@@ -1,0 +1,61 @@
+"""Images that are answered as one, such as all views of a breast: `format.group`. No torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from competition.config.section import IN_BRACES, names_in
+from competition.files.csv_file import read_csv, row_faults
+from competition.files.csv_keys import split_keys
+from competition.support.errors import CompetitionError
+from competition.tasks.classification.settings import TaskConfig
+
+
+def group_columns(pattern: str) -> list[str]:
+    """Return the columns that a pattern such as `{patient_id}_{laterality}` names."""
+    return names_in(pattern)
+
+
+def group_names(frame: pd.DataFrame, pattern: str) -> np.ndarray:
+    """Return (n,) str: the group of each row of a frame that has the columns of the pattern."""
+    columns = group_columns(pattern)
+    template = IN_BRACES.sub("{}", pattern)
+    return np.array([template.format(*row) for row in zip(*(frame[c] for c in columns), strict=True)], dtype=object)
+
+
+def read_groups(config: TaskConfig, path: Path) -> pd.Series:
+    """Return the group of every image of a csv file by image id, in its order; raise CompetitionError on a fault."""
+    form = config.format
+    assert form.group is not None
+    keys = [key for key in form.train.keys if "{image_id}" in form.train.keys[key]]
+    frame = read_csv(path, list(dict.fromkeys([*keys, *group_columns(form.group)])))
+    ids, _ = split_keys(frame, {key: form.train.keys[key] for key in keys}, path)
+    names = group_names(frame, form.group)
+    faults = [
+        *row_faults(path, np.flatnonzero(ids.duplicated()), ids, "a second row of this image; expected one"),
+        *row_faults(path, np.flatnonzero(ids == ""), ids, "the image's id is empty", show_found=False),
+    ]
+    if faults:
+        raise CompetitionError("\n".join(faults))
+    return pd.Series(names, index=ids.to_numpy(dtype=object))
+
+
+def groups_of_test(config: TaskConfig) -> pd.Series:
+    """Return the group of every test image by image id, in the order of `format.test_csv`."""
+    return read_groups(config, config.data.dir / config.format.test_csv)
+
+
+def groups_of(config: TaskConfig, image_ids: Sequence[str]) -> list[str]:
+    """Return the group of each image, which may be of training or test."""
+    known = groups_of_test(config).to_dict() if (config.data.dir / config.format.test_csv).is_file() else {}
+    if not all(image_id in known for image_id in image_ids):
+        known |= read_groups(config, config.train_csv).to_dict()
+    missing = next((image_id for image_id in image_ids if image_id not in known), None)
+    if missing is not None:
+        raise CompetitionError(
+            f"{config.data.dir}: neither {config.data.train_csv} nor {config.format.test_csv} has image {missing!r}, "
+            f"so its group is not known"
+        )
+    return [known[image_id] for image_id in image_ids]

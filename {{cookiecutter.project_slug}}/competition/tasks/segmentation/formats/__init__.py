@@ -1,0 +1,1 @@
+"""How the files of competitions are written: recognised, read and written."""

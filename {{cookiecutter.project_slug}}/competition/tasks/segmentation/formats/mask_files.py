@@ -1,0 +1,213 @@
+"""Masks as files: one an image, whose pixel values are the classes, or one an image and class; how they are named."""
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from competition.config.data_settings import MAX_PIXELS, Data
+from competition.files.image_folder import file_name, row_in_words
+from competition.files.images import NPY, TIF, decoded, read_npy, read_tif, refuse_large
+from competition.support.errors import CompetitionError
+from competition.tasks.segmentation.settings import TaskConfig
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """Mask files of n images by the pattern of `format.train.files`; an image or class without a file is empty."""
+
+    pattern: str  # with the folder
+    image_ids: np.ndarray
+    classes: tuple[str, ...]
+    data: Data
+    lines: np.ndarray | None  # (n,) of train.csv, 0 for an image without a row; none without a train.csv
+
+    @classmethod
+    def of(
+        cls, config: TaskConfig, image_ids: np.ndarray, classes: tuple[str, ...], lines: np.ndarray | None = None
+    ) -> "MaskFiles":
+        """Return the mask files of these images, on those lines (n,) of train.csv if there is one.
+
+        Raises CompetitionError if not one of them has any.
+        """
+        assert config.format.train.files is not None
+        pattern = f"{config.data.dir}/{config.format.train.files}"
+        masks = cls(pattern, image_ids, classes, config.data, lines)
+        if not any(masks.has_file(index) for index in range(len(image_ids))):  # it would train on empty masks
+            raise CompetitionError(
+                f"{masks.pattern}: no such mask file of any of {len(image_ids)} images, as {masks.paths(0)[0]}; set "
+                f"format.train.files as the files are named"
+            )
+        return masks
+
+    def paths(self, index: int) -> list[Path]:
+        """Return the file of the image, or a file a class in their order."""
+        names = self.classes if self.is_by_class else ("",)
+        return [Path(file_name(self.pattern, self.image_ids[index], name)) for name in names]
+
+    @property
+    def is_by_class(self) -> bool:
+        """Return whether each class has a file of its own."""
+        return "{class_id}" in self.pattern
+
+    def has_file(self, index: int) -> bool:
+        """Return whether there is a mask of the image."""
+        return any(path.is_file() for path in self.paths(index))
+
+    def remarks(self) -> list[str]:
+        """Return a line on the images without a file, where there are some: names of another pattern look the same."""
+        without = [index for index in range(len(self.image_ids)) if not self.has_file(index)]
+        if not without:
+            return []
+        number = f"{len(without)} of {len(self.image_ids)} images have no mask file"
+        return [f"{number}, as {self.paths(without[0])[0]}: taken as empty"]
+
+    def mask(self, index: int, height: int, width: int) -> np.ndarray:
+        """Return (height, width, classes) uint8 of 0 and 1.
+
+        Raises CompetitionError with a line for every file that is broken, or one if they are not of that size.
+        """
+        mask = self._read(index)
+        if mask is None:
+            return np.zeros((height, width, len(self.classes)), dtype=np.uint8)
+        if mask.shape[:2] != (height, width):
+            found = f"{mask.shape[0]} x {mask.shape[1]}"
+            path = next(path for path in self.paths(index) if path.is_file())
+            raise self._fault(index, f"{path}: mask of {found} pixels; its image has {height} x {width}")
+        return mask
+
+    def _read(self, index: int) -> np.ndarray | None:
+        """Return (H, W, classes) uint8 of 0 and 1; none where the image has no file."""
+        read, faults = list[np.ndarray | None](), list[str]()
+        for path in self.paths(index):
+            try:
+                read.append(read_labels(path, self.data.max_pixels) if path.is_file() else None)
+            except CompetitionError as error:
+                faults.append(str(error))
+        if faults:
+            raise self._fault(index, *faults)
+        shape = next((one.shape for one in read if one is not None), None)
+        if shape is None:
+            return None
+        if not self.is_by_class and len(self.classes) > 1:
+            assert read[0] is not None
+            return self._split(read[0], index)
+        layers = [np.zeros(shape, np.uint8) if one is None else (one != 0).astype(np.uint8) for one in read]
+        for path, layer in zip(self.paths(index), layers, strict=True):
+            if layer.shape != shape:
+                raise self._fault(index, f"{path}: mask of {layer.shape} pixels; that of another class has {shape}")
+        return np.stack(layers, axis=-1)
+
+    def _fault(self, index: int, *faults: str) -> CompetitionError:
+        """Return the error of an image's files, a line a fault, each with the row of train.csv."""
+        row = "" if self.lines is None else f" ({row_in_words(self.data, self.lines[index])})"
+        return CompetitionError("\n".join(f"{fault}{row}" for fault in faults))
+
+    def _split(self, labels: np.ndarray, index: int) -> np.ndarray:
+        """Return a layer a class of labels (H, W): 0 is none, 1 the first class."""
+        if labels.max() > len(self.classes) or labels.min() < 0:
+            wrong = labels.max() if labels.min() >= 0 else labels.min()
+            raise self._fault(
+                index,
+                f"{self.paths(index)[0]}: found pixel value {wrong}; expected 0 for none, and 1 to "
+                f"{len(self.classes)} for the classes {', '.join(self.classes)} (data.classes)",
+            )
+        return (labels[:, :, None] == np.arange(1, len(self.classes) + 1)).astype(np.uint8)
+
+    def present(self) -> np.ndarray:
+        """Return (n, classes) bool."""
+        return self._pixels > 0
+
+    def amounts(self) -> np.ndarray:
+        """Return (n,) float: pixels of an image's masks."""
+        return self._pixels.sum(1).astype(float)
+
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        """Count (n, classes) pixels: every file is read, once, several at a time."""
+
+        def count(index: int) -> np.ndarray:
+            mask = self._read(index)
+            return np.zeros(len(self.classes), int) if mask is None else np.count_nonzero(mask, axis=(0, 1))
+
+        with ThreadPoolExecutor() as pool:
+            return np.stack(list(pool.map(count, range(len(self.image_ids)))))
+
+
+def read_labels(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a mask file as it is stored, (H, W) of whole numbers: a palette's indices, not its colours.
+
+    Raises CompetitionError if it is broken, larger than `max_pixels`, or has several channels that differ.
+    """
+    labels = decoded(path, lambda file: _stored_numbers(file, path.suffix.lower(), max_pixels), "mask")
+    if labels.ndim == 3 and (labels == labels[:, :, :1]).all():
+        labels = labels[:, :, 0]
+    if labels.ndim != 2:
+        raise CompetitionError(f"{path}: expected a mask height x width, found shape {labels.shape}")
+    return labels
+
+
+def _stored_numbers(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
+    if suffix == NPY:
+        return read_npy(file, max_pixels)
+    if suffix in TIF:
+        return read_tif(file, max_pixels, as_stored=True)
+    with Image.open(file) as image:
+        refuse_large(image.height, image.width, max_pixels)
+        return np.asarray(image)
+
+
+# A file or folder must be called a mask to be one: images also come with depths, contours and the like.
+MASK_NAME = re.compile(r"mask|label|segm|annot|(?<![a-z])(seg|gt|truth)(?![a-z])", re.IGNORECASE)
+WORD = r"(?:masks?|labels?|segmentations?|seg|annotations?|gt)"
+# The part of a name beside the image's id or beside the word for masks.
+BESIDE_ID = (
+    re.compile(rf"(?P<before>\{{image_id\}}[_-](?:{WORD}[_-])?)(?P<name>.+?)(?P<after>(?:[_-]{WORD})?)", re.IGNORECASE),
+    re.compile(rf"(?P<before>(?:{WORD}[_-])?)(?P<name>.+?)(?P<after>(?:[_-]{WORD})?[_-]\{{image_id\}})", re.IGNORECASE),
+)
+BESIDE_WORD = (
+    re.compile(rf"(?P<before>{WORD}[_-])(?P<name>.+)(?P<after>)", re.IGNORECASE),
+    re.compile(rf"(?P<before>)(?P<name>.+)(?P<after>[_-]{WORD})", re.IGNORECASE),
+)
+
+
+def is_mask_name(path: str) -> bool:
+    """Return whether a path says that it is a mask's."""
+    return MASK_NAME.search(path) is not None
+
+
+def name_pattern(path: str, image_id: str) -> str | None:
+    """Return the path with {image_id} where the id stands; none where it does not, or only as a part of another."""
+    pattern, number = re.subn(
+        rf"(?<![A-Za-z0-9]){re.escape(image_id)}(?![A-Za-z0-9])", lambda _: "{image_id}", path, flags=re.ASCII
+    )
+    return pattern if number and is_mask_name(pattern) else None
+
+
+def class_patterns(pattern: str) -> Iterator[tuple[str, str]]:
+    """Yield patterns with {class_id}, each with the class that this one would be of: of a folder, or a file's name."""
+    *folders, file = pattern.split("/")
+    stem, dot, suffix = file.rpartition(".")
+    if not dot:
+        stem, suffix = file, ""
+    for place, folder in enumerate(folders):
+        if "{image_id}" in folder or re.fullmatch(WORD, folder, re.IGNORECASE):
+            continue
+        for general, name in [*_general(folder, BESIDE_WORD), *([("{class_id}", folder)] if place else [])]:
+            yield "/".join([*folders[:place], general, *folders[place + 1 :], file]), name
+    for general, name in _general(stem, BESIDE_ID):
+        yield "/".join([*folders, f"{general}{dot}{suffix}"]), name
+
+
+def _general(text: str, forms: tuple[re.Pattern[str], ...]) -> Iterator[tuple[str, str]]:
+    """Yield the text with {class_id} in place of a name, and that name."""
+    for form in forms:
+        found = form.fullmatch(text)
+        if found and not re.fullmatch(WORD, found["name"], re.IGNORECASE) and "{image_id}" not in found["name"]:
+            yield f"{found['before']}{{class_id}}{found['after']}", found["name"]

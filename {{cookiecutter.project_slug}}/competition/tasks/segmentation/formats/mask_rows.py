@@ -1,0 +1,67 @@
+"""Masks as run lengths in rows of a csv file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from competition.files.csv_file import LongTexts, line
+from competition.support.errors import CompetitionError
+from competition.tasks.segmentation.formats.rle import decode_rle, rle_numbers
+from competition.tasks.segmentation.settings import RunLengths
+
+
+@dataclass(frozen=True)
+class MaskRows:
+    """Run lengths of n images: the rows of image i are `order[starts[i]:starts[i + 1]]`."""
+
+    path: Path
+    num_classes: int
+    order: np.ndarray  # (rows,) row numbers sorted by image
+    starts: np.ndarray  # (n + 1,)
+    row_class: np.ndarray  # (rows,) class number, -1 where the row has none
+    rle: pd.Series  # (rows,) how the run lengths begin, empty for no mask
+    texts: LongTexts  # (rows,) the run lengths
+    form: RunLengths
+
+    def mask(self, index: int, height: int, width: int) -> np.ndarray:
+        """Return (height, width, classes) uint8 of 0 and 1: the rows of the image united.
+
+        Raises CompetitionError with a line for every row at fault.
+        """
+        faults: list[str] = []
+        mask = np.zeros((height, width, self.num_classes), dtype=np.uint8)
+        for row in self.order[self.starts[index] : self.starts[index + 1]]:
+            if not self.rle.iloc[row]:
+                continue
+            try:
+                mask[:, :, self.row_class[row]] |= decode_rle(self.texts[row].strip(), height, width, self.form)
+            except ValueError as error:
+                faults.append(str(self._fault(row, error)))
+        if faults:
+            raise CompetitionError("\n".join(faults))
+        return mask
+
+    def present(self) -> np.ndarray:
+        """Return (n, classes) bool."""
+        present = np.zeros((len(self.starts) - 1, self.num_classes), dtype=bool)
+        filled = (self.rle != "").to_numpy()[self.order]
+        present[self._image()[filled], self.row_class[self.order][filled]] = True
+        return present
+
+    def amounts(self) -> np.ndarray:
+        """Return (n,) float: pixels of an image's masks, those of several rows added up."""
+        pixels = np.zeros(len(self.rle))
+        for row in np.flatnonzero(self.rle != ""):
+            try:
+                pixels[row] = rle_numbers(self.texts[row].strip(), self.form)[1::2].sum()
+            except ValueError as error:
+                raise self._fault(row, error) from None
+        return np.bincount(self._image(), weights=pixels[self.order], minlength=len(self.starts) - 1)
+
+    def _image(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+    def _fault(self, row: int, error: ValueError) -> CompetitionError:
+        return CompetitionError(f"{self.path}: line {line(int(self.rle.index[row]))}: {self.rle.name}: {error}")

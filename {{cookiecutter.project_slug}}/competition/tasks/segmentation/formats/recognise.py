@@ -1,0 +1,197 @@
+"""Which format the files of a competition have, from their first rows."""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from competition.config.data_settings import Data
+from competition.config.loading import format_presets
+from competition.files.csv_keys import Keys, split_keys
+from competition.support.errors import CompetitionError
+from competition.tasks.segmentation.formats.mask_search import find_mask_files
+from competition.tasks.segmentation.settings import SegmentationFormat
+
+MASK_NAMES = re.compile(
+    r"(rle|rle_mask|mask_rle|encoded_?pixels|encoding|segmentation|predicted|annotation|mask)", re.IGNORECASE
+)
+CLASS_NAMES = re.compile(r"(class|class_?id|label|category|category_?id|type|organ)", re.IGNORECASE)
+NO_MASK = ("", "nan", "NaN", "-1", "-", "1 0")
+PAIRS = re.compile(r"\d+ \d+( \d+ \d+)*")
+LARGEST_LABEL = 100  # numbers up to it may be labels of classes that stand in a row
+MOST_CLASSES = 60
+Found = tuple[Keys, str]
+
+
+def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None) -> dict[str, Any] | None:
+    """Return the part of a config (`format:`, `data:`) that reads these files, of which the first rows are given as
+    text; none where they are not of this task.
+
+    A known competition's columns give its name. Of other files columns, ids, base, relative counting and the token of
+    an empty mask are told from the rows; that pixels are counted down the columns cannot be, and is said as it is.
+    Masks that are files are looked for in the folder of `data`.
+    """
+    train, sample = _stripped(train), _stripped(sample)
+    asked = _submission_layout(sample)
+    objects = _known_instances(train, sample)
+    if objects is not None:
+        return {"format": objects}
+    if asked is None:
+        return None
+    given = _train_layout(train, asked[1])
+    texts = [] if given is None else train[given[1]].tolist()
+    form = {"order": "columns", **_flavour(texts), "empty": _empty_token(texts, sample[asked[1]].tolist())}
+    name = _known(train, sample, form) if given is not None or _is_list_of_images(train) else None
+    if name is not None:
+        return {"format": name}
+    if given is None:
+        return None if data is None else _with_files(train, sample, asked, form, data)
+    layouts = {"train": {"keys": given[0], "mask": given[1]}, "submission": {"keys": asked[0], "mask": asked[1]}}
+    return {"format": layouts | {"rle": form}}
+
+
+def _with_files(
+    train: pd.DataFrame, sample: pd.DataFrame, asked: Found, form: dict[str, Any], data: Data
+) -> dict[str, Any] | None:
+    """Return the settings of masks that are files, if there are any in the folder."""
+    keys, column = asked
+    try:
+        _, class_id = split_keys(sample, keys, data.dir / data.sample_submission)
+    except CompetitionError:  # not all rows are as most are
+        return None
+    found = find_mask_files(train, data, None if class_id is None else set(class_id))
+    if found is None:
+        return None
+    if found.suffix:  # ids are written as files with an ending, of which masks have another
+        keys = {name: pattern.replace("{image_id}", f"{{image_id}}{found.suffix}") for name, pattern in keys.items()}
+    layouts = {"train": {"keys": found.keys, "files": found.files}, "submission": {"keys": keys, "mask": column}}
+    part: dict[str, Any] = {"format": layouts | {"rle": form}}
+    return part | ({"data": found.data} if found.data else {})
+
+
+def _known(train: pd.DataFrame, sample: pd.DataFrame, form: dict[str, Any]) -> str | None:
+    """Return the known competition whose columns these are, and whose numbers go the same way."""
+    for name, layout in _presets().items():
+        keys = layout.train.keys
+        ours = set() if keys is None else {*keys, *([] if layout.train.files else [layout.train.mask])}
+        asked = {*layout.submission_keys, layout.submission_mask}
+        # Rows of one run each do not tell how numbers go on; the token of an empty mask may.
+        is_like = layout.rle.relative == form["relative"] or "" != layout.rle.empty == form["empty"]
+        if ours == set(train.columns) and asked == set(sample.columns) and is_like:
+            return name
+    return None
+
+
+def _known_instances(train: pd.DataFrame, sample: pd.DataFrame) -> str | None:
+    """Return the known competition of single objects; unlike those of boxes its sample tells the images' sides."""
+    for name, layout in _presets().items():
+        asked, keys = {*layout.submission_keys, layout.submission_mask}, layout.train.keys
+        sides = {column.lower() for column in sample.columns if column not in asked}
+        has_sides = len(sides) == 2 and all(any(side in column for column in sides) for side in ("height", "width"))
+        is_train = keys.keys() <= set(train.columns) if keys else not len(train.columns)
+        if layout.submission.style == "instances" and asked <= set(sample.columns) and has_sides and is_train:
+            return name
+    return None
+
+
+@cache
+def _presets() -> dict[str, SegmentationFormat]:
+    presets = format_presets("segmentation").items()
+    return {name: SegmentationFormat.model_validate(preset["format"]) for name, preset in presets}
+
+
+def _stripped(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame of text without blanks around names and values."""
+    plain = frame.fillna("").astype(str).apply(lambda column: column.str.strip())
+    return plain.rename(columns=lambda name: str(name).strip())
+
+
+def _submission_layout(sample: pd.DataFrame) -> Found | None:
+    """Return keys and mask column: the one of a known name, or of run lengths, whose rows are all the like."""
+    for column in reversed(list(sample.columns)):
+        values = sample[column]
+        is_mask = (values.isin(NO_MASK) | values.str.fullmatch(PAIRS)).all()
+        if is_mask and (MASK_NAMES.fullmatch(column) or _has_runs(values)):
+            keys = _keys(sample, [column])
+            return None if keys is None else (keys, column)
+    return None
+
+
+def _train_layout(train: pd.DataFrame, asked: str) -> Found | None:
+    for column in reversed(list(train.columns)):
+        if _has_runs(train[column]):
+            keys = _keys(train, [column])
+            return None if keys is None else (keys, column)
+    if asked in train.columns and MASK_NAMES.fullmatch(asked) and train[asked].isin(NO_MASK).all():
+        keys = _keys(train, [asked])
+        return None if keys is None else (keys, asked)
+    return None
+
+
+def _is_list_of_images(train: pd.DataFrame) -> bool:
+    """Return whether train.csv, if there is one, names images only: then masks are files."""
+    return len(train.columns) <= 1
+
+
+def _has_runs(values: pd.Series) -> bool:
+    """Return whether a column holds run lengths and nothing else; short numbers alone may be labels."""
+    filled = values[~values.isin(NO_MASK)]
+    if filled.empty or not filled.str.fullmatch(PAIRS).all():
+        return False
+    return any(max(map(int, text.split())) > LARGEST_LABEL for text in filled.tolist())
+
+
+def _keys(frame: pd.DataFrame, others: Sequence[str]) -> Keys | None:
+    """Return which columns tell image and class: the first is the image's id, unless it is called a class."""
+    columns = [column for column in frame.columns if column not in others]
+    classes = [column for column in columns if CLASS_NAMES.fullmatch(column)]
+    ids = [column for column in columns if column not in classes]
+    if not ids:
+        return None
+    if classes:
+        return {ids[0]: "{image_id}", classes[0]: "{class_id}"}
+    return {ids[0]: "{image_id}_{class_id}" if _is_joined(ids[0], frame[ids[0]]) else "{image_id}"}
+
+
+def _is_joined(column: str, ids: pd.Series) -> bool:
+    """Return whether ids are `image_class`: the name says so, or every image has the same few endings."""
+    parts = ids.str.rpartition("_")
+    if (parts[0] == "").any():
+        return False
+    name = column.rpartition("_")[2]
+    if "_" in column and CLASS_NAMES.fullmatch(name):
+        return True
+    endings = parts.groupby(0)[2].agg(frozenset)
+    commonest = endings.mode().iloc[0]
+    is_number = any(len(ending) > 1 and ending.startswith("0") for ending in commonest)
+    # The last image of the first rows may be cut off.
+    return (
+        len(endings) > 2
+        and 2 <= len(commonest) <= MOST_CLASSES
+        and not is_number
+        and (endings == commonest).mean() > 0.6
+    )
+
+
+def _flavour(texts: list[str]) -> dict[str, Any]:
+    """Return base and relative: numbers that do not increase count from the last run, a zero is the first pixel."""
+    rows = [[int(number) for number in text.split()] for text in texts if text not in NO_MASK and PAIRS.fullmatch(text)]
+    is_relative = any(
+        start < last + length
+        for numbers in rows
+        for last, length, start in zip(numbers[:-2:2], numbers[1:-2:2], numbers[2::2], strict=True)
+    )
+    starts_at_zero = any(numbers[0] == 0 for numbers in rows)
+    return {"base": 0 if is_relative or starts_at_zero else 1, "relative": is_relative}
+
+
+def _empty_token(given: Sequence[str], asked: Sequence[str]) -> str:
+    """Return what stands for no mask: the commonest such value of train.csv, or else of the sample."""
+    for values in (given, asked):
+        tokens = [value for value in values if value in NO_MASK]
+        if tokens:
+            commonest = max(sorted(set(tokens)), key=tokens.count)
+            return "" if commonest in ("nan", "NaN") else commonest
+    return ""

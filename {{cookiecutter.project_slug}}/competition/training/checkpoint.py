@@ -1,0 +1,235 @@
+"""`latest.pt` after every epoch and `best_loss.pt` (or `best_score.pt`) whenever the monitored value improves."""
+
+import hashlib
+import math
+import os
+import re
+import shutil
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import Checkpoint
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from competition.config.settings import Checkpoint as CheckpointSettings
+from competition.config.settings import Mode
+from competition.runs.folder import LATEST
+from competition.support.errors import CompetitionError
+from competition.support.files import replacing
+
+CHECKSUM = "sha256"  # of the exported weights, in the metadata of their file
+
+
+def best_name(settings: CheckpointSettings) -> str:
+    """Return the file name of the best weights: a monitored loss gives best_loss.pt, a score best_score.pt."""
+    return "best_loss.pt" if settings.monitor.endswith("loss") else "best_score.pt"
+
+
+def weights_to_use(folder: Path, settings: CheckpointSettings) -> Path:
+    """Return the checkpoint that prediction uses; raise CompetitionError if training has not made it yet."""
+    path = folder / (LATEST if settings.predict_with == "latest" or _is_of_all(folder) else best_name(settings))
+    if not path.is_file():
+        raise CompetitionError(f"{path}: no such checkpoint; train this fold first")
+    return path
+
+
+def _is_of_all(folder: Path) -> bool:
+    """Return whether a training is on all images: nothing is validated, so nothing is best."""
+    return folder.name.startswith("foldall")
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of tensors and plain values; raise CompetitionError if it is damaged.
+
+    It is a zip archive, whose checksums torch does not compare: weights with a flipped bit would predict all the same.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (name := archive.testzip()) is not None:
+                raise ValueError(f"{name} has another checksum than when it was written")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+            raise ValueError("it has no state_dict")
+    except Exception as error:  # zip, pickle and torch each have errors of their own
+        reason = " ".join(str(error).split())[:100]
+        raise CompetitionError(
+            f"{path}: not a whole checkpoint ({reason}); delete {path.parent} and train this fold again"
+        ) from None
+    return checkpoint
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, syncs and renames it: a crash leaves the previous file whole.
+
+    Lightning's own goes through the system's temporary folder, and from another file system a move is a copy.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
+        """Save to `path`; raise CompetitionError if it cannot be written."""
+        path = Path(path)
+        before = "the one before it is whole: make room and go on with --resume"
+        way_on = before if path.is_file() else "there is none before it: make room and train again"
+        try:
+            with replacing(path, way_on) as temporary:
+                torch.save(checkpoint, temporary)
+        except RuntimeError as error:  # as torch reports a full disk, of its zip writer
+            reason, free = " ".join(str(error).split())[:100], shutil.disk_usage(path.parent).free / 2**20
+            raise CompetitionError(f"{path}: cannot be saved ({reason}; {free:.0f} MB free); {way_on}") from None
+
+
+class LatestAndBest(Checkpoint):
+    """Keeps `latest.pt`, the state after the last epoch, better or worse, and the state with the best value.
+
+    As long as no epoch has a value the last one counts as the best, so that a training can be used whatever its
+    validation did.
+
+    Lightning calls it after all other callbacks, so that their state and this epoch's row are in what it saves.
+    """
+
+    def __init__(self, folder: Path, settings: CheckpointSettings, mode: Mode) -> None:
+        self.folder, self.settings, self.mode = folder, settings, mode
+        self.best_value: float | None = None
+        self.best_epoch: int | None = None
+        self.is_best = False  # is what latest.pt holds
+        self._validated = False
+        self._last_saved = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the best value over a resume."""
+        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "is_best": self.is_best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the best value so far."""
+        self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+        self.is_best = state_dict["is_best"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the best once more: the last run may have been killed after it saved that and before it linked it."""
+        self._keep_if_best(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that the monitored value is of this epoch; without validation it would be an old one."""
+        self._validated = True
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save in mid-epoch where asked for; the epoch's last batch is followed by its end anyway."""
+        if not trainer.is_last_batch and self._is_due(trainer):
+            self.save_latest(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the epoch, and keep it as best if it is."""
+        self.is_best = self._improves(trainer)
+        self._validated = False
+        self.save_latest(trainer)
+        self._keep_if_best(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say which weights are the best where no epoch could be compared with another."""
+        if self.best_value is None and not _is_of_all(self.folder) and trainer.is_global_zero:
+            print(f"{self.settings.monitor} was not computed or never a number: the last epoch is the best", flush=True)
+
+    def save_latest(self, trainer: pl.Trainer) -> None:
+        """Save the whole state; call it on every rank. Raises CompetitionError if it cannot be written."""
+        self._last_saved = time.monotonic()
+        trainer.save_checkpoint(self.folder / LATEST)
+
+    def _keep_if_best(self, trainer: pl.Trainer) -> None:
+        if self.is_best and trainer.is_global_zero:
+            link_or_copy(self.folder / LATEST, self.folder / best_name(self.settings))
+        self.is_best = False  # what is saved in the middle of the next epoch is not
+
+    def _improves(self, trainer: pl.Trainer) -> bool:
+        value = float(trainer.callback_metrics[self.settings.monitor]) if self._validated else math.nan
+        best, is_lower_better = self.best_value, self.mode == "min"
+        if not math.isfinite(value):
+            return best is None and not _is_of_all(self.folder)
+        if best is not None and (value >= best if is_lower_better else value <= best):
+            return False
+        self.best_value, self.best_epoch = value, trainer.current_epoch
+        return True
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        steps, minutes = self.settings.every_steps, self.settings.every_minutes
+        if trainer.fit_loop._should_accumulate():
+            return False  # between two optimizer steps there are gradients that no checkpoint holds
+        if steps and trainer.global_step % steps == 0:
+            return True
+        if not minutes:
+            return False
+        # Clocks of ranks differ, and all must save together.
+        return trainer.strategy.reduce_boolean_decision(time.monotonic() - self._last_saved > 60 * minutes, all=False)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source` is now: a hard link where the file system has them, else a copy."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+        os.replace(temporary, target)
+        temporary.unlink(missing_ok=True)  # renaming one name of a file to another of the same file does nothing
+    except OSError:
+        with replacing(target) as copy:
+            shutil.copyfile(source, copy)
+
+
+def exported_path(checkpoint: Path) -> Path:
+    """Return where a checkpoint's weights are exported to."""
+    return checkpoint.with_suffix(".safetensors")
+
+
+def exported_weights(checkpoint: Path) -> Path:
+    """Return the weights that were exported from a checkpoint; where somebody deleted them, they are written again."""
+    path = exported_path(checkpoint)
+    if not path.is_file():
+        export_weights(checkpoint)
+        shutil.copystat(checkpoint, path)  # no newer than what they are of
+        return path
+    try:
+        with safe_open(path, "pt") as file:
+            known = (file.metadata() or {}).get(CHECKSUM)  # earlier versions did not write it
+            names = file.keys()
+            if known is not None and known != _checksum({name: file.get_tensor(name) for name in names}):
+                raise ValueError("the weights have another checksum than when they were written")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CompetitionError(
+            f"{path}: damaged ({' '.join(str(error).split())[:100]}); delete it: it is written again from {checkpoint}"
+        ) from None
+    return path
+
+
+def export_weights(checkpoint: Path) -> None:
+    """Write the network's weights beside a checkpoint as safetensors, by plain names, to load without Lightning."""
+    state = load_checkpoint(checkpoint)["state_dict"]
+    prefix = "network."
+    plain = {name.removeprefix(prefix): value.contiguous() for name, value in state.items() if name.startswith(prefix)}
+    path = exported_path(checkpoint)
+    with replacing(path) as temporary:
+        try:
+            save_file(plain, temporary, {CHECKSUM: _checksum(plain)})
+        except SafetensorError as error:  # with the system's number of the fault in its text only
+            raise _of_system(error) from None
+
+
+def _of_system(error: SafetensorError) -> OSError:
+    found = re.search(r"os error (\d+)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError(str(error))
+
+
+def _checksum(weights: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of weights with their names, types and shapes, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,103 @@
+"""The training of one fold: its Trainer, callbacks, and what is said when it begins."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from competition.config.settings import Config
+from competition.runs.folder import METRICS, OOF, is_finished, more_epochs, remember_config
+from competition.sampling.epoch_plan import plan_warnings
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Table, Task
+from competition.tasks.pretrained import weights_note
+from competition.training.checkpoint import (
+    LATEST,
+    LatestAndBest,
+    load_checkpoint,
+)
+from competition.training.ema import AverageWeights
+from competition.training.fold_data import FoldData, mixing_warnings, per_device_batch_size
+from competition.training.logger import MetricsCsv, build_loggers
+from competition.training.lost_process import watch_processes
+from competition.training.module import CompetitionModule
+from competition.training.monitor import better_mode
+from competition.training.stopping import StopEarly, StopInGoodOrder, StopOnNan
+from competition.training.trainer import build_trainer, describe_device, describe_trainer
+
+
+def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], None]) -> None:
+    """Train a fold to its end, from latest.pt where there is one; `begun` is told the device once nothing is refused.
+
+    Raises CompetitionError for a user's mistake, StoppedError where it was asked to stop and can go on.
+    """
+    folder = config.fold_folder
+    latest = folder / LATEST if (folder / LATEST).is_file() else None
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    loggers = build_loggers(config.logger, folder, f"{config.name}-fold{config.fold}")
+    trainer = build_trainer(config, _callbacks(config, folder, data), loggers=loggers)
+    watch_processes(trainer, "training")
+    batch_size = per_device_batch_size(config, trainer)
+    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    if latest is not None and (more := more_epochs(folder, config)) is not None:
+        _say(lengthen(config, latest, more))
+    if trainer.is_global_zero:
+        remember_config(folder, config)  # last of what may be refused: what has a config counts as a run
+        begun(describe_device(trainer))
+    if latest is not None:
+        load_checkpoint(latest)  # a damaged file is said in one line, before any process waits for another
+    checked = (
+        f"{len(data.val_set)} validation images" if len(data.val_set) else "no validation: all images are trained on"
+    )
+    _say(f"fold {config.fold}: {len(data.train_set)} training images, {checked}")
+    _say(describe_trainer(config, trainer, batch_size))
+    if latest is None and (line := weights_note(module.network)) is not None:
+        _say(line)
+    added = {name: weight for name, weight in Task(config.task).loss.weights(config).items() if weight}
+    _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
+    data.trainer = trainer
+    planned = plan_warnings(data.batches(), data.plan())
+    for line in [*planned, *mixing_warnings(config, batch_size)]:
+        _say(line)
+    trainer.fit(module, data, ckpt_path=latest, weights_only=True)
+
+
+def lengthen(config: Config, latest: Path, epochs: int) -> str:
+    """Say what becomes of a training that is to have more epochs; raise CompetitionError where it would not go on."""
+    folder, state = latest.parent, load_checkpoint(latest)
+    if any(one.get("has_stopped") for one in state["callbacks"].values() if isinstance(one, dict)):
+        raise CompetitionError(
+            f"trainer.max_epochs: {folder} stopped early, after {state['epoch'] + 1} epochs, and would not go on to "
+            f"{epochs}; train it anew under another name=..., with more early_stopping.patience"
+        )
+    made = f"{OOF} is deleted and made anew at the end, what was made of it by `competition run`"
+    kept = f"fold {config.fold}: goes on to {epochs} epochs from {latest}; " + (made if is_finished(folder) else "")
+    if config.scheduler.name == "constant" and not config.scheduler.warmup:
+        return kept
+    return (
+        f"{kept.removesuffix('; ')}; the learning rate jumps to its course over {epochs} epochs, so that this is not "
+        f"what {epochs} epochs from the start would give"
+    )
+
+
+def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
+    mode = better_mode(config)
+    checkpoint = LatestAndBest(folder, config.checkpoint, mode)
+    callbacks: list[Callback] = [
+        StopOnNan(),
+        MetricsCsv(folder / METRICS, config.metrics, describe_epoch=data.describe_epoch),
+        checkpoint,
+        StopInGoodOrder(checkpoint, config.trainer.get("max_time")),
+    ]
+    if ema := config.ema:
+        callbacks.insert(0, AverageWeights(ema.decay, ema.start_step))
+    if (stop := config.early_stopping) and config.fold != "all":
+        callbacks.append(StopEarly(config.checkpoint.monitor, stop, mode))
+    return callbacks
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,113 @@
+"""The LightningModule of every task: what one step does, how the score of the whole validation set is made."""
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from competition.config.loading import validate
+from competition.config.settings import Config, Optimizer
+from competition.data.dataset import Batch, seed_everywhere
+from competition.data.window_data import WholeImages
+from competition.support.distributed import gather_by_image
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Evidence, Task
+from competition.training.fold_data import FoldData
+from competition.training.optimizer import learning_rate_factor
+
+
+class CompetitionModule(pl.LightningModule):
+    """A network with its loss, schedule and score. Hyper-parameters are plain values, so checkpoints load safely."""
+
+    def __init__(self, config: dict[str, Any], classes: list[str]) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.config: Config = validate(config, {}, "checkpoint")
+        self.task = Task(self.config.task)
+        self.classes = classes
+        self.network = self.task.model.build_network(self.config, len(classes))
+        if self.config.model.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # images follow: the first convolution turns them
+        self._start_validation()
+
+    def _start_validation(self) -> None:
+        self._evidence: dict[str, Evidence] = {}
+        self._losses: dict[str, list[float]] = {}  # of an image's windows
+        self._images = WholeImages(self.task)
+
+    def forward(self, images: Tensor) -> Any:
+        """Map images (B, channels, H, W) to the task's outputs."""
+        return self.network(images)
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Return the batch's part of the mean loss of a step's images, whatever processes and batches these are in."""
+        batch = self.task.dataset.mix_batch(batch, self.config, np.random.default_rng(self._place(batch_index)))
+        losses = self.task.loss.image_losses(self.network, self(batch["image"]), batch, self.config)
+        loss = losses.mean()
+        self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(losses))
+        # Lightning divides by the accumulated batches and takes the mean of the processes, as if all were of one size.
+        parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return loss * (len(losses) * parts / self._data().batches().of_epoch(self.current_epoch).images)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Note each image's loss and what its metrics need; gathered later, as ranks may have unequal batches."""
+        outputs = self(batch["image"])
+        losses = self.task.loss.image_losses(self.network, outputs, batch, self.config)
+        predictions = self.task.prediction.predictions(self.network, outputs, batch)
+        for image_id, loss in zip(batch["image_id"], losses.detach().cpu().double().tolist(), strict=True):
+            self._losses.setdefault(image_id, []).append(loss)
+        data = self._data()
+        for image_id, height, width, prediction in self._images.add(batch, predictions):
+            answer = self.task.decode.decode(prediction, height, width, self.config)
+            truth = data.truth(image_id, height, width)
+            evidence = self.task.score.evidence(answer, truth, self.config.metrics)
+            self._evidence[image_id] = {**evidence, "loss": np.array(np.mean(self._losses.pop(image_id)))}
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the whole set once: the same number on any number of processes and for any batch size."""
+        gathered = gather_by_image(self._evidence)
+        self._start_validation()
+        if not gathered:
+            raise CompetitionError(
+                "trainer.limit_val_batches: no image was seen whole, as data.window cuts it into more windows than the "
+                "batches hold; raise it"
+            )
+        results = {"loss": sum(float(one["loss"]) for one in gathered) / len(gathered)}
+        results |= self.task.score.scores(gathered, self.config.metrics, len(self.classes))
+        self.log_dict({f"val/{name}": value for name, value in results.items()}, prog_bar=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the optimizer and a schedule that moves with every optimizer step."""
+        optimizer = build_optimizer(self.network, self.config.optimizer)
+        # Lightning's own estimate takes the length of the first epoch for all.
+        factor = learning_rate_factor(self.config.scheduler, sum(epoch.steps for epoch in self._data().plan()))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed what the step draws (dropout, ...) by run, epoch, batch and rank: a resumed run draws the same."""
+        seed_everywhere(int(np.random.SeedSequence(self._place(batch_idx)).generate_state(1)[0]))
+
+    def _place(self, batch_index: int) -> list[int]:
+        return [self.config.seed, self.current_epoch, batch_index, self.global_rank]
+
+    def _data(self) -> FoldData:
+        data = getattr(self.trainer, "datamodule")  # noqa: B009 - Lightning sets it without declaring it
+        assert isinstance(data, FoldData)
+        return data
+
+
+def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+    """Return the optimizer; biases and normalisation layers are not decayed."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if settings.name == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=settings.lr)

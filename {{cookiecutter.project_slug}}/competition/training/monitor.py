@@ -1,0 +1,32 @@
+"""What `checkpoint.monitor` names: the value by which an epoch is the best and a training stops early. No torch."""
+
+import difflib
+
+from competition.config.faults import show
+from competition.config.settings import Config, Mode
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Task
+
+LOSS = "val/loss"
+
+
+def better_mode(config: Config) -> Mode:
+    """Return whether the lower ("min") or the higher value of what is monitored is the better one."""
+    kept = config.checkpoint
+    if kept.mode is not None:
+        return kept.mode
+    is_loss = kept.monitor == LOSS
+    return "min" if is_loss or Task(config.task).score.lower_is_better(kept.monitor.removeprefix("val/")) else "max"
+
+
+def refuse_unknown_monitor(config: Config) -> None:
+    """Raise CompetitionError where validation will not compute what is monitored: better now than after an epoch."""
+    known = [LOSS, *(f"val/{name}" for name in config.metrics)]
+    found = config.checkpoint.monitor
+    if found not in known:
+        near = difflib.get_close_matches(found, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise CompetitionError(
+            f"checkpoint.monitor: found {show(found)}; expected {LOSS} or val/ and one of `metrics:`, here "
+            f"{', '.join(known[1:])}{hint}"
+        )

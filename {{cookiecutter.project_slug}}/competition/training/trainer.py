@@ -1,0 +1,140 @@
+"""The Trainer: Lightning's own, from `trainer:` in YAML, plus a plain word on what it will do."""
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.accelerators import CPUAccelerator, MPSAccelerator
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from competition.config.settings import Config
+from competition.support.errors import CompetitionError
+from competition.support.progress import has_bars
+from competition.training.checkpoint import AtomicCheckpointIO
+from competition.training.devices import precision_here
+
+# Lightning says these of every run; none asks the user to do anything.
+NOISE = (
+    ".*LeafSpec.*",
+    ".*The number of training batches .* is smaller than the logging interval.*",
+    ".*does not have many workers.*",
+    ".*sync_dist=True.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*Trying to infer the `batch_size`.*",
+    ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
+    ".*GPU available but not used.*",
+    ".*MPS available but not used.*",
+    ".*You're resuming from a checkpoint that ended before the epoch ended.*",
+    ".*lr_scheduler.step.*before.*optimizer.step.*",
+    # Its reason is a new loader an epoch, each with its workers; FoldData hands over the same one again.
+    ".*The combination of .DataLoader.*pin_memory=True.*persistent_workers=True.*",
+)
+
+
+def silence_noise() -> None:
+    """Keep quiet what a user cannot act on."""
+    for pattern in NOISE:
+        warnings.filterwarnings("ignore", message=pattern)
+    for name in ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Before it kills what waits for a dead process, Lightning says so, but only as information.
+    logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script").setLevel(logging.INFO)
+    logging.getLogger("pytorch_lightning.profilers.profiler").setLevel(logging.INFO)  # says what was asked for
+
+
+def build_trainer(
+    config: Config, callbacks: Sequence[Callback], *, loggers: Sequence[Logger] = (), training: bool = True
+) -> pl.Trainer:
+    """Return a Trainer; one for prediction only takes from `trainer:` where to compute and how precisely.
+
+    Raises CompetitionError where Lightning cannot do what `trainer:` asks for.
+    """
+    silence_noise()
+    # `max_time` is kept by StopInGoodOrder, which can be resumed from.
+    settings = {key: value for key, value in config.trainer.items() if key != "max_time"}
+    if not training:
+        settings = prediction_settings(config)
+    elif config.fold == "all":
+        settings["limit_val_batches"] = 0  # Lightning would warn of the loader of no images, each time it asks for it
+    if "precision" in settings:
+        settings["precision"] = precision_here(settings["precision"])
+    # A bar redraws itself; in a log file or a notebook's subprocess every redraw would be another line.
+    has_bar = settings.get("enable_progress_bar", True) and has_bars()
+    bar: list[Callback] = [TQDMProgressBar(leave=False)] if has_bar else []
+    arguments: dict[str, Any] = {"enable_model_summary": False, "num_sanity_val_steps": 0}
+    arguments |= settings | {"enable_progress_bar": has_bar}
+    try:
+        trainer = pl.Trainer(
+            **arguments,
+            callbacks=[*callbacks, *bar],
+            logger=list(loggers) or False,
+            enable_checkpointing=training,
+            use_distributed_sampler=False,
+            reload_dataloaders_every_n_epochs=1,
+            plugins=[AtomicCheckpointIO()],
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise CompetitionError(f"trainer: Lightning refuses it: {' '.join(str(error).split())}") from None
+    trainer.limit_train_batches = 1.0  # TrainBatches keeps to it, which knows whole steps from their parts
+    if settings.get("sync_batchnorm") and trainer.world_size > 1 and isinstance(trainer.accelerator, CPUAccelerator):
+        raise CompetitionError("trainer.sync_batchnorm: found true; torch can do it on GPUs only: set it to false here")
+    return trainer
+
+
+def prediction_settings(config: Config) -> dict[str, Any]:
+    """Return what a Trainer for prediction takes from `trainer:`: where to compute and how precisely.
+
+    A run is often predicted elsewhere than it was trained: on the devices that are here, by the processes that were
+    started, whatever trained it.
+    """
+    kept = ("accelerator", "devices", "strategy", "precision")
+    settings = {key: value for key, value in config.trainer.items() if key in kept}
+    if config.inference.precision is not None:
+        settings["precision"] = config.inference.precision
+    wanted, num_gpus = str(settings.get("accelerator", "auto")), torch.cuda.device_count()
+    if wanted in ("auto", "gpu", "cuda") and not num_gpus:
+        settings |= {"accelerator": "mps" if MPSAccelerator.is_available() else "cpu", "devices": 1}
+    if TorchElasticEnvironment.detect():
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        return settings | {"devices": here, "num_nodes": int(os.environ["WORLD_SIZE"]) // here}
+    if SLURMEnvironment.detect():
+        return settings | {"num_nodes": int(os.environ.get("SLURM_NNODES", "1"))}
+    if os.environ.get("MASTER_ADDR", "localhost") not in ("localhost", "127.0.0.1"):
+        return settings | {"num_nodes": config.trainer.get("num_nodes", 1)}  # somebody starts it on each machine
+    return (
+        settings if wanted == "cpu" else settings | {"devices": devices_here(settings.get("devices", "auto"), num_gpus)}
+    )
+
+
+def devices_here(wanted: Any, num_gpus: int) -> Any:
+    """Return `trainer.devices` as it is, but for GPUs of which there are fewer on this machine."""
+    if isinstance(wanted, str) and "," in wanted:
+        wanted = [int(one) for one in wanted.split(",") if one.strip()]
+    if isinstance(wanted, list):
+        return wanted if max(wanted, default=0) < num_gpus or not num_gpus else min(len(wanted), num_gpus)
+    return num_gpus if num_gpus and str(wanted).isdigit() and int(wanted) > num_gpus else wanted
+
+
+def describe_trainer(config: Config, trainer: pl.Trainer, batch_size: int) -> str:
+    """Say in plain words on what, how precisely and in which batches the run computes."""
+    accumulate = trainer.accumulate_grad_batches
+    return (
+        f"{describe_device(trainer)}, precision "
+        f"{trainer.precision}, batch {config.data.batch_size} in all = {batch_size} a device x "
+        f"{trainer.world_size} devices x {accumulate} accumulated"
+    )
+
+
+def describe_device(trainer: pl.Trainer) -> str:
+    """Say on how many devices of which kind a Trainer computes."""
+    kind = trainer.accelerator.__class__.__name__.removesuffix("Accelerator")
+    name = f" ({torch.cuda.get_device_name()})" if kind == "CUDA" else f" ({torch.get_num_threads()} threads)"
+    nodes = f" on {trainer.num_nodes} machines" if trainer.num_nodes > 1 else ""
+    return f"{trainer.world_size} x {kind}{name if kind in ('CUDA', 'CPU') else ''}{nodes}"

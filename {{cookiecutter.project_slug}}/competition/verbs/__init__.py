@@ -1,1 +1,0 @@
-"""One verb a function, by the stage it belongs to; verbs import what they need when they run."""

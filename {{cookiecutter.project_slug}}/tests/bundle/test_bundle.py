@@ -1,0 +1,570 @@
+"""A bundle in an environment that has what Kaggle's image has, cut off from the network: the submission of `submit`."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from collections import Counter
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from competition.bundle.build import is_bundled, make_bundle
+from competition.bundle.manifest import write_manifest, write_metadata
+from competition.bundle.offline import Bundle
+from competition.bundle.predictor import Predictor
+from competition.bundle.wheels import ON_KAGGLE, download_wheels, missing_packages, unpack_wheels
+from competition.config.loading import load_config, task_names
+from competition.data.dataset import ImageDataset
+from competition.files.images import read_image
+from competition.prediction import inference
+from competition.prediction.predict import load_network, predict_images, predict_test
+from competition.prediction.stored import TOLERANCE, Predictions
+from competition.runs.folder import OOF, TEST, Run
+from competition.scoring.trial import Trial
+from competition.submission.submit import make_submission
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Task
+from competition.training.checkpoint import export_weights
+from competition.training.module import CompetitionModule
+
+Command = Callable[..., CompletedProcess[str]]
+pytestmark = pytest.mark.slow  # together: all need runs with networks and predictions
+
+
+one_task = pytest.mark.parametrize("task", task_names()[:1], indirect=True)  # the same for all
+
+# Where the kernel gives no network of its own to unprivileged users, this is what cuts it off. Workers meet by sockets
+# of the machine itself.
+WITHOUT_SOCKETS = """
+import runpy, socket, sys
+
+def connect(self, address):
+    if self.family != socket.AF_UNIX:
+        raise OSError("no network here")
+    return original(self, address)
+
+def resolve(*arguments, **named):
+    raise OSError("no network here")
+
+original = socket.socket.connect
+socket.socket.connect = socket.socket.connect_ex = connect
+socket.getaddrinfo = socket.gethostbyname = resolve
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def predicted(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return outputs/ of runs `t` and `u` with networks, all predictions and a submission: two folds, two views."""
+    folder = tmp_path_factory.mktemp("predicted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for seed, name in enumerate("tu"):
+            shutil.copytree(untrained / "t", folder / "outputs" / name)
+            for number, training in enumerate(Run.open(name).finished()):
+                config = load_config([training / "config.yaml"], ["tta=[hflip]", f"name={name}"])
+                (training / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+                torch.manual_seed(10 * seed + number)
+                table = Task(config.task).table.read_table(config)
+                values = {"config": config.model_dump(mode="json"), "classes": list(table.classes)}
+                state = CompetitionModule(**values).state_dict()
+                torch.save({"state_dict": state, "hyper_parameters": values}, training / "best_loss.pt")
+                export_weights(training / "best_loss.pt")
+                ids = np.array(Predictions(training / OOF).image_ids, dtype=object)
+                network, classes = load_network(training / "best_loss.pt")
+                predict_images(config, [network], ImageDataset(config, ids, table=table), training / OOF, classes)
+            predict_test(Run.open(name))
+            make_submission(Run.open(name))
+    return folder / "outputs"
+
+
+@pytest.fixture
+def runs(predicted: Path, command: Command, tmp_path: Path) -> Path:
+    """Copy the runs into the working folder."""
+    return Path(shutil.copytree(predicted, tmp_path / "outputs"))
+
+
+@pytest.fixture(scope="session")
+def kaggle_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an environment with what Kaggle's image has of this one, and what that needs; return its Python."""
+    folder = tmp_path_factory.mktemp("kaggle")
+    venv.create(folder, symlinks=True)
+    [packages] = folder.glob("lib/python*/site-packages")
+    waiting, found = list[str](ON_KAGGLE.split()), set[str]()
+    while waiting:
+        name = re.split(r"[^A-Za-z0-9._-]", waiting.pop())[0]
+        try:
+            package = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if name.lower() in found:
+            continue
+        found.add(name.lower())
+        waiting += [one for one in package.requires or [] if "extra ==" not in one]
+        for top in {file.parts[0] for file in package.files or []} - {"..", "__pycache__"}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(Path(str(package.locate_file(top))).resolve())
+    return folder / "bin" / "python"
+
+
+def infer(python: Path, bundle: Path, data: Path, where: Path) -> CompletedProcess[str]:
+    """Run a bundle's script in another folder, without network."""
+    where.mkdir()
+    cut_off = ["unshare", "--map-root-user", "--net"]
+    is_possible = shutil.which("unshare") and subprocess.run([*cut_off, "true"], check=False).returncode == 0
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    words = [*(cut_off if is_possible else []), str(python), "-c", WITHOUT_SOCKETS]
+    words += [str(bundle.resolve() / "infer.py"), str(data)]
+    return subprocess.run(words, cwd=where, env=environment, capture_output=True, text=True, check=False)
+
+
+def files_of(folder: Path) -> dict[Path, float]:
+    return {path: path.stat().st_mtime for path in folder.rglob("*")}
+
+
+def test_cut_off_from_the_network_it_writes_the_submission_of_submit(
+    runs: Path, kaggle_python: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    lightning = subprocess.run([kaggle_python, "-c", "import pytorch_lightning"], capture_output=True, check=False)
+    assert b"ModuleNotFoundError" in lightning.stderr
+    bundle, lines = make_bundle(Run.open("t"))
+    if warnings := [
+        line for line in lines if line.startswith("warning")
+    ]:  # where there is no network to download wheels from
+        assert "make the bundle again with a network" in warnings[0]
+        pytest.skip(warnings[0])
+    shutil.rmtree(data_dir / "train_images")
+    for name in ("train.csv", "solution.csv", "folds.csv"):
+        (data_dir / name).unlink(missing_ok=True)
+    before = files_of(bundle)
+    done = infer(kaggle_python, bundle, data_dir, tmp_path / "working")
+    assert done.returncode == 0, done.stderr
+    assert "stored predictions made again: largest difference 0.0000" in done.stdout
+    assert files_of(bundle) == before
+    written = (tmp_path / "working" / "submission.csv").read_text()
+    assert written == (runs / "t" / "submission.csv").read_text()
+
+
+def test_a_larger_hidden_test_set_with_other_sizes_and_a_broken_image_gives_a_valid_submission(
+    runs: Path, data_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from competition.bundle.offline import infer as infer_here
+
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    sample = data_dir / "sample_submission.csv"
+    rows = pd.read_csv(sample, dtype=str, keep_default_na=False)
+    name = next(str(column) for column in rows if rows[column].str.contains("test_").any())
+    images = sorted((data_dir / "test_images").iterdir())
+    one = rows[rows[name].str.contains(images[0].stem)]
+    for stem in ("hidden_wide", "hidden_broken"):
+        rows = pd.concat([rows, one.assign(**{name: one[name].str.replace(images[0].stem, stem)})])
+    rows.to_csv(sample, index=False)
+    pixels = read_image(images[0], 3)
+    from PIL import Image
+
+    Image.fromarray(np.tile(pixels, (1, 2, 1))).save(data_dir / "test_images" / f"hidden_wide{images[0].suffix}")
+    content = images[0].read_bytes()
+    (data_dir / "test_images" / f"hidden_broken{images[0].suffix}").write_bytes(content[: len(content) // 2])
+    infer_here(bundle, data_dir, tmp_path / "submission.csv")
+    printed = capfd.readouterr().out
+    assert re.search(r"warning: \S*hidden_broken\S*: truncated or no image .*: answered without having", printed)
+    written = pd.read_csv(tmp_path / "submission.csv", dtype=str, keep_default_na=False)
+    assert written[name].tolist() == rows[name].tolist()
+    opened = Bundle(bundle, data_dir)
+    ids = Task(opened.config.task).submission.read_test_ids(opened.config, opened.members[0].classes)
+    sizes = dict.fromkeys(ids, (pixels.shape[0], 2 * pixels.shape[1]))
+    answers = dict(
+        Task(opened.config.task).submission.read_submission(
+            tmp_path / "submission.csv", opened.config, opened.members[0].classes, sizes
+        )
+    )
+    broken = answers[f"hidden_broken{images[0].suffix}"]
+    if "probabilities" in broken:  # classes need an answer: the mean of what is said of other images
+        stored = [p["probabilities"] for path in Run.open("t").out_of_fold_files() for _, _, p in Predictions(path)]
+        np.testing.assert_allclose(broken["probabilities"], np.mean(stored, axis=0), atol=1e-4)
+    else:
+        assert not np.any(broken.get("mask", broken.get("bboxes")))
+
+
+def test_all_devices_of_a_machine_write_the_submission_of_one(
+    runs: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from competition.bundle.offline import infer as infer_here
+
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    monkeypatch.setattr(inference, "inference_devices", lambda config: [torch.device("cpu")] * 2)
+    infer_here(bundle, data_dir, tmp_path / "submission.csv")
+    assert (tmp_path / "submission.csv").read_bytes() == (runs / "t" / "submission.csv").read_bytes()
+
+
+def test_a_changed_or_missing_file_is_named(runs: Path) -> None:
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    weights = bundle / "runs" / "t" / "fold1.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(CompetitionError, match=r"fold1\.safetensors: is not the file that manifest\.json describes"):
+        Bundle(bundle)
+    weights.unlink()
+    with pytest.raises(CompetitionError, match=r"fold1\.safetensors: is missing"):
+        Bundle(bundle)
+
+
+def test_a_folder_that_is_not_there_is_told_in_a_line(runs: Path, tmp_path: Path) -> None:
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    done = infer(Path(sys.executable), bundle, tmp_path / "nowhere", tmp_path / "working")
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == f"{tmp_path / 'nowhere'}: no such folder; expected that of sample_submission.csv and test images\n"
+    )
+
+
+@one_task
+def test_an_interpreter_without_the_packages_is_told_in_a_line(runs: Path) -> None:
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    bare = [sys.executable, "-I", "-S", str(bundle / "infer.py")]  # without any installed package
+    done = subprocess.run(bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    lacks = f"{sys.executable}: the package numpy is not installed here, and the bundle has no wheels/; "
+    assert done.stderr.startswith(lacks), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_deleted_weights_are_exported_again(runs: Path) -> None:
+    exported = runs / "t" / "fold0" / "best_loss.safetensors"
+    before = load_file(exported)
+    exported.unlink()
+    bundle, lines = make_bundle(Run.open("t"), with_wheels=False)
+    assert not [line for line in lines if line.startswith("warning")]
+    for path in (exported, bundle / "runs" / "t" / "fold0.safetensors"):
+        assert all(torch.equal(value, before[name]) for name, value in load_file(path).items())
+
+
+def test_a_bundle_that_predicts_otherwise_than_it_was_scored_stops_before_it_predicts(
+    runs: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    from competition.bundle.offline import infer as infer_here
+
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    path = bundle / "runs" / "t" / "fold0.safetensors"
+    save_file({name: -values for name, values in load_file(path).items()}, path)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    write_manifest(bundle, manifest["runs"], None)
+    with pytest.raises(CompetitionError, match=r"differs by .* from what was scored"):
+        infer_here(bundle, data_dir, tmp_path / "submission.csv")
+    assert not (tmp_path / "submission.csv").exists()
+
+
+def test_a_bundle_that_does_not_predict_what_was_scored_leaves_the_one_before(runs: Path) -> None:
+    bundle, lines = make_bundle(Run.open("t"), with_wheels=False)
+    assert re.search(r"made again, largest difference 0\.0000", lines[-1])
+    before = files_of(bundle)
+    path = runs / "t" / "fold0" / "best_loss.safetensors"
+    save_file({name: -values for name, values in load_file(path).items()}, path)
+    with pytest.raises(
+        CompetitionError, match=r"outputs/t/bundle: not written anew: check/t/fold0\.npz: .* differs by"
+    ):
+        make_bundle(Run.open("t"), with_wheels=False)
+    assert files_of(bundle) == before
+
+
+def test_several_runs_predict_as_their_weighted_blend(
+    runs: Path, data_dir: Path, tmp_path: Path, command: Command
+) -> None:
+    from competition.bundle.offline import infer as infer_here
+
+    assert command("submit", "t", "u", "--weights", "3,1", "--name", "both").returncode == 0
+    bundle, _ = make_bundle(Run.open("both"), with_wheels=False)
+    infer_here(bundle, data_dir, tmp_path / "submission.csv")
+    assert (tmp_path / "submission.csv").read_bytes() == (runs / "both" / "submission.csv").read_bytes()
+    assert (bundle / "runs" / "u" / "fold1.safetensors").is_file()
+
+
+def assert_same_cells(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    """Compare numbers, and the words of texts but for a few: batches of one round the last digits otherwise."""
+    assert found.columns.tolist() == expected.columns.tolist()
+    assert len(found) == len(expected)
+    for column in expected:
+        if expected[column].dtype == float:
+            np.testing.assert_allclose(found[column], expected[column], atol=1e-4)
+        else:
+            words, others = (
+                Counter(re.sub(r"(\.\d{4})\d+", r"\1", " ".join(map(str, frame[column]))).split())
+                for frame in (found, expected)
+            )
+            assert (words & others).total() > 0.95 * max(words.total(), others.total()) > 0, column
+
+
+def test_predicted_one_by_one_images_get_the_rows_of_the_submission(runs: Path, data_dir: Path) -> None:
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    predictor = Predictor(bundle, data_dir)
+    config = predictor.bundle.config
+    keys = Task(config.task).submission.id_columns(config)
+    written = pd.read_csv(runs / "t" / "submission.csv", keep_default_na=False, dtype=dict.fromkeys(keys, str))
+    images = sorted((data_dir / "test_images").iterdir())[:3]
+    from_files = [predictor(path.name) for path in images]
+    in_memory = [predictor(path.name, read_image(path, 3)) for path in images]
+    for path, one, other in zip(images, from_files, in_memory, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+        own = written[written[keys[0]].str.contains(path.stem)]
+        assert_same_cells(one.sort_values(keys), own.sort_values(keys))
+    with pytest.raises(CompetitionError, match=r"expected \(height, width, 3\)"):
+        predictor("x", np.zeros((8, 8), np.uint8))
+
+
+def test_an_inference_server_that_asks_row_by_row_is_given_the_submission(runs: Path, data_dir: Path) -> None:
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    predictor = Predictor(bundle, data_dir)
+    keys = Task(predictor.bundle.config.task).submission.id_columns(predictor.bundle.config)
+
+    def predict(image_id: str, sample_prediction: pd.DataFrame) -> pd.DataFrame:
+        """Answer as a notebook would."""
+        rows = predictor(image_id).set_index(keys)
+        return rows.loc[sample_prediction.set_index(keys).index].reset_index()
+
+    # As Kaggle's gateway does: batches in order, each answered before the next is seen, with the rows asked for.
+    sample = pd.read_csv(data_dir / "sample_submission.csv", keep_default_na=False)
+    answered = []
+    for image_id, batch in sample.groupby(sample[keys[0]].str.extract(r"(test_\d+\.png)", expand=False), sort=False):
+        answer = predict(str(image_id), batch)
+        assert list(answer.columns) == list(batch.columns)
+        assert answer[keys].to_numpy().tolist() == batch[keys].to_numpy().tolist()
+        answered.append(answer)
+    submission = pd.read_csv(runs / "t" / "submission.csv", keep_default_na=False)
+    assert_same_cells(pd.concat(answered, ignore_index=True), submission)
+
+
+def test_rounding_differs_less_than_the_tolerance_and_another_network_more(runs: Path) -> None:
+    task = Task(Run.open("t").config.task)
+    one, other = (Predictions(runs / name / "fold0" / OOF)[0] for name in "tu")
+    key = "scores" if "scores" in one else next(iter(one))
+    rounded = {**one, key: one[key].astype(np.float16).astype(one[key].dtype)}
+    assert task.decode.difference(one, one) == 0
+    assert task.decode.difference(rounded, one) < TOLERANCE / 10
+    shifted = {**one, key: np.clip(one[key] + one[key].dtype.type(2 * TOLERANCE), 0, 1)}
+    assert task.decode.difference(shifted, one) > TOLERANCE
+    assert task.decode.difference(other, one) > 0
+
+
+def test_what_a_network_says_more_or_less_is_a_difference(runs: Path) -> None:
+    task = Task(Run.open("t").config.task)
+    stored = Predictions(runs / "t" / "fold0" / OOF)[0]
+    if "boxes" not in stored:
+        key = next(iter(stored))
+        assert task.decode.difference({key: 1 - stored[key]}, stored) > TOLERANCE
+        return
+    few = {key: values if key.startswith("model_") else values[:1] for key, values in stored.items()}
+    few["boxes"], few["scores"] = np.array([[2, 2, 20, 20]], np.float32), np.array([0.9], np.float32)
+    more = {key: values if key.startswith("model_") else np.repeat(values, 2, axis=0) for key, values in few.items()}
+    more["boxes"][1] += 40
+    more["scores"][1] = 0.89
+    assert task.decode.difference(more, few) == task.decode.difference(few, more) == pytest.approx(0.89)
+
+
+def test_a_folder_without_the_images_gives_no_submission(runs: Path, data_dir: Path, tmp_path: Path) -> None:
+    from competition.bundle.offline import infer as infer_here
+
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    shutil.rmtree(data_dir / "test_images")
+    odd = data_dir.rename(tmp_path / "a #b: [x]")
+    with pytest.raises(CompetitionError, match=r"images cannot be read, the first: .*a #b: .x.* no such image file"):
+        infer_here(bundle, odd, tmp_path / "submission.csv")
+    assert not (tmp_path / "submission.csv").exists()
+
+
+@pytest.mark.parametrize("split", ["group", "stratified_group"])
+def test_how_folds_were_made_does_not_matter_to_a_bundle(runs: Path, split: str) -> None:
+    for path in (runs / "t").glob("fold*/config.yaml"):
+        values = yaml.safe_load(path.read_text())
+        values["data"] |= {"split": split, "group_file": "near_duplicates.csv"}
+        path.write_text(yaml.safe_dump(values))
+    assert Bundle(make_bundle(Run.open("t"), with_wheels=False)[0]).reproduce()[1] < TOLERANCE
+
+
+def test_a_blend_that_was_weighted_and_tuned_is_bundled_as_it_is(runs: Path, command: Command) -> None:
+    assert command("submit", "t", "u", "--weights", "3,1").returncode == 0
+    before = (runs / "t+u" / "submission.csv").read_bytes()
+    done = command("bundle", "t", "u", "inference.precision=bf16-mixed", "--no-wheels")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((runs / "t+u" / "bundle" / "blend.yaml").read_text())["weights"] == [0.75, 0.25]
+    assert (runs / "t+u" / "submission.csv").read_bytes() == before
+    for path in (runs / "t+u" / "bundle").glob("runs/*/config.yaml"):
+        assert yaml.safe_load(path.read_text())["inference"]["precision"] == "bf16-mixed"
+
+
+def test_thresholds_given_by_hand_are_those_of_the_bundle_of_a_tuned_run(runs: Path) -> None:
+    run = Run.open("t")
+    key = next(key for key, value in run.config.decode if isinstance(value, float))
+    (runs / "t" / "postprocess.yaml").write_text(yaml.safe_dump({"decode": {key: 0.4}}))
+    for words, expected in (([f"decode.{key}=0.3"], 0.3), ([], 0.4)):
+        bundle, _ = make_bundle(Run.open("t", words), words, with_wheels=False)
+        assert getattr(Bundle(bundle).config.decode, key) == expected
+
+
+@one_task
+def test_a_blend_of_runs_that_have_other_predictions_now_is_not_bundled(runs: Path, command: Command) -> None:
+    (runs / "u").rename(runs.parent / "u")  # a run may lie anywhere
+    assert command("submit", "t", "u", "--weights", "3,1", "--name", "both").returncode == 0
+    done = command("bundle", "both", "--no-wheels")
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stdout
+    shutil.copy(runs / "t" / TEST, runs.parent / "u" / TEST)
+    assert command("bundle", "both", "--no-wheels").stderr == (
+        "u/test.npz: is not the file that outputs/both was blended of; blend anew with `competition submit outputs/t u "
+        "--name both --weights 0.75,0.25`\n"
+    )
+
+
+@one_task
+def test_a_bundle_that_will_not_hand_in_what_was_submitted_warns(runs: Path) -> None:
+    assert len(make_bundle(Run.open("t"), with_wheels=False)[1]) == 1
+    thresholds = {"decode": Run.open("t").config.decode.model_dump(mode="json")}
+    (runs / "t" / "postprocess.yaml").write_text(f"# `competition tune t`\n{yaml.safe_dump(thresholds)}")  # on others
+    (runs / "t" / "fold1" / "best_loss.safetensors").touch()  # was trained after the prediction
+    lines = make_bundle(Run.open("t", ["inference.precision=bf16-mixed"]), with_wheels=False)[1]
+    assert "postprocess.yaml were found on other out-of-fold predictions than are there now" in lines[0]
+    assert "outputs/t/test.npz is older than outputs/t/fold1/best_loss.safetensors" in lines[1]
+    assert "test.npz was predicted in the views plain, hflip in precision 32, the bundle" in lines[2]
+
+
+@one_task
+def test_a_bundle_by_values_given_by_hand_is_not_the_one_that_run_makes(runs: Path) -> None:
+    for words in (["inference.precision=bf16-mixed"], []):
+        bundle, _ = make_bundle(Run.open("t", words), words, with_wheels=False)
+        (bundle / "wheels").mkdir()  # as with a network
+        assert is_bundled(Run.open("t")) == (not words)
+
+
+def test_ids_stay_text_and_16_bit_is_read_as_from_a_file(runs: Path, data_dir: Path) -> None:
+    predictor = Predictor(make_bundle(Run.open("t"), with_wheels=False)[0], data_dir)
+    keys = Task(predictor.bundle.config.task).submission.id_columns(predictor.bundle.config)
+    pixels = read_image(next((data_dir / "test_images").iterdir()), 3)
+    assert predictor("00123", pixels)[keys[0]].astype(str).str.startswith("00123").all()
+    # 16 bit is read as numbers from 0 to 1, whatever gives them.
+    wide = (pixels.astype(np.uint32) * 257).astype(np.uint16)
+    pd.testing.assert_frame_equal(predictor("a", wide), predictor("a", wide.astype(np.float32) / 65535))
+
+
+def test_runs_with_long_names_are_data_sets_of_their_own(tmp_path: Path) -> None:
+    names = []
+    for run in ("a" * 30 + "1", "a" * 30 + "2", "short"):
+        write_metadata(tmp_path, run, "vinbigdata-chest-xray-abnormalities-detection")
+        names.append(json.loads((tmp_path / "dataset-metadata.json").read_text())["id"])
+    assert len(set(names)) == 3
+    assert all(6 <= len(name) <= 44 for name in names)
+    assert "short" in names[2]
+
+
+def test_every_run_has_a_data_set_of_its_own_on_kaggle(tmp_path: Path) -> None:
+    names = []
+    pairs = [("digits", run) for run in ("t-u", "t+u", "t_u", "T.U", "тест", "опыт")] + [("ab", "c"), ("ab-c", "c")]
+    for competition, run in pairs:
+        write_metadata(tmp_path, run, competition)
+        names.append(json.loads((tmp_path / "dataset-metadata.json").read_text())["id"])
+    assert len(set(names)) == len(pairs)
+    assert names[0] == "digits-t-u"
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]{4,48}[a-z0-9]", name) for name in names), names
+
+
+def test_every_network_and_view_is_timed_and_what_does_not_fit_is_told(
+    runs: Path, command: Command, tmp_path: Path
+) -> None:
+    assert command("tune", "t").returncode == 0
+    done = command("predict", "t", "--estimate", "inference.hidden_images=100000", "inference.limit_hours=0.001")
+    assert done.returncode == 0, done.stderr
+    assert "100000 images" in done.stdout
+    assert "does not fit into inference.limit_hours: 0.001" in done.stdout
+    assert re.search(r"view hflip: .* x 2 networks = .* h, worth [+-]0\.\d+", done.stdout)
+    assert "drop the view hflip first" in done.stdout
+    assert re.search(r"a training less saves \S+ h\n", done.stdout)  # no fold is named: each has images of its own
+    host, undefined = tmp_path / "host.py", tmp_path / "undefined.py"
+    host.write_text("def score(solution, submission, row_id_column_name):\n    return 0.25\n")
+    done = command("predict", "t", "--estimate", f"host_metric={host}")
+    assert "fits into" in done.stdout
+    assert "host of these images: 0.2500" in done.stdout
+    assert re.search(r"view hflip: .* worth \+0\.0000", done.stdout)
+    undefined.write_text("def score(solution, submission, row_id_column_name):\n    raise ValueError('one class')\n")
+    done = command("predict", "t", "--estimate", f"host_metric={undefined}")
+    assert "no score of these images: " in done.stdout
+    assert "fits into" in done.stdout
+
+
+@one_task
+def test_only_what_is_not_on_is_advised_to_compute_faster(runs: Path, command: Command) -> None:
+    half, last = "inference.precision=bf16-mixed", "inference.channels_last=true"
+    slow = ("predict", "t", "--estimate", "inference.hidden_images=100000", "inference.limit_hours=0.001")
+    advice = [
+        command(*slow, *on).stdout.partition("or compute faster: ")[2] for on in ([], [half], [last], [half, last])
+    ]
+    assert advice == [f"{half} (if this CPU has bf16), {last}\n", f"{last}\n", f"{half} (if this CPU has bf16)\n", ""]
+
+
+def test_a_blend_takes_the_time_of_all_its_runs_and_each_is_worth_something(runs: Path, command: Command) -> None:
+    assert command("submit", "t", "u", "--weights", "3,1", "--name", "both").returncode == 0
+    words = ("inference.hidden_images=1000000", "inference.limit_hours=0.001", "inference.precision=bf16-mixed")
+    done = command("predict", "both", "--estimate", *words)
+    assert done.returncode == 0, done.stderr
+    each = [float(hours) for hours in re.findall(r"run [tu]: (\S+) h, worth [+-]", done.stdout)]
+    views = [float(hours) for hours in re.findall(r"view \w+ of [tu]: .* x 2 networks = (\S+) h,", done.stdout)]
+    whole = re.search(r"1000000 images: (\S+) h; does not fit", done.stdout)
+    assert whole is not None
+    assert (len(each), len(views)) == (2, 4)
+    assert sum(views) < sum(each) < float(whole[1])
+    assert re.search(r"drop the (view hflip of [tu]|run [tu]) first: it saves \S+ h", done.stdout)
+    assert "in precision 32, " in done.stdout  # overrides hold for the runs, too
+
+
+def test_half_precision_is_compared_with_that_of_training_also_when_the_run_was_predicted_in_it(
+    runs: Path, command: Command, tmp_path: Path
+) -> None:
+    before = re.search(r"of these images: (\S+)\n", command("predict", "t", "--estimate").stdout)
+    assert before is not None
+    assert command("predict", "t", "inference.precision=bf16-mixed", "inference.channels_last=true").returncode == 0
+    done = command("predict", "t", "--estimate")
+    assert re.search(
+        rf"of these images: {before[1]} in precision 32, \S+ in precision bf16-mixed, channels_last\n", done.stdout
+    )
+    run = Run.open("t")
+    [tried] = Trial(run, [run], Task(run.config.task).table.read_table(run.config), tmp_path / "trial", 2).tried
+    exact, now = (Predictions(each["fold0"][0] / "plain.npz")[0] for each in (tried.exact, tried.folders))
+    assert 0 < Task(run.config.task).decode.difference(now, exact) < TOLERANCE
+
+
+def test_what_kaggle_lacks_is_found_and_without_a_network_it_is_said(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_smp = "segmentation-models-pytorch" in (project / "pyproject.toml").read_text()
+    assert set(missing_packages(project / "pyproject.toml")) == ({"segmentation-models-pytorch"} if has_smp else set())
+    for name in ("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    [line] = download_wheels({"no-such-package": "1.0"}, tmp_path / "wheels")
+    assert line.startswith("warning: no wheels/: no-such-package==1.0 could not be downloaded")
+    assert not (tmp_path / "wheels").exists()
+
+
+def test_only_wheels_that_are_missing_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import zipfile
+
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("numpy", "never_seen_before"):
+        with zipfile.ZipFile(tmp_path / f"{name}-1-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{name}/__init__.py", "ANSWER = 42\n")
+    assert unpack_wheels(tmp_path, tmp_path / "target") == ["never_seen_before-1-py3-none-any.whl"]
+    import importlib
+
+    assert importlib.import_module("never_seen_before").ANSWER == 42
+    assert hasattr(importlib.import_module("numpy"), "ndarray")

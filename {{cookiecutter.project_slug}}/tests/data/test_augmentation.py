@@ -1,0 +1,182 @@
+"""Random changes: independent of each other, the same for the same seed, and no image is destroyed by them."""
+
+import itertools
+import math
+from typing import Any
+
+import albumentations as A
+import numpy as np
+import pytest
+
+from competition.config.data_settings import Augmentation, Data
+from competition.config.loading import load_config
+from competition.data.augmentation import STRETCH, ImageAugmentation
+
+EVERYTHING: dict[str, Any] = {
+    "horizontal_flip": 0.5,
+    "vertical_flip": 0.5,
+    "crop": {"probability": 0.5, "smallest": 0.5},
+    "shift_scale_rotate": {"probability": 0.5, "shift": 0.1, "scale": 0.2, "rotate": 30},
+    "brightness_contrast": {"probability": 0.5, "brightness": 0.2, "contrast": 0.2},
+}
+NUM_DRAWS = 2000
+
+
+def changed_by(changes: dict[str, Any], *, size: Any = (16, 16), channels: int = 1) -> ImageAugmentation:
+    values: dict[str, Any] = {"channels": channels, "mean": [0.0] * channels, "std": [1.0] * channels}
+    data = Data(image_size=size, augmentation=Augmentation.model_validate(changes), **values)
+    return ImageAugmentation(data, train=True)
+
+
+def drawn(augmentation: ImageAugmentation) -> dict[str, np.ndarray]:
+    """Return by step what NUM_DRAWS seeds did: whether it came at all, and its numbers where it did, else NaN."""
+    image = np.zeros((16, 16, 1), dtype=np.uint8)
+    augmentation(image, {}, 0)
+    (pipeline,) = augmentation._pipelines.values()
+    pipeline.save_applied_params = True
+    steps: dict[str, list[list[float]]] = {type(step).__name__: [] for step in pipeline if step.p < 1}
+    for seed in range(NUM_DRAWS):
+        _, rest = augmentation(image, {}, seed)
+        applied = dict(rest["applied_transforms"])
+        for name, rows in steps.items():
+            rows.append([float(name in applied), *_numbers(applied.get(name, {}))])
+    width = {name: max(map(len, rows)) for name, rows in steps.items()}
+    filled = {n: [row + [np.nan] * (width[n] - len(row)) for row in rows] for n, rows in steps.items()}
+    return {name: np.array(rows) for name, rows in filled.items()}
+
+
+def _numbers(params: dict[str, Any]) -> list[float]:
+    """Return the drawn numbers of a step: a shift, an angle, a corner."""
+    values = (np.ravel(value) for key, value in params.items() if key != "shape")
+    return [float(one) for value in values if np.issubdtype(value.dtype, np.number) for one in value]
+
+
+def test_every_pair_of_random_steps_is_independent() -> None:
+    steps = drawn(changed_by(EVERYTHING))
+    assert len(steps) == 5
+    farthest = 4 / math.sqrt(NUM_DRAWS / 4)  # four standard deviations of a chance correlation of those both came in
+    for (one, first), (other, second) in itertools.combinations(steps.items(), 2):
+        for a, b in itertools.product(first.T, second.T):
+            both = np.isfinite(a) & np.isfinite(b)
+            if both.sum() > 100 and a[both].std() > 0 and b[both].std() > 0:
+                assert abs(np.corrcoef(a[both], b[both])[0, 1]) < farthest, (one, other)
+
+
+def test_each_step_comes_as_often_as_it_should_and_so_do_all_of_them_together() -> None:
+    steps = drawn(changed_by(EVERYTHING))
+    came = np.stack([rows[:, 0] for rows in steps.values()], axis=1)
+    assert (abs(came.mean(axis=0) - 0.5) < 4 * 0.5 / math.sqrt(NUM_DRAWS)).all()
+    untouched = 0.5**5
+    assert abs((came.sum(axis=1) == 0).mean() - untouched) < 4 * math.sqrt(untouched / NUM_DRAWS)
+
+
+def test_all_four_combinations_of_flips_come_in_the_image_itself() -> None:
+    change = changed_by({"horizontal_flip": 0.5, "vertical_flip": 0.5})
+    image = np.zeros((16, 16, 1), dtype=np.uint8)
+    image[0, 0] = 255
+    places = [divmod(int(change(image, {}, seed)[0].argmax()), 16) for seed in range(400)]
+    counts = [places.count(corner) for corner in ((0, 0), (0, 15), (15, 0), (15, 15))]
+    assert sum(counts) == 400
+    assert min(counts) > 65  # of 100 each
+
+
+@pytest.mark.parametrize("task", ["segmentation", "detection", "classification"])
+def test_a_shipped_config_leaves_few_images_untouched(task: str, project: Any) -> None:
+    path = project / "configs" / f"{task}.yaml"
+    if not path.is_file():
+        pytest.skip("another task's config")
+    settings = load_config([path]).data.augmentation
+    expected = math.prod(1 - p for p in (settings.horizontal_flip, settings.vertical_flip))
+    for part in (settings.crop, settings.shift_scale_rotate, settings.brightness_contrast):
+        expected *= 1 if part is None else 1 - part.probability
+    change = changed_by(settings.model_dump())
+    image = np.random.default_rng(0).integers(0, 255, (16, 16, 1), dtype=np.uint8)
+    plain = (image / np.float32(255)).astype(np.float32)
+    same = np.mean([np.allclose(change(image, {}, seed)[0], plain, atol=1e-6) for seed in range(NUM_DRAWS)])
+    assert abs(same - expected) < 4 * math.sqrt(expected / NUM_DRAWS)
+    assert same < 0.12
+
+
+# -- crops
+
+
+@pytest.mark.parametrize("shape", [(256, 1600), (1600, 256), (256, 256), (37, 300), (3, 5)])
+@pytest.mark.parametrize("smallest", [0.3, 0.7, 1.0])
+def test_a_crop_is_a_part_of_any_place_and_size_whatever_the_shape(shape: tuple[int, int], smallest: float) -> None:
+    """Each pixel says where it is: the part is read from the corners of what comes out."""
+    height, width = shape
+    change = changed_by({"crop": {"probability": 1.0, "smallest": smallest}}, size=(64, 64), channels=2)
+    image = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"), axis=-1).astype(np.float32)
+    parts = []
+    for seed in range(60):
+        changed, _ = change(image, {}, seed)
+        (pipeline,) = change._pipelines.values()
+        crop = pipeline[0]
+        assert isinstance(crop, A.RandomResizedCrop)
+        left, top, right, bottom = crop.params["crop_coords"]
+        seen = changed.reshape(-1, 2)
+        assert (seen.min(0) >= (top, left)).all()
+        assert (seen.max(0) <= (bottom - 1, right - 1)).all()
+        parts.append((top, left, bottom - top, right - left))
+    tops, lefts, heights, widths = np.array(parts).T
+    shares = heights * widths / (height * width)
+    assert (shares >= smallest).all()
+    assert ((heights <= height) & (widths <= width)).all()
+    if smallest == 1:
+        assert (shares == 1).all()
+    elif min(shape) > 30:
+        assert len(set(parts)) > 50
+        assert shares.min() < smallest + 0.1
+        assert shares.max() > 0.9
+        stretch = (widths / width) / (heights / height)
+        assert (np.abs(np.log(stretch)) <= math.log(STRETCH) + 2 / min(shape)).all()
+        free = (height - heights, width - widths)
+        for place, room in zip((tops, lefts), free, strict=True):
+            assert 0.3 < np.mean(place[room > 3] / room[room > 3]) < 0.7
+
+
+# -- light
+
+
+def files_of_any_kind() -> dict[str, np.ndarray]:
+    """Return images as they are read: 8 bit, 12 bit in 16, floats far from 0 and 1, z-scores, bands of other units."""
+    shades = np.random.default_rng(0).normal(size=(40, 50, 3)).astype(np.float32)
+    unit = (shades - shades.min()) / (shades.max() - shades.min())
+    hot = unit * np.float32(4095 / 65535)
+    hot[3, 4] = 1
+    return {
+        "8 bit": (unit * 255).astype(np.uint8),
+        "dark 8 bit": (unit * 20).astype(np.uint8),
+        "12 bit": unit * np.float32(4095 / 65535),
+        "a hot pixel": hot,
+        "200 to 300": unit * 100 + 200,
+        "z-scores": shades,
+        "bands": unit * np.array([1e-3, 1, 3000], dtype=np.float32),
+        "constant": np.full((40, 50, 3), 7, dtype=np.float32),
+    }
+
+
+@pytest.mark.parametrize("kind", files_of_any_kind())
+def test_light_shifts_and_stretches_an_image_within_its_own_range_and_destroys_none(kind: str) -> None:
+    """Per channel the values go along a line of a slope near 1, and are moved by a share of what they span."""
+    image = files_of_any_kind()[kind]
+    light = {"brightness_contrast": {"probability": 1.0, "brightness": 0.2, "contrast": 0.2}}
+    change = changed_by(light, size=(40, 50), channels=3)
+    plain = changed_by({}, size=(40, 50), channels=3)(image, {}, 0)[0].astype(np.float64)
+    moved = []
+    for seed in range(40):
+        changed = change(image, {}, seed)[0].astype(np.float64)
+        for channel in range(3):
+            before, after = plain[:, :, channel].ravel(), changed[:, :, channel].ravel()
+            span = np.ptp(np.percentile(before, (1, 99)))
+            if span == 0:
+                np.testing.assert_allclose(after, before, rtol=1e-5)
+                continue
+            slope, offset = np.polyfit(before, after, 1)
+            assert 0.79 < slope < 1.21
+            np.testing.assert_allclose(after, slope * before + offset, atol=1e-3 * span)
+            shift = (np.percentile(after, 1) - np.percentile(before, 1)) / span
+            assert abs(shift) < 0.21
+            moved.append((slope, shift))
+    if moved:
+        assert np.ptp(moved, axis=0).min() > 0.25

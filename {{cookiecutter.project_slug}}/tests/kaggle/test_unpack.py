@@ -1,0 +1,178 @@
+"""Archives as competitions send them, and those that must not be unpacked."""
+
+import contextlib
+import io
+import tempfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from competition.kaggle.download import unpack
+from competition.support.errors import CompetitionError
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def archive_of(folder: Path, files: dict[str, bytes]) -> Path:
+    path = folder / "digits.zip"
+    path.write_bytes(zipped(files))
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "digits.zip")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def test_files_and_folders_come_out_as_they_went_in(folder: Path) -> None:
+    files = {"train.csv": b"a", "train/1.png": b"b", "test/deep/2.png": b"", "Ünï code.csv": b"c"}
+    archive = archive_of(folder, files | {"__MACOSX/._train.csv": b"x"})
+    assert sorted(path.relative_to(folder).as_posix() for path in unpack(archive, folder)) == sorted(files)
+    assert contents(folder) == files
+
+
+def test_archives_in_an_archive_are_unpacked_where_they_belong(folder: Path) -> None:
+    inner = {
+        "train.zip": zipped({"1.png": b"flat"}),
+        "test.zip": zipped({"test/2.png": b"with its folder"}),
+        "train.csv.zip": zipped({"train.csv": b"alone"}),
+        "not-an-archive.zip": b"text",
+    }
+    unpack(archive_of(folder, inner), folder)
+    assert contents(folder) == {
+        "train/1.png": b"flat",
+        "test/2.png": b"with its folder",
+        "train.csv": b"alone",
+        "not-an-archive.zip": b"text",
+    }
+
+
+def test_a_second_start_keeps_what_is_there_and_adds_the_rest(folder: Path) -> None:
+    archive = archive_of(folder, {"1.png": b"one", "train.zip": zipped({"2.png": b"two"})})
+    (folder / "1.png").write_bytes(b"one")
+    before = (folder / "1.png").stat()
+    unpack(archive, folder)
+    unpack(archive, folder)
+    assert contents(folder) == {"1.png": b"one", "train/2.png": b"two"}
+    assert (folder / "1.png").stat().st_ino == before.st_ino
+
+
+def test_a_file_of_the_users_own_is_never_overwritten(folder: Path) -> None:
+    (folder / "train.csv").write_bytes(b"my labels")
+    with pytest.raises(CompetitionError, match=r"train\.csv: is there and is not the one in .*digits\.zip"):
+        unpack(archive_of(folder, {"train.csv": b"theirs"}), folder)
+    assert contents(folder) == {"train.csv": b"my labels"}
+
+
+@pytest.mark.parametrize("name", ["../out.csv", "/tmp/out.csv", "a/../../out.csv"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(folder: Path, name: str) -> None:
+    with pytest.raises(CompetitionError, match="lies outside of"):
+        unpack(archive_of(folder, {name: b"x"}), folder)
+    assert [path.name for path in folder.parent.rglob("*")] == ["data", "digits.zip"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "no archive"])
+def test_a_broken_archive_is_named_and_leaves_no_half_a_file(folder: Path, damage: str) -> None:
+    archive = archive_of(folder, {"train.csv": b"0123456789" * 100})
+    whole = archive.read_bytes()
+    broken = {"cut": whole[:-40], "changed": whole.replace(b"0123456789", b"0123466789", 1), "no archive": b"<html>"}
+    archive.write_bytes(broken[damage])
+    with pytest.raises(CompetitionError, match=r"digits\.zip: broken .*; delete it and download it again"):
+        unpack(archive, folder)
+    assert contents(folder) == {}
+
+
+def packed(name: str, content: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+def encrypted() -> bytes:
+    """Set the flag of encryption of a file, where it stands and in the directory at the end."""
+    whole = bytearray(packed("train.csv", b"secret"))
+    for start, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        whole[whole.index(start) + place] |= 1
+    return bytes(whole)
+
+
+def damaged(compression: int) -> bytes:
+    whole = packed("train.csv", bytes(range(256)) * 20, compression)
+    start = whole.index(b"train.csv") + len("train.csv") + 12
+    return whole[:start] + b"\xff" * 40 + whole[start + 40 :]
+
+
+def in_one_another(depth: int) -> bytes:
+    content = packed("a.csv", b"1")
+    for _ in range(depth):
+        content = packed("a.zip", content)
+    return content
+
+
+HOSTILE = {
+    "encrypted": (encrypted(), "'train.csv' is encrypted; unpack it by hand"),
+    "deflate": (damaged(zipfile.ZIP_DEFLATED), r"broken \("),
+    "bz2": (damaged(zipfile.ZIP_BZIP2), r"broken \("),
+    "lzma": (damaged(zipfile.ZIP_LZMA), r"broken \("),
+    "a name that is not UTF-8": (packed("é.csv", b"1").replace("é".encode(), b"\xff\xfe"), r"broken \("),
+    "a file where a folder goes": (
+        zipped({"a": b"1", "a/b.csv": b"2"}),
+        "data/a: is a file where the folder",
+    ),
+    "a folder where a file goes": (zipped({"a/b.csv": b"2", "a": b"1"}), "data/a: is there and is not the one"),
+    "an inner archive where a file lies": (
+        zipped({"train": b"1", "train.zip": zipped({"1.png": b"1", "2.png": b"2"})}),
+        "data/train: is a file where the files of .*train.zip belong",
+    ),
+    "600 archives in one another": (in_one_another(600), "lies in more than 8 archives in one another"),
+    "a damaged archive in an archive": (packed("train.zip", damaged(zipfile.ZIP_LZMA)), r"train\.zip: broken \("),
+    "a name longer than a disk takes": (packed("x" * 300, b"1"), "cannot be written .File name too long"),
+}
+
+
+@pytest.mark.parametrize(("content", "told"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_archive_is_refused_in_one_line_and_leaves_no_half_a_file(
+    folder: Path, content: bytes, told: str
+) -> None:
+    (folder / "digits.zip").write_bytes(content)
+    with pytest.raises(CompetitionError, match=told) as refused:
+        unpack(folder / "digits.zip", folder)
+    assert "\n" not in str(refused.value)
+    assert not list(folder.rglob(".*"))
+
+
+WHOLE = zipped({"train.csv": b"0123456789", "train/1.png": b"1", "test.zip": zipped({"2.png": b"2"})})
+
+
+@given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), max_size=4), st.integers(1, len(WHOLE)))
+@settings(max_examples=150, deadline=None)
+def test_an_archive_with_changed_bytes_is_unpacked_or_refused_and_never_writes_elsewhere(
+    changes: list[tuple[int, int]], length: int
+) -> None:
+    content = bytearray(WHOLE)
+    for place, byte in changes:
+        content[place] = byte
+    with tempfile.TemporaryDirectory() as outside:
+        folder = Path(outside, "data")
+        folder.mkdir()
+        (folder / "digits.zip").write_bytes(content[:length] if length % 3 == 0 else content)
+        with contextlib.suppress(CompetitionError):
+            unpack(folder / "digits.zip", folder)
+        assert [path.name for path in Path(outside).iterdir()] == ["data"]
+        assert not list(folder.rglob(".*.tmp"))

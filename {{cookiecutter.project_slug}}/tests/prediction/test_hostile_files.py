@@ -1,0 +1,255 @@
+"""Files of others that would lead out of their folder, be run as code, or be read as what they are not."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from competition.bundle import build as bundle
+from competition.bundle.manifest import MANIFEST, check_code, read_manifest, write_manifest
+from competition.config.loading import task_names
+from competition.config.settings import Config
+from competition.data.dataset import ImageDataset
+from competition.files.image_folder import file_name
+from competition.prediction.stored import Predictions, PredictionWriter
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Prediction
+
+Command = Callable[..., CompletedProcess[str]]
+
+one_task = pytest.mark.parametrize("task", task_names()[:1], indirect=True)
+OUTSIDE = ("../../../../x.png", "/etc/x.png", "a/../../x.png", "..", "a\0.png")
+PARTS = st.lists(st.sampled_from(["..", ".", "a", "b.png", "", "/", "\\", "c d", "..."]), max_size=6).map("/".join)
+
+
+@given(PARTS, st.sampled_from(["{image_id}", "{image_id}.png", "a/{image_id}/b", ".{image_id}", "{image_id}/../c"]))
+@settings(max_examples=400, deadline=None)
+def test_no_id_leads_out_of_the_folder(image_id: str, pattern: str) -> None:
+    try:
+        name = file_name(pattern, image_id)
+    except CompetitionError:
+        return
+    inside = os.path.normpath(os.path.join("/data/images", name))  # noqa: PTH118
+    assert inside == "/data/images" or inside.startswith("/data/images/")
+
+
+@pytest.mark.parametrize("image_id", ["a", "a.png", "study/series/1.png", "a..b", "..a", "a b", "ä", "a:b", "-"])
+def test_ids_of_files_and_folders_below_pass(image_id: str) -> None:
+    assert file_name("{image_id}.jpg", image_id) == f"{image_id}.jpg"
+
+
+@one_task
+def test_check_names_ids_that_leave_their_folder_with_their_lines(
+    words: list[str], data_dir: Path, command: Command
+) -> None:
+    for name, line in (("train.csv", "train.csv line 2"), ("sample_submission.csv", "image 1 of sample_submission")):
+        path = data_dir / name
+        text = path.read_text()
+        first = text.splitlines()[1].split(",")[0]
+        for image_id in OUTSIDE[:4]:
+            path.write_text(text.replace(first, image_id))
+            done = command("check", "--no-page", *words)
+            assert done.returncode == 1
+            [fault] = done.stderr.splitlines()
+            assert fault.startswith(f"image {image_id!r}: leads out of its folder")
+            assert line in fault
+        path.write_text(text)
+
+
+@one_task
+@pytest.mark.parametrize("image_id", OUTSIDE)
+def test_an_image_outside_of_its_folder_is_not_read(config: Config, image_id: str) -> None:
+    dataset = ImageDataset(config, np.array([image_id], dtype=object))
+    for read in (dataset.read, dataset.read_size):
+        with pytest.raises(CompetitionError, match="leads out of its folder"):
+            read(0)
+
+
+@pytest.mark.parametrize("image_id", [one for one in OUTSIDE if one != ".."])  # "...png" is a name
+def test_a_mask_outside_of_its_folder_is_not_read(image_id: str) -> None:
+    files = pytest.importorskip("competition.tasks.segmentation.formats.mask_files")
+    data: Any = None
+    masks = files.MaskFiles("data/masks/{class_id}/{image_id}.png", np.array([image_id]), ("a", "b"), data, None)
+    with pytest.raises(CompetitionError, match="leads out of its folder"):
+        masks.paths(0)
+
+
+@one_task
+@pytest.mark.parametrize("image_id", OUTSIDE[:3])
+def test_a_bundle_writes_nothing_outside_of_its_folder(config: Config, image_id: str, tmp_path: Path) -> None:
+    shutil.copy(next(Path(config.data.dir, config.data.train_images).iterdir()), tmp_path / "x.png")
+    with PredictionWriter(tmp_path) as writer:
+        writer.add(image_id, 4, 4, {"probabilities": np.ones(2)})
+        writer.finish(tmp_path / "oof.npz", ["a", "b"])
+    folder = tmp_path / "run" / "bundle" / "check" / "t"
+    with pytest.raises(CompetitionError, match="leads out of its folder"):
+        bundle._write_check(config, tmp_path / "oof.npz", folder, "fold0", 1)
+    assert {path.name for path in tmp_path.iterdir()} <= {"oof.npz", "x.png", "run"}
+    up = config.model_copy(update={"data": config.data.model_copy(update={"image_file": "../../../{image_id}"})})
+    with pytest.raises(CompetitionError, match=r"data\.image_file"):
+        bundle._write_check(up, tmp_path / "oof.npz", folder, "fold0", 1)
+
+
+@pytest.fixture
+def small_bundle(tmp_path: Path) -> Path:
+    """Return a folder with what of a bundle is needed until others than Python's own modules are imported."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle.PACKAGE, folder / "competition", ignore=shutil.ignore_patterns("__pycache__"))
+    bundle._write_scripts(folder)
+    (folder / "config.yaml").write_text("name: t\n")
+    write_manifest(folder, {}, None)
+    return folder
+
+
+SPY = "from pathlib import Path\nPath({ran!r}).touch()\n"
+
+
+@pytest.mark.parametrize("name", ["yaml.py", "json.py", "hashlib.py", "numpy/__init__.py", "competition/extra.py"])
+def test_a_file_that_was_added_to_a_bundle_is_not_run_but_named(name: str, small_bundle: Path, tmp_path: Path) -> None:
+    path, ran = small_bundle / name, tmp_path / "ran"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"open({str(ran)!r}, 'w')\n")
+    done = subprocess.run(
+        [sys.executable, small_bundle / "infer.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert not ran.exists()
+    assert done.stderr.startswith(f"{path}: is in the bundle, though {MANIFEST} does not name it")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_whatever_was_added_to_a_bundle_or_changed_in_its_code_is_named(small_bundle: Path, tmp_path: Path) -> None:
+    check_code(small_bundle)
+    read_manifest(small_bundle)
+    (tmp_path / "package").mkdir()
+    (small_bundle / "runs").mkdir()
+    added = [small_bundle / "runs" / MANIFEST, small_bundle / "yaml", small_bundle / "a.pyc"]
+    for path in added:
+        if path.name == "yaml":
+            path.symlink_to(tmp_path / "package")
+        else:
+            path.write_text("{}")
+        for look in (check_code, read_manifest):
+            with pytest.raises(CompetitionError, match=r"is in the bundle, though manifest\.json does not name it"):
+                look(small_bundle)
+        path.unlink()
+    (small_bundle / "competition" / "bundle" / "offline.py").write_text("print('changed')\n")
+    for look in (check_code, read_manifest):
+        with pytest.raises(CompetitionError, match=r"offline\.py: is not the file that manifest\.json describes"):
+            look(small_bundle)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"files": []}', '{"files": {}, "runs": {"t": {}}}', '{"runs": 1}'])
+def test_a_manifest_that_is_none_is_told_in_a_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text(text)
+    with pytest.raises(CompetitionError, match=r"manifest\.json: cannot be read") as refused:
+        read_manifest(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+# -- stored predictions
+
+
+def save(path: Path, **others: Any) -> Path:
+    """Write a file of predictions of two images, with other arrays than it should have."""
+    arrays: Mapping[str, Any] = {
+        "image_ids": np.array(["a", "b"]),
+        "sizes": np.array([[4, 4], [5, 5]]),
+        "classes": np.array(["x"]),
+        "boxes_starts": np.array([0, 1, 3]),
+        "boxes": np.arange(12.0).reshape(3, 4),
+    } | others
+    np.savez(path, allow_pickle=True, **{name: values for name, values in arrays.items() if values is not None})
+    return path
+
+
+MISFITS: dict[str, dict[str, Any]] = {
+    "objects": {"boxes": np.array([[{}], [1], [2]], dtype=object)},
+    "records with objects": {"boxes": np.array([(1, {})] * 3, dtype=[("a", "i4"), ("b", "O")])},
+    "texts": {"boxes": np.array(["a", "b", "c"])},
+    "ids of objects": {"image_ids": np.array(["a", {}], dtype=object)},
+    "ids of numbers": {"image_ids": np.array([1, 2])},
+    "an id twice": {"image_ids": np.array(["a", "a"])},
+    "too few sizes": {"sizes": np.array([[4, 4]])},
+    "sizes of numbers": {"sizes": np.array([4, 5])},
+    "no starts": {"boxes_starts": None},
+    "starts of floats": {"boxes_starts": np.array([0.0, 1.0, 3.0])},
+    "starts that go back": {"boxes_starts": np.array([0, 4, 3])},
+    "starts beyond the end": {"boxes_starts": np.array([0, 1, 9])},
+    "starts below 0": {"boxes_starts": np.array([-2, 1, 3])},
+    "other shapes": {"boxes_shapes": np.array([[1, 4], [3, 4]])},
+    "a number alone": {"boxes": np.array(1.0)},
+}
+
+
+def test_stored_predictions_of_two_images_are_read(tmp_path: Path) -> None:
+    stored = Predictions(save(tmp_path / "oof.npz"))
+    assert [prediction["boxes"].shape for _, _, prediction in stored] == [(1, 4), (2, 4)]
+
+
+@pytest.mark.parametrize("kind", MISFITS)
+def test_stored_arrays_that_do_not_fit_are_refused(kind: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "oof.npz", **MISFITS[kind])
+    with pytest.raises(CompetitionError, match=r"oof\.npz: damaged \(") as refused:
+        Predictions(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_packed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "oof.npz", image_ids=np.zeros(10**6, dtype="U1"))
+    with pytest.raises(CompetitionError, match="is packed"):
+        Predictions(tmp_path / "oof.npz")
+
+
+@pytest.mark.parametrize("header", ["(3, 5)", "(9, 4)", "(-3, 4)", "(2**62, 4)", "()", "(3, )"])
+def test_a_header_of_other_values_than_are_there_is_refused(header: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "oof.npz")
+    data = path.read_bytes()
+    assert data.count(b"'shape': (3, 4), }") == 1
+    new = f"'shape': {header}, }}".encode()
+    old = b"'shape': (3, 4), }"
+    path.write_bytes(data.replace(old + b" " * (len(new) - len(old)), new.ljust(len(old))))
+    with pytest.raises(CompetitionError, match=r"oof\.npz: damaged \("):
+        Predictions(path)
+
+
+def everything(path: Path) -> list[tuple[str, tuple[int, int], Prediction]]:
+    return list(Predictions(path))
+
+
+def test_a_bit_that_was_changed_anywhere_is_told_or_does_not_matter(tmp_path: Path) -> None:
+    path = save(tmp_path / "0.npz")
+    data, expected = path.read_bytes(), everything(path)
+    told = refused = 0
+    for number, at in enumerate(range(0, len(data), 7), start=1):
+        changed = tmp_path / f"{number}.npz"
+        changed.write_bytes(data[:at] + bytes([data[at] ^ 1 << number % 8]) + data[at + 1 :])
+        try:
+            found = everything(changed)
+        except CompetitionError as error:
+            told += "damaged (" in str(error) and "\n" not in str(error)
+            refused += 1
+            continue
+        for (name, size, one), (name_before, size_before, before) in zip(found, expected, strict=True):
+            assert (name, size) == (name_before, size_before)
+            np.testing.assert_array_equal(one["boxes"], before["boxes"])
+    assert told == refused > 100
+
+
+def test_a_file_that_changes_while_a_process_lives_is_compared_anew(tmp_path: Path) -> None:
+    path = save(tmp_path / "oof.npz")
+    assert everything(path)
+    data = path.read_bytes()
+    at = data.index(np.arange(12.0).tobytes())
+    path.write_bytes(data[:at] + b"\x01" + data[at + 1 :])
+    with pytest.raises(CompetitionError, match="has another checksum"):
+        everything(path)

@@ -1,0 +1,111 @@
+"""Masks follow their image through every random change."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from competition.config.data_settings import Augmentation, Data
+from competition.data.augmentation import ImageAugmentation
+from competition.tasks.segmentation.dataset import collate_targets, target_tensors
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "none": {},
+    "horizontal flip": {"horizontal_flip": 1.0},
+    "vertical flip": {"vertical_flip": 1.0},
+    "crop": {"crop": {"probability": 1.0, "smallest": 0.3}},
+    "shift": {"shift_scale_rotate": {"probability": 1.0, "shift": 0.3, "scale": 0.0, "rotate": 0}},
+    "scale": {"shift_scale_rotate": {"probability": 1.0, "shift": 0.0, "scale": 0.4, "rotate": 0}},
+    "rotate": {"shift_scale_rotate": {"probability": 1.0, "shift": 0.0, "scale": 0.0, "rotate": 180}},
+    "light": {"brightness_contrast": {"probability": 1.0, "brightness": 0.2, "contrast": 0.2}},
+}
+CHANGES["all"] = {key: value for changes in CHANGES.values() for key, value in changes.items()}
+
+
+def data(channels: int, changes: dict[str, Any]) -> Data:
+    return Data(
+        image_size=(48, 80),
+        channels=channels,
+        mean=[0.0] * channels,
+        std=[1.0] * channels,
+        augmentation=Augmentation.model_validate(changes),
+    )
+
+
+def bright_image(classes: int, dtype: type, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return an image (90, 130, classes) whose channel k is bright where mask k is."""
+    rng = np.random.default_rng(seed)
+    channels = []
+    for _ in range(classes):
+        mask = np.zeros((90, 130), dtype=np.uint8)
+        cv2.circle(mask, (int(rng.integers(130)), int(rng.integers(90))), int(rng.integers(15, 40)), 1, -1)
+        channels.append(mask)
+    masks = np.stack(channels, axis=-1)
+    return (masks * (255 if dtype is np.uint8 else 1)).astype(dtype), masks
+
+
+def disagreement(image: np.ndarray, mask: np.ndarray) -> int:
+    """Count pixels farther than two from an edge of the mask where image and mask disagree."""
+    kernel = np.ones((5, 5), np.uint8)
+    wrong = 0
+    for k in range(mask.shape[-1]):
+        channel = np.ascontiguousarray(mask[:, :, k])
+        inside, outside = cv2.erode(channel, kernel), 1 - cv2.dilate(channel, kernel)
+        wrong += int((image[:, :, k][inside > 0] < 0.5).sum() + (image[:, :, k][outside > 0] > 0.5).sum())
+    return wrong
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("classes", [1, 4, 6])
+@pytest.mark.parametrize("name", CHANGES)
+def test_bright_pixels_stay_under_their_mask(name: str, classes: int, dtype: type) -> None:
+    augmentation = ImageAugmentation(data(classes, CHANGES[name]), train=True)
+    for seed in range(6):
+        image, masks = bright_image(classes, dtype, seed)
+        changed, target = augmentation(image, {"mask": masks}, seed)
+        assert changed.shape == (48, 80, classes)
+        assert changed.dtype == np.float32
+        assert target["mask"].shape == (48, 80, classes)
+        assert set(np.unique(target["mask"])) <= {0, 1}
+        assert disagreement(changed, target["mask"]) == 0
+
+
+def test_the_check_above_sees_a_mask_that_stayed_behind() -> None:
+    image, masks = bright_image(4, np.uint8, 0)
+    changed, target = ImageAugmentation(data(4, {"horizontal_flip": 1.0}), train=True)(image, {"mask": masks}, 0)
+    assert disagreement(changed, target["mask"][:, ::-1]) > 0
+
+
+def test_validation_images_are_only_resized() -> None:
+    image, masks = bright_image(4, np.uint8, 1)
+    plain = ImageAugmentation(data(4, {}), train=False)(image, {"mask": masks}, 0)
+    for seed in range(3):
+        changed, target = ImageAugmentation(data(4, CHANGES["all"]), train=False)(image, {"mask": masks}, seed)
+        np.testing.assert_array_equal(changed, plain[0])
+        np.testing.assert_array_equal(target["mask"], plain[1]["mask"])
+
+
+@pytest.mark.parametrize("classes", [1, 4, 6])
+def test_masks_become_tensors_with_classes_first(classes: int) -> None:
+    masks = np.random.default_rng(0).integers(0, 2, (5, 7, classes), dtype=np.uint8)
+    tensors = target_tensors({"mask": masks})
+    assert tensors["mask"].shape == (classes, 5, 7)
+    np.testing.assert_array_equal(tensors["mask"].numpy()[classes - 1], masks[:, :, -1])
+    assert collate_targets([tensors, tensors])["mask"].shape == (2, classes, 5, 7)
+
+
+@pytest.mark.parametrize("changes", [{}, {"crop": {"probability": 1.0, "smallest": 1.0}}])
+@pytest.mark.parametrize("side", [16, 20, 33, 64])
+def test_making_a_mask_smaller_does_not_move_it(side: int, changes: dict[str, Any]) -> None:
+    image = np.zeros((64, 64, 1), dtype=np.uint8)
+    cv2.circle(image, (40, 24), 15, 255, -1)
+    settings = Data(
+        image_size=(side, side), channels=1, mean=[0.0], std=[1.0], augmentation=Augmentation.model_validate(changes)
+    )
+    changed, target = ImageAugmentation(settings, train=True)(image, {"mask": image // 255}, 0)
+    centres = []
+    for weights in (changed[:, :, 0], target["mask"][:, :, 0]):
+        y, x = np.indices(weights.shape)
+        centres.append([(weights * y).sum() / weights.sum(), (weights * x).sum() / weights.sum()])
+    np.testing.assert_allclose(centres[1], centres[0], atol=0.2)  # pixels

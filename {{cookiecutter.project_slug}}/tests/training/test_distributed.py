@@ -1,0 +1,218 @@
+"""Two processes, on one machine or as two, or accumulated batches learn what one learns from the same global batches.
+
+In double precision, as a network's last bits hang on the size of its batch, on some CPUs, and training magnifies them.
+
+Run by torchrun as a script, this file is one of the processes:
+    torchrun --nproc-per-node 2 tests/test_distributed.py FOLDER NODES [sync]
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from trainings import rows
+
+from competition.config.loading import task_names, validate
+from competition.config.settings import Config
+from competition.data.dataset import ImageDataset
+from competition.prediction.predict import predict_images
+from competition.prediction.stored import Predictions
+from competition.runs.folder import OOF
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Task
+from competition.tasks.made_up_images import write_sample
+from competition.training.fold_data import FoldData
+from competition.training.logger import MetricsCsv
+from competition.training.module import CompetitionModule
+from competition.training.trainer import build_trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+NUM_TRAINED, NUM_VALIDATED = 11, 11  # two processes have an unequal number of them
+WHOLE, SHORT = 4, 16  # images a global batch: three images are left out of two; one is incomplete
+each_task = pytest.mark.parametrize("task", task_names())
+
+
+def make_config(task: str, batch_size: int = WHOLE, **trainer: Any) -> Config:
+    data = {"dir": task, "image_size": 64, "num_workers": 0, "batch_size": batch_size}
+    always = {"accelerator": "cpu", "max_epochs": 2, "gradient_clip_val": 0.5, "precision": "64-true"}
+    # Adam divides gradients by their size: of those that are nearly 0 it makes steps out of float32's rounding alone.
+    optimizer = {"name": "sgd", "lr": 0.1}
+    values = {"name": "t", "task": task, "data": data, "model": {"encoder": "test_resnet"}, "optimizer": optimizer}
+    return validate(values | {"trainer": always | trainer}, {}, "test")
+
+
+def without_batch_norm(network: nn.Module) -> None:
+    """Put into its place what does not mix the images of a batch."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.GroupNorm(1, child.num_features))
+
+
+def learn(config: Config, target: Path) -> None:
+    """Train and write `target`/metrics.csv and oof.npz."""
+    table = Task(config.task).table.read_table(config)
+    folds = np.where(np.arange(len(table.image_ids)) < NUM_TRAINED, 1, 0)
+    torch.manual_seed(0)
+    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    if not config.trainer.get("sync_batchnorm"):
+        without_batch_norm(module.network)
+    if "unused" in str(config.trainer.get("strategy")):
+        module.network.unused = nn.Linear(2, 2)
+    callback = MetricsCsv(target / "metrics.csv", config.metrics, plot=False)
+    build_trainer(config, [callback]).fit(module, FoldData(config, table, folds))
+    dataset = ImageDataset(config, table.image_ids[folds == 0], table=table)
+    predict_images(config, [module.network.eval()], dataset, target / OOF, table.classes)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Work in a folder with made-up data of each task."""
+    folder = tmp_path_factory.mktemp("distributed")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for task in task_names():
+            write_sample(task, Path(task), NUM_TRAINED + NUM_VALIDATED)
+            learn(make_config(task, devices=1), folder / "alone" / task)
+        learn(make_config(task_names()[0], SHORT, devices=1), folder / "alone, short" / task_names()[0])
+        yield folder
+    torch.set_num_threads(threads)
+
+
+def start(folder: Path, nodes: int, *words: object, more: Sequence[str] = ()) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *map(str, words),
+        __file__,
+        str(folder),
+        str(nodes),
+        *more,
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def assert_learned_alike(folder: Path, found: str, expected: str, num_tasks: int) -> None:
+    assert len(list((folder / found).iterdir())) == num_tasks
+    for task in task_names()[:num_tasks]:
+        ours, theirs = (rows(folder / name / task) for name in (found, expected))
+        assert len(ours) == len(theirs) == 2
+        for one, other in zip(ours, theirs, strict=True):
+            for column in ("step", "learning_rate", "train/loss", *(name for name in one if name.startswith("val/"))):
+                assert float(one[column]) == pytest.approx(float(other[column]), rel=1e-6), f"{task}: {column}"
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "expected"),
+    [(WHOLE, 4, "alone"), (SHORT, 4, "alone, short"), (SHORT, 16, "alone, short")],
+)
+def test_accumulated_batches_learn_what_whole_ones_do(
+    folder: Path, batch_size: int, accumulate: int, expected: str
+) -> None:
+    found = f"{batch_size} in {accumulate}"
+    task = task_names()[0]
+    learn(make_config(task, batch_size, devices=1, accumulate_grad_batches=accumulate), folder / found / task)
+    assert_learned_alike(folder, found, expected, 1)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(folder: Path) -> None:
+    process = start(folder, 1, "--standalone", "--nproc-per-node", 2)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert_learned_alike(folder, "1 nodes", "alone", len(task_names()))
+    assert_predicted_alike(folder, "1 nodes", "alone", len(task_names()))
+
+
+def assert_predicted_alike(folder: Path, found: str, expected: str, num_tasks: int) -> None:
+    """The processes' shares, 6 and 5 images, are joined in the order of one process."""
+    for task in task_names()[:num_tasks]:
+        ours, theirs = (Predictions(folder / name / task / OOF) for name in (found, expected))
+        assert ours.image_ids == theirs.image_ids
+        assert len(ours) == NUM_VALIDATED
+        difference = Task(task).decode.difference
+        assert max(difference(ours[index], theirs[index]) for index in range(NUM_VALIDATED)) < 1e-2
+
+
+@pytest.mark.slow
+def test_two_machines_learn_what_one_does(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ("--nnodes", 2, "--nproc-per-node", 1, "--master-addr", "127.0.0.1", "--master-port", port)
+    agents = [start(folder, 2, *words, "--node-rank", rank) for rank in (0, 1)]
+    said = [agent.communicate(timeout=300)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], "\n".join(said)
+    assert_learned_alike(folder, "2 nodes", "alone, short", 1)
+    assert_predicted_alike(folder, "2 nodes", "alone, short", 1)
+    assert "epoch 2/2" in said[0]
+    assert "epoch" not in said[1]  # the first process alone tells
+
+
+def gpus(number: int, *values: Any) -> Any:
+    """Mark a case that needs so many GPUs."""
+    is_missing = torch.cuda.device_count() < number
+    return pytest.param(*values, marks=[pytest.mark.gpu, pytest.mark.skipif(is_missing, reason=f"needs {number} GPUs")])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("accelerator", "precision"),
+    [("cpu", "bf16-mixed"), gpus(1, "gpu", "32-true"), gpus(1, "gpu", "bf16-mixed"), gpus(1, "gpu", "16-mixed")],
+)
+def test_half_precision_learns_about_what_full_precision_does(folder: Path, accelerator: str, precision: str) -> None:
+    task, target = task_names()[0], folder / f"{accelerator} {precision}"
+    learn(make_config(task, devices=1, accelerator=accelerator, precision=precision), target)
+    found, expected = (rows(path)[0] for path in (target, folder / "alone" / task))
+    for column in ("train/loss", "val/loss"):
+        assert float(found[column]) == pytest.approx(float(expected[column]), rel=0.1)
+
+
+SYNCED: dict[str, Any] = {"accelerator": "gpu", "sync_batchnorm": True, "precision": "32-true"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [gpus(2, 2)])
+def test_batch_norm_over_processes_is_that_of_one_process(folder: Path, processes: int) -> None:
+    task = task_names()[0]
+    learn(make_config(task, devices=1, **SYNCED), folder / "alone, batch norm")
+    process = start(folder, 1, "--standalone", "--nproc-per-node", processes, more=["sync"])
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    found, expected = (rows(folder / name) for name in ("sync", "alone, batch norm"))
+    for one, other in zip(found, expected, strict=True):
+        for column in ("train/loss", "val/loss"):
+            assert float(one[column]) == pytest.approx(float(other[column]), rel=1e-3)  # GPUs add up in any order
+
+
+def test_statistics_over_processes_are_refused_without_gpus_in_one_line() -> None:
+    config = make_config(task_names()[0], devices=2, strategy="ddp", sync_batchnorm=True)
+    with pytest.raises(CompetitionError, match=r"trainer\.sync_batchnorm: found true; torch can do it on GPUs only"):
+        build_trainer(config, [])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    os.chdir(sys.argv[1])
+    nodes = int(sys.argv[2])
+    if sys.argv[3:] == ["sync"]:
+        learn(make_config(task_names()[0], strategy="ddp", devices=2, **SYNCED), Path("sync"))
+        sys.exit()
+    strategy = "ddp_find_unused_parameters_true" if nodes == 1 else "ddp"
+    for name in task_names() if nodes == 1 else task_names()[:1]:
+        size = WHOLE if nodes == 1 else SHORT
+        processes: dict[str, Any] = {"strategy": strategy, "num_nodes": nodes, "devices": 2 // nodes}
+        learn(make_config(name, size, accumulate_grad_batches=2, **processes), Path(f"{nodes} nodes", name))

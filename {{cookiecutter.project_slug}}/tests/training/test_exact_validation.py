@@ -1,0 +1,198 @@
+"""Given the same predictions, the loss and every metric are the same number on 1, 2 and 3 processes and for any batch
+size, here as in `train`."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import exactness
+import numpy as np
+import pytest
+import torch
+from exactness import (
+    BATCH_SIZES,
+    NUM_IMAGES,
+    Cases,
+    Scores,
+    fold_data,
+    make_config,
+    make_module,
+    score_all,
+    write_competition,
+)
+
+from competition.config.loading import dump_config, load_config, task_names
+from competition.config.settings import Config
+from competition.data.folds import read_folds
+from competition.prediction.stored import Predictions
+from competition.scoring.out_of_fold import score_predictions
+from competition.support.files import write_csv
+from competition.tasks.contract import Task
+from competition.tasks.made_up_images import write_sample
+from competition.training.checkpoint import load_checkpoint
+from competition.training.fold_data import FoldData
+from competition.training.trainer import build_trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+each_task = pytest.mark.parametrize("task", task_names())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exact")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # where Lightning would leave what it writes
+        for task in task_names():
+            write_competition(folder / task, task)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> dict[str, Cases]:
+    """By task: the scores of one process."""
+    return {task: score_all(folder / task, task, 1) for task in task_names()}
+
+
+def environment() -> dict[str, str]:
+    ours = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_", "TORCHELASTIC", "PL_GLOBAL")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    return kept | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def run_python(*words: object, cwd: Path, timeout: float) -> str:
+    """Run python to its end and return what it printed; fail if it fails or hangs."""
+    command = [sys.executable, *map(str, words)]
+    ran = subprocess.run(
+        command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def together(folder: Path) -> dict[int, list[dict[str, Cases]]]:
+    """By number of processes and rank: what each process says the scores are."""
+    found = {}
+    for processes in (2, 3):
+        results = folder / f"{processes} processes"
+        results.mkdir()
+        launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes)
+        run_python(*launch, exactness.__file__, folder, results, cwd=results, timeout=300)
+        found[processes] = [json.loads((results / f"{rank}.json").read_text()) for rank in range(processes)]
+    return found
+
+
+@pytest.mark.slow
+@each_task
+def test_scores_do_not_depend_on_the_batch_size(task: str, alone: dict[str, Cases]) -> None:
+    for form, cases in alone[task].items():
+        for number in NUM_IMAGES:
+            one, *others = (cases[f"{number} images, batch {size}"] for size in BATCH_SIZES)
+            assert others == [pytest.approx(one, abs=1e-6)] * 2, (form, number)
+
+
+@pytest.mark.slow
+@each_task
+@pytest.mark.parametrize("processes", [2, 3])
+def test_every_process_says_the_score_of_one_process(
+    task: str, processes: int, alone: dict[str, Cases], together: dict[int, list[dict[str, Cases]]]
+) -> None:
+    for rank, found in enumerate(together[processes]):
+        assert found[task].keys() == alone[task].keys()
+        for form, cases in alone[task].items():
+            assert found[task][form].keys() == cases.keys()
+            for case, scores in cases.items():
+                assert found[task][form][case] == pytest.approx(scores, abs=1e-6), f"rank {rank}, {form}: {case}"
+
+
+@pytest.mark.slow
+@each_task
+def test_the_scores_compared_are_worth_comparing(task: str, alone: dict[str, Cases]) -> None:
+    """Every metric has a number even for one image, and but for the strictest ones differs between images."""
+    compared, silent = set(), set()
+    for form, cases in alone[task].items():
+        for name in cases[f"{NUM_IMAGES[0]} images, batch 1"]:
+            values = [cases[f"{number} images, batch 1"][name] for number in NUM_IMAGES]
+            assert np.isfinite(values).all(), (form, name)
+            compared.add(name)
+            if len(set(values)) == 1:
+                silent.add(name)
+    assert len(silent) < len(compared) / 4, silent
+    usual = make_config(task, Path("data"), 1).metrics
+    assert compared - silent >= {"val/loss", *(f"val/{name}" for name in usual)}
+
+
+@each_task
+def test_scores_of_untrained_weights_do_not_depend_on_the_batch_size(task: str, tmp_path: Path) -> None:
+    write_sample(task, tmp_path / "data", 20)
+    found = []
+    for batch_size in BATCH_SIZES:
+        config = make_config(task, tmp_path / "data", batch_size)
+        found += build_trainer(config, []).validate(make_module(config), fold_data(config, 7), verbose=False)
+    assert found[1:] == [pytest.approx(found[0], abs=1e-6)] * 2
+
+
+def last_row(path: Path) -> Scores:
+    """Return the val/ columns of the last row of a metrics.csv."""
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {name: float(value) for name, value in rows[-1].items() if name.startswith("val/")}
+
+
+def train_on_two(folder: Path, task: str) -> Config:
+    """Run `competition train` on two processes in a folder of its own; return the config of the run."""
+    write_sample(task, folder / "data", 21)
+    config = make_config(task, folder / "data", 2, devices=2, strategy="ddp", max_epochs=2, gradient_clip_val=1.0)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"num_folds": 2})})
+    config = config.model_copy(update={"checkpoint": config.checkpoint.model_copy(update={"predict_with": "latest"})})
+    (folder / "two.yaml").write_text(dump_config(config), encoding="utf-8")
+    ids = Task(task).table.read_table(config).image_ids
+    write_csv(folder / "data" / "folds.csv", ("image_id", "fold"), ((name, i % 2) for i, name in enumerate(ids)))
+    run_python("-m", "competition", "train", "two.yaml", cwd=folder, timeout=240)
+    return load_config([folder / "two.yaml"])
+
+
+def expected_scores(config: Config, weights: Path) -> Scores:
+    """Validate the weights of a run in one process."""
+    alone = config.model_copy(update={"trainer": {"accelerator": "cpu", "devices": 1, "precision": "64-true"}})
+    table = Task(config.task).table.read_table(config)
+    module = make_module(alone)
+    module.load_state_dict(load_checkpoint(weights)["state_dict"])
+    data = FoldData(alone, table, read_folds(alone, table))
+    (scores,) = build_trainer(alone, []).validate(module, data, verbose=False)
+    return {name: float(value) for name, value in scores.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", task_names()[:1])  # test_distributed.py has each, without the command line
+def test_training_on_two_processes_scores_and_predicts_every_image_once(task: str, tmp_path: Path) -> None:
+    config = train_on_two(tmp_path, task)
+    fold = tmp_path / "outputs" / "t" / "fold0"
+    written = {path.name for path in fold.iterdir()}
+    assert written >= {"config.yaml", "latest.pt", "best_loss.pt", "metrics.csv", "oof.npz"}
+    assert not [name for name in written if "predictions" in name or "rank" in name or name.endswith(".tmp")]
+
+    scores = last_row(fold / "metrics.csv")
+    assert scores == pytest.approx(expected_scores(config, fold / "latest.pt"), abs=1e-6)
+
+    table = Task(task).table.read_table(config)
+    stored = Predictions(fold / "oof.npz")
+    assert stored.image_ids == table.image_ids[read_folds(config, table) == 0].tolist()
+    assert len(stored) == 11  # so that the two had shares of unequal size
+    assert stored.classes == table.classes
+    out_of_fold = score_predictions(config, table, [fold / "oof.npz"])
+    assert {f"val/{name}": value for name, value in out_of_fold.items()} == pytest.approx(
+        {name: value for name, value in scores.items() if name != "val/loss"}, abs=1e-6
+    )

@@ -1,0 +1,131 @@
+"""kill -9 at 40 random moments: every training goes on and ends, bit for bit, as an unbroken one does.
+
+Run as a script, this file does it: python tests/test_kill.py TASK FOLDER. Its child processes are forks, which start
+in no time where a new Python would import for seconds.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from trainings import assert_ended_like, rows
+
+from competition.config.loading import load_config, task_names
+from competition.config.settings import Config
+from competition.data.folds import make_folds
+from competition.pipeline.train import train
+from competition.tasks.contract import Task
+from competition.tasks.made_up_images import write_sample
+from competition.training.checkpoint import load_checkpoint
+
+PROJECT = Path(__file__).resolve().parents[2]
+NUM_KILLS = 40
+EPOCHS = 4
+WORDS = (
+    *("model.encoder=test_resnet", "data.image_size=32", "data.batch_size=4", "data.num_workers=0"),
+    *("trainer.accelerator=cpu", f"trainer.max_epochs={EPOCHS}", "ema.decay=0.5"),
+)
+
+
+def configure(task: str, name: str, *words: str) -> Config:
+    return load_config([PROJECT / "configs" / f"{task}.yaml"], [*WORDS, f"name={name}", *words])
+
+
+def live(config: Config, seconds: float) -> bool:
+    """Train in a fork that is killed after so many seconds; return whether it ended before."""
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+        os.dup2(1, 2)
+        sys.executable = "true"  # the program that would draw metrics.png, for longer than an epoch takes
+        try:
+            train(config, resume=True)
+        except BaseException as error:
+            print(repr(error), flush=True)
+            os._exit(1)
+        os._exit(0)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if os.waitpid(child, os.WNOHANG) != (0, 0):
+            break
+        time.sleep(0.002)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return False
+    assert (config.fold_folder / "oof.npz").is_file(), Path("said").read_text()
+    return True
+
+
+def assert_whole(folder: Path, unbroken: Path, num_saved: int) -> int:
+    """Look at what a killed training left: no finished epoch is lost. Return how many there are."""
+    for path in folder.glob("best_loss.pt"):
+        load_checkpoint(path)
+    if not (folder / "latest.pt").is_file():
+        return 0
+    latest = load_checkpoint(folder / "latest.pt")
+    in_mid_epoch = latest["FoldData"]["batches_done"] > 0
+    finished = latest["epoch"] + (not in_mid_epoch)
+    assert finished >= num_saved
+    # The row is written before the epoch is saved, so there may be one more.
+    found = rows(folder) if (folder / "metrics.csv").is_file() else []
+    assert finished <= len(found) <= finished + 1
+    assert found == rows(unbroken)[: len(found)]
+    return finished
+
+
+def moments(longest: float) -> Iterator[float]:
+    """Yield seconds to live, spread evenly up to the longest."""
+    rng = random.Random(0)
+    for part in rng.sample(range(NUM_KILLS), NUM_KILLS):
+        yield longest * (part + rng.random()) / NUM_KILLS
+
+
+def kill_again_and_again(task: str) -> None:
+    """Kill trainings, each of which goes on until it ends; then the next begins, which saves at every step, too."""
+    unbroken = configure(task, "unbroken")
+    started = time.time()
+    assert live(unbroken, 600)
+    # Some die after the last epoch is saved, before the images are predicted or while they are.
+    lives = moments(1.2 * ((unbroken.fold_folder / "latest.pt").stat().st_mtime - started))
+    number, seconds = 0, next(lives, None)
+    while seconds is not None:
+        config = configure(task, f"killed{number}", *(["checkpoint.every_steps=1"] if number % 2 else []))
+        saved, has_ended = 0, False
+        while not has_ended:
+            has_ended = live(config, 600 if seconds is None else seconds)
+            if not has_ended:
+                saved = assert_whole(config.fold_folder, unbroken.fold_folder, saved)
+                print(f"training {number}: killed after {seconds:.2f} s with {saved} epochs saved")
+                seconds = next(lives, None)
+        assert_ended_like(config.fold_folder, unbroken.fold_folder)
+        left, expected = ({path.name for path in one.fold_folder.iterdir()} for one in (config, unbroken))
+        assert left == expected, left
+        number += 1
+
+
+@pytest.mark.slow
+def test_forty_killed_trainings_end_as_one_that_nothing_happened_to(tmp_path: Path) -> None:
+    task = task_names()[0]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, task, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("killed after") == NUM_KILLS
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    os.chdir(sys.argv[2])
+    write_sample(sys.argv[1], Path("data"), size=24)
+    make_folds(configure(sys.argv[1], "unbroken"))
+    for module in ("table", "dataset", "model", "loss", "prediction", "decode", "score"):
+        getattr(Task(sys.argv[1]), module)  # imported here once and not by every fork
+    kill_again_and_again(sys.argv[1])
