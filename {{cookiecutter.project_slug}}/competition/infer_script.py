@@ -1,4 +1,4 @@
-"""What `infer.py` of a bundle does. Only the standard library is imported before it is known what is installed."""
+"""What `infer.py` and `infer.ipynb` of a bundle do. What the bundle brings along is imported before anything else."""
 
 import sys
 from pathlib import Path
@@ -10,8 +10,6 @@ from competition.manifest import SCRIPT, WHEELS
 def main(folder: Path, data: Path | None = None) -> None:
     """Do as `offline.infer`; what is wrong is told in a line, as by `competition`."""
     try:
-        from competition.offline import infer
-
         infer(folder, data)
     except CompetitionError as error:
         sys.exit(str(error))
@@ -20,6 +18,16 @@ def main(folder: Path, data: Path | None = None) -> None:
         if package == "competition":
             raise  # no fault of the environment
         sys.exit(_what_lacks(package, folder))
+
+
+def infer(folder: Path, data: Path | None = None) -> None:
+    """Do as `offline.infer`; packages in wheels/ stand for those that are installed in another version."""
+    from competition.wheels import import_wheels
+
+    import_wheels(folder / WHEELS)
+    from competition import offline
+
+    offline.infer(folder, data)
 
 
 def _what_lacks(package: str, folder: Path) -> str:

@@ -1,11 +1,9 @@
 """A bundle at work, without network or Lightning: it is verified, proves itself, predicts, writes the submission.
 
-`infer.py` (by `infer_script`) and `infer.ipynb` of a bundle call `infer`. Nothing is written into the bundle's folder.
+`infer.py` and `infer.ipynb` of a bundle call `infer`, by `infer_script`. Nothing is written into the bundle's folder.
 """
 
-import atexit
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from competition.settings import Config
 from competition.submit import checked_submission
 from competition.task import Prediction, Task
 from competition.views import views_of
-from competition.wheels import unpack_wheels
+from competition.wheels import import_wheels
 
 if TYPE_CHECKING:  # torch is imported after the wheels have been unpacked
     from torch import nn
@@ -74,7 +72,7 @@ class Bundle:
     def __init__(self, folder: Path, data: Path | None = None) -> None:
         self.folder = folder
         self.manifest = read_manifest(folder)
-        _import_wheels(folder / WHEELS)
+        import_wheels(folder / WHEELS)
         words = self._where_data_is(data)
         tuned = [path for path in [folder / POSTPROCESS] if path.is_file()]
         self.config = load_config([folder / CONFIG, *tuned], words)
@@ -190,11 +188,3 @@ def _predict(member: Member, path: Path) -> list[str]:
             writer.add(image_id, height, width, prediction if is_seen else task.decode.unseen(prediction, [unseen]))
         writer.finish(path, member.classes, config.tta)
     return [f"{dataset.reason(index)}: answered without having seen it" for index in dataset.unreadable()]
-
-
-def _import_wheels(folder: Path) -> None:
-    if not folder.is_dir():
-        return
-    target = Path(tempfile.mkdtemp(prefix="wheels."))
-    atexit.register(shutil.rmtree, target, ignore_errors=True)
-    unpack_wheels(folder, target)

@@ -124,7 +124,10 @@ def is_bundled(opened: Run) -> bool:
         return False
     if (bundle / POSTPROCESS).is_file() != (opened.folder / POSTPROCESS).is_file():
         return False
-    if missing_packages(package.parent / "pyproject.toml") and not (bundle / WHEELS).is_dir():
+    if (
+        missing_packages(package.parent / "pyproject.toml", opened.config.inference.python)
+        and not (bundle / WHEELS).is_dir()
+    ):
         return False  # there was no network
     sources = [opened.folder / TEST, opened.folder / POSTPROCESS, *opened.folder.glob(f"fold*/{CONFIG}")]
     sources += [*opened.folder.glob("fold*/*.safetensors"), *package.rglob("*.py"), *package.rglob("*.yaml")]
