@@ -20,6 +20,7 @@ from competition.wheels import SHIPPED, shipped
 PYTHONS = {"kaggle": "3.12", "colab": "3.13"}
 PYPROJECT = REPOSITORY / PROJECT / "pyproject.toml"
 ADDED = {"faster-coco-eval", "lightning-utilities", "pytorch-lightning", "segmentation-models-pytorch", "torchmetrics"}
+PACKAGE = "competition"
 OF_TORCH = ("nvidia-", "cuda-")  # an image has CUDA's libraries as its own build of torch needs them
 # As in the inner project's tests: an epoch takes a second.
 TINY = (
@@ -31,6 +32,7 @@ TINY = (
 class Image(NamedTuple):
     """A notebook's image: the Python of an environment that has its versions, and these."""
 
+    version: str  # of its Python
     python: Path
     versions: dict[str, str]
 
@@ -109,7 +111,7 @@ def make_image(name: str, folder: Path) -> Image:
     python, listed = folder / "bin" / "python", REPOSITORY / "tests" / "images" / f"{name}.txt"
     done = uv_pip("install", "--compile-bytecode", "--python", python, "--requirements", listed)
     assert done.returncode == 0, done.stderr
-    return Image(python, versions_in(listed))
+    return Image(version, python, versions_in(listed))
 
 
 @pytest.fixture(params=PYTHONS)
@@ -152,15 +154,17 @@ def test_the_lines_of_the_readme_train_in_a_notebook_and_change_nothing_there(
     assert len(lines) == 3
     script = "\n".join(line.removeprefix("!").removeprefix("%") for line in lines)
     script = re.sub(r"https://\S+", str(workplace), script)
-    script = script.replace(" configs/trainer/kaggle_t4x2.yaml", f" {TINY} fold=[0,1] data.split.folds=2")
+    script = script.replace(" configs/trainer/kaggle_t4x2.yaml", f" {TINY} inference.python={image.version} fold=0")
     script = script.replace("\ncompetition run", "\ncompetition sample && competition run")
     before = installed(image)
     done = run("bash", "-euxc", script, cwd=tmp_path, env=inside(image))
     assert done.returncode == 0, done.stdout + done.stderr
     after = installed(image)
     assert {name: after.get(name) for name in before} == before
-    assert {name for name in after if name not in before} <= ADDED | {"competition"}
+    assert {name for name in after if name not in before} <= ADDED
     outputs = tmp_path / workplace.name / "outputs" / task
+    added = [name for name in after if name not in before]  # an offline notebook starts without them
+    assert uv_pip("uninstall", "--python", image.python, *added, PACKAGE).returncode == 0
     words = [image.python, outputs / "bundle" / "infer.py", tmp_path / workplace.name / "data"]
     done = run(*words, cwd=tmp_path, env=inside(image))
     assert done.returncode == 0, done.stdout + done.stderr

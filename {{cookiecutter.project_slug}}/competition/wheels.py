@@ -1,5 +1,6 @@
 """The packages that a bundle brings along, as the notebook's image lacks them: downloaded here, unpacked there."""
 
+import atexit
 import importlib.util
 import shutil
 import subprocess
@@ -7,7 +8,6 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from atexit import register
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -79,13 +79,15 @@ def download_wheels(packages: dict[str, str], folder: Path, python: str) -> list
     options = ["--no-deps", "--only-binary=:all:", "--python-version", python, *platforms, "--dest", str(folder)]
     command = [*_pip(), "download", "--quiet", "--disable-pip-version-check", "--retries", "1", *options, *wanted]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 0 and not (unfit := [wheel.name for wheel in folder.iterdir() if not _fits(wheel, python)]):
+    reasons = done.stderr.strip().splitlines() or ["no reason given"]
+    if done.returncode == 0:
+        reasons = [f"{wheel.name} is not for it" for wheel in folder.iterdir() if not _fits(wheel, python)]
+    if not reasons:
         return []
     shutil.rmtree(folder)
-    reason = (done.stderr.strip().splitlines() or [f"{unfit[0]} is not for Python {python}"])[-1][:200]
     return [
-        f"warning: no wheels/: {', '.join(wanted)} could not be downloaded for Python {python} ({reason}); the image "
-        "lacks them: make the bundle again with a network"
+        f"warning: no wheels/: {', '.join(wanted)} could not be downloaded for Python {python} "
+        f"({reasons[-1][:200]}); the image lacks them: make the bundle again with a network"
     ]
 
 
@@ -97,21 +99,25 @@ def import_wheels(folder: Path) -> None:
     """
     if folder.is_dir():
         target = Path(tempfile.mkdtemp(prefix="wheels."))
-        register(shutil.rmtree, target, ignore_errors=True)
+        atexit.register(shutil.rmtree, target, ignore_errors=True)
         unpack_wheels(folder, target)
 
 
 def unpack_wheels(folder: Path, target: Path) -> list[str]:
     """Unpack the wheels whose packages are not installed here in the same version, and import them from `target` from
-    now on; return their names. A wheel is a zip file of what is imported: nothing is installed, no network asked."""
+    now on; return their names. A wheel is a zip file of what is imported: nothing is installed, no network asked.
+
+    For another Python than this one's they are of no use: what is installed serves, and the bundle proves itself.
+    """
     unpacked = []
     for wheel in sorted(folder.glob("*.whl")):
-        name, version, _, _ = parse_wheel_filename(wheel.name)
+        name, version, _, tags = parse_wheel_filename(wheel.name)
+        is_for_this = not tags.isdisjoint(sys_tags())
         with _opened(wheel) as archive:
             modules, here = _modules(archive.namelist()), _installed(name)
-            if here == version or (here is None and _can_be_imported(modules)):
+            if here == version or (not is_for_this and here) or (here is None and _can_be_imported(modules)):
                 continue
-            _refuse(wheel, modules, here)
+            _refuse(wheel, is_for_this, bool(here and modules & set(sys.modules)))
             archive.extractall(target / ("beside" if here is None else "instead"))
         unpacked.append(wheel.name)
     if (target / "instead").is_dir():
@@ -122,15 +128,15 @@ def unpack_wheels(folder: Path, target: Path) -> list[str]:
     return unpacked
 
 
-def _refuse(wheel: Path, modules: set[str], here: Version | None) -> None:
-    """Raise CompetitionError if a wheel cannot be imported in this process."""
+def _refuse(wheel: Path, is_for_this: bool, is_imported: bool) -> None:
+    """Raise CompetitionError if a wheel is needed and cannot be imported in this process."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if not parse_wheel_filename(wheel.name)[3] & set(sys_tags()):
+    if not is_for_this:
         known = f"bundle again with inference.python={python}" if python in SHIPPED else f"expected one of {[*SHIPPED]}"
         raise CompetitionError(f"{wheel}: was made for another Python than {python}, which is this one; {known}")
-    if here is not None and modules & set(sys.modules):
+    if is_imported:
         raise CompetitionError(
-            f"{wheel}: {here} has been imported already; start again, with nothing imported before the bundle"
+            f"{wheel}: another version has been imported already; start again, with nothing imported before the bundle"
         )
 
 

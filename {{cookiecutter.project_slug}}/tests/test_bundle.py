@@ -628,15 +628,18 @@ def test_a_wheel_stands_for_another_version_that_is_installed(tmp_path: Path) ->
     write_wheel(tmp_path, "tqdm", "9999", content="ANSWER = 42")
     assert imported_with(tmp_path, "import tqdm; print(tqdm.ANSWER)").stdout == "42\n"
     done = imported_with(tmp_path, "import tqdm", "pass")  # too late
-    assert (
-        f"tqdm-9999-py3-none-any.whl: {metadata.version('tqdm')} has been imported already; start again" in done.stderr
-    )
+    assert "tqdm-9999-py3-none-any.whl: another version has been imported already; start again" in done.stderr
 
 
 def test_a_wheel_that_is_needed_and_of_another_python_is_told(tmp_path: Path) -> None:
     name = write_wheel(tmp_path, "never_seen_before", "1", "cp38-cp38-manylinux2014_x86_64")
-    with pytest.raises(CompetitionError, match=f"{name}: was made for another Python than 3.*; (bundle again|expected)"):
+    with pytest.raises(
+        CompetitionError, match=f"{name}: was made for another Python than 3.*; (bundle again|expected)"
+    ):
         unpack_wheels(tmp_path, tmp_path / "target")
+    (tmp_path / name).unlink()
+    write_wheel(tmp_path, "numpy", "9999", "cp38-cp38-manylinux2014_x86_64")  # what is installed serves
+    assert unpack_wheels(tmp_path, tmp_path / "target") == []
 
 
 @one_task
