@@ -8,8 +8,8 @@ import numpy as np
 from competition.tasks.segmentation.settings import RunLengths
 
 PLAIN = RunLengths()
-ODD_SIGN = re.compile(r"[-+](?!\d)|\d[-+]")
-OF_NUMBERS = b"0123456789+- \t\n\r\v\f"
+DIGITS_AND_BLANKS = b"0123456789 \t\n\r\v\f"
+NO_SIGN_OF_A_NUMBER = re.compile(r"[^-+\d\s]|[-+](?!\d)|\d[-+]", re.ASCII)
 
 
 def encode_rle(mask: np.ndarray, form: RunLengths = PLAIN) -> str:
@@ -91,7 +91,7 @@ def rle_numbers(rle: str, form: RunLengths = PLAIN) -> np.ndarray:
     try:
         # Many times faster than split(). Of blanks, or of a sign alone, it would make a zero, and numpy before 2.3 only
         # warns of what is no number and leaves out all that follows.
-        if text.encode().translate(None, OF_NUMBERS) or ODD_SIGN.search(text):
+        if text.encode().translate(None, DIGITS_AND_BLANKS) and NO_SIGN_OF_A_NUMBER.search(text):
             raise ValueError
         numbers = np.fromstring(text, dtype=np.int64, sep=" ")
     except ValueError:
