@@ -26,18 +26,18 @@ PROJECT = Path(__file__).resolve().parents[1] / "{{cookiecutter.project_slug}}"
 sys.path.insert(0, str(PROJECT))
 
 from competition.config.loading import load_config  # noqa: E402
-from competition.training.fold_data import FoldData  # noqa: E402
+from competition.config.settings import Config  # noqa: E402
 from competition.data.dataset import Batch  # noqa: E402
 from competition.data.folds import make_folds, read_folds  # noqa: E402
-from competition.prediction.inference import precision_context  # noqa: E402
-from competition.training.devices import inference_device
 from competition.data.loaders import worker_settings  # noqa: E402
+from competition.prediction.inference import precision_context  # noqa: E402
+from competition.tasks.contract import Task  # noqa: E402
+from competition.tasks.made_up_images import write_sample  # noqa: E402
+from competition.training.devices import inference_device  # noqa: E402
+from competition.training.fit import _callbacks  # noqa: E402
+from competition.training.fold_data import FoldData  # noqa: E402
 from competition.training.logger import MetricsCsv  # noqa: E402
 from competition.training.module import CompetitionModule, build_optimizer  # noqa: E402
-from competition.tasks.made_up_images import write_sample  # noqa: E402
-from competition.config.settings import Config  # noqa: E402
-from competition.tasks.contract import Task  # noqa: E402
-from competition.training.fit import _callbacks  # noqa: E402
 from competition.training.trainer import build_trainer, describe_trainer  # noqa: E402
 
 EPOCHS = 9

@@ -22,11 +22,11 @@ PROJECT = Path(__file__).resolve().parents[1] / "{{cookiecutter.project_slug}}"
 sys.path.insert(0, str(PROJECT))
 
 from competition.config.loading import load_config  # noqa: E402
-from competition.training.fold_data import FoldData  # noqa: E402
 from competition.data.loaders import ShareOfRank  # noqa: E402
-from competition.training.module import CompetitionModule  # noqa: E402
-from competition.tasks.made_up_images import write_sample  # noqa: E402
 from competition.tasks.contract import Task  # noqa: E402
+from competition.tasks.made_up_images import write_sample  # noqa: E402
+from competition.training.fold_data import FoldData  # noqa: E402
+from competition.training.module import CompetitionModule  # noqa: E402
 from competition.training.trainer import build_trainer  # noqa: E402
 
 ROUNDS = 3

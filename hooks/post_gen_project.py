@@ -42,8 +42,10 @@ def drop_empty_licence(project: Path) -> None:
 def drop_left_overs(project: Path) -> None:
     """Remove what work in the template's own folder left there: what the project's .gitignore names."""
     lines = (project / ".gitignore").read_text(encoding="utf-8").splitlines()
-    for name in (line.strip("/") for line in lines if line and not line.startswith("#")):
-        for path in sorted(project.rglob(name)):
+    for line in (line for line in lines if line and not line.startswith("#")):
+        name = line.strip("/")
+        # As git reads it: with a slash before it a name is meant in the project's own folder alone.
+        for path in sorted(project.glob(name) if line.startswith("/") else project.rglob(name)):
             if path.exists():
                 remove(path)
 

@@ -10,6 +10,10 @@ from baking import TASKS, Render, copy_tracked_files, run_module
 from pytest_cookies.plugin import Cookies
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--images", action="store_true", help="Also test in environments of Kaggle's and Colab's versions")
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("copy") / "template"

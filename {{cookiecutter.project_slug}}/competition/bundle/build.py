@@ -75,7 +75,7 @@ inputs = Path("/kaggle/input")
 found = [path.parent for depth in ("*", "*/*", "*/*/*") for path in inputs.glob(depth + "/infer.py")]
 assert len(found) == 1, f"expected one bundle below {inputs}, found {found}: attach its data set, and no other bundle"
 BUNDLE = found[0]"""
-IN_NOTEBOOK = {"place": FIND, "module": "infer_script", "function": "infer_in_notebook", "arguments": ""}
+IN_NOTEBOOK = {"place": FIND, "module": "infer_script", "function": "infer", "arguments": ""}
 
 
 def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bool = True) -> tuple[Path, list[str]]:
@@ -112,8 +112,9 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -
         (folder / RECIPE).write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     _write_scripts(folder)
-    packages = missing_packages(PACKAGE.parent / "pyproject.toml") if with_wheels else {}
-    lines = [*_describe_age(run, members), *download_wheels(packages, folder / WHEELS)]
+    python = run.config.inference.python
+    packages = missing_packages(PACKAGE.parent / "pyproject.toml", python) if with_wheels else {}
+    lines = [*_describe_age(run, members), *download_wheels(packages, folder / WHEELS, python)]
     name = competition_in(Path("pyproject.toml"))
     write_manifest(folder, runs, name, overrides)
     write_metadata(folder, run.folder.name, name)
@@ -245,6 +246,7 @@ def is_bundled(opened: Run) -> bool:
         return False
     if (bundle / POSTPROCESS).is_file() != (opened.folder / POSTPROCESS).is_file():
         return False
-    if missing_packages(PACKAGE.parent / "pyproject.toml") and not (bundle / WHEELS).is_dir():
+    python = opened.config.inference.python
+    if missing_packages(PACKAGE.parent / "pyproject.toml", python) and not (bundle / WHEELS).is_dir():
         return False  # there was no network
     return is_up_to_date(bundle / MANIFEST, opened.bundle_sources())

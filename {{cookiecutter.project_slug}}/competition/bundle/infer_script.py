@@ -1,4 +1,4 @@
-"""What `infer.py` of a bundle does. Only the standard library is imported before it is known what is installed."""
+"""What `infer.py` and `infer.ipynb` of a bundle do. What the bundle brings along is imported before anything else."""
 
 import sys
 from pathlib import Path
@@ -10,9 +10,6 @@ from competition.support.errors import CompetitionError
 def main(folder: Path, data: Path | None = None) -> None:
     """Do as `offline.infer`; what is wrong is told in a line, as by `competition`."""
     try:
-        check_code(folder)
-        from competition.bundle.offline import infer
-
         infer(folder, data)
     except CompetitionError as error:
         sys.exit(str(error))
@@ -23,12 +20,16 @@ def main(folder: Path, data: Path | None = None) -> None:
         sys.exit(_what_lacks(package, folder))
 
 
-def infer_in_notebook(folder: Path) -> None:
-    """Do as `offline.infer`, but look first at what would be imported."""
+def infer(folder: Path, data: Path | None = None) -> None:
+    """Do as `offline.infer`, but look first at what would be imported; packages in wheels/ stand for those that are
+    installed in another version."""
     check_code(folder)
-    from competition.bundle.offline import infer
+    from competition.bundle.wheels import import_wheels
 
-    infer(folder)
+    import_wheels(folder / WHEELS)
+    from competition.bundle import offline
+
+    offline.infer(folder, data)
 
 
 def _what_lacks(package: str, folder: Path) -> str:

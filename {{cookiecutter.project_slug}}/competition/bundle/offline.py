@@ -1,11 +1,9 @@
 """A bundle at work, without network or Lightning: it is verified, proves itself, predicts, writes the submission.
 
-`infer.py` (by `infer_script`) and `infer.ipynb` of a bundle call `infer`. Nothing is written into the bundle's folder.
+`infer.py` and `infer.ipynb` of a bundle call `infer`, by `infer_script`. Nothing is written into the bundle's folder.
 """
 
-import atexit
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from competition.bundle.manifest import CHECK, IMAGES, RECIPE, RUNS, UNSEEN, WHEELS, read_manifest
-from competition.bundle.wheels import unpack_wheels
+from competition.bundle.wheels import import_wheels
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.config.views import views_of
@@ -72,7 +70,7 @@ class Bundle:
     def __init__(self, folder: Path, data: Path | None = None) -> None:
         self.folder = folder
         self.manifest = read_manifest(folder)
-        _import_wheels(folder / WHEELS)
+        import_wheels(folder / WHEELS)
         words = self._where_data_is(data)
         tuned = [path for path in [folder / POSTPROCESS] if path.is_file()]
         self.config = load_config([folder / CONFIG, *tuned], words)
@@ -189,11 +187,3 @@ def _predict(member: Member, path: Path) -> list[str]:
             writer.add(image_id, height, width, prediction if is_seen else task.decode.unseen(prediction, [unseen]))
         writer.finish(path, member.classes, config.tta)
     return [f"{dataset.reason(index)}: answered without having seen it" for index in dataset.unreadable()]
-
-
-def _import_wheels(folder: Path) -> None:
-    if not folder.is_dir():
-        return
-    target = Path(tempfile.mkdtemp(prefix="wheels."))
-    atexit.register(shutil.rmtree, target, ignore_errors=True)
-    unpack_wheels(folder, target)

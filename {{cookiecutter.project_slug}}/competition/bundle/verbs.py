@@ -9,7 +9,9 @@ from competition.config.arguments import Runs, names_and_values
 
 def bundle(
     words: Runs,
-    wheels: Annotated[bool, typer.Option(help="Download the packages that Kaggle's image lacks.")] = True,
+    wheels: Annotated[
+        bool, typer.Option(help="Download the packages that the image of inference.python lacks.")
+    ] = True,
 ) -> None:
     """Write the folder that an offline notebook predicts with, and let it prove itself."""
     from competition.bundle.build import make_bundle

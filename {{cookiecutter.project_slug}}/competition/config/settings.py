@@ -78,6 +78,7 @@ class Inference(Section):
     precision: Annotated[InferencePrecision | None, BeforeValidator(_one_name)] = None
     channels_last: bool | None = None  # None: as `model.channels_last`
     compile: bool = False  # torch.compile: minutes at the start, quicker from then on
+    python: Annotated[Literal["3.12", "3.13"], BeforeValidator(str)] = "3.12"  # of the notebook's image: for wheels/
     limit_hours: Positive = 9.0  # what the competition's host allows for a notebook
     hidden_images: Count | None = None  # how many the host has; None: as many as sample_submission.csv names
 

@@ -46,6 +46,8 @@ def read_csv(path: Path, columns: Sequence[str], *, long: str | None = None) -> 
         places = [header.index(column) for column in columns]
         frame = _read_texts(path, places, None if long is None else header.index(long))
     except (csv.Error, ValueError) as error:  # pandas' own errors are ValueErrors
+        if "read(nbytes) on source failed" in str(error):
+            raise KeyboardInterrupt from None  # what pandas 2.2 on Python 3.11 makes of it
         raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
     if frame.empty:
         raise CompetitionError(f"{path}: has a header but no row")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from importlib import metadata
@@ -24,7 +25,7 @@ from competition.bundle.build import is_bundled, make_bundle
 from competition.bundle.manifest import write_manifest, write_metadata
 from competition.bundle.offline import Bundle
 from competition.bundle.predictor import Predictor
-from competition.bundle.wheels import ON_KAGGLE, download_wheels, missing_packages, unpack_wheels
+from competition.bundle.wheels import SHIPPED, download_wheels, missing_packages, shipped, unpack_wheels
 from competition.config.loading import load_config, task_names
 from competition.data.dataset import ImageDataset
 from competition.files.images import read_image
@@ -103,7 +104,7 @@ def kaggle_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kaggle")
     venv.create(folder, symlinks=True)
     [packages] = folder.glob("lib/python*/site-packages")
-    waiting, found = list[str](ON_KAGGLE.split()), set[str]()
+    waiting, found = [*shipped("3.12")], set[str]()
     while waiting:
         name = re.split(r"[^A-Za-z0-9._-]", waiting.pop())[0]
         try:
@@ -237,7 +238,7 @@ def test_an_interpreter_without_the_packages_is_told_in_a_line(runs: Path) -> No
     bare = [sys.executable, "-I", "-S", str(bundle / "infer.py")]  # without any installed package
     done = subprocess.run(bare, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    lacks = f"{sys.executable}: the package numpy is not installed here, and the bundle has no wheels/; "
+    lacks = f"{sys.executable}: the package packaging is not installed here, and the bundle has no wheels/; "
     assert done.stderr.startswith(lacks), done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -546,25 +547,89 @@ def test_what_kaggle_lacks_is_found_and_without_a_network_it_is_said(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     has_smp = "segmentation-models-pytorch" in (project / "pyproject.toml").read_text()
-    assert set(missing_packages(project / "pyproject.toml")) == ({"segmentation-models-pytorch"} if has_smp else set())
+    for python in SHIPPED:
+        lacks = missing_packages(project / "pyproject.toml", python)
+        assert set(lacks) == ({"segmentation-models-pytorch"} if has_smp else set())
     for name in ("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"):
         monkeypatch.setenv(name, "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    [line] = download_wheels({"no-such-package": "1.0"}, tmp_path / "wheels")
+    [line] = download_wheels({"no-such-package": "1.0"}, tmp_path / "wheels", "3.12")
     assert line.startswith("warning: no wheels/: no-such-package==1.0 could not be downloaded")
     assert not (tmp_path / "wheels").exists()
 
 
-def test_only_wheels_that_are_missing_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import zipfile
+def test_what_an_image_has_in_another_version_than_is_asked_for_is_missing(tmp_path: Path) -> None:
+    names = {"timm": ">=1.0.27", "rich": "<14", "torch": ""}
+    lines = [f'"{name}{asked}"' for name, asked in names.items()]
+    lines.append("'typer>=99; python_version < \"3.12\"'")
+    (tmp_path / "pyproject.toml").write_text(f"[project]\ndependencies = [{', '.join(lines)}]\n")
+    older, newer = (missing_packages(tmp_path / "pyproject.toml", python) for python in SHIPPED)
+    assert (older, newer) == ({"timm": metadata.version("timm")}, {})  # 1.0.26, 1.0.27
 
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    for name in ("numpy", "never_seen_before"):
-        with zipfile.ZipFile(tmp_path / f"{name}-1-py3-none-any.whl", "w") as wheel:
-            wheel.writestr(f"{name}/__init__.py", "ANSWER = 42\n")
-    assert unpack_wheels(tmp_path, tmp_path / "target") == ["never_seen_before-1-py3-none-any.whl"]
-    import importlib
 
-    assert importlib.import_module("never_seen_before").ANSWER == 42
-    assert hasattr(importlib.import_module("numpy"), "ndarray")
+@pytest.mark.parametrize("python", SHIPPED)
+def test_wheels_are_for_the_python_of_the_image(python: str, tmp_path: Path) -> None:
+    packages = {name: metadata.version(name) for name in ("pyyaml", "typer")}  # one is compiled
+    if lines := download_wheels(packages, tmp_path / "wheels", python):
+        pytest.skip(lines[0])
+    compiled, pure = sorted(path.name for path in (tmp_path / "wheels").iterdir())
+    assert f"-cp{python.replace('.', '')}-" in compiled
+    assert re.search("manylinux.*x86_64", compiled)
+    assert pure.endswith("-py3-none-any.whl")
+
+
+def write_wheel(folder: Path, name: str, version: str, tags: str = "py3-none-any", content: str = "") -> str:
+    """Write a wheel of one module; return its name."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}-{version}-{tags}.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}/__init__.py", content)
+        wheel.writestr(f"{name}-{version}.dist-info/METADATA", f"Name: {name}\nVersion: {version}\n")
+    return path.name
+
+
+def imported_with(wheels: Path, *code: str) -> CompletedProcess[str]:
+    """Run code after a bundle's wheels have been imported, in a process of its own."""
+    first = f"from pathlib import Path; from competition.bundle.wheels import import_wheels; import_wheels(Path({str(wheels)!r}))"
+    words = [sys.executable, "-c", "\n".join([*code[:-1], first, code[-1]])]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_only_wheels_that_are_missing_are_unpacked(tmp_path: Path) -> None:
+    write_wheel(tmp_path, "numpy", metadata.version("numpy"))
+    write_wheel(tmp_path, "cv2", "1")  # of another name than the package that brings it here
+    write_wheel(tmp_path, "never_seen_before", "1", content="ANSWER = 42")
+    done = imported_with(
+        tmp_path, "import never_seen_before, numpy, cv2; print(never_seen_before.ANSWER, numpy.array(1), cv2.add)"
+    )
+    assert done.stdout.startswith("42 1 <"), done.stderr
+
+
+def test_a_wheel_stands_for_another_version_that_is_installed(tmp_path: Path) -> None:
+    write_wheel(tmp_path, "tqdm", "9999", content="ANSWER = 42")
+    assert imported_with(tmp_path, "import tqdm; print(tqdm.ANSWER)").stdout == "42\n"
+    done = imported_with(tmp_path, "import tqdm", "pass")  # too late
+    assert "tqdm-9999-py3-none-any.whl: another version has been imported already; start again" in done.stderr
+
+
+def test_a_wheel_that_is_needed_and_of_another_python_is_told(tmp_path: Path) -> None:
+    name = write_wheel(tmp_path, "never_seen_before", "1", "cp38-cp38-manylinux2014_x86_64")
+    with pytest.raises(
+        CompetitionError, match=f"{name}: was made for another Python than 3.*; (bundle again|expected)"
+    ):
+        unpack_wheels(tmp_path, tmp_path / "target")
+    (tmp_path / name).unlink()
+    write_wheel(tmp_path, "numpy", "9999", "cp38-cp38-manylinux2014_x86_64")  # what is installed serves
+    assert unpack_wheels(tmp_path, tmp_path / "target") == []
+
+
+@one_task
+def test_a_wheel_is_imported_before_all_else_in_script_and_notebook(runs: Path, data_dir: Path, tmp_path: Path) -> None:
+    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+    write_wheel(bundle / "wheels", "numpy", "9999", content="raise SystemExit('numpy of the wheel')")
+    [cell] = json.loads((bundle / "infer.ipynb").read_text())["cells"]
+    notebook = cell["source"].replace("/kaggle/input", str(bundle.parent))
+    for words in ([str(bundle / "infer.py"), str(data_dir)], ["-c", notebook]):
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+        assert done.stderr == "numpy of the wheel\n"

@@ -76,7 +76,7 @@ def end(process: subprocess.Popen[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        ("typer._click", ["--help"]),
+        ("typer.", ["--help"]),
         ("competition.support.errors", ["check", CONFIG]),
         ("yaml", ["folds", CONFIG]),
         pytest.param("torch._C", ["train", CONFIG, *TINY], marks=pytest.mark.slow),

@@ -71,7 +71,7 @@ def test_when_a_rank_of_a_prediction_is_killed_the_other_ends_within_a_minute_wi
     shutil.copy("few.csv", data_dir / "sample_submission.csv")
     done = command("predict", "t", f"data.dir={data_dir}")
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in run.iterdir() if path.name.startswith(".")} == {".lock"}
+    assert {path.name for path in run.iterdir() if path.name.startswith(".")} <= {".lock"}
     assert (run / TEST).is_file()
 
 
@@ -93,9 +93,6 @@ def test_what_a_killed_prediction_left_is_deleted_and_nothing_else(run: Path, da
         (run / name).touch()
     done = command("predict", "t", f"data.dir={data_dir}")
     assert done.returncode == 0, done.stderr
-    # Another verb may be writing the submission just now.
-    assert {p.name for p in run.iterdir() if p.name.startswith(".")} == {
-        ".lock",
-        ".submission.csv.123.tmp",
-        ".test.npz.sources",
-    }
+    # Another verb may be writing the submission just now; some versions of filelock delete .lock.
+    left = {path.name for path in run.iterdir() if path.name.startswith(".")} - {".lock"}
+    assert left == {".submission.csv.123.tmp", ".test.npz.sources"}

@@ -10,7 +10,8 @@ import numpy as np
 from competition.tasks.segmentation.settings import RunLengths
 
 PLAIN = RunLengths()
-LONE_SIGN = re.compile(r"[-+](?!\d)")
+DIGITS_AND_BLANKS = b"0123456789 \t\n\r\v\f"
+NO_SIGN_OF_A_NUMBER = re.compile(r"[^-+\d\s]|[-+](?!\d)|\d[-+]", re.ASCII)
 
 
 def encode_rle(mask: np.ndarray, form: RunLengths = PLAIN) -> str:
@@ -90,8 +91,11 @@ def rle_numbers(rle: str, form: RunLengths = PLAIN) -> np.ndarray:
     if text == form.empty:
         return np.zeros(0, dtype=np.int64)
     try:
-        # Many times faster than split(); of blanks, or of a sign alone, it would make a zero.
-        numbers = np.fromstring("x" if LONE_SIGN.search(text) else text, dtype=np.int64, sep=" ")
+        # Many times faster than split(). Of blanks, or of a sign alone, it would make a zero, and numpy before 2.3 only
+        # warns of what is no number and leaves out all that follows.
+        if text.encode().translate(None, DIGITS_AND_BLANKS) and NO_SIGN_OF_A_NUMBER.search(text):
+            raise ValueError
+        numbers = np.fromstring(text, dtype=np.int64, sep=" ")
     except ValueError:
         raise ValueError(f"expected whole numbers `start length ...`, found {rle[:40]!r}") from None
     if len(numbers) % 2:
