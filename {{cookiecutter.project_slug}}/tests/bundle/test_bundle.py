@@ -592,7 +592,7 @@ def write_wheel(folder: Path, name: str, version: str, tags: str = "py3-none-any
 def imported_with(wheels: Path, *code: str) -> CompletedProcess[str]:
     """Run code after a bundle's wheels have been imported, in a process of its own."""
     first = "from pathlib import Path; from competition.bundle.wheels import import_wheels; "
-    first = f"import_wheels(Path({str(wheels)!r}))"
+    first += f"import_wheels(Path({str(wheels)!r}))"
     words = [sys.executable, "-c", "\n".join([*code[:-1], first, code[-1]])]
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
