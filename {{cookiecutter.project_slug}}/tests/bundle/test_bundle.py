@@ -500,6 +500,7 @@ def test_a_wheel_that_is_needed_and_of_another_python_is_told(tmp_path: Path) ->
 def test_a_wheel_is_imported_before_all_else_in_script_and_notebook(runs: Path, data_dir: Path, tmp_path: Path) -> None:
     bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
     write_wheel(bundle / "wheels", "numpy", "9999", content="raise SystemExit('numpy of the wheel')")
+    write_manifest(bundle, json.loads((bundle / "manifest.json").read_text())["runs"], None)  # which names the wheel
     [cell] = json.loads((bundle / "infer.ipynb").read_text())["cells"]
     notebook = cell["source"].replace("/kaggle/input", str(bundle.parent))
     for words in ([str(bundle / "infer.py"), str(data_dir)], ["-c", notebook]):

@@ -71,7 +71,7 @@ def test_when_a_rank_of_a_prediction_is_killed_the_other_ends_within_a_minute_wi
     shutil.copy("few.csv", data_dir / "sample_submission.csv")
     done = command("predict", "t", f"data.dir={data_dir}")
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in run.iterdir() if path.name.startswith(".")} <= {".lock"}
+    assert {path.name for path in run.iterdir() if path.name.startswith(".")} <= {".lock", ".test.npz.sources"}
     assert (run / TEST).is_file()
 
 
