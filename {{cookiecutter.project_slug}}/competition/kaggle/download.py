@@ -97,6 +97,8 @@ def _unpack(archive: Path, folder: Path, depth: int) -> list[Path]:
 
 def _is_wanted(member: zipfile.ZipInfo) -> bool:
     """Leave out folders, which have no content, and what macOS adds to an archive."""
+    if not member.filename:
+        raise zipfile.BadZipFile("a file without a name")
     return not member.is_dir() and not member.filename.startswith("__MACOSX/")
 
 
