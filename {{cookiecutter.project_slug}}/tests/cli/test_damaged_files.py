@@ -40,7 +40,7 @@ ROOM_OF = {"report": "pages", "bundle": "bundle"}  # rooms that may have been ta
 VERBS = {
     "submit": (("submit", "t"), (*TABLES, *ASKED, "test.npz", "fold0/oof.npz", "submission.csv")),
     "tune": (("tune", "t"), (*TABLES, *ASKED, "fold0/oof.npz")),
-    "report": (("report", "t"), (*TABLES, *ASKED, "fold0/oof.npz")),
+    "report": (("report", "t"), ("cv.csv", "fold0/metrics.csv", "fold0/oof.npz")),
     "runs": (("runs", "t"), (*TABLES, "fold0/oof.npz", "submission.csv")),
     "pick": (("runs", "--pick"), (*TABLES, "test.npz", "submission.csv")),
     "pseudo": (("pseudo", "t", "--confidence", "0"), (*TABLES, *ASKED, "test.npz")),
@@ -53,7 +53,7 @@ VERBS = {
 VERBS = {verb: each for verb, each in VERBS.items() if ROOM_OF.get(verb) in (None, *filter(has_room, ROOMS))}
 READ_BY = dict.fromkeys(VERBS, (".npz", ".pt", ".safetensors")) | {"runs": (), "pick": ()}  # whose values are used
 QUICK = ("runs", "pick", "folds")  # all kinds of damage; the others need a quarter of a second or more each time
-FEW = ("empty", "half", "flipped")
+FEW = ("half", "flipped")
 
 
 def flipped(data: bytes) -> bytes:
