@@ -65,6 +65,12 @@ class ImageAugmentation:
             return A.Compose(steps, bbox_params=_box_settings() if with_boxes else None)
 
 
+def pixels_of(image: np.ndarray, data: Data, *, is_8_bit: bool) -> np.ndarray:
+    """Return the pixels (H, W, channels) of a normalised image (channels, H, W), to look at: uint8, or float32."""
+    values = image.transpose(1, 2, 0) * np.array(data.std, np.float32) + np.array(data.mean, np.float32)
+    return np.clip(np.round(values * 255), 0, 255).astype(np.uint8) if is_8_bit else values
+
+
 def _random_window(size: tuple[int, int]) -> list[A.BasicTransform]:
     """Cut out a window at full resolution; what is beyond the border of a smaller image is zero, as in prediction."""
     return [A.RandomCrop(*size, pad_if_needed=True, pad_position="top_left", border_mode=cv2.BORDER_CONSTANT)]

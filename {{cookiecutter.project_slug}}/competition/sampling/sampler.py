@@ -260,6 +260,10 @@ class RatioSampler(Sampler[int]):
             )
         return EpochCounts(epoch, asked, positives, negatives, self.world_size)
 
+    def num_drawn(self, epoch: int) -> int:
+        """Return the draws of an epoch, of all ranks together, also those that do not divide by the ranks."""
+        return self.counts(epoch).drawn
+
     def _num_due(self, epoch: int) -> int:
         """Return the positives that `num_draws` brings in all epochs before this one.
 

@@ -9,14 +9,13 @@ from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 
 from competition.config.settings import EarlyStopping as Settings
 from competition.config.settings import Mode
 from competition.data.loaders import ImageLoader
 from competition.support.errors import STOP_SIGNALS, CompetitionError, StoppedError
-from competition.training.checkpoint import LATEST, LatestAndBest
+from competition.training.checkpoint import LATEST, LatestAndBest, is_step_done
 from competition.training.monitor import LOSS
 from competition.training.time_limit import parse_max_time
 
@@ -50,7 +49,7 @@ class StopInGoodOrder(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop between two optimizer steps; the epoch's last batch is followed by its end, which is a better place."""
-        if trainer.is_last_batch or trainer.fit_loop._should_accumulate():
+        if trainer.is_last_batch or not is_step_done(trainer, batch_idx):
             return
         if self._is_asked(trainer):
             self.checkpoint.save_latest(trainer)
@@ -132,7 +131,7 @@ class EndAtSigterm(pl.Callback):
         """Listen, in place of Lightning's handler, which puts back the one before at the end."""
 
         def end(number: int, frame: FrameType | None) -> NoReturn:
-            if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
+            if (launcher := trainer.strategy.launcher) is not None:  # it has started the other processes
                 launcher.kill(number)
             raise StoppedError(
                 f"stopped ({signal.Signals(number).name}) before all images were predicted; the same line begins this "

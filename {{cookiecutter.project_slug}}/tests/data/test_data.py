@@ -20,7 +20,8 @@ from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.data.dataset import Batch, Draw, ImageDataset
 from competition.data.loaders import ShareOfRank, num_workers
-from competition.sampling.batches import TrainBatches, build_sampler
+from competition.sampling.batches import TrainBatches
+from competition.sampling.build import build_sampler, fold_sampler
 from competition.sampling.sampler import RatioSampler
 from competition.sampling.share_schedule import ShareSchedule
 from competition.support.errors import CompetitionError
@@ -135,7 +136,7 @@ def test_images_without_a_group_are_groups_by_themselves(config: Config, data_di
 def load(train_set: ImageDataset, config: Config, table: Table, workers: int) -> list[Batch]:
     """Return the batches of two epochs in which every image comes once."""
     every_image_once = config.model_copy(update={"sampler": Sampler()})
-    batches = TrainBatches(build_sampler(every_image_once, table, np.arange(len(table.image_ids))), 5)
+    batches = TrainBatches(fold_sampler(every_image_once, table, np.arange(len(table.image_ids))), 5)
     loader = DataLoader(train_set, batch_sampler=batches, collate_fn=train_set.collate, num_workers=workers)
     loaded = []
     for epoch in range(2):
