@@ -23,7 +23,7 @@ SAMPLED_SIDE = 64  # pixels, at least, of the shorter side that the range is tol
 
 
 class ImageAugmentation:
-    """The way from a read image to a normalised one at `data.image_size`; masks and boxes follow.
+    """Turns an image as it was read into a normalised one of `data.image_size`; masks and boxes follow.
 
     With `train` the random changes of `data.augmentation` are among the steps.
     """

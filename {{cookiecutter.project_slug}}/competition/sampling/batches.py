@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-from competition.data.dataset import Draw
+from competition.data.dataset import SeededIndex
 from competition.sampling.build import EpochSampler
 
 
@@ -19,7 +19,7 @@ class EpochBatches(NamedTuple):
     images: int  # of all processes in each
 
 
-class TrainBatches(Sampler[list[Draw]]):
+class TrainBatches(Sampler[list[SeededIndex]]):
     """The batches of this process in one epoch, each draw with a seed for its random changes.
 
     A step of the optimizer takes a global batch, dealt to the processes and cut into `accumulate` parts of `batch_size`
@@ -68,11 +68,11 @@ class TrainBatches(Sampler[list[Draw]]):
         epoch = self.of_epoch(self.epoch)
         return epoch.steps * epoch.parts
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SeededIndex]]:
         """Yield batches of the current epoch."""
         return self.draws(self.epoch, self._start)
 
-    def draws(self, epoch: int, start: int = 0) -> Iterator[list[Draw]]:
+    def draws(self, epoch: int, start: int = 0) -> Iterator[list[SeededIndex]]:
         """Yield this process's batches of any epoch, from number `start` on."""
         rank, world_size = self.sampler.rank, self.sampler.world_size
         steps, parts, images = self.of_epoch(epoch)
@@ -84,7 +84,7 @@ class TrainBatches(Sampler[list[Draw]]):
         for number in range(start, steps * parts):
             part = number % parts
             size = cuts[part + 1] - cuts[part]
-            yield [Draw(row, self._seed(epoch, place * world_size + rank)) for place, row in islice(rows, size)]
+            yield [SeededIndex(row, self._seed(epoch, place * world_size + rank)) for place, row in islice(rows, size)]
 
     def _seed(self, epoch: int, place: int) -> int:
         numbers = np.random.SeedSequence([self.sampler.seed, epoch, place])

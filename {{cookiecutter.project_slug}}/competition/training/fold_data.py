@@ -63,7 +63,7 @@ class FoldData(pl.LightningDataModule):
         return self._batches
 
     def batch(self, number: int = 0, epoch: int = 0) -> Batch:
-        """Return a batch as it is trained on, augmented and mixed; what else is drawn, then or later, stays as it is.
+        """Return a batch as it is trained on, augmented and mixed. No generator of random numbers is moved on.
 
         Raises CompetitionError where the epoch has no such batch.
         """

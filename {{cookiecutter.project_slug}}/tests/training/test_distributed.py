@@ -3,7 +3,7 @@
 In double precision, as a network's last bits hang on the size of its batch, on some CPUs, and training magnifies them.
 
 Run by torchrun as a script, this file is one of the processes:
-    torchrun --nproc-per-node 2 tests/test_distributed.py FOLDER NODES [sync]
+    torchrun --nproc-per-node 2 tests/training/test_distributed.py FOLDER NODES [sync]
 """
 
 import os
