@@ -142,7 +142,7 @@ class Data(Section):
     std: list[Positive] = Field([0.229, 0.224, 0.225], validate_default=True)
     batch_size: Count = 16  # global: over all devices and accumulated batches
     num_workers: Annotated[int, Field(ge=0, le=1024)] | None = (
-        None  # processes that read images; see loader.py for None
+        None  # processes that read images; None: a share of the cores, see `num_workers`
     )
     augmentation: Augmentation = Augmentation()
 

@@ -1,4 +1,4 @@
-"""The loader of images that are predicted or validated on: each once, over all processes. No Lightning."""
+"""DataLoaders and their workers, and who of several processes validates or predicts which images. No Lightning."""
 
 import os
 import re

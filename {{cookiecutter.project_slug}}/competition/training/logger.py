@@ -80,7 +80,7 @@ class MetricsCsv(Callback):
         self._loss_sum, self._num_batches = 0.0, 0
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note since when it is not trained: StopOnNan, called before this, has waited for the GPU's last step."""
+        """Note when training paused: StopOnNan, called before this, has waited for the GPU's last step."""
         self._validation_started = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -3,8 +3,8 @@
 Mixed images, windows, pseudo-labels, averaged weights, two processes with two workers each: all at once. (One process
 is test_kill.py's and test_resume.py's.)
 
-Run as a script, this file does it: python tests/test_exact_resume.py FOLDER. Its child processes are forks, which
-start in no time where a new Python would import for seconds.
+Run as a script, this file does it: python tests/training/test_exact_resume.py FOLDER. Its child processes are forks,
+which start in no time where a new Python would import for seconds.
 """
 
 import os

@@ -1,7 +1,7 @@
 """kill -9 at 40 random moments: every training goes on and ends, bit for bit, as an unbroken one does.
 
-Run as a script, this file does it: python tests/test_kill.py TASK FOLDER. Its child processes are forks, which start
-in no time where a new Python would import for seconds.
+Run as a script, this file does it: python tests/training/test_kill.py TASK FOLDER. Its child processes are forks,
+which start in no time where a new Python would import for seconds.
 """
 
 import os
