@@ -1,15 +1,13 @@
 """A bake passes its own linter, formatter, type checker and tests before anyone touched it."""
 
-import os
 import re
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
-from baking import PROJECT, run, run_module
+from baking import PROJECT, environment, lint_imports, run, run_module
 
 # Tests that a bake may fail though the template passes them: what they use is the first task that is there, or the
 # list of tasks, or a file that is rendered. All others are the same bytes on the same bytes, and so is their result.
@@ -20,12 +18,6 @@ DIFFERS = re.compile(r"task_names\(\)[\[)]|pyproject|README")
 def workplace(tmp_path_factory: pytest.TempPathFactory, bake_once: Callable[[str], Path], task: str) -> Path:
     """Copy the task's bake: tools leave caches and the bake itself stays as it was rendered."""
     return shutil.copytree(bake_once(task), tmp_path_factory.mktemp(task) / "project")
-
-
-def environment(workplace: Path) -> dict[str, str]:
-    # This Python has the unrendered project installed; the bake's package has to come first, in subprocesses too.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    return inherited | {"PYTHONPATH": str(workplace), "NO_COLOR": "1"}
 
 
 def test_a_bake_is_clean_to_the_linter(workplace: Path) -> None:
@@ -42,12 +34,6 @@ def test_formatting_a_bake_changes_nothing(workplace: Path) -> None:
 def test_a_bake_passes_the_type_checker(workplace: Path) -> None:
     result = run_module("ty", "check", "--python", sys.prefix, cwd=workplace)
     assert result.returncode == 0, result.stdout
-
-
-def lint_imports(project: Path) -> CompletedProcess[str]:
-    # The command alone finds the package in the working directory: the one installed here is the unrendered one.
-    command = Path(sys.executable).with_name("lint-imports")
-    return run(command, "--no-cache", cwd=project, env=environment(project))
 
 
 @pytest.fixture
