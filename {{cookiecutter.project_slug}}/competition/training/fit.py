@@ -13,11 +13,7 @@ from competition.sampling.epoch_plan import plan_warnings
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
 from competition.tasks.pretrained import weights_note
-from competition.training.checkpoint import (
-    LATEST,
-    LatestAndBest,
-    load_checkpoint,
-)
+from competition.training.checkpoint import LATEST, LatestAndBest, export_weights, exported_path, load_checkpoint
 from competition.training.ema import AverageWeights
 from competition.training.fold_data import FoldData, mixing_warnings, per_device_batch_size
 from competition.training.logger import MetricsCsv, build_loggers
@@ -101,3 +97,10 @@ def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
 @rank_zero_only
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+@rank_zero_only
+def export(config: Config, weights: Path) -> None:
+    """Write the weights of a training on all images, which nothing validates, and say where they are."""
+    export_weights(weights)
+    print(f"fold {config.fold}: trained to its end, with {exported_path(weights)}", flush=True)
