@@ -17,7 +17,7 @@ from competition.config.settings import Config, Fold
 from competition.config.views import views_of
 from competition.data.dataset import Batch, ImageDataset
 from competition.data.folds import read_folds
-from competition.prediction.inference import Ensemble, predict_stream
+from competition.prediction.ensemble import Ensemble, predict_stream
 from competition.prediction.predict import load_network
 from competition.runs.folder import CONFIG, Run, fold_of
 from competition.support.errors import CompetitionError

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section, names_in
-from competition.support.places import here
+from competition.support.paths import here
 
 Side = Annotated[int, Field(ge=16)]
 MAX_PIXELS = 400_000_000  # of an image or mask: 400 MB a channel of 8 bits

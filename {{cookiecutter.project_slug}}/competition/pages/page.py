@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from competition.support.files import replacing
+from competition.support.atomic_files import replacing
 
 if TYPE_CHECKING:  # matplotlib and jinja2 are imported when a page is written
     from matplotlib.axes import Axes

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from competition.support.atomic_files import is_number, write_csv
 from competition.support.errors import CompetitionError
-from competition.support.files import is_number, write_csv
-from competition.support.places import here
+from competition.support.paths import here
 
 RETIRED = "~"  # stands in no run's name: `t~1` is what `t` was before its folder was deleted and it was trained again
 BY_HAND = "given by hand: not scored"  # `thresholds` of a submission that no scores are of

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import NamedTuple
 
-from competition.sampling.batches import TrainBatches
+from competition.sampling.batch_sampler import TrainBatches
 from competition.sampling.sampler import RatioSampler
 from competition.sampling.share_schedule import epochs_in_words, schedule_warnings
 from competition.support.errors import CompetitionError

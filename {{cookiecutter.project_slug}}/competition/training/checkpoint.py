@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from competition.config.settings import Checkpoint as CheckpointSettings
 from competition.config.settings import Mode
 from competition.runs.folder import LATEST
+from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing
 
 CHECKSUM = "sha256"  # of the exported weights, in the metadata of their file
 

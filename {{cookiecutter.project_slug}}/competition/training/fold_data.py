@@ -8,7 +8,7 @@ from competition.data.dataset import Batch, ImageDataset, seeded
 from competition.data.folds import is_validated
 from competition.data.loaders import ImageLoader, evaluation_loader, worker_settings
 from competition.data.pseudo_labels import training_part
-from competition.sampling.batches import TrainBatches
+from competition.sampling.batch_sampler import TrainBatches
 from competition.sampling.build import fold_sampler
 from competition.sampling.epoch_plan import EpochPlan, plan_epochs
 from competition.sampling.sampler import RatioSampler

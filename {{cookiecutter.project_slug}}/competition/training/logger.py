@@ -19,9 +19,9 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.config.settings import Logger as LoggerSettings
+from competition.support.atomic_files import replacing
 from competition.support.distributed import of_all_processes
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing
 
 FIRST_COLUMNS = (
     *("epoch", "step", "learning_rate", "images", "positive_share"),

@@ -6,18 +6,18 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from competition.config.loading import validate
-from competition.config.settings import Config, Optimizer
+from competition.config.settings import Config
 from competition.data.dataset import Batch, seed_everywhere
-from competition.data.window_data import WholeImages
+from competition.data.window_dataset import WholeImages
 from competition.support.distributed import gather_by_image
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Evidence, Task
 from competition.training.fold_data import FoldData
-from competition.training.optimizer import learning_rate_factor
+from competition.training.optimizer import build_optimizer, learning_rate_factor
 
 
 class CompetitionModule(pl.LightningModule):
@@ -105,16 +105,3 @@ class CompetitionModule(pl.LightningModule):
         data = getattr(self.trainer, "datamodule")  # noqa: B009 - Lightning sets it without declaring it
         assert isinstance(data, FoldData)
         return data
-
-
-def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
-    """Return the optimizer; biases and normalisation layers are not decayed."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if settings.name == "sgd":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
-    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=settings.lr)

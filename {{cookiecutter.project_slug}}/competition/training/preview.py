@@ -17,8 +17,8 @@ from competition.data.pictures import CLASS_COLORS, Drawn, sheet, small_picture
 from competition.sampling.epoch_plan import plan_warnings
 from competition.sampling.sampler import RatioSampler
 from competition.sampling.share_schedule import EpochCounts
+from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing
 from competition.tasks.contract import Task
 from competition.training.fold_data import FoldData
 from competition.training.optimizer import learning_rate_factor

@@ -20,7 +20,7 @@ from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.data.dataset import Batch, ImageDataset, SeededIndex
 from competition.data.loaders import ShareOfRank, num_workers
-from competition.sampling.batches import TrainBatches
+from competition.sampling.batch_sampler import TrainBatches
 from competition.sampling.build import build_sampler, fold_sampler
 from competition.sampling.sampler import RatioSampler
 from competition.sampling.share_schedule import ShareSchedule

@@ -18,7 +18,7 @@ from trainings import assert_ended_like, rows
 
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds
-from competition.sampling.batches import TrainBatches
+from competition.sampling.batch_sampler import TrainBatches
 from competition.sampling.build import SeededSampler
 from competition.support.errors import CompetitionError
 from competition.tasks.made_up_images import write_sample

@@ -37,7 +37,7 @@ def train(
     refuse_unknown_monitor(config)
     refuse_start(config, resume=resume)
     refuse_changed_config(config.fold_folder, config)
-    from competition.pipeline.train import train as train_fold
+    from competition.pipeline.train_fold import train as train_fold
     from competition.runs.provenance import base_names
 
     train_fold(config, resume=resume, bases=base_names(split(words)[0][0]))
