@@ -13,6 +13,7 @@ from baking import PROJECT, REPOSITORY, Render, copy_tracked_files, run, run_mod
 
 ANSWERS = {"project_name": "Digits {{ 7*7 }} & 'co'", "project_slug": "digits", "task_type": "segmentation"}
 CONFIG, LOSS = "configs/segmentation.yaml", "competition/tasks/segmentation/loss.py"
+AT_THE_TOP = {"__init__.py", "__main__.py", "notebook.py"}  # of competition/
 README, TABLE = "README.md", "competition/tasks/segmentation/table.py"
 CHECK_TEST = "tests/checking/test_check.py"
 
