@@ -1,6 +1,5 @@
 """Who deletes an optional room of the package, with its tests, has a repo that works without it."""
 
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -8,11 +7,10 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from baking import run
+from baking import environment, lint_imports, run
 
 TASK = "classification"  # the quickest; rooms are the same for all
 VERBS = {"pages": {"report"}, "bundle": {"bundle", "push"}, "kaggle": {"download", "push", "scores"}}
-LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 # Beside tests of the command line, a run from csv to submission in one process: what imports a room that is gone fails.
 WHOLE_RUN = """
 from pathlib import Path
@@ -45,8 +43,7 @@ def project(room: str, bake_once: Callable[[str], Path], tmp_path: Path) -> Path
 
 
 def python(project: Path, *words: str) -> CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    return run(sys.executable, *words, cwd=project, env=inherited | {"PYTHONPATH": str(project), "NO_COLOR": "1"})
+    return run(sys.executable, *words, cwd=project, env=environment(project))
 
 
 @pytest.mark.parametrize("room", VERBS)
@@ -57,7 +54,7 @@ def test_without_a_room_its_verbs_are_gone_and_rooms_import_downwards(project: P
     shown = {line.split()[0] for line in lines if line.startswith("  ") and line[2:3].strip()}
     assert shown >= {"check", "train", "run"} | set.union(*VERBS.values()) - VERBS[room] - {"push"}
     assert not shown & VERBS[room]
-    linted = python(project, "-c", LINT, "--no-cache")
+    linted = lint_imports(project)
     assert linted.returncode == 0, linted.stdout
 
 
@@ -69,9 +66,3 @@ def test_without_a_room_all_other_tests_are_found_and_a_run_ends_well(project: P
     done = python(project, "-m", "pytest", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
-
-
-def test_what_every_repo_has_imports_downwards(bake_once: Callable[[str], Path]) -> None:
-    linted = python(bake_once(TASK), "-c", LINT, "--no-cache")
-    assert linted.returncode == 0, linted.stdout
-    assert "1 kept, 0 broken" in linted.stdout

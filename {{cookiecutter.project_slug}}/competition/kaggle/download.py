@@ -11,7 +11,7 @@ from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.kaggle.api import KaggleService, competition_name
 from competition.support.errors import CompetitionError
-from competition.support.places import here
+from competition.support.paths import here
 from competition.support.progress import progress
 
 

@@ -17,15 +17,15 @@ import pytest
 from tiny import PROJECT, TINY
 from trainings import files_up_to
 
-from competition.comparison.record import record
+from competition.comparison.update_ledger import record
 from competition.config.loading import load_config, task_names
 from competition.prediction.predict import predict_test
 from competition.runs.folder import OOF, SUBMISSION, TEST, Run
 from competition.scoring.tune import tune
 from competition.submission.submit import make_submission
-from competition.support.files import MACHINE, replacing, write_csv
+from competition.support.atomic_files import MACHINE, replacing, write_csv
 from competition.support.freshness import is_up_to_date, remember_sources
-from competition.support.rooms import ROOMS, has_room
+from competition.support.optional_rooms import ROOMS, has_room
 from competition.training.checkpoint import best_name, export_weights
 
 Command = Callable[..., CompletedProcess[str]]

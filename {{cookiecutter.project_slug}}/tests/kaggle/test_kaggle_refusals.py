@@ -11,7 +11,7 @@ from kaggle_stand_in import KEY, SIGNATURE, TOKEN, USER, StandIn
 
 from competition.config.loading import load_config
 from competition.kaggle.api import KaggleService
-from competition.support import places
+from competition.support import paths as places
 
 Command = Callable[..., CompletedProcess[str]]
 

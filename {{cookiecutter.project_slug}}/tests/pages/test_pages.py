@@ -18,8 +18,8 @@ import tifffile
 from browser import Browser
 
 from competition.config.loading import task_names
+from competition.data.pictures import LONGEST, SIDE, small_picture
 from competition.files.images import read_image_size
-from competition.pages.page import LONGEST, SIDE, small_picture
 from competition.pages.report import is_reported, write_report
 from competition.pages.report_plots import confusion_counts, precision_recall
 from competition.runs.folder import Run

@@ -10,7 +10,7 @@ import pytest
 from competition.config.loading import task_names
 from competition.prediction.stored import TOLERANCE, Predictions
 from competition.runs.folder import Run
-from competition.scoring.trial import Trial
+from competition.scoring.timed_trial import Trial
 from competition.tasks.contract import Task
 
 Command = Callable[..., CompletedProcess[str]]

@@ -3,8 +3,8 @@
 Mixed images, windows, pseudo-labels, averaged weights, two processes with two workers each: all at once. (One process
 is test_kill.py's and test_resume.py's.)
 
-Run as a script, this file does it: python tests/test_exact_resume.py FOLDER. Its child processes are forks, which
-start in no time where a new Python would import for seconds.
+Run as a script, this file does it: python tests/training/test_exact_resume.py FOLDER. Its child processes are forks,
+which start in no time where a new Python would import for seconds.
 """
 
 import os
@@ -19,7 +19,7 @@ from trainings import assert_ended_like, fork_group, get_ready, rows, run_as_scr
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data.folds import make_folds
-from competition.pipeline.train import train
+from competition.pipeline.train_fold import train
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
 

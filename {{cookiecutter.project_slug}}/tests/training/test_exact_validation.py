@@ -32,7 +32,7 @@ from competition.config.settings import Config
 from competition.data.folds import read_folds
 from competition.prediction.stored import Predictions
 from competition.scoring.out_of_fold import score_predictions
-from competition.support.files import write_csv
+from competition.support.atomic_files import write_csv
 from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint

@@ -1,7 +1,7 @@
 """kill -9 at 40 random moments: every training goes on and ends, bit for bit, as an unbroken one does.
 
-Run as a script, this file does it: python tests/test_kill.py TASK FOLDER. Its child processes are forks, which start
-in no time where a new Python would import for seconds.
+Run as a script, this file does it: python tests/training/test_kill.py TASK FOLDER. Its child processes are forks,
+which start in no time where a new Python would import for seconds.
 """
 
 import os
@@ -18,7 +18,7 @@ from trainings import assert_ended_like, fork, get_ready, rows, run_as_script
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data.folds import make_folds
-from competition.pipeline.train import train
+from competition.pipeline.train_fold import train
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
 

@@ -13,9 +13,9 @@ from competition.config.loading import task_names
 from competition.prediction.predict import predict_out_of_fold
 from competition.prediction.stored import Predictions
 from competition.runs.folder import CV, OOF, TEST, VIEWS, Run
+from competition.scoring.tta_table import COLUMNS
 from competition.scoring.tune import THRESHOLDS, tune
-from competition.scoring.view_table import COLUMNS
-from competition.support.files import read_rows
+from competition.support.atomic_files import read_rows
 
 Command = Callable[..., CompletedProcess[str]]
 
