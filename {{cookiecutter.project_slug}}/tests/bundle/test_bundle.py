@@ -34,6 +34,7 @@ from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 
 Command = Callable[..., CompletedProcess[str]]
+Once = Callable[[str, str, Callable[[Path], None]], Path]
 pytestmark = pytest.mark.slow  # together: all need runs with networks and predictions
 
 
@@ -58,6 +59,25 @@ socket.getaddrinfo = socket.gethostbyname = resolve
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+
+
+@pytest.fixture(scope="session")
+def bundled(task: str, predicted: Path, once: Once) -> Path:
+    """Return outputs/ of the same runs, with a bundle of one."""
+    return once(task, "bundled", lambda folder: bundle_one(predicted, folder)) / "outputs"
+
+
+def bundle_one(predicted: Path, folder: Path) -> None:
+    shutil.copytree(predicted, folder / "outputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_bundle(Run.open("t"), with_wheels=False)
+
+
+@pytest.fixture
+def bundle(bundled: Path, runs: Path) -> Path:
+    """Copy the bundle to the runs in the working folder."""
+    return Path(shutil.copytree(bundled / "t" / "bundle", runs / "t" / "bundle")).relative_to(runs.parent)
 
 
 @pytest.fixture(scope="session")
@@ -126,11 +146,10 @@ def test_cut_off_from_the_network_it_writes_the_submission_of_submit(
 
 
 def test_a_larger_hidden_test_set_with_other_sizes_and_a_broken_image_gives_a_valid_submission(
-    runs: Path, data_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    bundle: Path, data_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from competition.bundle.offline import infer as infer_here
 
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
     sample = data_dir / "sample_submission.csv"
     rows = pd.read_csv(sample, dtype=str, keep_default_na=False)
     name = next(str(column) for column in rows if rows[column].str.contains("test_").any())
@@ -167,18 +186,16 @@ def test_a_larger_hidden_test_set_with_other_sizes_and_a_broken_image_gives_a_va
 
 
 def test_all_devices_of_a_machine_write_the_submission_of_one(
-    runs: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Path, bundle: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from competition.bundle.offline import infer as infer_here
 
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
     monkeypatch.setattr("competition.training.devices.inference_devices", lambda config: [torch.device("cpu")] * 2)
     infer_here(bundle, data_dir, tmp_path / "submission.csv")
     assert (tmp_path / "submission.csv").read_bytes() == (runs / "t" / "submission.csv").read_bytes()
 
 
-def test_a_changed_or_missing_file_is_named(runs: Path) -> None:
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+def test_a_changed_or_missing_file_is_named(bundle: Path) -> None:
     weights = bundle / "runs" / "t" / "fold1.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     with pytest.raises(CompetitionError, match=r"fold1\.safetensors: is not the file that manifest\.json describes"):
@@ -188,8 +205,7 @@ def test_a_changed_or_missing_file_is_named(runs: Path) -> None:
         Bundle(bundle)
 
 
-def test_a_folder_that_is_not_there_is_told_in_a_line(runs: Path, tmp_path: Path) -> None:
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+def test_a_folder_that_is_not_there_is_told_in_a_line(bundle: Path, tmp_path: Path) -> None:
     done = infer(Path(sys.executable), bundle, tmp_path / "nowhere", tmp_path / "working")
     assert done.returncode == 1
     assert (
@@ -199,8 +215,7 @@ def test_a_folder_that_is_not_there_is_told_in_a_line(runs: Path, tmp_path: Path
 
 
 @one_task
-def test_an_interpreter_without_the_packages_is_told_in_a_line(runs: Path) -> None:
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+def test_an_interpreter_without_the_packages_is_told_in_a_line(bundle: Path) -> None:
     bare = [sys.executable, "-I", "-S", str(bundle / "infer.py")]  # without any installed package
     done = subprocess.run(bare, capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -220,11 +235,10 @@ def test_deleted_weights_are_exported_again(runs: Path) -> None:
 
 
 def test_a_bundle_that_predicts_otherwise_than_it_was_scored_stops_before_it_predicts(
-    runs: Path, data_dir: Path, tmp_path: Path
+    bundle: Path, data_dir: Path, tmp_path: Path
 ) -> None:
     from competition.bundle.offline import infer as infer_here
 
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
     path = bundle / "runs" / "t" / "fold0.safetensors"
     save_file({name: -values for name, values in load_file(path).items()}, path)
     manifest = json.loads((bundle / "manifest.json").read_text())
@@ -274,8 +288,7 @@ def assert_same_cells(found: pd.DataFrame, expected: pd.DataFrame) -> None:
             assert (words & others).total() > 0.95 * max(words.total(), others.total()) > 0, column
 
 
-def test_predicted_one_by_one_images_get_the_rows_of_the_submission(runs: Path, data_dir: Path) -> None:
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+def test_predicted_one_by_one_images_get_the_rows_of_the_submission(runs: Path, bundle: Path, data_dir: Path) -> None:
     predictor = Predictor(bundle, data_dir)
     config = predictor.bundle.config
     keys = Task(config.task).submission.id_columns(config)
@@ -291,8 +304,9 @@ def test_predicted_one_by_one_images_get_the_rows_of_the_submission(runs: Path, 
         predictor("x", np.zeros((8, 8), np.uint8))
 
 
-def test_an_inference_server_that_asks_row_by_row_is_given_the_submission(runs: Path, data_dir: Path) -> None:
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+def test_an_inference_server_that_asks_row_by_row_is_given_the_submission(
+    runs: Path, bundle: Path, data_dir: Path
+) -> None:
     predictor = Predictor(bundle, data_dir)
     keys = Task(predictor.bundle.config.task).submission.id_columns(predictor.bundle.config)
 
@@ -313,10 +327,9 @@ def test_an_inference_server_that_asks_row_by_row_is_given_the_submission(runs: 
     assert_same_cells(pd.concat(answered, ignore_index=True), submission)
 
 
-def test_a_folder_without_the_images_gives_no_submission(runs: Path, data_dir: Path, tmp_path: Path) -> None:
+def test_a_folder_without_the_images_gives_no_submission(bundle: Path, data_dir: Path, tmp_path: Path) -> None:
     from competition.bundle.offline import infer as infer_here
 
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
     shutil.rmtree(data_dir / "test_images")
     odd = data_dir.rename(tmp_path / "a #b: [x]")
     with pytest.raises(CompetitionError, match=r"images cannot be read, the first: .*a #b: .x.* no such image file"):
@@ -387,8 +400,8 @@ def test_a_bundle_by_values_given_by_hand_is_not_the_one_that_run_makes(runs: Pa
         assert is_bundled(Run.open("t")) == (not words)
 
 
-def test_ids_stay_text_and_16_bit_is_read_as_from_a_file(runs: Path, data_dir: Path) -> None:
-    predictor = Predictor(make_bundle(Run.open("t"), with_wheels=False)[0], data_dir)
+def test_ids_stay_text_and_16_bit_is_read_as_from_a_file(bundle: Path, data_dir: Path) -> None:
+    predictor = Predictor(bundle, data_dir)
     keys = Task(predictor.bundle.config.task).submission.id_columns(predictor.bundle.config)
     pixels = read_image(next((data_dir / "test_images").iterdir()), 3)
     assert predictor("00123", pixels)[keys[0]].astype(str).str.startswith("00123").all()
@@ -501,8 +514,9 @@ def test_a_wheel_that_is_needed_and_of_another_python_is_told(tmp_path: Path) ->
 
 
 @one_task
-def test_a_wheel_is_imported_before_all_else_in_script_and_notebook(runs: Path, data_dir: Path, tmp_path: Path) -> None:
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+def test_a_wheel_is_imported_before_all_else_in_script_and_notebook(
+    bundle: Path, data_dir: Path, tmp_path: Path
+) -> None:
     write_wheel(bundle / "wheels", "numpy", "9999", content="raise SystemExit('numpy of the wheel')")
     write_manifest(bundle, json.loads((bundle / "manifest.json").read_text())["runs"], None)  # which names the wheel
     [cell] = json.loads((bundle / "infer.ipynb").read_text())["cells"]
