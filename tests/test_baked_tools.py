@@ -104,7 +104,7 @@ def test_a_bake_passes_its_own_tests_with_a_users_own_files_in_it(workplace: Pat
     env = environment(workplace)
     imported = run(sys.executable, "-c", "import competition; print(competition.__file__)", cwd=workplace, env=env)
     assert Path(imported.stdout.strip()).is_relative_to(workplace)
-    files = sorted((workplace / "tests").glob("test_*.py"))
+    files = sorted((workplace / "tests").rglob("test_*.py"))
     same = [path for path in files if not DIFFERS.search(path.read_text(encoding="utf-8"))]
     # Deselected, not left out: that each can be imported without the other tasks' files is tested, too. In one process:
     # the other core is busy with other tests already.

@@ -13,6 +13,7 @@ from baking import PROJECT, REPOSITORY, Render, copy_tracked_files, run, run_mod
 
 ANSWERS = {"project_name": "Digits {{ 7*7 }} & 'co'", "project_slug": "digits", "task_type": "segmentation"}
 CONFIG, LOSS = "configs/segmentation.yaml", "competition/tasks/segmentation/loss.py"
+AT_THE_TOP = {"__init__.py", "__main__.py", "notebook.py"}  # of competition/
 README, TABLE = "README.md", "competition/tasks/segmentation/table.py"
 CHECK_TEST = "tests/checking/test_check.py"
 
@@ -293,7 +294,11 @@ def test_edits_in_files_that_moved_follow_them_and_a_file_that_went_stays_where_
     assert git(project, "diff", "--name-only", "--diff-filter=U") == ""
     assert not list(project.rglob("*.rej"))
     assert_edits_have_moved(project)
-    assert {path.name for path in (project / "competition").glob("*.py")} == {"__init__.py", "__main__.py"}
+    assert {path.name for path in (project / "competition").glob("*.py")} == {
+        "__init__.py",
+        "__main__.py",
+        "notebook.py",
+    }
 
     git(project, "reset", "--quiet", "--hard")
     git(project, "clean", "--quiet", "-d", "--force")
@@ -302,7 +307,11 @@ def test_edits_in_files_that_moved_follow_them_and_a_file_that_went_stays_where_
     updated = cruft(project, "update", "--skip-apply-ask")
     assert updated.returncode == 0, updated.stdout + updated.stderr
     assert_edits_have_moved(project)
-    left = {path.name for path in (project / "competition").glob("*.py")} - {"__init__.py", "__main__.py"}
+    left = {path.name for path in (project / "competition").glob("*.py")} - {
+        "__init__.py",
+        "__main__.py",
+        "notebook.py",
+    }
     assert left == {"whole_file.py"}
     assert "return bool(0)" in (project / "competition" / "whole_file.py").read_text(encoding="utf-8")
 

@@ -35,7 +35,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     loggers = build_loggers(config.logger, folder, f"{config.name}-fold{config.fold}")
     trainer = build_trainer(config, _callbacks(config, folder, data), loggers=loggers)
     watch_processes(trainer, "training")
-    batch_size = per_device_batch_size(config, trainer)
+    batch_size = per_device_batch_size(config, trainer.world_size, trainer.accumulate_grad_batches)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
     if latest is not None and (more := more_epochs(folder, config)) is not None:
         _say(lengthen(config, latest, more))

@@ -7,7 +7,7 @@ from subprocess import CompletedProcess
 import pytest
 from kaggle_stand_in import KEY, SIGNATURE, TOKEN, USER, StandIn, serve
 
-from competition.support import places
+from competition.support import paths as places
 
 # What could lead the kaggle package elsewhere than to the stand-in.
 OTHER_SETTINGS = ("KAGGLE_API_TOKEN", "KAGGLE_API_ENVIRONMENT", "KAGGLE_CONFIG_DIR", "KAGGLE_PROXY")

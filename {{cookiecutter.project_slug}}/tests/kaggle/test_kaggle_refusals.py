@@ -12,7 +12,7 @@ from kaggle_stand_in import KEY, SIGNATURE, TOKEN, USER, StandIn
 from competition.config.loading import load_config
 from competition.kaggle.api import KaggleService
 from competition.kaggle.push import SECRET_NAMES
-from competition.support import places
+from competition.support import paths as places
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from competition.comparison.record import begin, record
+from competition.comparison.update_ledger import begin, record
 from competition.config.settings import Config
 from competition.data.folds import read_folds
 from competition.prediction.predict import load_network, predict_images
