@@ -235,12 +235,6 @@ EDITS = [
         "    if suffix == '.dcm':\n        return dicom(file)\n    if suffix in TIF:\n",
     ),
     (
-        "competition/train.py",
-        "competition/training/fit.py",
-        "        StopOnNan(),\n",
-        "        StopOnNan(),\n        GradientNorm(),\n",
-    ),
-    (
         "competition/tasks/segmentation/formats.yaml",
         "competition/tasks/segmentation/formats/known.yaml",
         "\nsiim:",
@@ -302,7 +296,10 @@ def test_edits_in_files_that_moved_follow_them_and_a_file_that_went_stays_where_
 
     git(project, "reset", "--quiet", "--hard")
     git(project, "clean", "--quiet", "-d", "--force")
-    edit(project / "competition" / "whole_file.py", "return False", "return bool(0)")  # it is part of another file now
+    callbacks = "        StopOnNan(),\n        GradientNorm(),\n"
+    edit(
+        project / "competition" / "train.py", r" +StopOnNan\(\),\n", callbacks
+    )  # now cut in two: pipeline and training
     commit(project, "More work")
     updated = cruft(project, "update", "--skip-apply-ask")
     assert updated.returncode == 0, updated.stdout + updated.stderr
@@ -312,8 +309,8 @@ def test_edits_in_files_that_moved_follow_them_and_a_file_that_went_stays_where_
         "__main__.py",
         "notebook.py",
     }
-    assert left == {"whole_file.py"}
-    assert "return bool(0)" in (project / "competition" / "whole_file.py").read_text(encoding="utf-8")
+    assert left == {"train.py"}
+    assert callbacks in (project / "competition" / "train.py").read_text(encoding="utf-8")
 
 
 def assert_edits_have_moved(project: Path) -> None:
