@@ -107,6 +107,15 @@ def test_every_path_that_a_readme_names_is_there(bake: Path, template: Path) -> 
             assert any(any(folder.glob(name)) for folder in folders), name
 
 
+def test_the_changelogs_table_of_imports_names_modules_that_are_there(template: Path) -> None:
+    unreleased = (template / "CHANGELOG.md").read_text(encoding="utf-8").partition("\n## Unreleased")[2]
+    table = unreleased.partition("\n## ")[0].partition("| import was")[2].partition("\n\n")[0]
+    modules = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+\.\w+)`", row.split("|")[2])]
+    package = template / PROJECT / "competition"
+    assert [name for name in modules if not (package / name.replace(".", "/")).with_suffix(".py").is_file()] == []
+    assert "".join(modules) or not table
+
+
 def test_no_template_syntax_is_left_in_a_bake(bake: Path) -> None:
     for name in files_below(bake):
         if name == "competition/pages/page.html":  # Jinja of the project's own, for the pages it writes

@@ -25,7 +25,8 @@ def hand_in_the_solution(repo: Path, task: str) -> None:
         )
         answers = strings.rename("PredictionString").reset_index()
     if task == "classification":
-        answers = pd.concat([answers["image_id"], pd.get_dummies(answers["label"]) * 1], axis=1)
+        asked = pd.read_csv(repo / "data" / "sample_submission.csv", nrows=0).columns[1:]
+        answers = answers[["image_id"]].assign(**{name: (answers["label"] == name) * 1 for name in asked})
     folder = repo / "outputs" / task
     folder.mkdir(parents=True)
     answers.to_csv(folder / "submission.csv", index=False)

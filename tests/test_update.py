@@ -235,12 +235,6 @@ EDITS = [
         "    if suffix == '.dcm':\n        return dicom(file)\n    if suffix in TIF:\n",
     ),
     (
-        "competition/train.py",
-        "competition/training/fit.py",
-        "        StopOnNan(),\n",
-        "        StopOnNan(),\n        GradientNorm(),\n",
-    ),
-    (
         "competition/tasks/segmentation/formats.yaml",
         "competition/tasks/segmentation/formats/known.yaml",
         "\nsiim:",
@@ -294,26 +288,19 @@ def test_edits_in_files_that_moved_follow_them_and_a_file_that_went_stays_where_
     assert git(project, "diff", "--name-only", "--diff-filter=U") == ""
     assert not list(project.rglob("*.rej"))
     assert_edits_have_moved(project)
-    assert {path.name for path in (project / "competition").glob("*.py")} == {
-        "__init__.py",
-        "__main__.py",
-        "notebook.py",
-    }
+    assert {path.name for path in (project / "competition").glob("*.py")} == AT_THE_TOP
 
     git(project, "reset", "--quiet", "--hard")
     git(project, "clean", "--quiet", "-d", "--force")
-    edit(project / "competition" / "whole_file.py", "return False", "return bool(0)")  # it is part of another file now
+    in_two = project / "competition" / "train.py"  # now in pipeline/ and training/
+    callbacks = "        StopOnNan(),\n        GradientNorm(),\n"
+    edit(in_two, r" +StopOnNan\(\),\n", callbacks)
     commit(project, "More work")
     updated = cruft(project, "update", "--skip-apply-ask")
     assert updated.returncode == 0, updated.stdout + updated.stderr
     assert_edits_have_moved(project)
-    left = {path.name for path in (project / "competition").glob("*.py")} - {
-        "__init__.py",
-        "__main__.py",
-        "notebook.py",
-    }
-    assert left == {"whole_file.py"}
-    assert "return bool(0)" in (project / "competition" / "whole_file.py").read_text(encoding="utf-8")
+    assert {path.name for path in (project / "competition").glob("*.py")} - AT_THE_TOP == {"train.py"}
+    assert callbacks in in_two.read_text(encoding="utf-8")
 
 
 def assert_edits_have_moved(project: Path) -> None:
