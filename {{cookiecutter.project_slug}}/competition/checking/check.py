@@ -156,6 +156,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     doubts += hint_at_groups(config, table)
     report += (ranges := seen.train.ranges())
     doubts += _unfit_normalisation(config, seen.train) if ranges else []
+    doubts += _outside(config, seen)
     if thumbnails is not None:
         seen.groups = near_duplicates(thumbnails)
     drawn = [write_page(config, seen, [*report, *doubts], faults)] if write_page and counts is not None else []
@@ -248,6 +249,19 @@ def _unfit_normalisation(config: Config, looks: Looks) -> list[str]:
         f"warning: data.mean and data.std do not fit the training images: normalised by them, values have means up to "
         f"{off.max():.3g} from 0 and standard deviations from {found.min():.3g} to {found.max():.3g}, where networks "
         f"expect about 1; those of the images: {' '.join(ours)}"
+    ]
+
+
+def _outside(config: Config, seen: Seen) -> list[str]:
+    """Warn of boxes that lie outside their image: they are left out of what is trained on."""
+    lost = [index for index in sorted(seen.parts) if any(part.outside >= 1 for part in seen.parts[index])]
+    if not lost:
+        return []
+    number = sum(part.outside >= 1 for index in lost for part in seen.parts[index])
+    line = seen.table.lines[lost[0]]
+    return [
+        f"warning: {number} boxes of {len(lost)} images lie outside their image or have no area, as one of "
+        f"{seen.table.image_ids[lost[0]]!r} ({row_in_words(config.data, line)}): they are left out"
     ]
 
 

@@ -11,6 +11,7 @@ from competition.files.csv_keys import has_class, join_keys, split_keys
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.decode import decided, join_groups, settle
+from competition.tasks.classification.formats.answers import parted
 from competition.tasks.classification.formats.cells import WrongCellError, read_cells, write_cells
 from competition.tasks.classification.formats.groups import groups_of, groups_of_test
 from competition.tasks.classification.settings import TaskConfig
@@ -34,7 +35,7 @@ def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     """Return image ids in order; of groups the ids of their images, which stand in `format.test_csv`."""
     sample, form = config.sample_submission, config.format
     frame = read_csv(sample, [*form.submission_keys, *_value_columns(config, classes)])
-    ids, class_ids = split_keys(frame, form.submission_keys, sample)
+    ids, class_ids = split_keys(frame, form.submission_keys, sample, classes)
     if class_ids is None:
         faults = row_faults(sample, np.flatnonzero(ids.duplicated()), ids, "a second row of this image")
     else:
@@ -134,7 +135,7 @@ def read_submission(
     form = config.format
     columns = _value_columns(config, classes)
     frame = read_csv(path, [*form.submission_keys, *columns])
-    ids, class_ids = split_keys(frame, form.submission_keys, path)
+    ids, class_ids = split_keys(frame, form.submission_keys, path, classes)
     if class_ids is not None and (faults := _class_row_faults(path, ids, class_ids, classes)):
         raise CompetitionError("\n".join(faults))
     numbers = {name: number for number, name in enumerate(classes)}
@@ -173,9 +174,11 @@ def _value_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
     """Return the columns beside the ids: those of the classes, or the only one the sample has."""
     sample, form = config.sample_submission, config.format
     layout = form.submission.layout
-    blank = next((name for name in classes if len(name.split()) != 1), None)
-    if blank is not None and layout in ("label_string", "top"):
-        raise CompetitionError(f"format.submission.layout {layout}: class {blank!r} has blanks; they part the classes")
+    separator = form.submission_separator
+    torn = next((name for name in classes if parted(name, separator) != [name]), None)
+    if torn is not None and layout in ("label_string", "top"):
+        what = "blanks" if separator == " " else repr(separator)
+        raise CompetitionError(f"format.submission.layout {layout}: class {torn!r} has {what}; they part the classes")
     # Without a sample `read_csv` says what is missing.
     header = [name.strip() for name in read_header(sample)] if sample.is_file() else []
     others = [name for name in header if name not in form.submission_keys]

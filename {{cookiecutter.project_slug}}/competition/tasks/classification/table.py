@@ -142,7 +142,7 @@ def read_table(config: TaskConfig, path: Path | None = None) -> AnyTable:
     columns = class_columns(config, path) if form.train.layout == "columns" else [form.train.column]
     grouped = group_columns(form.group) if form.group else []
     frame = read_csv(path, list(dict.fromkeys([*form.train.keys, *columns, *grouped])))
-    ids, class_ids = split_keys(frame, form.train.keys, path)
+    ids, class_ids = split_keys(frame, form.train.keys, path, config.data.classes or ())
     faults = row_faults(path, np.flatnonzero(ids == ""), ids, f"{_id_column(config)} is empty", show_found=False)
     _, first = group_by_image(ids)
     if not has_class(form.train.keys):
@@ -153,6 +153,11 @@ def read_table(config: TaskConfig, path: Path | None = None) -> AnyTable:
         faults.append(
             f"format.new: {form.new!r} is a class of {path}, and names those that it does not have: images would be "
             "answered by it twice; set format.new to null, as a class it is learnt like any other"
+        )
+    if form.none is not None and form.none in read.classes:
+        faults.append(
+            f"{path}: format.none: {form.none!r} is a class, too, by data.classes or beside another label, and means that "
+            "an image is of none; take it out there, or set format.none to null"
         )
     if faults + read.faults:
         raise CompetitionError("\n".join(faults + read.faults))

@@ -10,6 +10,7 @@ from competition.config.settings import Config, Model
 
 Weight = Annotated[float, Field(ge=0)]
 Layout = Literal["xywh", "xyxy"]
+Units = Literal["pixels", "shares"]
 # COCO's mAP and the same at one IoU; then what the pages of known competitions define: see score.py.
 MetricName = Literal[
     "map", "map40", "map45", "map50", "map55", "map60", "map65", "map70", "map75", "map80", "map85", "map90", "map95",
@@ -71,7 +72,8 @@ class DetectionSubmission(Section):
     with_class: bool = True
     class_as: Literal["name", "index"] = "name"  # index: place in data.classes, from 0
     layout: Layout = "xywh"
-    decimals: Annotated[int, Field(ge=0, le=6)] = 2  # of coordinates; 0: whole pixels
+    units: Units | None = None  # None: those of train.csv
+    decimals: Annotated[int, Field(ge=0, le=6)] = 2  # of coordinates in pixels; 0: whole pixels
     none: str = ""  # what stands for an image without any box
 
 
@@ -85,11 +87,17 @@ class DetectionFormat(Section):
     # Four columns; or one, whose text is `[x, y, w, h]`, or with `box_keys` a list of dicts with these four keys.
     boxes: list[str] | str = ["x", "y", "w", "h"]
     box_keys: Annotated[list[str], Field(min_length=4, max_length=4)] | None = None
-    layout: Layout = "xywh"
+    layout: Layout | Literal["cxcywh"] = "xywh"  # cxcywh: the centre, width and height, as YOLO has them
+    units: Units = "pixels"  # shares: of the image's width and height, from 0 to 1, as Open Images and YOLO have them
     no_finding: str | None = None  # a class that says there is no box
     # Boxes of several readers: those of a class that overlap more become one, by wbf. null: all stay.
     fuse_readers: Probability | None = None
     submission: DetectionSubmission = DetectionSubmission()
+
+    @property
+    def submits_shares(self) -> bool:
+        """Whether boxes are handed in as shares of the image's sides."""
+        return (self.submission.units or self.units) == "shares"
 
     @property
     def image_id_columns(self) -> list[str]:

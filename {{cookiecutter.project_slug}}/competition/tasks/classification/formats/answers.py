@@ -12,7 +12,8 @@ from competition.support.errors import CompetitionError
 from competition.tasks.classification.formats.groups import group_columns
 from competition.tasks.classification.settings import TaskConfig
 
-WORDS = {"True": "1", "true": "1", "False": "0", "false": "0"}
+WORDS = {"True": "1", "true": "1", "TRUE": "1", "False": "0", "false": "0", "FALSE": "0"}
+OTHER_SEPARATORS = "|,;"  # of labels that a config says are parted by blanks
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,18 @@ def read_label(
 def read_label_string(
     config: TaskConfig, path: Path, frame: pd.DataFrame, ids: pd.Series, class_ids: pd.Series | None, is_train: bool
 ) -> Read:
-    """Read labels with blanks between them."""
+    """Read labels with blanks, or `format.train.separator`, between them."""
     texts, none = frame[config.format.train.column], config.format.none
+    separator = config.format.train.separator
     faults: list[str] = []
     if none is not None:
         texts = texts.where(texts != none, "")
     else:
         faults += row_faults(path, np.flatnonzero(texts.str.strip() == ""), ids, "this image has no label")
     rows = pd.Series(np.arange(len(texts)), index=texts.index)
-    each = pd.DataFrame({"label": texts.str.split(), "row": rows}).explode("label")
+    each = pd.DataFrame({"label": texts.map(lambda text: parted(text, separator)), "row": rows}).explode("label")
     each = each[each["label"].notna()]
+    faults += _other_separator(path, each, texts, separator)
     classes, unknown = resolve_classes(each["label"], config.data.classes, path)
     twice = each["row"][each.duplicated()].unique()
     faults += row_faults(path, twice, texts, "a label stands twice; expected each once") + unknown
@@ -76,6 +79,26 @@ def read_label_string(
     numbers = pd.Index(classes).get_indexer(pd.Index(each["label"]))
     values[each["row"][numbers >= 0], numbers[numbers >= 0]] = 1
     return Read(classes, values, faults)
+
+
+def parted(text: str, separator: str) -> list[str]:
+    """Return the labels of a text, without the blanks around them; none of an empty one."""
+    parts = text.split(None if separator == " " else separator)
+    return [part for part in map(str.strip, parts) if part]
+
+
+def _other_separator(path: Path, each: pd.DataFrame, texts: pd.Series, separator: str) -> list[str]:
+    """Describe labels that are several joined by another separator: all their parts stand alone, too."""
+    known = set(each["label"])
+    for other in OTHER_SEPARATORS:
+        joined = each["label"].map(lambda label, by=other: by in label and set(parted(label, by)) <= known)
+        if other != separator and joined.any():
+            expected = (
+                f"expected labels with {separator!r} between them; where {other!r} parts them: "
+                f"format.train.separator: {other!r}"
+            )
+            return row_faults(path, each["row"][joined].unique(), texts, expected)
+    return []
 
 
 def read_columns(

@@ -13,6 +13,7 @@ from competition.files.csv_file import row_faults
 from competition.tasks.detection.settings import DetectionFormat
 
 NOTHING = ("", "nan", "[]")
+LARGEST_SHARE = 1.5  # boxes may reach out of their image
 
 
 class BoxColumns(NamedTuple):
@@ -48,9 +49,24 @@ def read_box_columns(frame: pd.DataFrame, form: DetectionFormat, path: Path) -> 
     size = numbers[:, 2:] - numbers[:, :2] if form.layout == "xyxy" else numbers[:, 2:]
     sides = "corners with x2 >= x1 and y2 >= y1" if form.layout == "xyxy" else "a width and height of 0 or more"
     faults += row_faults(path, np.unique(row[(size < 0).any(axis=1)]), text, f"expected {sides}")
-    return BoxColumns(
-        row, np.concatenate([numbers[:, :2], numbers[:, :2] + size], axis=1), is_empty, text, expected, faults
-    )
+    first = numbers[:, :2] - (size / 2 if form.layout == "cxcywh" else 0)
+    corners = np.concatenate([first, first + size], axis=1)
+    return BoxColumns(row, corners, is_empty, text, expected, faults + _unit_faults(row, corners, form, text, path))
+
+
+def _unit_faults(
+    row: np.ndarray, corners: np.ndarray, form: DetectionFormat, text: "pd.Series", path: Path
+) -> list[str]:
+    """Describe boxes that cannot be in the units of `format.units`: read in others they would train without a word."""
+    if form.units == "shares":
+        far = np.unique(row[(np.abs(corners) > LARGEST_SHARE).any(axis=1)])
+        return row_faults(path, far, text, "expected shares of the image's sides, from 0 to 1 (format.units)")
+    if (corners == corners.round()).all() or (np.abs(corners) > LARGEST_SHARE).any():
+        return []
+    return [
+        f"{path}: no box reaches further than {corners.max():.4g} pixels, as shares of the image's sides do; expected "
+        "boxes in pixels, or format.units: shares"
+    ]
 
 
 def _numbers_of_lists(text: "pd.Series") -> np.ndarray:
