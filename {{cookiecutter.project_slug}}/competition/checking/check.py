@@ -16,6 +16,7 @@ from competition.data.groups import hint_at_groups
 from competition.files.csv_file import MOST_LINES
 from competition.files.image_folder import row_in_words, test_image, train_image
 from competition.files.images import read_image
+from competition.files.other_tables import has_table
 from competition.scoring.host_metric import load_score
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
@@ -170,7 +171,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
 
 def refuse_missing_data(config: Config) -> None:
     """Raise CompetitionError where there is neither train.csv nor a folder of training images."""
-    if not config.train_csv.is_file() and not (config.data.dir / config.data.train_images).is_dir():
+    if not has_table(config.train_csv) and not (config.data.dir / config.data.train_images).is_dir():
         raise CompetitionError(
             f"{config.train_csv}: no data there; put the competition's files into {config.data.dir}/ (or give "
             f"data.dir=PATH), or make a small competition to try with: competition sample"
@@ -182,7 +183,7 @@ def _check_train_images(config: Config, seen: Seen, thumbnails: Thumbnails | Non
 
     def look(index: int) -> list[str]:
         try:
-            pixels = read_image(train_image(data, table.image_ids[index]), data.channels, data.max_pixels)
+            pixels = read_image(train_image(config, table.image_ids[index]), data.channels, data.max_pixels)
         except CompetitionError as error:
             return [f"{error} ({row_in_words(data, table.lines[index])})"]
         try:
@@ -201,7 +202,7 @@ def _check_test_images(config: Config, test_ids: np.ndarray, seen: Seen) -> list
 
     def look(index: int) -> list[str]:
         try:
-            pixels = read_image(test_image(data, test_ids[index]), data.channels, data.max_pixels)
+            pixels = read_image(test_image(config, test_ids[index]), data.channels, data.max_pixels)
             seen.test.add(index, pixels)
         except CompetitionError as error:
             return [f"{error} (image {index + 1} of {data.sample_submission})"]
@@ -224,10 +225,10 @@ def _look_at_all(look: Callable[[int], list[str]], number: int, what: str) -> li
 
 def _unused_images(config: Config, used: np.ndarray) -> list[str]:
     folder = config.data.dir / config.data.train_images
-    known = {train_image(config.data, image_id).name for image_id in used}
-    unused = [entry.name for entry in folder.iterdir() if entry.name not in known and entry.is_file()]
+    known = {train_image(config, image_id) for image_id in used}
+    unused = [path for path in sorted(folder.iterdir()) if path not in known and path.is_file()]
     name = config.data.train_csv
-    return [f"{folder}: {len(unused)} files that {name} does not name, as {unused[0]}"] if unused else []
+    return [f"{folder}: {len(unused)} files that {name} does not name, as {unused[0].name}"] if unused else []
 
 
 def _unfit_normalisation(config: Config, looks: Looks) -> list[str]:

@@ -65,9 +65,17 @@ for each in (YamlLoader, YamlDumper):
     )
 
 
-def dump_yaml(values: Any) -> str:
-    """Write plain values as YAML that `parse_yaml` reads back as the same."""
-    return yaml.dump(values, Dumper=YamlDumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
+def dump_yaml(values: Any, *, short: bool = False) -> str:
+    """Write plain values as YAML that `parse_yaml` reads back as the same; `short`: what is innermost on one line."""
+    style = None if short else False
+    return yaml.dump(
+        values,
+        Dumper=YamlDumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=style,
+        width=160 if short else 80,
+    )
 
 
 def parse_yaml(text: str) -> Any:

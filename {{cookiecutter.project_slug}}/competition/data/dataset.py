@@ -90,7 +90,7 @@ class ImageDataset(Dataset[Sample]):
         is_pseudo = isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
         image_file = test_image if self.table is None or is_pseudo else train_image
         try:
-            return read(image_file(data, image_id), data.channels, data.max_pixels)
+            return read(image_file(self.config, image_id), data.channels, data.max_pixels)
         except CompetitionError as error:
             if is_pseudo:
                 raise CompetitionError(f"{error} (of {data.pseudo})") from None

@@ -18,6 +18,7 @@ import tifffile
 from PIL import Image
 
 from competition.config.data_settings import MAX_PIXELS
+from competition.files import dicom
 from competition.files.image_folder import suffix_of
 from competition.support.errors import CompetitionError
 
@@ -125,6 +126,8 @@ def _decode(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
     """Decode to (H, W) or (H, W, C) in RGB order."""
     if suffix == NPY:
         return read_npy(file, max_pixels)
+    if suffix in dicom.SUFFIXES:
+        return _dicom(file, max_pixels)
     if suffix in TIF:
         return _channels_last(read_tif(file, max_pixels))
     try:
@@ -145,6 +148,15 @@ def _decode(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
     return pixels
+
+
+def _dicom(file: BinaryIO, max_pixels: int) -> np.ndarray:
+    try:
+        refuse_large(*dicom.read_size(file), max_pixels)
+        file.seek(0)
+        return dicom.read_dicom(file)
+    except dicom.NoReaderError as error:
+        raise UnfitError(str(error)) from None
 
 
 def _pillow_size(file: BinaryIO) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """What a classification config may hold beside the common sections."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -267,3 +268,13 @@ class TaskConfig(Config):
         if form and decode.cut_points is not None and form.group is not None:
             raise ValueError("decode.cut_points does not go with format.group, whose images are joined after it")
         return decode
+
+    @property
+    def train_keys(self) -> Mapping[str, str]:
+        """By column of train.csv, how it holds {image_id}."""
+        return self.format.train.keys
+
+    @property
+    def submission_keys(self) -> Mapping[str, str]:
+        """The same of the submission."""
+        return self.format.submission_keys

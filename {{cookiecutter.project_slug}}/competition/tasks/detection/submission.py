@@ -12,6 +12,8 @@ from competition.tasks.contract import Target
 from competition.tasks.detection.boxes import in_units
 from competition.tasks.detection.settings import DetectionSubmission, TaskConfig
 
+WORDS = {"xywh": "x y w h", "xyxy": "x1 y1 x2 y2", "cxcy": "x y"}
+POINT = 1e-3  # pixels: the side of a box that is read from its centre
 SHARE_DIGITS = 8  # of shares of an image's sides: enough for hundredths of a pixel
 
 
@@ -101,14 +103,16 @@ def _format_boxes(answer: Target, classes: Sequence[str], form: DetectionSubmiss
     names = _written_classes(classes, form)
     units = in_units(answer["bboxes"], form.decimals)
     first, second = units[:, :2], units[:, 2:]
-    numbers = np.concatenate([first, second - first if form.layout == "xywh" else second], axis=1) / 10**form.decimals
+    by_layout = {"xywh": [first, second - first], "xyxy": [first, second], "cxcy": [(first + second) / 2]}
+    numbers = np.concatenate(by_layout[form.layout], axis=1) / 10**form.decimals
     if shares:
-        numbers /= answer["size"][[1, 0, 1, 0]]
+        numbers /= np.tile(answer["size"][::-1], numbers.shape[1] // 2)
     digits = SHARE_DIGITS if shares else form.decimals
     boxes = zip(answer["labels"].tolist(), answer["scores"], numbers.tolist(), strict=True)
     return " ".join(
         (f"{names[label]} " if form.with_class else "")
-        + f"{np.float32(score)!s} "  # the shortest text that is this number again
+        # The shortest text that is this number again.
+        + (f"{np.float32(score)!s} " if form.with_conf else "")
         + " ".join(f"{number:.{digits}f}" for number in box)
         for label, score, box in boxes
     )
@@ -118,23 +122,28 @@ def _parse_boxes(text: str, classes: Sequence[str], config: TaskConfig, height: 
     form, words = config.format.submission, text.split()
     if words == form.none.split():
         words = []
-    length = 6 if form.with_class else 5
+    shape = "class " * form.with_class + "conf " * form.with_conf + WORDS[form.layout]
+    length, sides = len(shape.split()), len(WORDS[form.layout].split())
     if len(words) % length:
-        shape = f"{'class ' if form.with_class else ''}conf {'x y w h' if form.layout == 'xywh' else 'x1 y1 x2 y2'}"
         raise ValueError(f"expected `{shape}` for each box, found {len(words)} words")
     number_of = {name: number for number, name in enumerate(_written_classes(classes, form))}
     names = words[::length] if form.with_class else []
     unknown = [name for name in names if name not in number_of]
     if unknown:
         raise ValueError(f"found class {unknown[0]!r}; expected one of {', '.join(number_of)}")
-    columns = range(length - 5, length)
-    numbers = np.array([words[i::length] for i in columns], dtype=np.float64).T.reshape(-1, 5)
+    columns = range(length - sides - form.with_conf, length)
+    numbers = np.array([words[i::length] for i in columns], dtype=np.float64).T.reshape(-1, len(columns))
+    if not form.with_conf:
+        numbers = np.concatenate([np.ones((len(numbers), 1)), numbers], axis=1)
     if not np.isfinite(numbers).all():
         raise ValueError(f"found {numbers[~np.isfinite(numbers)][0]}; expected finite numbers")
     if config.format.submits_shares:
-        numbers[:, 1:] = (numbers[:, 1:] * [width, height, width, height]).round(form.decimals)
+        numbers[:, 1:] = (numbers[:, 1:] * [width, height, width, height][:sides]).round(form.decimals)
+    if form.layout == "cxcy":  # a box of no size that says where it is
+        middle = numbers[:, 1:] - POINT / 2
+        numbers = np.concatenate([numbers[:, :1], middle, np.full_like(middle, POINT)], axis=1)
     x1, y1, x2, y2 = numbers[:, 1:].T
-    if form.layout == "xywh":
+    if form.layout != "xyxy":
         x2, y2 = x1 + x2, y1 + y2
     inside = (x1 >= 0) & (y1 >= 0) & (x2 > x1) & (y2 > y1) & (x2 <= width + 1e-6) & (y2 <= height + 1e-6)
     if not inside.all():

@@ -110,10 +110,10 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
     form, path = config.format, path or config.train_csv
     image_id, frame = _read_columns(form, path)
     found = read_box_columns(frame, form, path)
-    classes, names, unknown = _classes(config, frame, path)
+    classes, names, unknown = _classes(config, frame, path, found)
     nameless = np.flatnonzero(image_id == "")
     faults = row_faults(path, nameless, found.text, f"{form.image_id} is empty", show_found=False)
-    faults += unknown + found.faults + _misfits(form, frame, names, found, path)
+    faults += unknown + found.faults + _misfits(form, frame, found, path)
     if not classes:
         faults.append(f"{path}: no row has a {form.class_id}; name the classes there or in data.classes")
     if faults:
@@ -121,8 +121,8 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
     codes, first = group_by_image(image_id)
     image_ids = image_id.to_numpy(dtype=object)[first]
     absent = absent_images(config.data, path, image_ids)
-    is_box = (names != "").to_numpy()[found.row]  # not so where the class says there is none
-    row, corners = found.row[is_box], found.corners[is_box]
+    is_box = names != ""  # not so where the class says there is none
+    row, corners, names = found.row[is_box], found.corners[is_box], names[is_box]
     order = np.argsort(codes[row], kind="stable")
     table = DetectionTable(
         image_ids=np.concatenate([image_ids, absent]),
@@ -132,7 +132,7 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
         in_shares=form.units == "shares",
         sizes=_sizes(form, path, frame, first, len(absent)),
         where=str(path),
-        labels=pd.Index(classes).get_indexer(pd.Index(names))[row[order]].astype(np.int64),
+        labels=pd.Index(classes).get_indexer(pd.Index(names[order])).astype(np.int64),
         starts=np.concatenate([[0], np.cumsum(np.bincount(codes[row], minlength=len(first) + len(absent)))]),
     )
     return table if form.fuse_readers is None else _fuse_readers(table, form.fuse_readers)
@@ -160,16 +160,22 @@ def _sizes(
     return np.concatenate([np.where(sides > 0, sides, np.nan), np.full((num_absent, 2), np.nan)])
 
 
-def _classes(config: TaskConfig, frame: pd.DataFrame, path: Path) -> tuple[tuple[str, ...], "pd.Series", list[str]]:
-    """Return all classes, that of each row (empty where it is none), and the faults of rows of another class."""
+def _classes(
+    config: TaskConfig, frame: pd.DataFrame, path: Path, found: BoxColumns
+) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
+    """Return all classes, that of each box (empty where it is none), and the faults of rows of another class."""
     form, listed = config.format, config.data.classes
+    if found.names is not None:
+        names = pd.Series(found.names, index=frame.index[found.row], dtype=object)
+        classes, unknown = resolve_classes(names, listed, path)
+        return classes, found.names, unknown
     if form.class_id is None:
         if listed is not None and len(listed) != 1:
             raise CompetitionError(
                 f"data.classes: lists {len(listed)} classes, but without format.class_id there is one; leave one"
             )
         classes = tuple(listed or (ONE_CLASS,))
-        return classes, pd.Series(classes[0], index=frame.index), []
+        return classes, np.full(len(found.row), classes[0], dtype=object), []
     if listed is not None and form.no_finding in listed:
         raise CompetitionError(
             f"data.classes: lists {form.no_finding!r}, which format.no_finding says is no box; leave it out"
@@ -177,16 +183,14 @@ def _classes(config: TaskConfig, frame: pd.DataFrame, path: Path) -> tuple[tuple
     names = frame[form.class_id]
     names = names.where(names != form.no_finding, "")
     classes, unknown = resolve_classes(names, listed, path)
-    return classes, names, unknown
+    return classes, names.to_numpy(dtype=object)[found.row], unknown
 
 
-def _misfits(
-    form: DetectionFormat, frame: pd.DataFrame, names: "pd.Series", found: BoxColumns, path: Path
-) -> list[str]:
+def _misfits(form: DetectionFormat, frame: pd.DataFrame, found: BoxColumns, path: Path) -> list[str]:
     """Describe rows with a box and no class, and those with a class and no box."""
     if form.class_id is None:
         return []
-    no_box = np.flatnonzero(found.is_empty & (names != ""))
+    no_box = np.flatnonzero(found.is_empty & ~frame[form.class_id].isin(["", form.no_finding or ""]))
     hint = "" if form.no_finding else "; name a class that means no box in format.no_finding"
     faults = row_faults(path, no_box, found.text, f"{found.expected} of a box of the row's {form.class_id}{hint}")
     no_class = np.flatnonzero(~found.is_empty & (frame[form.class_id] == ""))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from competition.files.csv_file import group_by_image, read_header, resolve_classes, row_faults
+from competition.files.other_tables import has_table
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.formats.groups import group_columns
 from competition.tasks.classification.settings import TaskConfig
@@ -30,8 +31,8 @@ def class_columns(config: TaskConfig, path: Path) -> list[str]:
     if config.data.classes is not None:
         return config.data.classes
     form = config.format
-    header = [name.strip() for name in read_header(path)] if path.is_file() else []
-    if form.submission.layout == "columns" and config.sample_submission.is_file():
+    header = [name.strip() for name in read_header(path)] if has_table(path) else []
+    if form.submission.layout == "columns" and has_table(config.sample_submission):
         sample = [name.strip() for name in read_header(config.sample_submission)]
         asked = [name for name in sample if name not in form.submission_keys]
         if set(asked) <= set(header):

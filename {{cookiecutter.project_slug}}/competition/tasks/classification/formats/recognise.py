@@ -14,6 +14,7 @@ OTHERS = re.compile(r"rle|encod|segment|annotation|bbox|mask|predictionstring|^x
 FEW = 20  # distinct whole numbers: up to so many are classes, more are a quantity
 BETWEEN = re.compile(r"_+|-+")  # image and class in an id
 SEPARATORS = "|,;"  # of labels, beside blanks
+ID_NAMES = ("imageid", "image", "id", "file", "filename", "imagename", "path", "img")  # without _ and blanks
 # Of two words the one that says there is nothing.
 NO_WORDS = re.compile(
     r"(no|none|not|non|false|real|negative|normal|healthy|benign|absent|empty|background|clean)\b.*", re.I
@@ -69,13 +70,29 @@ def _by_content(train: pd.DataFrame, sample: pd.DataFrame) -> list[dict[str, Any
     """Tell the layouts from the texts of the columns."""
     id_column = next((name for name in sample.columns if name in train.columns), None)
     if id_column is None:
-        return _asked_by_rows(train, sample)
+        return _asked_by_rows(train, sample) or _under_other_names(train, sample)
     values = [name for name in sample.columns if name != id_column]
     if len(values) > 1:
         return _table(train, id_column, values)
     if values[0] in train.columns and (found := _long(train, id_column, values[0])):
         return [found]
     return _one_column(train, sample, id_column, values[0])
+
+
+def _under_other_names(train: pd.DataFrame, sample: pd.DataFrame) -> list[dict[str, Any]]:
+    """Recognise ids that the sample has under another name than train.csv."""
+    asked = str(sample.columns[0])
+    ids = next((name for name in train.columns if re.sub(r"[_\s]", "", name.lower()) in ID_NAMES), None)
+    if ids is None or asked in train.columns:
+        return []
+    found = _by_content(train, sample.rename(columns={asked: ids}))
+    for one in found:
+        if isinstance(one["format"], str):  # a known competition has its own names
+            return []
+        layout = one["format"].setdefault("submission", {})
+        keys = one["format"]["train"]["keys"]
+        one["format"]["submission"] = {"keys": {asked: keys[ids]}, **layout}
+    return found
 
 
 def _asked_by_rows(train: pd.DataFrame, sample: pd.DataFrame) -> list[dict[str, Any]]:
@@ -154,7 +171,7 @@ def _long(train: pd.DataFrame, id_column: str, value: str) -> dict[str, Any] | N
 
 def _one_column(train: pd.DataFrame, sample: pd.DataFrame, id_column: str, value: str) -> list[dict[str, Any]]:
     """Recognise one column of answers by what train.csv has in that of the same name, or in its likeliest one."""
-    column = value if value in train.columns else _label_column(train, id_column)
+    column = value if value in train.columns else _label_column(train, id_column, _are_numbers(sample[[value]]))
     if column is None:
         return []
     texts, asked = train[column], sample[value]
@@ -198,11 +215,14 @@ def _separator(texts: pd.Series) -> str | None:
     return " " if is_parted else None
 
 
-def _label_column(train: pd.DataFrame, id_column: str) -> str | None:
-    """Return the column that is left beside the ids, or the first that is called like a label."""
+def _label_column(train: pd.DataFrame, id_column: str, are_numbers: bool) -> str | None:
+    """Return the column that is left beside the ids, or the first that is called like a label, of numbers where such
+    are asked for."""
     others = [name for name in train.columns if name != id_column]
     called = re.compile(r"label|target|class|categor|individual|diagnos|disease", re.IGNORECASE)
-    return others[0] if len(others) == 1 else next((name for name in others if called.search(name)), None)
+    labels = [name for name in others if called.search(name)]
+    labels.sort(key=lambda name: _are_numbers(train[[name]]) != are_numbers)
+    return others[0] if len(others) == 1 else next(iter(labels), None)
 
 
 def _of_labels(id_column: str, column: str, submission: dict[str, Any]) -> dict[str, Any]:

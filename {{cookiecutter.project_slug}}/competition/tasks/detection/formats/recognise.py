@@ -34,7 +34,14 @@ CLASSES = (
 IMAGES = ("imageid", "image", "id", "patientid", "imgid", "imagename", "filename", "file", "img", "uuid")
 TOLD, TOLD_OF_SUBMISSION = ("image_id", "class_id", "boxes", "layout"), ("image_id", "boxes", "with_class", "layout")
 UNITS = ("pixels", "shares")
+STRINGS = ("class box",)
 KEYS = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
+
+
+def readings(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None) -> list[dict[str, Any]]:
+    """Return the only reading there is, if any: see `recognise`."""
+    found = recognise(train, sample, data)
+    return [] if found is None else [found]
 
 
 def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None) -> dict[str, Any] | None:
@@ -53,7 +60,8 @@ def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = Non
     if train_id is None:
         return None
     class_id = _class_column(train, sample[string], not_of=[*boxes.box_columns, train_id])
-    how = boxes.model_dump(include={"boxes", "box_keys", "layout", "units"})
+    class_id = None if boxes.box_string else class_id
+    how = boxes.model_dump(include={"boxes", "box_keys", "box_string", "layout", "units"})
     given = {"image_id": train_id, "class_id": class_id, **how}
     form = DetectionFormat.model_validate(given | {"submission": {"image_id": image_id, "boxes": string}})
     form = form.model_copy(update={"no_finding": _no_finding(train, form)})
@@ -98,6 +106,11 @@ def _boxes(train: pd.DataFrame) -> DetectionFormat | None:
             if _are_boxes(train, form):
                 return form
     for column in train.columns:
+        for string in STRINGS if _may_be_strings(train[column]) else ():
+            given = {"boxes": column, "box_string": string, "class_id": None}
+            form = DetectionFormat.model_validate(given)
+            if _are_boxes(train, form):
+                return form
         for keys in (None, *KEYS):
             layout = "xyxy" if keys and keys[2] in RIGHT else "xywh"
             form = DetectionFormat.model_validate({"boxes": column, "box_keys": keys, "layout": layout})
@@ -110,6 +123,11 @@ def _named(frame: pd.DataFrame, names: Sequence[str], not_of: Sequence[str] = ()
     """Yield the columns that bear one of the names, in the order of the names."""
     plain = {_plain(column): str(column) for column in frame.columns}
     yield from (plain[name] for name in names if name in plain and plain[name] not in not_of)
+
+
+def _may_be_strings(texts: "pd.Series") -> bool:
+    words = [text.split() for text in texts if text.strip()]
+    return any(len(each) >= 5 for each in words) and all(len(each) % 5 == 0 for each in words)
 
 
 def _plain(column: object) -> str:
@@ -142,10 +160,13 @@ def _row(strings: "pd.Series", form: DetectionFormat) -> dict[str, Any]:
     """Tell how a row of the submission is written, from the sample's strings: boxes of five or six words."""
     told = [text for text in strings.str.strip() if text]
     lengths = [length for length in (5, 6) if told and all(len(text.split()) % length == 0 for text in told)]
-    with_class = lengths == [6] if len(lengths) == 1 else form.class_id is not None
+    tells_class = form.class_id is not None or (form.box_string or "").startswith("class")
+    with_class = lengths == [6] if len(lengths) == 1 else tells_class
     is_token = with_class and told and told[0].split()[0] == form.no_finding
     row: dict[str, Any] = {"with_class": with_class, "none": told[0] if is_token else ""}
     row["layout"] = form.layout if form.layout in ("xywh", "xyxy") else "xywh"
+    if form.box_string and told and not lengths and all(len(text.split()) % 3 == 0 for text in told):
+        return {"with_class": True, "with_conf": False, "layout": "cxcy", "none": ""}
     units = _units(told, 6 if with_class else 5)
     return row | ({"units": units} if units not in (None, form.units) else {})
 

@@ -25,6 +25,12 @@ MOST_CLASSES = 60
 Found = tuple[Keys, str]
 
 
+def readings(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None) -> list[dict[str, Any]]:
+    """Return the only reading there is, if any: see `recognise`."""
+    found = recognise(train, sample, data)
+    return [] if found is None else [found]
+
+
 def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None) -> dict[str, Any] | None:
     """Return the part of a config (`format:`, `data:`) that reads these files, of which the first rows are given as
     text; none where they are not of this task.
