@@ -13,7 +13,7 @@ from competition.checking.recognise_format import hint_at_format
 from competition.config.settings import Config
 from competition.data.folds import folds_path, read_folds
 from competition.data.groups import hint_at_groups
-from competition.files.csv_file import MOST_LINES
+from competition.files.csv_file import MOST_LINES, read_header
 from competition.files.image_folder import row_in_words, test_image, train_image
 from competition.files.images import read_image
 from competition.files.other_tables import has_table
@@ -272,9 +272,10 @@ def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> l
     if config.data.classes is not None:
         return []
     has, lines = table.present(), []
+    columns = {name.strip() for name in read_header(config.train_csv)} if has_table(config.train_csv) else set()
     common = [name for k, name in enumerate(table.classes) if has[:, k].sum() > FEW_IMAGES]
     for k, name in enumerate(table.classes):
-        near = [] if name in common or name.isdecimal() else difflib.get_close_matches(name, common, n=1, cutoff=0.8)
+        near = [] if name in common or name.isdecimal() or name in columns else difflib.get_close_matches(name, common, n=1, cutoff=0.8)
         reason = f"is spelt almost as {near[0]!r}" if near else ""
         if asked is not None and name not in asked:
             reason = f"has no row in {config.data.sample_submission}"
@@ -282,7 +283,7 @@ def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> l
             rows = np.flatnonzero(has[:, k])
             lines.append(
                 f"warning: {config.train_csv}: class {name!r} ({len(rows)} images, the first on line "
-                f"{table.lines[rows].min(initial=0)}) {reason}; if it is a typing error, correct it; if not, list it "
+                f"{min(table.lines[rows].tolist(), default=0)}) {reason}; if it is a typing error, correct it; if not, list it "
                 f"in data.classes"
             )
     return lines

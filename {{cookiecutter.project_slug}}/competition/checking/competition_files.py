@@ -10,6 +10,7 @@ from competition.files.csv_file import read_header
 from competition.files.image_folder import SUFFIXES
 from competition.files.other_tables import READERS, has_table
 from competition.support.errors import CompetitionError
+from competition.support.optional_rooms import has_room
 
 DEEPEST = 2  # folders below data.dir that tables are looked for in
 MOST_TABLES = 8  # that are tried
@@ -104,6 +105,5 @@ def archives(folder: Path) -> list[str]:
             found.append(path.name)
     if not found:
         return []
-    return [
-        f"{folder}: packed are {', '.join(found[:8])}; images in archives are not read: competition unpack {folder}"
-    ]
+    way_on = f"competition unpack {folder}" if has_room("kaggle") else "unpack them there"
+    return [f"{folder}: packed are {', '.join(found[:8])}; images in archives are not read: {way_on}"]

@@ -254,6 +254,8 @@ def _first_rows(path: Path, *, strict: bool = False) -> pd.DataFrame:
             warnings.simplefilter("ignore", pd.errors.ParserWarning)  # `read_csv` of csv_file.py refuses such files
             frame = pd.read_csv(path, nrows=NUM_ROWS, **as_text)
     except (OSError, ValueError, CompetitionError) as error:  # pandas' own errors are ValueErrors
+        if strict and isinstance(error, UnicodeDecodeError):
+            raise CompetitionError(f"{path}: not a csv file in UTF-8 ({error}); save it anew as CSV UTF-8") from None
         if strict and not isinstance(error, OSError):
             raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
         return pd.DataFrame()

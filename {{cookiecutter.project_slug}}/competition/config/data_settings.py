@@ -38,7 +38,7 @@ ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_both_sides), AfterVali
 # A Kaggle notebook has the files elsewhere; a config that is kept says what holds on every machine.
 DataFolder = Annotated[
     Path,
-    AfterValidator(lambda folder: here().data(folder)),
+    AfterValidator(lambda folder: here().data(folder.expanduser())),
     PlainSerializer(lambda folder: str(here().as_given(folder)), return_type=str, when_used="json"),
 ]
 

@@ -51,6 +51,8 @@ def read_csv(path: Path, columns: Sequence[str], *, long: str | None = None) -> 
     except (csv.Error, ValueError) as error:  # pandas' own errors are ValueErrors
         if "read(nbytes) on source failed" in str(error):
             raise KeyboardInterrupt from None  # what pandas 2.2 on Python 3.11 makes of it
+        if isinstance(error, UnicodeDecodeError):
+            raise CompetitionError(f"{path}: not a csv file in UTF-8 ({error}); save it anew as CSV UTF-8") from None
         raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
     if frame.empty:
         raise CompetitionError(f"{path}: has a header but no row")

@@ -80,7 +80,12 @@ def find_images(data: Data, train: pd.DataFrame, sample: pd.DataFrame) -> dict[s
     of_test = _find(files, sample, train.columns, OF_TEST, OF_TRAIN)
     of_train = of_train or (None if of_test is None else _like(of_test, files, OF_TRAIN))
     of_test = of_test or (None if of_train is None else _like(of_train, files, OF_TEST))
-    return {} if of_train is None or of_test is None else _keys(data, of_train, of_test)
+    if of_train is None or of_test is None:
+        return {}
+    as_train = data.model_copy(update={"id_parts": of_train.parts})
+    if any(_is_there(as_train, of_test.folder, of_train.pattern, cell) for cell in _ids(sample)):
+        of_test = Place(of_test.folder, of_train.pattern, of_train.parts)  # one pattern for both, if it can be
+    return _keys(data, of_train, of_test)
 
 
 def _keys(data: Data, train: Place, test: Place) -> dict[str, str]:

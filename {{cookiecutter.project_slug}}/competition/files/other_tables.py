@@ -162,7 +162,7 @@ def _text(frame: pd.DataFrame) -> pd.DataFrame:
 def _as_text(value: Any) -> str:
     if isinstance(value, list | dict):
         return json.dumps(value)
-    if value is None or value != value:
+    if value is None or pd.isna(value):
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 

@@ -1,5 +1,6 @@
 """Verbs that talk to Kaggle."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,15 @@ def download(
     print("\n".join(download_files(*split(words or []), competition)))
 
 
+def unpack(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder of the competition's files.")] = Path("data"),
+) -> None:
+    """Unpack the archives in a folder of a competition's files, each beside itself."""
+    from competition.kaggle.download import unpack_folder
+
+    print("\n".join(unpack_folder(folder)))
+
+
 def push(run: RunName, message: Message = None) -> None:
     """Send a run's bundle and its notebook to Kaggle."""
     from competition.kaggle.push import push as push_bundle
@@ -37,4 +47,4 @@ def scores(competition: CompetitionName = None) -> None:
     print("\n".join(describe_scores(rows)))
 
 
-VERBS = (download, push, scores) if has_room("bundle") else (download, scores)
+VERBS = (download, unpack, push, scores) if has_room("bundle") else (download, unpack, scores)

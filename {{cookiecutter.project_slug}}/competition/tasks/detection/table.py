@@ -67,8 +67,8 @@ class DetectionTable:
             return ""
         left, top, right, bottom = boxes[has_area][0].tolist()
         return (
-            f"all its {has_area.sum()} boxes lie outside its {width} x {height} pixels, as {left:g} to {right:g} across "
-            f"and {top:g} to {bottom:g} down; expected boxes of this very file, in format.layout and format.units"
+            f"all its {has_area.sum()} boxes lie outside its {width} x {height} pixels, as {left:g} to {right:g} "
+            f"across and {top:g} to {bottom:g} down; expected boxes of this very file, in format.layout and format.units"
         )
 
     def present(self) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The answers of train.csv in each layout of `format.train`: text to arrays, with what is wrong. No torch."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,12 +89,22 @@ def parted(text: str, separator: str) -> list[str]:
     return [part for part in map(str.strip, parts) if part]
 
 
+def joined_labels(labels: Collection[str], separator: str) -> list[str]:
+    """Return the labels that are several joined by a separator: all their parts stand alone, too; of bars, which no
+    name has, it is enough that a part stands in another label."""
+    known = set(labels)
+    parts = {label: parted(label, separator) for label in known if separator in label}
+    if separator == "|":
+        number = Counter(part for label in known for part in parts.get(label, [label]))
+        return sorted(label for label, each in parts.items() if len(each) > 1 and any(number[one] > 1 for one in each))
+    return sorted(label for label, each in parts.items() if len(each) > 1 and set(each) <= known)
+
+
 def _other_separator(path: Path, each: pd.DataFrame, texts: pd.Series, separator: str) -> list[str]:
-    """Describe labels that are several joined by another separator: all their parts stand alone, too."""
-    known = set(each["label"])
+    """Describe labels that are several joined by another separator."""
     for other in OTHER_SEPARATORS:
-        joined = each["label"].map(lambda label, by=other: by in label and set(parted(label, by)) <= known)
-        if other != separator and joined.any():
+        joined = each["label"].isin(joined_labels(set(each["label"]), other)) if other != separator else pd.Series()
+        if joined.any():
             expected = (
                 f"expected labels with {separator!r} between them; where {other!r} parts them: "
                 f"format.train.separator: {other!r}"

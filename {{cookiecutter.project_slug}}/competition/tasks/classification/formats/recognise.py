@@ -8,12 +8,12 @@ import pandas as pd
 from competition.config.data_settings import Data
 from competition.config.loading import format_presets
 from competition.files.csv_file import NUMBER
+from competition.tasks.classification.formats.answers import OTHER_SEPARATORS, joined_labels, parted
 
 # Columns of masks and boxes, of which other tasks know more.
 OTHERS = re.compile(r"rle|encod|segment|annotation|bbox|mask|predictionstring|^x$|^y$|^x_?min$", re.IGNORECASE)
 FEW = 20  # distinct whole numbers: up to so many are classes, more are a quantity
 BETWEEN = re.compile(r"_+|-+")  # image and class in an id
-SEPARATORS = "|,;"  # of labels, beside blanks
 ID_NAMES = ("imageid", "image", "id", "file", "filename", "imagename", "path", "img")  # without _ and blanks
 # Of two words the one that says there is nothing.
 NO_WORDS = re.compile(
@@ -176,7 +176,7 @@ def _one_column(train: pd.DataFrame, sample: pd.DataFrame, id_column: str, value
         return []
     texts, asked = train[column], sample[value]
     if (separator := _separator(texts)) is not None:
-        return [_of_label_strings(id_column, column, separator)]
+        return [_of_label_strings(id_column, column, separator, texts)]
     if (top := _most_words(asked)) > 1 and _most_words(texts) == 1:
         return [_of_labels(id_column, column, {"layout": "top", "top": top})]
     if _are_flags(train[[column]]):
@@ -202,9 +202,8 @@ def _of_two_words(id_column: str, column: str, words: list[str]) -> list[dict[st
 def _separator(texts: pd.Series) -> str | None:
     """Return what parts the labels of a text; none where a text is one label, which may have blanks."""
     distinct = [str(text).strip() for text in texts.unique() if str(text).strip()]
-    for separator in SEPARATORS:
-        joined = [text.split(separator) for text in distinct if separator in text]
-        if any({part.strip() for part in parts} <= set(distinct) for parts in joined):
+    for separator in OTHER_SEPARATORS:
+        if joined_labels(distinct, separator):
             return separator
     words = {word for text in distinct for word in text.split()}
     several = [text for text in distinct if len(text.split()) > 1]
@@ -233,12 +232,17 @@ def _of_labels(id_column: str, column: str, submission: dict[str, Any]) -> dict[
     return {"format": form | ({"submission": submission} if submission else {})}
 
 
-def _of_label_strings(id_column: str, column: str, separator: str) -> dict[str, Any]:
+def _of_label_strings(id_column: str, column: str, separator: str, texts: pd.Series) -> dict[str, Any]:
     if (id_column, column, separator) == ("image", "labels", " "):
         return _named("plant2021")
     layout = {"keys": _keys(id_column), "layout": "label_string", "column": column}
     layout |= {} if separator == " " else {"separator": separator}
-    return {"format": {"target": "multi", "train": layout, "submission": {"layout": "label_string"}}}
+    form = {"target": "multi", "train": layout, "submission": {"layout": "label_string"}}
+    labels = [parted(text, separator) for text in texts.unique()]
+    beside = {label for each in labels if len(each) > 1 for label in each}
+    alone = sorted({each[0] for each in labels if len(each) == 1} - beside)
+    none = next((label for label in alone if NO_WORDS.fullmatch(label) and separator != " "), None)
+    return {"format": form if none is None else form | {"none": none}}
 
 
 def _most_words(texts: pd.Series) -> int:

@@ -10,6 +10,7 @@ import pandas as pd
 from competition.config.data_settings import Data
 from competition.config.loading import format_presets
 from competition.config.section import Section
+from competition.files.csv_file import NUMBER
 from competition.tasks.detection.formats.box_columns import read_box_columns
 from competition.tasks.detection.settings import DetectionFormat
 
@@ -34,7 +35,7 @@ CLASSES = (
 IMAGES = ("imageid", "image", "id", "patientid", "imgid", "imagename", "filename", "file", "img", "uuid")
 TOLD, TOLD_OF_SUBMISSION = ("image_id", "class_id", "boxes", "layout"), ("image_id", "boxes", "with_class", "layout")
 UNITS = ("pixels", "shares")
-STRINGS = ("class box",)
+STRINGS = (("class box", "xywh"), ("class conf box", "xyxy"), ("class conf box", "xywh"))
 KEYS = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
 
 
@@ -106,8 +107,8 @@ def _boxes(train: pd.DataFrame) -> DetectionFormat | None:
             if _are_boxes(train, form):
                 return form
     for column in train.columns:
-        for string in STRINGS if _may_be_strings(train[column]) else ():
-            given = {"boxes": column, "box_string": string, "class_id": None}
+        for string, layout in STRINGS if _may_be_strings(train[column]) else ():
+            given = {"boxes": column, "box_string": string, "class_id": None, "layout": layout}
             form = DetectionFormat.model_validate(given)
             if _are_boxes(train, form):
                 return form
@@ -127,7 +128,8 @@ def _named(frame: pd.DataFrame, names: Sequence[str], not_of: Sequence[str] = ()
 
 def _may_be_strings(texts: "pd.Series") -> bool:
     words = [text.split() for text in texts if text.strip()]
-    return any(len(each) >= 5 for each in words) and all(len(each) % 5 == 0 for each in words)
+    is_named = not any(NUMBER.fullmatch(each[0]) for each in words)  # else run lengths may look so
+    return is_named and any(all(len(each) % length == 0 for each in words) for length in (5, 6))
 
 
 def _plain(column: object) -> str:
