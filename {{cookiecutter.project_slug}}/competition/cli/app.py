@@ -43,7 +43,20 @@ def options(
 STAGES = (sample, check, folds, train, tune, predict, submit, run, pseudo, runs, replay)
 # In the order one uses them; verbs of rooms that were taken out are not there.
 ORDER = (
-    *("sample", "download", "unpack", "check", "folds", "train", "tune", "predict", "submit", "bundle", "report", "run"),
+    *(
+        "sample",
+        "download",
+        "unpack",
+        "check",
+        "folds",
+        "train",
+        "tune",
+        "predict",
+        "submit",
+        "bundle",
+        "report",
+        "run",
+    ),
     *("pseudo", "runs", "replay", "push", "scores"),
 )
 OF_ROOMS = [verb for room in ROOMS if has_room(room) for verb in import_module(f"competition.{room}.verbs").VERBS]

@@ -229,7 +229,7 @@ def refuse_no_header(path: Path) -> None:
         first = file.readline(LONGEST_HEADER)
     refuse_no_text(path, first)
     if not first:
-        raise CompetitionError(f"{path}: is empty; expected a csv file, whose first line names its columns")
+        raise CompetitionError(f"{path}: not a csv file: it is empty; expected one whose first line names its columns")
     try:
         first.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -8,7 +8,8 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
@@ -78,24 +79,28 @@ def find_images(data: Data, train: pd.DataFrame, sample: pd.DataFrame) -> dict[s
         return {}
     of_train = _find(files, train, sample.columns, OF_TRAIN, OF_TEST)
     of_test = _find(files, sample, train.columns, OF_TEST, OF_TRAIN)
-    of_train = of_train or (None if of_test is None else _like(of_test, files, OF_TRAIN))
-    of_test = of_test or (None if of_train is None else _like(of_train, files, OF_TEST))
+    is_whole = any(cell.lower().endswith(SUFFIXES) for cell in _ids(sample))  # ids have the ending
+    of_train = of_train or _called(files, OF_TRAIN, of_test, is_whole)
+    of_test = of_test or _called(files, OF_TEST, of_train, is_whole)
     if of_train is None or of_test is None:
-        return {}
+        return _keys(data, of_train, of_test)
     as_train = data.model_copy(update={"id_parts": of_train.parts})
     if any(_is_there(as_train, of_test.folder, of_train.pattern, cell) for cell in _ids(sample)):
         of_test = Place(of_test.folder, of_train.pattern, of_train.parts)  # one pattern for both, if it can be
     return _keys(data, of_train, of_test)
 
 
-def _keys(data: Data, train: Place, test: Place) -> dict[str, str]:
+def _keys(data: Data, train: Place | None, test: Place | None) -> dict[str, str]:
     """Return the keys that differ from those of `data`."""
+    either = train or test
+    if either is None:
+        return {}
     wanted = {
-        "train_images": train.folder,
-        "test_images": test.folder,
-        "image_file": train.pattern,
-        "test_image_file": None if test.pattern == train.pattern else test.pattern,
-        "id_parts": train.parts or test.parts,
+        "train_images": None if train is None else train.folder,
+        "test_images": None if test is None else test.folder,
+        "image_file": either.pattern,
+        "test_image_file": None if test is None or test.pattern == either.pattern else test.pattern,
+        "id_parts": either.parts or (None if test is None else test.parts),
     }
     return {key: value for key, value in wanted.items() if value is not None and value != getattr(data, key)}
 
@@ -129,9 +134,13 @@ def _find(
     ids = [name for name in columns if name in others or name.lower() in IDS][:1]
     for column in columns:
         cells = [cell for cell in frame[column].unique().tolist() if may_be_id(cell)]
+        if column not in ids and len(cells) < LEAST_SHARE * len(frame):  # labels, which files may be called by, too
+            continue
         cells = cells[:: -(-len(cells) // MOST_CELLS) or 1]
-        found = _named_by(files, cells, mine, not_mine)
-        if (by_parts := _by_parts(files, cells, mine, not_mine)) is not None:
+        # A folder that is called as a label is no image's.
+        within = files if column in ids else replace(files, by_folder={})
+        found = _named_by(within, cells, mine, not_mine)
+        if (by_parts := _by_parts(within, cells, mine, not_mine)) is not None:
             return by_parts
         if not found or len(found) < LEAST_SHARE * len(cells) or len(set(found.values())) < min(2, len(cells)):
             continue
@@ -244,9 +253,9 @@ def _generalised(path: str, text: str, field: str) -> tuple[str, str]:
 
 
 def _common_folder(folders: set[str]) -> str:
-    parts = [folder.split("/") for folder in folders]
-    common = os.path.commonprefix(parts)  # of lists as well as of texts
-    return "/".join(common)
+    levels = zip(*(folder.split("/") for folder in folders), strict=False)
+    common = takewhile(lambda names: len(set(names)) == 1, levels)
+    return "/".join(names[0] for names in common)
 
 
 def _below(common: str, folders: set[str], found: dict[tuple[str, str], str], field: str) -> str:
@@ -260,15 +269,19 @@ def _below(common: str, folders: set[str], found: dict[tuple[str, str], str], fi
     return "*/" * depths.pop() if len(depths) == 1 and common not in folders else "**/"
 
 
-def _like(place: Place, files: _Files, mine: re.Pattern[str]) -> Place | None:
-    """Return the place of the other images where no csv file names them: a folder called so, with files of that
-    ending; else the same one."""
-    suffix = Path(place.pattern).suffix
-    folders = Counter(
-        path.rpartition("/")[0]
-        for path in files.names
-        if Path(path).suffix == suffix and not OTHER_PICTURES.search(path)
-    )
+def _called(files: _Files, mine: re.Pattern[str], other: Place | None, is_whole: bool) -> Place | None:
+    """Return the place of images that no csv file names: the folder called so that has most, of the other ones' ending
+    where that is known."""
+    suffix = None if other is None else Path(other.pattern).suffix or None
+    names = [name for name in files.names if not OTHER_PICTURES.search(name) and suffix in (None, Path(name).suffix)]
+    folders = Counter(name.rpartition("/")[0] for name in names)
     called = [folder for folder in folders if mine.search(folder)]
+    if other is None and not called and mine is OF_TRAIN:
+        called = [folder for folder in folders if folder.rpartition("/")[2] == "images"]
     best = max(called, key=lambda folder: folders[folder], default=None)
-    return place if best is None else Place(best, place.pattern.rpartition("/")[2], place.parts)
+    if best is None:
+        return None
+    if other is not None:
+        return Place(best, other.pattern.rpartition("/")[2], other.parts)
+    suffixes = Counter(Path(name).suffix for name in names if name.rpartition("/")[0] == best)
+    return Place(best, "{image_id}" + ("" if is_whole else suffixes.most_common(1)[0][0]))

@@ -6,7 +6,8 @@
   annotations, and `category_name`.
 - a json list, or a JSON line, of records: a row a record.
 - parquet, where pandas has what reads it; a csv file in a zip or gz archive.
-- a pattern, as `train/{label}/{image_id}`: a row a file; columns are its fields, and `path` below the first folder without fields.
+- a pattern, as `train/{label}/{image_id}`: a row a file; columns are its fields, and `path` below the first
+  folder without fields.
 """
 
 import csv

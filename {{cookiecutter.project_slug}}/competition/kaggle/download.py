@@ -87,7 +87,9 @@ def unpack_folder(folder: Path) -> list[str]:
         if not path.is_file() or not path.name.lower().endswith((".zip", *TARS, ".7z", ".rar")):
             continue
         if path.name.lower().endswith((".7z", ".rar")):
-            raise CompetitionError(f"{path}: is packed as no library here unpacks; by the program 7z: 7z x -o{folder} {path}")
+            raise CompetitionError(
+                f"{path}: is packed as no library here unpacks; by the program 7z: 7z x -o{folder} {path}"
+            )
         files = _unpack_tar(path, folder) if path.name.lower().endswith(TARS) else _unpack_beside(path, 0)
         lines.append(f"{path}: {len(files)} files")
     return lines or [f"{folder}: no archive in it"]

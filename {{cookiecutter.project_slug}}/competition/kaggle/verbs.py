@@ -22,7 +22,9 @@ def download(
 
 
 def unpack(
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder of the competition's files.")] = Path("data"),
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder of the competition's files.")] = Path(
+        "data"
+    ),
 ) -> None:
     """Unpack the archives in a folder of a competition's files, each beside itself."""
     from competition.kaggle.download import unpack_folder

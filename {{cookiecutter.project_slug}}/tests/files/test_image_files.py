@@ -1,16 +1,14 @@
 """Where an image's file is: by a pattern of its name, and found among files that nobody described."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-
 from competition.config.data_settings import Data
 from competition.config.loading import task_names, validate
 from competition.files.file_patterns import find_file
-from competition.files.image_folder import ids_in, train_image
+from competition.files.image_folder import ids_in, image_path, test_pattern, train_image
 from competition.files.image_folder import test_image as image_of_test
 from competition.files.image_search import find_images
 from competition.support.errors import CompetitionError
@@ -92,7 +90,12 @@ def frame(name: str, ids: list[str], **columns: list[str]) -> pd.DataFrame:
 
 
 LAYOUTS: dict[str, tuple[list[str], pd.DataFrame, pd.DataFrame, dict[str, str]]] = {
-    "as they are": (["train_images/a", "train_images/b", "test_images/c"], frame("id", ["a", "b"]), frame("id", ["c"]), {}),
+    "as they are": (
+        ["train_images/a", "train_images/b", "test_images/c"],
+        frame("id", ["a", "b"]),
+        frame("id", ["c"]),
+        {},
+    ),
     "other folders, an ending": (
         ["train/a.jpg", "train/b.jpg", "test/c.jpg"],
         frame("id", ["a", "b"]),
@@ -118,7 +121,13 @@ LAYOUTS: dict[str, tuple[list[str], pd.DataFrame, pd.DataFrame, dict[str, str]]]
         {"train_images": "train", "test_images": "test", "image_file": "{image_id[0]}/{image_id}.npy"},
     ),
     "masks beside them": (
-        ["train/images/ab.png", "train/masks/ab.png", "train/images/cd.png", "train/masks/cd.png", "test/images/ef.png"],
+        [
+            "train/images/ab.png",
+            "train/masks/ab.png",
+            "train/images/cd.png",
+            "train/masks/cd.png",
+            "test/images/ef.png",
+        ],
         frame("id", ["ab", "cd"]),
         frame("id", ["ef"]),
         {"train_images": "train/images", "test_images": "test/images", "image_file": "{image_id}.png"},
@@ -142,7 +151,12 @@ LAYOUTS: dict[str, tuple[list[str], pd.DataFrame, pd.DataFrame, dict[str, str]]]
         {"image_file": "{image_id}.jpg"},
     ),
     "parts of ids on the way": (
-        [f"{p}/case{c}/case{c}_day{d}/scans/slice_000{n}_68_60.png" for p, c in (("train", 1), ("train", 2), ("test", 3)) for d in (4, 5) for n in (6, 7)],
+        [
+            f"{p}/case{c}/case{c}_day{d}/scans/slice_000{n}_68_60.png"
+            for p, c in (("train", 1), ("train", 2), ("test", 3))
+            for d in (4, 5)
+            for n in (6, 7)
+        ],
         frame("id", [f"case{c}_day{d}_slice_000{n}" for c in (1, 2) for d in (4, 5) for n in (6, 7)]),
         frame("id", [f"case{c}_day{d}_slice_000{n}" for c in (3,) for d in (4, 5) for n in (6, 7)]),
         {
@@ -162,4 +176,10 @@ def test_images_are_found_however_they_lie(
     touch(tmp_path, *files)
     found = find_images(Data(dir=tmp_path), train, sample)
     assert found == expected
-    assert json.loads(Data(dir=tmp_path, **found).model_dump_json())["image_file"]
+    data = Data.model_validate({"dir": str(tmp_path), **found})
+    for frame_, folder, pattern in (
+        (train, data.train_images, data.image_file),
+        (sample, data.test_images, test_pattern(data)),
+    ):
+        cells = [cell.partition("__")[0] for cell in frame_["id"]]
+        assert all(image_path(data, folder, pattern, cell).is_file() for cell in cells)

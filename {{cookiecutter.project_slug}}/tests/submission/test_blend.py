@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset

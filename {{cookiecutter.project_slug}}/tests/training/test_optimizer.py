@@ -4,11 +4,10 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from competition.config.settings import Scheduler
 from competition.training.optimizer import learning_rate_factor
+from hypothesis import given
+from hypothesis import strategies as st
 
 SCHEDULERS = st.builds(
     Scheduler,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,7 @@ class DetectionTable:
         span = slice(self.starts[index], self.starts[index + 1])
         found = self.in_pixels(index, height, width)
         boxes = np.clip(found, 0, np.array([width, height, width, height], dtype=np.float32))
-        has_area = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        has_area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         if len(found) and (fault := self._misfit(index, found, has_area, height, width)):
             raise CompetitionError(f"{self.where}: line {self.lines[index]}: image {self.image_ids[index]!r}: {fault}")
         size = {"size": np.array([height, width])} if self.in_shares else {}
@@ -54,7 +55,7 @@ class DetectionTable:
         boxes = self.boxes[self.starts[index] : self.starts[index + 1]]
         return boxes * np.array([width, height, width, height], dtype=np.float32) if self.in_shares else boxes
 
-    def _misfit(self, index: int, boxes: np.ndarray, is_inside: np.ndarray, height: int, width: int) -> str:
+    def _misfit(self, index: int, boxes: np.ndarray, is_inside: Any, height: int, width: int) -> str:
         """Return why boxes cannot be of an image of this size; nothing where they can."""
         told = None if self.sizes is None else self.sizes[index]
         if told is not None and np.isfinite(told).all() and tuple(told) != (height, width) and not self.in_shares:
@@ -68,7 +69,7 @@ class DetectionTable:
         left, top, right, bottom = boxes[has_area][0].tolist()
         return (
             f"all its {has_area.sum()} boxes lie outside its {width} x {height} pixels, as {left:g} to {right:g} "
-            f"across and {top:g} to {bottom:g} down; expected boxes of this very file, in format.layout and format.units"
+            f"across and {top:g} to {bottom:g} down; expected boxes of this file, in format.layout and format.units"
         )
 
     def present(self) -> np.ndarray:

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-
 from competition.config.loading import format_presets, load_config
 from competition.config.settings import Config
 from competition.support.atomic_files import write_csv
 from competition.tasks.contract import Task
+from competition.tasks.detection.formats.recognise import recognise
 from competition.tasks.detection.settings import TaskConfig
 from competition.tasks.detection.table import read_table
 from competition.tasks.made_up_images import write_sample
@@ -251,7 +251,7 @@ def frames(files: Path, config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_a_known_format_is_recognised(name: str, files: Path, config: Config) -> None:
-    assert Task("detection").recognise.recognise(*frames(files, config)) == {"format": name}
+    assert recognise(*frames(files, config)) == {"format": name}
 
 
 RENAMED = {
@@ -267,7 +267,7 @@ def test_a_format_under_other_names_is_told_by_its_keys(name: str, files: Path, 
     train, sample = frames(files, config)
     in_train, in_sample = RENAMED[name]
     train, sample = train.rename(columns=in_train), sample.rename(columns=in_sample)
-    found = Task("detection").recognise.recognise(train, sample)
+    found = recognise(train, sample)
     assert found is not None
     assert isinstance(found["format"], dict)
     train.to_csv(tmp_path / "train.csv", index=False)
@@ -299,4 +299,4 @@ def test_files_without_boxes_are_not_recognised(train: str, sample: str) -> None
     read = [pd.DataFrame([line.split(",") for line in text.split("\n")[1:]]) for text in (train, sample)]
     for frame, text in zip(read, (train, sample), strict=True):
         frame.columns = text.split("\n")[0].split(",")
-    assert Task("detection").recognise.recognise(read[0], read[1]) is None
+    assert recognise(read[0], read[1]) is None

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.config.loading import validate
 from competition.support.errors import CompetitionError
 from competition.tasks.detection.settings import TaskConfig
 from competition.tasks.detection.table import DetectionTable, read_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 HEADER = "image_id,width,height,class_id,x,y,w,h"
 
@@ -328,7 +327,7 @@ def test_a_centre_with_width_and_height_is_read_as_yolo_writes_it(tmp_path: Path
 
 def test_shares_read_as_pixels_and_pixels_read_as_shares_are_refused(tmp_path: Path) -> None:
     rows = ("image_id,name,x1,y1,x2,y2", "a,dog,0.1,0.2,0.5,1", "a,dog,0.3,0.3,0.4,0.4")
-    with pytest.raises(CompetitionError, match="no box reaches further than 1 pixels.*format.units: shares"):
+    with pytest.raises(CompetitionError, match=r"no box reaches further than 1 pixels.*format\.units: shares"):
         read_as(tmp_path, {**SHARES, "units": "pixels"}, *rows)
     with pytest.raises(CompetitionError, match=r"line 2: found '10,10,20,20'; expected shares.*format\.units"):
         read_as(tmp_path, SHARES, rows[0], "a,dog,10,10,20,20")
@@ -341,6 +340,6 @@ def test_boxes_that_cannot_be_of_their_image_are_refused_with_its_line(tmp_path:
     with pytest.raises(CompetitionError, match="line 3: image 'b': all its 2 boxes lie outside its 100 x 50 pixels"):
         table.target(1, 50, 100)
     table = read(tmp_path, "a,1024,768,dog,10,10,5,5", "b,1024,768,,,,,")
-    with pytest.raises(CompetitionError, match="line 2: .*1024 x 768 pixels by the columns width,height, its file 96"):
+    with pytest.raises(CompetitionError, match=r"line 2: .*1024 x 768 pixels by the columns width,height, its file 96"):
         table.target(0, 96, 96)
     assert not len(table.target(1, 96, 96)["bboxes"])  # nothing that could be at the wrong place

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
-
 from competition.checking.recognise_format import recognise as recognise_files
 from competition.config.data_settings import Data
 from competition.config.loading import validate
 from competition.files.image_folder import train_image
 from competition.tasks.contract import Task
 from competition.tasks.segmentation.formats.recognise import recognise
+from PIL import Image
 
 RUNS = ("1 300 500 20", "", "2000 40")
 
@@ -152,7 +151,7 @@ def test_mask_files_are_found_and_the_lines_read_them(
     table = Task("segmentation").table.read_table(config)
     assert table.classes == classes
     assert len(table.image_ids) == len(IDS)
-    assert all(train_image(config.data, image_id).is_file() for image_id in table.image_ids)
+    assert all(train_image(config, image_id).is_file() for image_id in table.image_ids)
     assert table.present().all()
 
 

@@ -167,10 +167,17 @@ def _row(strings: "pd.Series", form: DetectionFormat) -> dict[str, Any]:
     is_token = with_class and told and told[0].split()[0] == form.no_finding
     row: dict[str, Any] = {"with_class": with_class, "none": told[0] if is_token else ""}
     row["layout"] = form.layout if form.layout in ("xywh", "xyxy") else "xywh"
-    if form.box_string and told and not lengths and all(len(text.split()) % 3 == 0 for text in told):
+    if form.box_string and told and all(map(_are_points, told)):
         return {"with_class": True, "with_conf": False, "layout": "cxcy", "none": ""}
     units = _units(told, 6 if with_class else 5)
     return row | ({"units": units} if units not in (None, form.units) else {})
+
+
+def _are_points(text: str) -> bool:
+    """Return whether a text is `class x y` again and again."""
+    words = text.split()
+    is_number = [NUMBER.fullmatch(word) is not None for word in words]
+    return len(words) % 3 == 0 and is_number == [False, True, True] * (len(words) // 3)
 
 
 def _units(strings: Sequence[str], length: int) -> str | None:
