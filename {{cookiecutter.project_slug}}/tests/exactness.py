@@ -14,6 +14,8 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from trainings import fork_group, get_ready, wait
+
 from competition.config.loading import task_names, validate
 from competition.config.settings import Config
 from competition.support.errors import CompetitionError
@@ -22,7 +24,6 @@ from competition.tasks.made_up_images import write_sample
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
-from trainings import fork_group, get_ready, wait
 
 NUM_IMAGES = (1, 2, 3, 7, 29)
 BATCH_SIZES = (1, 3, 8)

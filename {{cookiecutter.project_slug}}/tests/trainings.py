@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
 from competition.cli.app import main
 from competition.pipeline import run as run_module
 from competition.tasks.contract import Task
 from competition.training.checkpoint import load_checkpoint
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 MEASURED = ("seconds", "samples_per_second", "memory_mb")  # the columns of metrics.csv that no two runs share
 

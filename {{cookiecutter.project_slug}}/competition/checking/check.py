@@ -287,8 +287,8 @@ def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> l
             rows = np.flatnonzero(has[:, k])
             lines.append(
                 f"warning: {config.train_csv}: class {name!r} ({len(rows)} images, the first on line "
-                f"{min(table.lines[rows].tolist(), default=0)}) {reason}; if it is a typing error, correct it; if not, list it "
-                f"in data.classes"
+                f"{min(table.lines[rows].tolist(), default=0)}) {reason}; if it is a typing error, correct it; if not, "
+                f"list it in data.classes"
             )
     return lines
 

@@ -62,7 +62,8 @@ def recognise_folder(words: list[str]) -> list[str]:
     most = max(one.stage for one in readings)
     best, *others = [one for one in readings if one.stage == most]
     asked = best.part["data"]
-    files = f"{data.dir / asked.get('train_csv', data.train_csv)} and {asked.get('sample_submission', data.sample_submission)}"
+    train, sample = (asked.get(key, name) for key, name in _csv_files(data).items())
+    files = f"{data.dir / train} and {sample}"
     if best.stage == len(STAGES):
         said = [f"no config given; these lines in one read {files}, and the images that were tried"]
     else:

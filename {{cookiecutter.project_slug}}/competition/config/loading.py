@@ -297,7 +297,7 @@ def _parse_override(word: str) -> dict[str, Any]:
     if not equals or not all(key.split(".")) or key.count(".") > DEEPEST:
         raise CompetitionError(f"{_short(word)}: expected key=value, as in trainer.devices=2")
     try:
-        value = text if OF_FIELDS.match(text) else parse_yaml(text)
+        value: Any = text if OF_FIELDS.match(text) else parse_yaml(text)
     except ValueError as error:
         raise CompetitionError(f"{_short(word)}: not a YAML value: {error}") from None
     for part in reversed(key.split(".")):

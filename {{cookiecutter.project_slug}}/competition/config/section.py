@@ -37,7 +37,7 @@ def field_pattern(pattern: str) -> str:
         raise ValueError("expected a field in braces, as '{image_id}.png'")
     if odd := next((name for name in names if not FIELD.fullmatch(name)), None):
         raise ValueError(
-            f"{{{odd}}} is no field; expected a name, as {{image_id}}, a part of it, as {{image_id[0]}}, or one padded, "
-            "as {image_id:0>5}"
+            f"{{{odd}}} is no field; expected a name, as {{image_id}}, a part of it, as {{image_id[0]}}, or one "
+            "padded, as {image_id:0>5}"
         )
     return pattern

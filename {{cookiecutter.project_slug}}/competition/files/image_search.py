@@ -77,8 +77,8 @@ def find_images(data: Data, train: pd.DataFrame, sample: pd.DataFrame) -> dict[s
     files = _Files.below(data.dir)
     if not files.names:
         return {}
-    of_train = _find(files, train, sample.columns, OF_TRAIN, OF_TEST)
-    of_test = _find(files, sample, train.columns, OF_TEST, OF_TRAIN)
+    of_train = _find(files, train, list(sample.columns), OF_TRAIN, OF_TEST)
+    of_test = _find(files, sample, list(train.columns), OF_TEST, OF_TRAIN)
     is_whole = any(cell.lower().endswith(SUFFIXES) for cell in _ids(sample))  # ids have the ending
     of_train = of_train or _called(files, OF_TRAIN, of_test, is_whole)
     of_test = of_test or _called(files, OF_TEST, of_train, is_whole)
@@ -207,7 +207,10 @@ def _by_parts(files: _Files, cells: Sequence[str], mine: re.Pattern[str], not_mi
     if not tokens or len(tokens[0]) < 3 or len({len(each) for each in tokens}) > 1:
         return None
     varies = [len(set(column)) > 1 for column in zip(*tokens, strict=True)]
-    fields = [f"{{part{at + 1}}}" if changes else text for at, (text, changes) in enumerate(zip(tokens[0], varies))]
+    fields = [
+        f"{{part{at + 1}}}" if changes else text
+        for at, (text, changes) in enumerate(zip(tokens[0], varies, strict=True))
+    ]
     found = Counter[tuple[str, str]]()
     for cell, words in zip(cells, tokens, strict=True):
         path = _path_by_parts(files, cell, mine, not_mine)

@@ -7,6 +7,7 @@ from typing import Any
 import albumentations as A
 import numpy as np
 import pytest
+
 from competition.config.data_settings import Augmentation, Data
 from competition.config.loading import load_config
 from competition.data.augmentation import STRETCH, ImageAugmentation

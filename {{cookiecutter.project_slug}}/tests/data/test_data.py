@@ -11,6 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Subset
+
 from competition.config.data_settings import Sampler
 from competition.config.loading import load_config
 from competition.config.settings import Config
@@ -23,9 +27,6 @@ from competition.sampling.share_schedule import ShareSchedule
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
 from competition.training.fold_data import mixing_warnings
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-from torch.utils.data import DataLoader, Subset
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
+
 from competition.files.images import PNG_START, read_image, read_image_size
 from competition.support.errors import CompetitionError
-from PIL import Image
 
 HEIGHT, WIDTH = 40, 60  # not square: swapped axes show
 

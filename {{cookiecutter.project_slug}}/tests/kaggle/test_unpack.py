@@ -8,10 +8,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from competition.kaggle.download import unpack, unpack_folder
-from competition.support.errors import CompetitionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from competition.kaggle.download import unpack, unpack_folder
+from competition.support.errors import CompetitionError
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

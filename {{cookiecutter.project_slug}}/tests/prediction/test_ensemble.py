@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from competition.config.data_settings import Window
 from competition.config.loading import load_config
 from competition.config.settings import Config

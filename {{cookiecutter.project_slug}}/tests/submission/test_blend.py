@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset

@@ -4,10 +4,11 @@ import math
 from itertools import pairwise
 
 import pytest
-from competition.config.settings import Scheduler
-from competition.training.optimizer import learning_rate_factor
 from hypothesis import given
 from hypothesis import strategies as st
+
+from competition.config.settings import Scheduler
+from competition.training.optimizer import learning_rate_factor
 
 SCHEDULERS = st.builds(
     Scheduler,

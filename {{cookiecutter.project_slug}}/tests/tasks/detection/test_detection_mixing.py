@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from competition.tasks.detection.dataset import mix_batch, mixup, mosaic
-from competition.tasks.detection.settings import DetectionMix, TaskConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from competition.tasks.detection.dataset import mix_batch, mixup, mosaic
+from competition.tasks.detection.settings import DetectionMix, TaskConfig
 
 
 def config(**mix: float) -> TaskConfig:

@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
 from competition.config.data_settings import Data
 from competition.prediction.stored import PredictionWriter
 from competition.runs.folder import Run
@@ -16,8 +19,6 @@ from competition.tasks.detection.score import evidence, scores
 from competition.tasks.detection.settings import DetectionDecode, DetectionFormat, DetectionSubmission, TaskConfig
 from competition.tasks.detection.submission import id_columns, read_submission, read_test_ids, write_submission
 from competition.tasks.detection.submission import rows as rows_of
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 CLASSES = ("cat", "dog")
 CONFIG = TaskConfig(name="t", task="detection")

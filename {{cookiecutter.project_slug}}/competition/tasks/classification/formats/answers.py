@@ -71,7 +71,7 @@ def read_label_string(
     else:
         faults += row_faults(path, np.flatnonzero(texts.str.strip() == ""), ids, "this image has no label")
     rows = pd.Series(np.arange(len(texts)), index=texts.index)
-    each = pd.DataFrame({"label": texts.map(lambda text: parted(text, separator)), "row": rows}).explode("label")
+    each = pd.DataFrame({"label": texts.map(lambda text: parted(str(text), separator)), "row": rows}).explode("label")
     each = each[each["label"].notna()]
     faults += _other_separator(path, each, texts, separator)
     classes, unknown = resolve_classes(each["label"], config.data.classes, path)
