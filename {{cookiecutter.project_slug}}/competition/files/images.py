@@ -49,7 +49,9 @@ def read_image(path: Path, channels: int, max_pixels: int = MAX_PIXELS) -> np.nd
     Raises CompetitionError if the file is missing, truncated, no image, larger than `max_pixels`, or has another number
     of channels or values that are no numbers.
     """
-    pixels = decoded(path, lambda file: _decode(file, path.suffix.lower(), max_pixels), "image")
+    suffix = path.suffix.lower()
+    decode = _dicom if suffix in dicom.SUFFIXES else _decode
+    pixels = decoded(path, lambda file: decode(file, suffix, max_pixels), "image")
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.ndim != 3 or 0 in pixels.shape:
@@ -126,8 +128,6 @@ def _decode(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
     """Decode to (H, W) or (H, W, C) in RGB order."""
     if suffix == NPY:
         return read_npy(file, max_pixels)
-    if suffix in dicom.SUFFIXES:
-        return _dicom(file, max_pixels)
     if suffix in TIF:
         return _channels_last(read_tif(file, max_pixels))
     try:
@@ -150,7 +150,7 @@ def _decode(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
     return pixels
 
 
-def _dicom(file: BinaryIO, max_pixels: int) -> np.ndarray:
+def _dicom(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
     try:
         refuse_large(*dicom.read_size(file), max_pixels)
         file.seek(0)
