@@ -7,6 +7,7 @@ from pathlib import Path
 
 from competition.config.data_settings import Data
 from competition.files.csv_file import read_header
+from competition.files.file_patterns import field_names
 from competition.files.image_folder import SUFFIXES
 from competition.files.other_tables import READERS, has_table
 from competition.support.errors import CompetitionError
@@ -32,6 +33,23 @@ def possible_tables(data: Data) -> Iterator[dict[str, str]]:
             *([""] if trains != [""] else []),
         ]:
             yield of_sample | ({"train_csv": train} if train else {})
+
+
+def table_of_test_images(data: Data, asked: list[str]) -> dict[str, str]:
+    """Return the keys that say which table has the columns by which test images are named; none where the sample has
+    them, or none are."""
+    columns = set(field_names(data.image_file)) - {"image_id"} - set(field_names(data.id_parts or ""))
+    if not columns or columns <= set(asked) or data.test_csv is not None or data.test_image_file is not None:
+        return {}
+    for name in _tables(data.dir):
+        if re.search("test", name, re.IGNORECASE):
+            try:
+                header = {column.strip() for column in read_header(data.dir / name)}
+            except CompetitionError:
+                continue
+            if columns <= header:
+                return {"test_csv": name, "test_images": data.train_images}
+    return {}
 
 
 def _samples(data: Data) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from competition.checking.competition_files import archives, possible_tables
+from competition.checking.competition_files import archives, possible_tables, table_of_test_images
 from competition.config.data_settings import Data
 from competition.config.loading import complete, dump_yaml, parse_overrides, settings_of, task_names
 from competition.config.settings import Config
@@ -196,6 +196,7 @@ def _forms(task: str, data: Data) -> Iterator[tuple[dict[str, Any], dict[str, st
     if train.empty and sample.empty:
         return
     images = find_images(data, train, sample)
+    images |= table_of_test_images(data.model_copy(update=images), list(sample.columns))
     for form in Task(task).recognise.readings(train, sample, data.model_copy(update=images)):
         yield form, images
 

@@ -72,15 +72,17 @@ def test_labels_that_folders_tell_and_those_of_json_are_read(tmp_path: Path, pro
     names = [f"{'ab'[k % 2]} b/x{k}.png" for k in range(6)]
     for folder in (tmp_path / "folders", tmp_path / "json"):
         draw(folder, *(f"train/{name}" for name in names), "test/y0.png", "test/y1.png")
+    asked = [{"id": 900 + k, "file_name": f"test/y{k}.png"} for k in range(2)]
+    (tmp_path / "json/test.json").write_text(json.dumps({"images": asked}))
     write(tmp_path / "folders/sample_submission.csv", "file,species", "y0.png,a b", "y1.png,a b")
     _, values = printed(tmp_path / "folders", project)
     assert values["data"]["train_csv"] == "train/{species}/{file}"
     images = [{"id": 70 + k, "file_name": f"train/{name}"} for k, name in enumerate(names)]
     notes = [{"id": k, "image_id": 70 + k, "category_id": 5 + k % 2} for k in range(6)]
     (tmp_path / "json/train.json").write_text(json.dumps({"images": images, "annotations": notes}))
-    write(tmp_path / "json/sample_submission.csv", "Id,Predicted", "y0,0", "y1,0")
+    write(tmp_path / "json/sample_submission.csv", "Id,Predicted", "900,0", "901,0")
     _, values = printed(tmp_path / "json", project)
-    assert values["data"]["image_file"] == "{file_name}"
+    assert (values["data"]["image_file"], values["data"]["test_csv"]) == ("{file_name}", "test.json")
     assert values["format"]["train"] == {"keys": {"image_id": "{image_id}"}, "column": "category_id"}
 
 
