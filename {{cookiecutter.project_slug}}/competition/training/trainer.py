@@ -99,18 +99,21 @@ def prediction_settings(config: Config) -> dict[str, Any]:
     if config.inference.precision is not None:
         settings["precision"] = config.inference.precision
     wanted, num_gpus = str(settings.get("accelerator", "auto")), torch.cuda.device_count()
-    if wanted in ("auto", "gpu", "cuda") and not num_gpus:
+    if wanted in ("auto", "gpu", "cuda", "mps") and not num_gpus:
         settings |= {"accelerator": "mps" if MPSAccelerator.is_available() else "cpu", "devices": 1}
+    elif wanted == "mps":  # trained on a Mac
+        settings |= {"accelerator": "gpu"}
     if TorchElasticEnvironment.detect():
         here = int(os.environ["LOCAL_WORLD_SIZE"])
         return settings | {"devices": here, "num_nodes": int(os.environ["WORLD_SIZE"]) // here}
     if SLURMEnvironment.detect():
-        return settings | {"num_nodes": int(os.environ.get("SLURM_NNODES", "1"))}
+        nodes = int(os.environ.get("SLURM_NNODES", "1"))
+        return settings | {"devices": int(os.environ.get("SLURM_NTASKS", nodes)) // nodes, "num_nodes": nodes}
+    if wanted != "cpu":
+        settings |= {"devices": devices_here(settings.get("devices", "auto"), num_gpus)}
     if os.environ.get("MASTER_ADDR", "localhost") not in ("localhost", "127.0.0.1"):
         return settings | {"num_nodes": config.trainer.get("num_nodes", 1)}  # somebody starts it on each machine
-    return (
-        settings if wanted == "cpu" else settings | {"devices": devices_here(settings.get("devices", "auto"), num_gpus)}
-    )
+    return settings
 
 
 def devices_here(wanted: Any, num_gpus: int) -> Any:
