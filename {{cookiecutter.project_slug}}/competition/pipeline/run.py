@@ -1,6 +1,7 @@
 """`competition run CONFIG...`: check, folds, train, tune, predict, submit, bundle, report; what is done is skipped."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from competition.checking.check import WritePage, check
@@ -79,12 +80,7 @@ def _train(config: Config, paths: list[Path], overrides: list[str], share: Share
 
     `trainer.max_time` is for all of them together, from when the run `started`.
     """
-    max_time = config.trainer.get("max_time")
-
-    def limit() -> list[str]:
-        return [] if max_time is None else [f"trainer.max_time={time_left(max_time, time.perf_counter() - started)}"]
-
-    jobs = []
+    jobs, limit = [], time_limit(config, started)
     for words in trainings(config):
         one = load_config(paths, [*overrides, *words])
         refuse_changed_config(one.fold_folder, one)
@@ -101,6 +97,12 @@ def _train(config: Config, paths: list[Path], overrides: list[str], share: Share
         _say("train", str(share))
     run_jobs(jobs, lambda job: _say("train", job.name), share)
     remember_what_follows(config.run_folder, config)
+
+
+def time_limit(config: Config, started: float) -> Callable[[], list[str]]:
+    """Return what tells a training, when it starts, how much of `trainer.max_time` is left for it and those to come."""
+    limit = config.trainer.get("max_time")
+    return lambda: [] if limit is None else [f"trainer.max_time={time_left(limit, time.perf_counter() - started)}"]
 
 
 def _tune(opened: Run) -> None:
