@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from competition.pages.page import GREY, Grid, Picture, Section, number, plot, write_page
 from competition.pages.report_plots import COLORS
-from competition.runs.folder import read_metrics
 from competition.support.places import here
 from competition.sweeps.space import Range
-from competition.sweeps.study import NAMES, STARTUP, WHY, State, Study
+from competition.sweeps.study import NAMES, STARTUP, WHY, State, Study, epochs_so_far
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,7 +103,7 @@ def _table(asked: "Sweep", study: Study) -> Section:
     rows = []
     for trial in [*ended, *others]:
         folders = sorted((here().outputs / asked.run_name(trial.number)).glob("fold*"))
-        epochs = [row for folder in folders for row in read_metrics(folder)]
+        epochs = [row for folder in folders for row in epochs_so_far(folder)]
         minutes = math.fsum(float(row.get("seconds") or 0) for row in epochs) / 60
         score = "" if trial.value is None else f"{trial.value:.4f}"
         values = [

@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from competition.runs.folder import read_metrics
 from competition.support.errors import CompetitionError
 from competition.sweeps.space import Range
 
@@ -193,3 +194,11 @@ def _open_journal(path: Path) -> BaseJournalBackend:
                 with path.open("rb+") as file:
                     file.truncate(whole)
     return JournalFileBackend(str(path), lock)
+
+
+def epochs_so_far(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of a training's metrics.csv, a mapping an epoch; none while one is being written."""
+    try:
+        return read_metrics(folder)
+    except CompetitionError:
+        return []

@@ -22,7 +22,7 @@ from competition.config.loading import config_differences, load_config, read_val
 from competition.config.settings import Config
 from competition.data.folds import folds_path, make_folds
 from competition.pipeline.run import time_limit, trainings
-from competition.runs.folder import AFTER_TRAINING, ELSEWHERE, is_among, is_finished, read_metrics
+from competition.runs.folder import AFTER_TRAINING, ELSEWHERE, is_among, is_finished
 from competition.scoring.out_of_fold import lower_is_better
 from competition.support.errors import CompetitionError, StoppedError
 from competition.support.files import replacing
@@ -31,7 +31,7 @@ from competition.support.places import here
 from competition.support.processes import Crew, Job, Running, exit_status, has_stopped, last_line
 from competition.support.rooms import has_room
 from competition.sweeps.space import Range, load_with, split_ranges
-from competition.sweeps.study import NAMES, STARTUP, State, Study, Trial
+from competition.sweeps.study import NAMES, STARTUP, State, Study, Trial, epochs_so_far
 from competition.training.monitor import refuse_unknown_monitor
 
 SECONDS = 0.5  # between two looks at the trainings
@@ -185,14 +185,23 @@ class Search:
         if self.share.parallel > 1:
             print(f"trials: {self.share}", flush=True)
         with self.crew.passing_on_signals():
-            while self._begin_more() or self.attempts:
-                time.sleep(SECONDS)
-                for attempt in list(self.attempts):
-                    self._watch(attempt)
-                for one in self.crew.ended():
-                    self._go_on(next(attempt for attempt in self.attempts if attempt.running is one), one)
+            try:
+                while self._begin_more() or self.attempts:
+                    time.sleep(SECONDS)
+                    for attempt in list(self.attempts):
+                        self._watch(attempt)
+                    for one in self.crew.ended():
+                        self._go_on(next(attempt for attempt in self.attempts if attempt.running is one), one)
+            finally:
+                self._stop_all()  # after an error they would go on without anybody who watches them
         if self.crew.asked:
             self.status = 128 + self.crew.asked[0]
+
+    def _stop_all(self) -> None:
+        for one in self.crew.running:
+            one.process.send_signal(signal.SIGTERM)
+        for one in self.crew.running:
+            one.process.wait()
 
     def _is_stopping(self) -> bool:
         return bool(self.crew.asked) or self.status is not None
@@ -203,15 +212,20 @@ class Search:
         while not self._is_stopping() and len(self.attempts) < self.share.parallel:
             if (trial := self.study.next(self.most)) is None:
                 break
-            asked = self.asked
-            words = asked.words_of(trial.number, trial.words)
-            each = trainings(load_config(asked.paths, words))
-            configs = [load_config(asked.paths, [*words, *more]) for more in each]
-            self.attempts.append(Attempt(trial, words, configs, each))
-            print(f"trial {trial.number} ({asked.run_name(trial.number)}): {' '.join(trial.words)}", flush=True)
-            self._train(self.attempts[-1])
             has_begun = True
+            try:
+                self.attempts.append(self._attempt(trial))
+            except CompetitionError as error:  # of values that are good each by itself, but not together
+                self._note(trial, State.FAIL, why=str(error).splitlines()[0])
+                continue
+            print(f"trial {trial.number} ({self.asked.run_name(trial.number)}): {' '.join(trial.words)}", flush=True)
+            self._train(self.attempts[-1])
         return has_begun
+
+    def _attempt(self, trial: Trial) -> Attempt:
+        asked, words = self.asked, self.asked.words_of(trial.number, trial.words)
+        each = trainings(load_config(asked.paths, words))
+        return Attempt(trial, words, [load_config(asked.paths, [*words, *more]) for more in each], each)
 
     def _train(self, attempt: Attempt) -> None:
         """Begin the next training of a trial, or end the trial with its score."""
@@ -260,26 +274,27 @@ class Search:
 
     def _end(self, attempt: Attempt, state: State = State.COMPLETE, why: str = "") -> None:
         self.attempts.remove(attempt)
-        value = None
-        if state == State.COMPLETE and (value := _value(attempt, self.asked.metric)) is None:
-            state, why = State.FAIL, f"val/{self.asked.metric} is no number in any epoch"
-        self.study.end(attempt.trial, state, value, why)
+        try:
+            value = _value(attempt, self.asked.metric) if state == State.COMPLETE else None
+        except CompetitionError as error:
+            value, why = None, str(error)
+        if state == State.COMPLETE and value is None:
+            state, why = State.FAIL, why or f"val/{self.asked.metric} is no number in any epoch"
+        self._note(attempt.trial, state, value, why)
+
+    def _note(self, trial: Trial, state: State, value: float | None = None, why: str = "") -> None:
+        """Note how a trial has ended, and say it; raise CompetitionError where all there were have failed."""
+        self.study.end(trial, state, value, why)
         said = f"{self.asked.metric} {value:.4f}" if value is not None else f"{NAMES[state]} {why}".strip()
         best = next(iter(self.study.ended()), None)
         beside = f"; the best: {best.value or 0:.4f} of trial {best.number}" if best else ""
-        print(f"trial {attempt.trial.number}: {said}{beside}", flush=True)
+        print(f"trial {trial.number}: {said}{beside}", flush=True)
         if time.monotonic() - self._written > BETWEEN_PAGES:
             write_down(self.asked, self.study)
             self._written = time.monotonic()
         states = [one.state for one in self.study.trials() if one.state.is_finished()]
         if len(states) >= MOST_FAILURES and all(one == State.FAIL for one in states):
-            self._stop_all(why)
-
-    def _stop_all(self, why: str) -> None:
-        for one in self.crew.running:
-            one.process.send_signal(signal.SIGTERM)
-            one.process.wait()
-        raise CompetitionError(f"the first {MOST_FAILURES} trials have all failed, the last one: {why}")
+            raise CompetitionError(f"the first {len(states)} trials have all failed, the last one: {why}")
 
 
 def _goes_on_elsewhere(folder: Path) -> bool:
@@ -299,7 +314,7 @@ def _scores(attempt: Attempt, metric: str) -> dict[int, float]:
     found: dict[int, float] = {}
     for config in attempt.configs:
         first = max(found, default=0)
-        rows = read_metrics(config.fold_folder)
+        rows = epochs_so_far(config.fold_folder)
         found |= {first + int(row["epoch"]): float(row[f"val/{metric}"]) for row in rows if row.get(f"val/{metric}")}
     return found
 
@@ -314,14 +329,14 @@ def _value(attempt: Attempt, metric: str) -> float | None:
 def write_down(asked: Sweep, study: Study) -> list[str]:
     """Write the best trial's config and, in a repo with pages, sweep.html; return in lines what they say."""
     ended = study.ended()
+    if not ended:
+        return ["no trial has ended yet"]
     if has_room("pages"):
         from competition.sweeps.page import write_sweep_page
 
         page = [f"table and plots: {write_sweep_page(here().outputs / 'sweep.html', asked, study)}"]
     else:
         page = []
-    if not ended:
-        return ["no trial has ended yet", *page]
     path = asked.folder / BEST
     with replacing(path) as temporary:
         temporary.write_text(best_config(asked, study.words(ended[0])), encoding="utf-8")

@@ -51,6 +51,7 @@ worth = 1 - abs(math.log10(lr) + 2.5) / 2
 for epoch in range(rows + 1, 6):
     with path.open("a") as file:
         if epoch == 1:
+            time.sleep(0.05)  # it is empty, and is looked at
             file.write("epoch,seconds,val/loss,val/METRIC\\n")
         file.write(f"{epoch},60,{1 - worth * epoch / 5},{worth * epoch / 5}\\n")
     time.sleep(float(os.environ.get("EPOCH", "0.02")))
@@ -221,7 +222,7 @@ def test_a_sweep_finds_a_good_value_stops_hopeless_trials_and_writes_the_best_as
     assert len(other.stderr.splitlines()) == 1
 
 
-def test_a_sweep_that_is_killed_goes_on_with_the_trials_it_had(words: list[str]) -> None:
+def test_a_sweep_that_is_killed_goes_on_with_the_trials_it_had(words: list[str], command: Command) -> None:
     words = [*words, "--parallel", "2", "--trials", "5"]
     first = start(words, EPOCH="0.3")
     wait_for(lambda: len(begun()) >= 2)
@@ -229,9 +230,8 @@ def test_a_sweep_that_is_killed_goes_on_with_the_trials_it_had(words: list[str])
     first.communicate()
     orphan = begun()[0]  # its training goes on without it; the other one is killed, too
     os.kill(int(begun()[1][2]), signal.SIGKILL)
-    second = start(words)
-    said, errors = second.communicate(timeout=300)
-    assert second.returncode == 0, errors + said
+    second = command("sweep", *words)
+    assert second.returncode == 0, second.stderr
     assert states() == dict.fromkeys(range(5), "complete")
     names = [name for name, *_ in begun()]
     assert names.count(orphan[0]) == 1
@@ -253,21 +253,23 @@ def test_processes_share_a_sweep_and_end_with_as_many_trials_as_asked_for(words:
     assert all("trial " in out for out, _ in said)  # each had some
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_sweep_that_is_stopped_says_so_and_goes_on(words: list[str], number: signal.Signals) -> None:
+def test_a_sweep_that_is_stopped_says_so_and_goes_on(words: list[str], command: Command) -> None:
     words = [*words, "--trials", "2"]
-    process = start(words, EPOCH="1")
-    wait_for(lambda: bool(begun()))
-    os.kill(int(begun()[0][2]), signal.SIGTERM) if number == signal.SIGINT else None  # a terminal sends it to all
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, errors
-    assert errors.splitlines() == ["stopped, with 0 trials that have ended; the same line goes on where it was"]
-    assert states() == {0: "running"}
-    again = start(words)
-    _, errors = again.communicate(timeout=120)
-    assert again.returncode == 0, errors
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = len(begun())
+        process = start(words, EPOCH="1")
+        wait_for(lambda before=before: len(begun()) > before)
+        if number == signal.SIGINT:  # a terminal sends it to all
+            os.kill(int(begun()[-1][2]), signal.SIGTERM)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 128 + number, errors
+        assert errors.splitlines() == ["stopped, with 0 trials that have ended; the same line goes on where it was"]
+        assert states() == {0: "running"}
+    done = command("sweep", *words)
+    assert done.returncode == 0, done.stderr
     assert states() == {0: "complete", 1: "complete"}
+    assert [name for name, *_ in begun()] == ["s_t0", "s_t0", "s_t0", "s_t1"]
 
 
 def test_trials_side_by_side_have_gpus_of_their_own(
@@ -303,6 +305,14 @@ def test_a_trial_that_fails_is_no_end_but_a_start_where_all_fail_is(
     assert done.returncode == 1
     assert done.stderr.startswith("the first 3 trials have all failed, the last one: exit 1: no such luck; see outputs")
     assert len(states("f")) == 3
+
+
+def test_values_that_are_good_only_each_by_itself_fail_their_trial(words: list[str], command: Command) -> None:
+    together = ["tta=[[], [scale1.25]]", "data.image_size=[[64, 64], [8192, 8192]]"]
+    done = command("sweep", *words, *together, "--trials", 6)
+    assert done.returncode == 0, done.stderr
+    assert "has more than 67,108,864 pixels" in done.stdout
+    assert set(states().values()) == {"complete", "failed"}
 
 
 def test_a_torn_end_of_the_journal_is_cut_off_and_any_other_damage_told(words: list[str], command: Command) -> None:
