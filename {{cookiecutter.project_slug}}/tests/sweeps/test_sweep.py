@@ -308,7 +308,7 @@ def test_a_trial_that_fails_is_no_end_but_a_start_where_all_fail_is(
 
 
 def test_values_that_are_good_only_each_by_itself_fail_their_trial(words: list[str], command: Command) -> None:
-    together = ["tta=[[], [scale1.25]]", "data.image_size=[[64, 64], [8192, 8192]]"]
+    together = ["tta=[[], [scale1.5]]", "data.image_size=[[64, 64], [8192, 8192]]"]
     done = command("sweep", *words, *together, "--trials", 6)
     assert done.returncode == 0, done.stderr
     assert "has more than 67,108,864 pixels" in done.stdout
