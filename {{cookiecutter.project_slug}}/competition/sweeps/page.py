@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from competition.pages.page import GREY, Grid, Picture, Section, number, plot, write_page
 from competition.pages.report_plots import COLORS
-from competition.support.places import here
+from competition.support.paths import here
 from competition.sweeps.space import Range
 from competition.sweeps.study import NAMES, STARTUP, WHY, State, Study, epochs_so_far
 

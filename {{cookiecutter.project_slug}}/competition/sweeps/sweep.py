@@ -17,19 +17,19 @@ import yaml
 from filelock import FileLock, Timeout
 
 from competition.checking.check import refuse_missing_data
-from competition.comparison.record import kept_epoch
+from competition.comparison.update_ledger import kept_epoch
 from competition.config.loading import config_differences, load_config, read_values, read_yaml
 from competition.config.settings import Config
 from competition.data.folds import folds_path, make_folds
 from competition.pipeline.run import time_limit, trainings
 from competition.runs.folder import AFTER_TRAINING, ELSEWHERE, is_among, is_finished
 from competition.scoring.out_of_fold import lower_is_better
+from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError, StoppedError
-from competition.support.files import replacing
 from competition.support.machine import Share, share_machine
-from competition.support.places import here
+from competition.support.optional_rooms import has_room
+from competition.support.paths import here
 from competition.support.processes import Crew, Job, Running, exit_status, has_stopped, last_line
-from competition.support.rooms import has_room
 from competition.sweeps.space import Range, load_with, split_ranges
 from competition.sweeps.study import NAMES, STARTUP, State, Study, Trial, epochs_so_far
 from competition.training.monitor import refuse_unknown_monitor
