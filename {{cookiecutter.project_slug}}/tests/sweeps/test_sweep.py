@@ -46,7 +46,7 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 lr, path = float(words["optimizer.lr"]), folder / "metrics.csv"
 if lr > float(os.environ.get("FAILS_ABOVE", "inf")):
     sys.exit("no such luck")
-rows = len(path.read_text().splitlines()) - 1 if path.is_file() else 0
+rows = max(len(path.read_text().splitlines()) - 1, 0) if path.is_file() else 0  # it may be empty
 worth = 1 - abs(math.log10(lr) + 2.5) / 2
 for epoch in range(rows + 1, 6):
     with path.open("a") as file:
