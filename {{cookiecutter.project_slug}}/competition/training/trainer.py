@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from competition.config.settings import Config
+from competition.support.distributed import num_processes
 from competition.support.errors import CompetitionError
 from competition.support.progress import has_bars
 from competition.training.checkpoint import AtomicCheckpointIO
@@ -100,20 +101,28 @@ def prediction_settings(config: Config) -> dict[str, Any]:
         settings["precision"] = config.inference.precision
     wanted, num_gpus = str(settings.get("accelerator", "auto")), torch.cuda.device_count()
     if wanted in ("auto", "gpu", "cuda", "mps") and not num_gpus:
-        settings |= {"accelerator": "mps" if MPSAccelerator.is_available() else "cpu", "devices": 1}
+        wanted = settings["accelerator"] = "mps" if MPSAccelerator.is_available() else "cpu"
+        if num_processes() == 1:  # of a training on several processes each predicts its share
+            settings["devices"] = 1
     elif wanted == "mps":  # trained on a Mac
-        settings |= {"accelerator": "gpu"}
+        settings["accelerator"] = "gpu"
+    if wanted != "cpu":
+        settings["devices"] = devices_here(settings.get("devices", "auto"), num_gpus)
+    return settings | _processes_started(config)
+
+
+def _processes_started(config: Config) -> dict[str, int]:
+    """Return how many devices and machines a launcher has started processes for; nothing where there is none."""
     if TorchElasticEnvironment.detect():
         here = int(os.environ["LOCAL_WORLD_SIZE"])
-        return settings | {"devices": here, "num_nodes": int(os.environ["WORLD_SIZE"]) // here}
+        return {"devices": here, "num_nodes": int(os.environ["WORLD_SIZE"]) // here}
     if SLURMEnvironment.detect():
         nodes = int(os.environ.get("SLURM_NNODES", "1"))
-        return settings | {"devices": int(os.environ.get("SLURM_NTASKS", nodes)) // nodes, "num_nodes": nodes}
-    if wanted != "cpu":
-        settings |= {"devices": devices_here(settings.get("devices", "auto"), num_gpus)}
+        tasks = os.environ.get("SLURM_NTASKS_PER_NODE") or int(os.environ.get("SLURM_NTASKS", nodes)) // nodes
+        return {"devices": int(tasks), "num_nodes": nodes}
     if os.environ.get("MASTER_ADDR", "localhost") not in ("localhost", "127.0.0.1"):
-        return settings | {"num_nodes": config.trainer.get("num_nodes", 1)}  # somebody starts it on each machine
-    return settings
+        return {"num_nodes": config.trainer.get("num_nodes", 1)}  # somebody starts it on each machine
+    return {}
 
 
 def devices_here(wanted: Any, num_gpus: int) -> Any:

@@ -206,19 +206,28 @@ def test_a_run_of_several_machines_is_predicted_on_this_one_alone(config_file: P
 
 
 @pytest.mark.parametrize(
-    ("tasks", "nodes", "devices"), [("1", "1", 1), ("8", "2", 4), (None, None, 1)], ids=["one", "two machines", "bare"]
+    ("given", "devices", "nodes"),
+    [
+        ({"NTASKS": "1", "NNODES": "1"}, 1, 1),
+        ({"NTASKS": "8", "NNODES": "2"}, 4, 2),
+        ({"NTASKS_PER_NODE": "3", "NTASKS": "6", "NNODES": "2"}, 3, 2),
+        ({}, 1, 1),
+    ],
+    ids=["one", "two machines", "by machine", "bare"],
 )
 def test_a_job_of_slurm_predicts_by_the_processes_it_was_given(
-    config_file: Path, monkeypatch: pytest.MonkeyPatch, tasks: str | None, nodes: str | None, devices: int
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], devices: int, nodes: int
 ) -> None:
     """Whatever the run was trained on; Lightning would refuse other numbers than those of the job."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(SLURMEnvironment, "detect", staticmethod(lambda: True))
-    for name, value in (("SLURM_NTASKS", tasks), ("SLURM_NNODES", nodes)):
-        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    for name in ("NTASKS", "NTASKS_PER_NODE", "NNODES"):
+        monkeypatch.delenv(f"SLURM_{name}", raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
     config = load_config([config_file, config_file.parent / "trainer" / "multi_node.yaml"])
     found = prediction_settings(config)
-    assert (found["devices"], found["num_nodes"]) == (devices, int(nodes or 1))
+    assert (found["devices"], found["num_nodes"]) == (devices, nodes)
 
 
 def test_a_run_of_a_mac_is_predicted_on_gpus_that_are_here(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
