@@ -6,6 +6,7 @@ Trainings are real processes that write metrics.csv as a training does, without 
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -338,9 +339,10 @@ def test_trials_that_train_are_runs_in_the_ledger(command: Command, tmp_path: Pa
     lines = read_ledger(ledger_path())
     assert list(lines) == ["s_t0", "s_t1"]
     means = {run: float(line.mean) for run, line in lines.items()}
-    line = next(line for line in done.stdout.splitlines() if line.startswith("1. "))
-    assert lines[line.split()[1].rstrip(":")].mean[:6] == line.split()[3]
-    better = max if lines["s_t0"].better == "higher" else min
-    assert means[line.split()[1].rstrip(":")] == better(means.values())
-    assert all("optimizer.lr" in line.difference for line in lines.values())
+    [(best, score)] = re.findall(r"^1\. (\w+): \w+ ([\d.]+) ", done.stdout, re.MULTILINE)
+    assert means[best] == pytest.approx(float(score), abs=1e-4)
+    better = max if lines[best].better == "higher" else min
+    assert means[best] == better(means.values())
+    assert lines["s_t1"].parent == "s_t0"
+    assert re.fullmatch(r"optimizer\.lr: \S+ -> \S+", lines["s_t1"].difference)
     assert load_config([Path("outputs/sweeps/s/best.yaml")]).data.image_size == (32, 32)
