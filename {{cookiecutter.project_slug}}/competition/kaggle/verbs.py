@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
-from competition.config.arguments import CompetitionName, Message, RunName, split
+from competition.config.arguments import CompetitionName, Message, split
+from competition.support.errors import CompetitionError
+from competition.support.places import T4
 from competition.support.rooms import has_room
 
 
@@ -20,11 +22,61 @@ def download(
     print("\n".join(download_files(*split(words or []), competition)))
 
 
-def push(run: RunName, message: Message = None) -> None:
-    """Send a run's bundle and its notebook to Kaggle."""
+def push(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN | CONFIG... [KEY=VALUE]...", help="A run; with --train a config, then values."),
+    ],
+    train: Annotated[bool, typer.Option("--train", help="Train the config there, for hours, on its GPUs.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Of --train: show what it says until it ends.")] = False,
+    accelerator: Annotated[
+        str | None, typer.Option(metavar="NAME", help=f"Kaggle's name of the machine; else {T4}, which are two.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(metavar="OWNER/NAME", help="Of --train: one more input; may stand repeatedly.")
+    ] = None,
+    message: Message = None,
+    competition: CompetitionName = None,
+) -> None:
+    """Send a run's bundle and its notebook to Kaggle; with --train CONFIG train there, and go on when pushed again."""
+    if train:
+        from competition.kaggle.training import push_training
+
+        notebook, lines = push_training(*split(words), accelerator, competition, dataset or [])
+        print("\n".join(lines), flush=True)
+        if follow:
+            _follow(notebook)
+        return
+    if follow or dataset or len(words) != 1:
+        raise CompetitionError(f"push {' '.join(words)}: expected one run, or --train before a config")
+    if not has_room("bundle"):
+        raise CompetitionError("push RUN: this repo has no room for it: competition/bundle/ was taken out")
     from competition.kaggle.push import push as push_bundle
 
-    print("\n".join(push_bundle(run, message)))
+    print("\n".join(push_bundle(words[0], message, accelerator)))
+
+
+def _follow(notebook: str) -> None:
+    """Show a session's log; Ctrl-C ends the showing alone."""
+    from competition.kaggle.api import KaggleService
+
+    log = KaggleService().follow_notebook(notebook)
+    while True:
+        try:
+            print(next(log), flush=True)
+        except StopIteration as ended:
+            print(f"{notebook}: {ended.value}")
+            return
+
+
+def fetch(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run that was pushed with --train.")],
+    competition: CompetitionName = None,
+) -> None:
+    """Bring what a training on Kaggle left into outputs/, whether it is finished or its time was over."""
+    from competition.kaggle.fetch import fetch as fetch_run
+
+    print("\n".join(fetch_run(run, competition)))
 
 
 def scores(competition: CompetitionName = None) -> None:
@@ -37,4 +89,4 @@ def scores(competition: CompetitionName = None) -> None:
     print("\n".join(describe_scores(rows)))
 
 
-VERBS = (download, push, scores) if has_room("bundle") else (download, scores)
+VERBS = (download, push, fetch, scores)
