@@ -39,6 +39,7 @@ def check(
     Without a config (`check`, or `check data.dir=PATH`) it prints one that reads the files.
     """
     from competition.checking.check import check as check_data
+    from competition.support.telling import tell
     from competition.config.loading import load_config
     from competition.pipeline.run import page_writer
 
@@ -46,10 +47,11 @@ def check(
     if not paths:
         from competition.checking.recognise import recognise_folder
 
-        print("\n".join(recognise_folder(overrides)))
+        lines = recognise_folder(overrides)
+        tell(lines, config="\n".join([*lines, ""]))
         return
-    print("\n".join(check_data(load_config(paths, overrides), page_writer() if page else None)))
-    print("no fault found")
+    config = load_config(paths, overrides)
+    tell([*check_data(config, page_writer() if page else None), "no fault found"], run=config.name, data=config.data.dir)
 
 
 def folds(words: Words) -> None:

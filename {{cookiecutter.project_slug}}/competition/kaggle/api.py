@@ -189,7 +189,7 @@ class KaggleService:
         return found and found.status.name.lower()
 
     def notebook_files(self, name: str) -> dict[str, str]:
-        """Return the names of the files that a session which has ended left, and the addresses they have for a while."""
+        """Return the files that a session which has ended left, by name, and the addresses they have for a while."""
         files: dict[str, str] = {}
         page = ""
         with self._told(name):

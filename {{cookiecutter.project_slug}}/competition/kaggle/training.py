@@ -30,7 +30,7 @@ PRESET, ONE_GPU = PRESETS / "kaggle_t4x2.yaml", PRESETS / "gpu.yaml"
 MAX_TIME = "trainer.max_time=00:08:30:00"  # sessions end after 9 or 12 hours, and what is not saved is lost
 MOST_BYTES = 900_000  # of a notebook, which Kaggle takes up to a megabyte of
 GAP = 2  # a notebook of the row may have been deleted
-CELL = """# Made by `competition push --train`. Trains, stops in time; `competition fetch RUN` brings home what is there.
+CELL = """# Made by `competition push --train`: trains, and stops in time; `competition fetch RUN` brings home what is there
 import base64, io, subprocess, sys, tarfile, tempfile
 
 code = tempfile.mkdtemp()
@@ -185,9 +185,8 @@ def _notebook(files: dict[str, Path], job: Job) -> dict[str, Any]:
     if len(text) > MOST_BYTES:
         largest = max(files.values(), key=lambda path: path.stat().st_size)
         raise CompetitionError(
-            f"{largest}: {largest.stat().st_size / 1e6:.1f} MB, too large to travel in a notebook; make it a data set on "
-            "Kaggle, add it by --dataset OWNER/NAME and name its file in the config as it lies there; folds.csv is made there "
-            "by itself"
+            f"{largest}: {largest.stat().st_size / 1e6:.1f} MB, too large to travel in a notebook; make it a data set "
+            "on Kaggle, add it by --dataset OWNER/NAME and name its file as it lies there (folds.csv is made there by itself)"
         )
     cells = [
         {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": source}

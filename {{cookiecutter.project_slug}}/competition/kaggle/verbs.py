@@ -1,5 +1,6 @@
 """Verbs that talk to Kaggle."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ from competition.config.arguments import CompetitionName, Message, split
 from competition.support.errors import CompetitionError
 from competition.support.places import T4
 from competition.support.rooms import has_room
+from competition.support.telling import numbers, tell
 
 
 def download(
@@ -86,7 +88,7 @@ def scores(competition: CompetitionName = None) -> None:
 
     rows = update_scores(competition)
     take_public_scores(rows)
-    print("\n".join(describe_scores(rows)))
+    tell(describe_scores(rows), submissions=[numbers(asdict(row), ("public_score", "private_score")) for row in rows])
 
 
 VERBS = (download, push, fetch, scores)

@@ -43,7 +43,7 @@ class StandIn:
     numbers_versions: bool = True  # or tells only when a data set was last updated
     notebooks: list[dict[str, Any]] = field(default_factory=list)
     sessions: dict[str, "Session"] = field(default_factory=dict)  # of notebooks, by owner/name
-    begins: Callable[[], "Session"] = lambda: Session()  # what becomes of a notebook that is pushed
+    begins: Callable[[], "Session"] = Session  # what becomes of a notebook that is pushed
     quota: dict[str, Any] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)  # asked for when a download went on
