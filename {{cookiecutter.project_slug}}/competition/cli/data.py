@@ -51,7 +51,9 @@ def check(
         tell(lines, config="\n".join([*lines, ""]))
         return
     config = load_config(paths, overrides)
-    tell([*check_data(config, page_writer() if page else None), "no fault found"], run=config.name, data=config.data.dir)
+    tell(
+        [*check_data(config, page_writer() if page else None), "no fault found"], run=config.name, data=config.data.dir
+    )
 
 
 def folds(words: Words) -> None:
