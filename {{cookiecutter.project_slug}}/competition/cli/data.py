@@ -39,9 +39,9 @@ def check(
     Without a config (`check`, or `check data.dir=PATH`) it prints one that reads the files.
     """
     from competition.checking.check import check as check_data
-    from competition.support.telling import tell
     from competition.config.loading import load_config
     from competition.pipeline.run import page_writer
+    from competition.support.telling import tell
 
     paths, overrides = split(words or [])
     if not paths:

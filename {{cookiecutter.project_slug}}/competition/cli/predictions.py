@@ -11,11 +11,11 @@ from competition.support.files import is_number
 
 def tune(run: RunName, overrides: Overrides = None) -> None:
     """Find thresholds on out-of-fold predictions: writes postprocess.yaml and cv.csv."""
-    from competition.support.telling import numbers, tell
     from competition.comparison.record import record
     from competition.runs.folder import Run
     from competition.scoring.tune import describe_choice, describe_tuning, describe_unused, read_cv
     from competition.scoring.tune import tune as tune_run
+    from competition.support.telling import numbers, tell
 
     opened = Run.open(run, overrides)
     found = tune_run(opened)
@@ -85,11 +85,11 @@ def submit(
     competition: CompetitionName = None,
 ) -> None:
     """Write and check submission.csv from a run, or the average of several; with --kaggle send it."""
-    from competition.support.telling import tell
     from competition.comparison.record import record
     from competition.scoring.tune import describe_staleness
     from competition.submission.submit import describe_submission, make_submission, open_runs
     from competition.support.rooms import has_room
+    from competition.support.telling import tell
 
     if not to_kaggle and (message or competition):
         raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")

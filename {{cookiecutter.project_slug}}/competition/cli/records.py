@@ -21,10 +21,10 @@ def runs(
     What is shown is kept in outputs/runs.csv, also of runs whose folders are deleted. With two public scores or more it
     draws outputs/cv_public.png.
     """
-    from competition.support.telling import numbers, tell
     from competition.comparison.table import ordered
     from competition.comparison.table import runs as show_runs
     from competition.runs.ledger import COLUMNS, NUMBERS, find_line, ledger_path, read_ledger
+    from competition.support.telling import numbers, tell
 
     show_runs(names or [], public=public, pick_two=pick)
     lines = read_ledger(ledger_path())

@@ -43,10 +43,11 @@ def ordered(lines: Mapping[str, Line]) -> list[Line]:
 
 def table_of_runs(lines: Mapping[str, Line]) -> list[RenderableType]:
     """Return a table for each metric, the best run first."""
-    parts: list[RenderableType] = []
     best_first = ordered(lines)
-    for metric in dict.fromkeys(line.metric for line in best_first):
-        parts.append(_table(metric, [line for line in best_first if line.metric == metric]))
+    parts: list[RenderableType] = [
+        _table(metric, [line for line in best_first if line.metric == metric])
+        for metric in dict.fromkeys(line.metric for line in best_first)
+    ]
     marked = [line for line in lines.values() if _mark(line)]
     if any(line.thresholds == IN_TRAINING for line in marked):
         parts.append(f"* {IN_TRAINING}, as training measured it; `competition tune RUN` scores what is handed in")

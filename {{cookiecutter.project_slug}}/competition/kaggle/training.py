@@ -30,7 +30,7 @@ PRESET, ONE_GPU = PRESETS / "kaggle_t4x2.yaml", PRESETS / "gpu.yaml"
 MAX_TIME = "trainer.max_time=00:08:30:00"  # sessions end after 9 or 12 hours, and what is not saved is lost
 MOST_BYTES = 900_000  # of a notebook, which Kaggle takes up to a megabyte of
 GAP = 2  # a notebook of the row may have been deleted
-CELL = """# Made by `competition push --train`: trains, and stops in time; `competition fetch RUN` brings home what is there
+CELL = """# Made by `competition push --train`: trains, stops in time; `competition fetch RUN` brings home what is there.
 import base64, io, subprocess, sys, tarfile, tempfile
 
 code = tempfile.mkdtemp()
@@ -151,11 +151,11 @@ def _with_bases(path: Path) -> Iterator[Path]:
 def _named(config: Config) -> dict[str, Path]:
     """Return the files that a config names and that lie here: a metric, groups, pseudo-labels, folds, weights."""
     pretrained = getattr(config.model, "pretrained", None)
-    named = {
+    named: dict[str, Path | None] = {
         "data.folds": config.data.folds,
         "data.pseudo": config.data.pseudo,
-        "data.group_file": config.data.group_file and config.data.group_file.file,
-        "host_metric": config.host_metric and config.host_metric.file,
+        "data.group_file": config.data.group_file.file if config.data.group_file else None,
+        "host_metric": config.host_metric.file if config.host_metric else None,
         "model.pretrained": Path(pretrained) if isinstance(pretrained, str) else None,
     }
     # A file that is not here is one of the notebook's inputs, or of the competition's.
@@ -186,7 +186,7 @@ def _notebook(files: dict[str, Path], job: Job) -> dict[str, Any]:
         largest = max(files.values(), key=lambda path: path.stat().st_size)
         raise CompetitionError(
             f"{largest}: {largest.stat().st_size / 1e6:.1f} MB, too large to travel in a notebook; make it a data set "
-            "on Kaggle, add it by --dataset OWNER/NAME and name its file as it lies there (folds.csv is made there by itself)"
+            "on Kaggle, add it by --dataset OWNER/NAME and name its file as it lies there (folds.csv is made there)"
         )
     cells = [
         {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": source}

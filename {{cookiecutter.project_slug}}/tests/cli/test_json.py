@@ -44,11 +44,10 @@ def test_a_script_that_knows_agents_md_alone_goes_from_files_to_a_score(
     write_sample(task_names()[0], tmp_path / "data", size=24)
     shutil.copytree(project / "configs", tmp_path / "configs")
     said: dict[str, dict[str, Any]] = {}
-    for words in commands_in(project / "AGENTS.md"):
-        if words[0] == "scores":
+    for named in commands_in(project / "AGENTS.md"):
+        if named[0] == "scores":
             continue  # of Kaggle
-        is_of_config = "configs/mine.yaml" in words
-        words += TINY if is_of_config else ()  # key=value, behind the config
+        words = [*named, *(TINY if "configs/mine.yaml" in named else ())]  # key=value, behind the config
         if "--json" in words:
             said[words[0]] = ask(*words)
         else:
