@@ -15,6 +15,7 @@ NEEDED = {
     ".github/workflows/tests.yml",
     ".gitignore",
     ".pre-commit-config.yaml",
+    "AGENTS.md",
     "LICENSE",
     "README.md",
     "competition/__init__.py",

@@ -30,7 +30,7 @@ PRESET, ONE_GPU = PRESETS / "kaggle_t4x2.yaml", PRESETS / "gpu.yaml"
 MAX_TIME = "trainer.max_time=00:08:30:00"  # sessions end after 9 or 12 hours, and what is not saved is lost
 MOST_BYTES = 900_000  # of a notebook, which Kaggle takes up to a megabyte of
 GAP = 2  # a notebook of the row may have been deleted
-CELL = """# Made by `competition push --train`: trains, stops in time; `competition fetch RUN` brings home what is there.
+CELL = """# Made by `competition push --train`: trains, stops in time; `competition fetch RUN` brings home what it left.
 import base64, io, subprocess, sys, tarfile, tempfile
 
 code = tempfile.mkdtemp()
