@@ -68,7 +68,7 @@ def train_there(kaggle: StandIn, name: str, root: Path, data: Path) -> str:
         env={name: value for name, value in environment.items() if name != "PYTHONPATH"},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
         check=False,
     )
     files = [path for path in (root / "working").rglob("*") if path.is_file()]
