@@ -29,7 +29,7 @@ from competition.bundle.wheels import download_wheels, missing_packages
 from competition.config.loading import dump_config
 from competition.config.settings import Config, Logger
 from competition.files.image_folder import file_name, test_image, train_image
-from competition.prediction.inference import inference_precision
+from competition.prediction.ensemble import inference_precision
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter, how_predicted
 from competition.runs.blend_recipe import members_of, read_recipe
 from competition.runs.folder import CONFIG, POSTPROCESS, TEST, Run
@@ -37,7 +37,7 @@ from competition.scoring.tune import describe_staleness
 from competition.support.errors import CompetitionError
 from competition.support.freshness import changed_sources, is_up_to_date, remember_sources
 from competition.support.locks import holding
-from competition.support.places import PACKAGE, competition_in
+from competition.support.paths import PACKAGE, competition_in
 from competition.tasks.contract import Prediction, Task
 from competition.training.checkpoint import exported_weights, link_or_copy, weights_to_use
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from competition.support.errors import CompetitionError
-from competition.support.places import T4, name_on_kaggle
+from competition.support.paths import T4, name_on_kaggle
 
 BUNDLE = "bundle"  # in a run's folder
 MANIFEST = "manifest.json"

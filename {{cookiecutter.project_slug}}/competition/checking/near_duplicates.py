@@ -15,7 +15,7 @@ import numpy as np
 from competition.config.settings import Config
 from competition.data.folds import folds_path
 from competition.data.groups import GROUP_FILE_COLUMNS
-from competition.support.files import write_csv
+from competition.support.atomic_files import write_csv
 from competition.support.progress import progress
 from competition.tasks.contract import Table
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from competition.config.faults import check_trainer_keys, explain_all, show
 from competition.config.settings import Config
 from competition.support.errors import CompetitionError
-from competition.support.places import PACKAGE
+from competition.support.paths import PACKAGE
 
 MOST_BYTES = 1 << 20  # of a config file
 MOST_VALUES, DEEPEST = 200_000, 40  # values in it, those behind aliases counted each time; sections in one another

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from competition.runs.public_scores import PublicScore
+from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing
-from competition.support.places import ADDRESS, competition_in
+from competition.support.paths import ADDRESS, competition_in
 from competition.support.progress import has_bars
 
 CREDENTIALS = (

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import yaml
 
-from competition.comparison.record import record
+from competition.comparison.update_ledger import record
 from competition.config.loading import load_config
 from competition.kaggle.api import UNDER_WAY, KaggleService, competition_name
 from competition.kaggle.session import BUNDLE, LISTING, Listing, damaged, read_listing, restore
 from competition.kaggle.training import newest_output, sessions, training_name
 from competition.runs.folder import CONFIG, is_finished, read_kept_config, read_metrics, refuse_changed_config
 from competition.runs.ledger import BY_HAND, Line, change_ledger, ledger_path, read_ledger
+from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing
 from competition.support.locks import holding
-from competition.support.places import here
+from competition.support.paths import here
 from competition.support.progress import progress
 
 BESIDE = {LISTING, "folds.csv", "outputs/runs.csv"}  # what is wanted besides the run's own files

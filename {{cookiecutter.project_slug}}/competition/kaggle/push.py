@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from competition.kaggle.api import KaggleService
+from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing
-from competition.support.places import T4, here
+from competition.support.paths import T4, here
 
 BUNDLE = "bundle"  # as in competition/bundle/manifest.py, which may have been taken out
 DATASET, KERNEL = "dataset-metadata.json", "kernel-metadata.json"

@@ -16,8 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from competition.support import places
-from competition.support.places import here
+from competition.support import paths as places
+from competition.support.paths import here
 
 JOB = "job.json"  # in the folder of the code
 LISTING = "training.json"  # beside outputs/

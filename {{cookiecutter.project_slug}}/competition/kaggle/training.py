@@ -23,7 +23,7 @@ from competition.kaggle.push import KERNEL, refuse_secrets
 from competition.kaggle.session import JOB, Job
 from competition.runs.provenance import git_state
 from competition.support.errors import CompetitionError
-from competition.support.places import PACKAGE, T4, name_on_kaggle
+from competition.support.paths import PACKAGE, T4, name_on_kaggle
 
 PRESETS = Path("configs/trainer")
 PRESET, ONE_GPU = PRESETS / "kaggle_t4x2.yaml", PRESETS / "gpu.yaml"

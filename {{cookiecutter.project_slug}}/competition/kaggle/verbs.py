@@ -7,8 +7,8 @@ import typer
 
 from competition.config.arguments import CompetitionName, Message, split
 from competition.support.errors import CompetitionError
-from competition.support.places import T4
-from competition.support.rooms import has_room
+from competition.support.optional_rooms import has_room
+from competition.support.paths import T4
 from competition.support.telling import numbers, tell
 
 
@@ -83,8 +83,8 @@ def fetch(
 
 def scores(competition: CompetitionName = None) -> None:
     """Ask Kaggle for public scores: writes outputs/scores.csv, and those of runs into outputs/runs.csv."""
-    from competition.comparison.record import take_public_scores
-    from competition.kaggle.submissions import describe_scores, update_scores
+    from competition.comparison.update_ledger import take_public_scores
+    from competition.kaggle.send_submission import describe_scores, update_scores
 
     rows = update_scores(competition)
     take_public_scores(rows)

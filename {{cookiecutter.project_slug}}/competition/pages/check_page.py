@@ -7,8 +7,8 @@ import numpy as np
 
 from competition.checking.check import Looks, Seen
 from competition.config.settings import Config
-from competition.pages.album import TrainingAlbum
 from competition.pages.page import Grid, Picture, Section, number, plot, write_page
+from competition.pages.training_pictures import TrainingAlbum
 from competition.tasks.contract import Part
 
 if TYPE_CHECKING:

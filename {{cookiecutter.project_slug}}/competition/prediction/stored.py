@@ -23,8 +23,8 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from competition.config.settings import Config
+from competition.support.atomic_files import MACHINE, delete_abandoned, explaining_unwritable, replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import MACHINE, delete_abandoned, explaining_unwritable, replacing
 from competition.tasks.contract import Prediction
 
 SMALL = ("image_ids", "sizes", "classes", "views", "precision")  # members that are read whole

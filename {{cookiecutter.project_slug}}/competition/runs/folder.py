@@ -9,9 +9,9 @@ import yaml
 
 from competition.config.loading import YamlLoader, config_differences, dump_config, load_config
 from competition.config.settings import Config
+from competition.support.atomic_files import read_own_text, read_rows, replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import read_own_text, read_rows, replacing
-from competition.support.places import PACKAGE, here
+from competition.support.paths import PACKAGE, here
 
 CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submission.csv"
 POSTPROCESS, CV, VIEWS, METRICS = "postprocess.yaml", "cv.csv", "tta.csv", "metrics.csv"

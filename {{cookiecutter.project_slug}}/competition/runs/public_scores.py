@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
-from competition.support.files import write_csv
-from competition.support.places import here
+from competition.support.paths import here
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from competition.runs.blend_recipe import blend_sources
 from competition.runs.folder import CONFIG, CV, POSTPROCESS, Run, read_metrics
 from competition.scoring.host_metric import HOST
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files
+from competition.support.atomic_files import read_rows, replacing, write_csv
 from competition.support.errors import CompetitionError
-from competition.support.files import read_rows, replacing, write_csv
 from competition.support.freshness import is_up_to_date, remember_sources
 from competition.support.progress import progress
 from competition.tasks.contract import Task

@@ -36,10 +36,10 @@ from competition.runs.folder import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
 from competition.scoring.out_of_fold import describe_scores, folds_of_files, score_predictions
 from competition.scoring.tune import GIVEN, OWN, honest_scores, is_tuned
 from competition.submission.blend_weights import Weights, fit_weights, given_weights, weights_that_pay
+from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing
 from competition.support.freshness import fingerprint
-from competition.support.places import here
+from competition.support.paths import here
 from competition.tasks.contract import Task
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing
 
 Known = dict[str, list[Any]]  # by name: [size, time of change, checksum]
 

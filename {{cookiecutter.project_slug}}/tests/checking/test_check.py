@@ -155,7 +155,7 @@ def test_without_a_config_one_is_printed_that_reads_the_files(
 def test_without_a_config_a_second_task_that_fits_is_printed_as_a_comment(
     task: str, data_dir: Path, command: Command, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("competition.checking.recognise.task_names", lambda: [task, task])
+    monkeypatch.setattr("competition.checking.recognise_format.task_names", lambda: [task, task])
     path = recognised(command, data_dir, project)
     assert f"# base: {task}.yaml\n" in path.read_text()
     assert load_config([path]).task == task

@@ -24,9 +24,9 @@ from competition.config.loading import dump_config, load_config, task_names
 from competition.kaggle import session
 from competition.kaggle.training import push_training
 from competition.runs.ledger import read_ledger
-from competition.support import places
+from competition.support import paths as places
 from competition.support.errors import CompetitionError
-from competition.support.places import ADDRESS, T4
+from competition.support.paths import ADDRESS, T4
 from competition.tasks.made_up_images import write_sample
 
 Command = Callable[..., CompletedProcess[str]]

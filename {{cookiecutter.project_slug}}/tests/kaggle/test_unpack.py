@@ -157,6 +157,12 @@ def test_a_hostile_archive_is_refused_in_one_line_and_leaves_no_half_a_file(
     assert not list(folder.rglob(".*"))
 
 
+def test_a_file_without_a_name_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "digits.zip").write_bytes(zipped({"": b"1"}))
+    with pytest.raises(CompetitionError, match=r"digits\.zip: broken \(a file without a name\)"):
+        unpack(tmp_path / "digits.zip", tmp_path)
+
+
 WHOLE = zipped({"train.csv": b"0123456789", "train/1.png": b"1", "test.zip": zipped({"2.png": b"2"})})
 
 

@@ -32,7 +32,7 @@ from competition.runs.provenance import difference, parent_of, provenance
 from competition.runs.public_scores import PublicScore, read_scores, score_of_file, scores_path, sha256
 from competition.scoring.out_of_fold import lower_is_better
 from competition.scoring.tune import honest_way, is_tuned, metric_names, read_cv
-from competition.support.places import here
+from competition.support.paths import here
 from competition.training.monitor import better_mode
 
 IN_TRAINING = "of the best epoch"  # `thresholds` of scores that the training itself measured

@@ -6,13 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from competition.config.settings import Config
+from competition.data.pictures import CLASS_COLORS, small_picture
 from competition.files.image_folder import row_in_words, train_image
 from competition.files.images import read_image
-from competition.pages.page import CLASS_COLORS, Picture, as_picture, css_color, small_picture
+from competition.pages.page import Picture, as_picture, css_color
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
-
-Color = tuple[int, int, int]
 
 
 def read_training_image(config: Config, image_id: str) -> np.ndarray | None:

@@ -5,13 +5,13 @@ from typing import Annotated
 import typer
 
 from competition.config.arguments import CompetitionName, Message, Overrides, RunName, Runs, names_and_values
+from competition.support.atomic_files import is_number
 from competition.support.errors import CompetitionError
-from competition.support.files import is_number
 
 
 def tune(run: RunName, overrides: Overrides = None) -> None:
     """Find thresholds on out-of-fold predictions: writes postprocess.yaml and cv.csv."""
-    from competition.comparison.record import record
+    from competition.comparison.update_ledger import record
     from competition.runs.folder import Run
     from competition.scoring.tune import describe_choice, describe_tuning, describe_unused, read_cv
     from competition.scoring.tune import tune as tune_run
@@ -48,7 +48,7 @@ def predict(
     opened = Run.open(run, overrides)
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-    from competition.comparison.record import record
+    from competition.comparison.update_ledger import record
 
     say = rank_zero_only(print)
     if estimate:
@@ -61,7 +61,7 @@ def predict(
 
     with predicting(opened):
         if views:
-            from competition.scoring.view_table import table_of_views
+            from competition.scoring.tta_table import table_of_views
 
             say("\n".join(table_of_views(opened)))
             return
@@ -85,10 +85,10 @@ def submit(
     competition: CompetitionName = None,
 ) -> None:
     """Write and check submission.csv from a run, or the average of several; with --kaggle send it."""
-    from competition.comparison.record import record
+    from competition.comparison.update_ledger import record
     from competition.scoring.tune import describe_staleness
     from competition.submission.submit import describe_submission, make_submission, open_runs
-    from competition.support.rooms import has_room
+    from competition.support.optional_rooms import has_room
     from competition.support.telling import tell
 
     if not to_kaggle and (message or competition):
@@ -108,7 +108,7 @@ def submit(
         constant_scores=submission.blind_scores,
     )
     if to_kaggle:
-        from competition.kaggle.submissions import send
+        from competition.kaggle.send_submission import send
 
         tell([send(submission.path, opened.config.name, message, competition)], sent=True)
 
@@ -120,7 +120,7 @@ def pseudo(
 ) -> None:
     """Write the confident test predictions of a run as training rows: pseudo.csv, for data.pseudo."""
     from competition.runs.folder import Run
-    from competition.submission.pseudo_labels import make_pseudo
+    from competition.submission.write_pseudo_labels import make_pseudo
 
     path, words = make_pseudo(Run.open(run, overrides), confidence)
     print(f"written to {path}: {words}")

@@ -21,8 +21,8 @@ def runs(
     What is shown is kept in outputs/runs.csv, also of runs whose folders are deleted. With two public scores or more it
     draws outputs/cv_public.png.
     """
-    from competition.comparison.table import ordered
-    from competition.comparison.table import runs as show_runs
+    from competition.comparison.runs_table import ordered
+    from competition.comparison.runs_table import runs as show_runs
     from competition.runs.ledger import COLUMNS, NUMBERS, find_line, ledger_path, read_ledger
     from competition.support.telling import numbers, tell
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from competition.comparison.compare import why_not_comparable
-from competition.comparison.record import IN_TRAINING, begin, record, take_public_scores
+from competition.comparison.update_ledger import IN_TRAINING, begin, record, take_public_scores
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.runs.folder import CONFIG, CV, LATEST, OOF, SUBMISSION, Run

@@ -45,7 +45,7 @@ def check(
 
     paths, overrides = split(words or [])
     if not paths:
-        from competition.checking.recognise import recognise_folder
+        from competition.checking.recognise_format import recognise_folder
 
         lines = recognise_folder(overrides)
         tell(lines, config="\n".join([*lines, ""]))
