@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,9 +41,10 @@ ON_CPU = (*TINY, "trainer.devices=1", "trainer.strategy=auto", "trainer.precisio
 def repo(kaggle: StandIn, project: Path, tmp_path: Path) -> Path:
     """Make a repo's folder, without data: it has what the template renders into it."""
     shutil.copytree(project / "configs", tmp_path / "configs")
-    text = (project / "pyproject.toml").read_text().replace("{{ cookiecutter.kaggle_competition }}", "digits")
-    (tmp_path / "pyproject.toml").write_text(text)
-    assert f'"{ADDRESS}digits"' in text
+    text = (project / "pyproject.toml").read_text(encoding="utf-8")
+    text, found = re.subn(r"(?m)^Competition = .*", f'Competition = "{ADDRESS}digits"', text)
+    assert found == 1
+    (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
     return tmp_path
 
 
