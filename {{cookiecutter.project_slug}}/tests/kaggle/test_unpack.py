@@ -18,7 +18,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, data in files.items():
-            archive.writestr(name, data)
+            archive.writestr(zipfile.ZipInfo(name), data)  # by its name alone Python 3.11 writes none without one
     return content.getvalue()
 
 
