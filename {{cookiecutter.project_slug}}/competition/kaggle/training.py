@@ -133,8 +133,12 @@ def _with_preset(paths: list[Path], overrides: list[str], accelerator: str) -> t
 
 def _code(paths: list[Path], config: Config) -> dict[str, Path]:
     """Return what `competition run` needs there, by its name there; neither data nor results nor anything hidden."""
-    package = (path for path in PACKAGE.rglob("*") if path.suffix in {".py", ".yaml"} and path.is_file())
-    files = {f"{PACKAGE.name}/{path.relative_to(PACKAGE).as_posix()}": path for path in package}
+    package = {path.relative_to(PACKAGE.parent): path for path in PACKAGE.rglob("*") if path.is_file()}
+    files = {
+        name.as_posix(): path
+        for name, path in package.items()
+        if not any(part == "__pycache__" or part.startswith(".") for part in name.parts)
+    }
     configs = [*Path("configs").rglob("*.yaml"), *(one for path in paths for one in _with_bases(path))]
     files |= {_inside(path): path for path in [Path("pyproject.toml"), *configs]}
     if folds_path(config).is_file() and config.data.folds is None:

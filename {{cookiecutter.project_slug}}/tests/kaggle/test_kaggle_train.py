@@ -145,6 +145,8 @@ def test_code_travels_and_neither_data_nor_results_nor_secrets(
     names = set(archive_of(notebook).getnames())
     assert {"pyproject.toml", CONFIG, "mine/big.yaml", "mine/m.py", "data/folds.csv", "job.json"} <= names
     assert {"competition/cli/app.py", "configs/trainer/kaggle_t4x2.yaml"} <= names
+    package = {path.suffix for path in places.PACKAGE.rglob("[!.]*") if path.is_file()} - {".pyc"}
+    assert {Path(name).suffix for name in names if name.startswith("competition/")} == package
     others = {name for name in names if not name.startswith(("competition/", "configs/"))}
     assert others == {"pyproject.toml", "mine/big.yaml", "mine/m.py", "data/folds.csv", "job.json"}
     job = json.load(archive_of(notebook).extractfile("job.json"))  # ty: ignore[invalid-argument-type]
