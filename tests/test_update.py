@@ -195,8 +195,8 @@ EDITS = [
     (
         "competition/module.py",
         "competition/training/module.py",
-        "        loss = losses.mean()\n",
-        "        loss = losses.topk(1 + len(losses) // 2).values.mean()\n",
+        '        self.log_dict({f"val/{name}": value for name, value in results.items()}, prog_bar=True)\n',
+        '        self.log_dict({f"val/{name}": value for name, value in results.items()}, prog_bar=False)\n',
     ),
     (
         "competition/logger.py",

@@ -26,7 +26,7 @@ from competition.bundle.manifest import (
 )
 from competition.bundle.offline import Bundle
 from competition.bundle.wheels import download_wheels, missing_packages
-from competition.config.loading import dump_config
+from competition.config.loading import dump_config, dump_yaml
 from competition.config.settings import Config, Logger
 from competition.files.image_folder import file_name, test_image, train_image
 from competition.prediction.ensemble import inference_precision
@@ -109,7 +109,7 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -
         _write_thresholds(folder / POSTPROCESS, run.config)
     if recipe:
         kept = {key: recipe[key] for key in ("sources", "weights", "mean")}
-        (folder / RECIPE).write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
+        (folder / RECIPE).write_text(dump_yaml(kept), encoding="utf-8")
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     _write_scripts(folder)
     python = run.config.inference.python
@@ -217,13 +217,13 @@ def _write_config(path: Path, run: Run) -> None:
     values = yaml.safe_load(dump_config(config.model_copy(update=update)))
     values["data"]["dir"] = "data"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(dump_yaml(values), encoding="utf-8")
 
 
 def _write_thresholds(path: Path, config: Config) -> None:
     """Write the thresholds that `submit` would use: those of tuning, and over them those that were given by hand."""
     values = {"decode": config.decode.model_dump(mode="json")}
-    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(dump_yaml(values), encoding="utf-8")
 
 
 def _write_scripts(folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from competition.config.loading import YamlLoader, config_differences, dump_config, load_config
+from competition.config.loading import YamlLoader, config_differences, dump_config, dump_yaml, load_config
 from competition.config.settings import Config
 from competition.support.atomic_files import read_own_text, read_rows, replacing
 from competition.support.errors import CompetitionError
@@ -187,7 +187,7 @@ def remember_what_follows(folder: Path, config: Config, names: Sequence[str] = A
             section, _, key = name.rpartition(".")
             (_value(old, section) if section else old)[key] = _value(new, name)
         with replacing(path) as temporary:
-            temporary.write_text(yaml.safe_dump(old, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            temporary.write_text(dump_yaml(old), encoding="utf-8")
 
 
 def _value(config: dict[str, Any], name: str) -> Any:

@@ -39,7 +39,7 @@ class Line:
     folds: str = ""  # those that are trained
     metric: str = ""
     better: str = ""  # higher or lower
-    thresholds: str = ""  # what scores, mean and std are decoded with: see comparison/record.py
+    thresholds: str = ""  # what scores, mean and std are decoded with: see comparison/update_ledger.py
     scores: str = ""  # a fold: `0=0.812345 1=0.790000`
     mean: str = ""
     std: str = ""

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from competition.config.loading import dump_yaml
 from competition.config.settings import Config, with_decode
 from competition.runs.blend_recipe import blend_sources
 from competition.runs.folder import CONFIG, CV, POSTPROCESS, Run, read_metrics
@@ -201,7 +201,7 @@ def _write_postprocess(run: Run, tuned: Tuned, classes: tuple[str, ...]) -> None
     if not decode:
         path.unlink(missing_ok=True)  # this task has nothing to set
         return
-    text = yaml.safe_dump({"decode": decode}, sort_keys=False, allow_unicode=True)
+    text = dump_yaml({"decode": decode})
     head = f"# Found by `competition tune {run.folder.name}`; lists follow the classes {', '.join(classes)}.\n"
     with replacing(path) as temporary:
         temporary.write_text(head + text, encoding="utf-8")

@@ -37,13 +37,15 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     watch_processes(trainer, "training")
     batch_size = per_device_batch_size(config, trainer.world_size, trainer.accumulate_grad_batches)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    data.trainer = trainer
+    planned = plan_warnings(data.batches(), data.plan())
+    if latest is not None:
+        load_checkpoint(latest)  # a damaged file is said in one line, before any process waits for another
     if latest is not None and (more := more_epochs(folder, config)) is not None:
         _say(lengthen(config, latest, more))
     if trainer.is_global_zero:
         remember_config(folder, config)  # last of what may be refused: what has a config counts as a run
         begun(describe_device(trainer))
-    if latest is not None:
-        load_checkpoint(latest)  # a damaged file is said in one line, before any process waits for another
     checked = (
         f"{len(data.val_set)} validation images" if len(data.val_set) else "no validation: all images are trained on"
     )
@@ -53,8 +55,6 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
         _say(line)
     added = {name: weight for name, weight in Task(config.task).loss.weights(config).items() if weight}
     _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
-    data.trainer = trainer
-    planned = plan_warnings(data.batches(), data.plan())
     for line in [*planned, *mixing_warnings(config, batch_size)]:
         _say(line)
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)

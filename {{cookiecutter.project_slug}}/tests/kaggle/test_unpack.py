@@ -158,7 +158,7 @@ def test_a_hostile_archive_is_refused_in_one_line_and_leaves_no_half_a_file(
 
 
 def test_a_file_without_a_name_is_told_in_a_line(tmp_path: Path) -> None:
-    (tmp_path / "digits.zip").write_bytes(zipped({"": b"1"}))
+    (tmp_path / "digits.zip").write_bytes(zipped({"name": b"1"}).replace(b"name", b"\0ame"))
     with pytest.raises(CompetitionError, match=r"digits\.zip: broken \(a file without a name\)"):
         unpack(tmp_path / "digits.zip", tmp_path)
 
