@@ -13,7 +13,7 @@ import yaml
 from competition.comparison.update_ledger import record
 from competition.config.loading import load_config
 from competition.kaggle.api import UNDER_WAY, KaggleService, competition_name
-from competition.kaggle.session import BUNDLE, LISTING, Listing, damaged, read_listing, restore
+from competition.kaggle.session import LISTING, Listing, damaged, read_listing, restore
 from competition.kaggle.training import newest_output, sessions, training_name
 from competition.runs.folder import CONFIG, is_finished, read_kept_config, read_metrics, refuse_changed_config
 from competition.runs.ledger import BY_HAND, Line, change_ledger, ledger_path, read_ledger
@@ -61,12 +61,7 @@ def _download(service: KaggleService, notebook: str, run: str, files: dict[str, 
     """Return the folder with a session's files of a run; those that a start before this one brought are not asked for
     again."""
     working = here().outputs / f".{notebook.rpartition('/')[2]}.fetch"
-    of_run = f"outputs/{run}/"
-    wanted = sorted(
-        name
-        for name in files
-        if name in BESIDE or (name.startswith(of_run) and not name.startswith(f"{of_run}{BUNDLE}/"))
-    )
+    wanted = sorted(name for name in files if name in BESIDE or name.startswith(f"outputs/{run}/"))
     if LISTING in wanted:  # anew: notebooks may have been deleted, and another one made of this name
         service.fetch_file(files[LISTING], working / LISTING)
     listing = read_listing(working)
@@ -95,16 +90,17 @@ def _take_in(working: Path, run: str, listing: Listing | None) -> list[str]:
     if listing is not None:
         for training in trainings:
             _as_here(training, listing.job.data_dir)
-    lines = []
+    lines, stays = [], False
     for training in trainings:
         here_too = target / training.name
         refuse_changed_config(here_too, load_config([training / CONFIG], [f"name={run}"]))
         if _progress(here_too) > _progress(training):
             lines.append(f"{here_too}: is further here than on Kaggle, and stays")
+            stays = True
             continue
         lines.append(f"{here_too}: {_describe(training)}")
         _exchange(training, here_too)
-    if not any(line.endswith("stays") for line in lines):
+    if not stays:
         for path in [path for path in came.iterdir() if path.name not in {one.name for one in trainings}]:
             _exchange(path, target / path.name)
     return [*lines, *_take_folds(working / "folds.csv", target)]

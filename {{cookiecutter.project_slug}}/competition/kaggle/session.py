@@ -21,7 +21,6 @@ from competition.support.paths import here
 
 JOB = "job.json"  # in the folder of the code
 LISTING = "training.json"  # beside outputs/
-BUNDLE = "bundle"  # of a run; it holds the weights once more, and is made again where it is wanted
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,6 @@ def main() -> None:
         print(f"== install: {', '.join(lacking)}", flush=True)
         subprocess.run([sys.executable, "-m", "pip", "install", "-q", *lacking], check=True)
     status = subprocess.run([sys.executable, "-m", "competition", "run", *job.words], check=False).returncode
-    shutil.rmtree(outputs / job.run / BUNDLE, ignore_errors=True)
     write_listing(outputs.parent, job, status)
     told = {0: "it is finished", 3: "its time was over; push it again, and it goes on"}
     print(

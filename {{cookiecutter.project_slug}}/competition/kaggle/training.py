@@ -26,6 +26,9 @@ from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE, T4, name_on_kaggle
 
 PRESETS = Path("configs/trainer")
+LEFT_OUT = (
+    "bundle"  # a room without which `run` makes none, which would have the weights once more: bundle what came home
+)
 PRESET, ONE_GPU = PRESETS / "kaggle_t4x2.yaml", PRESETS / "gpu.yaml"
 MAX_TIME = "trainer.max_time=00:08:30:00"  # sessions end after 9 or 12 hours, and what is not saved is lost
 MOST_BYTES = 900_000  # of a notebook, which Kaggle takes up to a megabyte of
@@ -133,11 +136,11 @@ def _with_preset(paths: list[Path], overrides: list[str], accelerator: str) -> t
 
 def _code(paths: list[Path], config: Config) -> dict[str, Path]:
     """Return what `competition run` needs there, by its name there; neither data nor results nor anything hidden."""
-    package = {path.relative_to(PACKAGE.parent): path for path in PACKAGE.rglob("*") if path.is_file()}
+    package = {path.relative_to(PACKAGE): path for path in PACKAGE.rglob("*") if path.is_file()}
     files = {
-        name.as_posix(): path
+        f"{PACKAGE.name}/{name.as_posix()}": path
         for name, path in package.items()
-        if not any(part == "__pycache__" or part.startswith(".") for part in name.parts)
+        if name.parts[0] != LEFT_OUT and not any(part == "__pycache__" or part.startswith(".") for part in name.parts)
     }
     configs = [*Path("configs").rglob("*.yaml"), *(one for path in paths for one in _with_bases(path))]
     files |= {_inside(path): path for path in [Path("pyproject.toml"), *configs]}

@@ -42,6 +42,8 @@ def push(
 ) -> None:
     """Send a run's bundle and its notebook to Kaggle; with --train CONFIG train there, and go on when pushed again."""
     if train:
+        if message:
+            raise CompetitionError("--message: is of a bundle's version, and --train sends none; leave it out")
         from competition.kaggle.training import push_training
 
         notebook, lines = push_training(*split(words), accelerator, competition, dataset or [])
@@ -49,8 +51,10 @@ def push(
         if follow:
             _follow(notebook)
         return
-    if follow or dataset or len(words) != 1:
-        raise CompetitionError(f"push {' '.join(words)}: expected one run, or --train before a config")
+    if follow or dataset or competition or len(words) != 1:
+        raise CompetitionError(
+            f"push {' '.join(words)}: expected one run; --follow, --dataset and --competition are of --train CONFIG"
+        )
     if not has_room("bundle"):
         raise CompetitionError("push RUN: this repo has no room for it: competition/bundle/ was taken out")
     from competition.kaggle.push import push as push_bundle

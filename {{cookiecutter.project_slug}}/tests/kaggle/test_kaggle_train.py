@@ -145,6 +145,7 @@ def test_code_travels_and_neither_data_nor_results_nor_secrets(
     names = set(archive_of(notebook).getnames())
     assert {"pyproject.toml", CONFIG, "mine/big.yaml", "mine/m.py", "data/folds.csv", "job.json"} <= names
     assert {"competition/cli/app.py", "configs/trainer/kaggle_t4x2.yaml"} <= names
+    assert not any(name.startswith("competition/bundle/") for name in names)
     package = {path.suffix for path in places.PACKAGE.rglob("[!.]*") if path.is_file()} - {".pyc"}
     assert {Path(name).suffix for name in names if name.startswith("competition/")} == package
     others = {name for name in names if not name.startswith(("competition/", "configs/"))}
@@ -188,6 +189,22 @@ def test_what_could_only_fail_there_is_refused_here(
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
         assert told in done.stderr
     assert kaggle.notebooks == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--train", CONFIG, "-m", "longer"), "--message: is of a bundle's version"),
+        (("run1", "--follow"), "push run1: expected one run; --follow, --dataset and --competition are of --train"),
+        (("run1", "--competition", "digits"), "push run1: expected one run; --follow, --dataset and"),
+    ],
+)
+def test_what_one_kind_of_push_does_not_know_is_refused(
+    kaggle: StandIn, kaggle_command: Command, words: tuple[str, ...], told: str
+) -> None:
+    done = kaggle_command("push", *words)
+    assert (done.returncode, kaggle.calls) == (1, [])
+    assert done.stderr.startswith(told)
 
 
 def test_a_session_that_has_not_ended_is_waited_for(kaggle: StandIn, repo: Path, kaggle_command: Command) -> None:
