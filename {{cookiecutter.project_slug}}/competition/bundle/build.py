@@ -48,7 +48,7 @@ START = """import sys
 sys.dont_write_bytecode = True  # nothing is written into the bundle
 sys.path.insert(0, str(BUNDLE))
 
-from competition.bundle.{module} import {function}
+from competition.bundle.infer_script import {function}
 
 {function}(BUNDLE{arguments})
 """
@@ -64,7 +64,6 @@ from pathlib import Path  # noqa: E402
 BUNDLE = Path(__file__).resolve().parent"""
 IN_SCRIPT = {
     "place": HOME,
-    "module": "infer_script",
     "function": "main",
     "arguments": ", *map(Path, sys.argv[1:])",
 }
@@ -75,7 +74,7 @@ inputs = Path("/kaggle/input")
 found = [path.parent for depth in ("*", "*/*", "*/*/*") for path in inputs.glob(depth + "/infer.py")]
 assert len(found) == 1, f"expected one bundle below {inputs}, found {found}: attach its data set, and no other bundle"
 BUNDLE = found[0]"""
-IN_NOTEBOOK = {"place": FIND, "module": "infer_script", "function": "infer", "arguments": ""}
+IN_NOTEBOOK = {"place": FIND, "function": "infer", "arguments": ""}
 
 
 def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bool = True) -> tuple[Path, list[str]]:

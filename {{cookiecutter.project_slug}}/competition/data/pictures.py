@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from competition.tasks.contract import Task
+
 Color = tuple[int, int, int]
 
 SIDE, LONGEST = 240, 480  # pixels of a picture: a square one's side, and the longer side of any
@@ -35,6 +37,13 @@ def small_picture(pixels: np.ndarray) -> np.ndarray:
         low, high = np.percentile(known, (1, 99)) if len(known) else (0.0, 1.0)
         small = np.clip(np.nan_to_num((small - low) / max(high - low, 1e-12)) * 255, 0, 255).astype(np.uint8)
     return small if small.shape[2] == 3 else np.repeat(small, 3, axis=2)
+
+
+def class_legend(task: Task, classes: Sequence[str]) -> list[tuple[Color, str]]:
+    """Return the colors of classes with their names; none where nothing is drawn, or classes outnumber colors."""
+    if len(classes) > len(CLASS_COLORS) or task.picture.part_name() is None:
+        return []
+    return list(zip(CLASS_COLORS, classes, strict=False))
 
 
 @dataclass(frozen=True)

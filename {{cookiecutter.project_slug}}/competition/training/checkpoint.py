@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import time
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from competition.config.settings import Mode
 from competition.runs.folder import LATEST
 from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
+from competition.support.freshness import compare_checksums
 
 CHECKSUM = "sha256"  # of the exported weights, in the metadata of their file
 
@@ -51,9 +51,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     It is a zip archive, whose checksums torch does not compare: weights with a flipped bit would predict all the same.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if (name := archive.testzip()) is not None:
-                raise ValueError(f"{name} has another checksum than when it was written")
+        compare_checksums(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
             raise ValueError("it has no state_dict")

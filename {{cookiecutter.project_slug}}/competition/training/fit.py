@@ -39,10 +39,11 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
     data.trainer = trainer
     planned = plan_warnings(data.batches(), data.plan())
-    if latest is not None:
-        load_checkpoint(latest)  # a damaged file is said in one line, before any process waits for another
-    if latest is not None and (more := more_epochs(folder, config)) is not None:
-        _say(lengthen(config, latest, more))
+    if latest is not None:  # a damaged file is said in one line, before any process waits for another
+        if (more := more_epochs(folder, config)) is not None:
+            _say(lengthen(config, latest, more))
+        else:
+            load_checkpoint(latest)
     if trainer.is_global_zero:
         remember_config(folder, config)  # last of what may be refused: what has a config counts as a run
         begun(describe_device(trainer))

@@ -12,6 +12,7 @@ from competition.sampling.batch_sampler import TrainBatches
 from competition.sampling.build import fold_sampler
 from competition.sampling.epoch_plan import EpochPlan, plan_epochs
 from competition.sampling.sampler import RatioSampler
+from competition.sampling.share_schedule import EpochCounts
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Target, Task
 
@@ -123,10 +124,14 @@ class FoldData(pl.LightningDataModule):
         """Return the images that all processes train on in an epoch and, if known, the share of positives in its
         draw."""
         known: dict[str, float] = {"images": self.plan()[epoch].images}
+        counts = self.counts(epoch)
+        return known if counts is None else {**known, "positive_share": round(counts.share, 4)}
+
+    def counts(self, epoch: int) -> EpochCounts | None:
+        """Return what an epoch draws of positives and negatives; None where `sampler:` tells none, or another draws."""
         sampler = self.batches().sampler
-        if not self.config.sampler.tells_positives or not isinstance(sampler, RatioSampler):
-            return known
-        return {**known, "positive_share": round(sampler.counts(epoch).share, 4)}
+        is_told = self.config.sampler.tells_positives and isinstance(sampler, RatioSampler)
+        return sampler.counts(epoch) if is_told else None
 
     def begin_batch(self, number: int) -> None:
         """Note which batch of the epoch is trained on: a checkpoint that is written from here on has it."""

@@ -13,9 +13,8 @@ from competition.config.settings import Config
 from competition.data.augmentation import pixels_of
 from competition.data.dataset import Batch
 from competition.data.folds import read_folds
-from competition.data.pictures import CLASS_COLORS, Drawn, sheet, small_picture
+from competition.data.pictures import CLASS_COLORS, Drawn, class_legend, sheet, small_picture
 from competition.sampling.epoch_plan import plan_warnings
-from competition.sampling.sampler import RatioSampler
 from competition.sampling.share_schedule import EpochCounts
 from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
@@ -36,15 +35,15 @@ def preview(config: Config) -> tuple[list[str], list[Path]]:
     table = Task(config.task).table.read_table(config)
     data = FoldData(config, table, read_folds(config, table))
     data.trainer = build_trainer(config, [])
-    plans, sampler = data.plan(), data.batches().sampler
+    plans = data.plan()
     ends = np.cumsum([plan.steps for plan in plans]).tolist()
     factor = learning_rate_factor(config.scheduler, ends[-1])
     lines: list[Row] = []
     for epoch, (plan, end) in enumerate(zip(plans, ends, strict=True)):
         first, last = (config.optimizer.lr * factor(step) for step in (end - plan.steps, end - 1))
         held = {"images": plan.images, "batches": plan.batches, "steps": plan.steps}
-        tells = config.sampler.tells_positives and isinstance(sampler, RatioSampler)
-        drawn = _positives(sampler.counts(epoch)) if tells else {}
+        counts = data.counts(epoch)
+        drawn = {} if counts is None else _positives(counts)
         lines.append({"epoch": epoch + 1, **drawn, **held, "lr_first": first, "lr_last": last})
     said = [_format(lines), *plan_warnings(data.batches(), plans)]
     paths = [config.fold_folder / "preview.png"]
@@ -69,8 +68,7 @@ def draw_batch(data: FoldData, batch: Batch) -> Image.Image:
         drawn = small_picture(pixels_of(image, data.config.data, is_8_bit=is_8_bit))
         task.picture.draw(drawn, target, *image.shape[1:], CLASS_COLORS)
         pictures.append(Drawn(drawn, (image_id, task.picture.caption(target, classes))))
-    has_legend = task.picture.part_name() is not None and len(classes) <= len(CLASS_COLORS)
-    return sheet(pictures, list(zip(CLASS_COLORS, classes, strict=False)) if has_legend else [])
+    return sheet(pictures, class_legend(task, classes))
 
 
 def _positives(counts: EpochCounts) -> Row:

@@ -18,9 +18,10 @@ from competition.config.settings import Config
 from competition.runs.folder import CONFIG, CV, LATEST, OOF, SUBMISSION, Run
 from competition.runs.ledger import BY_HAND, Line, change_ledger, ledger_path, read_ledger
 from competition.runs.provenance import base_names, data_fingerprint, git_state, provenance
-from competition.runs.public_scores import PublicScore, remember_scores, scores_path, sha256
+from competition.runs.public_scores import PublicScore, remember_scores, scores_path
 from competition.scoring.out_of_fold import lower_is_better
 from competition.scoring.tune import tune
+from competition.support.freshness import sha256
 
 Command = Callable[..., CompletedProcess[str]]
 

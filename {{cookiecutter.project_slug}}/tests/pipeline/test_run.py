@@ -19,7 +19,7 @@ from trainings import run_here
 
 from competition.config.loading import task_names
 from competition.runs.ledger import read_ledger
-from competition.runs.public_scores import sha256
+from competition.support.freshness import sha256
 from competition.support.optional_rooms import has_room
 from competition.tasks.made_up_images import write_sample
 
