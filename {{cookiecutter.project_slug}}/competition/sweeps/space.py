@@ -12,8 +12,8 @@ from competition.config.loading import load_config, parse_yaml
 from competition.config.settings import Config
 from competition.support.errors import CompetitionError
 
-LISTS = ("fold", "folds", "seed", "seeds")  # keys whose lists say what every trial trains
-FIXED = ("name", "task", "metrics", "data.num_folds", "trainer.devices", "trainer.accelerator")  # of all trials
+LISTS = ("fold", "folds", "seed", "seeds", "metrics")  # whose lists say what every trial trains, and is scored by
+FIXED = ("name", "task", "data.num_folds", "trainer.devices", "trainer.accelerator")  # of all trials
 FORMS = "log(a, b), uniform(a, b), int(a, b) or [a, b, c]"
 
 

@@ -22,7 +22,7 @@ from competition.config.loading import config_differences, load_config, read_val
 from competition.config.settings import Config
 from competition.data.folds import folds_path, make_folds
 from competition.pipeline.run import time_limit, trainings
-from competition.runs.folder import AFTER_TRAINING, ELSEWHERE, is_among, is_finished
+from competition.runs.folder import ELSEWHERE, is_among, is_finished
 from competition.scoring.out_of_fold import lower_is_better
 from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError, StoppedError
@@ -37,6 +37,8 @@ from competition.training.monitor import refuse_unknown_monitor
 SECONDS = 0.5  # between two looks at the trainings
 BETWEEN_PAGES = 30.0  # seconds: a page takes one or two
 SWEEPS, SWEEP, BEST = "sweeps", "sweep.yaml", "best.yaml"
+# What trainings are not scored by, which may differ between two starts; metrics and what decodes must not.
+NOT_SCORED = ("tta", "inference", "format.submission", "data.sample_submission", "data.test_images")
 MOST_FAILURES = 3  # at the start, after which something is wrong with all
 
 
@@ -112,7 +114,7 @@ def sweep(paths: list[Path], words: list[str], *, trials: int, parallel: int | N
         lines = write_down(asked, study)
     if searching.status is not None:
         raise StoppedError(
-            f"stopped, with {len(study.ended())} trials that have ended; the same line goes on where it was",
+            f"stopped, with {len(study.ended())} of {trials} trials ended; the same line goes on where it was",
             searching.status,
         )
     return lines
@@ -135,12 +137,11 @@ def _read(paths: list[Path], words: list[str]) -> Sweep:
 
 def _remember(asked: Sweep) -> None:
     """Write down what is searched, and refuse another search by the same name: its trials could not be compared."""
-    path, config = asked.folder / SWEEP, asked.config
-    swept = [one.key for one in asked.ranges]
+    path = asked.folder / SWEEP
     now = {
         "ranges": {one.key: str(one) for one in asked.ranges},
         "trainings": [" ".join(words) for words in asked.trained()],
-        "config": config.model_dump(mode="json"),
+        "config": asked.config.model_dump(mode="json"),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
@@ -153,11 +154,15 @@ def _remember(asked: Sweep) -> None:
                 temporary.write_text(yaml.safe_dump(now, sort_keys=False, allow_unicode=True), encoding="utf-8")
             return
         before = read_yaml(path)
-    changes = config_differences(
-        {key: before.get(key) for key in ("ranges", "trainings")}, {key: now[key] for key in ("ranges", "trainings")}
-    )
-    of_config = config_differences(before.get("config") or {}, now["config"])
-    changes += [one for one in of_config if not is_among(one, (*AFTER_TRAINING, *ELSEWHERE, *swept))]
+    may_differ = (*ELSEWHERE, *NOT_SCORED, *(one.key for one in asked.ranges))
+    changes = [
+        *config_differences({**before, "config": None}, {**now, "config": None}),
+        *(
+            one
+            for one in config_differences(before.get("config") or {}, now["config"])
+            if not is_among(one, may_differ)
+        ),
+    ]
     if changes:
         raise CompetitionError(
             f"{path}: this sweep was begun otherwise ({'; '.join(changes[:5])}); give this one another name (name=...)"

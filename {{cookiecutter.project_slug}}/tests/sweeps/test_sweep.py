@@ -221,6 +221,10 @@ def test_a_sweep_finds_a_good_value_stops_hopeless_trials_and_writes_the_best_as
     assert "this sweep was begun otherwise (ranges.model.encoder: None -> [a, b]" in other.stderr
     assert "optimizer.weight_decay: 0.5 -> 0.01" in other.stderr
     assert len(other.stderr.splitlines()) == 1
+    metrics = load_config([Path(words[0])]).metrics[::-1]
+    other = command("sweep", words[0], "configs/more.yaml", *words[1:], f"metrics={list(metrics)}")
+    assert other.returncode == 1
+    assert "begun otherwise (metrics: " in other.stderr  # scores of two kinds cannot be compared
 
 
 def test_a_sweep_that_is_killed_goes_on_with_the_trials_it_had(words: list[str], command: Command) -> None:
@@ -265,7 +269,7 @@ def test_a_sweep_that_is_stopped_says_so_and_goes_on(words: list[str], command: 
         process.send_signal(number)
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 128 + number, errors
-        assert errors.splitlines() == ["stopped, with 0 trials that have ended; the same line goes on where it was"]
+        assert errors.splitlines() == ["stopped, with 0 of 2 trials ended; the same line goes on where it was"]
         assert states() == {0: "running"}
     done = command("sweep", *words)
     assert done.returncode == 0, done.stderr
@@ -285,8 +289,9 @@ def test_trials_side_by_side_have_gpus_of_their_own(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     done = command("sweep", *words, "trainer.accelerator=gpu", "--trials", 4)
     assert done.returncode == 0, done.stderr
-    assert [gpu for _, gpu, *_ in begun()[:2]] == ["0", "1"]
-    assert {gpu for _, gpu, *_ in begun()} == {"0", "1"}
+    of_trial = {name: gpu for name, gpu, *_ in begun()}
+    assert (of_trial["s_t0"], of_trial["s_t1"]) == ("0", "1")
+    assert set(of_trial.values()) == {"0", "1"}
     assert command("sweep", *words, "trainer.accelerator=gpu", "--parallel", 3).returncode == 1
 
 
