@@ -136,14 +136,13 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     uncounted: list[str] = []  # the first answer at fault; the look at every image tells it with all others
     report += (counts := _collect(uncounted, table.summary)) or []
     test_ids = _collect(faults, lambda: task.submission.read_test_ids(config, table.classes))
-    hint = hint_at_format(config)
     folds = _collect(faults, lambda: read_folds(config, table)) if folds_path(config).is_file() else None
     thumbnails = Thumbnails.of(len(table.image_ids)) if config.data.near_duplicates else None
     seen = Seen.of(task, table, 0 if test_ids is None else len(test_ids), config)
     seen.folds = folds
     faults += _check_train_images(config, seen, thumbnails) or uncounted
     if test_ids is None:
-        faults += hint
+        faults += hint_at_format(config)
     else:
         report.append(f"{config.data.sample_submission}: {len(test_ids)} images")
         _collect(faults, lambda: try_submission(config, table.classes, test_ids.tolist()))
@@ -166,7 +165,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     report += doubts
     if seen.groups is not None:
         report += report_near_duplicates(config, table, seen.groups, folds)
-    return [*report, *drawn, *_unused_images(config, table.image_ids), *hint]
+    return [*report, *drawn, *_unused_images(config, table.image_ids)]
 
 
 def refuse_missing_data(config: Config) -> None:

@@ -261,7 +261,8 @@ def _first_rows(path: Path, *, strict: bool = False) -> pd.DataFrame:
         if strict and not isinstance(error, OSError):
             raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
         return pd.DataFrame()
-    return frame.rename(columns=str.strip)
+    # Columns without a name number the rows.
+    return frame.rename(columns=str.strip).loc[:, lambda rows: ~rows.columns.str.fullmatch(r"|Unnamed: \d+")]
 
 
 def _yaml_lines(values: dict[str, Any]) -> list[str]:

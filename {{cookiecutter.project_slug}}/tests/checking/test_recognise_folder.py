@@ -124,6 +124,15 @@ def test_a_label_joined_by_bars_and_a_class_column_are_no_typing_errors(tmp_path
     assert values["format"]["train"]["separator"] == "|"
 
 
+@needs_classes
+def test_columns_without_a_name_are_no_ids(tmp_path: Path, project: Path) -> None:
+    draw(tmp_path, *(f"train_images/a{k}.png" for k in range(4)), "test_images/b.png")
+    write(tmp_path / "train.csv", ",Id,Category", *(f"{k},a{k}.png,{k % 2 + 3}" for k in range(4)))
+    write(tmp_path / "sample_submission.csv", ",Id,Category", "0,b.png,3")
+    _, values = printed(tmp_path, project)
+    assert values["format"]["train"] == {"keys": {"Id": "{image_id}"}, "column": "Category"}
+
+
 @needs_boxes
 def test_boxes_in_shares_and_in_strings_are_told_by_their_values(tmp_path: Path, project: Path) -> None:
     for folder in (tmp_path / "shares", tmp_path / "strings"):

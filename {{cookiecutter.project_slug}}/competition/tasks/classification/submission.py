@@ -1,5 +1,6 @@
 """submission.csv in the format of `format.submission`: which rows it has, written and read back."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from competition.tasks.classification.formats.cells import WrongCellError, read_
 from competition.tasks.classification.formats.groups import groups_of, groups_of_test
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Target
+
+
+UNNAMED = re.compile(r"|Unnamed: \d+")  # columns without a name, as pandas calls them
 
 
 def id_columns(config: TaskConfig) -> list[str]:
@@ -73,7 +77,8 @@ def rows(
     """Return the columns of sample_submission.csv, and a row an image (or group), or a row an image and class."""
     columns = read_header(config.sample_submission)
     values = _value_columns(config, classes)
-    return columns, _rows([name.strip() for name in columns], values, config, answers, classes)
+    written = _rows([name.strip() for name in columns], values, config, answers, classes)
+    return ["" if UNNAMED.fullmatch(name) else name for name in columns], written
 
 
 def _rows(
@@ -84,6 +89,7 @@ def _rows(
     classes: Sequence[str],
 ) -> Iterator[list[str]]:
     keys = config.format.submission_keys
+    kept = _kept(config, [name for name in columns if UNNAMED.fullmatch(name)])
     for image_id, answer in _settled(config, answers):
         cells = write_cells(answer, config, classes)
         if has_class(keys):
@@ -91,8 +97,18 @@ def _rows(
         else:
             by_class = iter([(join_keys(keys, image_id), cells)])
         for ids, texts in by_class:
-            texts_of = dict(zip([*keys, *values], [*ids, *texts], strict=True))
-            yield [texts_of[column] for column in columns]
+            texts_of = dict(zip([*keys, *values], [*ids, *texts], strict=True)) | kept.get(tuple(ids), {})
+            yield [texts_of.get(column, "") if UNNAMED.fullmatch(column) else texts_of[column] for column in columns]
+
+
+def _kept(config: TaskConfig, names: list[str]) -> dict[tuple[str, ...], dict[str, str]]:
+    """Return by the ids of a row what the sample has in columns without a name, as the numbers of rows are."""
+    if not names:
+        return {}
+    keys = list(config.format.submission_keys)
+    frame = read_csv(config.sample_submission, [*keys, *names])
+    ids = frame[keys].itertuples(index=False, name=None)
+    return dict(zip(ids, frame[names].to_dict("records"), strict=True))
 
 
 def _settled(config: TaskConfig, answers: Iterable[tuple[str, Target]]) -> Iterator[tuple[str, Target]]:
@@ -181,7 +197,7 @@ def _value_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
         raise CompetitionError(f"format.submission.layout {layout}: class {torn!r} has {what}; they part the classes")
     # Without a sample `read_csv` says what is missing.
     header = [name.strip() for name in read_header(sample)] if sample.is_file() else []
-    others = [name for name in header if name not in form.submission_keys]
+    others = [name for name in header if name not in form.submission_keys and not UNNAMED.fullmatch(name)]
     is_table = layout == "columns" and len(classes) > 1
     expected = list(classes) if is_table else others[:1] or ["answer"]
     extra = [name for name in others if name not in expected]

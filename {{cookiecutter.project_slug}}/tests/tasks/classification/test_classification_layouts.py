@@ -126,6 +126,17 @@ def test_true_and_false_of_a_spreadsheet_are_yes_and_no(tmp_path: Path) -> None:
     assert read_table(config_of(tmp_path, MULTI)).present().tolist() == [[True], [False]]
 
 
+def test_a_column_without_a_name_is_handed_in_as_the_sample_has_it(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", ",image_id,label", "0,x,a", "1,y,b")
+    write(tmp_path / "sample_submission.csv", ",image_id,label", "7,u,a", "9,v,a")
+    config = config_of(tmp_path, {"submission": {"layout": "label"}})
+    table = read_table(config)
+    truths = [(name, perfect_answer(table.target(row, 9, 9), 2)) for row, name in enumerate("uv")]
+    assert read_test_ids(config, table.classes).tolist() == ["u", "v"]
+    write_submission(tmp_path / "s.csv", config, truths, table.classes)
+    assert (tmp_path / "s.csv").read_text().splitlines() == [",image_id,label", "7,u,a", "9,v,b"]
+
+
 def test_the_known_classes_part_an_id_they_hold_the_separator_of(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", "image_id,all_of_it,of_it,C1", "a_1,1,1,0", "b,0,0,0")
     lines = [f"{one}_{name},0.5" for one in ("c_2", "d") for name in ("C1", "all_of_it", "of_it")]
