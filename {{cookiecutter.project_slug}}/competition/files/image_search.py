@@ -138,7 +138,7 @@ def _find(
             continue
         cells = cells[:: -(-len(cells) // MOST_CELLS) or 1]
         # A folder that is called as a label is no image's.
-        within = files if column in ids else replace(files, by_folder={})
+        within = files if column in (ids or columns[:1]) else replace(files, by_folder={})
         found = _named_by(within, cells, mine, not_mine)
         if (by_parts := _by_parts(within, cells, mine, not_mine)) is not None:
             return by_parts

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from competition.config.loading import load_config
 from competition.config.settings import Config
+from competition.files.other_tables import has_table
 from competition.kaggle.api import KaggleService, competition_name
 from competition.support.errors import CompetitionError
 from competition.support.paths import here
@@ -53,7 +54,11 @@ def _next_steps(folder: Path, config: Config | None, configs: list[Path]) -> lis
             "train_images": data.train_images,
             "test_images": data.test_images,
         }
-        absent = [f"data.{key} ({name})" for key, name in expected.items() if not (folder / name).exists()]
+        absent = [
+            f"data.{key} ({name})"
+            for key, name in expected.items()
+            if not ((folder / name).exists() or has_table(folder / name))
+        ]
         if absent:
             lines.append(f"not there: {', '.join(absent)}; set these keys to the names of: {', '.join(there[:20])}")
     else:

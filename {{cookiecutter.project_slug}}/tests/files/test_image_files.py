@@ -1,5 +1,6 @@
 """Where an image's file is: by a pattern of its name, and found among files that nobody described."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from competition.config.data_settings import Data
 from competition.config.loading import task_names, validate
 from competition.files.file_patterns import find_file
-from competition.files.image_folder import ids_in, image_path, test_pattern, train_image
+from competition.files.image_folder import ids_in, image_path, train_image
 from competition.files.image_folder import test_image as image_of_test
+from competition.files.image_folder import test_pattern as pattern_of_tests
 from competition.files.image_search import find_images
 from competition.support.errors import CompetitionError
 
@@ -139,6 +141,12 @@ LAYOUTS: dict[str, tuple[list[str], pd.DataFrame, pd.DataFrame, dict[str, str]]]
         frame("id", ["ef", "gh"]),
         {"train_images": "train", "test_images": "test", "image_file": "{image_id}/images/{image_id}.png"},
     ),
+    "a folder an image, which the sample names beside a class": (
+        [f"train/1.{k}/{n}.dcm" for k in (10, 11) for n in (1, 2)] + ["test/1.12/1.dcm", "test/1.13/1.dcm"],
+        frame("Study", ["1.10", "1.11"]),
+        frame("row", ["1.12_all_of_it", "1.12_C1", "1.13_all_of_it", "1.13_C1"]),
+        {"train_images": "train", "test_images": "test", "image_file": "{image_id}/1.dcm"},
+    ),
     "the same word behind all ids": (
         ["train/s/abc.png", "train/t/def.png", "test/u/ghi.png", "test/v/jkl.png"],
         frame("id", ["abc_image", "def_image"]),
@@ -180,7 +188,7 @@ def test_images_are_found_however_they_lie(
     data = Data.model_validate({"dir": str(tmp_path), **found})
     for frame_, folder, pattern in (
         (train, data.train_images, data.image_file),
-        (sample, data.test_images, test_pattern(data)),
+        (sample, data.test_images, pattern_of_tests(data)),
     ):
-        cells = [cell.partition("__")[0] for cell in frame_["id"]]
+        cells = [re.sub("__.*|_all.*|_C1", "", cell) for cell in frame_.iloc[:, 0]]
         assert all(image_path(data, folder, pattern, cell).is_file() for cell in cells)

@@ -18,7 +18,6 @@ from competition.tasks.classification.formats.groups import groups_of, groups_of
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Target
 
-
 UNNAMED = re.compile(r"|Unnamed: \d+")  # columns without a name, as pandas calls them
 
 
