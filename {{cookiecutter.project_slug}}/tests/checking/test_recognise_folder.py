@@ -188,3 +188,9 @@ def test_files_that_are_there_are_named_where_one_is_missing(tmp_path: Path) -> 
 def test_a_pattern_needs_no_quotes_on_the_command_line(project: Path, words: Sequence[str]) -> None:
     config = load_config([project / "configs" / "classification.yaml"], list(words))
     assert config.data.image_file == words[0].partition("=")[2]
+
+
+@needs_classes
+def test_a_folder_at_home_is_found(project: Path) -> None:
+    config = load_config([project / "configs" / "classification.yaml"], ["data.dir=~/somewhere"])
+    assert config.data.dir == Path.home() / "somewhere"

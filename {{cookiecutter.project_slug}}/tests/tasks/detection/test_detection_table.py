@@ -344,3 +344,21 @@ def test_boxes_that_cannot_be_of_their_image_are_refused_with_its_line(tmp_path:
     with pytest.raises(CompetitionError, match=r"line 2: .*1024 x 768 pixels by the columns width,height, its file 96"):
         table.target(0, 96, 96)
     assert not len(table.target(1, 96, 96)["bboxes"])  # nothing that could be at the wrong place
+
+
+@pytest.mark.parametrize(
+    ("string", "cell"),
+    [
+        ("class box", "dog 10 20 30 40 cat 0 0 5 5"),
+        ("class conf box", "dog 1 10 20 30 40 cat .5 0 0 5 5"),
+    ],
+)
+def test_a_string_holds_classes_and_boxes_again_and_again(tmp_path: Path, string: str, cell: str) -> None:
+    form = {"class_id": None, "boxes": "labels", "box_string": string, "no_finding": "none"}
+    table = read_as(tmp_path, form, "image_id,labels", f"a,{cell}", "b,", "c,none 1 0 0 1 1")
+    assert table.classes == ("cat", "dog")
+    assert table.amounts().tolist() == [2, 0, 0]
+    np.testing.assert_array_equal(table.boxes, [[10, 20, 40, 60], [0, 0, 5, 5]])
+    assert table.labels.tolist() == [1, 0]
+    with pytest.raises(CompetitionError, match=rf"line 3: found 'dog 1 2'; expected `{string}` again and again"):
+        read_as(tmp_path, form, "image_id,labels", f"a,{cell}", "b,dog 1 2")

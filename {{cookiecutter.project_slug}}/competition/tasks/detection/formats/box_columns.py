@@ -54,6 +54,7 @@ def _read_strings(text: "pd.Series", is_empty: np.ndarray, form: DetectionFormat
     assert form.box_string is not None
     words = form.box_string.split()
     length = len(words) + 3
+    is_empty = is_empty.copy()
     rows, names, numbers, torn = [], [], [], []
     for row in np.flatnonzero(~is_empty).tolist():
         parts = text.iloc[row].split()
