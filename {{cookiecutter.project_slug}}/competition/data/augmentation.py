@@ -4,6 +4,7 @@ import math
 import os
 import random
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or it looks for updates online when imported
@@ -22,6 +23,20 @@ USUAL = (1, 99)  # percentiles of an image's values between which its range lies
 SAMPLED_SIDE = 64  # pixels, at least, of the shorter side that the range is told from
 
 
+@dataclass(frozen=True)
+class Resized:
+    """An image that was made as large as the network sees it before; `height` and `width` are those of its file."""
+
+    pixels: np.ndarray
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return height and width, in which its masks and boxes are."""
+        return self.height, self.width
+
+
 class ImageAugmentation:
     """The way from a read image to a normalised one at `data.image_size`; masks and boxes follow.
 
@@ -34,20 +49,34 @@ class ImageAugmentation:
         # By what `_build` takes; not functools.cache, which could not be sent to a process that is not a fork.
         self._pipelines: dict[tuple[bool, bool], A.Compose] = {}
 
-    def __call__(self, image: np.ndarray, target: Target, seed: int) -> tuple[np.ndarray, Target]:
+    def __call__(self, image: np.ndarray | Resized, target: Target, seed: int) -> tuple[np.ndarray, Target]:
         """Change an image (H, W, channels), uint8 or float32, and its target; the draw depends on `seed` alone.
 
         Returns float32 (height, width, channels) and the target with `mask` or `bboxes` at the same size.
         """
-        key = "bboxes" in target, image.dtype == np.uint8
+        done = image.pixels if isinstance(image, Resized) else None
+        # To the steps before it is resized it is as large as its mask and boxes, and has no channel to look at.
+        pixels = image if isinstance(image, np.ndarray) else np.empty((*image.shape, 0), image.pixels.dtype)
+        key = "bboxes" in target, pixels.dtype == np.uint8
         if key not in self._pipelines:
             self._pipelines[key] = self._build(*key)
         pipeline = self._pipelines[key]
+        next(step for step in pipeline if isinstance(step, _Resize)).done = done
         # Its own generators repeat themselves in every worker and epoch, and could not be resumed. One pair for all
         # steps: `set_random_seed` would give each step the same numbers, and with them one change goes all others.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        changed = pipeline(image=image, **target)
+        changed = pipeline(image=pixels, **target)
         return changed.pop("image"), changed
+
+    @property
+    def is_random_before_resizing(self) -> bool:
+        """Return whether a part of the image is drawn first, so that it cannot be made smaller once and for all."""
+        crop = self.data.augmentation.crop
+        return self.train and (self.data.window is not None or (crop is not None and crop.probability > 0))
+
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """Return an image (H, W, channels) as large as the network sees it."""
+        return _Resize(*self.data.image_size)(image=image)["image"]
 
     def _build(self, with_boxes: bool, is_8_bit: bool) -> A.Compose:
         height, width = self.data.image_size
@@ -58,7 +87,7 @@ class ImageAugmentation:
             steps = [
                 *(_random_window(self.data.window_size) if self.train and self.data.window_size else []),
                 *(_random_crop(changes, height, width) if self.train else []),
-                A.Resize(height, width, mask_interpolation=NEAREST),
+                _Resize(height, width, mask_interpolation=NEAREST),
                 *(_random_changes(changes) if self.train else []),
                 A.Normalize(tuple(self.data.mean), tuple(self.data.std), max_pixel_value=255.0 if is_8_bit else 1.0),
             ]
@@ -96,6 +125,15 @@ class _CropOfOwnShape(A.RandomResizedCrop):
         columns = min(math.ceil(width * math.sqrt(share * stretch)), width)
         top, left = draw.randint(0, height - rows), draw.randint(0, width - columns)
         return {"crop_coords": (left, top, left + columns, top + rows)}
+
+
+class _Resize(A.Resize):
+    """Make an image as large as the network sees it; where that was `done`, only its mask and boxes."""
+
+    done: np.ndarray | None = None
+
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+        return super().apply(img, **params) if self.done is None else self.done
 
 
 class _Light(A.RandomBrightnessContrast):

@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import Dataset
 
 from competition.config.settings import Config
-from competition.data.augmentation import ImageAugmentation
+from competition.data.augmentation import ImageAugmentation, Resized
+from competition.data.cache import ImageCache, open_cache
 from competition.data.pseudo_labels import JoinedTable
 from competition.files.image_folder import row_in_words, test_image, train_image
 from competition.files.images import read_image, read_image_size
@@ -40,6 +41,7 @@ class ImageDataset(Dataset[Sample]):
         self.table = table
         self.rows = _rows_of(image_ids, table) if table else None
         self.augmentation = ImageAugmentation(config.data, train=train)
+        self.cache: ImageCache | None = None  # see `share_cache`
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -53,7 +55,8 @@ class ImageDataset(Dataset[Sample]):
         row, seed = index if isinstance(index, Draw) else Draw(index, self._fresh_seed())
         if self.augmentation.train and isinstance(index, Draw):
             seed_everywhere(seed)
-        image = self.read(row)
+        kept = self._kept(row)
+        image = self.read(row) if kept is None else kept
         return self.sample(row, image, self.target(row, *image.shape[:2]), seed)
 
     def _fresh_seed(self) -> int:
@@ -63,13 +66,13 @@ class ImageDataset(Dataset[Sample]):
         """
         return int(torch.randint(2**32, ())) if self.augmentation.train else 0
 
-    def sample(self, index: int, image: np.ndarray, target: Target, seed: int = 0) -> Sample:
+    def sample(self, index: int, image: np.ndarray | Resized, target: Target, seed: int = 0) -> Sample:
         """Return the sample of an image (H, W, channels), or a part of it, and its target."""
         height, width = image.shape[:2]
         image, target = self.augmentation(image, target, seed)
         sample = {
             "image_id": str(self.image_ids[index]),
-            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "image": torch.from_numpy(image.transpose(2, 0, 1).copy()),
             "height": height,
             "width": width,
         }
@@ -77,19 +80,29 @@ class ImageDataset(Dataset[Sample]):
 
     def read(self, index: int) -> np.ndarray:
         """Read one image (H, W, channels)."""
-        return self._named(index, read_image)
+        kept = self._kept(index)
+        return kept if isinstance(kept, np.ndarray) else self._named(index, read_image)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Read height and width of one image."""
-        return self._named(index, read_image_size)
+        return self._named(index, read_image_size) if self.cache is None else self.cache.size(self.file(index))
+
+    def _kept(self, index: int) -> np.ndarray | Resized | None:
+        return None if self.cache is None else self.cache.image(self.file(index))
+
+    def file(self, index: int) -> Path:
+        """Return where an image is."""
+        is_of_test = self.table is None or self._is_pseudo(index)
+        return (test_image if is_of_test else train_image)(self.config.data, self.image_ids[index])
+
+    def _is_pseudo(self, index: int) -> bool:
+        return isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
 
     def _named(self, index: int, read: Callable[[Path, int, int], Found]) -> Found:
         """Read from an image's file; what is wrong with it is told with its csv line."""
-        data, image_id = self.config.data, self.image_ids[index]
-        is_pseudo = isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
-        image_file = test_image if self.table is None or is_pseudo else train_image
+        data, is_pseudo = self.config.data, self._is_pseudo(index)
         try:
-            return read(image_file(data, image_id), data.channels, data.max_pixels)
+            return read(self.file(index), data.channels, data.max_pixels)
         except CompetitionError as error:
             if is_pseudo:
                 raise CompetitionError(f"{error} (of {data.pseudo})") from None
@@ -115,6 +128,28 @@ class ImageDataset(Dataset[Sample]):
             "width": torch.tensor([sample["width"] for sample in samples]),
         }
         return batch | (Task(self.config.task).dataset.collate_targets(samples) if self.table else {})
+
+
+def share_cache(config: Config, datasets: Sequence[ImageDataset]) -> None:
+    """Let datasets read from one file of `data.cache`, which holds all their images and is made where it is not there.
+
+    Raises CompetitionError where an image cannot be read, or there is no room.
+    """
+    if config.data.cache is None:
+        return
+    places = {dataset.file(index): (dataset, index) for dataset in datasets for index in range(len(dataset))}
+
+    def read(file: Path) -> np.ndarray:
+        dataset, index = places[file]
+        return dataset.read(index)
+
+    def read_size(file: Path) -> tuple[int, int]:
+        dataset, index = places[file]
+        return dataset.read_size(index)
+
+    cache = open_cache(config.data, places, read, read_size)
+    for dataset in datasets:
+        dataset.cache = cache
 
 
 def _rows_of(image_ids: np.ndarray, table: Table) -> np.ndarray:

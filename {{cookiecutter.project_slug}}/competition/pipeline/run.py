@@ -78,6 +78,10 @@ def _train(config: Config, paths: list[Path], overrides: list[str], parallel: in
     `trainer.max_time` is for all of them together, from when the run `started`.
     """
     max_time = config.trainer.get("max_time")
+    if config.data.cache == "memory":
+        from competition.data.cache import hold_shared_memory
+
+        hold_shared_memory()  # from one training to the next
 
     def limit() -> list[str]:
         return [] if max_time is None else [f"trainer.max_time={time_left(max_time, time.perf_counter() - started)}"]

@@ -1,5 +1,6 @@
 """Verbs as processes of their own, one after the other or several at a time, stopped together and in good order."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -99,3 +100,8 @@ def _raise_on(status: int, job: Job, parallel: int) -> None:
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "said nothing"
+
+
+def cores() -> int:
+    """Return how many cores this process may use, which a scheduler may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

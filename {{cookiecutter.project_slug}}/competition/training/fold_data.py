@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loops.progress import _ProcessedTracker
 
 from competition.config.settings import Config
-from competition.data.dataset import ImageDataset
+from competition.data.dataset import ImageDataset, share_cache
 from competition.data.folds import is_validated
 from competition.data.loaders import ImageLoader, evaluation_loader, worker_settings
 from competition.data.pseudo_labels import training_part
@@ -28,6 +28,7 @@ class FoldData(pl.LightningDataModule):
         train_ids = self.train_table.image_ids[self.train_rows]
         self.train_set = ImageDataset(config, train_ids, table=self.train_table, train=True)
         self.val_set = ImageDataset(config, table.image_ids[val_rows], table=table)
+        share_cache(config, [self.train_set, self.val_set])
         self._batches: TrainBatches | None = None
         self._plan: list[EpochPlan] | None = None
         self._train_loader: ImageLoader | None = None
