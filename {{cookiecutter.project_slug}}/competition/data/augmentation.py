@@ -1,4 +1,4 @@
-"""Random changes of training images, resizing and normalising: the only module that knows albumentations."""
+"""Random changes of training images, and resizing: the only module that knows albumentations."""
 
 import math
 import os
@@ -38,7 +38,7 @@ class Resized:
 
 
 class ImageAugmentation:
-    """The way from a read image to a normalised one at `data.image_size`; masks and boxes follow.
+    """The way from a read image to one at `data.image_size`, not normalised yet; masks and boxes follow.
 
     With `train` the random changes of `data.augmentation` are among the steps.
     """
@@ -46,21 +46,22 @@ class ImageAugmentation:
     def __init__(self, data: Data, *, train: bool) -> None:
         self.data = data
         self.train = train
-        # By what `_build` takes; not functools.cache, which could not be sent to a process that is not a fork.
-        self._pipelines: dict[tuple[bool, bool], A.Compose] = {}
+        # By what `_build` takes: not functools.cache, which could not be sent to a process that is not a fork.
+        self._pipelines: dict[bool, A.Compose] = {}
 
     def __call__(self, image: np.ndarray | Resized, target: Target, seed: int) -> tuple[np.ndarray, Target]:
         """Change an image (H, W, channels), uint8 or float32, and its target; the draw depends on `seed` alone.
 
-        Returns float32 (height, width, channels) and the target with `mask` or `bboxes` at the same size.
+        Returns (height, width, channels), uint8 or, where it was float32 or its light was changed, float32 in the
+        image's own range, and the target with `mask` or `bboxes` at the same size.
         """
         done = image.pixels if isinstance(image, Resized) else None
         # To the steps before it is resized it is as large as its mask and boxes, and has no channel to look at.
         pixels = image if isinstance(image, np.ndarray) else np.empty((*image.shape, 0), image.pixels.dtype)
-        key = "bboxes" in target, pixels.dtype == np.uint8
-        if key not in self._pipelines:
-            self._pipelines[key] = self._build(*key)
-        pipeline = self._pipelines[key]
+        with_boxes = "bboxes" in target
+        if with_boxes not in self._pipelines:
+            self._pipelines[with_boxes] = self._build(with_boxes=with_boxes)
+        pipeline = self._pipelines[with_boxes]
         next(step for step in pipeline if isinstance(step, _Resize)).done = done
         # Its own generators repeat themselves in every worker and epoch, and could not be resumed. One pair for all
         # steps: `set_random_seed` would give each step the same numbers, and with them one change goes all others.
@@ -78,7 +79,7 @@ class ImageAugmentation:
         """Return an image (H, W, channels) as large as the network sees it."""
         return _Resize(*self.data.image_size)(image=image)["image"]
 
-    def _build(self, with_boxes: bool, is_8_bit: bool) -> A.Compose:
+    def _build(self, *, with_boxes: bool) -> A.Compose:
         height, width = self.data.image_size
         changes = self.data.augmentation
         with warnings.catch_warnings():
@@ -89,7 +90,6 @@ class ImageAugmentation:
                 *(_random_crop(changes, height, width) if self.train else []),
                 _Resize(height, width, mask_interpolation=NEAREST),
                 *(_random_changes(changes) if self.train else []),
-                A.Normalize(tuple(self.data.mean), tuple(self.data.std), max_pixel_value=255.0 if is_8_bit else 1.0),
             ]
             return A.Compose(steps, bbox_params=_box_settings() if with_boxes else None)
 
@@ -150,7 +150,10 @@ class _Light(A.RandomBrightnessContrast):
     def apply(self, img: np.ndarray, alpha: float, beta: float, **params: Any) -> np.ndarray:
         step = max(min(img.shape[:2]) // SAMPLED_SIDE, 1)
         low, high = np.percentile(img[::step, ::step], USUAL, axis=(0, 1)).astype(np.float32)
-        return (img - low) * np.float32(alpha) + (low + (high - low) * np.float32(beta))
+        changed = img - low  # in float32 from here on, in place: large arrays cost most when they are new
+        changed *= np.float32(alpha)
+        changed += low + (high - low) * np.float32(beta)
+        return changed
 
 
 def _random_changes(settings: Augmentation) -> list[A.BasicTransform]:

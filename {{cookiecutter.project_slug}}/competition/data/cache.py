@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from competition.config.data_settings import Data
 from competition.data.augmentation import ImageAugmentation, Resized
 from competition.support.errors import CompetitionError
-from competition.support.files import delete_leftovers, replacing
+from competition.support.files import delete_leftovers, explaining_unwritable, replacing
 from competition.support.places import PACKAGE, here
 from competition.support.processes import cores
 from competition.support.progress import progress
@@ -105,12 +105,13 @@ def open_cache(data: Data, files: Iterable[Path], read: Read, read_size: ReadSiz
             return cache
     needed = _bytes_needed(data, paths, read, read_size)
     folder = _with_room(folders, needed, len(paths))
-    with _making_alone(folder):
-        cache = _found(folder / name, data, paths)  # made while this process waited
+    path, way_on = folder / name, f"delete {folder}, or leave data.cache out"
+    with explaining_unwritable(path, way_on, (folder, folder / ".lock")), _making_alone(folder):
+        cache = _found(path, data, paths)  # made while this process waited
         if cache is None:
-            print(f"data.cache: {_in_words(len(paths), needed)}: written once, to {folder / name}", flush=True)
-            _write(folder / name, progress(_kept_images(data, paths, read), "cache", len(paths)))
-            cache = _found(folder / name, data, paths)
+            print(f"data.cache: {_in_words(len(paths), needed)}: written once, to {path}", flush=True)
+            _write(path, progress(_kept_images(data, paths, read), "cache", len(paths)))
+            cache = _found(path, data, paths)
     assert cache is not None
     return cache
 
@@ -219,7 +220,8 @@ def _folders(data: Data) -> list[Path]:
 def _with_room(folders: Sequence[Path], needed: int, number: int) -> Path:
     """Return the first folder that has room: a container has 64 MB of shared memory unless it is told otherwise."""
     for folder in folders:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with explaining_unwritable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         if _free(folder) >= needed + KEPT_FREE:
             return folder
     old = sum(path.stat().st_size for path in folders[-1].glob("*.images"))

@@ -47,7 +47,9 @@ class ImageDataset(Dataset[Sample]):
         return len(self.image_ids)
 
     def __getitem__(self, index: Draw | int) -> Sample:
-        """Return `image_id`, `image` (channels, H, W) float32, the original `height` and `width`, and the target.
+        """Return `image_id`, `image` (channels, H, W), the original `height` and `width`, and the target.
+
+        The image is uint8, or float32 and normalised.
 
         The random changes of a Draw are those of its seed; those of a number alone are others each time.
         Raises CompetitionError that names the image's file and its csv line.
@@ -69,10 +71,12 @@ class ImageDataset(Dataset[Sample]):
     def sample(self, index: int, image: np.ndarray | Resized, target: Target, seed: int = 0) -> Sample:
         """Return the sample of an image (H, W, channels), or a part of it, and its target."""
         height, width = image.shape[:2]
-        image, target = self.augmentation(image, target, seed)
+        is_8_bit = (image.pixels if isinstance(image, Resized) else image).dtype == np.uint8
+        changed, target = self.augmentation(image, target, seed)
+        pixels = torch.from_numpy(changed.transpose(2, 0, 1).copy())
         sample = {
             "image_id": str(self.image_ids[index]),
-            "image": torch.from_numpy(image.transpose(2, 0, 1).copy()),
+            "image": pixels if pixels.dtype == torch.uint8 else normalised(pixels, self.config, 255 if is_8_bit else 1),
             "height": height,
             "width": width,
         }
@@ -120,14 +124,39 @@ class ImageDataset(Dataset[Sample]):
         return int(self.rows[index])
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
-        """Join samples: `image_id` list, `image` (B, channels, H, W), `height` and `width` (B,), and the targets."""
+        """Join samples: `image_id` list, `image` (B, channels, H, W), `height` and `width` (B,), and the targets.
+
+        Images are uint8, to be normalised where there is a GPU, unless one of them is normalised already.
+        """
+        images = [sample["image"] for sample in samples]
+        if any(image.dtype != torch.uint8 for image in images):
+            images = [normalised(image, self.config) if image.dtype == torch.uint8 else image for image in images]
         batch: Batch = {
             "image_id": [sample["image_id"] for sample in samples],
-            "image": torch.stack([sample["image"] for sample in samples]),
+            "image": torch.stack(images),
             "height": torch.tensor([sample["height"] for sample in samples]),
             "width": torch.tensor([sample["width"] for sample in samples]),
         }
         return batch | (Task(self.config.task).dataset.collate_targets(samples) if self.table else {})
+
+
+def normalised(images: torch.Tensor, config: Config, largest: int = 255) -> torch.Tensor:
+    """Return images (..., channels, H, W) as float32, by `data.mean` and `data.std`, which are shares of `largest`.
+
+    This is the only place where it is done. Each value comes of one subtraction and one product in float32: it is the
+    same, to the last bit, on any device.
+    """
+    mean, std = (
+        np.array(values, dtype=np.float32) * np.float32(largest) for values in (config.data.mean, config.data.std)
+    )
+    shift, factor = (torch.from_numpy(values).to(images.device)[:, None, None] for values in (mean, np.reciprocal(std)))
+    return images.to(torch.float32, copy=True).sub_(shift).mul_(factor)
+
+
+def ready(batch: Batch, config: Config, dtype: torch.dtype) -> Batch:
+    """Return a batch, on the device that it is for, with the images that a network of a type of weights sees."""
+    images = batch["image"]
+    return batch if images.dtype != torch.uint8 else batch | {"image": normalised(images, config).to(dtype)}
 
 
 def share_cache(config: Config, datasets: Sequence[ImageDataset]) -> None:

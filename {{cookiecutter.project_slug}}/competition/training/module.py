@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from competition.config.loading import validate
 from competition.config.settings import Config, Optimizer
-from competition.data.dataset import Batch, seed_everywhere
+from competition.data.dataset import Batch, ready, seed_everywhere
 from competition.data.window_data import WholeImages
 from competition.support.distributed import gather_by_image
 from competition.support.errors import CompetitionError
@@ -42,6 +42,10 @@ class CompetitionModule(pl.LightningModule):
     def forward(self, images: Tensor) -> Any:
         """Map images (B, channels, H, W) to the task's outputs."""
         return self.network(images)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Normalise images on the device."""
+        return ready(batch, self.config, self.dtype)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the batch's part of the mean loss of a step's images, whatever processes and batches these are in."""
