@@ -43,12 +43,9 @@ class CompetitionModule(pl.LightningModule):
         """Map images (B, channels, H, W) to the task's outputs."""
         return self.network(images)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Normalise images on the device."""
-        return ready(batch, self.config, self.dtype)
-
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the batch's part of the mean loss of a step's images, whatever processes and batches these are in."""
+        batch = self._ready(batch)
         batch = self.task.dataset.mix_batch(batch, self.config, np.random.default_rng(self._place(batch_index)))
         losses = self.task.loss.image_losses(self.network, self(batch["image"]), batch, self.config)
         loss = losses.mean()
@@ -59,6 +56,7 @@ class CompetitionModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Note each image's loss and what its metrics need; gathered later, as ranks may have unequal batches."""
+        batch = self._ready(batch)
         outputs = self(batch["image"])
         losses = self.task.loss.image_losses(self.network, outputs, batch, self.config)
         predictions = self.task.prediction.predictions(self.network, outputs, batch)
@@ -94,6 +92,10 @@ class CompetitionModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what the step draws (dropout, ...) by run, epoch, batch and rank: a resumed run draws the same."""
         seed_everywhere(int(np.random.SeedSequence(self._place(batch_idx)).generate_state(1)[0]))
+
+    def _ready(self, batch: Batch) -> Batch:
+        # Not in on_after_batch_transfer, of which Lightning warns where there is a LightningDataModule.
+        return ready(batch, self.config, next(self.network.parameters()).dtype)
 
     def _place(self, batch_index: int) -> list[int]:
         return [self.config.seed, self.current_epoch, batch_index, self.global_rank]
