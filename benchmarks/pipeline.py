@@ -27,7 +27,7 @@ sys.path.insert(0, str(PROJECT))
 
 from competition.config.loading import load_config  # noqa: E402
 from competition.config.settings import Config  # noqa: E402
-from competition.data.dataset import Draw, ImageDataset, ready, share_cache  # noqa: E402
+from competition.data.dataset import ImageDataset, SeededIndex, ready, share_cache  # noqa: E402
 from competition.tasks.contract import Task  # noqa: E402
 
 IMAGES, ROUNDS = int(os.environ.get("IMAGES", "16")), int(os.environ.get("ROUNDS", "5"))
@@ -79,7 +79,7 @@ def ours(config: Config, *, normalise: bool) -> Work:
 
     def work(number: int) -> None:
         for start in range(0, IMAGES, BATCH):
-            draws = [Draw(row, number * IMAGES + row) for row in range(start, min(start + BATCH, IMAGES))]
+            draws = [SeededIndex(row, number * IMAGES + row) for row in range(start, min(start + BATCH, IMAGES))]
             batch = dataset.collate([dataset[draw] for draw in draws])
             if normalise:
                 ready(batch, config, torch.float32)

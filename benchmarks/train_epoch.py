@@ -27,10 +27,10 @@ sys.path.insert(0, str(PROJECT))
 
 from competition.config.loading import load_config  # noqa: E402
 from competition.config.settings import Config  # noqa: E402
-from competition.data.dataset import Batch, ready  # noqa: E402
+from competition.data.dataset import Batch, ready, share_cache  # noqa: E402
 from competition.data.folds import make_folds, read_folds  # noqa: E402
 from competition.data.loaders import worker_settings  # noqa: E402
-from competition.prediction.inference import precision_context  # noqa: E402
+from competition.prediction.ensemble import precision_context  # noqa: E402
 from competition.tasks.contract import Task  # noqa: E402
 from competition.tasks.made_up_images import write_sample  # noqa: E402
 from competition.training.devices import inference_device  # noqa: E402
@@ -131,6 +131,7 @@ def main(task: str, words: list[str], folder: Path) -> None:
     # the Trainer would add one of its own.)
     trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, Checkpoint)]
     data.trainer = trainer
+    share_cache(config, [data.train_set, data.val_set])
     plain = PlainLoop(config, data, table.classes)
     times = EpochTimes(plain.epoch)
     trainer.callbacks.append(times)

@@ -38,7 +38,7 @@ class Resized:
 
 
 class ImageAugmentation:
-    """The way from a read image to one at `data.image_size`, not normalised yet; masks and boxes follow.
+    """Turns an image as it was read into one of `data.image_size`, not normalised yet; masks and boxes follow.
 
     With `train` the random changes of `data.augmentation` are among the steps.
     """

@@ -28,9 +28,9 @@ from filelock import FileLock, Timeout
 
 from competition.config.data_settings import Data
 from competition.data.augmentation import ImageAugmentation, Resized
+from competition.support.atomic_files import delete_leftovers, explaining_unwritable, replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import delete_leftovers, explaining_unwritable, replacing
-from competition.support.places import PACKAGE, here
+from competition.support.paths import PACKAGE, here
 from competition.support.processes import cores
 from competition.support.progress import progress
 

@@ -1,7 +1,8 @@
 """From a csv row to a sample and a batch: one dataset for training, validation and test images. No Lightning."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from competition.config.data_settings import Data
 from competition.config.settings import Config
 from competition.data.augmentation import ImageAugmentation, Resized
 from competition.data.cache import ImageCache, open_cache
@@ -23,8 +25,8 @@ Batch = dict[str, Any]
 Found = TypeVar("Found")
 
 
-class Draw(NamedTuple):
-    """Which image to read, and the seed of its random changes."""
+class SeededIndex(NamedTuple):
+    """The number of an image in its dataset, with the seed of its random changes."""
 
     index: int
     seed: int
@@ -46,23 +48,23 @@ class ImageDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def __getitem__(self, index: Draw | int) -> Sample:
+    def __getitem__(self, index: SeededIndex | int) -> Sample:
         """Return `image_id`, `image` (channels, H, W), the original `height` and `width`, and the target.
 
         The image is uint8, or float32 and normalised.
 
-        The random changes of a Draw are those of its seed; those of a number alone are others each time.
+        A SeededIndex makes the same random changes each time, a number alone makes others each time.
         Raises CompetitionError that names the image's file and its csv line.
         """
-        row, seed = index if isinstance(index, Draw) else Draw(index, self._fresh_seed())
-        if self.augmentation.train and isinstance(index, Draw):
+        row, seed = index if isinstance(index, SeededIndex) else SeededIndex(index, self._fresh_seed())
+        if self.augmentation.train and isinstance(index, SeededIndex):
             seed_everywhere(seed)
         kept = self._kept(row)
         image = self.read(row) if kept is None else kept
         return self.sample(row, image, self.target(row, *image.shape[:2]), seed)
 
     def _fresh_seed(self) -> int:
-        """Return another seed each time, for who asks by number only, as a notebook or a plain DataLoader does.
+        """Return another seed each time, for callers that ask by number alone, as a plain DataLoader does.
 
         It is torch's next number, which a DataLoader begins anew in every worker and epoch.
         """
@@ -143,14 +145,20 @@ class ImageDataset(Dataset[Sample]):
 def normalised(images: torch.Tensor, config: Config, largest: int = 255) -> torch.Tensor:
     """Return images (..., channels, H, W) as float32, by `data.mean` and `data.std`, which are shares of `largest`.
 
-    This is the only place where it is done. Each value comes of one subtraction and one product in float32: it is the
-    same, to the last bit, on any device.
+    This is the only place where it is done, and `pixels_of` the one where it is undone. Each value comes of one
+    subtraction and one product in float32: it is the same, to the last bit, on any device.
     """
     mean, std = (
         np.array(values, dtype=np.float32) * np.float32(largest) for values in (config.data.mean, config.data.std)
     )
     shift, factor = (torch.from_numpy(values).to(images.device)[:, None, None] for values in (mean, np.reciprocal(std)))
     return images.to(torch.float32, copy=True).sub_(shift).mul_(factor)
+
+
+def pixels_of(image: np.ndarray, data: Data, *, is_8_bit: bool) -> np.ndarray:
+    """Return the pixels (H, W, channels) that were `normalised` to (channels, H, W), to look at: uint8, or float32."""
+    values = image.transpose(1, 2, 0) * np.array(data.std, np.float32) + np.array(data.mean, np.float32)
+    return np.clip(np.round(values * 255), 0, 255).astype(np.uint8) if is_8_bit else values
 
 
 def ready(batch: Batch, config: Config, dtype: torch.dtype) -> Batch:
@@ -191,3 +199,18 @@ def seed_everywhere(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> Generator[None]:
+    """Seed the same generators inside the block; behind it each goes on where it was before."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed those of GPUs, too
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

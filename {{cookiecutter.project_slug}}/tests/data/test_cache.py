@@ -23,8 +23,8 @@ from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data import cache as cache_module
 from competition.data.cache import ImageCache, hold_shared_memory, open_cache
-from competition.data.dataset import Draw, ImageDataset, share_cache
-from competition.data.window_data import WindowDataset
+from competition.data.dataset import ImageDataset, SeededIndex, share_cache
+from competition.data.window_dataset import WindowDataset
 from competition.files.images import read_image
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
@@ -53,7 +53,7 @@ def datasets(config: Config) -> list[ImageDataset]:
 
 def samples(sets: list[ImageDataset], windows: bool) -> list[dict[str, Any]]:
     train_set, val_set = sets
-    drawn = [train_set[Draw(index, seed)] for index in range(6) for seed in (0, 1, 2)]
+    drawn = [train_set[SeededIndex(index, seed)] for index in range(6) for seed in (0, 1, 2)]
     validated = WindowDataset(val_set, range(3)) if windows else val_set
     return drawn + [validated[index] for index in range(6)]
 
@@ -96,7 +96,7 @@ def test_samples_are_the_same_to_the_last_bit_without_their_files(
     assert_same(samples(cached, way == "windows"), expected)
     sent: ImageDataset = pickle.loads(pickle.dumps(cached[0]))  # as to workers that are no forks
     assert len(pickle.dumps(cached[0].cache)) < 10_000
-    assert_same([sent[Draw(1, 7)]], [cached[0][Draw(1, 7)]])
+    assert_same([sent[SeededIndex(1, 7)]], [cached[0][SeededIndex(1, 7)]])
 
 
 @pytest.mark.parametrize("task", task_names()[:1], scope="session")
