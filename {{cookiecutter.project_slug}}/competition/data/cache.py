@@ -68,18 +68,22 @@ class ImageCache:
             raise ValueError(f"{self.path} is not whole")
         self._index = np.frombuffer(self._bytes, np.int64, number * COLUMNS, start).reshape(number, COLUMNS)
 
-    def size(self, file: Path) -> tuple[int, int]:
+    def row(self, file: Path) -> int:
+        """Return the number of an image here, by which it is asked for."""
+        return self._row[file]
+
+    def size(self, row: int) -> tuple[int, int]:
         """Return height and width of an image as its file has it."""
-        height, width = self._index[self._row[file], 4:].tolist()
+        height, width = self._index[row, 4:].tolist()
         return height, width
 
-    def image(self, file: Path) -> np.ndarray | Resized:
+    def image(self, row: int) -> np.ndarray | Resized:
         """Return an image, which cannot be written to: (H, W, channels) as its file has it, or Resized."""
-        offset, height, width, value_bytes = self._index[self._row[file], :4].tolist()
+        offset, height, width, value_bytes = self._index[row, :4].tolist()
         kind = np.uint8 if value_bytes == 1 else np.float32
         values = np.frombuffer(self._bytes, kind, height * width * self._channels, offset)
         pixels = values.reshape(height, width, self._channels)
-        return Resized(pixels, *self.size(file)) if self.is_resized else pixels
+        return Resized(pixels, *self.size(row)) if self.is_resized else pixels
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what is mapped: a process that is no fork maps it anew."""

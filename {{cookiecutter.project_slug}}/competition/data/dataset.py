@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -44,6 +45,7 @@ class ImageDataset(Dataset[Sample]):
         self.rows = _rows_of(image_ids, table) if table else None
         self.augmentation = ImageAugmentation(config.data, train=train)
         self.cache: ImageCache | None = None  # see `share_cache`
+        self._cache_rows: list[int] = []  # of the images, in order
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -58,7 +60,7 @@ class ImageDataset(Dataset[Sample]):
         """
         row, seed = index if isinstance(index, SeededIndex) else SeededIndex(index, self._fresh_seed())
         if self.augmentation.train and isinstance(index, SeededIndex):
-            seed_everywhere(seed)
+            _seed_cpu(seed)
         kept = self._kept(row)
         image = self.read(row) if kept is None else kept
         return self.sample(row, image, self.target(row, *image.shape[:2]), seed)
@@ -75,10 +77,10 @@ class ImageDataset(Dataset[Sample]):
         height, width = image.shape[:2]
         is_8_bit = (image.pixels if isinstance(image, Resized) else image).dtype == np.uint8
         changed, target = self.augmentation(image, target, seed)
-        pixels = torch.from_numpy(changed.transpose(2, 0, 1).copy())
+        pixels = _channels_first(changed)
         sample = {
             "image_id": str(self.image_ids[index]),
-            "image": pixels if pixels.dtype == torch.uint8 else normalised(pixels, self.config, 255 if is_8_bit else 1),
+            "image": pixels if pixels.dtype == torch.uint8 else _normalise(pixels, self.config, 255 if is_8_bit else 1),
             "height": height,
             "width": width,
         }
@@ -91,10 +93,14 @@ class ImageDataset(Dataset[Sample]):
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Read height and width of one image."""
-        return self._named(index, read_image_size) if self.cache is None else self.cache.size(self.file(index))
+        return self._named(index, read_image_size) if self.cache is None else self.cache.size(self._cache_rows[index])
 
     def _kept(self, index: int) -> np.ndarray | Resized | None:
-        return None if self.cache is None else self.cache.image(self.file(index))
+        return None if self.cache is None else self.cache.image(self._cache_rows[index])
+
+    def read_from(self, cache: ImageCache, files: Sequence[Path]) -> None:
+        """Take images from a cache from now on, in which they are by their `files`."""
+        self.cache, self._cache_rows = cache, [cache.row(file) for file in files]
 
     def file(self, index: int) -> Path:
         """Return where an image is."""
@@ -130,20 +136,41 @@ class ImageDataset(Dataset[Sample]):
 
         Images are uint8, to be normalised where there is a GPU, unless one of them is normalised already.
         """
-        images = [sample["image"] for sample in samples]
-        if any(image.dtype != torch.uint8 for image in images):
-            images = [normalised(image, self.config) if image.dtype == torch.uint8 else image for image in images]
         batch: Batch = {
             "image_id": [sample["image_id"] for sample in samples],
-            "image": torch.stack(images),
+            "image": self._joined([sample["image"] for sample in samples]),
             "height": torch.tensor([sample["height"] for sample in samples]),
             "width": torch.tensor([sample["width"] for sample in samples]),
         }
         return batch | (Task(self.config.task).dataset.collate_targets(samples) if self.table else {})
 
+    def _joined(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        if all(image.dtype == torch.uint8 for image in images):
+            return torch.stack(list(images))
+        joined = torch.empty((len(images), *images[0].shape))
+        for place, image in zip(joined, images, strict=True):
+            place.copy_(image)
+            if image.dtype == torch.uint8:
+                _normalise(place, self.config)
+        return joined
 
-def normalised(images: torch.Tensor, config: Config, largest: int = 255) -> torch.Tensor:
-    """Return images (..., channels, H, W) as float32, by `data.mean` and `data.std`, which are shares of `largest`.
+
+def _channels_first(image: np.ndarray) -> torch.Tensor:
+    """Return (channels, H, W) of an image (H, W, channels), always a copy."""
+    if image.shape[2] > 4:  # what OpenCV takes for channels; it splits 129 into nothing and says nothing
+        return torch.from_numpy(image.transpose(2, 0, 1).copy())
+    planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
+    cv2.split(image, list(planes))  # several times faster than numpy's strided copy
+    return torch.from_numpy(planes)
+
+
+def normalised(images: torch.Tensor, config: Config) -> torch.Tensor:
+    """Return a copy of 8 bit images (..., channels, H, W) as float32, normalised."""
+    return _normalise(images.to(torch.float32, copy=True), config)
+
+
+def _normalise(images: torch.Tensor, config: Config, largest: int = 255) -> torch.Tensor:
+    """Normalise float32 images where they are, by `data.mean` and `data.std`, which are shares of `largest`.
 
     This is the only place where it is done, and `pixels_of` the one where it is undone. Each value comes of one
     subtraction and one product in float32: it is the same, to the last bit, on any device.
@@ -152,7 +179,7 @@ def normalised(images: torch.Tensor, config: Config, largest: int = 255) -> torc
         np.array(values, dtype=np.float32) * np.float32(largest) for values in (config.data.mean, config.data.std)
     )
     shift, factor = (torch.from_numpy(values).to(images.device)[:, None, None] for values in (mean, np.reciprocal(std)))
-    return images.to(torch.float32, copy=True).sub_(shift).mul_(factor)
+    return images.sub_(shift).mul_(factor)
 
 
 def pixels_of(image: np.ndarray, data: Data, *, is_8_bit: bool) -> np.ndarray:
@@ -174,7 +201,10 @@ def share_cache(config: Config, datasets: Sequence[ImageDataset]) -> None:
     """
     if config.data.cache is None:
         return
-    places = {dataset.file(index): (dataset, index) for dataset in datasets for index in range(len(dataset))}
+    files = [[dataset.file(index) for index in range(len(dataset))] for dataset in datasets]
+    places = {
+        file: (dataset, index) for dataset, its in zip(datasets, files, strict=True) for index, file in enumerate(its)
+    }
 
     def read(file: Path) -> np.ndarray:
         dataset, index = places[file]
@@ -185,8 +215,8 @@ def share_cache(config: Config, datasets: Sequence[ImageDataset]) -> None:
         return dataset.read_size(index)
 
     cache = open_cache(config.data, places, read, read_size)
-    for dataset in datasets:
-        dataset.cache = cache
+    for dataset, its in zip(datasets, files, strict=True):
+        dataset.read_from(cache, its)
 
 
 def _rows_of(image_ids: np.ndarray, table: Table) -> np.ndarray:
@@ -201,14 +231,20 @@ def seed_everywhere(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def _seed_cpu(seed: int) -> None:
+    """Leave out generators of GPUs: what is read needs none, and in a process without GPUs torch notes, slowly, who
+    seeds them."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+
+
 @contextmanager
 def seeded(seed: int) -> Generator[None]:
     """Seed the same generators inside the block; behind it each goes on where it was before."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed those of GPUs, too
+        _seed_cpu(seed)
         yield
     finally:
         random.setstate(states[0])

@@ -131,8 +131,9 @@ def opened(data: Data, files: list[Path], read: Callable[[Path], np.ndarray] = n
 
 def assert_whole(cache: ImageCache, files: list[Path]) -> None:
     for number, file in enumerate(files):
-        assert cache.size(file) == (20 + number, 30)
-        pixels = getattr(cache.image(file), "pixels")  # noqa: B009 - an array has none
+        row = cache.row(file)
+        assert cache.size(row) == (20 + number, 30)
+        pixels = getattr(cache.image(row), "pixels")  # noqa: B009 - an array has none
         assert pixels.shape == (16, 16, 3)
         assert (pixels == number).all()
 
