@@ -18,7 +18,7 @@ from PIL import Image
 from tiny import PROJECT, TINY
 
 from competition.config.loading import load_config
-from competition.data.dataset import SeededIndex, normalised, pixels_of, ready
+from competition.data.dataset import SeededIndex, normalised, pixels_of, ready, seeded
 from competition.data.folds import make_folds
 from competition.data.pictures import CLASS_COLORS, Drawn, sheet
 from competition.notebook import OpenFold, open_fold, open_run
@@ -199,6 +199,14 @@ def test_masks_and_boxes_are_drawn_where_they_are(task: str, fold: OpenFold, mon
             for y, x in zip(rows, columns, strict=True)
         )
     assert (num_drawn > 0) == (task != "classification")
+
+
+def test_a_batch_of_a_loader_is_drawn_as_one_that_is_trained_on(fold: OpenFold) -> None:
+    """It may hold 8 bit, or be normalised."""
+    draws = next(fold.data.batches().draws(0))
+    with seeded(0):
+        batch = fold.train_set.collate([fold.train_set[draw] for draw in draws])
+    assert fold.picture(batch).tobytes() == fold.picture(ready(batch, fold.config, torch.float32)).tobytes()
 
 
 def test_pixels_are_those_of_the_file_again(

@@ -110,6 +110,14 @@ def test_a_training_ends_the_same_to_the_last_bit(config_file: Path, data_dir: P
     assert_ended_like(Path("outputs/cached/fold0"), Path("outputs/plain/fold0"))
 
 
+def test_nothing_is_kept_before_a_training_begins(config_file: Path, data_dir: Path, command: Command) -> None:
+    words = [*TINY, f"data.dir={data_dir}", "data.cache=disk", "fold=0"]
+    command("folds", config_file, *words)
+    done = command("train", config_file, "--preview", *words)
+    assert done.returncode == 0, done.stderr
+    assert not (data_dir / "cache").exists()
+
+
 # -- the file
 
 
