@@ -71,9 +71,8 @@ class ImageAugmentation:
 
     @property
     def is_random_before_resizing(self) -> bool:
-        """Return whether a part of the image is drawn first, so that it cannot be made smaller once and for all."""
-        crop = self.data.augmentation.crop
-        return self.train and (self.data.window is not None or (crop is not None and crop.probability > 0))
+        """Return whether anything is done to an image first, so that it cannot be made smaller once and for all."""
+        return any(step.p > 0 for step in self._before_resizing())
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Return an image (H, W, channels) as large as the network sees it."""
@@ -81,17 +80,22 @@ class ImageAugmentation:
 
     def _build(self, *, with_boxes: bool) -> A.Compose:
         height, width = self.data.image_size
-        changes = self.data.augmentation
         with warnings.catch_warnings():
             # albumentations only warns of a wrong argument and then goes on without it.
             warnings.simplefilter("error", UserWarning)
             steps = [
-                *(_random_window(self.data.window_size) if self.train and self.data.window_size else []),
-                *(_random_crop(changes, height, width) if self.train else []),
+                *self._before_resizing(),
                 _Resize(height, width, mask_interpolation=NEAREST),
-                *(_random_changes(changes) if self.train else []),
+                *(_random_changes(self.data.augmentation) if self.train else []),
             ]
             return A.Compose(steps, bbox_params=_box_settings() if with_boxes else None)
+
+    def _before_resizing(self) -> list[A.BasicTransform]:
+        """Return all that comes first: where there is any of it, `data.cache` keeps whole images for it."""
+        if not self.train:
+            return []
+        window = _random_window(self.data.window_size) if self.data.window_size else []
+        return window + _random_crop(self.data.augmentation, *self.data.image_size)
 
 
 def _random_window(size: tuple[int, int]) -> list[A.BasicTransform]:
