@@ -30,8 +30,8 @@ from competition.config.data_settings import Data
 from competition.data.augmentation import ImageAugmentation, Resized
 from competition.support.atomic_files import delete_leftovers, explaining_unwritable, replacing
 from competition.support.errors import CompetitionError
+from competition.support.machine import cores_here
 from competition.support.paths import PACKAGE, here
-from competition.support.processes import cores
 from competition.support.progress import progress
 
 FOLDER = "cache"  # in data.dir; it can be deleted at any time
@@ -157,7 +157,7 @@ def _bytes_needed(data: Data, files: Sequence[Path], read: Read, read_size: Read
     if _is_resized(data):
         height, width = data.image_size
         return len(files) * height * width * a_pixel
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(cores_here()) as pool:
         return sum(height * width * a_pixel for height, width in pool.map(read_size, files))
 
 
@@ -170,10 +170,10 @@ def _kept_images(data: Data, files: Sequence[Path], read: Read) -> Iterator[tupl
         return image if resize is None else resize(image), (image.shape[0], image.shape[1])
 
     waiting: deque[Future[tuple[np.ndarray, tuple[int, int]]]] = deque()
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(cores_here()) as pool:
         for file in files:
             waiting.append(pool.submit(kept, file))
-            if len(waiting) > 2 * cores():
+            if len(waiting) > 2 * cores_here():
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
