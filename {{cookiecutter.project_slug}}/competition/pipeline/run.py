@@ -80,6 +80,7 @@ def _train(config: Config, paths: list[Path], overrides: list[str], share: Share
 
     `trainer.max_time` is for all of them together, from when the run `started`.
     """
+    hold_cache(config)
     jobs, limit = [], time_limit(config, started)
     for words in trainings(config):
         one = load_config(paths, [*overrides, *words])
@@ -97,6 +98,14 @@ def _train(config: Config, paths: list[Path], overrides: list[str], share: Share
         _say("train", str(share))
     run_jobs(jobs, lambda job: _say("train", job.name), share)
     remember_what_follows(config.run_folder, config)
+
+
+def hold_cache(config: Config) -> None:
+    """Keep images that are in shared memory from one training to the next, for as long as this process lives."""
+    if config.data.cache == "memory":
+        from competition.data.cache import hold_shared_memory
+
+        hold_shared_memory()
 
 
 def time_limit(config: Config, started: float) -> Callable[[], list[str]]:
