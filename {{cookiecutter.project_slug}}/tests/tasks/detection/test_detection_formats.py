@@ -14,6 +14,8 @@ import yaml
 
 from competition.config.loading import format_presets, load_config
 from competition.config.settings import Config
+from competition.files.image_folder import train_image
+from competition.files.images import read_image_size
 from competition.support.atomic_files import write_csv
 from competition.tasks.contract import Task
 from competition.tasks.detection.formats.recognise import recognise
@@ -41,6 +43,8 @@ class Image(NamedTuple):
     file: str
     number: int
     boxes: list[tuple[str, int, int, int, int]]  # class, x, y, w, h
+    width: int
+    height: int
 
     @property
     def stem(self) -> str:
@@ -54,7 +58,7 @@ def images_of(answers: Path) -> list[Image]:
     found: dict[str, Image] = {}
     with answers.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            image = found.setdefault(row["image_id"], Image(row["image_id"], len(found), []))
+            image = found.setdefault(row["image_id"], Image(row["image_id"], len(found), [], int(row["width"]), int(row["height"])))
             if row["class_id"]:
                 x, y, w, h = (int(row[key]) for key in "xywh")
                 image.boxes.append((row["class_id"], x, y, w, h))
@@ -65,7 +69,7 @@ def wheat(images: list[Image]) -> Iterator[Sequence[object]]:
     yield "image_id", "width", "height", "bbox", "source"
     for image in images:
         for _, *box in image.boxes:
-            yield image.stem, 1024, 1024, str([float(number) for number in box]), "usask_1"
+            yield image.stem, image.width, image.height, str([float(number) for number in box]), "usask_1"
 
 
 def rsna(images: list[Image]) -> Iterator[Sequence[object]]:
@@ -195,7 +199,7 @@ def test_the_table_holds_every_image_and_box_of_the_made_up_competition(
     assert sorted(table.image_ids) == sorted(ids)
     position = {image_id: index for index, image_id in enumerate(table.image_ids)}
     for image, image_id in zip(images, ids, strict=True):
-        target = table.target(position[image_id], 128, 128)
+        target = table.target(position[image_id], image.height, image.width)
         corners = [[x, y, x + w, y + h] for _, x, y, w, h in image.boxes]
         found = target["bboxes"].tolist()
         assert found[: len(corners)] == corners
@@ -210,11 +214,11 @@ def test_the_table_holds_every_image_and_box_of_the_made_up_competition(
 def test_the_truth_as_a_submission_is_read_back_and_perfect(config: Config, tmp_path: Path) -> None:
     task = Task("detection")
     table = task.table.read_table(config)
-    truth = {image_id: table.target(index, 128, 128) for index, image_id in enumerate(table.image_ids)}
+    sizes = {image_id: read_image_size(train_image(config, image_id), 3) for image_id in table.image_ids}
+    truth = {image_id: table.target(index, *sizes[image_id]) for index, image_id in enumerate(table.image_ids)}
     number = len(table.classes)
     answers = [(image_id, task.submission.perfect_answer(one, number)) for image_id, one in truth.items()]
     task.submission.write_submission(tmp_path / "s.csv", config, answers, table.classes)
-    sizes = dict.fromkeys(truth, (128, 128))
     back = dict(task.submission.read_submission(tmp_path / "s.csv", config, table.classes, sizes))
     assert list(back) == list(truth)
     for image_id, answer in back.items():
