@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from competition.config.arguments import RunName
+from competition.support.rooms import has_room
 
 
 def runs(
@@ -19,11 +20,16 @@ def runs(
     """Show all runs, the best first; or one; or compare two: configs, and scores fold by fold.
 
     What is shown is kept in outputs/runs.csv, also of runs whose folders are deleted. With two public scores or more it
-    draws outputs/cv_public.png.
+    draws outputs/cv_public.png. On a cluster it also shows which jobs of `run --slurm` wait, run or did not end.
     """
     from competition.comparison.table import runs as show_runs
 
     show_runs(names or [], public=public, pick_two=pick)
+    if has_room("clusters") and not names and not pick:
+        from competition.clusters.slurm import jobs_in_words
+
+        for line in jobs_in_words():
+            print(line)
 
 
 def replay(run: RunName) -> None:

@@ -1,6 +1,7 @@
 """`competition run CONFIG...`: check, folds, train, tune, predict, submit, bundle, report; what is done is skipped."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from competition.checking.check import WritePage, check
@@ -28,15 +29,18 @@ from competition.support.rooms import has_room
 from competition.tasks.contract import Task
 from competition.training.time_limit import time_left
 
+# Given a config, its trainings and what is to follow them, lets a scheduler do it and says how.
+HandOver = Callable[[Config, list[Job], Job], list[str]]
 
-def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
+
+def run(paths: list[Path], overrides: list[str], *, parallel: int = 1, hand_over: HandOver | None = None) -> None:
     """Go all the way from train.csv to submission.csv, saying at the end where everything is and what it scored.
 
-    `parallel` trainings, of folds and seeds, go on at the same time.
+    `parallel` trainings, of folds and seeds, go on at the same time; or are handed over, with what is to follow.
     """
     started = time.perf_counter()
     config = load_config(paths, overrides)
-    if any(Path("/dev").glob("nvidia[0-9]*")):  # importing torch takes seconds
+    if hand_over is None and any(Path("/dev").glob("nvidia[0-9]*")):  # importing torch takes seconds
         from competition.training.devices import refuse_gpus_without_kernels
 
         refuse_gpus_without_kernels(config)
@@ -47,6 +51,10 @@ def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
     else:
         _say("folds", f"splitting into {config.data.num_folds}")
         print("\n".join(make_folds(config)), flush=True)
+    if hand_over is not None:
+        last = Job("run", ["run", *map(str, paths), *overrides], config.run_folder / "run.log")
+        print("\n".join(hand_over(config, _trainings_to_do(config, paths, overrides), last)))
+        return
     _train(config, paths, overrides, parallel, started)
     opened = Run.open(config.name)
     if not _is_as_asked(opened, opened.out_of_fold_files()):
@@ -82,6 +90,14 @@ def _train(config: Config, paths: list[Path], overrides: list[str], parallel: in
     def limit() -> list[str]:
         return [] if max_time is None else [f"trainer.max_time={time_left(max_time, time.perf_counter() - started)}"]
 
+    run_jobs(_trainings_to_do(config, paths, overrides, limit), parallel, lambda job: _say("train", job.name))
+    remember_what_follows(config.run_folder, config)
+
+
+def _trainings_to_do(
+    config: Config, paths: list[Path], overrides: list[str], late_words: Callable[[], list[str]] = list
+) -> list[Job]:
+    """Return a job for each training of a run that is not done; raise CompetitionError where one cannot begin."""
     jobs = []
     for words in trainings(config):
         one = load_config(paths, [*overrides, *words])
@@ -93,9 +109,8 @@ def _train(config: Config, paths: list[Path], overrides: list[str], parallel: in
             _say("train", f"{one.fold_folder.name} is done already, in {one.fold_folder}")
             continue
         command = ["train", "--resume", *map(str, paths), *overrides, *words]
-        jobs.append(Job(one.fold_folder.name, command, one.fold_folder / "train.log", limit))
-    run_jobs(jobs, parallel, lambda job: _say("train", job.name))
-    remember_what_follows(config.run_folder, config)
+        jobs.append(Job(one.fold_folder.name, command, one.fold_folder / "train.log", late_words))
+    return jobs
 
 
 def _tune(opened: Run) -> None:

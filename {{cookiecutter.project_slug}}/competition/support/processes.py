@@ -43,7 +43,7 @@ def run_jobs(jobs: list[Job], parallel: int = 1, announce: Callable[[Job], None]
             running.remove((job, process))
             ended[job.name] = process.returncode
             if parallel > 1:
-                print(f"{job.name}: {_last_line(job.log)}", flush=True)
+                print(f"{job.name}: {last_line(job.log)}", flush=True)
     for name, status in ended.items():
         _raise_on(status, next(job for job in jobs if job.name == name), parallel)
 
@@ -96,6 +96,7 @@ def _raise_on(status: int, job: Job, parallel: int) -> None:
         raise CompetitionError(f"`competition {job.words[0]}` failed (exit {status}); {where}")
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
+    """Return the last line that a verb has written to its log."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "said nothing"
