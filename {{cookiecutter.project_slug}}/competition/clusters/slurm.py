@@ -1,10 +1,11 @@
-"""`run --slurm`: trainings as an array of jobs, by submitit, and one that waits for them; what becomes of them. No torch.
+"""`run --slurm`: trainings as an array of jobs, by submitit, and one that waits for them; which wait, run, or failed.
 
 Which jobs a run has is noted in its folder, where they write what they say, too. When they run is SLURM's affair.
 """
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,8 @@ from competition.support.processes import Job, last_line
 
 FOLDER, JOBS = "slurm", "jobs.json"
 SIGNAL = "USR1"  # which a training listens to; NCCL leaves it alone
-OF_SUBMITIT = ("setup", "array_parallelism", "signal_delay_s", "srun_args")  # what sbatch itself has no option for
+# What submitit does, for which sbatch has no option, or that it would say twice.
+OF_SUBMITIT = ("setup", "array_parallelism", "signal_delay_s", "srun_args", "job_name", "wckey")
 
 
 def sbatch_words(words: Sequence[str]) -> list[str]:
@@ -94,8 +96,8 @@ def _submit(config: Config, jobs: Sequence[SlurmJob], follow: Mapping[str, str] 
             submitted = [executor.submit(job) for job in jobs]
         return [job.job_id for job in submitted]
     except (FailedJobError, FailedSubmissionError, OSError, subprocess.SubprocessError) as error:
-        said = [line.strip() for line in str(error).splitlines() if "sbatch: error" in line]
-        reason = "; ".join(line.removeprefix("sbatch: error: ") for line in said) or " ".join(str(error).split())[:300]
+        said = re.findall(r"sbatch: (?:error: )?(.+)", str(error))
+        reason = "; ".join(said) or " ".join(str(error).split())[:300]
         raise CompetitionError(
             f"--slurm: sbatch refuses it ({reason}); its options are `slurm:` of the config, or behind --slurm, as "
             "partition=gpu"
@@ -108,21 +110,20 @@ def parameters(config: Config, follow: Mapping[str, str] | None = None) -> dict[
     `follow` are options of the job that comes last, which needs one process on one machine.
     """
     given = {key.replace("_", "-"): value for key, value in config.slurm.items() if value not in (None, False)}
-    own = {key: given.pop(key.replace("_", "-")) for key in OF_SUBMITIT if key.replace("_", "-") in given}
-    given_lines = own.pop("setup", [])
-    setup = [
-        *(given_lines if isinstance(given_lines, list) else [str(given_lines)]),
-        f"export SUBMITIT_PREEMPT_SIGNAL={SIGNAL}",
-    ]
-    options: dict[str, Any] = {"job-name": config.name, "requeue": True}
-    gpus, is_last = _num_gpus(config), follow is not None
-    if gpus and not any(key.startswith(("gpus", "gres")) for key in given):
+    own: dict[str, Any] = {
+        key: given.pop(key.replace("_", "-")) for key in OF_SUBMITIT if key.replace("_", "-") in given
+    }
+    setup = own.get("setup", [])
+    own["setup"] = [*(setup if isinstance(setup, list) else [setup]), f"export SUBMITIT_PREEMPT_SIGNAL={SIGNAL}"]
+    options: dict[str, Any] = {"requeue": True}
+    if (gpus := _num_gpus(config)) and not any(key.startswith(("gpus", "gres")) for key in given):
         options["gpus-per-node"] = gpus
-    tasks = {"nodes": 1, "ntasks_per_node": 1}
-    if _num_nodes(config) > 1 and not is_last:
-        tasks = {"nodes": _num_nodes(config), "ntasks_per_node": _processes_a_node(config)}
-    # submitit would give a job five minutes; without an option it is what the partition gives.
-    return {"time": None, **tasks, **own, "setup": setup, "additional_parameters": options | given | dict(follow or {})}
+    nodes, tasks = 1, 1
+    if _num_nodes(config) > 1 and follow is None:
+        nodes, tasks = _num_nodes(config), _processes_a_node(config)
+    # Where it is told nothing, submitit has a time of five minutes; none is what the partition gives.
+    ours = {"job_name": config.name, "time": None, "wckey": None, "nodes": nodes, "ntasks_per_node": tasks}
+    return {**ours, **own, "additional_parameters": options | given | dict(follow or {})}
 
 
 def _num_nodes(config: Config) -> int:

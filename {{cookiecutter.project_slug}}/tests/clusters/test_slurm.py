@@ -1,0 +1,199 @@
+"""`run --slurm` on a real SLURM: what its jobs do, what becomes of those that are stopped, what `runs` says of them."""
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+from small_cluster import said, wait_for
+from tiny import PROJECT, TINY
+from trainings import assert_ended_like
+
+from competition.clusters.slurm import parameters, sbatch_words
+from competition.config.loading import load_config, task_names
+from competition.support.errors import CompetitionError
+from competition.tasks.made_up_images import write_sample
+from competition.training.checkpoint import load_checkpoint
+
+Command = Callable[..., CompletedProcess[str]]
+
+TASK = task_names()[0]
+CONFIG = PROJECT / "configs" / f"{TASK}.yaml"
+LONG = 600  # seconds, on a busy machine
+
+
+def of_config(*words: str) -> dict[str, Any]:
+    return parameters(load_config([CONFIG], [*words]))
+
+
+def test_what_sbatch_is_to_know_stands_behind_slurm_and_its_values_are_text() -> None:
+    words = sbatch_words(["a.yaml", "fold=0", "trainer.devices=2", "partition=on", "time=4:00:00", "account=007"])
+    assert words[:3] == ["a.yaml", "fold=0", "trainer.devices=2"]
+    assert load_config([CONFIG], words[3:]).slurm == {"partition": "on", "time": "4:00:00", "account": "007"}
+
+
+def test_a_time_in_a_config_is_no_number_to_the_base_of_60(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("slurm: {time: 4:00:00, begin: 16:00}\n")
+    assert load_config([CONFIG, preset]).slurm == {"time": "4:00:00", "begin": "16:00"}
+
+
+def test_a_job_asks_for_the_gpus_and_machines_that_the_trainer_has() -> None:
+    gpus = ("trainer.accelerator=gpu", "trainer.devices=4")
+    assert of_config(*gpus)["additional_parameters"] == {"requeue": True, "gpus-per-node": 4}
+    assert of_config(*gpus, "slurm.gres=gpu:a100:4")["additional_parameters"] == {"requeue": True, "gres": "gpu:a100:4"}
+    assert of_config("trainer.accelerator=cpu", "slurm.account=null")["additional_parameters"] == {"requeue": True}
+    one, two = of_config(*gpus), of_config(*gpus, "trainer.num_nodes=2", "slurm.setup=[module load cuda]")
+    assert (one["nodes"], one["ntasks_per_node"]) == (1, 1)
+    assert (two["nodes"], two["ntasks_per_node"]) == (2, 4)
+    assert two["setup"] == ["module load cuda", *one["setup"]]
+    with pytest.raises(CompetitionError, match=r"trainer\.devices: found 'auto'; expected a number with --slurm"):
+        of_config("trainer.devices=auto", "trainer.num_nodes=2")
+
+
+def test_without_slurm_or_with_parallel_it_is_refused_in_one_line(
+    command: Command, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert command("run", *words, "--slurm", "--parallel", 2).stderr.startswith("--parallel 2: SLURM says how many")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = command("run", *words, "--slurm")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "--slurm: there is no sbatch here; start this on a machine of the cluster that has it, or without --slurm\n"
+    )
+
+
+class Project:
+    """A folder with a competition, whose runs go to a SLURM."""
+
+    def __init__(self, folder: Path, command: Command) -> None:
+        self.folder, self.command = folder, command
+        write_sample(TASK, folder / 'my "data"', size=16)
+        self.words = [str(CONFIG), *TINY, "data.image_size=32", 'data.dir=my "data"', "trainer.max_epochs=8"]
+        self.words += ["checkpoint.every_steps=1", "name=t", "fold=[0, 1]", "seed=[0, 1]"]
+
+    def submit(self, *words: str) -> list[str]:
+        """Hand the run to SLURM; return the ids of its jobs, that which follows the others last."""
+        done = self.command("run", *self.words, *words, "--slurm", "partition=debug", "time=1:00:00")
+        assert done.returncode == 0, done.stderr
+        return re.findall(r"^.*: job (\d+(?:_\d+)?), which writes to", done.stdout, re.MULTILINE)
+
+    def told(self) -> list[str]:
+        """Return what `runs` says of jobs."""
+        lines = self.command("runs").stdout.splitlines()
+        return [line for line in lines if re.match(r"  t \w+: job|t: ", line)]
+
+    def log(self, name: str) -> str:
+        """Return what a training has said."""
+        path = self.folder / "outputs" / "t" / name / "train.log"
+        return path.read_text() if path.is_file() else ""
+
+    def freeze(self, name: str, after: Callable[[], bool]) -> None:
+        """Stop the process of a training in its midst, once something is so; SLURM lets it go on when it signals it."""
+        fold, _, seed = name.removeprefix("fold").partition("_seed")
+        wait_for(after, name, LONG)
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = path.read_text().split("\0")
+                is_here = (path.parent / "cwd").readlink() == self.folder
+            except (OSError, UnicodeDecodeError):
+                continue
+            if is_here and "--resume" in words and f"fold={fold}" in words and f"seed={seed or 0}" in words:
+                os.kill(int(path.parent.name), signal.SIGSTOP)
+
+    def step(self, name: str) -> int:
+        """Return after how many steps a training was saved last."""
+        path = self.folder / "outputs" / "t" / name / "latest.pt"
+        return int(load_checkpoint(path)["global_step"]) if path.is_file() else 0
+
+    def wait(self, *jobs: str) -> None:
+        """Wait until jobs have left the queue."""
+        listed = ",".join(jobs)
+        wait_for(lambda: not said("squeue", "--noheader", f"--jobs={listed}"), f"jobs {listed}", LONG)
+
+
+@pytest.fixture
+def project_on_slurm(slurm: None, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    folder = tmp_path / "it's here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    return Project(folder, command)
+
+
+def train_here(project: Project, fold: int) -> Path:
+    """Train a fold without a break and without SLURM."""
+    done = project.command("train", *project.words, "name=unbroken", f"fold={fold}", "seed=0")
+    assert done.returncode == 0, done.stderr
+    return project.folder / "outputs" / "unbroken" / f"fold{fold}"
+
+
+@pytest.mark.slow
+def test_trainings_that_were_cancelled_requeued_or_out_of_time_end_as_unbroken_ones(project_on_slurm: Project) -> None:
+    project = project_on_slurm
+    jobs = project.submit()
+    assert len(jobs) == 5
+    project.freeze("fold0", lambda: project.step("fold0") > 0)
+    assert project.told()[0].startswith(f"  t fold0: job {jobs[0]} running for ")
+    assert project.told()[-1] == f"  t run: job {jobs[-1]} pending (Dependency)"
+    again = project.command("run", *project.words, "--slurm")
+    assert again.returncode == 1
+    assert again.stderr.startswith("outputs/t: waits or runs already: fold0 (job "), again.stderr
+    said("scancel", *{job.partition("_")[0] for job in jobs})
+    project.wait(*jobs)
+    assert "(SIGTERM); saved in outputs/t/fold0/latest.pt; go on with --resume" in project.log("fold0")
+    [told] = project.told()
+    assert told.startswith(
+        "t: fold0, fold1, fold0_seed1, fold1_seed1, run did not end (outputs/t/fold0/train.log: stopped"
+    )
+    assert told.endswith("; the same `competition run --slurm` goes on")
+
+    kept = project.step("fold0")
+    jobs = project.submit()
+    project.freeze("fold0", lambda: project.step("fold0") > kept)
+    said("scontrol", "requeue", jobs[0])
+    project.freeze("fold1", lambda: "stopped" in project.log("fold0") and project.step("fold1") > 0)
+    said("scancel", "--signal=USR1", jobs[1])
+    project.wait(*jobs)
+    assert project.told() == []
+    assert project.log("fold0").count("(SIGTERM); saved in") == 2
+    assert "(SIGUSR1); saved in" in project.log("fold1")
+    assert "fold0 is done already" in (project.folder / "outputs/t/run.log").read_text()
+    assert (project.folder / "outputs/t/submission.csv").is_file()
+    for fold in (0, 1):
+        assert_ended_like(project.folder / "outputs" / "t" / f"fold{fold}", train_here(project, fold))
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_stops_what_was_to_follow_and_is_told_in_one_line(project_on_slurm: Project) -> None:
+    project = project_on_slurm
+    latest = project.folder / "outputs/t/fold1/latest.pt"
+    latest.parent.mkdir(parents=True)
+    latest.write_bytes(b"cut")
+    jobs = project.submit("fold=1", "seed=0")
+    assert len(jobs) == 2
+    project.wait(*jobs)
+    assert not (project.folder / "outputs/t/run.log").exists()
+    [told] = project.told()
+    assert told.startswith(
+        "t: fold1, run did not end (outputs/t/fold1/train.log: outputs/t/fold1/latest.pt: not a whole"
+    )
+    errors = (project.folder / f"outputs/t/slurm/{jobs[0]}_0_log.err").read_text()
+    assert "Traceback" not in errors
+    assert "what was to follow it is stopped" in errors
+
+
+@pytest.mark.slow
+def test_what_sbatch_refuses_is_told_in_one_line(project_on_slurm: Project) -> None:
+    project = project_on_slurm
+    shutil.rmtree(project.folder / "outputs", ignore_errors=True)
+    done = project.command("run", *project.words, "--slurm", "partition=nowhere")
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("--slurm: sbatch refuses it (")
+    assert "invalid partition specified: nowhere" in line
