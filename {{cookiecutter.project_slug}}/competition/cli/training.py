@@ -60,8 +60,9 @@ def run(
         raise CompetitionError("--slurm: this repo has no room for it: competition/clusters/ was taken out")
     if parallel > 1:
         raise CompetitionError(f"--parallel {parallel}: SLURM says how many run at a time; leave it out with --slurm")
-    from competition.clusters.slurm import hand_over, sbatch_words
+    from competition.clusters.slurm import hand_over, refuse_without_engine, sbatch_words
 
+    refuse_without_engine()
     run_all(*split(sbatch_words(words)), hand_over=hand_over)
 
 

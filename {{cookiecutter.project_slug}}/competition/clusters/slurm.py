@@ -47,10 +47,9 @@ def sbatch_words(words: Sequence[str]) -> list[str]:
 def hand_over(config: Config, jobs: Sequence[Job], last: Job) -> list[str]:
     """Hand trainings to SLURM as an array, and what is to follow as a job that waits for all of them to end well.
 
-    Returns lines that say which jobs they are. Raises CompetitionError where SLURM, or the package that speaks to it,
-    is not there or refuses, or jobs of the same run wait or run.
+    Returns lines that say which jobs they are. Raises CompetitionError where SLURM refuses, or jobs of the same run
+    wait or run.
     """
-    _refuse_without_engine()
     noted = config.run_folder / FOLDER / JOBS
     if there := [f"{name} (job {job})" for name, job in _read(noted).items() if job in (_queue() or {})]:
         raise CompetitionError(
@@ -148,7 +147,8 @@ def _processes_a_node(config: Config) -> int:
     return int(devices)
 
 
-def _refuse_without_engine() -> None:
+def refuse_without_engine() -> None:
+    """Raise CompetitionError where SLURM, or the package that speaks to it, is not there."""
     if find_spec("submitit") is None:
         raise CompetitionError("--slurm: needs submitit, which is not installed; `uv sync --extra slurm` installs it")
     if shutil.which("srun") is None or shutil.which("sbatch") is None:

@@ -57,11 +57,11 @@ def test_a_job_asks_for_the_gpus_and_machines_that_the_trainer_has() -> None:
 
 
 def test_without_slurm_or_with_parallel_it_is_refused_in_one_line(
-    command: Command, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert command("run", *words, "--slurm", "--parallel", 2).stderr.startswith("--parallel 2: SLURM says how many")
+    assert command("run", CONFIG, "--slurm", "--parallel", 2).stderr.startswith("--parallel 2: SLURM says how many")
     monkeypatch.setenv("PATH", str(tmp_path))
-    done = command("run", *words, "--slurm")
+    done = command("run", CONFIG, "--slurm")
     assert done.returncode == 1
     assert done.stderr == (
         "--slurm: there is no sbatch here; start this on a machine of the cluster that has it, or without --slurm\n"
@@ -73,7 +73,7 @@ class Project:
 
     def __init__(self, folder: Path, command: Command) -> None:
         self.folder, self.command = folder, command
-        write_sample(TASK, folder / 'my "data"', size=16)
+        write_sample(TASK, folder / 'my "data"', size=20)
         self.words = [str(CONFIG), *TINY, "data.image_size=32", 'data.dir=my "data"', "trainer.max_epochs=8"]
         self.words += ["checkpoint.every_steps=1", "name=t", "fold=[0, 1]", "seed=[0, 1]"]
 
