@@ -41,8 +41,12 @@ class SlurmJob:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=self._environment())
             status = process.wait()
         is_first = os.environ.get("SLURM_PROCID", "0") == "0"
-        if _is_stopped(status) and (not is_first or not _is_ended_by_slurm(status)):
-            self._go_on_later(status, got_on=_version(self.saved) != before) if is_first else sys.exit(0)
+        if _is_stopped(status) and not is_first:
+            return  # the first process of a job says what becomes of it
+        if _is_stopped(status) and _is_ended_by_slurm(status):
+            sys.exit(f"{self.name}: SLURM ends job {os.environ['SLURM_JOB_ID']}: {last_line(self.log)}")
+        if _is_stopped(status):
+            self._go_on_later(status, got_on=_version(self.saved) != before)
         if status:
             sys.exit(
                 f"{self.name}: `competition {self.words[0]}` ended before its end (exit {status}): "

@@ -93,10 +93,14 @@ class Project:
         path = self.folder / "outputs" / "t" / name / "train.log"
         return path.read_text() if path.is_file() else ""
 
-    def freeze(self, name: str, after: Callable[[], bool]) -> None:
-        """Stop the process of a training in its midst, once something is so; SLURM lets it go on when it signals it."""
+    def freeze(self, name: str, after_step: int) -> list[int]:
+        """Stop the process of a training in its midst, after a step; where SLURM ends the job it lets it go on first.
+
+        Returns the ids of its processes.
+        """
         fold, _, seed = name.removeprefix("fold").partition("_seed")
-        wait_for(after, name, LONG)
+        wait_for(lambda: self.step(name) > after_step, name, LONG)
+        frozen = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 words = path.read_text().split("\0")
@@ -104,7 +108,10 @@ class Project:
             except (OSError, UnicodeDecodeError):
                 continue
             if is_here and "--resume" in words and f"fold={fold}" in words and f"seed={seed or 0}" in words:
-                os.kill(int(path.parent.name), signal.SIGSTOP)
+                frozen.append(int(path.parent.name))
+                os.kill(frozen[-1], signal.SIGSTOP)
+        assert frozen, self.log(name)
+        return frozen
 
     def step(self, name: str) -> int:
         """Return after how many steps a training was saved last."""
@@ -138,7 +145,8 @@ def test_trainings_that_were_cancelled_requeued_or_out_of_time_end_as_unbroken_o
     project = project_on_slurm
     jobs = project.submit()
     assert len(jobs) == 5
-    project.freeze("fold0", lambda: project.step("fold0") > 0)
+    for name in ("fold0", "fold1"):
+        project.freeze(name, 0)
     assert project.told()[0].startswith(f"  t fold0: job {jobs[0]} running for ")
     assert project.told()[-1] == f"  t run: job {jobs[-1]} pending (Dependency)"
     again = project.command("run", *project.words, "--slurm")
@@ -153,12 +161,13 @@ def test_trainings_that_were_cancelled_requeued_or_out_of_time_end_as_unbroken_o
     )
     assert told.endswith("; the same `competition run --slurm` goes on")
 
-    kept = project.step("fold0")
+    kept = {name: project.step(name) for name in ("fold0", "fold1")}
     jobs = project.submit()
-    project.freeze("fold0", lambda: project.step("fold0") > kept)
+    frozen = [project.freeze(name, step) for name, step in kept.items()]
     said("scontrol", "requeue", jobs[0])
-    project.freeze("fold1", lambda: "stopped" in project.log("fold0") and project.step("fold1") > 0)
     said("scancel", "--signal=USR1", jobs[1])
+    for process in frozen[1]:
+        os.kill(process, signal.SIGCONT)
     project.wait(*jobs)
     assert project.told() == []
     assert project.log("fold0").count("(SIGTERM); saved in") == 2
