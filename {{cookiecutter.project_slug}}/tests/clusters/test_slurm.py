@@ -124,6 +124,12 @@ class Project:
         wait_for(lambda: not said("squeue", "--noheader", f"--jobs={listed}"), f"jobs {listed}", LONG)
 
 
+def has_signal(process: int) -> bool:
+    """Return whether a signal waits for a frozen process to go on."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return any(line.startswith("ShdPnd:") and int(line.split()[1], 16) for line in lines)
+
+
 @pytest.fixture
 def project_on_slurm(slurm: None, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     folder = tmp_path / "it's here"
@@ -167,6 +173,7 @@ def test_trainings_that_were_cancelled_requeued_or_out_of_time_end_as_unbroken_o
     said("scontrol", "requeue", jobs[0])
     said("scancel", "--signal=USR1", jobs[1])
     for process in frozen[1]:
+        wait_for(lambda process=process: has_signal(process), "SIGUSR1", LONG)
         os.kill(process, signal.SIGCONT)
     project.wait(*jobs)
     assert project.told() == []
