@@ -24,7 +24,7 @@ Command = Callable[..., CompletedProcess[str]]
 
 TASK = task_names()[0]
 CONFIG = PROJECT / "configs" / f"{TASK}.yaml"
-LONG = 600  # seconds, on a busy machine
+LONG = 1200  # seconds, on a busy machine
 
 
 def of_config(*words: str) -> dict[str, Any]:
