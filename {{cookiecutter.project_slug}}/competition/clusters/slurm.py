@@ -9,8 +9,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,7 @@ def _submit(config: Config, jobs: Sequence[SlurmJob], follow: Mapping[str, str] 
     try:
         executor = SlurmExecutor(folder)
         executor.update_parameters(**parameters(config, follow))
-        with executor.batch():
+        with redirect_stderr(StringIO()), executor.batch():  # submitit would say, too, what is raised
             submitted = [executor.submit(job) for job in jobs]
         return [job.job_id for job in submitted]
     except (FailedJobError, FailedSubmissionError, OSError, subprocess.SubprocessError) as error:
