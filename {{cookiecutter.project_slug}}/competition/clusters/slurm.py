@@ -53,7 +53,12 @@ def hand_over(config: Config, jobs: Sequence[Job], last: Job) -> list[str]:
     wait or run.
     """
     noted = config.run_folder / FOLDER / JOBS
-    if there := [f"{name} (job {job})" for name, job in _read(noted).items() if job in (_queue() or {})]:
+    queue = _queue() if noted.is_file() else {}
+    if queue is None:
+        raise CompetitionError(
+            "--slurm: squeue does not answer, so that nobody knows what runs already; try again later"
+        )
+    if there := [f"{name} (job {job})" for name, job in _read(noted).items() if job in queue]:
         raise CompetitionError(
             f"{config.run_folder}: waits or runs already: {', '.join(there)}; see `competition runs`, or end them "
             "with scancel"

@@ -83,9 +83,8 @@ def small_cluster(folder: Path) -> Generator[None]:
             wait_for(lambda: said("sinfo", "--noheader", "--format=%D %t").strip() == "2 idle", "nodes")
             yield
         finally:
-            subprocess.run([program("scancel"), f"--user={os.getuid()}"], timeout=60, check=False)
             with contextlib.suppress(TimeoutError):
-                wait_for(lambda: not said("squeue", "--noheader"), "the end of all jobs", 90)
+                end_all_jobs()
             del os.environ["SLURM_CONF"]
 
 
@@ -110,6 +109,19 @@ def program(name: str) -> str:
     path = shutil.which(name, path=SEARCHED)
     assert path is not None, name
     return path
+
+
+def end_all_jobs() -> None:
+    """Cancel all jobs and wait for their end; raise TimeoutError where they do not."""
+    said("scancel", f"--user={os.getuid()}")
+    wait_for(lambda: queue() == "", "the end of all jobs", 120)
+
+
+def queue() -> str | None:
+    """Return a line for each job that waits or runs; None where a busy SLURM does not answer."""
+    command = [program("squeue"), "--noheader", "--array"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return done.stdout if done.returncode == 0 else None
 
 
 def said(name: str, *words: str) -> str:

@@ -4,13 +4,13 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from small_cluster import said, wait_for
+from small_cluster import end_all_jobs, queue, said, wait_for
 from tiny import PROJECT, TINY
 from trainings import assert_ended_like
 
@@ -118,10 +118,9 @@ class Project:
         path = self.folder / "outputs" / "t" / name / "latest.pt"
         return int(load_checkpoint(path)["global_step"]) if path.is_file() else 0
 
-    def wait(self, *jobs: str) -> None:
-        """Wait until jobs have left the queue."""
-        listed = ",".join(jobs)
-        wait_for(lambda: not said("squeue", "--noheader", f"--jobs={listed}"), f"jobs {listed}", LONG)
+    def wait(self) -> None:
+        """Wait until no job is left."""
+        wait_for(lambda: queue() == "", "the end of all jobs", LONG)
 
 
 def has_signal(process: int) -> bool:
@@ -131,12 +130,15 @@ def has_signal(process: int) -> bool:
 
 
 @pytest.fixture
-def project_on_slurm(slurm: None, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project_on_slurm(
+    slurm: None, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Project]:
     folder = tmp_path / "it's here"
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
-    return Project(folder, command)
+    yield Project(folder, command)
+    end_all_jobs()
 
 
 def train_here(project: Project, fold: int) -> Path:
@@ -159,7 +161,7 @@ def test_trainings_that_were_cancelled_requeued_or_out_of_time_end_as_unbroken_o
     assert again.returncode == 1
     assert again.stderr.startswith("outputs/t: waits or runs already: fold0 (job "), again.stderr
     said("scancel", *{job.partition("_")[0] for job in jobs})
-    project.wait(*jobs)
+    project.wait()
     assert "(SIGTERM); saved in outputs/t/fold0/latest.pt; go on with --resume" in project.log("fold0")
     [told] = project.told()
     assert told.startswith(
@@ -175,7 +177,7 @@ def test_trainings_that_were_cancelled_requeued_or_out_of_time_end_as_unbroken_o
     for process in frozen[1]:
         wait_for(lambda process=process: has_signal(process), "SIGUSR1", LONG)
         os.kill(process, signal.SIGCONT)
-    project.wait(*jobs)
+    project.wait()
     assert project.told() == []
     assert project.log("fold0").count("(SIGTERM); saved in") == 2
     assert "(SIGUSR1); saved in" in project.log("fold1")
@@ -193,7 +195,7 @@ def test_a_training_that_fails_stops_what_was_to_follow_and_is_told_in_one_line(
     latest.write_bytes(b"cut")
     jobs = project.submit("fold=1", "seed=0")
     assert len(jobs) == 2
-    project.wait(*jobs)
+    project.wait()
     assert not (project.folder / "outputs/t/run.log").exists()
     [told] = project.told()
     assert told.startswith(
