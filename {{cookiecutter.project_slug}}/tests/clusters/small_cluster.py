@@ -13,6 +13,9 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "squeue", "scancel", "scontrol", "sinfo")
 SEARCHED = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
+# A node's processes are a family of their own: with slurmd all end, though those of its steps leave no trace of the
+# tests that began them. Only root can do that.
+ALL_END = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"] if os.getuid() == 0 else []
 CONFIG = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -77,7 +80,7 @@ def small_cluster(folder: Path) -> Generator[None]:
         wait_for(lambda: Path(at["socket"]).exists(), "munged")
         started.enter_context(running(["slurmctld", "-D", "-f", str(config)], folder))
         for node in ("node1", "node2"):
-            started.enter_context(running(["slurmd", "-D", "-f", str(config), "-N", node], folder))
+            started.enter_context(running([*ALL_END, "slurmd", "-D", "-f", str(config), "-N", node], folder))
         os.environ["SLURM_CONF"] = str(config)
         try:
             wait_for(lambda: said("sinfo", "--noheader", "--format=%D %t").strip() == "2 idle", "nodes")
@@ -91,14 +94,15 @@ def small_cluster(folder: Path) -> Generator[None]:
 @contextmanager
 def running(command: list[str], folder: Path) -> Generator[None]:
     """Run a daemon in the foreground; end it, by force where it takes its time."""
+    environment = os.environ | {"PATH": SEARCHED}
     with (folder / f"{command[0]}.out").open("ab") as out:
-        process = subprocess.Popen([program(command[0]), *command[1:]], stdout=out, stderr=out)
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
     try:
         yield
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(2 if command[0] == "unshare" else 20)  # which waits for its child
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
