@@ -74,7 +74,7 @@ class Project:
     def __init__(self, folder: Path, command: Command) -> None:
         self.folder, self.command = folder, command
         write_sample(TASK, folder / 'my "data"', size=20)
-        self.words = [str(CONFIG), *TINY, "data.image_size=32", 'data.dir=my "data"', "trainer.max_epochs=8"]
+        self.words = [str(CONFIG), *TINY, "data.image_size=32", 'data.dir=my "data"', "trainer.max_epochs=12"]
         self.words += ["checkpoint.every_steps=1", "name=t", "fold=[0, 1]", "seed=[0, 1]"]
 
     def submit(self, *words: str) -> list[str]:
@@ -93,14 +93,26 @@ class Project:
         path = self.folder / "outputs" / "t" / name / "train.log"
         return path.read_text() if path.is_file() else ""
 
-    def freeze(self, name: str, after_step: int) -> list[int]:
-        """Stop the process of a training in its midst, after a step; where SLURM ends the job it lets it go on first.
+    def freeze(self, after: dict[str, int]) -> dict[str, int]:
+        """Stop trainings in their midst, each as soon as it has saved a later step than that of `after`.
 
-        Returns the ids of its processes.
+        Returns their processes, by name. Where SLURM ends a job, it lets its processes go on first.
         """
+        frozen: dict[str, int] = {}
+
+        def freeze_one() -> bool:
+            for name, step in after.items():
+                if name not in frozen and self.step(name) > step:
+                    frozen[name] = self.process(name)
+                    os.kill(frozen[name], signal.SIGSTOP)
+            return len(frozen) == len(after)
+
+        wait_for(freeze_one, "steps of trainings", LONG)
+        return frozen
+
+    def process(self, name: str) -> int:
+        """Return the process of a training."""
         fold, _, seed = name.removeprefix("fold").partition("_seed")
-        wait_for(lambda: self.step(name) > after_step, name, LONG)
-        frozen = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 words = path.read_text().split("\0")
@@ -108,10 +120,8 @@ class Project:
             except (OSError, UnicodeDecodeError):
                 continue
             if is_here and "--resume" in words and f"fold={fold}" in words and f"seed={seed or 0}" in words:
-                frozen.append(int(path.parent.name))
-                os.kill(frozen[-1], signal.SIGSTOP)
-        assert frozen, self.log(name)
-        return frozen
+                return int(path.parent.name)
+        raise AssertionError(f"{name} does not run: {self.log(name)}")
 
     def step(self, name: str) -> int:
         """Return after how many steps a training was saved last."""
@@ -153,8 +163,7 @@ def test_trainings_that_were_cancelled_requeued_or_out_of_time_end_as_unbroken_o
     project = project_on_slurm
     jobs = project.submit()
     assert len(jobs) == 5
-    for name in ("fold0", "fold1"):
-        project.freeze(name, 0)
+    project.freeze({"fold0": 0, "fold1": 0})
     assert project.told()[0].startswith(f"  t fold0: job {jobs[0]} running for ")
     assert project.told()[-1] == f"  t run: job {jobs[-1]} pending (Dependency)"
     again = project.command("run", *project.words, "--slurm")
@@ -171,12 +180,11 @@ def test_trainings_that_were_cancelled_requeued_or_out_of_time_end_as_unbroken_o
 
     kept = {name: project.step(name) for name in ("fold0", "fold1")}
     jobs = project.submit()
-    frozen = [project.freeze(name, step) for name, step in kept.items()]
+    frozen = project.freeze(kept)
     said("scontrol", "requeue", jobs[0])
     said("scancel", "--signal=USR1", jobs[1])
-    for process in frozen[1]:
-        wait_for(lambda process=process: has_signal(process), "SIGUSR1", LONG)
-        os.kill(process, signal.SIGCONT)
+    wait_for(lambda: has_signal(frozen["fold1"]), "SIGUSR1", LONG)
+    os.kill(frozen["fold1"], signal.SIGCONT)
     project.wait()
     assert project.told() == []
     assert project.log("fold0").count("(SIGTERM); saved in") == 2
