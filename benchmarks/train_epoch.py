@@ -30,7 +30,7 @@ from competition.config.settings import Config  # noqa: E402
 from competition.data.dataset import Batch  # noqa: E402
 from competition.data.folds import make_folds, read_folds  # noqa: E402
 from competition.data.loaders import worker_settings  # noqa: E402
-from competition.prediction.inference import precision_context  # noqa: E402
+from competition.prediction.ensemble import precision_context  # noqa: E402
 from competition.tasks.contract import Task  # noqa: E402
 from competition.tasks.made_up_images import write_sample  # noqa: E402
 from competition.training.devices import inference_device  # noqa: E402

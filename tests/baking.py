@@ -1,6 +1,7 @@
 """The template's questions and folders, and the ways the tests render it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -48,3 +49,18 @@ def run_module(
 ) -> subprocess.CompletedProcess[str]:
     """Run `python -m ARGUMENTS` with the Python of the tests."""
     return run(sys.executable, "-m", *arguments, cwd=cwd, env=env)
+
+
+def environment(project: Path) -> dict[str, str]:
+    """Return an environment for a bake's own tools and tests.
+
+    This Python has the unrendered project installed; the bake's package has to come first, in subprocesses too.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return inherited | {"PYTHONPATH": str(project), "NO_COLOR": "1"}
+
+
+def lint_imports(project: Path) -> subprocess.CompletedProcess[str]:
+    """Run import-linter, which has no `python -m`, in a bake."""
+    command = Path(sys.executable).with_name("lint-imports")
+    return run(command, "--no-cache", cwd=project, env=environment(project))

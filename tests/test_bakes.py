@@ -1,5 +1,7 @@
 """What a rendered competition holds, for each task."""
 
+import ast
+import re
 import shutil
 import tomllib
 from datetime import UTC, datetime
@@ -45,6 +47,73 @@ def test_a_bake_holds_the_templates_files_but_not_those_of_other_tasks(bake: Pat
 def test_a_bake_holds_what_a_competition_needs(bake: Path, task: str) -> None:
     assert {*NEEDED, f"competition/tasks/{task}/__init__.py", f"configs/{task}.yaml"} <= files_below(bake)
     assert list(bake.glob(f"tests/tasks/{task}/test_{task}_*.py"))
+
+
+def rooms(folder: Path) -> dict[str, set[str]]:
+    """Return the files of each folder, by its path; those that tools leave do not count."""
+    found: dict[str, set[str]] = {}
+    for name in files_below(folder):
+        if "__pycache__" not in name:
+            found.setdefault(str(Path(name).parent), set()).add(Path(name).name)
+    return found
+
+
+def test_the_package_is_rooms_of_a_natural_size_each_with_a_line_that_says_what_for(bake: Path) -> None:
+    found = rooms(bake / "competition")
+    assert found.pop(".") == {"__init__.py", "__main__.py", "notebook.py"}
+    assert {name: len(files) for name, files in found.items() if not 2 <= len(files) <= 18} == {}
+    for name in found:
+        doc = ast.get_docstring(ast.parse((bake / "competition" / name / "__init__.py").read_text(encoding="utf-8")))
+        assert doc, name
+        assert len(doc.splitlines()[0]) > 20, name
+
+
+def test_tests_lie_in_folders_named_as_the_rooms(bake: Path) -> None:
+    tested = {name for name, files in rooms(bake / "tests").items() if any(file.startswith("test_") for file in files)}
+    assert tested - {"."} <= set(rooms(bake / "competition"))
+
+
+def test_the_rooms_that_can_be_taken_out_are_those_in_brackets(bake: Path) -> None:
+    contracts = tomllib.loads((bake / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    in_brackets = {name for layer in contracts[0]["layers"] for name in re.findall(r"\((\w+)\)", layer)}
+    support = ast.parse((bake / "competition" / "support" / "optional_rooms.py").read_text(encoding="utf-8"))
+    assigned = next(node for node in support.body if isinstance(node, ast.Assign))
+    assert in_brackets == set(ast.literal_eval(assigned.value))
+    text = (bake / "README.md").read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if "can be taken out" in line)
+    assert in_brackets == set(re.findall(r"`(\w+)`", line.partition(" can be")[0]))
+
+
+def test_the_readmes_map_has_every_room_once(bake: Path) -> None:
+    house = (bake / "README.md").read_text(encoding="utf-8").partition("## The house")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `competition/(\w+)/` \|", house, re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (bake / "competition").iterdir() if is_room(path))
+
+
+def is_room(path: Path) -> bool:
+    return (path / "__init__.py").is_file()
+
+
+def test_every_path_that_a_readme_names_is_there(bake: Path, template: Path) -> None:
+    rendered = (bake / "README.md").read_text(encoding="utf-8")
+    of_template = (template / "README.md").read_text(encoding="utf-8").replace("<task>", "*")
+    for text in (rendered, of_template):
+        named = set(re.findall(r"(?<![\w/.-])(?:competition|tests|configs/trainer)/[\w./*-]*[\w/*]", text))
+        assert named
+        for name in named:
+            folders = [bake, template] if text is of_template else [bake]
+            assert any(any(folder.glob(name)) for folder in folders), name
+
+
+def test_the_changelogs_table_of_imports_names_modules_that_are_there(template: Path) -> None:
+    unreleased = (template / "CHANGELOG.md").read_text(encoding="utf-8").partition("\n## Unreleased")[2]
+    table = unreleased.partition("\n## ")[0].partition("| import was")[2].partition("\n\n")[0]
+    modules = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+\.\w+)`", row.split("|")[2])]
+    package = template / PROJECT / "competition"
+    assert [name for name in modules if not (package / name.replace(".", "/")).with_suffix(".py").is_file()] == []
+    assert "".join(modules) or not table
 
 
 def test_no_template_syntax_is_left_in_a_bake(bake: Path) -> None:

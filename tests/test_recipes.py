@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from baking import run, run_module
+from baking import environment, lint_imports, run, run_module
 
 FOLDER = Path(__file__).with_name("recipes")
 RECIPES = sorted(FOLDER.glob("*/*.patch"))
@@ -33,8 +33,9 @@ def apply(project: Path, *arguments: str | Path) -> None:
 def concerned(project: Path, task: str, files: list[str]) -> set[str]:
     """Return the tests that recipes bring, those that bear the name of a changed module, and those of the score."""
     stems = {Path(name).stem for name in files if name.startswith("competition/")} | {"score"}
-    names = {f"tests/test_{owner}{stem}.py" for stem in stems for owner in ("", f"{task}_")}
-    return {name for name in {*files, *names} if name.startswith("tests/") and (project / name).is_file()}
+    names = {f"test_{owner}{stem}.py" for stem in stems for owner in ("", f"{task}_")}
+    found = {path.relative_to(project).as_posix() for path in (project / "tests").rglob("test_*.py")}
+    return {name for name in found if name in files or Path(name).name in names}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -46,7 +47,9 @@ def test_a_recipe_applies_by_itself_and_changes_what_the_table_names(
     apply(bake, "--check", recipe)
     table = (bake / "README.md").read_text(encoding="utf-8").partition("## To change X")[2].partition("## Tests")[0]
     names = touched(recipe)
-    assert any(name.startswith("tests/test_") for name in names)
+    rooms = {path.relative_to(bake).as_posix() for path in (bake / "tests").rglob("*") if path.is_dir()}
+    assert {str(Path(name).parent) for name in names if Path(name).name.startswith("test_")} <= rooms
+    assert any(Path(name).name.startswith("test_") for name in names)
     changed = [name for name in names if (bake / name).exists()]
     assert 1 <= len(changed) <= 2
     for name in changed:
@@ -64,11 +67,12 @@ def test_with_all_recipes_together_a_bake_passes_its_tools_and_tests(
     for tool in (["ruff", "check", "--no-cache"], ["ruff", "format", "--check", "--no-cache"]):
         result = run_module(*tool, cwd=project)
         assert result.returncode == 0, result.stdout
+    result = lint_imports(project)
+    assert result.returncode == 0, result.stdout
     result = run_module("ty", "check", "--python", sys.prefix, cwd=project)
     assert result.returncode == 0, result.stdout
     files = [name for recipe in recipes for name in touched(recipe)]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    env = inherited | {"PYTHONPATH": str(project), "NO_COLOR": "1"}
+    env = environment(project)
     # In one process: for so few tests a second one would import torch for longer than it saves.
     options = ["-m", "not slow", "-q", "-n", "0", "-p", "no:cacheprovider"]
     result = run_module("pytest", *options, *sorted(concerned(project, task, files)), cwd=project, env=env)

@@ -9,11 +9,13 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from baking import PROJECT, REPOSITORY, Render, run, run_module
+from baking import PROJECT, REPOSITORY, Render, copy_tracked_files, run, run_module
 
 ANSWERS = {"project_name": "Digits {{ 7*7 }} & 'co'", "project_slug": "digits", "task_type": "segmentation"}
 CONFIG, LOSS = "configs/segmentation.yaml", "competition/tasks/segmentation/loss.py"
+AT_THE_TOP = {"__init__.py", "__main__.py", "notebook.py"}  # of competition/
 README, TABLE = "README.md", "competition/tasks/segmentation/table.py"
+CHECK_TEST = "tests/checking/test_check.py"
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def test_an_update_keeps_the_users_edits_and_brings_the_templates_changes(
     edit(project / CONFIG, r"image_size: \[\d+, \d+\]", "image_size: [512, 512]")
     edit(project / LOSS, "\n\n\n", "\n\n\nMINE = 2\n\n\n")
     (project / "configs" / "mine.yaml").write_text("base: segmentation.yaml\nname: mine\n")
-    (project / "tests" / "test_check.py").unlink()
+    (project / CHECK_TEST).unlink()
     commit(project, "The user's work")
 
     develop_template(older)
@@ -140,7 +142,7 @@ def test_an_update_keeps_the_users_edits_and_brings_the_templates_changes(
     assert "NEW IN THE TEMPLATE" in (project / README).read_text()
     assert (project / README).read_text().startswith("# Digits {{ 7*7 }} & 'co'\n")
     assert (project / "configs" / "mine.yaml").exists()
-    assert not (project / "tests" / "test_check.py").exists()
+    assert not (project / CHECK_TEST).exists()
     assert (project / "competition/tasks/segmentation/added.py").exists()
     assert not (project / "competition/tasks/detection").exists()
     assert not (project / TABLE).exists()
@@ -174,6 +176,139 @@ def test_where_both_changed_the_same_line_git_shows_both(
     assert text.index("<<<<<<<") < text.index("max_epochs: 44") < text.index("max_epochs: 7") < text.index(">>>>>>>")
     assert "seed: 11" in text
     assert git(project, "diff", "--name-only", "--diff-filter=U") == CONFIG
+
+
+# What a user changed before the package moved into folders: the file then and now, what stood there, what it became.
+EDITS = [
+    (
+        "competition/sampler.py",
+        "competition/sampling/sampler.py",
+        "            rng.shuffle(pile)\n            yield pile\n",
+        "            rng.shuffle(pile)\n            yield np.sort(pile)  # of the user\n",
+    ),
+    (
+        "competition/schedule.py",
+        "competition/training/optimizer.py",
+        '        "constant": lambda progress: 1.0,\n',
+        '        "constant": lambda progress: 1.0,\n        "line": lambda progress: 1 - progress,\n',
+    ),
+    (
+        "competition/module.py",
+        "competition/training/module.py",
+        '        self.log_dict({f"val/{name}": value for name, value in results.items()}, prog_bar=True)\n',
+        '        self.log_dict({f"val/{name}": value for name, value in results.items()}, prog_bar=False)\n',
+    ),
+    (
+        "competition/logger.py",
+        "competition/training/logger.py",
+        "        self._images += len(batch[",
+        "        self._batches += 1\n        self._images += len(batch[",
+    ),
+    (
+        "competition/checkpoint.py",
+        "competition/training/checkpoint.py",
+        "                torch.save(checkpoint, temporary)\n",
+        "                torch.save(checkpoint | {'of_the_user': 1}, temporary)\n",
+    ),
+    (
+        "competition/dataset.py",
+        "competition/data/dataset.py",
+        '            "height": height,\n',
+        '            "height": height,\n            "of_the_user": 1,\n',
+    ),
+    (
+        "competition/augmentation.py",
+        "competition/data/augmentation.py",
+        "                p=affine.probability,\n            )\n        )\n",
+        "                p=affine.probability,\n            )\n        )\n    steps.append(A.CoarseDropout())\n",
+    ),
+    (
+        "competition/data_settings.py",
+        "competition/config/data_settings.py",
+        "    brightness_contrast: BrightnessContrast | None = None\n",
+        "    brightness_contrast: BrightnessContrast | None = None\n    erase: Probability = 0.0\n",
+    ),
+    (
+        "competition/images.py",
+        "competition/files/images.py",
+        "    if suffix in TIF:\n",
+        "    if suffix == '.dcm':\n        return dicom(file)\n    if suffix in TIF:\n",
+    ),
+    (
+        "competition/tasks/segmentation/formats.yaml",
+        "competition/tasks/segmentation/formats/known.yaml",
+        "\nsiim:",
+        "\nmine:\n  format: {size: [9, 9]}\n\nsiim:",
+    ),
+    (LOSS, LOSS, "\n\n\n", "\n\n\nMINE = 2\n\n\n"),
+    (CONFIG, CONFIG, "\nseed: ", "\nseed: 1"),
+    (README, README, "## Files in another format\n", "Of the user.\n\n## Files in another format\n"),
+    (
+        "tests/test_sampler.py",
+        "tests/sampling/test_sampler.py",
+        "\n\n\ndef test_",
+        "\n\n\ndef test_of_the_user() -> None:\n    pass\n\n\ndef test_",
+    ),
+]
+
+
+@pytest.fixture
+def before_the_move(tmp_path: Path, git: Callable[..., str]) -> Path:
+    """Clone the template as it was when the package was one folder."""
+    moved = f"{PROJECT}/competition/tasks/contract.py"
+    found = run("git", "log", "--reverse", "--diff-filter=A", "--format=%H", "--", moved, cwd=REPOSITORY).stdout.split()
+    flat = f"{found[0] if found else 'HEAD'}^:{PROJECT}/competition/contract.py"
+    if run("git", "cat-file", "-e", flat, cwd=REPOSITORY).returncode:
+        pytest.skip("this copy of the template has no history from before the package moved into folders")
+    git(tmp_path, "clone", "--quiet", "--no-checkout", REPOSITORY, "template")
+    git(tmp_path / "template", "checkout", "--quiet", "-B", "main", f"{found[0]}^")
+    return tmp_path / "template"
+
+
+@pytest.mark.slow
+def test_edits_in_files_that_moved_follow_them_and_a_file_that_went_stays_where_it_was_edited(
+    before_the_move: Path,
+    tmp_path: Path,
+    render: Render,
+    commit: Callable[[Path, str], str],
+    git: Callable[..., str],
+    cruft: Callable[..., CompletedProcess[str]],
+) -> None:
+    project = render_older("cruft", before_the_move, tmp_path, render, cruft, "")
+    commit(project, "As rendered")
+    for before, _, old, new in EDITS:
+        edit(project / before, re.escape(old), new)
+    commit(project, "The user's work")
+    git(before_the_move, "rm", "-r", "--quiet", ".")
+    copy_tracked_files(before_the_move)
+    commit(before_the_move, "Rooms")
+
+    updated = cruft(project, "update", "--skip-apply-ask")
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+    assert git(project, "diff", "--name-only", "--diff-filter=U") == ""
+    assert not list(project.rglob("*.rej"))
+    assert_edits_have_moved(project)
+    assert {path.name for path in (project / "competition").glob("*.py")} == AT_THE_TOP
+
+    git(project, "reset", "--quiet", "--hard")
+    git(project, "clean", "--quiet", "-d", "--force")
+    in_two = project / "competition" / "train.py"  # now in pipeline/ and training/
+    callbacks = "        StopOnNan(),\n        GradientNorm(),\n"
+    edit(in_two, r" +StopOnNan\(\),\n", callbacks)
+    commit(project, "More work")
+    updated = cruft(project, "update", "--skip-apply-ask")
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+    assert_edits_have_moved(project)
+    assert {path.name for path in (project / "competition").glob("*.py")} - AT_THE_TOP == {"train.py"}
+    assert callbacks in in_two.read_text(encoding="utf-8")
+
+
+def assert_edits_have_moved(project: Path) -> None:
+    for before, now, _, new in EDITS:
+        assert (project / before).exists() == (now == before), before
+        text = (project / now).read_text(encoding="utf-8")
+        assert new in text, now
+        assert not re.search(r"^(<{7}|>{7}) ", text, re.MULTILINE), now
 
 
 @pytest.mark.slow

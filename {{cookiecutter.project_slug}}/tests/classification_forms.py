@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from competition.support.files import write_csv
+from competition.support.atomic_files import write_csv
 
 FORMS: dict[str, dict[str, Any]] = {
     "several labels of groups of images": {

@@ -6,7 +6,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded; test
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -131,28 +131,62 @@ def replayable(task: str, untrained: Path, once: Once) -> Path:
 
 
 def add_weights(untrained: Path, folder: Path) -> None:
+    outputs = Path(shutil.copytree(untrained, folder / "outputs"))
+    for training in sorted(outputs.glob("t/fold*")):
+        give_network(training, 0)
+
+
+@pytest.fixture(scope="session")
+def predicted(task: str, untrained: Path, once: Once) -> Path:
+    """Return outputs/ of runs `t` and `u` with networks, all predictions and a submission: two folds, two views."""
+    return once(task, "predicted", lambda folder: predict_twice(untrained, folder)) / "outputs"
+
+
+def predict_twice(untrained: Path, folder: Path) -> None:
+    from competition.prediction.predict import predict_test
+    from competition.runs.folder import Run
+    from competition.submission.submit import make_submission
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for seed, name in enumerate("tu"):
+            shutil.copytree(untrained / "t", folder / "outputs" / name)
+            for number, training in enumerate(Run.open(name).finished()):
+                give_network(training, 10 * seed + number, ["tta=[hflip]", f"name={name}"])
+            predict_test(Run.open(name))
+            make_submission(Run.open(name))
+
+
+@pytest.fixture
+def runs(predicted: Path, command: Command, tmp_path: Path) -> Path:
+    """Copy the runs into the working folder."""
+    return Path(shutil.copytree(predicted, tmp_path / "outputs"))
+
+
+def give_network(training: Path, seed: int, words: Sequence[str] = ()) -> None:
+    """Put a network into the folder of a training, and its predictions of the same images; change its config."""
     import torch
 
+    from competition.config.loading import dump_config
     from competition.data.dataset import ImageDataset
     from competition.prediction.predict import load_network, predict_images
     from competition.prediction.stored import Predictions
     from competition.runs.folder import CONFIG, OOF
     from competition.tasks.contract import Task
-    from competition.training.checkpoint import best_name
+    from competition.training.checkpoint import best_name, export_weights
     from competition.training.module import CompetitionModule
 
-    outputs = Path(shutil.copytree(untrained, folder / "outputs"))
-    for training in sorted(outputs.glob("t/fold*")):
-        config = load_config([training / CONFIG])
-        table = Task(config.task).table.read_table(config)
-        torch.manual_seed(0)
-        module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
-        path = training / best_name(config.checkpoint)
-        torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, path)
-        ids = np.array(Predictions(training / OOF).image_ids, dtype=object)
-        predict_images(
-            config, [load_network(path)[0]], ImageDataset(config, ids, table=table), training / OOF, table.classes
-        )
+    config = load_config([training / CONFIG], list(words))
+    (training / CONFIG).write_text(dump_config(config), encoding="utf-8")
+    table = Task(config.task).table.read_table(config)
+    torch.manual_seed(seed)
+    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    path = training / best_name(config.checkpoint)
+    torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, path)
+    export_weights(path)
+    ids = np.array(Predictions(training / OOF).image_ids, dtype=object)
+    dataset = ImageDataset(config, ids, table=table)
+    predict_images(config, [load_network(path)[0]], dataset, training / OOF, table.classes)
 
 
 @pytest.fixture

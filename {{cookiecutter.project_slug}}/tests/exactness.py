@@ -1,7 +1,7 @@
 """What test_exact_validation.py compares: the loss and every metric of a task, on any number of images and processes.
 
-Run by torchrun as a script, this file is one of the processes:
-    torchrun --nproc-per-node 2 tests/exactness.py FOLDER RESULTS
+Run as a script, this file has groups of so many processes, which are forks, write the scores that each has computed:
+    python tests/exactness.py FOLDER 2 3
 """
 
 import importlib
@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from trainings import fork_group, get_ready, wait
 
 from competition.config.loading import task_names, validate
 from competition.config.settings import Config
@@ -24,8 +25,9 @@ from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
 
-NUM_IMAGES = (1, 2, 3, 5, 7, 101)
+NUM_IMAGES = (1, 2, 3, 7, 29)
 BATCH_SIZES = (1, 3, 8)
+BATCH_SIZE_OF = {2: 3, 3: 1}  # by number of processes; how many batches they are cut into is one process's to vary
 Scores = dict[str, float]
 Cases = dict[str, dict[str, Scores]]  # by form, then by number of images and batch size
 
@@ -93,11 +95,11 @@ def write_competition(folder: Path, task: str) -> None:
 
 
 def score_all(folder: Path, task: str, processes: int) -> Cases:
-    """Validate the weights of every form on every number of images in batches of every size."""
+    """Validate the weights of every form on every number of images; one process in batches of every size."""
     strategy = {"strategy": "ddp", "devices": processes} if processes > 1 else {}
     results: Cases = {form: {} for form in forms(task)}
     for form in results:
-        for batch_size in BATCH_SIZES:
+        for batch_size in BATCH_SIZES if processes == 1 else [BATCH_SIZE_OF[processes]]:
             config = make_config(task, folder / "data", batch_size, form, **strategy)
             module = make_module(config)
             module.load_state_dict(torch.load(folder / f"{form}.pt", weights_only=True))
@@ -109,8 +111,14 @@ def score_all(folder: Path, task: str, processes: int) -> Cases:
     return results
 
 
+def write_scores(folder: Path, processes: int, rank: int) -> None:
+    everything = {task: score_all(folder / task, task, processes) for task in task_names()}
+    (folder / f"{processes} processes, {rank}.json").write_text(json.dumps(everything))
+
+
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    source, target, size = Path(sys.argv[1]), Path(sys.argv[2]), int(os.environ["WORLD_SIZE"])
-    everything = {task: score_all(source / task, task, size) for task in task_names()}
-    (target / f"{os.environ['RANK']}.json").write_text(json.dumps(everything))
+    get_ready(task_names())
+    folder = Path(sys.argv[1])
+    os.chdir(folder)
+    for number in map(int, sys.argv[2:]):
+        wait(fork_group(number, lambda rank, size=number: write_scores(folder, size, rank)))

@@ -1,19 +1,28 @@
 """Trainings in processes of their own, for tests: how they are started, and whether two of them ended alike."""
 
 import csv
+import io
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from competition.cli.app import main
+from competition.pipeline import run as run_module
+from competition.tasks.contract import Task
 from competition.training.checkpoint import load_checkpoint
 
 MEASURED = ("seconds", "samples_per_second", "memory_mb")  # the columns of metrics.csv that no two runs share
@@ -37,6 +46,94 @@ def begin(project: Path, folder: Path, *words: str, verb: str = "train") -> subp
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+
+
+def run_as_script(path: str, *words: object, timeout: float = 600) -> str:
+    """Run a file of these tests in a process of its own, from which many are forked; return what it printed."""
+    tests = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (tests.parent, tests))), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, path, *map(str, words)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def get_ready(tasks: Iterable[str]) -> None:
+    """Import once what every fork would, and compute in one thread: others would not live on in a fork."""
+    torch.set_num_threads(1)
+    for name in tasks:
+        for module in ("table", "dataset", "model", "loss", "prediction", "decode", "score"):
+            getattr(Task(name), module)
+
+
+def fork_group(size: int, live: Callable[[int], object], *, machines: int = 1) -> list[int]:
+    """Call a function with the rank of each process of a group, in forks; return their ids.
+
+    To Lightning they look as if torchrun had started them, on one machine or several. A fork starts in no time, where a
+    new Python would import for seconds; what it says stands in said0, said1, ...
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    here = size // machines
+    group = {"TORCHELASTIC_RUN_ID": "t", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    group |= {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": here}
+    ranks = [{"RANK": rank, "LOCAL_RANK": rank % here, "GROUP_RANK": rank // here} for rank in range(size)]
+    return [fork(f"said{each['RANK']}", lambda each=each: _join(group | each, live)) for each in ranks]
+
+
+def _join(variables: dict[str, Any], live: Callable[[int], object]) -> None:
+    os.environ |= {key: str(value) for key, value in variables.items()}
+    setattr(rank_zero_only, "rank", variables["RANK"])  # noqa: B010 - set when it was imported, before the fork
+    live(variables["RANK"])
+
+
+def fork(said: str, live: Callable[[], object]) -> int:
+    """Call a function in a fork, which says what it has to say into a file; return its id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+        os.dup2(1, 2)
+        sys.executable = "true"  # the program that would draw metrics.png, for longer than an epoch takes
+        live()
+    except BaseException:
+        traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def wait(children: Iterable[int]) -> None:
+    """Wait until all processes of a group have ended well."""
+    ended = [os.waitpid(child, 0)[1] for child in children]
+    assert not any(ended), "\n".join(path.read_text() for path in sorted(Path().glob("said*")))
+
+
+def run_here(folder: Path, words: Iterable[object]) -> CompletedProcess[str]:
+    """Run the same in this process, and what it starts, too: each process imports for longer than it trains."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+        patch.chdir(folder)
+        patch.setattr(run_module, "run_jobs", lambda jobs, *_: [call(*job.words, *job.late_words()) for job in jobs])
+        status = call("run", *words)
+    return CompletedProcess([], status, said.getvalue(), "")
+
+
+def call(*words: object) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["competition", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return int(ended.value.code or 0)
 
 
 def child_running(parent: int, verb: str = "train") -> int | None:

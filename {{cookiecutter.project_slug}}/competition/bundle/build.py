@@ -26,10 +26,10 @@ from competition.bundle.manifest import (
 )
 from competition.bundle.offline import Bundle
 from competition.bundle.wheels import download_wheels, missing_packages
-from competition.config.loading import dump_config
+from competition.config.loading import dump_config, dump_yaml
 from competition.config.settings import Config, Logger
 from competition.files.image_folder import file_name, test_image, train_image
-from competition.prediction.inference import inference_precision
+from competition.prediction.ensemble import inference_precision
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter, how_predicted
 from competition.runs.blend_recipe import members_of, read_recipe
 from competition.runs.folder import CONFIG, POSTPROCESS, TEST, Run
@@ -37,7 +37,7 @@ from competition.scoring.tune import describe_staleness
 from competition.support.errors import CompetitionError
 from competition.support.freshness import changed_sources, is_up_to_date, remember_sources
 from competition.support.locks import holding
-from competition.support.places import PACKAGE, competition_in
+from competition.support.paths import PACKAGE, competition_in
 from competition.tasks.contract import Prediction, Task
 from competition.training.checkpoint import exported_weights, link_or_copy, weights_to_use
 
@@ -48,7 +48,7 @@ START = """import sys
 sys.dont_write_bytecode = True  # nothing is written into the bundle
 sys.path.insert(0, str(BUNDLE))
 
-from competition.bundle.{module} import {function}
+from competition.bundle.infer_script import {function}
 
 {function}(BUNDLE{arguments})
 """
@@ -64,7 +64,6 @@ from pathlib import Path  # noqa: E402
 BUNDLE = Path(__file__).resolve().parent"""
 IN_SCRIPT = {
     "place": HOME,
-    "module": "infer_script",
     "function": "main",
     "arguments": ", *map(Path, sys.argv[1:])",
 }
@@ -75,7 +74,7 @@ inputs = Path("/kaggle/input")
 found = [path.parent for depth in ("*", "*/*", "*/*/*") for path in inputs.glob(depth + "/infer.py")]
 assert len(found) == 1, f"expected one bundle below {inputs}, found {found}: attach its data set, and no other bundle"
 BUNDLE = found[0]"""
-IN_NOTEBOOK = {"place": FIND, "module": "infer_script", "function": "infer", "arguments": ""}
+IN_NOTEBOOK = {"place": FIND, "function": "infer", "arguments": ""}
 
 
 def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bool = True) -> tuple[Path, list[str]]:
@@ -109,7 +108,7 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -
         _write_thresholds(folder / POSTPROCESS, run.config)
     if recipe:
         kept = {key: recipe[key] for key in ("sources", "weights", "mean")}
-        (folder / RECIPE).write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
+        (folder / RECIPE).write_text(dump_yaml(kept), encoding="utf-8")
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     _write_scripts(folder)
     python = run.config.inference.python
@@ -217,13 +216,13 @@ def _write_config(path: Path, run: Run) -> None:
     values = yaml.safe_load(dump_config(config.model_copy(update=update)))
     values["data"]["dir"] = "data"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(dump_yaml(values), encoding="utf-8")
 
 
 def _write_thresholds(path: Path, config: Config) -> None:
     """Write the thresholds that `submit` would use: those of tuning, and over them those that were given by hand."""
     values = {"decode": config.decode.model_dump(mode="json")}
-    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(dump_yaml(values), encoding="utf-8")
 
 
 def _write_scripts(folder: Path) -> None:

@@ -24,13 +24,13 @@ from competition.runs.blend_recipe import unless_equal
 from competition.runs.folder import CONFIG, POSTPROCESS, SUBMISSION, read_own_yaml
 from competition.submission.submit import checked_submission
 from competition.support.errors import CompetitionError
-from competition.support.places import KAGGLE
+from competition.support.paths import KAGGLE
 from competition.tasks.contract import Prediction, Task
 
 if TYPE_CHECKING:  # torch is imported after the wheels have been unpacked
     from torch import nn
 
-    from competition.prediction.inference import Ensemble
+    from competition.prediction.ensemble import Ensemble
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Member:
 
     def ensemble(self, training: str | None = None) -> "Ensemble":
         """Return the networks of all trainings, or of one, in the views of `tta`."""
-        from competition.prediction.inference import Ensemble
+        from competition.prediction.ensemble import Ensemble
 
         networks = [self.networks[training]] if training else list(self.networks.values())
         return Ensemble(self.config, networks, views_of(self.config.tta))
@@ -149,7 +149,7 @@ def infer(folder: Path, data: Path | None = None, output: Path = Path(SUBMISSION
 def _differences(member: Member) -> Iterator[tuple[Path, float]]:
     """Yield how far each stored prediction is from the one that is made here."""
     from competition.data.dataset import ImageDataset
-    from competition.prediction.inference import predict_stream
+    from competition.prediction.ensemble import predict_stream
 
     task = Task(member.config.task)
     beside = {"dir": member.check, "test_images": IMAGES, "num_workers": 0}
@@ -166,8 +166,8 @@ def _differences(member: Member) -> Iterator[tuple[Path, float]]:
 
 def _predict(member: Member, path: Path) -> list[str]:
     """Predict the test images with all networks of a run; return a line for every image that cannot be read."""
-    from competition.bundle.unreadable import ForgivingDataset
-    from competition.prediction import inference
+    from competition.bundle.unreadable_images import ForgivingDataset
+    from competition.prediction import ensemble as inference
     from competition.training.devices import inference_devices
 
     config, task = member.config, Task(member.config.task)

@@ -9,7 +9,7 @@ from competition.bundle.offline import Bundle, Member
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
 from competition.files.images import as_network_sees
-from competition.prediction.inference import Ensemble, predict_stream
+from competition.prediction.ensemble import Ensemble, predict_stream
 from competition.runs.blend_recipe import unless_equal
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from competition.checking.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
-from competition.checking.recognise import hint_at_format
+from competition.checking.recognise_format import hint_at_format
 from competition.config.settings import Config
 from competition.data.folds import folds_path, read_folds
 from competition.data.groups import hint_at_groups

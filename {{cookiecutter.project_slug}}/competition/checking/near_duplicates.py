@@ -15,7 +15,8 @@ import numpy as np
 from competition.config.settings import Config
 from competition.data.folds import folds_path
 from competition.data.groups import GROUP_FILE_COLUMNS
-from competition.support.files import write_csv
+from competition.support.atomic_files import write_csv
+from competition.support.errors import CompetitionError
 from competition.support.progress import progress
 from competition.tasks.contract import Table
 
@@ -165,8 +166,9 @@ def report_near_duplicates(config: Config, table: Table, groups: np.ndarray, fol
     if folds is not None and not torn:
         return [*lines, "each of these groups lies in one fold"]
     path = near_duplicates_path(config)
+    rows = ((ids[row], groups[row]) for row in found.tolist())
     try:
-        write_csv(path, GROUP_FILE_COLUMNS, ((ids[row], groups[row]) for row in found.tolist()))
-    except OSError as error:
-        return [*lines, f"{path}: cannot be written ({error.strerror}); data.folds says where else to write"]
+        write_csv(path, GROUP_FILE_COLUMNS, rows, "data.folds says where else to write")
+    except CompetitionError as error:  # no reason to call the data faulty
+        return [*lines, str(error)]
     return [*lines, f"to keep each group in one fold: data.group_file={path}, and make the folds again"]

@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
-from competition.cli.data import check, folds, sample
-from competition.cli.predictions import predict, pseudo, submit, tune
-from competition.cli.records import replay, runs
-from competition.cli.training import run, train
+from competition.cli.data_verbs import check, folds, sample
+from competition.cli.prediction_verbs import predict, pseudo, submit, tune
+from competition.cli.run_verbs import replay, runs
+from competition.cli.training_verbs import run, train
+from competition.support.atomic_files import why_not_written
 from competition.support.errors import CompetitionError, StoppedError
-from competition.support.files import why_not_written
-from competition.support.rooms import ROOMS, has_room
+from competition.support.optional_rooms import ROOMS, has_room
 
 QUIET = "--quiet"
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from competition.comparison.record import IN_TRAINING
+from competition.comparison.update_ledger import IN_TRAINING
 from competition.prediction.averages import side_by_side
 from competition.prediction.stored import Predictions
 from competition.runs.folder import SUBMISSION, TEST, Run
 from competition.runs.ledger import BY_HAND, Line
 from competition.support.errors import CompetitionError
-from competition.support.places import here
+from competition.support.paths import here
 from competition.tasks.contract import Task
 
 SURE = 0.05  # chance, at most, of a difference as large between two equal runs

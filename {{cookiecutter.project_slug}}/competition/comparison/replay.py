@@ -13,7 +13,7 @@ from torch import nn
 
 from competition.config.views import views_of
 from competition.data.dataset import ImageDataset
-from competition.prediction.inference import Ensemble, inference_precision, predict_stream
+from competition.prediction.ensemble import Ensemble, inference_precision, predict_stream
 from competition.prediction.predict import load_network
 from competition.prediction.stored import TOLERANCE, Predictions
 from competition.runs.blend_recipe import BLEND, blend_sources

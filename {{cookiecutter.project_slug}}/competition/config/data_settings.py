@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section, names_in
-from competition.support.places import here
+from competition.support.paths import here
 
 Side = Annotated[int, Field(ge=16)]
 MAX_PIXELS = 400_000_000  # of an image or mask: 400 MB a channel of 8 bits
@@ -142,7 +142,7 @@ class Data(Section):
     std: list[Positive] = Field([0.229, 0.224, 0.225], validate_default=True)
     batch_size: Count = 16  # global: over all devices and accumulated batches
     num_workers: Annotated[int, Field(ge=0, le=1024)] | None = (
-        None  # processes that read images; see loader.py for None
+        None  # processes that read images; None: a share of the cores, see `num_workers`
     )
     augmentation: Augmentation = Augmentation()
 

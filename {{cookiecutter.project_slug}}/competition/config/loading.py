@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from competition.config.faults import check_trainer_keys, explain_all, show
 from competition.config.settings import Config
 from competition.support.errors import CompetitionError
-from competition.support.places import PACKAGE
+from competition.support.paths import PACKAGE
 
 MOST_BYTES = 1 << 20  # of a config file
 MOST_VALUES, DEEPEST = 200_000, 40  # values in it, those behind aliases counted each time; sections in one another
@@ -51,11 +51,23 @@ def _construct_mapping(loader: YamlLoader, node: yaml.MappingNode) -> dict[Any, 
 
 
 YamlLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
-YamlLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+
+
+class YamlDumper(yaml.SafeDumper):
+    """Quotes texts that the loader would take for a number, as a checksum 01e77211."""
+
+
+for each in (YamlLoader, YamlDumper):
+    each.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+
+
+def dump_yaml(values: Any) -> str:
+    """Write plain values as YAML that `parse_yaml` reads back as the same."""
+    return yaml.dump(values, Dumper=YamlDumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
 
 
 # YAML 1.1 reads a time, 4:00:00, as a number to the base of 60; YAML 1.2 as text.
@@ -198,7 +210,7 @@ def format_presets(task: str) -> dict[str, Any]:
 
 def dump_config(config: Config) -> str:
     """Write the resolved config as YAML that `load_config` reads back as the same config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_yaml(config.model_dump(mode="json"))
 
 
 def config_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

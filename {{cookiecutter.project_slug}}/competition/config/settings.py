@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from competition.config.data_settings import Data, Sampler
 from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section
 from competition.config.views import GEOMETRY, fault_of_view, view_of
-from competition.support.places import here
+from competition.support.paths import here
 
 Fold = Annotated[int, Field(ge=0)] | Literal["all"]  # all: train on everything, validate on nothing
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as numpy and Lightning take it

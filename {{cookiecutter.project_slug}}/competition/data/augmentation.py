@@ -23,7 +23,7 @@ SAMPLED_SIDE = 64  # pixels, at least, of the shorter side that the range is tol
 
 
 class ImageAugmentation:
-    """The way from a read image to a normalised one at `data.image_size`; masks and boxes follow.
+    """Turns an image as it was read into a normalised one of `data.image_size`; masks and boxes follow.
 
     With `train` the random changes of `data.augmentation` are among the steps.
     """
@@ -63,6 +63,12 @@ class ImageAugmentation:
                 A.Normalize(tuple(self.data.mean), tuple(self.data.std), max_pixel_value=255.0 if is_8_bit else 1.0),
             ]
             return A.Compose(steps, bbox_params=_box_settings() if with_boxes else None)
+
+
+def pixels_of(image: np.ndarray, data: Data, *, is_8_bit: bool) -> np.ndarray:
+    """Return the pixels (H, W, channels) of a normalised image (channels, H, W), to look at: uint8, or float32."""
+    values = image.transpose(1, 2, 0) * np.array(data.std, np.float32) + np.array(data.mean, np.float32)
+    return np.clip(np.round(values * 255), 0, 255).astype(np.uint8) if is_8_bit else values
 
 
 def _random_window(size: tuple[int, int]) -> list[A.BasicTransform]:

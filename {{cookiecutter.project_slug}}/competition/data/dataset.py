@@ -1,7 +1,8 @@
 """From a csv row to a sample and a batch: one dataset for training, validation and test images. No Lightning."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,8 +23,8 @@ Batch = dict[str, Any]
 Found = TypeVar("Found")
 
 
-class Draw(NamedTuple):
-    """Which image to read, and the seed of its random changes."""
+class SeededIndex(NamedTuple):
+    """The number of an image in its dataset, with the seed of its random changes."""
 
     index: int
     seed: int
@@ -44,20 +45,20 @@ class ImageDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def __getitem__(self, index: Draw | int) -> Sample:
+    def __getitem__(self, index: SeededIndex | int) -> Sample:
         """Return `image_id`, `image` (channels, H, W) float32, the original `height` and `width`, and the target.
 
-        The random changes of a Draw are those of its seed; those of a number alone are others each time.
+        A SeededIndex makes the same random changes each time, a number alone makes others each time.
         Raises CompetitionError that names the image's file and its csv line.
         """
-        row, seed = index if isinstance(index, Draw) else Draw(index, self._fresh_seed())
-        if self.augmentation.train and isinstance(index, Draw):
+        row, seed = index if isinstance(index, SeededIndex) else SeededIndex(index, self._fresh_seed())
+        if self.augmentation.train and isinstance(index, SeededIndex):
             seed_everywhere(seed)
         image = self.read(row)
         return self.sample(row, image, self.target(row, *image.shape[:2]), seed)
 
     def _fresh_seed(self) -> int:
-        """Return another seed each time, for who asks by number only, as a notebook or a plain DataLoader does.
+        """Return another seed each time, for callers that ask by number alone, as a plain DataLoader does.
 
         It is torch's next number, which a DataLoader begins anew in every worker and epoch.
         """
@@ -127,3 +128,18 @@ def seed_everywhere(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> Generator[None]:
+    """Seed the same generators inside the block; behind it each goes on where it was before."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed those of GPUs, too
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

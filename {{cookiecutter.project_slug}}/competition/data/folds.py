@@ -9,9 +9,9 @@ import pandas as pd
 from competition.config.settings import Config
 from competition.data.groups import read_groups
 from competition.files.csv_file import read_csv
+from competition.support.atomic_files import replacing, write_csv
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing, write_csv
-from competition.support.places import here
+from competition.support.paths import here
 from competition.tasks.contract import Table, Task
 
 COLUMNS = ("image_id", "fold")

@@ -1,4 +1,4 @@
-"""The loader of images that are predicted or validated on: each once, over all processes. No Lightning."""
+"""DataLoaders and their workers, and who of several processes validates or predicts which images. No Lightning."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset, Sample
-from competition.data.window_data import WindowDataset
+from competition.data.window_dataset import WindowDataset
 from competition.support.distributed import num_processes
 from competition.support.errors import STOP_SIGNALS, CompetitionError
 

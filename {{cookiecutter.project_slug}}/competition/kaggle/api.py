@@ -10,7 +10,7 @@ from typing import Any
 
 from competition.runs.public_scores import PublicScore
 from competition.support.errors import CompetitionError
-from competition.support.places import ADDRESS, competition_in
+from competition.support.paths import ADDRESS, competition_in
 from competition.support.progress import has_bars
 
 CREDENTIALS = (

@@ -11,7 +11,7 @@ from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.kaggle.api import KaggleService, competition_name
 from competition.support.errors import CompetitionError
-from competition.support.places import here
+from competition.support.paths import here
 from competition.support.progress import progress
 
 
@@ -97,6 +97,8 @@ def _unpack(archive: Path, folder: Path, depth: int) -> list[Path]:
 
 def _is_wanted(member: zipfile.ZipInfo) -> bool:
     """Leave out folders, which have no content, and what macOS adds to an archive."""
+    if not member.filename:
+        raise zipfile.BadZipFile("a file without a name")
     return not member.is_dir() and not member.filename.startswith("__MACOSX/")
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from competition.bundle.manifest import BUNDLE, DATASET, KERNEL
 from competition.kaggle.api import KaggleService
+from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing
-from competition.support.places import here
+from competition.support.paths import here
 
 SECRET_NAMES = {  # .gitignore has them, too
     "kaggle.json",

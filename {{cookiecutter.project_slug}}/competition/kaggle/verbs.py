@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from competition.config.arguments import CompetitionName, Message, RunName, split
-from competition.support.rooms import has_room
+from competition.support.optional_rooms import has_room
 
 
 def download(
@@ -29,8 +29,8 @@ def push(run: RunName, message: Message = None) -> None:
 
 def scores(competition: CompetitionName = None) -> None:
     """Ask Kaggle for public scores: writes outputs/scores.csv, and those of runs into outputs/runs.csv."""
-    from competition.comparison.record import take_public_scores
-    from competition.kaggle.submissions import describe_scores, update_scores
+    from competition.comparison.update_ledger import take_public_scores
+    from competition.kaggle.send_submission import describe_scores, update_scores
 
     rows = update_scores(competition)
     take_public_scores(rows)

@@ -7,8 +7,9 @@ import numpy as np
 
 from competition.checking.check import Looks, Seen
 from competition.config.settings import Config
-from competition.pages.album import TrainingAlbum
 from competition.pages.page import Grid, Picture, Section, number, plot, write_page
+from competition.pages.training_pictures import TrainingAlbum
+from competition.support.errors import CompetitionError
 from competition.tasks.contract import Part
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def write_check_page(config: Config, seen: Seen, report: Sequence[str], faults: 
     ]
     try:
         write_page(path, f"Data of {config.name}", facts, sections)
-    except OSError as error:
-        return f"{path}: cannot be written ({error.strerror})"
+    except CompetitionError as error:  # no reason to call the data faulty
+        return str(error)
     return f"images, distributions and worst rows: {path}"
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from competition.config.settings import Config
-from competition.pages.album import read_training_image
-from competition.pages.page import Picture, Section, as_picture, css_color, small_picture
+from competition.data.pictures import small_picture
+from competition.pages.page import Picture, Section, as_picture, css_color
+from competition.pages.training_pictures import read_training_image
 from competition.scoring.out_of_fold import OutOfFold
 from competition.support.progress import progress
 from competition.tasks.contract import Outcome

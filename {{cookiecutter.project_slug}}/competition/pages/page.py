@@ -10,17 +10,12 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from competition.support.files import replacing
+from competition.support.atomic_files import replacing
 
 if TYPE_CHECKING:  # matplotlib and jinja2 are imported when a page is written
     from matplotlib.axes import Axes
 
-SIDE, LONGEST = 240, 480  # pixels of a picture: a square one's side, and the longer side of any
 JPEG_QUALITY = 80
-CLASS_COLORS = (  # matplotlib's tab10, the dark ones lighter, as they are drawn onto images
-    *((255, 127, 14), (44, 200, 60), (64, 156, 255), (235, 60, 60), (178, 130, 230)),
-    *((255, 221, 60), (240, 120, 205), (23, 210, 225), (190, 210, 50), (190, 140, 120)),
-)
 GREY = "#80868b"  # read on a light and on a dark page
 STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), GREY),
@@ -76,24 +71,6 @@ def write_page(path: Path, title: str, facts: Iterable[tuple[str, str]], section
     page = environment.get_template("page.html").render(title=title, facts=list(facts), sections=list(sections))
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-
-
-def small_picture(pixels: np.ndarray) -> np.ndarray:
-    """Return (h, w, 3) uint8 of an image (H, W, channels) of any size: the first three channels as red, green, blue.
-
-    Floats are stretched from their first to their 99th percentile.
-    """
-    height, width, channels = pixels.shape
-    scale = min(LONGEST / max(height, width), SIDE / (height * width) ** 0.5)
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
-    shown = np.ascontiguousarray(pixels[:, :, :3] if channels > 2 else pixels[:, :, :1])
-    small = cv2.resize(shown, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
-    small = small.reshape(size[1], size[0], -1)
-    if small.dtype != np.uint8:
-        known = small[np.isfinite(small)]
-        low, high = np.percentile(known, (1, 99)) if len(known) else (0.0, 1.0)
-        small = np.clip(np.nan_to_num((small - low) / max(high - low, 1e-12)) * 255, 0, 255).astype(np.uint8)
-    return small if small.shape[2] == 3 else np.repeat(small, 3, axis=2)
 
 
 def as_picture(drawn: np.ndarray, alt: str, caption: Sequence[str] = ()) -> Picture:

@@ -18,7 +18,7 @@ from competition.runs.folder import CONFIG, CV, METRICS, OOF, POSTPROCESS, VIEWS
 from competition.scoring import tune
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files
 from competition.scoring.tune import THRESHOLDS, describe_choice, describe_staleness, honest_scores, read_cv
-from competition.support.files import read_rows
+from competition.support.atomic_files import read_rows
 from competition.support.freshness import is_up_to_date, remember_sources
 from competition.tasks.contract import Task
 

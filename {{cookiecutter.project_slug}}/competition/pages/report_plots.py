@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from competition.config.settings import Config, with_decode
+from competition.data.pictures import CLASS_COLORS
 from competition.pages.gallery import Outcomes, affordable
-from competition.pages.page import CLASS_COLORS, GREY, Picture, css_color, plot
+from competition.pages.page import GREY, Picture, css_color, plot
 from competition.scoring.out_of_fold import OutOfFold
 from competition.support.errors import CompetitionError
 from competition.support.progress import progress

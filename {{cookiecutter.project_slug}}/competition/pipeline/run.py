@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from competition.checking.check import WritePage, check
-from competition.comparison.record import record
+from competition.comparison.update_ledger import record
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.data.folds import folds_path, make_folds
@@ -24,8 +24,8 @@ from competition.scoring.tune import describe_choice, describe_tuning, honest_sc
 from competition.submission.submit import Submission, describe_submission, make_submission
 from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date
+from competition.support.optional_rooms import has_room
 from competition.support.processes import Job, run_jobs
-from competition.support.rooms import has_room
 from competition.tasks.contract import Task
 from competition.training.time_limit import time_left
 

@@ -18,13 +18,13 @@ from competition.config.settings import Config
 from competition.config.views import View, views_of
 from competition.data.dataset import Batch, ImageDataset
 from competition.data.loaders import evaluation_loader
-from competition.data.window_data import WholeImages
-from competition.prediction.inference import Ensemble
+from competition.data.window_dataset import WholeImages
+from competition.prediction.ensemble import Ensemble
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.runs.blend_recipe import refuse_blend
 from competition.runs.folder import Run
+from competition.support.atomic_files import OF_PREDICTION
 from competition.support.errors import CompetitionError
-from competition.support.files import OF_PREDICTION
 from competition.support.freshness import remember_sources
 from competition.support.locks import holding
 from competition.tasks.contract import Prediction, Task

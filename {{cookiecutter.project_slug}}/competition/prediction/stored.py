@@ -23,13 +23,12 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from competition.config.settings import Config
+from competition.support.atomic_files import MACHINE, delete_abandoned, explaining_unwritable, replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import MACHINE, delete_abandoned, explaining_unwritable, replacing
+from competition.support.freshness import compare_checksums
 from competition.tasks.contract import Prediction
 
 SMALL = ("image_ids", "sizes", "classes", "views", "precision")  # members that are read whole
-
-
 TOLERANCE = 0.05  # of probabilities; half precision and another GPU take up to half of it, a wrong network far more
 PART_BYTES = 1 << 28
 SPOOL = ".predictions."  # a folder of parts, with machine and process in its name
@@ -291,8 +290,6 @@ def _refuse_changed(path: Path, version: tuple[int, ...]) -> None:
     """Compare the checksums of an archive's members, once a process and `version` of the file: a flipped bit in a
     prediction would be handed in without a word."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if (name := archive.testzip()) is not None:
-                raise ValueError(f"{name} has another checksum than when it was written")
+        compare_checksums(path)
     except Exception as error:  # zip has many errors of its own
         raise _damaged(path, error) from None

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from competition.config.loading import YamlLoader, config_differences, dump_config, load_config
+from competition.config.loading import config_differences, dump_config, dump_yaml, load_config, parse_yaml
 from competition.config.settings import Config
+from competition.support.atomic_files import read_own_text, read_rows, replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import read_own_text, read_rows, replacing
-from competition.support.places import PACKAGE, here
+from competition.support.paths import PACKAGE, here
 
 CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submission.csv"
 POSTPROCESS, CV, VIEWS, METRICS = "postprocess.yaml", "cv.csv", "tta.csv", "metrics.csv"
@@ -136,9 +134,9 @@ def read_own_yaml(path: Path, way_on: str) -> dict[str, Any]:
     """Read a YAML file of this project's own; raise CompetitionError, which ends in `way_on`, where it was cut."""
     text = read_own_text(path, way_on)
     try:
-        values = yaml.load(text, YamlLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CompetitionError(f"{path}: damaged ({' '.join(str(error).split())[:200]}); {way_on}") from None
+        values = parse_yaml(text)
+    except ValueError as error:
+        raise CompetitionError(f"{path}: damaged ({str(error)[:200]}); {way_on}") from None
     if not isinstance(values, dict):
         raise CompetitionError(f"{path}: damaged (it has no `key: value` lines); {way_on}")
     return values
@@ -178,7 +176,7 @@ def remember_config(folder: Path, config: Config) -> None:
 
 def remember_what_follows(folder: Path, config: Config, names: Sequence[str] = AFTER_TRAINING) -> None:
     """Bring the configs of all finished trainings of a run up to date in what becomes of their predictions."""
-    new = yaml.safe_load(dump_config(config))
+    new = config.model_dump(mode="json")
     for path in folder.glob(f"fold*/{CONFIG}"):
         old = read_kept_config(path.parent)
         changed = [name for name in names if _value(old, name) != _value(new, name)]
@@ -188,7 +186,7 @@ def remember_what_follows(folder: Path, config: Config, names: Sequence[str] = A
             section, _, key = name.rpartition(".")
             (_value(old, section) if section else old)[key] = _value(new, name)
         with replacing(path) as temporary:
-            temporary.write_text(yaml.safe_dump(old, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            temporary.write_text(dump_yaml(old), encoding="utf-8")
 
 
 def _value(config: dict[str, Any], name: str) -> Any:
@@ -224,9 +222,11 @@ def refuse_start(config: Config, *, resume: bool) -> None:
 
 def more_epochs(folder: Path, config: Config) -> int | None:
     """Return how many epochs a fold is to have where that is all that is new, and more than it was begun with."""
-    if not _has_begun(folder):
-        return None
-    old, key = _read_config(folder / CONFIG), "trainer.max_epochs"
+    return _more_epochs(_read_config(folder / CONFIG), config) if _has_begun(folder) else None
+
+
+def _more_epochs(old: dict[str, Any], config: Config) -> int | None:
+    key = "trainer.max_epochs"
     before, now = _value(old, key), config.trainer.get("max_epochs")
     is_more = isinstance(before, int) and isinstance(now, int) and 0 < before < now
     return now if is_more and [change.partition(":")[0] for change in _changes(old, config)] == [key] else None
@@ -235,9 +235,10 @@ def more_epochs(folder: Path, config: Config) -> int | None:
 def refuse_changed_config(folder: Path, config: Config) -> None:
     """Raise CompetitionError if a fold's folder holds a config that differs, but for keys that may."""
     path = folder / CONFIG
-    if not _has_begun(folder) or more_epochs(folder, config) is not None:
+    if not _has_begun(folder):
         return
-    if changes := _changes(_read_config(path), config):
+    old = _read_config(path)
+    if (changes := _changes(old, config)) and _more_epochs(old, config) is None:
         raise CompetitionError(
             f"{path}: this folder was trained with another config ({'; '.join(changes[:5])}); give this one "
             f"another name (name=...) or delete {folder}"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from competition.support.atomic_files import is_number, write_csv
 from competition.support.errors import CompetitionError
-from competition.support.files import is_number, write_csv
-from competition.support.places import here
+from competition.support.paths import here
 
 RETIRED = "~"  # stands in no run's name: `t~1` is what `t` was before its folder was deleted and it was trained again
 BY_HAND = "given by hand: not scored"  # `thresholds` of a submission that no scores are of
@@ -39,7 +39,7 @@ class Line:
     folds: str = ""  # those that are trained
     metric: str = ""
     better: str = ""  # higher or lower
-    thresholds: str = ""  # what scores, mean and std are decoded with: see record.py
+    thresholds: str = ""  # what scores, mean and std are decoded with: see comparison/update_ledger.py
     scores: str = ""  # a fold: `0=0.812345 1=0.790000`
     mean: str = ""
     std: str = ""

@@ -22,7 +22,7 @@ from competition.runs.blend_recipe import blend_sources
 from competition.runs.folder import ELSEWHERE, Run, is_among
 from competition.runs.ledger import Line
 from competition.support.errors import CompetitionError
-from competition.support.places import PACKAGE, here
+from competition.support.paths import PACKAGE, here
 
 # Another version of these may predict other numbers.
 PACKAGES = (

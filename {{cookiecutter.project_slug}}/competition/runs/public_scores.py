@@ -5,16 +5,16 @@ and the SHA-256 of the file, by which a run's own submission.csv is told from a 
 """
 
 import csv
-import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from filelock import FileLock
 
+from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
-from competition.support.files import write_csv
-from competition.support.places import here
+from competition.support.freshness import sha256
+from competition.support.paths import here
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,3 @@ def score_of_file(rows: Iterable[PublicScore], file: Path) -> str | None:
         return None
     sum_of_file = sha256(file)
     return next((row.public_score for row in rows if row.sha256 == sum_of_file and row.public_score), None)
-
-
-def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal digits."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from competition.sampling.batches import TrainBatches
-from competition.sampling.share_schedule import epoch_span, schedule_warnings
+from competition.sampling.batch_sampler import TrainBatches
+from competition.sampling.sampler import RatioSampler
+from competition.sampling.share_schedule import epochs_in_words, schedule_warnings
 from competition.support.errors import CompetitionError
-
-if TYPE_CHECKING:
-    import pytorch_lightning as pl
 
 EPOCHS_BY_DEFAULT = 1000  # Lightning's, where `trainer:` names neither epochs nor steps
 FEW = 0.05  # share of an epoch's images that may be left out without a word
@@ -25,16 +23,16 @@ class EpochPlan(NamedTuple):
     left_out: int  # as they do not fill a batch of all processes
 
 
-def plan_epochs(batches: TrainBatches, trainer: "pl.Trainer") -> list[EpochPlan]:
-    """Return what each epoch of the run holds.
+def plan_epochs(batches: TrainBatches, max_epochs: int | None, max_steps: int) -> list[EpochPlan]:
+    """Return what each epoch of a run holds, whose end a Trainer's `max_epochs` and `max_steps` (-1: none) say.
 
-    Epochs may differ in length, as the sampler's share changes, and `trainer.max_steps` may end one in its middle.
+    Epochs may differ in length, as the sampler's share changes, and `max_steps` may end one in its middle.
     Raises CompetitionError where the run has no end, and so the learning rate no course, or no step.
     """
-    steps_left = trainer.max_steps
+    steps_left = max_steps
     plans = []
-    for epoch in _epochs(trainer):
-        drawn, held = batches.sampler.counts(epoch).drawn, batches.of_epoch(epoch)
+    for epoch in _epochs(max_epochs, max_steps):
+        drawn, held = batches.sampler.num_drawn(epoch), batches.of_epoch(epoch)
         steps = held.steps
         if steps_left >= 0:
             steps = min(steps, steps_left)
@@ -44,7 +42,7 @@ def plan_epochs(batches: TrainBatches, trainer: "pl.Trainer") -> list[EpochPlan]
         plans.append(EpochPlan(steps * held.parts, steps, steps * held.images, drawn, drawn % held.images))
     if not any(plan.steps for plan in plans):
         raise CompetitionError(
-            f"trainer: max_epochs {trainer.max_epochs}, max_steps {trainer.max_steps} and limit_train_batches "
+            f"trainer: max_epochs {max_epochs}, max_steps {max_steps} and limit_train_batches "
             f"{batches.limit} leave nothing to train; expected numbers over 0"
         )
     return plans
@@ -53,12 +51,13 @@ def plan_epochs(batches: TrainBatches, trainer: "pl.Trainer") -> list[EpochPlan]
 def plan_warnings(batches: TrainBatches, plans: list[EpochPlan]) -> list[str]:
     """Say what will not go as the settings suggest."""
     sampler, size = batches.sampler, batches.global_batch
-    counts = [sampler.counts(epoch) for epoch in range(len(plans))]
-    lines = schedule_warnings(sampler.schedule, counts)
-    if short := [one for one in counts if one.drawn < size]:
+    lines = []
+    if isinstance(sampler, RatioSampler):
+        lines += schedule_warnings(sampler.schedule, [sampler.counts(epoch) for epoch in range(len(plans))])
+    if short := [epoch for epoch, plan in enumerate(plans) if plan.drawn < size]:
         lines.append(
-            f"data.batch_size: {epoch_span(short)} has {short[0].drawn} images, fewer than a batch of {size}: the "
-            "optimizer steps once, on these"
+            f"data.batch_size: {epochs_in_words(short)} has {plans[short[0]].drawn} images, fewer than a batch of "
+            f"{size}: the optimizer steps once, on these"
         )
     return [*lines, *_left_out_warnings(plans, size)]
 
@@ -75,16 +74,16 @@ def _left_out_warnings(plans: list[EpochPlan], batch_size: int) -> list[str]:
     ]
 
 
-def _epochs(trainer: "pl.Trainer") -> Iterator[int]:
+def _epochs(max_epochs: int | None, max_steps: int) -> Iterator[int]:
     """Yield the epochs of a run but for those after its last step."""
-    has_steps = trainer.max_steps >= 0
-    if trainer.max_epochs is None:
+    has_steps = max_steps >= 0
+    if max_epochs is None:
         return iter(count() if has_steps else range(EPOCHS_BY_DEFAULT))
-    if trainer.max_epochs >= 0:
-        return iter(range(trainer.max_epochs))
+    if max_epochs >= 0:
+        return iter(range(max_epochs))
     if has_steps:
         return count()
     raise CompetitionError(
-        f"trainer.max_epochs: found {trainer.max_epochs}, a run without end; expected a number of epochs, or "
+        f"trainer.max_epochs: found {max_epochs}, a run without end; expected a number of epochs, or "
         "trainer.max_steps beside it, as the learning rate falls towards the end"
     )

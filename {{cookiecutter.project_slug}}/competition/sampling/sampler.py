@@ -22,7 +22,7 @@ def make_sides(
     groups: np.ndarray | None,
     cap: int | None,
     rng: np.random.Generator,
-) -> list["Turns"]:
+) -> list["RoundRobin"]:
     """Return the positives and the negatives of a table, each to be drawn from in turn.
 
     `positive` is (n,) bool, `weights` (n,), `groups` (n,) of any type, of which an epoch takes `cap` rows at most.
@@ -35,15 +35,15 @@ def make_sides(
         rng.shuffle(rows)
     if codes is not None and cap is not None:
         left = np.full(num_groups, min(cap, len(positive)), dtype)
-        return [CappedTurns(sides.pop(0), codes, left) for _ in range(2)]  # positives first
+        return [CappedRoundRobin(sides.pop(0), codes, left) for _ in range(2)]  # positives first
     if weights is None:
-        return [Turns(rows) for rows in sides]
+        return [RoundRobin(rows) for rows in sides]
     if any(len(rows) > 0 and not weights[rows].any() for rows in sides):
         raise CompetitionError("sampler: all positives or all negatives have weight 0; give some of them more")
-    return [WeightedTurns(rows, weights) for rows in sides]
+    return [WeightedRoundRobin(rows, weights) for rows in sides]
 
 
-class Turns:
+class RoundRobin:
     """The rows of one side, (n,) in an order that a seed decided, in turn, round and round."""
 
     def __init__(self, rows: np.ndarray) -> None:
@@ -59,7 +59,7 @@ class Turns:
             filled += len(piece)
 
 
-class WeightedTurns(Turns):
+class WeightedRoundRobin(RoundRobin):
     """Rows in proportion to weights: a row due 2.3 times comes 2 or 3 times, never 0 or 7 as by chance."""
 
     def __init__(self, rows: np.ndarray, weights: np.ndarray) -> None:
@@ -79,7 +79,7 @@ class WeightedTurns(Turns):
             filled = int(teeth[-1])
 
 
-class CappedTurns(Turns):
+class CappedRoundRobin(RoundRobin):
     """Each group has a quota of places; each time a place comes, it holds the next row of its group."""
 
     def __init__(self, rows: np.ndarray, codes: np.ndarray, left: np.ndarray) -> None:
@@ -259,6 +259,10 @@ class RatioSampler(Sampler[int]):
                 f"sampler: epoch {epoch + 1} has {total} draws for {self.world_size} ranks; use fewer"
             )
         return EpochCounts(epoch, asked, positives, negatives, self.world_size)
+
+    def num_drawn(self, epoch: int) -> int:
+        """Return the draws of an epoch, of all ranks together, also those that do not divide by the ranks."""
+        return self.counts(epoch).drawn
 
     def _num_due(self, epoch: int) -> int:
         """Return the positives that `num_draws` brings in all epochs before this one.

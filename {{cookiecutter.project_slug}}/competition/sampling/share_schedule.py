@@ -128,12 +128,12 @@ def schedule_warnings(schedule: ShareSchedule, epochs: Sequence[EpochCounts]) ->
     if missed:
         lines.append(
             f"sampler: share {missed[0].asked:.3f} cannot be reached with the images there are in "
-            f"{epoch_span(missed)}: the share is {missed[0].share:.3f} instead"
+            f"{epochs_in_words([c.epoch for c in missed])}: the share is {missed[0].share:.3f} instead"
         )
     return lines
 
 
-def epoch_span(epochs: Sequence[EpochCounts]) -> str:
-    """Name epochs in words."""
-    first, last = epochs[0].epoch + 1, epochs[-1].epoch + 1  # counted from 1, as on the console
+def epochs_in_words(epochs: Sequence[int]) -> str:
+    """Name epochs in words, counted from 1, as on the console."""
+    first, last = epochs[0] + 1, epochs[-1] + 1
     return f"epoch {first}" + (f" (and {len(epochs) - 1} more up to epoch {last})" if last > first else "")

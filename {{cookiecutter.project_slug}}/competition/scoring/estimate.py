@@ -13,11 +13,11 @@ import numpy as np
 
 from competition.config.settings import Config
 from competition.config.views import View
-from competition.prediction.inference import HALF
+from competition.prediction.ensemble import HALF
 from competition.runs.blend_recipe import members_of
 from competition.runs.folder import Run
 from competition.scoring.out_of_fold import lower_is_better
-from competition.scoring.trial import LeftOut, Pace, Trial, as_trained, how_computed
+from competition.scoring.timed_trial import LeftOut, Pace, Trial, as_trained, how_computed
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 from competition.training.devices import inference_device, inference_devices, precision_here

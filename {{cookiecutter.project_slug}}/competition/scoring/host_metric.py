@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from competition.config.settings import Config, HostMetric
+from competition.support.atomic_files import csv_text
 from competition.support.errors import CompetitionError
-from competition.support.files import csv_text
 from competition.tasks.contract import Target, Task
 
 HOST = "host"  # its name among the metrics

@@ -31,6 +31,11 @@ class OutOfFold:
             for other in others:
                 if other.image_ids != first.image_ids:
                     raise CompetitionError(f"{other.path}: holds other images than {first.path}; train this fold again")
+            if list(first.classes) != list(table.classes):
+                raise CompetitionError(
+                    f"{first.path}: was predicted for the classes {', '.join(first.classes)}; {config.train_csv} has "
+                    f"{', '.join(table.classes)}; correct that, or list them in data.classes"
+                )
         sizes = [len(first) for first, *_ in self._files]
         self.fold = np.repeat(np.arange(len(sizes)), sizes)
         self._place = np.concatenate([np.arange(size) for size in sizes])

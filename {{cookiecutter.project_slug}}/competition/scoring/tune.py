@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from competition.config.loading import dump_yaml
 from competition.config.settings import Config, with_decode
 from competition.runs.blend_recipe import blend_sources
 from competition.runs.folder import CONFIG, CV, POSTPROCESS, Run, read_metrics
 from competition.scoring.host_metric import HOST
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files
+from competition.support.atomic_files import read_rows, replacing, write_csv
 from competition.support.errors import CompetitionError
-from competition.support.files import read_rows, replacing, write_csv
 from competition.support.freshness import is_up_to_date, remember_sources
 from competition.support.progress import progress
 from competition.tasks.contract import Task
-from competition.training.monitor import better_mode
+from competition.training.monitor import best_row
 
 Scores = Mapping[str, float]
 
@@ -120,13 +120,12 @@ def describe_choice(run: Run) -> list[str]:
 def _gain_of_best(folder: Path, config: Config) -> float | None:
     """Return by how much the first metric of the best epoch in metrics.csv is better than the mean of the last ones;
     None of a single epoch."""
-    columns = (config.checkpoint.monitor, f"val/{config.metrics[0]}")
-    rows = [[float(row.get(name) or "nan") for name in columns] for row in read_metrics(folder)]
-    seen = np.array([row for row in rows if np.isfinite(row).all()]).reshape(-1, 2)
-    if len(seen) < 2:
+    metric = f"val/{config.metrics[0]}"
+    columns = (config.checkpoint.monitor, metric)
+    seen = [row for row in read_metrics(folder) if all(np.isfinite(float(row.get(name) or "nan")) for name in columns)]
+    if len(seen) < 2 or (best := best_row(seen, config)) is None:
         return None
-    best = seen[:, 0].argmin() if better_mode(config) == "min" else seen[:, 0].argmax()
-    gain = float(seen[best, 1] - seen[-LAST_EPOCHS:, 1].mean())
+    gain = float(best[metric]) - float(np.mean([float(row[metric]) for row in seen[-LAST_EPOCHS:]]))
     return -gain if Task(config.task).score.lower_is_better(config.metrics[0]) else gain
 
 
@@ -201,7 +200,7 @@ def _write_postprocess(run: Run, tuned: Tuned, classes: tuple[str, ...]) -> None
     if not decode:
         path.unlink(missing_ok=True)  # this task has nothing to set
         return
-    text = yaml.safe_dump({"decode": decode}, sort_keys=False, allow_unicode=True)
+    text = dump_yaml({"decode": decode})
     head = f"# Found by `competition tune {run.folder.name}`; lists follow the classes {', '.join(classes)}.\n"
     with replacing(path) as temporary:
         temporary.write_text(head + text, encoding="utf-8")

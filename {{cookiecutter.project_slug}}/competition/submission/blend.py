@@ -12,10 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from competition.config.loading import dump_config
+from competition.config.loading import dump_config, dump_yaml
 from competition.config.settings import Config, RunName
 from competition.prediction.averages import Ranks, Seeds, average_predictions
 from competition.prediction.stored import Predictions
@@ -36,10 +35,10 @@ from competition.runs.folder import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
 from competition.scoring.out_of_fold import describe_scores, folds_of_files, score_predictions
 from competition.scoring.tune import GIVEN, OWN, honest_scores, is_tuned
 from competition.submission.blend_weights import Weights, fit_weights, given_weights, weights_that_pay
+from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing
 from competition.support.freshness import fingerprint
-from competition.support.places import here
+from competition.support.paths import here
 from competition.tasks.contract import Task
 
 
@@ -161,7 +160,7 @@ def _check_name(name: str) -> None:
 def _start(folder: Path, about: dict[str, Any]) -> None:
     """Delete what was made of other predictions, or by other weights; an earlier submission.csv is kept to compare."""
     path, before = folder / BLEND, read_recipe(folder)
-    if yaml.safe_dump(before) == yaml.safe_dump(about):  # as text: a score that is no number equals nothing
+    if dump_yaml(before) == dump_yaml(about):  # as text: a score that is no number equals nothing
         return
     if not before and folder.exists():
         raise CompetitionError(f"{folder}: is a run that was trained; give the blend another name with --name")
@@ -170,7 +169,7 @@ def _start(folder: Path, about: dict[str, Any]) -> None:
     for name in (TEST, CV, POSTPROCESS):
         (folder / name).unlink(missing_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text(yaml.safe_dump(about, sort_keys=False), encoding="utf-8")
+        temporary.write_text(dump_yaml(about), encoding="utf-8")
 
 
 def _take_thresholds(first: Run, folder: Path, about: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of
 from competition.scoring.tune import describe_unused
 from competition.submission.blend import blend_notes, make_blend, refuse_untuned_ranks
 from competition.support.errors import CompetitionError
-from competition.support.places import here
+from competition.support.paths import here
 from competition.support.progress import progress
 from competition.tasks.contract import TRIAL_SIZE, Target, Task
 

@@ -1,7 +1,8 @@
 """Whether a file is of what it was made from: by a note of their contents, by their times only where there is none.
 
 Beside `test.npz` lies `.test.npz.sources`: what it was made from, with sizes, times and checksums. A clock that was set
-back, or a file that was copied, makes what is old look new; contents do not. No torch.
+back, or a file that was copied, makes what is old look new; contents do not. The
+checksums of whole files and of archives are here, too. No torch.
 """
 
 import hashlib
@@ -12,8 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing
 
 Known = dict[str, list[Any]]  # by name: [size, time of change, checksum]
 
@@ -88,8 +89,7 @@ def _checksum(source: Path) -> str:
             return fingerprint(source)  # of terabytes, without reading them
         except CompetitionError:
             pass  # damaged, which is said where it is read
-    with source.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(source)
 
 
 def fingerprint(path: Path) -> str:
@@ -102,3 +102,16 @@ def fingerprint(path: Path) -> str:
             f"{path}: damaged ({' '.join(str(error).split())[:200]}); delete it and make it again"
         ) from None
     return f"{zlib.crc32(' '.join(sums).encode()):08x}"
+
+
+def compare_checksums(path: Path) -> None:
+    """Read a zip archive, as checkpoints and stored predictions are; raise ValueError where a member was changed."""
+    with zipfile.ZipFile(path) as archive:
+        if (name := archive.testzip()) is not None:
+            raise ValueError(f"{name} has another checksum than when it was written")
+
+
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

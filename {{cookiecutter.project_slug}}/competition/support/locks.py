@@ -7,8 +7,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from competition.support.atomic_files import LEFTOVERS, delete_leftovers
 from competition.support.errors import CompetitionError
-from competition.support.files import LEFTOVERS, delete_leftovers
 
 
 @contextmanager

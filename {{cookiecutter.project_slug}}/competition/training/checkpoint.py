@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import time
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,9 @@ from safetensors.torch import save_file
 from competition.config.settings import Checkpoint as CheckpointSettings
 from competition.config.settings import Mode
 from competition.runs.folder import LATEST
+from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing
+from competition.support.freshness import compare_checksums
 
 CHECKSUM = "sha256"  # of the exported weights, in the metadata of their file
 
@@ -51,9 +51,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     It is a zip archive, whose checksums torch does not compare: weights with a flipped bit would predict all the same.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if (name := archive.testzip()) is not None:
-                raise ValueError(f"{name} has another checksum than when it was written")
+        compare_checksums(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
             raise ValueError("it has no state_dict")
@@ -122,7 +120,7 @@ class LatestAndBest(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save in mid-epoch where asked for; the epoch's last batch is followed by its end anyway."""
-        if not trainer.is_last_batch and self._is_due(trainer):
+        if not trainer.is_last_batch and is_step_done(trainer, batch_idx) and self._is_due(trainer):
             self.save_latest(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -159,14 +157,20 @@ class LatestAndBest(Checkpoint):
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         steps, minutes = self.settings.every_steps, self.settings.every_minutes
-        if trainer.fit_loop._should_accumulate():
-            return False  # between two optimizer steps there are gradients that no checkpoint holds
         if steps and trainer.global_step % steps == 0:
             return True
         if not minutes:
             return False
         # Clocks of ranks differ, and all must save together.
         return trainer.strategy.reduce_boolean_decision(time.monotonic() - self._last_saved > 60 * minutes, all=False)
+
+
+def is_step_done(trainer: pl.Trainer, batch_index: int) -> bool:
+    """Return whether the optimizer has stepped after a batch; an epoch's last one, of which it always does, aside.
+
+    Between two steps there are gradients that no checkpoint holds.
+    """
+    return (batch_index + 1) % trainer.accumulate_grad_batches == 0
 
 
 def link_or_copy(source: Path, target: Path) -> None:

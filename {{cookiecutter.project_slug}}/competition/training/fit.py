@@ -13,11 +13,7 @@ from competition.sampling.epoch_plan import plan_warnings
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
 from competition.tasks.pretrained import weights_note
-from competition.training.checkpoint import (
-    LATEST,
-    LatestAndBest,
-    load_checkpoint,
-)
+from competition.training.checkpoint import LATEST, LatestAndBest, export_weights, exported_path, load_checkpoint
 from competition.training.ema import AverageWeights
 from competition.training.fold_data import FoldData, mixing_warnings, per_device_batch_size
 from competition.training.logger import MetricsCsv, build_loggers
@@ -39,15 +35,18 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     loggers = build_loggers(config.logger, folder, f"{config.name}-fold{config.fold}")
     trainer = build_trainer(config, _callbacks(config, folder, data), loggers=loggers)
     watch_processes(trainer, "training")
-    batch_size = per_device_batch_size(config, trainer)
+    batch_size = per_device_batch_size(config, trainer.world_size, trainer.accumulate_grad_batches)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
-    if latest is not None and (more := more_epochs(folder, config)) is not None:
-        _say(lengthen(config, latest, more))
+    data.trainer = trainer
+    planned = plan_warnings(data.batches(), data.plan())
+    if latest is not None:  # a damaged file is said in one line, before any process waits for another
+        if (more := more_epochs(folder, config)) is not None:
+            _say(lengthen(config, latest, more))
+        else:
+            load_checkpoint(latest)
     if trainer.is_global_zero:
         remember_config(folder, config)  # last of what may be refused: what has a config counts as a run
         begun(describe_device(trainer))
-    if latest is not None:
-        load_checkpoint(latest)  # a damaged file is said in one line, before any process waits for another
     checked = (
         f"{len(data.val_set)} validation images" if len(data.val_set) else "no validation: all images are trained on"
     )
@@ -57,8 +56,6 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
         _say(line)
     added = {name: weight for name, weight in Task(config.task).loss.weights(config).items() if weight}
     _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
-    data.trainer = trainer
-    planned = plan_warnings(data.batches(), data.plan())
     for line in [*planned, *mixing_warnings(config, batch_size)]:
         _say(line)
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)
@@ -101,3 +98,10 @@ def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
 @rank_zero_only
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+@rank_zero_only
+def export(config: Config, weights: Path) -> None:
+    """Write the weights of a training on all images, which nothing validates, and say where they are."""
+    export_weights(weights)
+    print(f"fold {config.fold}: trained to its end, with {exported_path(weights)}", flush=True)

@@ -19,9 +19,9 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.config.settings import Logger as LoggerSettings
+from competition.support.atomic_files import replacing
 from competition.support.distributed import of_all_processes
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing
 
 FIRST_COLUMNS = (
     *("epoch", "step", "learning_rate", "images", "positive_share"),
@@ -80,7 +80,7 @@ class MetricsCsv(Callback):
         self._loss_sum, self._num_batches = 0.0, 0
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note since when it is not trained: StopOnNan, called before this, has waited for the GPU's last step."""
+        """Note when training paused: StopOnNan, called before this, has waited for the GPU's last step."""
         self._validation_started = time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

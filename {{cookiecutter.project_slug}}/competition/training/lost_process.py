@@ -70,7 +70,10 @@ def watch_processes(trainer: pl.Trainer, work: Work) -> None:
 
 
 def _disarm_observer() -> None:
-    """Leave Lightning's own watch nothing to look at: it would kill this process before it can say why."""
+    """Leave Lightning's own watch nothing to look at: it would kill this process before it can say why.
+
+    This is the one place that uses private names of Lightning, which has no public way to turn its watch off.
+    """
     for thread in threading.enumerate():
         if isinstance(thread, _ChildProcessObserver):
             thread._child_processes = []

@@ -10,7 +10,7 @@ mpl.use("Agg")  # no window, no display needed
 
 from matplotlib import pyplot as plt
 
-from competition.support.files import replacing
+from competition.support.atomic_files import replacing
 
 
 def draw_metrics(path: Path) -> Path:

@@ -6,18 +6,18 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from competition.config.loading import validate
-from competition.config.settings import Config, Optimizer
+from competition.config.settings import Config
 from competition.data.dataset import Batch, seed_everywhere
-from competition.data.window_data import WholeImages
+from competition.data.window_dataset import WholeImages
 from competition.support.distributed import gather_by_image
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Evidence, Task
 from competition.training.fold_data import FoldData
-from competition.training.optimizer import learning_rate_factor
+from competition.training.optimizer import build_optimizer, learning_rate_factor
 
 
 class CompetitionModule(pl.LightningModule):
@@ -43,15 +43,19 @@ class CompetitionModule(pl.LightningModule):
         """Map images (B, channels, H, W) to the task's outputs."""
         return self.network(images)
 
+    def image_losses(self, batch: Batch) -> Tensor:
+        """Return (B,) losses of a batch, one an image."""
+        return self.task.loss.image_losses(self.network, self(batch["image"]), batch, self.config)
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the batch's part of the mean loss of a step's images, whatever processes and batches these are in."""
-        batch = self.task.dataset.mix_batch(batch, self.config, np.random.default_rng(self._place(batch_index)))
-        losses = self.task.loss.image_losses(self.network, self(batch["image"]), batch, self.config)
+        data = self._data()
+        losses = self.image_losses(data.mixed(batch, self.current_epoch, batch_index))
         loss = losses.mean()
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(losses))
         # Lightning divides by the accumulated batches and takes the mean of the processes, as if all were of one size.
         parts = self.trainer.world_size * self.trainer.accumulate_grad_batches
-        return loss * (len(losses) * parts / self._data().batches().of_epoch(self.current_epoch).images)
+        return loss * (len(losses) * parts / data.batches().of_epoch(self.current_epoch).images)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Note each image's loss and what its metrics need; gathered later, as ranks may have unequal batches."""
@@ -89,25 +93,15 @@ class CompetitionModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what the step draws (dropout, ...) by run, epoch, batch and rank: a resumed run draws the same."""
-        seed_everywhere(int(np.random.SeedSequence(self._place(batch_idx)).generate_state(1)[0]))
+        self._data().begin_batch(batch_idx)
+        place = [self.config.seed, self.current_epoch, batch_idx, self.global_rank]
+        seed_everywhere(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
-    def _place(self, batch_index: int) -> list[int]:
-        return [self.config.seed, self.current_epoch, batch_index, self.global_rank]
+    def on_train_epoch_end(self) -> None:
+        """Tell the data before the epoch is saved, as Lightning calls what saves after this."""
+        self._data().end_epoch()
 
     def _data(self) -> FoldData:
         data = getattr(self.trainer, "datamodule")  # noqa: B009 - Lightning sets it without declaring it
         assert isinstance(data, FoldData)
         return data
-
-
-def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
-    """Return the optimizer; biases and normalisation layers are not decayed."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if settings.name == "sgd":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
-    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=settings.lr)

@@ -1,6 +1,8 @@
 """What `checkpoint.monitor` names: the value by which an epoch is the best and a training stops early. No torch."""
 
 import difflib
+import math
+from collections.abc import Iterable, Mapping
 
 from competition.config.faults import show
 from competition.config.settings import Config, Mode
@@ -17,6 +19,13 @@ def better_mode(config: Config) -> Mode:
         return kept.mode
     is_loss = kept.monitor == LOSS
     return "min" if is_loss or Task(config.task).score.lower_is_better(kept.monitor.removeprefix("val/")) else "max"
+
+
+def best_row(rows: Iterable[Mapping[str, str]], config: Config) -> Mapping[str, str] | None:
+    """Return the row of metrics.csv with the best monitored value, the first of equal ones; None where none has one."""
+    monitor, sign = config.checkpoint.monitor, 1 if better_mode(config) == "min" else -1
+    known = [row for row in rows if row.get(monitor) and math.isfinite(float(row[monitor]))]
+    return min(known, key=lambda row: sign * float(row[monitor]), default=None)
 
 
 def refuse_unknown_monitor(config: Config) -> None:

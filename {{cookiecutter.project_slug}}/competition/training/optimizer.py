@@ -1,9 +1,12 @@
-"""The learning rate by optimizer step. No torch, so that it can be drawn without training."""
+"""The optimizer, and its learning rate by optimizer step."""
 
 import math
 from collections.abc import Callable
 
-from competition.config.settings import Scheduler
+import torch
+from torch import nn
+
+from competition.config.settings import Optimizer, Scheduler
 
 
 def learning_rate_factor(settings: Scheduler, total_steps: int) -> Callable[[int], float]:
@@ -26,3 +29,16 @@ def learning_rate_factor(settings: Scheduler, total_steps: int) -> Callable[[int
         return settings.final + (1 - settings.final) * course(progress)
 
     return factor
+
+
+def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+    """Return the optimizer; biases and normalisation layers are not decayed."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if settings.name == "sgd":
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=0.9, nesterov=True)
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=settings.lr)

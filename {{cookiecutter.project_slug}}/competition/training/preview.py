@@ -1,47 +1,77 @@
-"""`competition train CONFIG... --preview`: what every epoch will hold and at which learning rate, without training."""
+"""`competition train CONFIG... --preview`: what every epoch will hold, at which learning rate, and how a batch looks.
+
+Nothing is trained.
+"""
 
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
 
 from competition.config.settings import Config
+from competition.data.augmentation import pixels_of
+from competition.data.dataset import Batch
 from competition.data.folds import read_folds
-from competition.data.pseudo_labels import training_part
-from competition.sampling.batches import build_sampler
-from competition.sampling.epoch_plan import plan_epochs, plan_warnings
+from competition.data.pictures import CLASS_COLORS, Drawn, class_legend, sheet, small_picture
+from competition.sampling.epoch_plan import plan_warnings
 from competition.sampling.share_schedule import EpochCounts
-from competition.support.files import replacing
+from competition.support.atomic_files import replacing
+from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
-from competition.training.fold_data import train_batches
+from competition.training.fold_data import FoldData
 from competition.training.optimizer import learning_rate_factor
 from competition.training.trainer import build_trainer
 
 Row = dict[str, float]  # by column, in order; counts are whole numbers
+MOST_DRAWN = 16  # images of a batch
 
 
-def preview(config: Config) -> tuple[list[str], Path]:
-    """Return the table of epochs, line by line, and the path of the plot."""
-    trainer = build_trainer(config, [])
+def preview(config: Config) -> tuple[list[str], list[Path]]:
+    """Return the table of epochs, line by line, and the paths of what was drawn: the epochs, and a batch.
+
+    Where images cannot be read, as before they are downloaded, a line says so in place of the batch.
+    """
     table = Task(config.task).table.read_table(config)
-    table, rows = training_part(config, table, read_folds(config, table))
-    sampler = build_sampler(config, table, rows, world_size=trainer.world_size)
-    batches = train_batches(config, sampler, trainer)
-    plans = plan_epochs(batches, trainer)
+    data = FoldData(config, table, read_folds(config, table))
+    data.trainer = build_trainer(config, [])
+    plans = data.plan()
     ends = np.cumsum([plan.steps for plan in plans]).tolist()
     factor = learning_rate_factor(config.scheduler, ends[-1])
     lines: list[Row] = []
     for epoch, (plan, end) in enumerate(zip(plans, ends, strict=True)):
         first, last = (config.optimizer.lr * factor(step) for step in (end - plan.steps, end - 1))
         held = {"images": plan.images, "batches": plan.batches, "steps": plan.steps}
-        drawn = _drawn(sampler.counts(epoch)) if config.sampler.tells_positives else {}
+        counts = data.counts(epoch)
+        drawn = {} if counts is None else _positives(counts)
         lines.append({"epoch": epoch + 1, **drawn, **held, "lr_first": first, "lr_last": last})
-    path = config.fold_folder / "preview.png"
-    _draw(lines, path)
-    return [_format(lines), *plan_warnings(batches, plans)], path
+    said = [_format(lines), *plan_warnings(data.batches(), plans)]
+    paths = [config.fold_folder / "preview.png"]
+    _draw(lines, paths[0])
+    try:
+        picture = draw_batch(data, data.batch())
+    except CompetitionError as error:
+        return [*said, f"no batch is drawn: {error}"], paths
+    paths.append(config.fold_folder / "preview_batch.png")
+    with replacing(paths[-1]) as temporary:
+        picture.save(temporary, format="png")
+    return said, paths
 
 
-def _drawn(counts: EpochCounts) -> Row:
+def draw_batch(data: FoldData, batch: Batch) -> Image.Image:
+    """Return the images of a batch as the network sees them, each with its target drawn onto it; of many the first."""
+    task, classes = Task(data.config.task), data.table.classes
+    is_8_bit = data.train_set.read(0).dtype == np.uint8
+    pictures = []
+    targets = task.dataset.batch_targets(batch)[:MOST_DRAWN]
+    for image_id, image, target in zip(batch["image_id"], batch["image"].cpu().float().numpy(), targets, strict=False):
+        drawn = small_picture(pixels_of(image, data.config.data, is_8_bit=is_8_bit))
+        task.picture.draw(drawn, target, *image.shape[1:], CLASS_COLORS)
+        pictures.append(Drawn(drawn, (image_id, task.picture.caption(target, classes))))
+    return sheet(pictures, class_legend(task, classes))
+
+
+def _positives(counts: EpochCounts) -> Row:
     return {"positives": counts.positives, "negatives": counts.negatives, "share": counts.share}
 
 
@@ -52,12 +82,10 @@ def _format(lines: list[Row]) -> str:
 
 
 def _draw(lines: list[Row], path: Path) -> None:
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     columns = {name: [row[name] for row in lines] for name in lines[0]}
     has_positives = "share" in columns
-    figure, axes = plt.subplots(1, 2 + has_positives, figsize=(13, 3.6), layout="constrained")
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2 + has_positives)
     if has_positives:
         axes[0].bar(columns["epoch"], columns["positives"], label="positives")
         axes[0].bar(columns["epoch"], columns["negatives"], bottom=columns["positives"], label="negatives")

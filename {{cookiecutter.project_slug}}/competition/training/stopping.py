@@ -9,14 +9,13 @@ from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 
 from competition.config.settings import EarlyStopping as Settings
 from competition.config.settings import Mode
 from competition.data.loaders import ImageLoader
 from competition.support.errors import STOP_SIGNALS, CompetitionError, StoppedError
-from competition.training.checkpoint import LATEST, LatestAndBest
+from competition.training.checkpoint import LATEST, LatestAndBest, is_step_done
 from competition.training.monitor import LOSS
 from competition.training.time_limit import parse_max_time
 
@@ -42,7 +41,7 @@ class StopInGoodOrder(Checkpoint):
         self._before: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen, in place of Lightning's handlers."""
+        """Take over the signals from Lightning's handlers."""
         for number in STOP_SIGNALS:
             self._before[number] = signal.signal(number, self._note)
 
@@ -50,18 +49,18 @@ class StopInGoodOrder(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop between two optimizer steps; the epoch's last batch is followed by its end, which is a better place."""
-        if trainer.is_last_batch or trainer.fit_loop._should_accumulate():
+        if trainer.is_last_batch or not is_step_done(trainer, batch_idx):
             return
         if self._is_asked(trainer):
             self.checkpoint.save_latest(trainer)
             self._stop(trainer, f"epoch {trainer.current_epoch + 1}, batch {batch_idx + 1}")
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen no more."""
+        """Give the signals back."""
         self._restore()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Listen no more; what is to end at once waits for nothing."""
+        """Give the signals back; do not wait for readers where it is to end at once."""
         self._restore()
         if self._gives_up or isinstance(exception, KeyboardInterrupt):
             _end_workers()
@@ -129,10 +128,10 @@ class EndAtSigterm(pl.Callback):
     """Ends a prediction at SIGTERM: Lightning only takes note of it, and goes on to the end."""
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen, in place of Lightning's handler, which puts back the one before at the end."""
+        """Take over the signal from Lightning's handler, which puts back the one before at the end."""
 
         def end(number: int, frame: FrameType | None) -> NoReturn:
-            if isinstance(launcher := trainer.strategy.launcher, _SubprocessScriptLauncher):
+            if (launcher := trainer.strategy.launcher) is not None:  # it has started the other processes
                 launcher.kill(number)
             raise StoppedError(
                 f"stopped ({signal.Signals(number).name}) before all images were predicted; the same line begins this "
@@ -143,7 +142,7 @@ class EndAtSigterm(pl.Callback):
         signal.signal(signal.SIGTERM, end)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Wait for nothing."""
+        """End the processes that read images instead of waiting for them."""
         if isinstance(exception, StoppedError | KeyboardInterrupt):
             _end_workers()
 
@@ -165,8 +164,8 @@ WAYS_ON = "lower optimizer.lr, or set trainer.gradient_clip_val or trainer.preci
 class StopOnNan(Callback):
     """Ends training at a loss or at weights that are NaN or infinite, before such a state is saved.
 
-    A loss is looked at one step late: by then the GPU has it, and nothing waits. The loss of validation is looked at,
-    too: a step of a finite loss can leave weights that give no finite one.
+    It checks a loss one step late: by then the GPU has computed it, and nothing waits. It also checks the loss of
+    validation: a step of a finite loss can leave weights that give no finite one.
     """
 
     def __init__(self) -> None:
@@ -175,20 +174,20 @@ class StopOnNan(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the loss of the step before, and remember this one."""
-        self._look(trainer)
+        """Check the loss of the step before, and remember this one."""
+        self._check_last_loss(trainer)
         self._last = (outputs["loss"].detach(), batch_idx, batch["image_id"])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the last step's loss before the epoch is saved."""
-        self._look(trainer)
+        """Check the last step's loss before the epoch is saved."""
+        self._check_last_loss(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the last step's loss before it costs a validation."""
-        self._look(trainer)
+        """Check the last step's loss before it costs a validation."""
+        self._check_last_loss(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the loss of validation before the epoch is saved; it is the same on every process."""
+        """Check the loss of validation before the epoch is saved; it is the same on every process."""
         loss = trainer.callback_metrics.get(LOSS)
         if loss is not None and not bool(torch.isfinite(loss)):
             raise CompetitionError(
@@ -199,9 +198,9 @@ class StopOnNan(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Look at the last step's loss and at the weights, which a finite loss may have ruined, before anything is
+        """Check the last step's loss and the weights, which a finite loss may have ruined, before anything is
         written: in mid-epoch, or where all images are trained on, no validation has seen them."""
-        self._look(trainer)
+        self._check_last_loss(trainer)
         finite = [torch.isfinite(weight).all() for weight in pl_module.parameters()]
         if not bool(torch.stack(finite).all()):
             raise CompetitionError(
@@ -209,7 +208,7 @@ class StopOnNan(Callback):
                 f"left weights that are not, so they are not saved: {WAYS_ON}, and train anew"
             )
 
-    def _look(self, trainer: pl.Trainer) -> None:
+    def _check_last_loss(self, trainer: pl.Trainer) -> None:
         if self._last is None:
             return
         (loss, batch, image_ids), self._last = self._last, None

@@ -15,6 +15,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from competition.config.settings import Config
+from competition.support.distributed import num_processes
 from competition.support.errors import CompetitionError
 from competition.support.progress import has_bars
 from competition.training.checkpoint import AtomicCheckpointIO
@@ -100,18 +101,23 @@ def prediction_settings(config: Config) -> dict[str, Any]:
     if config.inference.precision is not None:
         settings["precision"] = config.inference.precision
     wanted, num_gpus = str(settings.get("accelerator", "auto")), torch.cuda.device_count()
+    is_cpu = wanted == "cpu"
     if wanted in ("auto", "gpu", "cuda") and not num_gpus:
-        settings |= {"accelerator": "mps" if MPSAccelerator.is_available() else "cpu", "devices": 1}
+        is_cpu, settings["accelerator"] = True, "mps" if MPSAccelerator.is_available() else "cpu"
+        if num_processes() == 1:  # of a training on several processes each predicts its share
+            settings["devices"] = 1
+    if not is_cpu:
+        settings["devices"] = devices_here(settings.get("devices", "auto"), num_gpus)
     if TorchElasticEnvironment.detect():
         here = int(os.environ["LOCAL_WORLD_SIZE"])
         return settings | {"devices": here, "num_nodes": int(os.environ["WORLD_SIZE"]) // here}
     if SLURMEnvironment.detect():
-        return settings | {"num_nodes": int(os.environ.get("SLURM_NNODES", "1"))}
+        tasks = os.environ.get("SLURM_NTASKS_PER_NODE", "")
+        started = {"devices": int(tasks)} if tasks.isdigit() else {}
+        return settings | started | {"num_nodes": int(os.environ.get("SLURM_NNODES", "1"))}
     if os.environ.get("MASTER_ADDR", "localhost") not in ("localhost", "127.0.0.1"):
         return settings | {"num_nodes": config.trainer.get("num_nodes", 1)}  # somebody starts it on each machine
-    return (
-        settings if wanted == "cpu" else settings | {"devices": devices_here(settings.get("devices", "auto"), num_gpus)}
-    )
+    return settings
 
 
 def devices_here(wanted: Any, num_gpus: int) -> Any:

@@ -26,21 +26,15 @@ from competition.bundle.manifest import write_manifest, write_metadata
 from competition.bundle.offline import Bundle
 from competition.bundle.predictor import Predictor
 from competition.bundle.wheels import SHIPPED, download_wheels, missing_packages, shipped, unpack_wheels
-from competition.config.loading import load_config, task_names
-from competition.data.dataset import ImageDataset
+from competition.config.loading import task_names
 from competition.files.images import read_image
-from competition.prediction import inference
-from competition.prediction.predict import load_network, predict_images, predict_test
 from competition.prediction.stored import TOLERANCE, Predictions
-from competition.runs.folder import OOF, TEST, Run
-from competition.scoring.trial import Trial
-from competition.submission.submit import make_submission
+from competition.runs.folder import TEST, Run
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
-from competition.training.checkpoint import export_weights
-from competition.training.module import CompetitionModule
 
 Command = Callable[..., CompletedProcess[str]]
+Once = Callable[[str, str, Callable[[Path], None]], Path]
 pytestmark = pytest.mark.slow  # together: all need runs with networks and predictions
 
 
@@ -67,35 +61,23 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.fixture(scope="module")
-def predicted(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return outputs/ of runs `t` and `u` with networks, all predictions and a submission: two folds, two views."""
-    folder = tmp_path_factory.mktemp("predicted")
+@pytest.fixture(scope="session")
+def bundled(task: str, predicted: Path, once: Once) -> Path:
+    """Return outputs/ of the same runs, with a bundle of one."""
+    return once(task, "bundled", lambda folder: bundle_one(predicted, folder)) / "outputs"
+
+
+def bundle_one(predicted: Path, folder: Path) -> None:
+    shutil.copytree(predicted, folder / "outputs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for seed, name in enumerate("tu"):
-            shutil.copytree(untrained / "t", folder / "outputs" / name)
-            for number, training in enumerate(Run.open(name).finished()):
-                config = load_config([training / "config.yaml"], ["tta=[hflip]", f"name={name}"])
-                (training / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-                torch.manual_seed(10 * seed + number)
-                table = Task(config.task).table.read_table(config)
-                values = {"config": config.model_dump(mode="json"), "classes": list(table.classes)}
-                state = CompetitionModule(**values).state_dict()
-                torch.save({"state_dict": state, "hyper_parameters": values}, training / "best_loss.pt")
-                export_weights(training / "best_loss.pt")
-                ids = np.array(Predictions(training / OOF).image_ids, dtype=object)
-                network, classes = load_network(training / "best_loss.pt")
-                predict_images(config, [network], ImageDataset(config, ids, table=table), training / OOF, classes)
-            predict_test(Run.open(name))
-            make_submission(Run.open(name))
-    return folder / "outputs"
+        make_bundle(Run.open("t"), with_wheels=False)
 
 
 @pytest.fixture
-def runs(predicted: Path, command: Command, tmp_path: Path) -> Path:
-    """Copy the runs into the working folder."""
-    return Path(shutil.copytree(predicted, tmp_path / "outputs"))
+def bundle(bundled: Path, runs: Path) -> Path:
+    """Copy the bundle to the runs in the working folder."""
+    return Path(shutil.copytree(bundled / "t" / "bundle", runs / "t" / "bundle")).relative_to(runs.parent)
 
 
 @pytest.fixture(scope="session")
@@ -136,9 +118,13 @@ def files_of(folder: Path) -> dict[Path, float]:
     return {path: path.stat().st_mtime for path in folder.rglob("*")}
 
 
+@pytest.mark.parametrize(
+    "task", [task for task in task_names() if task == "segmentation"] or task_names()[:1], indirect=True
+)
 def test_cut_off_from_the_network_it_writes_the_submission_of_submit(
     runs: Path, kaggle_python: Path, data_dir: Path, tmp_path: Path
 ) -> None:
+    """Of masks, where there are any, which need a wheel; what other tasks import is test_inference.py's to test."""
     lightning = subprocess.run([kaggle_python, "-c", "import pytorch_lightning"], capture_output=True, check=False)
     assert b"ModuleNotFoundError" in lightning.stderr
     bundle, lines = make_bundle(Run.open("t"))
@@ -160,11 +146,10 @@ def test_cut_off_from_the_network_it_writes_the_submission_of_submit(
 
 
 def test_a_larger_hidden_test_set_with_other_sizes_and_a_broken_image_gives_a_valid_submission(
-    runs: Path, data_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    bundle: Path, data_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from competition.bundle.offline import infer as infer_here
 
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
     sample = data_dir / "sample_submission.csv"
     rows = pd.read_csv(sample, dtype=str, keep_default_na=False)
     name = next(str(column) for column in rows if rows[column].str.contains("test_").any())
@@ -201,18 +186,16 @@ def test_a_larger_hidden_test_set_with_other_sizes_and_a_broken_image_gives_a_va
 
 
 def test_all_devices_of_a_machine_write_the_submission_of_one(
-    runs: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Path, bundle: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from competition.bundle.offline import infer as infer_here
 
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
-    monkeypatch.setattr(inference, "inference_devices", lambda config: [torch.device("cpu")] * 2)
+    monkeypatch.setattr("competition.training.devices.inference_devices", lambda config: [torch.device("cpu")] * 2)
     infer_here(bundle, data_dir, tmp_path / "submission.csv")
     assert (tmp_path / "submission.csv").read_bytes() == (runs / "t" / "submission.csv").read_bytes()
 
 
-def test_a_changed_or_missing_file_is_named(runs: Path) -> None:
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+def test_a_changed_or_missing_file_is_named(bundle: Path) -> None:
     weights = bundle / "runs" / "t" / "fold1.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     with pytest.raises(CompetitionError, match=r"fold1\.safetensors: is not the file that manifest\.json describes"):
@@ -222,8 +205,7 @@ def test_a_changed_or_missing_file_is_named(runs: Path) -> None:
         Bundle(bundle)
 
 
-def test_a_folder_that_is_not_there_is_told_in_a_line(runs: Path, tmp_path: Path) -> None:
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+def test_a_folder_that_is_not_there_is_told_in_a_line(bundle: Path, tmp_path: Path) -> None:
     done = infer(Path(sys.executable), bundle, tmp_path / "nowhere", tmp_path / "working")
     assert done.returncode == 1
     assert (
@@ -233,8 +215,7 @@ def test_a_folder_that_is_not_there_is_told_in_a_line(runs: Path, tmp_path: Path
 
 
 @one_task
-def test_an_interpreter_without_the_packages_is_told_in_a_line(runs: Path) -> None:
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+def test_an_interpreter_without_the_packages_is_told_in_a_line(bundle: Path) -> None:
     bare = [sys.executable, "-I", "-S", str(bundle / "infer.py")]  # without any installed package
     done = subprocess.run(bare, capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -254,11 +235,10 @@ def test_deleted_weights_are_exported_again(runs: Path) -> None:
 
 
 def test_a_bundle_that_predicts_otherwise_than_it_was_scored_stops_before_it_predicts(
-    runs: Path, data_dir: Path, tmp_path: Path
+    bundle: Path, data_dir: Path, tmp_path: Path
 ) -> None:
     from competition.bundle.offline import infer as infer_here
 
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
     path = bundle / "runs" / "t" / "fold0.safetensors"
     save_file({name: -values for name, values in load_file(path).items()}, path)
     manifest = json.loads((bundle / "manifest.json").read_text())
@@ -308,8 +288,7 @@ def assert_same_cells(found: pd.DataFrame, expected: pd.DataFrame) -> None:
             assert (words & others).total() > 0.95 * max(words.total(), others.total()) > 0, column
 
 
-def test_predicted_one_by_one_images_get_the_rows_of_the_submission(runs: Path, data_dir: Path) -> None:
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+def test_predicted_one_by_one_images_get_the_rows_of_the_submission(runs: Path, bundle: Path, data_dir: Path) -> None:
     predictor = Predictor(bundle, data_dir)
     config = predictor.bundle.config
     keys = Task(config.task).submission.id_columns(config)
@@ -325,8 +304,9 @@ def test_predicted_one_by_one_images_get_the_rows_of_the_submission(runs: Path, 
         predictor("x", np.zeros((8, 8), np.uint8))
 
 
-def test_an_inference_server_that_asks_row_by_row_is_given_the_submission(runs: Path, data_dir: Path) -> None:
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+def test_an_inference_server_that_asks_row_by_row_is_given_the_submission(
+    runs: Path, bundle: Path, data_dir: Path
+) -> None:
     predictor = Predictor(bundle, data_dir)
     keys = Task(predictor.bundle.config.task).submission.id_columns(predictor.bundle.config)
 
@@ -347,37 +327,9 @@ def test_an_inference_server_that_asks_row_by_row_is_given_the_submission(runs: 
     assert_same_cells(pd.concat(answered, ignore_index=True), submission)
 
 
-def test_rounding_differs_less_than_the_tolerance_and_another_network_more(runs: Path) -> None:
-    task = Task(Run.open("t").config.task)
-    one, other = (Predictions(runs / name / "fold0" / OOF)[0] for name in "tu")
-    key = "scores" if "scores" in one else next(iter(one))
-    rounded = {**one, key: one[key].astype(np.float16).astype(one[key].dtype)}
-    assert task.decode.difference(one, one) == 0
-    assert task.decode.difference(rounded, one) < TOLERANCE / 10
-    shifted = {**one, key: np.clip(one[key] + one[key].dtype.type(2 * TOLERANCE), 0, 1)}
-    assert task.decode.difference(shifted, one) > TOLERANCE
-    assert task.decode.difference(other, one) > 0
-
-
-def test_what_a_network_says_more_or_less_is_a_difference(runs: Path) -> None:
-    task = Task(Run.open("t").config.task)
-    stored = Predictions(runs / "t" / "fold0" / OOF)[0]
-    if "boxes" not in stored:
-        key = next(iter(stored))
-        assert task.decode.difference({key: 1 - stored[key]}, stored) > TOLERANCE
-        return
-    few = {key: values if key.startswith("model_") else values[:1] for key, values in stored.items()}
-    few["boxes"], few["scores"] = np.array([[2, 2, 20, 20]], np.float32), np.array([0.9], np.float32)
-    more = {key: values if key.startswith("model_") else np.repeat(values, 2, axis=0) for key, values in few.items()}
-    more["boxes"][1] += 40
-    more["scores"][1] = 0.89
-    assert task.decode.difference(more, few) == task.decode.difference(few, more) == pytest.approx(0.89)
-
-
-def test_a_folder_without_the_images_gives_no_submission(runs: Path, data_dir: Path, tmp_path: Path) -> None:
+def test_a_folder_without_the_images_gives_no_submission(bundle: Path, data_dir: Path, tmp_path: Path) -> None:
     from competition.bundle.offline import infer as infer_here
 
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
     shutil.rmtree(data_dir / "test_images")
     odd = data_dir.rename(tmp_path / "a #b: [x]")
     with pytest.raises(CompetitionError, match=r"images cannot be read, the first: .*a #b: .x.* no such image file"):
@@ -448,8 +400,8 @@ def test_a_bundle_by_values_given_by_hand_is_not_the_one_that_run_makes(runs: Pa
         assert is_bundled(Run.open("t")) == (not words)
 
 
-def test_ids_stay_text_and_16_bit_is_read_as_from_a_file(runs: Path, data_dir: Path) -> None:
-    predictor = Predictor(make_bundle(Run.open("t"), with_wheels=False)[0], data_dir)
+def test_ids_stay_text_and_16_bit_is_read_as_from_a_file(bundle: Path, data_dir: Path) -> None:
+    predictor = Predictor(bundle, data_dir)
     keys = Task(predictor.bundle.config.task).submission.id_columns(predictor.bundle.config)
     pixels = read_image(next((data_dir / "test_images").iterdir()), 3)
     assert predictor("00123", pixels)[keys[0]].astype(str).str.startswith("00123").all()
@@ -477,70 +429,6 @@ def test_every_run_has_a_data_set_of_its_own_on_kaggle(tmp_path: Path) -> None:
     assert len(set(names)) == len(pairs)
     assert names[0] == "digits-t-u"
     assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]{4,48}[a-z0-9]", name) for name in names), names
-
-
-def test_every_network_and_view_is_timed_and_what_does_not_fit_is_told(
-    runs: Path, command: Command, tmp_path: Path
-) -> None:
-    assert command("tune", "t").returncode == 0
-    done = command("predict", "t", "--estimate", "inference.hidden_images=100000", "inference.limit_hours=0.001")
-    assert done.returncode == 0, done.stderr
-    assert "100000 images" in done.stdout
-    assert "does not fit into inference.limit_hours: 0.001" in done.stdout
-    assert re.search(r"view hflip: .* x 2 networks = .* h, worth [+-]0\.\d+", done.stdout)
-    assert "drop the view hflip first" in done.stdout
-    assert re.search(r"a training less saves \S+ h\n", done.stdout)  # no fold is named: each has images of its own
-    host, undefined = tmp_path / "host.py", tmp_path / "undefined.py"
-    host.write_text("def score(solution, submission, row_id_column_name):\n    return 0.25\n")
-    done = command("predict", "t", "--estimate", f"host_metric={host}")
-    assert "fits into" in done.stdout
-    assert "host of these images: 0.2500" in done.stdout
-    assert re.search(r"view hflip: .* worth \+0\.0000", done.stdout)
-    undefined.write_text("def score(solution, submission, row_id_column_name):\n    raise ValueError('one class')\n")
-    done = command("predict", "t", "--estimate", f"host_metric={undefined}")
-    assert "no score of these images: " in done.stdout
-    assert "fits into" in done.stdout
-
-
-@one_task
-def test_only_what_is_not_on_is_advised_to_compute_faster(runs: Path, command: Command) -> None:
-    half, last = "inference.precision=bf16-mixed", "inference.channels_last=true"
-    slow = ("predict", "t", "--estimate", "inference.hidden_images=100000", "inference.limit_hours=0.001")
-    advice = [
-        command(*slow, *on).stdout.partition("or compute faster: ")[2] for on in ([], [half], [last], [half, last])
-    ]
-    assert advice == [f"{half} (if this CPU has bf16), {last}\n", f"{last}\n", f"{half} (if this CPU has bf16)\n", ""]
-
-
-def test_a_blend_takes_the_time_of_all_its_runs_and_each_is_worth_something(runs: Path, command: Command) -> None:
-    assert command("submit", "t", "u", "--weights", "3,1", "--name", "both").returncode == 0
-    words = ("inference.hidden_images=1000000", "inference.limit_hours=0.001", "inference.precision=bf16-mixed")
-    done = command("predict", "both", "--estimate", *words)
-    assert done.returncode == 0, done.stderr
-    each = [float(hours) for hours in re.findall(r"run [tu]: (\S+) h, worth [+-]", done.stdout)]
-    views = [float(hours) for hours in re.findall(r"view \w+ of [tu]: .* x 2 networks = (\S+) h,", done.stdout)]
-    whole = re.search(r"1000000 images: (\S+) h; does not fit", done.stdout)
-    assert whole is not None
-    assert (len(each), len(views)) == (2, 4)
-    assert sum(views) < sum(each) < float(whole[1])
-    assert re.search(r"drop the (view hflip of [tu]|run [tu]) first: it saves \S+ h", done.stdout)
-    assert "in precision 32, " in done.stdout  # overrides hold for the runs, too
-
-
-def test_half_precision_is_compared_with_that_of_training_also_when_the_run_was_predicted_in_it(
-    runs: Path, command: Command, tmp_path: Path
-) -> None:
-    before = re.search(r"of these images: (\S+)\n", command("predict", "t", "--estimate").stdout)
-    assert before is not None
-    assert command("predict", "t", "inference.precision=bf16-mixed", "inference.channels_last=true").returncode == 0
-    done = command("predict", "t", "--estimate")
-    assert re.search(
-        rf"of these images: {before[1]} in precision 32, \S+ in precision bf16-mixed, channels_last\n", done.stdout
-    )
-    run = Run.open("t")
-    [tried] = Trial(run, [run], Task(run.config.task).table.read_table(run.config), tmp_path / "trial", 2).tried
-    exact, now = (Predictions(each["fold0"][0] / "plain.npz")[0] for each in (tried.exact, tried.folders))
-    assert 0 < Task(run.config.task).decode.difference(now, exact) < TOLERANCE
 
 
 def test_what_kaggle_lacks_is_found_and_without_a_network_it_is_said(
@@ -592,7 +480,7 @@ def write_wheel(folder: Path, name: str, version: str, tags: str = "py3-none-any
 def imported_with(wheels: Path, *code: str) -> CompletedProcess[str]:
     """Run code after a bundle's wheels have been imported, in a process of its own."""
     first = "from pathlib import Path; from competition.bundle.wheels import import_wheels; "
-    first = f"import_wheels(Path({str(wheels)!r}))"
+    first += f"import_wheels(Path({str(wheels)!r}))"
     words = [sys.executable, "-c", "\n".join([*code[:-1], first, code[-1]])]
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
@@ -626,9 +514,11 @@ def test_a_wheel_that_is_needed_and_of_another_python_is_told(tmp_path: Path) ->
 
 
 @one_task
-def test_a_wheel_is_imported_before_all_else_in_script_and_notebook(runs: Path, data_dir: Path, tmp_path: Path) -> None:
-    bundle, _ = make_bundle(Run.open("t"), with_wheels=False)
+def test_a_wheel_is_imported_before_all_else_in_script_and_notebook(
+    bundle: Path, data_dir: Path, tmp_path: Path
+) -> None:
     write_wheel(bundle / "wheels", "numpy", "9999", content="raise SystemExit('numpy of the wheel')")
+    write_manifest(bundle, json.loads((bundle / "manifest.json").read_text())["runs"], None)  # which names the wheel
     [cell] = json.loads((bundle / "infer.ipynb").read_text())["cells"]
     notebook = cell["source"].replace("/kaggle/input", str(bundle.parent))
     for words in ([str(bundle / "infer.py"), str(data_dir)], ["-c", notebook]):

@@ -17,6 +17,7 @@ from competition.files.csv_file import MOST_LINES
 from competition.files.images import read_image, read_image_size
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
+from competition.support.optional_rooms import has_room
 from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
 
@@ -155,7 +156,7 @@ def test_without_a_config_one_is_printed_that_reads_the_files(
 def test_without_a_config_a_second_task_that_fits_is_printed_as_a_comment(
     task: str, data_dir: Path, command: Command, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("competition.checking.recognise.task_names", lambda: [task, task])
+    monkeypatch.setattr("competition.checking.recognise_format.task_names", lambda: [task, task])
     path = recognised(command, data_dir, project)
     assert f"# base: {task}.yaml\n" in path.read_text()
     assert load_config([path]).task == task
@@ -339,6 +340,22 @@ def test_near_duplicates_are_told_with_their_folds_and_a_way_to_keep_them_togeth
     assert command("folds", *again).returncode == 0
     assert "each of these groups lies in one fold" in command("check", *again).stdout
     assert "near-duplicates" not in command("check", *words, "data.near_duplicates=false").stdout
+
+
+def test_a_report_that_cannot_be_written_is_no_fault_of_the_data(
+    words: list[str], data_dir: Path, command: Command, tmp_path: Path
+) -> None:
+    first, second = sorted((data_dir / "train_images").iterdir())[:2]
+    shutil.copy(first, second)
+    (data_dir / "near_duplicates.csv").mkdir()
+    (tmp_path / "outputs").write_text("a file where the folder belongs")
+    done = command("check", *words)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert any(line.startswith(f"{data_dir / 'near_duplicates.csv'}: cannot be written (") for line in told)
+    assert any(line.endswith("; data.folds says where else to write") for line in told)
+    if has_room("pages"):
+        assert any("check.html: cannot be written (" in line for line in told)
 
 
 def test_faults_of_all_kinds_are_told_together(words: list[str], data_dir: Path, command: Command) -> None:

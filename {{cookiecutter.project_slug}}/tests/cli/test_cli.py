@@ -52,13 +52,6 @@ def test_verbs_that_need_no_network_do_not_import_torch(project: Path, words: li
     assert not imported_by(project, ["check", *words], ["folds", *words]) & {"torch", "pytorch_lightning"}
 
 
-def test_a_page_needs_no_torch_and_no_plots_until_it_is_written(project: Path) -> None:
-    code = "import sys, competition.pages.check_page, competition.pages.report; print(*sys.modules)"
-    environment = os.environ | {"PYTHONPATH": str(project)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert not set(done.stdout.split()) & {"torch", "pytorch_lightning", "matplotlib", "jinja2"}
-
-
 def test_help_names_every_verb_and_each_explains_itself(command: Command) -> None:
     overview = command("--help")
     assert overview.returncode == 0

@@ -24,19 +24,19 @@ from tiny import PROJECT, TINY
 
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
-from competition.data import loaders as loader
+from competition.data import loaders
 from competition.data.dataset import ImageDataset
 from competition.data.loaders import ImageLoader, evaluation_loader
 from competition.prediction.predict import predict_images
 from competition.support.errors import CompetitionError, StoppedError
 from competition.tasks.contract import Table, Task
 from competition.tasks.made_up_images import write_sample
-from competition.training import stopping as interruption
+from competition.training import stopping
 from competition.training.checkpoint import LatestAndBest
 from competition.training.fold_data import FoldData
 from competition.training.lost_process import explaining_lost_process
 from competition.training.module import CompetitionModule
-from competition.training.stopping import StopInGoodOrder
+from competition.training.stopping import EndAtSigterm, StopInGoodOrder
 from competition.training.trainer import build_trainer
 
 TASK = task_names()[0]
@@ -220,7 +220,7 @@ def fit(folder: Path, at_worker: signal.Signals) -> None:
 def test_a_training_that_waits_for_a_stuck_process_in_vain_can_be_stopped(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(interruption, "PATIENCE", 1.0)
+    monkeypatch.setattr(stopping, "PATIENCE", 1.0)
     thread = Thread(target=stop_while_it_waits, args=(number,))
     thread.start()
     with pytest.raises(
@@ -255,6 +255,23 @@ def test_a_prediction_ends_at_sigterm_and_leaves_nothing_behind(tmp_path: Path) 
     assert not list(path.parent.iterdir())
 
 
+def test_a_prediction_that_ends_at_sigterm_ends_the_processes_it_has_started(tmp_path: Path) -> None:
+    config, table = made_up(tmp_path, "trainer.devices=2", "trainer.strategy=ddp")
+    trainer = build_trainer(config, [], training=False)
+    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    before = signal.getsignal(signal.SIGTERM)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as started:
+        setattr(trainer.strategy.launcher, "procs", [started])  # noqa: B010 - that of ddp has it
+        try:
+            EndAtSigterm().on_predict_start(trainer, module)
+            with pytest.raises(StoppedError, match="SIGTERM"):
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert started.wait(60) == -signal.SIGTERM
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            started.kill()
+
+
 @pytest.mark.parametrize("is_told", [True, False])
 def test_images_arrive_where_shared_memory_is_full(
     is_told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -264,7 +281,7 @@ def test_images_arrive_where_shared_memory_is_full(
     dataset = ImageDataset(config, table.image_ids, table=table)
     (expected, *_), size = evaluation_loader(dataset), 12 * 3 * 64 * 64 * 4
     if is_told:
-        monkeypatch.setattr(loader, "RESERVE", 2**60)
+        monkeypatch.setattr(loaders, "RESERVE", 2**60)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))
     try:

@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 import pytest
 import torch
 
-from competition.comparison.record import begin, record
+from competition.comparison.update_ledger import begin, record
 from competition.config.loading import task_names
 from competition.prediction.stored import Predictions
 from competition.runs.folder import CONFIG, OOF, Run

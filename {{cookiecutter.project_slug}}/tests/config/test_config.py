@@ -14,7 +14,9 @@ from competition.config.loading import (
     YamlLoader,
     config_differences,
     dump_config,
+    dump_yaml,
     load_config,
+    parse_yaml,
     task_names,
 )
 from competition.config.settings import Config
@@ -310,3 +312,8 @@ def test_the_keys_of_trainer_are_those_of_lightning() -> None:
     from pytorch_lightning import Trainer
 
     assert set(trainer_arguments()) == set(inspect.signature(Trainer.__init__).parameters) - {"self"}
+
+
+@pytest.mark.parametrize("text", ["01e77211", "1e5", "12345678", "1.5e-3", "null", "on", "0x1f", "a: b"])
+def test_a_text_that_looks_like_a_number_is_written_so_that_it_is_read_as_a_text(text: str) -> None:
+    assert parse_yaml(dump_yaml({"key": text, text: 1.5e-7})) == {"key": text, text: 1.5e-7}

@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Subset
 from competition.config.data_settings import Sampler
 from competition.config.loading import load_config
 from competition.config.settings import Config
-from competition.data.dataset import Batch, Draw, ImageDataset
+from competition.data.dataset import Batch, ImageDataset, SeededIndex
 from competition.data.loaders import ShareOfRank, num_workers
-from competition.sampling.batches import TrainBatches, build_sampler
+from competition.sampling.batch_sampler import TrainBatches
+from competition.sampling.build import build_sampler, fold_sampler
 from competition.sampling.sampler import RatioSampler
 from competition.sampling.share_schedule import ShareSchedule
 from competition.support.errors import CompetitionError
@@ -60,7 +61,7 @@ def assert_equal(first: Any, second: Any) -> None:
 
 def test_a_sample_carries_its_id_and_original_size(train_set: ImageDataset, config: Config) -> None:
     for index in range(5):
-        sample = train_set[Draw(index, 0)]
+        sample = train_set[SeededIndex(index, 0)]
         assert sample["image_id"] == train_set.image_ids[index]
         assert (sample["height"], sample["width"]) == train_set.read(index).shape[:2]
         assert sample["image"].shape == (3, *config.data.image_size)
@@ -84,16 +85,16 @@ def test_images_are_normalised_by_mean_and_standard_deviation(test_set: ImageDat
 
 def test_a_draw_gives_the_same_sample_again_and_another_seed_another(train_set: ImageDataset) -> None:
     for index in range(4):
-        assert_equal(train_set[Draw(index, 7)], train_set[Draw(index, 7)])
-    images = [train_set[Draw(0, seed)]["image"] for seed in range(6)]
+        assert_equal(train_set[SeededIndex(index, 7)], train_set[SeededIndex(index, 7)])
+    images = [train_set[SeededIndex(0, seed)]["image"] for seed in range(6)]
     assert len({image.numpy().tobytes() for image in images}) > 3
 
 
 def test_what_was_drawn_before_does_not_matter(config: Config, table: Table, train_set: ImageDataset) -> None:
     fresh = ImageDataset(config, table.image_ids, table=table, train=True)
     for seed in range(3):
-        train_set[Draw(1, seed)]
-    assert_equal(fresh[Draw(2, 9)], train_set[Draw(2, 9)])
+        train_set[SeededIndex(1, seed)]
+    assert_equal(fresh[SeededIndex(2, 9)], train_set[SeededIndex(2, 9)])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -115,7 +116,7 @@ def test_a_number_alone_leaves_the_users_own_generators_as_they_are(train_set: I
 
 def test_images_to_be_validated_are_not_changed_at_random(config: Config, table: Table) -> None:
     dataset = ImageDataset(config, table.image_ids, table=table)
-    assert_equal(dataset[Draw(0, 1)], dataset[Draw(0, 2)])
+    assert_equal(dataset[SeededIndex(0, 1)], dataset[SeededIndex(0, 2)])
 
 
 def test_images_without_a_group_are_groups_by_themselves(config: Config, data_dir: Path) -> None:
@@ -135,7 +136,7 @@ def test_images_without_a_group_are_groups_by_themselves(config: Config, data_di
 def load(train_set: ImageDataset, config: Config, table: Table, workers: int) -> list[Batch]:
     """Return the batches of two epochs in which every image comes once."""
     every_image_once = config.model_copy(update={"sampler": Sampler()})
-    batches = TrainBatches(build_sampler(every_image_once, table, np.arange(len(table.image_ids))), 5)
+    batches = TrainBatches(fold_sampler(every_image_once, table, np.arange(len(table.image_ids))), 5)
     loader = DataLoader(train_set, batch_sampler=batches, collate_fn=train_set.collate, num_workers=workers)
     loaded = []
     for epoch in range(2):
@@ -155,7 +156,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(train_set: ImageDataset,
 
 def test_processes_that_are_no_forks_are_sent_the_images_to_read(train_set: ImageDataset) -> None:
     sent = pickle.loads(pickle.dumps(train_set))  # as macOS, and Python from 3.14 on, start the workers of a loader
-    assert_equal(sent[Draw(1, 7)], train_set[Draw(1, 7)])
+    assert_equal(sent[SeededIndex(1, 7)], train_set[SeededIndex(1, 7)])
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,7 @@ def test_no_image_at_all_is_refused() -> None:
 
 def epoch_draws(
     num_images: int, batch_size: int, epoch: int, start: int = 0, accumulate: int = 1, **place: Any
-) -> list[list[Draw]]:
+) -> list[list[SeededIndex]]:
     """Return the batches of a process that sees every image once an epoch."""
     sampler = RatioSampler(np.ones(num_images, dtype=bool), seed=3, schedule=ShareSchedule.constant(None), **place)
     batches = TrainBatches(sampler, batch_size, accumulate=accumulate)

@@ -18,7 +18,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, data in files.items():
-            archive.writestr(name, data)
+            archive.writestr(zipfile.ZipInfo(name), data)  # by its name alone Python 3.11 writes none without one
     return content.getvalue()
 
 
@@ -155,6 +155,12 @@ def test_a_hostile_archive_is_refused_in_one_line_and_leaves_no_half_a_file(
         unpack(folder / "digits.zip", folder)
     assert "\n" not in str(refused.value)
     assert not list(folder.rglob(".*"))
+
+
+def test_a_file_without_a_name_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "digits.zip").write_bytes(zipped({"name": b"1"}).replace(b"name", b"\0ame"))
+    with pytest.raises(CompetitionError, match=r"digits\.zip: broken \(a file without a name\)"):
+        unpack(tmp_path / "digits.zip", tmp_path)
 
 
 WHOLE = zipped({"train.csv": b"0123456789", "train/1.png": b"1", "test.zip": zipped({"2.png": b"2"})})

@@ -1,7 +1,10 @@
 """check.html and report.html: one file each that asks nothing of a network, and says what there is and what is not."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from base64 import b64decode
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -15,8 +18,8 @@ import tifffile
 from browser import Browser
 
 from competition.config.loading import task_names
+from competition.data.pictures import LONGEST, SIDE, small_picture
 from competition.files.images import read_image_size
-from competition.pages.page import LONGEST, SIDE, small_picture
 from competition.pages.report import is_reported, write_report
 from competition.pages.report_plots import confusion_counts, precision_recall
 from competition.runs.folder import Run
@@ -167,6 +170,13 @@ def test_a_picture_of_floats_shows_them_all_though_some_are_no_numbers() -> None
     assert small_picture(np.full((8, 8, 1), np.nan, dtype=np.float32)).max() == 0
 
 
+def test_a_page_needs_no_torch_and_no_plots_until_it_is_written(project: Path) -> None:
+    code = "import sys, competition.pages.check_page, competition.pages.report; print(*sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & {"torch", "pytorch_lightning", "matplotlib", "jinja2"}
+
+
 # -- report.html
 
 
@@ -189,8 +199,9 @@ def test_a_report_says_what_a_run_has_not(run: Run, command: Command) -> None:
     assert sum(name.startswith("Image ") for name in page.pictures) >= 6
 
 
-@pytest.mark.slow
-def test_a_report_is_complete_once_the_run_is(run: Run, command: Command) -> None:
+@pytest.fixture
+def complete(run: Run, command: Command) -> Run:
+    """Give the run all that a report tells of."""
     rows = "epoch,learning_rate,seconds,samples_per_second,memory_mb,train/loss,val/loss,val/score"
     for folder in run.trainings():
         (folder / "metrics.csv").write_text(f"{rows}\n1,.1,60,4,900,1,2,.5\n2,.1,60,6,950,.9,1.5,.6\n")
@@ -199,7 +210,12 @@ def test_a_report_is_complete_once_the_run_is(run: Run, command: Command) -> Non
     )
     assert command("tune", "t").returncode == 0
     assert command("report", "t").returncode == 0
-    page = Page(run.folder / "report.html")
+    return run
+
+
+@pytest.mark.slow
+def test_a_report_is_complete_once_the_run_is(complete: Run) -> None:
+    page = Page(complete.folder / "report.html")
     assert "There is no" not in page.text
     assert any(name.startswith("Curves of loss by epoch, of fold0, fold1") for name in page.pictures)
     for cell in ("pooled", "2.0", "950", "hflip"):  # two epochs of 60 s are 2.0 minutes
@@ -266,3 +282,25 @@ def test_a_browser_shows_pages_of_incomplete_runs_whole(
     assert command("report", "t").returncode == 0
     for name in ("check.html", "report.html"):
         browser.look_at(run.folder / name, 380).assert_whole()
+
+
+CHECKED = ("Report", "Training images", "Classes", "Images without any class", "Sizes", "Training and test images")
+LEARNT = ("Learning curves", "Scores by fold", "Out-of-fold images", "Thresholds", "Right and wrong answers")
+HEADINGS = {
+    "check.html": [*CHECKED, "Near-duplicates", "Folds", "Worst rows"],
+    "report.html": [*LEARNT, "Test-time views", "Time and memory"],
+}
+
+
+@pytest.mark.slow
+def test_a_browser_shows_pages_of_complete_runs_whole_at_any_width(
+    complete: Run, words: list[str], command: Command, browser: Browser
+) -> None:
+    assert command("folds", *words).returncode == 0
+    assert command("check", *words, "name=t").returncode == 0
+    for name, headings in HEADINGS.items():
+        for width in (380, 1280):
+            seen = browser.look_at(complete.folder / name, width)
+            seen.assert_whole()
+            assert seen.headings == headings
+            assert len(seen.images) >= 20

@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from tiny import PROJECT
-from trainings import assert_ended_like, begin, child_running, end, rows
+from trainings import assert_ended_like, begin, child_running, end, rows, run_here
 
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds, read_folds
@@ -95,9 +95,11 @@ def num_rows(path: Path) -> int:
 def test_a_run_whose_training_is_killed_ends_like_an_unbroken_one_when_started_again(
     folder: Path, tmp_path: Path, command: Command
 ) -> None:
+    """In one process, as two are killed and go on in test_exact_resume.py."""
     for name in ("configs", "data"):
         (tmp_path / name).symlink_to(folder / name)
-    words = (*CONFIGS, *WORDS, "fold=[0]")
+    words = (CONFIGS[0], *WORDS, "trainer.devices=1", "fold=[0]")
+    assert command("train", *words, "name=unbroken").returncode == 0
     first = begin(PROJECT, tmp_path, *words, verb="run")
     while num_rows(tmp_path / FOLD / "metrics.csv") < 2 and first.poll() is None:
         time.sleep(0.05)
@@ -105,6 +107,6 @@ def test_a_run_whose_training_is_killed_ends_like_an_unbroken_one_when_started_a
     assert training is not None, first.communicate()[1]
     os.kill(training, signal.SIGKILL)
     assert "`competition train` failed (exit -9)" in end(first, 1)
-    assert command("run", *words).returncode == 0
-    assert_ended_like(tmp_path / FOLD, folder / FOLD)
+    assert run_here(tmp_path, words).returncode == 0
+    assert_ended_like(tmp_path / FOLD, tmp_path / "outputs/unbroken/fold0")
     assert (tmp_path / "outputs/segmentation/submission.csv").is_file()

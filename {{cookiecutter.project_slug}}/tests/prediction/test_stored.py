@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from competition.prediction import stored as predictions
-from competition.prediction.stored import Predictions, PredictionWriter
+from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter
+from competition.runs.folder import OOF
 from competition.support.errors import CompetitionError
+from competition.tasks.contract import Task
 
 Images = Sequence[tuple[str, tuple[int, int], Mapping[str, np.ndarray]]]
 
@@ -166,3 +168,32 @@ def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(CompetitionError, match="no such file of predictions"):
         Predictions(tmp_path / "oof.npz")
+
+
+def test_rounding_differs_less_than_the_tolerance_and_another_network_more(
+    task: str, untrained: Path, replayable: Path
+) -> None:
+    difference = Task(task).decode.difference
+    one, other = (Predictions(outputs / "t" / "fold0" / OOF)[0] for outputs in (untrained, replayable))
+    key = "scores" if "scores" in one else next(iter(one))
+    rounded = {**one, key: one[key].astype(np.float16).astype(one[key].dtype)}
+    assert difference(one, one) == 0
+    assert difference(rounded, one) < TOLERANCE / 10
+    shifted = {**one, key: np.clip(one[key] + one[key].dtype.type(2 * TOLERANCE), 0, 1)}
+    assert difference(shifted, one) > TOLERANCE
+    assert difference(other, one) > 0
+
+
+def test_what_a_network_says_more_or_less_is_a_difference(task: str, untrained: Path, replayable: Path) -> None:
+    difference = Task(task).decode.difference
+    stored = Predictions(untrained / "t" / "fold0" / OOF)[0]
+    if "boxes" not in stored:
+        key = next(iter(stored))
+        assert difference({key: 1 - stored[key]}, stored) > TOLERANCE
+        return
+    few = {key: values if key.startswith("model_") else values[:1] for key, values in stored.items()}
+    few["boxes"], few["scores"] = np.array([[2, 2, 20, 20]], np.float32), np.array([0.9], np.float32)
+    more = {key: values if key.startswith("model_") else np.repeat(values, 2, axis=0) for key, values in few.items()}
+    more["boxes"][1] += 40
+    more["scores"][1] = 0.89
+    assert difference(more, few) == difference(few, more) == pytest.approx(0.89)

@@ -1,6 +1,6 @@
 """Hours of a hidden test set from seconds an image."""
 
-from competition.scoring.trial import Pace
+from competition.scoring.timed_trial import Pace
 
 
 def test_without_workers_images_are_read_and_then_looked_at() -> None:

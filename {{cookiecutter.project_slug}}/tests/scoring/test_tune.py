@@ -25,7 +25,7 @@ from competition.scoring.tune import (
     is_tuned,
     tune,
 )
-from competition.support.files import write_csv
+from competition.support.atomic_files import write_csv
 from competition.tasks.contract import Task
 
 Command = Callable[..., CompletedProcess[str]]

@@ -23,9 +23,9 @@ from competition.runs.folder import CV, OOF, POSTPROCESS, TEST, Run
 from competition.scoring.out_of_fold import describe_scores, score_predictions
 from competition.scoring.tune import CROSSED, OWN, THRESHOLDS, is_tuned
 from competition.submission.blend_weights import fit_weights
-from competition.submission.pseudo_labels import make_pseudo
 from competition.submission.submit import Presence, open_runs, share_warnings
-from competition.support.files import read_rows
+from competition.submission.write_pseudo_labels import make_pseudo
+from competition.support.atomic_files import read_rows
 from competition.tasks.contract import Prediction, Target, Task
 
 Command = Callable[..., CompletedProcess[str]]

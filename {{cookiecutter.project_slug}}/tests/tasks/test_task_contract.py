@@ -11,7 +11,7 @@ from tiny import PROJECT
 
 from competition.config.loading import load_config, task_names, validate
 from competition.config.settings import Config
-from competition.support.places import PACKAGE
+from competition.support.paths import PACKAGE
 from competition.tasks import contract
 from competition.tasks.contract import Module, Table, Task
 from competition.tasks.made_up_images import write_sample

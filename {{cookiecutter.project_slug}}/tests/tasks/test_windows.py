@@ -16,7 +16,7 @@ from trainings import begin, end
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
-from competition.data.window_data import WholeImages, WindowDataset
+from competition.data.window_dataset import WholeImages, WindowDataset
 from competition.files.images import read_image_size
 from competition.prediction.predict import predict_images
 from competition.prediction.stored import Predictions

@@ -21,7 +21,7 @@ from trainings import assert_same, rows
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Checkpoint as Settings
 from competition.data.folds import make_folds
-from competition.pipeline.train import train
+from competition.pipeline.train_fold import train
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample

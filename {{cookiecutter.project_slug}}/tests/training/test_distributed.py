@@ -2,23 +2,23 @@
 
 In double precision, as a network's last bits hang on the size of its batch, on some CPUs, and training magnifies them.
 
-Run by torchrun as a script, this file is one of the processes:
-    torchrun --nproc-per-node 2 tests/test_distributed.py FOLDER NODES [sync]
+Run as a script, this file has two processes learn, which are forks: python tests/training/test_distributed.py FOLDER
+Run by torchrun it is one of two on GPUs: torchrun --nproc-per-node 2 tests/training/test_distributed.py FOLDER sync
 """
 
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny import PROJECT
 from torch import nn
-from trainings import rows
+from trainings import fork_group, get_ready, rows, run_as_script, wait
 
 from competition.config.loading import task_names, validate
 from competition.config.settings import Config
@@ -34,7 +34,6 @@ from competition.training.logger import MetricsCsv
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
 
-ROOT = Path(__file__).resolve().parents[2]
 NUM_TRAINED, NUM_VALIDATED = 11, 11  # two processes have an unequal number of them
 WHOLE, SHORT = 4, 16  # images a global batch: three images are left out of two; one is incomplete
 each_task = pytest.mark.parametrize("task", task_names())
@@ -89,23 +88,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.set_num_threads(threads)
 
 
-def start(folder: Path, nodes: int, *words: object, more: Sequence[str] = ()) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        *map(str, words),
-        __file__,
-        str(folder),
-        str(nodes),
-        *more,
-    ]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-
 def assert_learned_alike(folder: Path, found: str, expected: str, num_tasks: int) -> None:
     assert len(list((folder / found).iterdir())) == num_tasks
     for task in task_names()[:num_tasks]:
@@ -129,11 +111,16 @@ def test_accumulated_batches_learn_what_whole_ones_do(
     assert_learned_alike(folder, found, expected, 1)
 
 
+@pytest.fixture(scope="module")
+def together(folder: Path) -> Path:
+    """Have two processes of one machine, and then of two, learn the same."""
+    run_as_script(__file__, folder)
+    return folder
+
+
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(folder: Path) -> None:
-    process = start(folder, 1, "--standalone", "--nproc-per-node", 2)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+def test_two_processes_learn_what_one_does(together: Path) -> None:
+    folder = together
     assert_learned_alike(folder, "1 nodes", "alone", len(task_names()))
     assert_predicted_alike(folder, "1 nodes", "alone", len(task_names()))
 
@@ -149,15 +136,11 @@ def assert_predicted_alike(folder: Path, found: str, expected: str, num_tasks: i
 
 
 @pytest.mark.slow
-def test_two_machines_learn_what_one_does(folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    words = ("--nnodes", 2, "--nproc-per-node", 1, "--master-addr", "127.0.0.1", "--master-port", port)
-    agents = [start(folder, 2, *words, "--node-rank", rank) for rank in (0, 1)]
-    said = [agent.communicate(timeout=300)[0] for agent in agents]
-    assert [agent.returncode for agent in agents] == [0, 0], "\n".join(said)
+def test_two_machines_learn_what_one_does(together: Path) -> None:
+    folder = together
     assert_learned_alike(folder, "2 nodes", "alone, short", 1)
     assert_predicted_alike(folder, "2 nodes", "alone, short", 1)
+    said = [(folder / f"said{rank}").read_text() for rank in (0, 1)]
     assert "epoch 2/2" in said[0]
     assert "epoch" not in said[1]  # the first process alone tells
 
@@ -189,9 +172,9 @@ SYNCED: dict[str, Any] = {"accelerator": "gpu", "sync_batchnorm": True, "precisi
 def test_batch_norm_over_processes_is_that_of_one_process(folder: Path, processes: int) -> None:
     task = task_names()[0]
     learn(make_config(task, devices=1, **SYNCED), folder / "alone, batch norm")
-    process = start(folder, 1, "--standalone", "--nproc-per-node", processes, more=["sync"])
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), __file__, str(folder)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (PROJECT, PROJECT / "tests")))}
+    subprocess.run([sys.executable, *command, "sync"], cwd=folder, env=environment, timeout=600, check=True)
     found, expected = (rows(folder / name) for name in ("sync", "alone, batch norm"))
     for one, other in zip(found, expected, strict=True):
         for column in ("train/loss", "val/loss"):
@@ -204,15 +187,20 @@ def test_statistics_over_processes_are_refused_without_gpus_in_one_line() -> Non
         build_trainer(config, [])
 
 
+def learn_as_one_of_two(machines: int) -> None:
+    """All tasks on one machine; one of them on two, where each batch is cut once more."""
+    names, size = (task_names(), WHOLE) if machines == 1 else (task_names()[:1], SHORT)
+    trainer: dict[str, Any] = {"num_nodes": machines, "devices": 2 // machines, "accumulate_grad_batches": 2}
+    trainer["strategy"] = "ddp_find_unused_parameters_true" if machines == 1 else "ddp"
+    for name in names:
+        learn(make_config(name, size, **trainer), Path(f"{machines} nodes", name))
+
+
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     os.chdir(sys.argv[1])
-    nodes = int(sys.argv[2])
-    if sys.argv[3:] == ["sync"]:
+    get_ready(task_names())
+    if sys.argv[2:] == ["sync"]:
         learn(make_config(task_names()[0], strategy="ddp", devices=2, **SYNCED), Path("sync"))
         sys.exit()
-    strategy = "ddp_find_unused_parameters_true" if nodes == 1 else "ddp"
-    for name in task_names() if nodes == 1 else task_names()[:1]:
-        size = WHOLE if nodes == 1 else SHORT
-        processes: dict[str, Any] = {"strategy": strategy, "num_nodes": nodes, "devices": 2 // nodes}
-        learn(make_config(name, size, accumulate_grad_batches=2, **processes), Path(f"{nodes} nodes", name))
+    for number in (1, 2):
+        wait(fork_group(2, lambda rank, machines=number: learn_as_one_of_two(machines), machines=number))

@@ -24,20 +24,21 @@ from exactness import (
     score_all,
     write_competition,
 )
+from tiny import PROJECT
+from trainings import run_as_script
 
 from competition.config.loading import dump_config, load_config, task_names
 from competition.config.settings import Config
 from competition.data.folds import read_folds
 from competition.prediction.stored import Predictions
 from competition.scoring.out_of_fold import score_predictions
-from competition.support.files import write_csv
+from competition.support.atomic_files import write_csv
 from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
 from competition.training.fold_data import FoldData
 from competition.training.trainer import build_trainer
 
-ROOT = Path(__file__).resolve().parents[2]
 each_task = pytest.mark.parametrize("task", task_names())
 
 
@@ -65,33 +66,14 @@ def alone(folder: Path) -> dict[str, Cases]:
     return {task: score_all(folder / task, task, 1) for task in task_names()}
 
 
-def environment() -> dict[str, str]:
-    ours = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_", "TORCHELASTIC", "PL_GLOBAL")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    return kept | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-def run_python(*words: object, cwd: Path, timeout: float) -> str:
-    """Run python to its end and return what it printed; fail if it fails or hangs."""
-    command = [sys.executable, *map(str, words)]
-    ran = subprocess.run(
-        command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout, check=False
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
-
-
 @pytest.fixture(scope="module")
 def together(folder: Path) -> dict[int, list[dict[str, Cases]]]:
     """By number of processes and rank: what each process says the scores are."""
-    found = {}
-    for processes in (2, 3):
-        results = folder / f"{processes} processes"
-        results.mkdir()
-        launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes)
-        run_python(*launch, exactness.__file__, folder, results, cwd=results, timeout=300)
-        found[processes] = [json.loads((results / f"{rank}.json").read_text()) for rank in range(processes)]
-    return found
+    run_as_script(exactness.__file__, folder, 2, 3)
+    each = {
+        processes: [folder / f"{processes} processes, {rank}.json" for rank in range(processes)] for processes in (2, 3)
+    }
+    return {processes: [json.loads(path.read_text()) for path in paths] for processes, paths in each.items()}
 
 
 @pytest.mark.slow
@@ -112,15 +94,16 @@ def test_every_process_says_the_score_of_one_process(
     for rank, found in enumerate(together[processes]):
         assert found[task].keys() == alone[task].keys()
         for form, cases in alone[task].items():
-            assert found[task][form].keys() == cases.keys()
-            for case, scores in cases.items():
-                assert found[task][form][case] == pytest.approx(scores, abs=1e-6), f"rank {rank}, {form}: {case}"
+            assert len(found[task][form]) == len(NUM_IMAGES)
+            for case, scores in found[task][form].items():
+                assert scores == pytest.approx(cases[case], abs=1e-6), f"rank {rank}, {form}: {case}"
 
 
 @pytest.mark.slow
 @each_task
 def test_the_scores_compared_are_worth_comparing(task: str, alone: dict[str, Cases]) -> None:
-    """Every metric has a number even for one image, and but for the strictest ones differs between images."""
+    """Every metric has a number even for one image, and differs between images, but for what weights of a few steps
+    may never reach on some CPU: close boxes, and an empty mask foreseen."""
     compared, silent = set(), set()
     for form, cases in alone[task].items():
         for name in cases[f"{NUM_IMAGES[0]} images, batch 1"]:
@@ -129,7 +112,8 @@ def test_the_scores_compared_are_worth_comparing(task: str, alone: dict[str, Cas
             compared.add(name)
             if len(set(values)) == 1:
                 silent.add(name)
-    assert len(silent) < len(compared) / 4, silent
+    out_of_reach = {f"val/map{overlap}" for overlap in range(55, 100, 5)} | {"val/dice_negative"}
+    assert silent <= out_of_reach, silent
     usual = make_config(task, Path("data"), 1).metrics
     assert compared - silent >= {"val/loss", *(f"val/{name}" for name in usual)}
 
@@ -152,7 +136,7 @@ def last_row(path: Path) -> Scores:
 
 
 def train_on_two(folder: Path, task: str) -> Config:
-    """Run `competition train` on two processes in a folder of its own; return the config of the run."""
+    """Run `competition train` by torchrun on two processes in a folder of its own; return the config of the run."""
     write_sample(task, folder / "data", 21)
     config = make_config(task, folder / "data", 2, devices=2, strategy="ddp", max_epochs=2, gradient_clip_val=1.0)
     config = config.model_copy(update={"data": config.data.model_copy(update={"num_folds": 2})})
@@ -160,7 +144,17 @@ def train_on_two(folder: Path, task: str) -> Config:
     (folder / "two.yaml").write_text(dump_config(config), encoding="utf-8")
     ids = Task(task).table.read_table(config).image_ids
     write_csv(folder / "data" / "folds.csv", ("image_id", "fold"), ((name, i % 2) for i, name in enumerate(ids)))
-    run_python("-m", "competition", "train", "two.yaml", cwd=folder, timeout=240)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ran = subprocess.run(
+        [*command, "-m", "competition", "train", "two.yaml"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
     return load_config([folder / "two.yaml"])
 
 

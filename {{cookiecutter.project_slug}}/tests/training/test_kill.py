@@ -1,27 +1,24 @@
 """kill -9 at 40 random moments: every training goes on and ends, bit for bit, as an unbroken one does.
 
-Run as a script, this file does it: python tests/test_kill.py TASK FOLDER. Its child processes are forks, which start
-in no time where a new Python would import for seconds.
+Run as a script, this file does it: python tests/training/test_kill.py TASK FOLDER. Its child processes are forks,
+which start in no time where a new Python would import for seconds.
 """
 
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from trainings import assert_ended_like, rows
+from trainings import assert_ended_like, fork, get_ready, rows, run_as_script
 
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data.folds import make_folds
-from competition.pipeline.train import train
-from competition.tasks.contract import Task
+from competition.pipeline.train_fold import train
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
 
@@ -40,17 +37,7 @@ def configure(task: str, name: str, *words: str) -> Config:
 
 def live(config: Config, seconds: float) -> bool:
     """Train in a fork that is killed after so many seconds; return whether it ended before."""
-    child = os.fork()
-    if child == 0:
-        os.dup2(os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
-        os.dup2(1, 2)
-        sys.executable = "true"  # the program that would draw metrics.png, for longer than an epoch takes
-        try:
-            train(config, resume=True)
-        except BaseException as error:
-            print(repr(error), flush=True)
-            os._exit(1)
-        os._exit(0)
+    child = fork("said", lambda: train(config, resume=True))
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if os.waitpid(child, os.WNOHANG) != (0, 0):
@@ -114,18 +101,13 @@ def kill_again_and_again(task: str) -> None:
 @pytest.mark.slow
 def test_forty_killed_trainings_end_as_one_that_nothing_happened_to(tmp_path: Path) -> None:
     task = task_names()[0]
-    environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, task, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("killed after") == NUM_KILLS
+    said = run_as_script(__file__, task, tmp_path)
+    assert said.count("killed after") == NUM_KILLS
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
+    get_ready(sys.argv[1:2])
     os.chdir(sys.argv[2])
     write_sample(sys.argv[1], Path("data"), size=24)
     make_folds(configure(sys.argv[1], "unbroken"))
-    for module in ("table", "dataset", "model", "loss", "prediction", "decode", "score"):
-        getattr(Task(sys.argv[1]), module)  # imported here once and not by every fork
     kill_again_and_again(sys.argv[1])

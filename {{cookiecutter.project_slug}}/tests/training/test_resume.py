@@ -13,7 +13,7 @@ from trainings import assert_ended_like, begin, end, rows
 
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds
-from competition.pipeline.train import train
+from competition.pipeline.train_fold import train
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
 

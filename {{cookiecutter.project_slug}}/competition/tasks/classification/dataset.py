@@ -65,3 +65,16 @@ def _box(height: int, width: int, area: float, rng: np.random.Generator) -> tupl
     top, bottom = np.clip([row - half_height, row + half_height], 0, height).round().astype(int)
     left, right = np.clip([column - half_width, column + half_width], 0, width).round().astype(int)
     return int(top), int(bottom), int(left), int(right)
+
+
+def batch_targets(batch: dict[str, Any]) -> list[Target]:
+    """Return the answers of a batch; of two labels that are mixed, `probabilities` (classes up to the larger one,)."""
+    if "share" in batch:
+        labels = batch["label"].cpu().numpy(), batch["partner"].cpu().numpy()
+        soft = np.zeros((len(labels[0]), max(map(np.max, labels)) + 1))
+        for numbers, share in zip(labels, (float(batch["share"]), 1 - float(batch["share"])), strict=True):
+            soft[np.arange(len(soft)), numbers] += share
+        return [{"probabilities": row} for row in soft]
+    key = next(key for key in ("label", "labels", "value") if key in batch)
+    values = batch[key].cpu().numpy()
+    return [{key: int(value) if key == "label" else value} for value in values]

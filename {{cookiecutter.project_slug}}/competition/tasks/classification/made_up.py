@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from competition.support.files import write_csv
+from competition.support.atomic_files import write_csv
 from competition.tasks.made_up_images import SHAPES, background, paint, shape_mask, write_images
 
 FREQUENCY = (0.5, 0.3, 0.14, 0.06)

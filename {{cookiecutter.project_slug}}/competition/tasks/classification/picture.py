@@ -22,7 +22,7 @@ def caption(answer: Target, classes: tuple[str, ...]) -> str:
         return ", ".join(f"{value:.4g}" for value in values[: MOST_NAMED + 1])
     if "probabilities" in answer:
         probabilities = np.asarray(answer["probabilities"])
-        best = np.argsort(-probabilities, kind="stable")[:MOST_NAMED]
+        best = np.argsort(-probabilities, kind="stable")[: min(MOST_NAMED, max(np.count_nonzero(probabilities), 1))]
         return ", ".join(f"{classes[k]} {100 * probabilities[k]:.0f} %" for k in best)
     if "label" in answer:
         return classes[answer["label"]] if answer["label"] >= 0 else "a class that is not in train.csv"

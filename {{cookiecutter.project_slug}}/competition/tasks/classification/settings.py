@@ -88,7 +88,7 @@ class SubmissionFormat(Section):
 class ClassificationFormat(Section):
     """How train.csv and the submission are written."""
 
-    like: str | None = None  # a known competition's name in formats.yaml, whose settings stand under these
+    like: str | None = None  # a known competition's name in formats/known.yaml, whose settings stand under these
     target: TargetKind = "single"
     train: TrainFormat = TrainFormat()
     submission: SubmissionFormat = SubmissionFormat()

@@ -8,8 +8,8 @@ import pandas as pd
 
 from competition.files.csv_file import group_by_image, line, read_csv, read_header, row_faults
 from competition.files.csv_keys import has_class, join_keys, split_keys
+from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
-from competition.support.files import write_csv
 from competition.tasks.classification.decode import decided, join_groups, settle
 from competition.tasks.classification.formats.cells import WrongCellError, read_cells, write_cells
 from competition.tasks.classification.formats.groups import groups_of, groups_of_test

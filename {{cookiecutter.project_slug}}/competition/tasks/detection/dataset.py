@@ -84,3 +84,11 @@ def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generato
     if in_mixup.any():
         batch = mixup(batch, np.flatnonzero(in_mixup), others[in_mixup])
     return batch
+
+
+def batch_targets(batch: dict[str, Any]) -> list[Target]:
+    """Return the answers of a batch, mixed or not, in pixels of its images."""
+    return [
+        {"bboxes": boxes.cpu().numpy(), "labels": labels.cpu().numpy()}
+        for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)
+    ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from competition.support.files import write_csv
+from competition.support.atomic_files import write_csv
 from competition.tasks.made_up_images import SHAPES, background, paint, shape_mask, write_images
 
 COLUMNS = ("image_id", "width", "height", "class_id", "x", "y", "w", "h")

@@ -1,4 +1,4 @@
-"""The metrics by name: COCO's mean average precision (coco.py), and those that count boxes (matching.py)."""
+"""The metrics by name: COCO's mean average precision and those that count boxes; see metrics.py."""
 
 from collections.abc import Collection, Iterable, Sequence
 

@@ -78,7 +78,7 @@ class DetectionSubmission(Section):
 class DetectionFormat(Section):
     """How train.csv and the submission are written."""
 
-    like: str | None = None  # a known competition's name in formats.yaml, whose settings stand under these
+    like: str | None = None  # a known competition's name in formats/known.yaml, whose settings stand under these
     # Column, or a pattern over several, as "video_{video_id}/{video_frame}".
     image_id: str = "image_id"
     class_id: str | None = "class_id"  # column; null: there is one class

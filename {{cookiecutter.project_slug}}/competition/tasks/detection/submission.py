@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from competition.files.csv_file import line, read_csv, read_header, row_faults
+from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
-from competition.support.files import write_csv
 from competition.tasks.contract import Target
 from competition.tasks.detection.boxes import in_units
 from competition.tasks.detection.settings import DetectionSubmission, TaskConfig

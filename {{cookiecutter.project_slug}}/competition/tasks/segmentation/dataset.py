@@ -59,3 +59,9 @@ def cutmix(own: Tensor, other: Tensor, share: float, corner: np.ndarray) -> Tens
     inside = (..., slice(top, top + height), slice(left, left + width))
     mixed[inside] = other[inside]
     return mixed
+
+
+def batch_targets(batch: dict[str, Any]) -> list[Target]:
+    """Return the answers of a batch, mixed or not, in pixels of its images: by mixup, the masks of both images."""
+    masks = (batch["mask"] > 0).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return [{"mask": mask} for mask in masks]

@@ -111,7 +111,9 @@ class TrainLayout(Section):
     # Mask files below data.dir, as "train_masks/{image_id}.png" (png, tif, npy ...): non-zero is inside; of several
     # classes pixel value 1 is the first of data.classes, unless {class_id} tells a file a class.
     files: str | None = None
-    polygons: str | None = None  # or a file of polygons below data.dir, a JSON line an image; see mask_polygons.py
+    polygons: str | None = (
+        None  # or a file of polygons below data.dir, a JSON line an image; see formats/mask_polygons.py
+    )
 
     @field_validator("files")
     @classmethod
@@ -138,7 +140,7 @@ class SubmissionLayout(Section):
 class SegmentationFormat(Section):
     """How train.csv and the submission are written."""
 
-    like: str | None = None  # a known competition's name in formats.yaml, whose settings stand under these
+    like: str | None = None  # a known competition's name in formats/known.yaml, whose settings stand under these
     train: TrainLayout = TrainLayout()
     submission: SubmissionLayout = SubmissionLayout()
     rle: RunLengths = RunLengths()

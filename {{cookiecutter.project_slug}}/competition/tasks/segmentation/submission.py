@@ -8,8 +8,8 @@ import pandas as pd
 
 from competition.files.csv_file import LongTexts, group_by_image, line, read_csv, read_header, row_faults
 from competition.files.csv_keys import has_class, join_keys, split_keys
+from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
-from competition.support.files import write_csv
 from competition.tasks.contract import Target
 from competition.tasks.segmentation.formats.cells import read_cell, write_cell
 from competition.tasks.segmentation.settings import TaskConfig

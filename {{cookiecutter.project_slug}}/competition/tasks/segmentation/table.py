@@ -113,7 +113,10 @@ def read_table(config: Config, path: Path | None = None) -> SegmentationTable:
         table = SegmentationTable(ids, polygons.classes, lines, polygons, NO_LINES)
     else:
         table = _read_folder(config)
-    config.decode.check_length(len(table.classes), table.classes)
+    try:
+        config.decode.check_length(len(table.classes), table.classes)
+    except CompetitionError as error:
+        raise CompetitionError(f"{error} (the classes of {config.train_csv})") from None
     return table
 
 

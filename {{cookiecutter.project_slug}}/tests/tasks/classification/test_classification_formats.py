@@ -13,7 +13,7 @@ import pytest
 
 from competition.config.loading import format_presets, load_config, validate
 from competition.config.settings import Config
-from competition.support.files import write_csv
+from competition.support.atomic_files import write_csv
 from competition.tasks.classification.formats.recognise import recognise
 from competition.tasks.classification.score import lower_is_better
 from competition.tasks.contract import Task

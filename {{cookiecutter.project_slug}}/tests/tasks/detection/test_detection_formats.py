@@ -14,7 +14,7 @@ import yaml
 
 from competition.config.loading import format_presets, load_config
 from competition.config.settings import Config
-from competition.support.files import write_csv
+from competition.support.atomic_files import write_csv
 from competition.tasks.contract import Task
 from competition.tasks.detection.settings import TaskConfig
 from competition.tasks.detection.table import read_table

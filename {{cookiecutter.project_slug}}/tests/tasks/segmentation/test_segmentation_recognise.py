@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from competition.checking.recognise import recognise as recognise_files
+from competition.checking.recognise_format import recognise as recognise_files
 from competition.config.data_settings import Data
 from competition.config.loading import validate
 from competition.files.image_folder import train_image

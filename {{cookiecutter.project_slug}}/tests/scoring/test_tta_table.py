@@ -10,13 +10,12 @@ import torch
 from trainings import begin
 
 from competition.config.loading import task_names
-from competition.pages.report import VIEW_COLUMNS
 from competition.prediction.predict import predict_out_of_fold
 from competition.prediction.stored import Predictions
 from competition.runs.folder import CV, OOF, TEST, VIEWS, Run
+from competition.scoring.tta_table import COLUMNS
 from competition.scoring.tune import THRESHOLDS, tune
-from competition.scoring.view_table import COLUMNS
-from competition.support.files import read_rows
+from competition.support.atomic_files import read_rows
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -36,7 +35,7 @@ def test_seeds_of_a_fold_are_averaged_before_a_view_is_scored(
         torch.save(checkpoint, path)
     done = command("predict", "t", "--views", "tta=[hflip]")
     assert done.returncode == 0, done.stderr
-    *_, hflip = read_rows(outputs / "t" / VIEWS, "delete it", texts=VIEW_COLUMNS)
+    *_, hflip = read_rows(outputs / "t" / VIEWS, "delete it", texts=COLUMNS)
     run = Run.open("t", ["tta=[hflip]"])
     predict_out_of_fold(run)
     tune(run)

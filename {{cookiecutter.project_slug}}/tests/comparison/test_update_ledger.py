@@ -12,15 +12,16 @@ import pytest
 import yaml
 
 from competition.comparison.compare import why_not_comparable
-from competition.comparison.record import IN_TRAINING, begin, record, take_public_scores
+from competition.comparison.update_ledger import IN_TRAINING, begin, record, take_public_scores
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.runs.folder import CONFIG, CV, LATEST, OOF, SUBMISSION, Run
 from competition.runs.ledger import BY_HAND, Line, change_ledger, ledger_path, read_ledger
 from competition.runs.provenance import base_names, data_fingerprint, git_state, provenance
-from competition.runs.public_scores import PublicScore, remember_scores, scores_path, sha256
+from competition.runs.public_scores import PublicScore, remember_scores, scores_path
 from competition.scoring.out_of_fold import lower_is_better
 from competition.scoring.tune import tune
+from competition.support.freshness import sha256
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def train(
     words: Words,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from latest.pt if there is one.")] = False,
-    preview: Annotated[bool, typer.Option("--preview", help="Show what every epoch will hold; train nothing.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Show epochs and a batch; train nothing.")] = False,
 ) -> None:
     """Train one fold (fold=0 unless given) and predict its validation images."""
     from competition.config.loading import load_config
@@ -25,8 +25,9 @@ def train(
     if preview:
         from competition.training.preview import preview as preview_epochs
 
-        lines, path = preview_epochs(config)
-        print("\n".join([*lines, f"drawn in {path}"]))
+        lines, paths = preview_epochs(config)
+        names = ("epochs", "a batch with its targets")
+        print("\n".join([*lines, *(f"drawn in {path}: {name}" for path, name in zip(paths, names, strict=False))]))
         return
     # Before seconds go into loading torch.
     from competition.checking.check import refuse_missing_data
@@ -37,7 +38,7 @@ def train(
     refuse_unknown_monitor(config)
     refuse_start(config, resume=resume)
     refuse_changed_config(config.fold_folder, config)
-    from competition.pipeline.train import train as train_fold
+    from competition.pipeline.train_fold import train as train_fold
     from competition.runs.provenance import base_names
 
     train_fold(config, resume=resume, bases=base_names(split(words)[0][0]))

@@ -13,8 +13,8 @@ from competition.config.settings import Config
 from competition.data.pseudo_labels import own_config
 from competition.prediction.stored import Predictions
 from competition.runs.folder import TEST, Run
+from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
-from competition.support.files import write_csv
 from competition.support.progress import progress
 from competition.tasks.contract import Target, Task
 

@@ -14,7 +14,7 @@ from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.config.views import views_of
 from competition.data.dataset import ImageDataset
-from competition.prediction.inference import Ensemble, precision_context, predict_stream
+from competition.prediction.ensemble import Ensemble, precision_context, predict_stream
 from competition.prediction.predict import predict_images
 from competition.prediction.stored import Predictions
 from competition.support.errors import CompetitionError
@@ -25,15 +25,15 @@ from competition.training.trainer import build_trainer, devices_here
 
 WITHOUT_LIGHTNING = """
 import sys
-for name in ("pytorch_lightning", "lightning_fabric", "lightning"):
+for name in ("pytorch_lightning", "lightning_fabric", "lightning", "faster_coco_eval"):
     sys.modules[name] = None
 import importlib, pkgutil
-import competition.prediction.inference, competition.submit
+import competition.prediction.ensemble, competition.submission.submit
 from competition.config.loading import task_names
 for name in task_names():
     package = importlib.import_module(f"competition.tasks.{name}")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"competition.tasks.{name}.{module.name}")
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
 """
 
 

@@ -6,13 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from competition.config.settings import Config
+from competition.data.pictures import CLASS_COLORS, class_legend, small_picture
 from competition.files.image_folder import row_in_words, train_image
 from competition.files.images import read_image
-from competition.pages.page import CLASS_COLORS, Picture, as_picture, css_color, small_picture
+from competition.pages.page import Picture, as_picture, css_color
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
-
-Color = tuple[int, int, int]
 
 
 def read_training_image(config: Config, image_id: str) -> np.ndarray | None:
@@ -30,10 +29,8 @@ class TrainingAlbum:
         self.config, self.table, self.task = config, table, Task(config.task)
 
     def legend(self) -> list[tuple[str, str]]:
-        """Return the colors of classes; none where nothing is drawn, or there are more classes than colors."""
-        if len(self.table.classes) > len(CLASS_COLORS) or self.task.picture.part_name() is None:
-            return []
-        return [(css_color(color), name) for color, name in zip(CLASS_COLORS, self.table.classes, strict=False)]
+        """Return the colors of classes, as a page has them."""
+        return [(css_color(color), name) for color, name in class_legend(self.task, self.table.classes)]
 
     def pictures(self, rows: Sequence[int], notes: Mapping[int, str] | None = None) -> list[Picture]:
         """Return pictures of images by their numbers in the table, but for those that are damaged; `notes` are a line

@@ -29,11 +29,12 @@ from competition.runs.folder import (
 )
 from competition.runs.ledger import BY_HAND, Line, change_ledger, join_values, ledger_path, read_ledger, retire
 from competition.runs.provenance import difference, parent_of, provenance
-from competition.runs.public_scores import PublicScore, read_scores, score_of_file, scores_path, sha256
+from competition.runs.public_scores import PublicScore, read_scores, score_of_file, scores_path
 from competition.scoring.out_of_fold import lower_is_better
 from competition.scoring.tune import honest_way, is_tuned, metric_names, read_cv
-from competition.support.places import here
-from competition.training.monitor import better_mode
+from competition.support.freshness import sha256
+from competition.support.paths import here
+from competition.training.monitor import best_row
 
 IN_TRAINING = "of the best epoch"  # `thresholds` of scores that the training itself measured
 MADE_OF = ("git_commit", "git_dirty", "data", "folds_csv", "device", "versions")
@@ -185,14 +186,12 @@ def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> di
     }
 
 
-def _kept_epoch(folder: Path, config: Config) -> dict[str, str] | None:
+def _kept_epoch(folder: Path, config: Config) -> Mapping[str, str] | None:
     """Return the row of metrics.csv of the epoch whose weights predict."""
-    rows, kept = read_metrics(folder), config.checkpoint
-    if kept.predict_with == "latest":
+    rows = read_metrics(folder)
+    if config.checkpoint.predict_with == "latest":
         return rows[-1] if rows else None
-    sign = 1 if better_mode(config) == "min" else -1
-    scored = [row for row in rows if row.get(kept.monitor) and math.isfinite(float(row[kept.monitor]))]
-    return min(scored, key=lambda row: sign * float(row[kept.monitor]), default=None)
+    return best_row(rows, config)
 
 
 def _cost(opened: Run) -> dict[str, str]:

@@ -12,16 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from competition.comparison.compare import paired_gain, pick, why_not_comparable
-from competition.comparison.record import IN_TRAINING, record_missing
+from competition.comparison.update_ledger import IN_TRAINING, record_missing
 from competition.config.settings import Config
 from competition.runs.blend_recipe import blend_sources
 from competition.runs.folder import Run
 from competition.runs.ledger import COLUMNS, Line, change_ledger, find_line, ledger_path
 from competition.runs.provenance import differences
 from competition.scoring.tune import GIVEN, OWN
+from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import replacing
-from competition.support.places import here
+from competition.support.paths import here
 
 SHOWN = 3  # changes of a config in a row; `competition runs RUN` shows all
 WIDTH = 200  # in a file or a pipe, where nothing says how wide a line may be

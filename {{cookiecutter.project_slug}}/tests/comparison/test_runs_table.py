@@ -190,7 +190,7 @@ def test_where_nothing_can_be_handed_in_it_is_said_what_is_missing(command: Comm
 @pytest.mark.parametrize("task", task_names()[:1], indirect=True)  # the same for all
 def test_runs_are_shown_without_torch(runs: Path, project: Path, tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom competition.comparison.table import runs\n"
+        "import sys\nfrom competition.comparison.runs_table import runs\n"
         "runs([], public=None, pick_two=False)\nruns(['a', 'b'], public=None, pick_two=False)\n"
         "assert not {'torch', 'pytorch_lightning'} & set(sys.modules)\n"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from competition.comparison.record import begin, record
+from competition.comparison.update_ledger import begin, record
 from competition.config.settings import Config
 from competition.data.folds import read_folds
 from competition.prediction.predict import load_network, predict_images
@@ -16,7 +16,7 @@ from competition.support.locks import holding
 from competition.tasks.contract import Table, Task
 from competition.training.checkpoint import LATEST, export_weights, exported_path, weights_to_use
 from competition.training.devices import refuse_gpus_without_kernels
-from competition.training.fit import fit
+from competition.training.fit import export, fit
 from competition.training.fold_data import FoldData
 from competition.training.lost_process import explaining_lost_process
 
@@ -42,7 +42,7 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
             if len(data.val_set):
                 _predict_out_of_fold(config, table, data)
             else:
-                _export(config, folder / LATEST)
+                export(config, folder / LATEST)
         rank_zero_only(record)(config.run_folder)
     return folder
 
@@ -65,9 +65,3 @@ def _predict_out_of_fold(config: Config, table: Table, data: FoldData) -> None:
 def _tell_score(config: Config, table: Table, path: Path, weights: Path) -> None:
     scores = describe_scores(score_predictions(config, table, [path]))
     print(f"fold {config.fold}: {scores} out of fold, with {exported_path(weights)}", flush=True)
-
-
-@rank_zero_only
-def _export(config: Config, weights: Path) -> None:
-    export_weights(weights)
-    print(f"fold {config.fold}: trained to its end, with {exported_path(weights)}", flush=True)

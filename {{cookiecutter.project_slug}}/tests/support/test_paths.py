@@ -10,9 +10,9 @@ import yaml
 
 from competition.config.loading import dump_config, load_config
 from competition.data.folds import folds_path
-from competition.support import places
+from competition.support import paths as places
 from competition.support.errors import CompetitionError
-from competition.support.places import Places, competition_in, here
+from competition.support.paths import Places, competition_in, here
 
 IN_NOTEBOOK = {"KAGGLE_KERNEL_RUN_TYPE": "Interactive"}
 

@@ -44,7 +44,7 @@ def check(
 
     paths, overrides = split(words or [])
     if not paths:
-        from competition.checking.recognise import recognise_folder
+        from competition.checking.recognise_format import recognise_folder
 
         print("\n".join(recognise_folder(overrides)))
         return

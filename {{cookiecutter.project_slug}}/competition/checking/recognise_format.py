@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from pydantic import ValidationError
 
 from competition.config.data_settings import Data
-from competition.config.loading import complete, parse_overrides, settings_of, task_names
+from competition.config.loading import complete, dump_yaml, parse_overrides, settings_of, task_names
 from competition.config.settings import Config
 from competition.data.groups import hint_at_groups
 from competition.files.csv_file import refuse_no_header, refuse_other_separator
@@ -138,4 +137,4 @@ def _first_rows(path: Path) -> pd.DataFrame:
 
 
 def _yaml_lines(values: dict[str, Any]) -> list[str]:
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=False).splitlines()
+    return dump_yaml(values).splitlines()

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from competition.kaggle.api import KaggleService, competition_name
-from competition.runs.public_scores import PublicScore, remember_scores, scores_path, sha256
+from competition.runs.public_scores import PublicScore, remember_scores, scores_path
+from competition.support.freshness import sha256
 
 SHOWN = 20  # newest submissions
 

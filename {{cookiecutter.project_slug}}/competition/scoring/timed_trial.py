@@ -13,9 +13,9 @@ from competition.config.settings import Config, Inference, InferencePrecision
 from competition.config.views import View, views_of
 from competition.data.dataset import Batch, ImageDataset
 from competition.data.loaders import evaluation_loader, num_workers
-from competition.data.window_data import WholeImages
+from competition.data.window_dataset import WholeImages
 from competition.prediction.averages import Ranks, average_predictions
-from competition.prediction.inference import Ensemble, predict_batch
+from competition.prediction.ensemble import Ensemble, predict_batch
 from competition.prediction.predict import load_network
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.runs.blend_recipe import read_recipe, unless_equal

@@ -15,8 +15,8 @@ from competition.prediction.predict import load_network, predict_images
 from competition.prediction.stored import Predictions
 from competition.runs.folder import VIEWS, Run
 from competition.scoring.out_of_fold import score_predictions
+from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
-from competition.support.files import write_csv
 from competition.tasks.contract import Table, Task
 from competition.training.checkpoint import weights_to_use
 

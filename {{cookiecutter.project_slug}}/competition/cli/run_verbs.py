@@ -22,7 +22,7 @@ def runs(
     What is shown is kept in outputs/runs.csv, also of runs whose folders are deleted. With two public scores or more it
     draws outputs/cv_public.png. On a cluster it also shows which jobs of `run --slurm` wait, run or did not end.
     """
-    from competition.comparison.table import runs as show_runs
+    from competition.comparison.runs_table import runs as show_runs
 
     show_runs(names or [], public=public, pick_two=pick)
     if has_room("clusters") and not names and not pick:

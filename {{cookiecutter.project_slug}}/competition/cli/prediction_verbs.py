@@ -10,7 +10,7 @@ from competition.support.errors import CompetitionError
 
 def tune(run: RunName, overrides: Overrides = None) -> None:
     """Find thresholds on out-of-fold predictions: writes postprocess.yaml and cv.csv."""
-    from competition.comparison.record import record
+    from competition.comparison.update_ledger import record
     from competition.runs.folder import Run
     from competition.scoring.tune import describe_choice, describe_tuning, describe_unused
     from competition.scoring.tune import tune as tune_run
@@ -40,7 +40,7 @@ def predict(
     opened = Run.open(run, overrides)
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-    from competition.comparison.record import record
+    from competition.comparison.update_ledger import record
 
     say = rank_zero_only(print)
     if estimate:
@@ -53,7 +53,7 @@ def predict(
 
     with predicting(opened):
         if views:
-            from competition.scoring.view_table import table_of_views
+            from competition.scoring.tta_table import table_of_views
 
             say("\n".join(table_of_views(opened)))
             return
@@ -77,10 +77,10 @@ def submit(
     competition: CompetitionName = None,
 ) -> None:
     """Write and check submission.csv from a run, or the average of several; with --kaggle send it."""
-    from competition.comparison.record import record
+    from competition.comparison.update_ledger import record
     from competition.scoring.tune import describe_staleness
     from competition.submission.submit import describe_submission, make_submission, open_runs
-    from competition.support.rooms import has_room
+    from competition.support.optional_rooms import has_room
 
     if not to_kaggle and (message or competition):
         raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")
@@ -92,7 +92,7 @@ def submit(
     record(opened.folder, overrides)
     print("\n".join([*describe_staleness(opened), *describe_submission(submission)]))
     if to_kaggle:
-        from competition.kaggle.submissions import send
+        from competition.kaggle.send_submission import send
 
         print(send(submission.path, opened.config.name, message, competition))
 
@@ -104,7 +104,7 @@ def pseudo(
 ) -> None:
     """Write the confident test predictions of a run as training rows: pseudo.csv, for data.pseudo."""
     from competition.runs.folder import Run
-    from competition.submission.pseudo_labels import make_pseudo
+    from competition.submission.write_pseudo_labels import make_pseudo
 
     path, words = make_pseudo(Run.open(run, overrides), confidence)
     print(f"written to {path}: {words}")

@@ -18,7 +18,7 @@ from competition.config.settings import Config, InferencePrecision
 from competition.config.views import View
 from competition.data.dataset import Batch, ImageDataset
 from competition.data.loaders import evaluation_loader, explaining_lost_reader
-from competition.data.window_data import WholeImages
+from competition.data.window_dataset import WholeImages
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Prediction, Task
 from competition.training.devices import inference_device, precision_here
