@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from competition.config.arguments import RunName
-from competition.support.rooms import has_room
+from competition.support.optional_rooms import has_room
 
 
 def runs(

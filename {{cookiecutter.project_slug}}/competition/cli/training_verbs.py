@@ -6,7 +6,7 @@ import typer
 
 from competition.config.arguments import Words, split
 from competition.support.errors import CompetitionError
-from competition.support.rooms import has_room
+from competition.support.optional_rooms import has_room
 
 if TYPE_CHECKING:
     from competition.config.settings import Config

@@ -20,9 +20,9 @@ from competition.clusters.job import SlurmJob
 from competition.config.loading import known_keys
 from competition.config.settings import Config
 from competition.runs.folder import LATEST
+from competition.support.atomic_files import read_own_text, replacing
 from competition.support.errors import CompetitionError
-from competition.support.files import read_own_text, replacing
-from competition.support.places import here
+from competition.support.paths import here
 from competition.support.processes import Job, last_line
 
 FOLDER, JOBS = "slurm", "jobs.json"
