@@ -22,14 +22,27 @@ def runs(
     What is shown is kept in outputs/runs.csv, also of runs whose folders are deleted. With two public scores or more it
     draws outputs/cv_public.png. On a cluster it also shows which jobs of `run --slurm` wait, run or did not end.
     """
+    from competition.comparison.runs_table import ordered
     from competition.comparison.runs_table import runs as show_runs
+    from competition.runs.ledger import COLUMNS, NUMBERS, find_line, ledger_path, read_ledger
+    from competition.support.telling import numbers, tell
 
     show_runs(names or [], public=public, pick_two=pick)
-    if has_room("clusters") and not names and not pick:
-        from competition.clusters.slurm import jobs_in_words
+    lines = read_ledger(ledger_path())
+    shown = [find_line(lines, name) for name in names] if names else ordered(lines)
+    tell(
+        _jobs() if not names and not pick else [],
+        runs=[numbers({name: getattr(one, name) for name in COLUMNS} | dict(one.others), NUMBERS) for one in shown],
+    )
 
-        for line in jobs_in_words():
-            print(line)
+
+def _jobs() -> list[str]:
+    """Return what is to be said of jobs on a cluster."""
+    if not has_room("clusters"):
+        return []
+    from competition.clusters.slurm import jobs_in_words
+
+    return jobs_in_words()
 
 
 def replay(run: RunName) -> None:
