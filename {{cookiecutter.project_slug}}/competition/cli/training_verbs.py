@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from competition.config.arguments import Words, split
+from competition.config.arguments import Parallel, Words, how_many, split
 from competition.support.errors import CompetitionError
 from competition.support.optional_rooms import has_room
 
@@ -46,7 +46,7 @@ def train(
 
 def run(
     words: Words,
-    parallel: Annotated[int, typer.Option(min=1, help="Trainings (folds, seeds) at the same time.")] = 1,
+    parallel: Parallel = "auto",
     slurm: Annotated[
         bool, typer.Option("--slurm", help="As jobs of a cluster; key=value behind it are sbatch's, as partition=gpu.")
     ] = False,
@@ -55,11 +55,11 @@ def run(
     from competition.pipeline.run import run as run_all
 
     if not slurm:
-        run_all(*split(words), parallel=parallel)
+        run_all(*split(words), parallel=how_many(parallel))
         return
     if not has_room("clusters"):
         raise CompetitionError("--slurm: this repo has no room for it: competition/clusters/ was taken out")
-    if parallel > 1:
+    if parallel != "auto":
         raise CompetitionError(f"--parallel {parallel}: SLURM says how many run at a time; leave it out with --slurm")
     from competition.clusters.slurm import hand_over, refuse_without_engine, sbatch_words
 

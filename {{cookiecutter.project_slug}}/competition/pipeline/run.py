@@ -24,6 +24,7 @@ from competition.scoring.tune import describe_choice, describe_tuning, honest_sc
 from competition.submission.submit import Submission, describe_submission, make_submission
 from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date
+from competition.support.machine import Share, share_machine
 from competition.support.optional_rooms import has_room
 from competition.support.processes import Job, run_jobs
 from competition.tasks.contract import Task
@@ -33,29 +34,28 @@ from competition.training.time_limit import time_left
 HandOver = Callable[[Config, list[Job], Job], list[str]]
 
 
-def run(paths: list[Path], overrides: list[str], *, parallel: int = 1, hand_over: HandOver | None = None) -> None:
+def run(
+    paths: list[Path], overrides: list[str], *, parallel: int | None = None, hand_over: HandOver | None = None
+) -> None:
     """Go all the way from train.csv to submission.csv, saying at the end where everything is and what it scored.
 
-    `parallel` trainings, of folds and seeds, go on at the same time; or are handed over, with what is to follow.
+    `parallel` trainings, of folds and seeds, go on at the same time; None: as many as fit on the GPUs here. Or they are
+    handed over, with what is to follow.
     """
     started = time.perf_counter()
     config = load_config(paths, overrides)
-    if hand_over is None and any(Path("/dev").glob("nvidia[0-9]*")):  # importing torch takes seconds
-        from competition.training.devices import refuse_gpus_without_kernels
-
-        refuse_gpus_without_kernels(config)
-    _say("check", f"reading {config.data.dir}")
-    print("\n".join(check(config, page_writer())), flush=True)
-    if folds_path(config).is_file():
-        _say("folds", f"{folds_path(config)} is there and is kept")
-    else:
-        _say("folds", f"splitting into {config.data.num_folds}")
-        print("\n".join(make_folds(config)), flush=True)
     if hand_over is not None:
+        _check_and_fold(config)
         last = Job("run", ["run", *map(str, paths), *overrides], config.run_folder / "run.log")
         print("\n".join(hand_over(config, _trainings_to_do(config, paths, overrides), last)))
         return
-    _train(config, paths, overrides, parallel, started)
+    share = share_machine(config.trainer, parallel, len(trainings(config)))
+    if any(Path("/dev").glob("nvidia[0-9]*")):  # importing torch takes seconds
+        from competition.training.devices import refuse_gpus_without_kernels
+
+        refuse_gpus_without_kernels(config)
+    _check_and_fold(config)
+    _train(config, paths, overrides, share, started)
     opened = Run.open(config.name)
     if not _is_as_asked(opened, opened.out_of_fold_files()):
         _predict(opened)  # out-of-fold images, too: thresholds are for what is handed in
@@ -72,6 +72,16 @@ def run(paths: list[Path], overrides: list[str], *, parallel: int = 1, hand_over
     _report(opened, submission, time.perf_counter() - started)
 
 
+def _check_and_fold(config: Config) -> None:
+    _say("check", f"reading {config.data.dir}")
+    print("\n".join(check(config, page_writer())), flush=True)
+    if folds_path(config).is_file():
+        _say("folds", f"{folds_path(config)} is there and is kept")
+    else:
+        _say("folds", f"splitting into {config.data.num_folds}")
+        print("\n".join(make_folds(config)), flush=True)
+
+
 def trainings(config: Config) -> list[list[str]]:
     """Return for each training of a run the words that single it out: a fold and, of several seeds, a seed."""
     folds = config.folds or range(config.data.num_folds)
@@ -80,17 +90,16 @@ def trainings(config: Config) -> list[list[str]]:
     return [[f"fold={fold}", f"seed={seed}", *given] for seed in seeds for fold in folds]
 
 
-def _train(config: Config, paths: list[Path], overrides: list[str], parallel: int, started: float) -> None:
+def _train(config: Config, paths: list[Path], overrides: list[str], share: Share, started: float) -> None:
     """Train in processes of their own: several trainings in one process are fragile on several GPUs.
 
     `trainer.max_time` is for all of them together, from when the run `started`.
     """
-    max_time = config.trainer.get("max_time")
-
-    def limit() -> list[str]:
-        return [] if max_time is None else [f"trainer.max_time={time_left(max_time, time.perf_counter() - started)}"]
-
-    run_jobs(_trainings_to_do(config, paths, overrides, limit), parallel, lambda job: _say("train", job.name))
+    jobs = _trainings_to_do(config, paths, overrides, time_limit(config, started))
+    share = share.among(len(jobs))
+    if share.parallel > 1:
+        _say("train", str(share))
+    run_jobs(jobs, lambda job: _say("train", job.name), share)
     remember_what_follows(config.run_folder, config)
 
 
@@ -113,6 +122,12 @@ def _trainings_to_do(
     return jobs
 
 
+def time_limit(config: Config, started: float) -> Callable[[], list[str]]:
+    """Return what tells a training, when it starts, how much of `trainer.max_time` is left for it and those to come."""
+    limit = config.trainer.get("max_time")
+    return lambda: [] if limit is None else [f"trainer.max_time={time_left(limit, time.perf_counter() - started)}"]
+
+
 def _tune(opened: Run) -> None:
     if not opened.out_of_fold_files():
         return  # trained on all images: there is nothing to tune on
@@ -129,7 +144,7 @@ def _predict(opened: Run) -> None:
         _say("predict", f"{test} is up to date")
         return
     _say("predict", f"{len(finished)} trainings on the test images")
-    run_jobs([Job("predict", ["predict", str(opened.folder)], opened.folder / "predict.log")], 1)
+    run_jobs([Job("predict", ["predict", str(opened.folder)], opened.folder / "predict.log")])
 
 
 def _bundle(opened: Run) -> None:
