@@ -34,6 +34,7 @@ ELSEWHERE = (
     "folds",
     "seeds",
     "logger",
+    "slurm",
     "data.near_duplicates",
     "data.num_workers",
     "data.cache",

@@ -58,7 +58,9 @@ def images_of(answers: Path) -> list[Image]:
     found: dict[str, Image] = {}
     with answers.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            image = found.setdefault(row["image_id"], Image(row["image_id"], len(found), [], int(row["width"]), int(row["height"])))
+            image = found.setdefault(
+                row["image_id"], Image(row["image_id"], len(found), [], int(row["width"]), int(row["height"]))
+            )
             if row["class_id"]:
                 x, y, w, h = (int(row[key]) for key in "xywh")
                 image.boxes.append((row["class_id"], x, y, w, h))
