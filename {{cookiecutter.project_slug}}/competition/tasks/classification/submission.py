@@ -107,7 +107,8 @@ def _kept(config: TaskConfig, names: list[str]) -> dict[tuple[str, ...], dict[st
     keys = list(config.format.submission_keys)
     frame = read_csv(config.sample_submission, [*keys, *names])
     ids = frame[keys].itertuples(index=False, name=None)
-    return dict(zip(ids, frame[names].to_dict("records"), strict=True))
+    kept = frame[names].itertuples(index=False, name=None)
+    return {one: dict(zip(names, texts, strict=True)) for one, texts in zip(ids, kept, strict=True)}
 
 
 def _settled(config: TaskConfig, answers: Iterable[tuple[str, Target]]) -> Iterator[tuple[str, Target]]:
