@@ -269,11 +269,11 @@ class OutcomeModule(Protocol):
 
 
 class RecogniseModule(Protocol):
-    """formats/recognise.py: which `format:` the files of a competition have. No torch."""
+    """formats/recognise.py: which `format:` the files of a competition may have, the likeliest first. No torch."""
 
-    def recognise(
+    def readings(
         self, train: "pd.DataFrame", sample: "pd.DataFrame", data: "Data | None" = None
-    ) -> dict[str, Any] | None: ...
+    ) -> list[dict[str, Any]]: ...
 
 
 class MadeUpModule(Protocol):

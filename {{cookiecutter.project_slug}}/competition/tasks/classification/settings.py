@@ -1,5 +1,6 @@
 """What a classification config may hold beside the common sections."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -26,6 +27,7 @@ MetricName = Literal[
 ]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Threshold = Annotated[float, Field(gt=0, le=1)]
+Separator = Annotated[str, Field(min_length=1, max_length=3)]
 
 CLASSES: tuple[TargetKind, ...] = ("single", "multi")
 SCORABLE: dict[MetricName, tuple[TargetKind, ...]] = {
@@ -63,13 +65,14 @@ class ClassificationModel(Model):
 class TrainFormat(Section):
     """How train.csv tells the answers.
 
-    label: a class in `column`. label_string: classes in `column`, blanks between them. columns: a column a class with
-    0 or 1, or a column a number. rows: a row an image and class, 0 or 1 in `column`.
+    label: a class in `column`. label_string: classes in `column` with `separator` between them. columns: a column a
+    class with 0 or 1, or a column a number. rows: a row an image and class, 0 or 1 in `column`.
     """
 
     keys: Keys = {"image_id": "{image_id}"}
     layout: Literal["label", "label_string", "columns", "rows"] = "label"
     column: str = "label"
+    separator: Separator = " "  # of a label string, as "|" or ","; " ": any blanks
 
 
 class SubmissionFormat(Section):
@@ -83,6 +86,7 @@ class SubmissionFormat(Section):
     layout: Literal["columns", "rows", "label", "label_string", "top"] = "columns"
     value: Literal["probability", "decision"] = "probability"  # of columns and rows; a decision is 0 or 1
     top: Count = 5
+    separator: Separator | None = None  # of a label string; None: that of train.csv
 
 
 class ClassificationFormat(Section):
@@ -106,6 +110,12 @@ class ClassificationFormat(Section):
         if pattern is not None and not names_in(pattern):
             raise ValueError("expected columns in braces, as '{patient_id}_{laterality}'")
         return pattern
+
+    @property
+    def submission_separator(self) -> str:
+        """What stands between the classes of one cell of a submission."""
+        form, train = self.submission, self.train
+        return " " if form.layout == "top" else form.separator or train.separator
 
     @property
     def submission_keys(self) -> Keys:
@@ -258,3 +268,13 @@ class TaskConfig(Config):
         if form and decode.cut_points is not None and form.group is not None:
             raise ValueError("decode.cut_points does not go with format.group, whose images are joined after it")
         return decode
+
+    @property
+    def train_keys(self) -> Mapping[str, str]:
+        """By column of train.csv, how it holds {image_id}."""
+        return self.format.train.keys
+
+    @property
+    def submission_keys(self) -> Mapping[str, str]:
+        """The same of the submission."""
+        return self.format.submission_keys

@@ -1,6 +1,6 @@
 """What a segmentation config may hold beside the common sections."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -191,3 +191,13 @@ class TaskConfig(Config):
     def answer_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width of the answer for an image of this size."""
         return self.format.size or (height, width)
+
+    @property
+    def train_keys(self) -> Mapping[str, str] | None:
+        """By column of train.csv, how it holds {image_id}; none where there is no train.csv."""
+        return self.format.train.keys
+
+    @property
+    def submission_keys(self) -> Mapping[str, str]:
+        """The same of the submission."""
+        return self.format.submission_keys

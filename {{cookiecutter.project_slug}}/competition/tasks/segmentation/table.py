@@ -185,7 +185,7 @@ def _read_folder(config: TaskConfig) -> SegmentationTable:
     folder = config.data.dir / config.data.train_images
     if not folder.is_dir():
         raise CompetitionError(f"{folder}: no such folder; format.train.keys is null, so it should hold the images")
-    ids = ids_in(folder, config.data.image_file)
+    ids = ids_in(config.data, config.data.train_images, config.data.image_file)
     if not len(ids):
         raise CompetitionError(f"{folder}: holds no image named as data.image_file {config.data.image_file!r}")
     masks = MaskFiles.of(config, ids, _unnamed_classes(config))

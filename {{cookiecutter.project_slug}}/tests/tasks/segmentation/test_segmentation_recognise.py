@@ -152,7 +152,7 @@ def test_mask_files_are_found_and_the_lines_read_them(
     table = Task("segmentation").table.read_table(config)
     assert table.classes == classes
     assert len(table.image_ids) == len(IDS)
-    assert all(train_image(config.data, image_id).is_file() for image_id in table.image_ids)
+    assert all(train_image(config, image_id).is_file() for image_id in table.image_ids)
     assert table.present().all()
 
 

@@ -25,6 +25,12 @@ MOST_CLASSES = 60
 Found = tuple[Keys, str]
 
 
+def readings(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None) -> list[dict[str, Any]]:
+    """Return the only reading there is, if any: see `recognise`."""
+    found = recognise(train, sample, data)
+    return [] if found is None else [found]
+
+
 def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None) -> dict[str, Any] | None:
     """Return the part of a config (`format:`, `data:`) that reads these files, of which the first rows are given as
     text; none where they are not of this task.
@@ -48,6 +54,9 @@ def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = Non
         return {"format": name}
     if given is None:
         return None if data is None else _with_files(train, sample, asked, form, data)
+    if not any("{class_id}" in pattern for pattern in asked[0].values()):  # what looks like a class is only described
+        told = {column: pattern for column, pattern in given[0].items() if pattern != "{class_id}"}
+        given = told, given[1]
     layouts = {"train": {"keys": given[0], "mask": given[1]}, "submission": {"keys": asked[0], "mask": asked[1]}}
     return {"format": layouts | {"rle": form}}
 
