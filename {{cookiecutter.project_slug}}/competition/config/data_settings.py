@@ -149,8 +149,8 @@ class Data(Section):
     @field_validator("image_file")
     @classmethod
     def _names_an_image(cls, pattern: str) -> str:
-        if names_in(pattern) != ["image_id"]:
-            raise ValueError("data.image_file needs {image_id} once, as in '{image_id}.png'")
+        if set(names_in(pattern)) != {"image_id"}:
+            raise ValueError("data.image_file needs {image_id}, and no other name, as in '{image_id}.png'")
         return pattern
 
     @field_validator("mean", "std")

@@ -85,9 +85,11 @@ def row_in_words(data: Data, line: int) -> str:
 def ids_in(folder: Path, pattern: str) -> np.ndarray:
     """Return (n,) str, sorted: the ids of the images in a folder whose names follow the pattern, which may name folders
     below it."""
-    before, after = pattern.split("{image_id}")
-    names = (path.relative_to(folder).as_posix() for path in folder.glob(f"{escape(before)}*{escape(after)}"))
-    found = (re.fullmatch(f"{re.escape(before)}(.+){re.escape(after)}", name) for name in names)
+    parts = pattern.split("{image_id}")
+    names = (path.relative_to(folder).as_posix() for path in folder.glob("*".join(map(escape, parts))))
+    before, *others = map(re.escape, parts)
+    form = f"{before}(?P<id>.+){'(?P=id)'.join(others)}"
+    found = (re.fullmatch(form, name) for name in names)
     return np.array(sorted(name[1] for name in found if name), dtype=object)
 
 

@@ -141,6 +141,9 @@ class SegmentationFormat(Section):
     """How train.csv and the submission are written."""
 
     like: str | None = None  # a known competition's name in formats/known.yaml, whose settings stand under these
+    # What a row of train.csv and of the submission is: the mask of an image and class (of several rows all together),
+    # or a single object, of which an image has any number and one empty row if it has none.
+    rows: Literal["masks", "objects"] = "masks"
     train: TrainLayout = TrainLayout()
     submission: SubmissionLayout = SubmissionLayout()
     rle: RunLengths = RunLengths()
@@ -152,6 +155,17 @@ class SegmentationFormat(Section):
             raise ValueError("format.train.keys: null (no train.csv) needs format.train.files: say where masks are")
         if self.train.keys is None and self.submission.keys is None:
             raise ValueError("format.train.keys: null (no train.csv) needs format.submission.keys")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_can_be_objects(self) -> Self:
+        layout = self.train
+        if self.rows == "objects" and (layout.keys is None or layout.files is not None or layout.polygons is not None):
+            raise ValueError("format.rows: objects needs run lengths in train.csv (format.train.keys and mask)")
+        if self.rows == "objects" and self.submission.style == "instances":
+            raise ValueError("format.rows: objects hands in a row an object; leave out submission.style: instances")
+        if self.rows == "objects" and self.size is not None:
+            raise ValueError("format.rows: objects hands objects in at their image's size; leave out format.size")
         return self
 
     @property
@@ -167,8 +181,21 @@ class SegmentationFormat(Section):
         return self.submission.mask or self.train.mask
 
 
-# All from pixel counts of an image and class, but dsb2018 and map60, which look at objects; see score.py.
-Metric = Literal["dice", "iou", "global_dice", "dice_positive", "dice_negative", "f05", "f1", "f2", "dsb2018", "map60"]
+# All from pixel counts of an image and class, but dsb2018, airbus and map60, which look at objects; see score.py.
+Metric = Literal[
+    "dice",
+    "iou",
+    "global_dice",
+    "dice_positive",
+    "dice_negative",
+    "f05",
+    "f1",
+    "f2",
+    "tgs",
+    "dsb2018",
+    "airbus",
+    "map60",
+]
 
 
 class TaskConfig(Config):

@@ -1,5 +1,6 @@
 """Masks as run lengths in rows of a csv file."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pandas as pd
 
 from competition.files.csv_file import LongTexts, line
 from competition.support.errors import CompetitionError
-from competition.tasks.segmentation.formats.rle import decode_rle, rle_numbers
+from competition.tasks.segmentation.formats.rle import decode_pixels, decode_rle, rle_numbers
+from competition.tasks.segmentation.objects import Objects, objects_from
 from competition.tasks.segmentation.settings import RunLengths
 
 
@@ -30,18 +32,30 @@ class MaskRows:
 
         Raises CompetitionError with a line for every row at fault.
         """
-        faults: list[str] = []
         mask = np.zeros((height, width, self.num_classes), dtype=np.uint8)
+        for number, layer in self._decoded(index, lambda text: decode_rle(text, height, width, self.form)):
+            mask[:, :, number] |= layer
+        return mask
+
+    def objects(self, index: int, height: int, width: int) -> Objects:
+        """Return the objects of an image, a row each; errors as of `mask`."""
+        return objects_from(
+            self._decoded(index, lambda text: decode_pixels(text, height, width, self.form)), height, width
+        )
+
+    def _decoded(self, index: int, decode: Callable[[str], np.ndarray]) -> list[tuple[int, np.ndarray]]:
+        """Return class and decoded run lengths of an image's rows."""
+        faults, found = list[str](), list[tuple[int, np.ndarray]]()
         for row in self.order[self.starts[index] : self.starts[index + 1]]:
             if not self.rle.iloc[row]:
                 continue
             try:
-                mask[:, :, self.row_class[row]] |= decode_rle(self.texts[row].strip(), height, width, self.form)
+                found.append((int(self.row_class[row]), decode(self.texts[row].strip())))
             except ValueError as error:
                 faults.append(str(self._fault(row, error)))
         if faults:
             raise CompetitionError("\n".join(faults))
-        return mask
+        return found
 
     def present(self) -> np.ndarray:
         """Return (n, classes) bool."""
@@ -49,6 +63,11 @@ class MaskRows:
         filled = (self.rle != "").to_numpy()[self.order]
         present[self._image()[filled], self.row_class[self.order][filled]] = True
         return present
+
+    def counts(self) -> np.ndarray:
+        """Return (n,) int: an image's rows with a mask."""
+        filled = (self.rle != "").to_numpy()[self.order]
+        return np.bincount(self._image()[filled], minlength=len(self.starts) - 1)
 
     def amounts(self) -> np.ndarray:
         """Return (n,) float: pixels of an image's masks, those of several rows added up."""
