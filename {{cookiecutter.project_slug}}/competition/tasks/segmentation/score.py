@@ -9,6 +9,7 @@ from competition.tasks.average_precision import mean_average_precision
 from competition.tasks.contract import Evidence, Table, Target
 from competition.tasks.segmentation.objects import Objects, objects_of, overlaps, parts_of
 from competition.tasks.segmentation.resize import resize_mask
+from competition.tasks.segmentation.volumes import madison_score, slice_evidence
 
 MAP_IOU = 0.6  # kaggle.com/c/hubmap-hacking-the-human-vasculature
 IOUS = np.round(np.arange(0.5, 1.0, 0.05), 2)
@@ -81,6 +82,8 @@ def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidenc
         actual = np.ascontiguousarray(resize_mask(true[:, :, k], *predicted.shape))
         counts.append([cv2.countNonZero(mask) for mask in (predicted & actual, predicted, actual)])
     known = {"counts": np.array(counts, dtype=np.int64).T}
+    if "uw_madison" in metrics:
+        known |= slice_evidence(said, resize_mask(true, *said.shape[:2]), truth)
     if OBJECT_METRICS.isdisjoint(metrics):
         return known
     return known | _object_evidence({**answer, "mask": said}, truth)
@@ -108,6 +111,7 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
     the mean over classes.
     dsb2018: the mean over IoU thresholds .5 to .95 of TP / (TP + FP + FN) of objects, 1 where there are none.
     airbus: the mean over these of the F2 of objects, 1 where there are none.
+    uw_madison: Dice of slices and Hausdorff distance of volumes, see volumes.py.
     """
     counts = np.stack([one["counts"] for one in evidence]).astype(np.float64)  # (n, 3, classes)
     overlap, predicted, true = counts[:, 0], counts[:, 1], counts[:, 2]
@@ -118,6 +122,9 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
             results[name] = float(2 * overlap.sum() / total) if total else 1.0
         elif name in OF_OBJECT_COUNTS:
             results[name] = float(OF_OBJECT_COUNTS[name](np.stack([one["objects"] for one in evidence])).mean())
+        elif name == "uw_madison":
+            dice = image_scores("dice", overlap, predicted, true)
+            results[name] = madison_score(evidence, dice, predicted + true == 0)
         elif name == "map60":
             results[name] = _average_precision(evidence)
         else:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from competition.config.data_settings import ImageSize
+from competition.config.data_settings import ImageSize, regular_expression
 from competition.config.section import Positive, Probability, Section, names_in
 from competition.config.settings import Config, Model
 from competition.files.csv_keys import Keys
@@ -148,6 +148,9 @@ class SegmentationFormat(Section):
     submission: SubmissionLayout = SubmissionLayout()
     rle: RunLengths = RunLengths()
     size: ImageSize | None = None  # height, width of the masks that are handed in; None: the image's
+    # What of an image's id is its volume, of which it is a slice, for metrics of volumes: what a regular expression
+    # finds, or its brackets, as 'case\d+_day\d+'. Slices follow each other as their ids do.
+    volume: Annotated[str, AfterValidator(regular_expression)] | None = None
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -181,7 +184,8 @@ class SegmentationFormat(Section):
         return self.submission.mask or self.train.mask
 
 
-# All from pixel counts of an image and class, but dsb2018, airbus and map60, which look at objects; see score.py.
+# All from pixel counts of an image and class, but dsb2018, airbus and map60, which look at objects, and uw_madison,
+# which looks at volumes; see score.py.
 Metric = Literal[
     "dice",
     "iou",
@@ -195,6 +199,7 @@ Metric = Literal[
     "dsb2018",
     "airbus",
     "map60",
+    "uw_madison",
 ]
 
 
@@ -210,9 +215,14 @@ class TaskConfig(Config):
     decode: SegmentationDecode = SegmentationDecode()
 
     @model_validator(mode="after")
-    def _objects_have_confidence(self) -> Self:
+    def _metrics_have_what_they_need(self) -> Self:
         if "map60" in self.metrics and self.format.submission.style != "instances":
             raise ValueError("metrics: map60 ranks objects by confidence, which format.submission.style: instances has")
+        if "uw_madison" in self.metrics and self.format.volume is None:
+            raise ValueError(
+                "metrics: uw_madison is of volumes; say what of an id is that of its volume: format.volume, as "
+                "'case\\d+_day\\d+'"
+            )
         return self
 
     def answer_size(self, height: int, width: int) -> tuple[int, int]:

@@ -4,7 +4,8 @@ An image without any mask has rows whose run lengths (and class, if any) are emp
 image is empty there; several rows of an image and class are united, unless `format.rows` says that each is an object.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -54,14 +55,17 @@ class SegmentationTable:
     masks: Masks
     repeated: np.ndarray  # lines whose image and class have a mask on an earlier line, too
     of_objects: MaskRows | MaskPolygons | None = None  # `masks`, where they tell the objects of an image apart
+    volumes: tuple[str, ...] | None = None  # (n,) which an image is a slice of, with `format.volume`
     groups = None  # every image is answered by itself
 
     def target(self, index: int, height: int, width: int) -> Target:
-        """Return `mask`: (height, width, classes) uint8 of 0 and 1; where they are told apart also `objects`."""
+        """Return `mask`: (height, width, classes) uint8 of 0 and 1; where they are told apart also `objects`, and of a
+        slice `volume` and `slice` as text."""
+        place = {} if self.volumes is None else {"volume": self.volumes[index], "slice": str(self.image_ids[index])}
         if self.of_objects is None:
-            return {"mask": self.masks.mask(index, height, width)}
+            return {"mask": self.masks.mask(index, height, width), **place}
         objects = self.of_objects.objects(index, height, width)
-        return {"mask": objects.mask(len(self.classes)), "objects": objects}
+        return {"mask": objects.mask(len(self.classes)), "objects": objects, **place}
 
     def present(self) -> np.ndarray:
         """Return (n, classes) bool: which classes an image has a mask of."""
@@ -125,7 +129,20 @@ def read_table(config: Config, path: Path | None = None) -> SegmentationTable:
         config.decode.check_length(len(table.classes), table.classes)
     except CompetitionError as error:
         raise CompetitionError(f"{error} (the classes of {config.train_csv})") from None
-    return table
+    return replace(table, volumes=_volumes(config.format.volume, table, path or config.train_csv))
+
+
+def _volumes(pattern: str | None, table: SegmentationTable, path: Path) -> tuple[str, ...] | None:
+    if pattern is None:
+        return None
+    found = [re.search(pattern, image_id) for image_id in table.image_ids]
+    if None in found:
+        first = found.index(None)
+        raise CompetitionError(
+            f"{path}: line {table.lines[first]}: format.volume {pattern!r} finds nothing in image id "
+            f"{table.image_ids[first]!r}; expected a part of every id"
+        )
+    return tuple(one[1 if one.re.groups else 0] for one in found if one)
 
 
 def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) -> SegmentationTable:

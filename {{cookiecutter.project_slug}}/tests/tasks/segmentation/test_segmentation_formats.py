@@ -189,7 +189,7 @@ FORMATS = {
         lambda i: long(i, order="C"),
         "id,class,predicted",
         lambda i: long(i, order="C"),
-        words=("data.group_pattern=.+",),
+        words=("data.group_pattern=.+", "format.volume=.+"),
     ),
     "sennet": Format(
         ".tif",
