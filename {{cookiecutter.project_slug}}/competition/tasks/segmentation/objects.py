@@ -9,6 +9,8 @@ from scipy.sparse import csr_matrix
 
 from competition.tasks.contract import Target
 
+MOST_COUNTERS = 1 << 22  # in 32 MB
+
 
 @dataclass(frozen=True)
 class Objects:
@@ -33,8 +35,14 @@ class Objects:
 
     def of_class(self, number: int) -> "Objects":
         """Return those of a class."""
+        if (self.classes == number).all():
+            return self
         each = [(one, pixels) for one, pixels in self if one == number]
         return objects_from(each, self.height, self.width)
+
+    def numbers(self) -> np.ndarray:
+        """Return (n,) the number of the object of each of `pixels`."""
+        return np.repeat(np.arange(len(self)), np.diff(self.starts))
 
     def mask(self, num_classes: int) -> np.ndarray:
         """Return (height, width, classes) uint8 of 0 and 1: all objects of a class together."""
@@ -67,14 +75,38 @@ def parts_of(mask: np.ndarray) -> Objects:
     for k in range(num_classes):
         number, labels = cv2.connectedComponents(np.ascontiguousarray(mask[:, :, k]))
         inside = np.flatnonzero(labels)
-        # Sorted by object, each object's pixels staying in order.
-        found = csr_matrix((inside, (labels.ravel()[inside] - 1, inside)), shape=(number - 1, labels.size))
-        each += [(k, found.indices[a:b]) for a, b in zip(found.indptr[:-1], found.indptr[1:], strict=True)]
+        of_object = labels.ravel()[inside]
+        ends = np.cumsum(np.bincount(of_object, minlength=number))
+        kind = np.uint16 if number < 1 << 16 else np.int64  # of 16 bits a stable sort takes no longer than a look
+        order = np.argsort(of_object.astype(kind), kind="stable")
+        each += [(k, one) for one in np.split(inside[order], ends[1:-1]) if len(one)]
     return objects_from(each, height, width)
 
 
 def overlaps(said: Objects, true: Objects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the IoU (pairs,) of every two objects that share a pixel, and the numbers of either."""
-    shared = (said.as_rows() @ true.as_rows().T).tocoo()
     area_said, area_true = np.diff(said.starts), np.diff(true.starts)
-    return shared.data / (area_said[shared.row] + area_true[shared.col] - shared.data), shared.row, shared.col
+    first, second, shared = _shared(said, true)
+    return shared / (area_said[first] + area_true[second] - shared), first, second
+
+
+def _shared(said: Objects, true: Objects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the numbers (pairs,) of every two objects that share pixels, and how many."""
+    labels = np.zeros(said.height * said.width, dtype=np.int64)
+    labels[said.pixels] = said.numbers() + 1
+    if np.count_nonzero(labels) < len(said.pixels):  # some lie over others: a pixel has no one number
+        both = (said.as_rows() @ true.as_rows().T).tocoo()
+        return both.row, both.col, both.data
+    under = labels[true.pixels]
+    is_shared = under > 0
+    pairs, counts = _count((under[is_shared] - 1) * len(true) + true.numbers()[is_shared], len(said) * len(true))
+    return *np.divmod(pairs, max(len(true), 1)), counts
+
+
+def _count(numbers: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which numbers below `end` there are, and how often each; a table of all is far quicker than sorting."""
+    if end > MOST_COUNTERS:
+        return np.unique(numbers, return_counts=True)
+    counts = np.bincount(numbers, minlength=end)
+    found = np.flatnonzero(counts)
+    return found, counts[found]

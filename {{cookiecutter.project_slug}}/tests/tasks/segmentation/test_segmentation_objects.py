@@ -20,8 +20,8 @@ from competition.tasks.contract import Target
 from competition.tasks.segmentation.decode import decode
 from competition.tasks.segmentation.formats.recognise import recognise
 from competition.tasks.segmentation.formats.rle import decode_pixels, decode_rle, encode_pixels, encode_rle
-from competition.tasks.segmentation.objects import objects_from, objects_of
-from competition.tasks.segmentation.score import evidence, scores
+from competition.tasks.segmentation.objects import objects_from, objects_of, parts_of
+from competition.tasks.segmentation.score import evidence, object_counts, scores
 from competition.tasks.segmentation.settings import RunLengths, TaskConfig
 from competition.tasks.segmentation.submission import (
     perfect_answer,
@@ -176,6 +176,14 @@ def test_a_true_object_that_lies_over_another_is_whole(tmp_path: Path) -> None:
     # What is said of both together finds one of them at most, whatever it overlaps.
     both = {"mask": truth["mask"], "objects": objects_from([(0, np.flatnonzero(truth["mask"]))], *SIZE)}
     assert evidence(both, truth, config.metrics)["objects"][0, 0] <= 1
+
+
+def test_very_many_objects_are_counted_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    pairs = [[parts_of(rng.integers(0, 2, (40, 50, 1), dtype=np.uint8)) for _ in range(2)] for _ in range(5)]
+    few = [object_counts(*pair) for pair in pairs]
+    monkeypatch.setattr("competition.tasks.segmentation.objects.MOST_COUNTERS", 0)
+    assert np.array_equal(few, [object_counts(*pair) for pair in pairs])
 
 
 def test_the_hosts_own_metric_sees_a_row_an_object(tmp_path: Path) -> None:
