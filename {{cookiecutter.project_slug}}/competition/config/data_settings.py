@@ -150,8 +150,10 @@ class Data(Section):
     @field_validator("image_file")
     @classmethod
     def _names_an_image(cls, pattern: str) -> str:
-        if set(names_in(pattern)) != {"image_id"}:
-            raise ValueError("data.image_file needs {image_id}, and no other name, as in '{image_id}.png'")
+        if set(names_in(pattern)) != {"image_id"} or "}{" in pattern:  # where one ended nobody could tell
+            raise ValueError(
+                "data.image_file needs {image_id}, as in '{image_id}.png' or '{image_id}/images/{image_id}.png'"
+            )
         return pattern
 
     @field_validator("mean", "std")

@@ -37,8 +37,14 @@ class ImageAugmentation:
     def __call__(self, image: np.ndarray, target: Target, seed: int) -> tuple[np.ndarray, Target]:
         """Change an image (H, W, channels), uint8 or float32, and its target; the draw depends on `seed` alone.
 
-        Returns float32 (height, width, channels) and the target with `mask` or `bboxes` at the same size.
+        Returns float32 (height, width, channels) and the target with `mask` (and `ignored`) or `bboxes` at the same
+        size.
         """
+        if "ignored" in target:  # goes wherever the masks go
+            both = np.concatenate([target["mask"], target["ignored"][:, :, None]], axis=2)
+            rest = {key: value for key, value in target.items() if key != "ignored"}
+            image, changed = self(image, {**rest, "mask": both}, seed)
+            return image, {**changed, "mask": changed["mask"][:, :, :-1], "ignored": changed["mask"][:, :, -1]}
         key = "bboxes" in target, image.dtype == np.uint8
         if key not in self._pipelines:
             self._pipelines[key] = self._build(*key)

@@ -71,11 +71,14 @@ def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidenc
     and `labels` (k,) of the objects of all classes.
 
     The truth is resized to the answer, as hosts do that ask for masks of a smaller size; an answer of one pixel
-    stands for the whole image. Objects are those that answer and truth name, or else connected parts of masks.
+    stands for the whole image. Pixels that are `ignored` in the truth count for nothing. Objects are those that answer
+    and truth name, or else connected parts of masks.
     """
     said, true = answer["mask"], truth["mask"]
     if said.shape[:2] == (1, 1):
         said = np.broadcast_to(said, true.shape)
+    if "ignored" in truth:
+        said = said * (1 - resize_mask(truth["ignored"], *said.shape[:2]))[:, :, None]
     counts = []
     for k in range(true.shape[-1]):  # a contiguous layer is counted several times faster than a strided one
         predicted = np.ascontiguousarray(said[:, :, k])

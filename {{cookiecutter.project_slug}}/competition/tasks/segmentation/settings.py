@@ -13,6 +13,8 @@ from competition.support.errors import CompetitionError
 
 Weight = Annotated[float, Field(ge=0)]
 Pixels = Annotated[int, Field(ge=0)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Color = tuple[Byte, Byte, Byte]  # red, green, blue
 
 
 class SegmentationModel(Model):
@@ -111,9 +113,27 @@ class TrainLayout(Section):
     # Mask files below data.dir, as "train_masks/{image_id}.png" (png, tif, npy ...): non-zero is inside; of several
     # classes pixel value 1 is the first of data.classes, unless {class_id} tells a file a class.
     files: str | None = None
+    # In them: a pixel value, or a colour, that neither loss nor score look at, as 255; and of masks of colours a colour
+    # a class, as {urban: [0, 255, 255]}, beside black for none.
+    ignore: int | Color | None = None
+    colors: dict[str, Color] = {}
     polygons: str | None = (
         None  # or a file of polygons below data.dir, a JSON line an image; see formats/mask_polygons.py
     )
+
+    @model_validator(mode="after")
+    def _colors_fit(self) -> Self:
+        if self.files is None and (self.colors or self.ignore is not None):
+            raise ValueError("format.train.colors and ignore are of mask files; name them in format.train.files")
+        if self.colors and "{class_id}" in str(self.files):
+            raise ValueError("format.train.colors is for a mask file an image, not one a class ({class_id} in files)")
+        if isinstance(self.ignore, tuple) != bool(self.colors) and self.ignore is not None:
+            word = "a colour, as [255, 255, 255], beside" if self.colors else "a pixel value, as 255, without"
+            raise ValueError(f"format.train.ignore: expected {word} format.train.colors")
+        named = [(0, 0, 0), *self.colors.values(), *([self.ignore] if isinstance(self.ignore, tuple) else [])]
+        if twice := [color for color in named if named.count(color) > 1]:
+            raise ValueError(f"format.train.colors: {list(twice[0])} has two meanings; black is no class")
+        return self
 
     @field_validator("files")
     @classmethod

@@ -59,9 +59,12 @@ class SegmentationTable:
     groups = None  # every image is answered by itself
 
     def target(self, index: int, height: int, width: int) -> Target:
-        """Return `mask`: (height, width, classes) uint8 of 0 and 1; where they are told apart also `objects`, and of a
-        slice `volume` and `slice` as text."""
+        """Return `mask`: (height, width, classes) uint8 of 0 and 1; where they are told apart also `objects`, with
+        `format.train.ignore` also `ignored` (height, width), and of a slice `volume` and `slice` as text."""
         place = {} if self.volumes is None else {"volume": self.volumes[index], "slice": str(self.image_ids[index])}
+        if isinstance(self.masks, MaskFiles) and self.masks.layout.ignore is not None:
+            mask, ignored = self.masks.masks(index, height, width)
+            return {"mask": mask, "ignored": ignored, **place}
         if self.of_objects is None:
             return {"mask": self.masks.mask(index, height, width), **place}
         objects = self.of_objects.objects(index, height, width)
@@ -198,7 +201,13 @@ def _classes(
 
 def _unnamed_classes(config: TaskConfig) -> tuple[str, ...]:
     """Return the classes where no column tells them: those of data.classes, or a single one."""
-    classes, layout = config.data.classes or [ONE_CLASS], config.format.train
+    layout = config.format.train
+    classes = config.data.classes or list(layout.colors) or [ONE_CLASS]
+    if layout.colors and (nameless := [name for name in classes if name not in layout.colors]):
+        raise CompetitionError(
+            f"data.classes: {nameless[0]!r} has no colour in format.train.colors; found those of "
+            f"{', '.join(layout.colors)}"
+        )
     if len(classes) > 1 and layout.files is None:
         raise CompetitionError(
             f"data.classes: found {len(classes)} classes, but no column of {config.train_csv} tells them apart; "

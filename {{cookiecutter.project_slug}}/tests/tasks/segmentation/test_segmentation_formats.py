@@ -232,6 +232,9 @@ FORMATS = {
         files=("stage1_train_labels.csv", "stage1_sample_submission.csv"),
         image="{0}/images/{0}",
     ),
+    "tgs": Format(
+        ".png", "id,rle_mask", single, "id,rle_mask", single, num_classes=1, folders=("train/images", "test/images")
+    ),
     "airbus": Format(
         ".jpg",
         "ImageId,EncodedPixels",

@@ -74,7 +74,11 @@ def _with_files(
         return None
     if found.suffix:  # ids are written as files with an ending, of which masks have another
         keys = {name: pattern.replace("{image_id}", f"{{image_id}}{found.suffix}") for name, pattern in keys.items()}
-    layouts = {"train": {"keys": found.keys, "files": found.files}, "submission": {"keys": keys, "mask": column}}
+    ignored = {} if found.ignore is None else {"ignore": found.ignore}
+    layouts = {
+        "train": {"keys": found.keys, "files": found.files} | ignored,
+        "submission": {"keys": keys, "mask": column},
+    }
     part: dict[str, Any] = {"format": layouts | {"rle": form}}
     return part | ({"data": found.data} if found.data else {})
 
@@ -109,10 +113,16 @@ def _likeness(name: str, sample: pd.DataFrame, data: Data | None) -> int:
 
 
 def _other_files(name: str, data: Data | None) -> dict[str, Any]:
-    """Return the csv files that are called otherwise here than in a known competition."""
+    """Return the csv files and folders that are called otherwise here than in a known competition."""
     known = format_presets("segmentation")[name].get("data", {})
-    csv_files = [key for key in ("train_csv", "sample_submission") if data is not None and key in known]
-    other = {key: getattr(data, key) for key in csv_files if getattr(data, key) != known[key]}
+    other: dict[str, Any] = {}
+    for key in ("train_csv", "sample_submission", "train_images", "test_images") if data is not None else ():
+        here = getattr(data, key)
+        is_csv = key in ("train_csv", "sample_submission")
+        if here == known.get(key, here):
+            continue
+        if is_csv or ((data.dir / here).is_dir() and not (data.dir / known[key]).is_dir()):
+            other[key] = here
     return {"data": other} if other else {}
 
 
