@@ -114,9 +114,10 @@ def _likeness(name: str, sample: pd.DataFrame, data: Data | None) -> int:
 
 def _other_files(name: str, data: Data | None) -> dict[str, Any]:
     """Return the csv files and folders that are called otherwise here than in a known competition."""
-    known = format_presets("segmentation")[name].get("data", {})
-    other: dict[str, Any] = {}
-    for key in ("train_csv", "sample_submission", "train_images", "test_images") if data is not None else ():
+    if data is None:
+        return {}
+    known, other = format_presets("segmentation")[name].get("data", {}), dict[str, Any]()
+    for key in ("train_csv", "sample_submission", "train_images", "test_images"):
         here = getattr(data, key)
         is_csv = key in ("train_csv", "sample_submission")
         if here == known.get(key, here):
