@@ -52,8 +52,10 @@ class ImageAugmentation:
         # Its own generators repeat themselves in every worker and epoch, and could not be resumed. One pair for all
         # steps: `set_random_seed` would give each step the same numbers, and with them one change goes all others.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        changed = pipeline(image=image, **target)
-        return changed.pop("image"), changed
+        # Of the rest the library would take some for targets of its own, by their names.
+        moved = {name: target[name] for name in ("mask", "bboxes", "labels") if name in target}
+        changed = pipeline(image=image, **moved)
+        return changed.pop("image"), {**target, **changed}
 
     def _build(self, with_boxes: bool, is_8_bit: bool) -> A.Compose:
         height, width = self.data.image_size

@@ -13,6 +13,7 @@ from scipy.spatial.distance import cdist
 
 from competition.config.data_settings import Data
 from competition.config.loading import complete, format_presets, load_config
+from competition.data.augmentation import ImageAugmentation
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
 from competition.tasks.segmentation.decode import decode
@@ -199,6 +200,15 @@ def test_slices_are_put_together_by_their_ids_whatever_their_order(tmp_path: Pat
     wide = evidence({"mask": np.zeros((6, 8, 1), np.uint8)}, truths[ids[1]], config.metrics)
     with pytest.raises(CompetitionError, match="volume 'case1_day0' has slices of 6 x 6 and 6 x 8 pixels"):
         scores([evidence(answers[ids[0]], truths[ids[0]], config.metrics), wide], config.metrics, 1)
+
+
+def test_a_slice_is_augmented_though_its_target_names_its_volume(tmp_path: Path) -> None:
+    table = read_table(volumes(tmp_path, ["case1_day0_slice_0001"]))
+    target, data = table.target(0, 40, 40), Data(image_size=(32, 32))
+    image, changed = ImageAugmentation(data, train=True)(np.zeros((40, 40, 3), np.uint8), target, 0)
+    assert image.shape == (32, 32, 3)
+    assert changed["mask"].shape == (32, 32, 1)
+    assert (changed["volume"], changed["slice"]) == ("case1_day0", "case1_day0_slice_0001")
 
 
 def test_a_metric_of_volumes_needs_to_know_them() -> None:
