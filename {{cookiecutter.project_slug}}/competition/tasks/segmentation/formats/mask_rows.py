@@ -1,9 +1,10 @@
 """Masks as run lengths in rows of a csv file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -12,6 +13,8 @@ from competition.support.errors import CompetitionError
 from competition.tasks.segmentation.formats.rle import decode_pixels, decode_rle, rle_numbers
 from competition.tasks.segmentation.objects import Objects, objects_from
 from competition.tasks.segmentation.settings import RunLengths
+
+MOST_MERGED = 128  # channels that OpenCV knows of
 
 
 @dataclass(frozen=True)
@@ -32,30 +35,33 @@ class MaskRows:
 
         Raises CompetitionError with a line for every row at fault.
         """
-        mask = np.zeros((height, width, self.num_classes), dtype=np.uint8)
+        planes = [np.zeros((height, width), dtype=np.uint8)] * self.num_classes
         for number, layer in self._decoded(index, lambda text: decode_rle(text, height, width, self.form)):
-            mask[:, :, number] |= layer
-        return mask
+            planes[number] = planes[number] | layer
+        if self.num_classes > MOST_MERGED:
+            return np.stack(planes, axis=2)
+        return cv2.merge(planes).reshape(height, width, self.num_classes)  # faster than a strided copy
 
     def objects(self, index: int, height: int, width: int) -> Objects:
         """Return the objects of an image, a row each; errors as of `mask`."""
-        return objects_from(
-            self._decoded(index, lambda text: decode_pixels(text, height, width, self.form)), height, width
-        )
+        found = self._decoded(index, lambda text: decode_pixels(text, height, width, self.form))
+        return objects_from(list(found), height, width)
 
-    def _decoded(self, index: int, decode: Callable[[str], np.ndarray]) -> list[tuple[int, np.ndarray]]:
-        """Return class and decoded run lengths of an image's rows."""
-        faults, found = list[str](), list[tuple[int, np.ndarray]]()
+    def _decoded(self, index: int, decode: Callable[[str], np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield class and decoded run lengths of an image's rows; at the end raise CompetitionError where one is at
+        fault."""
+        faults: list[str] = []
         for row in self.order[self.starts[index] : self.starts[index + 1]]:
             if not self.rle.iloc[row]:
                 continue
             try:
-                found.append((int(self.row_class[row]), decode(self.texts[row].strip())))
+                decoded = decode(self.texts[row].strip())
             except ValueError as error:
                 faults.append(str(self._fault(row, error)))
+                continue
+            yield int(self.row_class[row]), decoded
         if faults:
             raise CompetitionError("\n".join(faults))
-        return found
 
     def present(self) -> np.ndarray:
         """Return (n, classes) bool."""
