@@ -92,7 +92,8 @@ def _named_file(given: object) -> object:
     return {"file": given} if isinstance(given, str) else given
 
 
-def _regular_expression(pattern: str) -> str:
+def regular_expression(pattern: str) -> str:
+    """Refuse what is no regular expression."""
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
@@ -138,7 +139,7 @@ class Data(Section):
     # A csv of image_id,group, as near_duplicates.csv of `check`; or {file: tiles.csv, image_id: id, group: slide}.
     group_file: Annotated[GroupFile | None, BeforeValidator(_named_file)] = None
     # What of an image's id is its group: the part that a regular expression finds, or what stands in its brackets.
-    group_pattern: Annotated[str, AfterValidator(_regular_expression)] | None = None
+    group_pattern: Annotated[str, AfterValidator(regular_expression)] | None = None
     split: Split = "stratified"  # amount: by mask area, boxes or value; multilabel: every class evenly
     near_duplicates: bool = True  # whether `check` looks for them
     pseudo: Path | None = None  # pseudo.csv of another run: test images that every fold trains on, too
