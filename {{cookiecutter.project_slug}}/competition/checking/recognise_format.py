@@ -114,11 +114,15 @@ def _readings(task: str, data: Data, given: Data, tables: dict[str, str]) -> lis
     readings = []
     for form, images in _forms(task, data):
         tried = [
-            try_reading(task, form | {"data": kept | form.get("data", {}) | one | _given(given)})
+            try_reading(task, form | {"data": _not_usual(kept | one | form.get("data", {})) | _given(given)})
             for one in ([{}, images] if images else [{}])
         ]
         readings.append(max(reversed(tried), key=lambda one: one.stage))  # what was found, where neither gets further
     return readings
+
+
+def _not_usual(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if (key, value) != ("image_file", "{image_id}")}
 
 
 def _given(data: Data) -> dict[str, Any]:
