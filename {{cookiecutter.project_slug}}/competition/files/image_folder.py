@@ -111,12 +111,14 @@ def one_of_many(config: Config, image_ids: Sequence[str]) -> list[str]:
         for image_id in image_ids[:1]:
             path = train_image(config, image_id)
             beside = [name for name in files_below(_own_folder(config, path)) if Path(name).suffix == path.suffix]
+            way_on = (
+                "where each is to be an image, and the id is answered by all: format.group='{column}' and "
+                f"data.train_csv='TABLE{AND}FOLDER/{{column}}/*{path.suffix}'"
+                if config.task == "classification"
+                else "where the others matter, write images of several channels, and name them in data.image_file"
+            )
             if len(beside) > 1:
-                return [
-                    f"warning: 1 of {len(beside)} images of an id is read, as {path} of {image_id!r}; where each is to "
-                    "be an image, and the id is answered by all: format.group='{column}' and "
-                    f"data.train_csv='TABLE{AND}FOLDER/{{column}}/*{path.suffix}'"
-                ]
+                return [f"warning: 1 of {len(beside)} images of an id is read, as {path} of {image_id!r}; {way_on}"]
     return []
 
 

@@ -30,6 +30,7 @@ from competition.config.section import IN_BRACES
 from competition.support.errors import CompetitionError
 
 LARGEST = 1 << 30  # bytes of a json file, or of what is in an archive
+LONGEST_LIST = 1000  # numbers of a list that are kept as text
 PATH = "path"  # the column of a file's path in a table of file names
 AND = " & "  # between a table and the pattern of the files that its rows have
 ONE_OF = "="  # between a field of file names and the texts it may have
@@ -213,6 +214,8 @@ def _text(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_text(value: Any) -> str:
+    if isinstance(value, list) and len(value) > LONGEST_LIST and isinstance(value[0], int | float):
+        return f"{len(value)} numbers"  # an image: `competition unpack` makes files of them
     if isinstance(value, list | dict):
         return json.dumps(value)
     if value is None or pd.isna(value):
