@@ -20,10 +20,11 @@ from trainings import files_up_to
 from competition.comparison.update_ledger import record
 from competition.config.loading import load_config, task_names
 from competition.prediction.predict import predict_test
-from competition.runs.folder import OOF, SUBMISSION, TEST, Run
+from competition.runs.folder import OOF, SUBMISSION, TEST, Run, remember_what_follows
 from competition.scoring.tune import tune
 from competition.submission.submit import make_submission
 from competition.support.atomic_files import MACHINE, replacing, write_csv
+from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date, remember_sources
 from competition.support.optional_rooms import ROOMS, has_room
 from competition.training.checkpoint import best_name, export_weights
@@ -146,7 +147,9 @@ def attempt(command: Command, *words: str) -> tuple[CompletedProcess[str], list[
 
 
 @one_task
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    "verb", [*QUICK, *(pytest.param(verb, marks=pytest.mark.slow) for verb in VERBS if verb not in QUICK)]
+)
 def test_a_damaged_file_is_told_in_a_line_or_does_not_matter(
     verb: str, fresh: Callable[[], Path], command: Command
 ) -> None:
@@ -223,6 +226,7 @@ def read_only() -> Generator[None]:
         yield
 
 
+@pytest.mark.slow
 @one_task
 @pytest.mark.parametrize("hindrance", [no_room, little_room, read_only], ids=lambda one: one.__name__)
 def test_what_cannot_be_written_is_told_in_a_line_and_nothing_is_left(
@@ -335,6 +339,38 @@ def test_what_was_made_before_its_sources_by_the_clock_is_up_to_date(made: tuple
     assert is_up_to_date(target, sources)
 
 
+def test_what_was_noted_by_absolute_paths_holds_for_relative_ones(
+    made: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, sources = made
+    elsewhere = tmp_path.parent / "elsewhere"
+    elsewhere.write_text("far")
+    remember_sources(target, [*sources, elsewhere])
+    os.utime(target, (8e8, 8e8))  # its time alone would not do
+    remember_sources(target, [*sources, elsewhere])
+    monkeypatch.chdir(tmp_path)
+    again = [*(path.relative_to(tmp_path) for path in sources), Path("../elsewhere")]
+    assert is_up_to_date(Path("made"), again)
+    elsewhere.write_text("new")
+    assert not is_up_to_date(Path("made"), again)
+
+
+@one_task
+def test_a_config_that_was_cut_at_the_end_of_any_line_is_noticed(fresh: Callable[[], Path]) -> None:
+    """Its reader would take defaults for the keys that are gone."""
+    path = fresh() / "fold0/config.yaml"
+    remember_what_follows(path.parents[1], load_config([path], ["tta=[hflip]"]))
+    lines = path.read_text().splitlines(keepends=True)
+    assert Run.open("t").config.tta == ["hflip"]
+    path.unlink()
+    for number in range(len(lines)):
+        path.write_text("".join(lines[:number]))
+        with pytest.raises(CompetitionError, match=r"config\.yaml: damaged \("):
+            Run.open("t")
+    path.write_text("".join([*lines[:-1], "# by hand\n", lines[-1]]))  # by hand
+    assert Run.open("t").config.tta == ["hflip"]
+
+
 def test_a_source_more_or_less_is_noticed_and_a_copy_is_not(made: tuple[Path, list[Path]], tmp_path: Path) -> None:
     target, sources = made
     new = tmp_path / "fold2"
@@ -351,10 +387,11 @@ def test_weights_trained_anew_with_the_clock_set_back_are_predicted_with(fresh: 
     run = fresh()
     opened = Run.open("t")
     assert is_up_to_date(run / TEST, opened.test_sources())
-    weights, other = run / "fold0/best_loss.safetensors", run / "fold1/best_loss.safetensors"
+    (run / "fold0/best_loss.safetensors").unlink()  # which a bundle writes again
+    assert is_up_to_date(run / TEST, opened.test_sources())
+    weights, other = run / "fold0/best_loss.pt", run / "fold1/best_loss.pt"
     weights.unlink()
     shutil.copy(other, weights)
-    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     os.utime(weights, (9e8, 9e8))
     assert not is_up_to_date(run / TEST, opened.test_sources())
     assert (run / "fold0" / OOF).is_file()
