@@ -25,7 +25,7 @@ from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
 
-NUM_IMAGES = (1, 2, 3, 7, 29)
+NUM_IMAGES = (1, 2, 3, 7, 20)
 BATCH_SIZES = (1, 3, 8)
 BATCH_SIZE_OF = {2: 3, 3: 1}  # by number of processes; how many batches they are cut into is one process's to vary
 Scores = dict[str, float]
