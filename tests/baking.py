@@ -64,7 +64,8 @@ def run_tests(words: dict[Path, list[str]]) -> dict[Path, subprocess.CompletedPr
     """Run pytest with the words given for each bake, without the plugins of this one; by bake, what it said."""
     ended, arguments = {}, [word for folder, its in words.items() for word in ("--", str(folder), *its)]
     script = Path(__file__).with_name("forked_pytest.py")
-    started = run(sys.executable, script, *arguments[1:], cwd=script.parent, env=environment(script.parent))
+    env = environment(script.parent) | {"OMP_NUM_THREADS": "1"}  # as conftest.py of each would, before torch is there
+    started = run(sys.executable, script, *arguments[1:], cwd=script.parent, env=env)
     for folder in words:
         status, said = folder / "status", folder / "said"
         assert status.is_file(), started.stdout + started.stderr + (said.read_text() if said.is_file() else "")
