@@ -19,6 +19,7 @@ from trainings import call, files_up_to
 
 from competition.comparison.update_ledger import record
 from competition.config.loading import load_config, task_names
+from competition.data.folds import folds_path
 from competition.pipeline import run as run_module
 from competition.prediction.predict import predict_test
 from competition.runs.folder import OOF, SUBMISSION, TEST, Run, remember_what_follows
@@ -100,8 +101,8 @@ def whole(replayable: Path, sample: Path, tmp_path_factory: pytest.TempPathFacto
             for path in Path("outputs", name).glob("fold*/config.yaml"):
                 config = load_config([path], [f"name={name}", "data.dir=data"])
                 fold = path.parent
-                shutil.copy(config.data.folds, "data/split.csv")
-                text = path.read_text().replace(str(sample), "data").replace(str(config.data.folds), "data/split.csv")
+                shutil.copy(folds_path(config), "data/split.csv")
+                text = path.read_text().replace(str(folds_path(config)), "data/split.csv").replace(str(sample), "data")
                 path.write_text(text.replace("name: t\n", f"name: {name}\n"))
                 rows = "1,4,.001,9,.5,10,20,900,.7,.6\n"
                 head = "epoch,step,learning_rate,images,positive_share,seconds,samples_per_second,memory_mb"
