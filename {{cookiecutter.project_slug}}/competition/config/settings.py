@@ -25,19 +25,31 @@ class Model(Section):
 
 
 class Optimizer(Section):
-    """Settings of the optimizer."""
+    """Settings of the optimizer, of timm by its name there (adamw, sgd, lion, muon, adopt) or of torch (NAdam)."""
 
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    name: Annotated[str, Field(min_length=1)] = "adamw"
     lr: Positive = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2  # not of biases, norms and what a network names itself
+    arguments: dict[str, Any] = {}  # further ones, as {betas: [0.9, 0.95]}
+    encoder_lr: Positive = 1.0  # what the encoder's learning rate is of the others'
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # of each layer of the encoder against the one behind it
 
 
 class Scheduler(Section):
-    """Learning rate by step: linear warm-up, then the named course from the peak down."""
+    """Learning rate by step: warm-up, then the named course from the peak down."""
 
-    name: Literal["cosine", "linear", "constant"] = "cosine"
+    name: Literal["cosine", "linear", "constant", "poly", "step", "plateau", "onecycle", "restarts", "flat"] = (
+        "cosine"  # `train --preview` draws it
+    )
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of all steps
-    final: Probability = 0.01  # last learning rate as a share of the peak
+    final: Probability = 0.01  # last learning rate as a share of the peak, below which none falls
+    power: Positive = 0.9  # poly
+    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = [0.6, 0.85]  # step: shares of the way behind the warm-up
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1  # step, plateau: what a fall leaves
+    patience: Count = 3  # plateau: validations without a better `checkpoint.monitor` before it falls
+    cycles: Annotated[int, Field(ge=1, le=1000)] = 3  # restarts
+    growth: Annotated[float, Field(ge=1, le=10)] = 1.0  # restarts: length of a cycle against the one before
+    hold: Annotated[float, Field(ge=0, lt=1)] = 0.7  # flat: share of the way at the peak
 
 
 class EarlyStopping(Section):
@@ -173,6 +185,15 @@ class Config(Section):
                 raise ValueError(
                     f"fold {fold} does not exist: data.num_folds is {number}, so folds are 0 to {number - 1}"
                 )
+        schedule = info.data.get("scheduler")
+        if (
+            "all" in (given if isinstance(given, list) else [given])
+            and schedule is not None
+            and schedule.name == "plateau"
+        ):
+            raise ValueError(
+                "scheduler.name plateau goes by validation, and fold=all has none; expected another course"
+            )
         return given
 
     @field_validator("tta")

@@ -20,6 +20,7 @@ from competition.training.logger import MetricsCsv, build_loggers
 from competition.training.lost_process import watch_processes
 from competition.training.module import CompetitionModule
 from competition.training.monitor import better_mode
+from competition.training.optimizer import build_optimizer
 from competition.training.stopping import StopEarly, StopInGoodOrder, StopOnNan
 from competition.training.trainer import build_trainer, describe_device, describe_trainer
 
@@ -37,6 +38,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     watch_processes(trainer, "training")
     batch_size = per_device_batch_size(config, trainer.world_size, trainer.accumulate_grad_batches)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    build_optimizer(module.network, config.optimizer)  # what cannot be had is refused before a run is there
     data.trainer = trainer
     planned = plan_warnings(data.batches(), data.plan())
     if latest is not None:  # a damaged file is said in one line, before any process waits for another

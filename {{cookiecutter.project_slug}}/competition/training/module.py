@@ -17,7 +17,9 @@ from competition.support.distributed import gather_by_image
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Evidence, Task
 from competition.training.fold_data import FoldData
-from competition.training.optimizer import build_optimizer, learning_rate_factor
+from competition.training.monitor import better_mode
+from competition.training.optimizer import build_optimizer
+from competition.training.schedule import Plateau, learning_rate_factor
 
 
 class CompetitionModule(pl.LightningModule):
@@ -38,6 +40,7 @@ class CompetitionModule(pl.LightningModule):
         self._evidence: dict[str, Evidence] = {}
         self._losses: dict[str, list[float]] = {}  # of an image's windows
         self._images = WholeImages(self.task)
+        self._monitored: float | None = None  # of a validation in this epoch
 
     def forward(self, images: Tensor) -> Any:
         """Map images (B, channels, H, W) to the task's outputs."""
@@ -82,6 +85,7 @@ class CompetitionModule(pl.LightningModule):
             )
         results = {"loss": sum(float(one["loss"]) for one in gathered) / len(gathered)}
         results |= self.task.score.scores(gathered, self.config.metrics, len(self.classes))
+        self._monitored = results.get(self.config.checkpoint.monitor.removeprefix("val/"))
         self.log_dict({f"val/{name}": value for name, value in results.items()}, prog_bar=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -98,8 +102,16 @@ class CompetitionModule(pl.LightningModule):
         seed_everywhere(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def on_train_epoch_end(self) -> None:
-        """Tell the data before the epoch is saved, as Lightning calls what saves after this."""
+        """Tell data and schedule before the epoch is saved, as Lightning calls what saves after this."""
         self._data().end_epoch()
+        schedule = self.lr_schedulers()
+        assert isinstance(schedule, LambdaLR)
+        plateau = schedule.lr_lambdas[0]
+        if self._monitored is not None and isinstance(plateau, Plateau):
+            plateau.observe(self._monitored, better_mode(self.config))
+            for group, peak in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+                group["lr"] = peak * plateau(schedule.last_epoch)
+        self._monitored = None
 
     def _data(self) -> FoldData:
         data = getattr(self.trainer, "datamodule")  # noqa: B009 - Lightning sets it without declaring it

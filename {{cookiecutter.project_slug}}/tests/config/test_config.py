@@ -130,9 +130,12 @@ MISTAKES = {
     "optimizer: {lr: .nan}": "optimizer.lr: found nan; expected a finite number",
     "optimizer: {weight_decay: .inf}": "optimizer.weight_decay: found inf; expected a finite number",
     "scheduler: {name: cos}": (
-        "scheduler.name: found \"cos\"; expected 'cosine', 'linear' or 'constant'; did you mean cosine?"
+        "scheduler.name: found \"cos\"; expected 'cosine', 'linear', 'constant', 'poly', 'step', 'plateau', 'onecycle', 'restarts' or 'flat'; "
+        "did you mean cosine?"
     ),
-    "scheduler: {name: step}": "scheduler.name: found \"step\"; expected 'cosine', 'linear' or 'constant'",
+    "scheduler: {name: xyz}": (
+        "scheduler.name: found \"xyz\"; expected 'cosine', 'linear', 'constant', 'poly', 'step', 'plateau', 'onecycle', 'restarts' or 'flat'"
+    ),
     'data: {batch_size: "16"}': 'data.batch_size: found "16"; expected a valid integer',
     "data: {batch_size: 0}": "data.batch_size: found 0; expected greater than or equal to 1",
     "data: {num_workers: 1.5}": "data.num_workers: found 1.5; expected a valid integer",

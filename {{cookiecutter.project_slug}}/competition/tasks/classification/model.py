@@ -5,6 +5,7 @@ from torch import nn
 
 from competition.tasks.classification.prediction import Activation
 from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.encoder import note_encoder
 from competition.tasks.pretrained import check_encoder, load_pretrained, note_weights
 
 
@@ -23,5 +24,6 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
         drop_rate=model.dropout,
     )
     note_weights(network, load_pretrained(network, model, config.data.channels, "classifier"))
+    note_encoder(network, "", model.encoder)
     network.add_module("activation_of_answers", Activation(config.format.target, config.format.bounds))
     return network

@@ -7,6 +7,7 @@ import torch
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from torch import Tensor, nn
 
+from competition.tasks.encoder import note_encoder
 from competition.tasks.pretrained import check_encoder, explaining_weights, load_pretrained, note_weights
 from competition.tasks.segmentation.settings import TaskConfig
 
@@ -69,5 +70,6 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
     else:
         loaded = load_pretrained(encoder, model, config.data.channels, "decoder")
     network = ExclusiveClasses(network) if config.loss.cross_entropy else network
+    note_encoder(network, "network.encoder" if config.loss.cross_entropy else "encoder", model.encoder)
     note_weights(network, loaded)
     return network
