@@ -1,4 +1,4 @@
-"""Random changes of training images, resizing and normalising: the only module that knows albumentations."""
+"""Random changes of training images, resizing and normalising: this and named_steps.py know albumentations."""
 
 import math
 import os
@@ -12,7 +12,9 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from competition.config.data_settings import Augmentation, Data
+from competition.config.data_settings import FIRST, Augmentation, Data
+from competition.data.named_steps import KEY, build_steps, changes_values
+from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
 
 NEAREST = cv2.INTER_NEAREST_EXACT  # INTER_NEAREST moves a mask by up to half a pixel of the larger image
@@ -32,33 +34,61 @@ class ImageAugmentation:
         self.data = data
         self.train = train
         # By what `_build` takes; not functools.cache, which could not be sent to a process that is not a fork.
-        self._pipelines: dict[tuple[bool, bool], A.Compose] = {}
+        self._pipelines: dict[tuple[bool, bool, tuple[int, int]], A.Compose] = {}
+        more = build_steps(data.augmentation.more) if train else []  # faults are told at once
+        self._has_more, self._cuts_off = bool(more), changes_values(more)
 
-    def __call__(self, image: np.ndarray, target: Target, seed: int) -> tuple[np.ndarray, Target]:
+    def __call__(
+        self, image: np.ndarray, target: Target, seed: int, epoch: int | None = None
+    ) -> tuple[np.ndarray, Target]:
         """Change an image (H, W, channels), uint8 or float32, and its target; the draw depends on `seed` alone.
 
-        Returns float32 (height, width, channels) and the target with `mask` or `bboxes` at the same size.
+        Training images may have another size in each epoch. Returns float32 (height, width, channels) and the target
+        with `mask` or `bboxes` at the same size.
         """
-        key = "bboxes" in target, image.dtype == np.uint8
+        size = self.data.size_in(epoch) if self.train else self.data.image_size
+        key = "bboxes" in target, image.dtype == np.uint8, size
         if key not in self._pipelines:
             self._pipelines[key] = self._build(*key)
         pipeline = self._pipelines[key]
         # Its own generators repeat themselves in every worker and epoch, and could not be resumed. One pair for all
         # steps: `set_random_seed` would give each step the same numbers, and with them one change goes all others.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        changed = pipeline(image=image, **target)
+        changed = self._change_more(pipeline, image, target) if self._has_more else pipeline(image=image, **target)
         return changed.pop("image"), changed
 
-    def _build(self, with_boxes: bool, is_8_bit: bool) -> A.Compose:
-        height, width = self.data.image_size
+    def _change_more(self, pipeline: A.Compose, image: np.ndarray, target: Target) -> Target:
+        """Change an image by named steps, too, which say in one line what they cannot do."""
+        if self._cuts_off and image.dtype != np.uint8 and not 0 <= image.min() <= image.max() <= 1:
+            raise CompetitionError(
+                f"{KEY}: its steps cut floats off at 0 and 1, and an image has {image.min():g} to {image.max():g}; "
+                "keep to steps that move images, or store the images in 8 or 16 bit"
+            )
+        try:
+            return pipeline(image=image, **target)
+        except CompetitionError:
+            raise
+        except Exception as error:  # each step has errors of its own
+            raise CompetitionError(f"{KEY}: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
+
+    def _more(self, *, first: bool) -> list[A.BasicTransform | A.BaseCompose]:
+        """Return the named steps before or after resizing."""
+        given = self.data.augmentation.more if self.train else []
+        return build_steps(one for one in given if one.get(FIRST, False) == first)
+
+    def _build(self, with_boxes: bool, is_8_bit: bool, size: tuple[int, int]) -> A.Compose:
+        height, width = size
         changes = self.data.augmentation
         with warnings.catch_warnings():
             # albumentations only warns of a wrong argument and then goes on without it.
             warnings.simplefilter("error", UserWarning)
             steps = [
                 *(_random_window(self.data.window_size) if self.train and self.data.window_size else []),
+                *self._more(first=True),
                 *(_random_crop(changes, height, width) if self.train else []),
                 A.Resize(height, width, mask_interpolation=NEAREST),
+                *self._more(first=False),
+                *([A.Resize(height, width, mask_interpolation=NEAREST)] if self._has_more else []),  # of what they cut
                 *(_random_changes(changes) if self.train else []),
                 A.Normalize(tuple(self.data.mean), tuple(self.data.std), max_pixel_value=255.0 if is_8_bit else 1.0),
             ]

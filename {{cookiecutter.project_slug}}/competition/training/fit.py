@@ -41,6 +41,8 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     build_optimizer(module.network, config.optimizer)  # what cannot be had is refused before a run is there
     data.trainer = trainer
     planned = plan_warnings(data.batches(), data.plan())
+    if config.data.augmentation.more:
+        data.batch()  # what a step of the user's cannot do with these images is said before a run is there
     if latest is not None:  # a damaged file is said in one line, before any process waits for another
         if (more := more_epochs(folder, config)) is not None:
             _say(lengthen(config, latest, more))
