@@ -23,6 +23,7 @@ from competition.training.monitor import better_mode
 from competition.training.optimizer import build_optimizer
 from competition.training.stopping import StopEarly, StopInGoodOrder, StopOnNan
 from competition.training.trainer import build_trainer, describe_device, describe_trainer
+from competition.training.user_losses import load_loss
 
 
 def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], None]) -> None:
@@ -39,6 +40,8 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     batch_size = per_device_batch_size(config, trainer.world_size, trainer.accumulate_grad_batches)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
     build_optimizer(module.network, config.optimizer)  # what cannot be had is refused before a run is there
+    for file in config.loss.files:
+        load_loss(file)
     data.trainer = trainer
     planned = plan_warnings(data.batches(), data.plan())
     if config.data.augmentation.more:
@@ -58,7 +61,8 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     _say(describe_trainer(config, trainer, batch_size))
     if latest is None and (line := weights_note(module.network)) is not None:
         _say(line)
-    added = {name: weight for name, weight in Task(config.task).loss.weights(config).items() if weight}
+    added = {**Task(config.task).loss.weights(config), **config.loss.files}
+    added = {name: weight for name, weight in added.items() if weight}
     _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
     for line in [*planned, *mixing_warnings(config, batch_size)]:
         _say(line)

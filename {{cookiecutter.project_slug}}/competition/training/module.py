@@ -13,13 +13,15 @@ from competition.config.loading import validate
 from competition.config.settings import Config
 from competition.data.dataset import Batch, seed_everywhere
 from competition.data.window_dataset import WholeImages
-from competition.support.distributed import gather_by_image
+from competition.support.distributed import gather_by_image, packed, unpacked
 from competition.support.errors import CompetitionError
-from competition.tasks.contract import Evidence, Task
+from competition.tasks.contract import Evidence, Target, Task
+from competition.tasks.host_metric import HOST, score_by_host
 from competition.training.fold_data import FoldData
-from competition.training.monitor import better_mode
+from competition.training.monitor import HOST_MONITOR, better_mode
 from competition.training.optimizer import build_optimizer
 from competition.training.schedule import Plateau, learning_rate_factor
+from competition.training.user_losses import add_losses
 
 
 class CompetitionModule(pl.LightningModule):
@@ -48,7 +50,11 @@ class CompetitionModule(pl.LightningModule):
 
     def image_losses(self, batch: Batch) -> Tensor:
         """Return (B,) losses of a batch, one an image."""
-        return self.task.loss.image_losses(self.network, self(batch["image"]), batch, self.config)
+        return self._losses_of(self(batch["image"]), batch)
+
+    def _losses_of(self, outputs: Any, batch: Batch) -> Tensor:
+        own = self.task.loss.image_losses(self.network, outputs, batch, self.config)
+        return add_losses(own, self.config.loss.files, outputs, batch)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the batch's part of the mean loss of a step's images, whatever processes and batches these are in."""
@@ -63,7 +69,7 @@ class CompetitionModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Note each image's loss and what its metrics need; gathered later, as ranks may have unequal batches."""
         outputs = self(batch["image"])
-        losses = self.task.loss.image_losses(self.network, outputs, batch, self.config)
+        losses = self._losses_of(outputs, batch)
         predictions = self.task.prediction.predictions(self.network, outputs, batch)
         for image_id, loss in zip(batch["image_id"], losses.detach().cpu().double().tolist(), strict=True):
             self._losses.setdefault(image_id, []).append(loss)
@@ -73,6 +79,8 @@ class CompetitionModule(pl.LightningModule):
             truth = data.truth(image_id, height, width)
             evidence = self.task.score.evidence(answer, truth, self.config.metrics)
             self._evidence[image_id] = {**evidence, "loss": np.array(np.mean(self._losses.pop(image_id)))}
+            if self.config.checkpoint.monitor == HOST_MONITOR:
+                self._evidence[image_id]["answer"] = packed((image_id, height, width, answer))
 
     def on_validation_epoch_end(self) -> None:
         """Score the whole set once: the same number on any number of processes and for any batch size."""
@@ -85,8 +93,17 @@ class CompetitionModule(pl.LightningModule):
             )
         results = {"loss": sum(float(one["loss"]) for one in gathered) / len(gathered)}
         results |= self.task.score.scores(gathered, self.config.metrics, len(self.classes))
+        if self.config.checkpoint.monitor == HOST_MONITOR:
+            results["host_metric"] = self._host_score([unpacked(one["answer"]) for one in gathered])
         self._monitored = results.get(self.config.checkpoint.monitor.removeprefix("val/"))
         self.log_dict({f"val/{name}": value for name, value in results.items()}, prog_bar=True)
+
+    def _host_score(self, answers: list[tuple[str, int, int, Target]]) -> float:
+        """Return the host's score of the answers for all images."""
+        truth = self._data().truth
+        found = ((image_id, answer) for image_id, _, _, answer in answers)
+        true = ((image_id, truth(image_id, height, width)) for image_id, height, width, _ in answers)
+        return score_by_host(self.config, self.classes, found, true)[HOST]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer and a schedule that moves with every optimizer step."""

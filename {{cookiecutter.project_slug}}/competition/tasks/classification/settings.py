@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from competition.config.section import Count, Positive, Probability, Section, names_in
+from competition.config.section import Count, Losses, Positive, Probability, Section, names_in
 from competition.config.settings import Config, Model
 from competition.files.csv_keys import Keys, has_class
 
@@ -146,7 +146,7 @@ class ClassificationFormat(Section):
         return self
 
 
-class ClassificationLoss(Section):
+class ClassificationLoss(Losses):
     """Losses with the weights by which they are added; without any, the usual one of the target."""
 
     cross_entropy: Weight | None = None  # of one class an image
@@ -161,7 +161,7 @@ class ClassificationLoss(Section):
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> Self:
-        if self.weights and not any(self.weights.values()):
+        if self.weights and not any([*self.weights.values(), *self.files.values()]):
             raise ValueError(f"loss: nothing is learnt; give one of {', '.join(self.weights)} a weight over 0")
         return self
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from competition.config.data_settings import ImageSize
-from competition.config.section import Positive, Probability, Section, names_in
+from competition.config.section import Losses, Positive, Probability, Section, names_in
 from competition.config.settings import Config, Model
 from competition.files.csv_keys import Keys
 from competition.support.errors import CompetitionError
@@ -23,7 +23,7 @@ class SegmentationModel(Model):
     ] = "unet"
 
 
-class SegmentationLoss(Section):
+class SegmentationLoss(Losses):
     """Weights of the losses that are added up; zero leaves one out. Below them the losses' own parameters."""
 
     bce: Weight = 1.0  # binary cross entropy: each class by itself
@@ -45,7 +45,7 @@ class SegmentationLoss(Section):
     @model_validator(mode="after")
     def _masks_are_learnt(self) -> Self:
         of_masks = {name: weight for name, weight in self.weights.items() if name != "auxiliary"}
-        if not any(of_masks.values()):
+        if not any([*of_masks.values(), *self.files.values()]):
             raise ValueError(f"loss: nothing teaches masks; give one of {', '.join(of_masks)} a weight over 0")
         return self
 
@@ -53,7 +53,7 @@ class SegmentationLoss(Section):
     def weights(self) -> dict[str, float]:
         """The weights, which stand above the losses' own parameters."""
         fields = list(type(self).model_fields)
-        return {name: getattr(self, name) for name in fields[: fields.index("auxiliary") + 1]}
+        return {name: getattr(self, name) for name in fields[fields.index("bce") : fields.index("auxiliary") + 1]}
 
 
 class Mix(Section):
