@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from competition.config.data_settings import Data, Sampler
 from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section
@@ -22,6 +22,16 @@ class Model(Section):
     encoder: str = "resnet18"
     pretrained: bool | str = False
     channels_last: bool = False  # how weights and images lie in memory: on a GPU convolutions can be twice as fast
+    # What does not learn: the encoder, or this share of its layers from the image on; norms and dropout rest, too.
+    freeze: Literal["encoder"] | Annotated[float, Field(gt=0, le=1)] | None = None
+    unfreeze_epoch: Count | None = None  # after so many epochs it learns, too; None: never
+    gradient_checkpointing: bool = False  # compute the encoder's insides twice instead of keeping them: less memory
+
+    @model_validator(mode="after")
+    def _something_is_frozen(self) -> Self:
+        if self.unfreeze_epoch is not None and self.freeze is None:
+            raise ValueError("model.unfreeze_epoch needs model.freeze: say what is frozen until then")
+        return self
 
 
 class Optimizer(Section):

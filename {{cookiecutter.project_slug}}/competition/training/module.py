@@ -1,6 +1,6 @@
 """The LightningModule of every task: what one step does, how the score of the whole validation set is made."""
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,8 +16,10 @@ from competition.data.window_dataset import WholeImages
 from competition.support.distributed import gather_by_image, packed, unpacked
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Evidence, Target, Task
+from competition.tasks.encoder import save_memory
 from competition.tasks.host_metric import HOST, score_by_host
 from competition.training.fold_data import FoldData
+from competition.training.freezing import Frozen
 from competition.training.monitor import HOST_MONITOR, better_mode
 from competition.training.optimizer import build_optimizer
 from competition.training.schedule import Plateau, learning_rate_factor
@@ -34,6 +36,10 @@ class CompetitionModule(pl.LightningModule):
         self.task = Task(self.config.task)
         self.classes = classes
         self.network = self.task.model.build_network(self.config, len(classes))
+        if self.config.model.gradient_checkpointing:
+            save_memory(self.network)
+        self.frozen = Frozen(self.network, self.config.model)
+        self.frozen.rest()  # Lightning keeps the mode that modules come in
         if self.config.model.channels_last:
             self.network.to(memory_format=torch.channels_last)  # images follow: the first convolution turns them
         self._start_validation()
@@ -43,6 +49,12 @@ class CompetitionModule(pl.LightningModule):
         self._losses: dict[str, list[float]] = {}  # of an image's windows
         self._images = WholeImages(self.task)
         self._monitored: float | None = None  # of a validation in this epoch
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        self.frozen.rest()
+        return self
 
     def forward(self, images: Tensor) -> Any:
         """Map images (B, channels, H, W) to the task's outputs."""
@@ -105,15 +117,20 @@ class CompetitionModule(pl.LightningModule):
         true = ((image_id, truth(image_id, height, width)) for image_id, height, width, _ in answers)
         return score_by_host(self.config, self.classes, found, true)[HOST]
 
+    def build_optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimizer; raise CompetitionError where it cannot be had."""
+        return build_optimizer(self.network, self.config.optimizer, self.frozen.learn_later)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer and a schedule that moves with every optimizer step."""
-        optimizer = build_optimizer(self.network, self.config.optimizer)
+        optimizer = self.build_optimizer()
         # Lightning's own estimate takes the length of the first epoch for all.
         factor = learning_rate_factor(self.config.scheduler, sum(epoch.steps for epoch in self._data().plan()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what the step draws (dropout, ...) by run, epoch, batch and rank: a resumed run draws the same."""
+        self.frozen.thaw_if_due(self.trainer, self)
         self._data().begin_batch(batch_idx)
         place = [self.config.seed, self.current_epoch, batch_idx, self.global_rank]
         seed_everywhere(int(np.random.SeedSequence(place).generate_state(1)[0]))

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import timm.optim
@@ -17,20 +17,24 @@ from competition.tasks.encoder import encoder_layers, undecayed
 OURS = ("lr", "weight_decay")  # arguments that have keys of their own
 
 
-def build_optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
+def build_optimizer(
+    network: nn.Module, settings: Optimizer, learn_later: Collection[str] = ()
+) -> torch.optim.Optimizer:
     """Return the optimizer of a network; raise CompetitionError where there is none of the name, or it cannot be had.
 
-    Biases, norms and what a network names itself are not decayed.
+    Biases, norms and what a network names itself are not decayed. Of frozen weights it has those that learn later.
     """
     kind = optimizer_class(settings.name)
     _check_arguments(kind, settings)
     with torch.random.fork_rng(devices=[]):
         probe = nn.Linear(2, 2)
         _step_once(probe, _explained(settings, [{"params": list(probe.parameters())}]), settings)
-    return _explained(settings, parameter_groups(network, settings))
+    return _explained(settings, parameter_groups(network, settings, learn_later))
 
 
-def parameter_groups(network: nn.Module, settings: Optimizer) -> list[dict[str, Any]]:
+def parameter_groups(
+    network: nn.Module, settings: Optimizer, learn_later: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """Return the groups of a network's weights, each with its rate and decay: those that follow the encoder first.
 
     The rate of an encoder's layer is `optimizer.encoder_lr` times `optimizer.layer_decay` for each layer behind it.
@@ -39,7 +43,7 @@ def parameter_groups(network: nn.Module, settings: Optimizer) -> list[dict[str, 
     rates = _rates(network, settings)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, value in network.named_parameters():
-        if value.requires_grad:
+        if value.requires_grad or name in learn_later:
             groups.setdefault((rates.get(name, 1.0), name in still), []).append(value)
     # The first group's rate is logged; decayed weights stand before the others.
     order = sorted(groups, key=lambda key: (key[0] != 1.0, -key[0], key[1]))

@@ -45,7 +45,7 @@ def losses_of(config: Config) -> tuple[torch.Tensor, Batch]:
 
 
 def test_a_loss_of_the_users_own_is_added_by_its_weight(config: Config, file: Path) -> None:
-    config = with_losses(config, Task(config.task).loss.weights(config))
+    config = with_losses(config, dict(Task(config.task).loss.weights(config)))
     own, batch = losses_of(config)
     both, _ = losses_of(with_losses(config, {str(file): 0.5}))
     torch.testing.assert_close(both - own, (torch.arange(len(batch["image"])) + 1) / 2, rtol=0, atol=1e-5)

@@ -58,6 +58,8 @@ class ClassificationModel(Model):
     """Any timm model by name."""
 
     dropout: Probability = 0.0
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
+    pool: str | None = None  # how features become one vector: avg, max, avgmax, gem, token ...; None: the network's own
 
 
 class TrainFormat(Section):

@@ -19,8 +19,20 @@ class SegmentationModel(Model):
     """A network of segmentation-models-pytorch; any timm encoder as `tu-NAME`."""
 
     architecture: Literal[
-        "unet", "unetplusplus", "fpn", "deeplabv3plus", "manet", "linknet", "segformer", "upernet"
-    ] = "unet"
+        "unet",
+        "unetplusplus",
+        "fpn",
+        "deeplabv3",
+        "deeplabv3plus",
+        "manet",
+        "linknet",
+        "pspnet",
+        "pan",
+        "segformer",
+        "upernet",
+        "dpt",
+    ] = "unet"  # dpt takes plain vision transformers, as those of DINO
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
 
 
 class SegmentationLoss(Losses):
