@@ -42,7 +42,8 @@ class Notes(Callback):
             trainer.save_checkpoint(self.folder / MIDDLE)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.states.append({name: value.detach().clone() for name, value in pl_module.network.state_dict().items()})
+        state = pl_module.state_dict().items()
+        self.states.append({name.removeprefix("network."): value.detach().clone() for name, value in state})
 
 
 def learn(config: Config, folder: Path, kept_at: int = 0, start: Path | None = None) -> tuple[Notes, CompetitionModule]:
