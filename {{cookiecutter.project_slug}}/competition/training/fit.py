@@ -65,7 +65,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     if latest is None and (line := weights_note(module.network)) is not None:
         _say(line)
     if module.frozen.names:
-        until = f" for {module.frozen.until} epochs" if module.frozen.until else ""
+        until = f" in the epochs up to {module.frozen.until}" if module.frozen.until else ""
         _say(
             f"model.freeze: {len(module.frozen.names)} of {len(list(module.parameters()))} tensors do not learn{until}"
         )

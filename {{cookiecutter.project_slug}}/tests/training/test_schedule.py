@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -12,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from competition.config.loading import load_config
+from competition.config.loading import load_config, task_names
 from competition.config.settings import Scheduler
+from competition.data.folds import make_folds
 from competition.support.errors import CompetitionError
-from competition.training.schedule import Plateau, learning_rate_factor
+from competition.training.preview import preview
+from competition.training.schedule import COURSES, Plateau, learning_rate_factor
 
 FALLING = ["cosine", "linear", "constant", "poly", "step", "flat"]
 SCHEDULERS = st.builds(
@@ -153,3 +156,21 @@ def test_what_a_plateau_has_seen_goes_into_a_checkpoint_and_back() -> None:
 def test_a_plateau_is_refused_where_nothing_is_validated(config_file: Path, word: str) -> None:
     with pytest.raises(CompetitionError, match="plateau goes by validation"):
         load_config([config_file], ["scheduler.name=plateau", word])
+
+
+def test_a_preview_draws_every_course(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    if load_config([Path(words[0])]).task != task_names()[0]:
+        return  # it is the same for each task
+    make_folds(load_config([Path(words[0])], words[1:]))
+    drawn = {}
+    for name in get_args(Scheduler.model_fields["name"].annotation):
+        config = load_config([Path(words[0])], [*words[1:], f"scheduler.name={name}", "trainer.max_epochs=6"])
+        said, (path, *_) = preview(config)
+        assert path.is_file()
+        lines = [line.split() for line in said[0].splitlines()]
+        columns = [lines[0].index(one) for one in ("lr_first", "lr_last")]
+        drawn[name] = tuple(line[column] for line in lines[1:] for column in columns)
+        assert any("val/loss improves" in line for line in said) == (name == "plateau")
+    assert set(drawn) == {*COURSES, "plateau"}
+    assert len(set(drawn.values())) == len(drawn) - 1  # a plateau is constant as far as anybody knows before
