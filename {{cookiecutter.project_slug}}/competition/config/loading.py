@@ -70,6 +70,12 @@ def dump_yaml(values: Any) -> str:
     return yaml.dump(values, Dumper=YamlDumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
 
 
+# YAML 1.1 reads a time, 4:00:00, as a number to the base of 60; YAML 1.2 as text.
+for first in "-+0123456789":
+    resolvers = YamlLoader.yaml_implicit_resolvers.setdefault(first, [])
+    resolvers.insert(0, ("tag:yaml.org,2002:str", re.compile(r"^[-+]?\d+(:[0-5]?\d)+(\.\d*)?$")))
+
+
 def parse_yaml(text: str) -> Any:
     """Return the plain values of a YAML text; raise ValueError with the reason where it has none, or far too many."""
     try:
@@ -227,6 +233,11 @@ def config_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def task_names() -> list[str]:
     """List the task types this project has, by their folders."""
     return sorted(path.parent.name for path in (PACKAGE / "tasks").glob("*/settings.py"))
+
+
+def known_keys() -> set[str]:
+    """Return the keys that may stand at the top of a config of some task."""
+    return {"base", *(key for task in task_names() for key in _schema(task, task).model_fields)}
 
 
 def _schema(task: object, where: str) -> type[Config]:

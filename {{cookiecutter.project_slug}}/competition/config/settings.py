@@ -169,6 +169,8 @@ class Config(Section):
     ema: Ema | None = None
     early_stopping: EarlyStopping | None = None
     trainer: dict[str, Any] = {}
+    # Options of sbatch by their long names, for `run --slurm`; null and false leave one out.
+    slurm: dict[str, str | int | float | bool | list[str] | None] = {}
     checkpoint: Checkpoint = Checkpoint()
     logger: Logger = Logger()
     tta: list[ViewName] = []  # views that are predicted and averaged beside the plain one

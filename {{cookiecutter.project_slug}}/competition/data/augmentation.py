@@ -1,9 +1,10 @@
-"""Random changes of training images, resizing and normalising: this and named_steps.py know albumentations."""
+"""Random changes of training images, and resizing: this and named_steps.py know albumentations."""
 
 import math
 import os
 import random
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or it looks for updates online when imported
@@ -24,8 +25,22 @@ USUAL = (1, 99)  # percentiles of an image's values between which its range lies
 SAMPLED_SIDE = 64  # pixels, at least, of the shorter side that the range is told from
 
 
+@dataclass(frozen=True)
+class Resized:
+    """An image that was made as large as the network sees it before; `height` and `width` are those of its file."""
+
+    pixels: np.ndarray
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return height and width, in which its masks and boxes are."""
+        return self.height, self.width
+
+
 class ImageAugmentation:
-    """Turns an image as it was read into a normalised one of `data.image_size`; masks and boxes follow.
+    """Turns an image as it was read into one of `data.image_size`, not normalised yet; masks and boxes follow.
 
     With `train` the random changes of `data.augmentation` are among the steps.
     """
@@ -33,37 +48,47 @@ class ImageAugmentation:
     def __init__(self, data: Data, *, train: bool) -> None:
         self.data = data
         self.train = train
-        # By what `_build` takes; not functools.cache, which could not be sent to a process that is not a fork.
-        self._pipelines: dict[tuple[bool, bool, tuple[int, int]], A.Compose] = {}
+        # By what `_build` takes: not functools.cache, which could not be sent to a process that is not a fork.
+        self._pipelines: dict[tuple[bool, tuple[int, int]], A.Compose] = {}
         more = build_steps(data.augmentation.more) if train else []  # faults are told at once
         self._has_more, self._cuts_off = bool(more), changes_values(more)
 
     def __call__(
-        self, image: np.ndarray, target: Target, seed: int, epoch: int | None = None
+        self, image: np.ndarray | Resized, target: Target, seed: int, epoch: int | None = None
     ) -> tuple[np.ndarray, Target]:
         """Change an image (H, W, channels), uint8 or float32, and its target; the draw depends on `seed` alone.
 
-        Training images may have another size in each epoch. Returns float32 (height, width, channels) and the target
-        with `mask` or `bboxes` at the same size.
+        Training images may have another size in each epoch. Returns (height, width, channels), uint8 or, where it was
+        float32 or its light was changed, float32 in the image's own range, and the target with `mask` or `bboxes` at
+        the same size.
         """
-        size = self.data.size_in(epoch) if self.train else self.data.image_size
-        key = "bboxes" in target, image.dtype == np.uint8, size
+        done = image.pixels if isinstance(image, Resized) else None
+        # To the steps before it is resized it is as large as its mask and boxes, and has no channel to look at.
+        pixels = image if isinstance(image, np.ndarray) else np.empty((*image.shape, 0), image.pixels.dtype)
+        key = "bboxes" in target, self.data.size_in(epoch) if self.train else self.data.image_size
         if key not in self._pipelines:
             self._pipelines[key] = self._build(*key)
         pipeline = self._pipelines[key]
+        next(step for step in pipeline if isinstance(step, _Resize)).done = done
         # Its own generators repeat themselves in every worker and epoch, and could not be resumed. One pair for all
         # steps: `set_random_seed` would give each step the same numbers, and with them one change goes all others.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        changed = self._change_more(pipeline, image, target) if self._has_more else pipeline(image=image, **target)
+        if not self._has_more:
+            changed = pipeline(image=pixels, **target)
+        else:
+            self._refuse_cutting_off(pixels if done is None else done)
+            changed = self._change_more(pipeline, pixels, target)
         return changed.pop("image"), changed
 
-    def _change_more(self, pipeline: A.Compose, image: np.ndarray, target: Target) -> Target:
-        """Change an image by named steps, too, which say in one line what they cannot do."""
+    def _refuse_cutting_off(self, image: np.ndarray) -> None:
         if self._cuts_off and image.dtype != np.uint8 and not 0 <= image.min() <= image.max() <= 1:
             raise CompetitionError(
                 f"{KEY}: its steps cut floats off at 0 and 1, and an image has {image.min():g} to {image.max():g}; "
                 "keep to steps that move images, or store the images in 8 or 16 bit"
             )
+
+    def _change_more(self, pipeline: A.Compose, image: np.ndarray, target: Target) -> Target:
+        """Change an image by named steps, too, which say in one line what they cannot do."""
         try:
             return pipeline(image=image, **target)
         except CompetitionError:
@@ -71,34 +96,42 @@ class ImageAugmentation:
         except Exception as error:  # each step has errors of its own
             raise CompetitionError(f"{KEY}: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
 
+    @property
+    def is_random_before_resizing(self) -> bool:
+        """Return whether anything is done to an image first, or it has several sizes, so that it cannot be made
+        smaller once and for all."""
+        first = self._before_resizing(*self.data.image_size)
+        return any(step.p > 0 for step in first) or (self.train and bool(self.data.train_sizes))
+
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """Return an image (H, W, channels) as large as the network sees it."""
+        return _Resize(*self.data.image_size)(image=image)["image"]
+
     def _more(self, *, first: bool) -> list[A.BasicTransform | A.BaseCompose]:
         """Return the named steps before or after resizing."""
         given = self.data.augmentation.more if self.train else []
         return build_steps(one for one in given if one.get(FIRST, False) == first)
 
-    def _build(self, with_boxes: bool, is_8_bit: bool, size: tuple[int, int]) -> A.Compose:
+    def _build(self, with_boxes: bool, size: tuple[int, int]) -> A.Compose:
         height, width = size
-        changes = self.data.augmentation
         with warnings.catch_warnings():
             # albumentations only warns of a wrong argument and then goes on without it.
             warnings.simplefilter("error", UserWarning)
             steps = [
-                *(_random_window(self.data.window_size) if self.train and self.data.window_size else []),
-                *self._more(first=True),
-                *(_random_crop(changes, height, width) if self.train else []),
-                A.Resize(height, width, mask_interpolation=NEAREST),
+                *self._before_resizing(height, width),
+                _Resize(height, width, mask_interpolation=NEAREST),
                 *self._more(first=False),
                 *([A.Resize(height, width, mask_interpolation=NEAREST)] if self._has_more else []),  # of what they cut
-                *(_random_changes(changes) if self.train else []),
-                A.Normalize(tuple(self.data.mean), tuple(self.data.std), max_pixel_value=255.0 if is_8_bit else 1.0),
+                *(_random_changes(self.data.augmentation) if self.train else []),
             ]
             return A.Compose(steps, bbox_params=_box_settings() if with_boxes else None)
 
-
-def pixels_of(image: np.ndarray, data: Data, *, is_8_bit: bool) -> np.ndarray:
-    """Return the pixels (H, W, channels) of a normalised image (channels, H, W), to look at: uint8, or float32."""
-    values = image.transpose(1, 2, 0) * np.array(data.std, np.float32) + np.array(data.mean, np.float32)
-    return np.clip(np.round(values * 255), 0, 255).astype(np.uint8) if is_8_bit else values
+    def _before_resizing(self, height: int, width: int) -> list[A.BasicTransform | A.BaseCompose]:
+        """Return all that comes first: where there is any of it, `data.cache` keeps whole images for it."""
+        if not self.train:
+            return []
+        window = _random_window(self.data.window_size) if self.data.window_size else []
+        return [*window, *self._more(first=True), *_random_crop(self.data.augmentation, height, width)]
 
 
 def _random_window(size: tuple[int, int]) -> list[A.BasicTransform]:
@@ -134,6 +167,15 @@ class _CropOfOwnShape(A.RandomResizedCrop):
         return {"crop_coords": (left, top, left + columns, top + rows)}
 
 
+class _Resize(A.Resize):
+    """Make an image as large as the network sees it; where that was `done`, only its mask and boxes."""
+
+    done: np.ndarray | None = None
+
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+        return super().apply(img, **params) if self.done is None else self.done
+
+
 class _Light(A.RandomBrightnessContrast):
     """Shift and stretch the values of each channel by shares of the range that they have in this image.
 
@@ -148,7 +190,12 @@ class _Light(A.RandomBrightnessContrast):
     def apply(self, img: np.ndarray, alpha: float, beta: float, **params: Any) -> np.ndarray:
         step = max(min(img.shape[:2]) // SAMPLED_SIDE, 1)
         low, high = np.percentile(img[::step, ::step], USUAL, axis=(0, 1)).astype(np.float32)
-        return (img - low) * np.float32(alpha) + (low + (high - low) * np.float32(beta))
+        # In rows: numpy is slow along an axis as short as that of channels, and with large arrays that are new.
+        rows, width = img.reshape(len(img), -1), img.shape[1]
+        changed = rows - np.tile(low, width)  # in float32 from here on
+        changed *= np.float32(alpha)
+        changed += np.tile(low + (high - low) * np.float32(beta), width)
+        return changed.reshape(img.shape)
 
 
 def _random_changes(settings: Augmentation) -> list[A.BasicTransform]:

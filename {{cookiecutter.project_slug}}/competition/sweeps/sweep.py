@@ -21,7 +21,7 @@ from competition.comparison.update_ledger import kept_epoch
 from competition.config.loading import config_differences, load_config, read_values, read_yaml
 from competition.config.settings import Config
 from competition.data.folds import folds_path, make_folds
-from competition.pipeline.run import time_limit, trainings
+from competition.pipeline.run import hold_cache, time_limit, trainings
 from competition.runs.folder import ELSEWHERE, is_among, is_finished
 from competition.scoring.out_of_fold import lower_is_better
 from competition.support.atomic_files import replacing
@@ -103,6 +103,7 @@ def sweep(paths: list[Path], words: list[str], *, trials: int, parallel: int | N
     if not folds_path(config).is_file():
         print("\n".join(make_folds(config)), flush=True)
     _remember(asked)
+    hold_cache(config)
     is_lower = lower_is_better(config, asked.metric)
     epochs = config.trainer.get("max_epochs")
     epochs = epochs if isinstance(epochs, int) else 1
