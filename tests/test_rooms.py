@@ -13,7 +13,7 @@ TASK = "classification"  # the quickest; rooms are the same for all
 VERBS = {
     "pages": {"report"},
     "bundle": {"bundle"},
-    "kaggle": {"download", "push", "fetch", "scores"},
+    "kaggle": {"download", "unpack", "push", "fetch", "scores"},
     "clusters": set(),  # `run` and `runs` do its work where it is there
     "sweeps": {"sweep"},
 }

@@ -236,6 +236,16 @@ class Config(Section):
         return self.data.dir / self.data.sample_submission
 
     @property
+    def train_keys(self) -> Mapping[str, str] | None:
+        """By column of train.csv, how it holds {image_id}; none where there is no train.csv."""
+        raise NotImplementedError
+
+    @property
+    def submission_keys(self) -> Mapping[str, str]:
+        """The same of the submission."""
+        raise NotImplementedError
+
+    @property
     def prediction_precision(self) -> str:
         """What predictions are computed in: `inference.precision`, or else `trainer.precision`."""
         given = str(self.trainer.get("precision"))
