@@ -44,7 +44,14 @@ def make_config(task: str, batch_size: int = WHOLE, **trainer: Any) -> Config:
     always = {"accelerator": "cpu", "max_epochs": 2, "gradient_clip_val": 0.5, "precision": "64-true"}
     # Adam divides gradients by their size: of those that are nearly 0 it makes steps out of float32's rounding alone.
     optimizer = {"name": "sgd", "lr": 0.1}
-    values = {"name": "t", "task": task, "data": data, "model": {"encoder": "test_resnet"}, "optimizer": optimizer}
+    values: dict[str, Any] = {
+        "name": "t",
+        "task": task,
+        "data": data,
+        "model": {"encoder": "test_resnet"},
+        "optimizer": optimizer,
+    }
+    values["model"] |= trainer.pop("model", {})
     return validate(values | {"trainer": always | trainer}, {}, "test")
 
 
@@ -146,6 +153,18 @@ def test_two_machines_learn_what_one_does(together: Path) -> None:
     assert "epoch" not in said[1]  # the first process alone tells
 
 
+THAWED: dict[str, Any] = {"model": {"freeze": "encoder", "unfreeze_epoch": 1}}
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does_when_an_encoder_joins_in(together: Path) -> None:
+    task = task_names()[0]
+    learn(make_config(task, devices=1, **THAWED), together / "alone, thawed" / task)
+    assert_learned_alike(together, "thawed", "alone, thawed", 1)
+    frozen, all_along = (rows(together / name / task)[1]["train/loss"] for name in ("thawed", "alone"))
+    assert float(frozen) != pytest.approx(float(all_along), rel=1e-3)
+
+
 def gpus(number: int, *values: Any) -> Any:
     """Mark a case that needs so many GPUs."""
     is_missing = torch.cuda.device_count() < number
@@ -195,6 +214,8 @@ def learn_as_one_of_two(machines: int) -> None:
     trainer["strategy"] = "ddp_find_unused_parameters_true" if machines == 1 else "ddp"
     for name in names:
         learn(make_config(name, size, **trainer), Path(f"{machines} nodes", name))
+    if machines == 1:
+        learn(make_config(names[0], strategy="ddp", devices=2, **THAWED), Path("thawed", names[0]))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from competition.support.errors import CompetitionError
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionLoss, TaskConfig
+from competition.tasks.encoder import note_encoder
 from competition.tasks.focal import binary_focal_losses
 from competition.tasks.pretrained import check_encoder, load_pretrained, note_weights
 
@@ -256,6 +257,7 @@ def build_network(config: TaskConfig, num_classes: int) -> Detector:
         detections_per_img=MOST_DETECTIONS,
     )
     network = Detector(fcos)
+    note_encoder(network, "fcos.backbone.encoder", model.encoder)
     note_weights(network, loaded)
     return network
 

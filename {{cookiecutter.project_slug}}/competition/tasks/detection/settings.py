@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from competition.config.section import Count, Probability, Section, names_in
+from competition.config.section import Count, Losses, Probability, Section, names_in
 from competition.config.settings import Config, Model
 
 Weight = Annotated[float, Field(ge=0)]
@@ -25,7 +25,7 @@ class DetectionModel(Model):
     pyramid_channels: Annotated[int, Field(ge=64, multiple_of=32)] = 128
 
 
-class DetectionLoss(Section):
+class DetectionLoss(Losses):
     """Weights of FCOS's three losses, which are added up, and which losses they are."""
 
     classification: Weight = 1.0
@@ -37,7 +37,7 @@ class DetectionLoss(Section):
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> Self:
-        if not self.classification + self.box + self.centerness:
+        if not self.classification + self.box + self.centerness + sum(self.files.values()):
             raise ValueError("loss: nothing is learnt; give classification, box and centerness weights over 0")
         return self
 
