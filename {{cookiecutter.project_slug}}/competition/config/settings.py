@@ -23,6 +23,11 @@ class Model(Section):
     pretrained: bool | str = False
     channels_last: bool = False  # how weights and images lie in memory: on a GPU convolutions can be twice as fast
 
+    @property
+    def network_name(self) -> str:
+        """What the network is called in messages and reports."""
+        return self.encoder
+
 
 class Optimizer(Section):
     """Settings of the optimizer."""
@@ -191,6 +196,11 @@ class Config(Section):
                 raise ValueError(f"{name} is the view {known[seen]} once more; list each once")
             known[seen] = name
         return given
+
+    @property
+    def packages(self) -> list[str]:
+        """What this config needs beside the project's own requirements: a bundle brings what the image lacks."""
+        return []
 
     @property
     def train_csv(self) -> Path:
