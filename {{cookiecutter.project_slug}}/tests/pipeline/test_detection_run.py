@@ -7,7 +7,6 @@ Run as a script, this file trains one on two processes, which are forks:
 import csv
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from trainings import assert_ended_like, call, fork_group, get_ready, run_as_scr
 from competition.config.loading import dump_yaml, load_config
 from competition.config.settings import Config
 from competition.data.folds import make_folds, read_folds
+from competition.pipeline import run as run_module
 from competition.pipeline.train_fold import train
 from competition.support.optional_rooms import has_room
 from competition.tasks.contract import Task
@@ -34,7 +34,7 @@ from competition.training.trainer import build_trainer
 pytestmark = pytest.mark.slow
 WORDS = (
     *("name=t", "data.dir=data", "data.image_size=[64, 96]", "data.batch_size=4", "data.num_workers=0", "fold=0"),
-    *("trainer.max_epochs=2", "trainer.accelerator=cpu", "trainer.devices=1", "mix.mosaic=0.5", "ema.decay=0.5"),
+    *("trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.devices=1", "mix.mosaic=0.5", "ema.decay=0.5"),
     *("decode.min_score=0.02", "tta=[hflip]"),
 )
 
@@ -57,16 +57,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("architecture", [name for name in TINY if name != "fcos"])
-def test_from_train_csv_to_the_submission_of_its_bundle(architecture: str, data: Path, tmp_path: Path) -> None:
+def test_from_train_csv_to_the_submission_of_its_bundle(
+    architecture: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if architecture in OF_TRANSFORMERS:
         pytest.importorskip("transformers")
     shutil.copytree(data, tmp_path / "data")
     words = words_of(tmp_path, architecture)
+    monkeypatch.setattr(run_module, "has_room", lambda name: name == "bundle" and has_room(name))  # pages take longest
     done = run_here(tmp_path, words)
     assert done.returncode == 0, done.stdout
     run = tmp_path / "outputs" / "t"
-    assert f"{architecture} on test_resnet" in (run / "report.html").read_text() or "network" in TINY[architecture]
-    if architecture in ("dfine", "faster_rcnn"):  # what is drawn while training is drawn again after a stop
+    if architecture == "dfine":  # the noise of true boxes is drawn again after a stop
         stopped = tmp_path / "stopped"
         shutil.copytree(tmp_path / "data", stopped / "data")
         with pytest.MonkeyPatch.context() as patch:
@@ -92,7 +94,8 @@ def test_two_processes_score_what_one_does_and_wait_for_no_weight(data: Path, tm
     empty.loc[empty.index[::2], ["class_id", "x", "y", "w", "h"]] = None  # so that a process has batches without a box
     empty[~empty.index.duplicated() | empty["x"].notna()].to_csv(tmp_path / "data" / "train.csv")
     make_folds(load_config([Path(words_of(tmp_path, "dfine")[0])], [f"data.dir={tmp_path / 'data'}"]))
-    run_as_script(__file__, tmp_path)
+    said = run_as_script(__file__, tmp_path)
+    assert said.splitlines()[0] == "with fcos: []"  # who uses it imports no other
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         config = config_of_two(tmp_path)
@@ -117,24 +120,12 @@ def loss_in_one_process(config: Config) -> float:
     return float(scores["val/loss"])
 
 
-def test_who_uses_fcos_imports_no_other_architecture() -> None:
-    """But torchmetrics does where Lightning is, of any library that it finds."""
-    program = (
-        "import sys; from competition.config.loading import load_config; from pathlib import Path;"
-        "from competition.tasks.detection.model import build_network;"
-        "import competition.prediction.ensemble, competition.tasks.detection.prediction;"
-        "build_network(load_config([Path('configs/detection.yaml')], ['model.encoder=test_resnet']), 3);"
-        "print([name for name in sys.modules if 'detr' in name or name.split('.')[0] == 'transformers'])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, timeout=300, check=True
-    )
-    assert done.stdout == "[]\n"
-
-
 if __name__ == "__main__":
     os.chdir(sys.argv[1])
     get_ready(["detection"])
+    Task("detection").model.build_network(load_config([PROJECT / "configs" / "detection.yaml"]), 3)
+    others = [name for name in sys.modules if name.startswith("competition.tasks.detection.") and "detr" in name]
+    print(f"with fcos: {others}", flush=True)
     import transformers.loss.loss_d_fine  # noqa: F401 - once, for both
 
     wait(fork_group(2, lambda rank: train(config_of_two(Path(sys.argv[1])))))

@@ -4,6 +4,7 @@ They name each object once, so nothing is suppressed afterwards. In mixed precis
 half: D-FINE's decoder is NaN there for many, and what says boxes needs the digits.
 """
 
+import copy
 import difflib
 import logging
 from collections.abc import Mapping, Sequence
@@ -250,8 +251,7 @@ def _transformers(architecture: str, least: str) -> Any:
         import transformers
     except ImportError:
         raise CompetitionError(
-            f"model.architecture: {architecture} needs the package transformers, {least} or newer: "
-            "uv sync --extra detr"
+            f"model.architecture: {architecture} needs the package transformers, {least} or newer: uv sync --extra detr"
         ) from None
     if Version(transformers.__version__) < Version(least):
         raise CompetitionError(
@@ -297,7 +297,8 @@ def _config(transformers: Any, kind: Kind, keys: dict[str, Any], num_classes: in
         hint = f"did you mean `{near[0]}`?" if near else f"expected keys of transformers.{kind.name}Config"
         raise CompetitionError(f"model.network.{odd[0]}: unknown key (value {keys[odd[0]]}); {hint}")
     try:
-        return maker(**{key: value for key, value in keys.items() if key != "model_type"}, num_labels=num_classes)
+        own = {key: value for key, value in keys.items() if key != "model_type"}
+        return maker(**copy.deepcopy(own), num_labels=num_classes)  # 5.0 takes keys out of what it is given
     except (TypeError, ValueError, KeyError) as error:
         raise CompetitionError(
             f"model.network: transformers.{kind.name}Config refuses it ({' '.join(str(error).split())[:200]})"

@@ -76,11 +76,11 @@ class DetrLoss:
             self.weights = (config.weight_loss_vfl, config.weight_loss_bbox, config.weight_loss_giou)
         else:
             self.costs = (config.class_cost, config.bbox_cost, config.giou_cost)
-            self.weights = (
-                config.class_loss_coefficient,
-                config.bbox_loss_coefficient,
-                config.giou_loss_coefficient,
-            )
+            named = (
+                "class_loss_coefficient" if hasattr(config, "class_loss_coefficient") else "mask_loss_coefficient"
+            )  # 5.0
+            of_class = getattr(config, named)
+            self.weights = (of_class, config.bbox_loss_coefficient, config.giou_loss_coefficient)
 
     def __call__(self, layers: Sequence[Layer], truth: Truth) -> dict[str, Tensor]:
         """Return (B,) losses of `classification` and `box`, added up over the layers."""
