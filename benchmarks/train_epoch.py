@@ -27,7 +27,7 @@ sys.path.insert(0, str(PROJECT))
 
 from competition.config.loading import load_config  # noqa: E402
 from competition.config.settings import Config  # noqa: E402
-from competition.data.dataset import Batch  # noqa: E402
+from competition.data.dataset import Batch, ready, share_cache  # noqa: E402
 from competition.data.folds import make_folds, read_folds  # noqa: E402
 from competition.data.loaders import worker_settings  # noqa: E402
 from competition.prediction.ensemble import precision_context  # noqa: E402
@@ -83,7 +83,7 @@ class PlainLoop:
         """Train on every batch of an epoch."""
         images = 0
         for batch in self.loader:
-            self.step(move_data_to_device(batch, self.device))
+            self.step(ready(move_data_to_device(batch, self.device), self.config, torch.float32))
             images += len(batch["image"])
         self.wait()
         self.images.append(images)
@@ -104,7 +104,7 @@ class PlainLoop:
 
     def images_per_second_when_fed(self, steps: int = 20) -> float:
         """Return how many images a second the steps alone can do."""
-        batch = move_data_to_device(next(iter(self.loader)), self.device)
+        batch = ready(move_data_to_device(next(iter(self.loader)), self.device), self.config, torch.float32)
         for number in range(steps + 3):
             if number == 3:  # what happens once is over
                 self.wait()
@@ -131,6 +131,7 @@ def main(task: str, words: list[str], folder: Path) -> None:
     # the Trainer would add one of its own.)
     trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, Checkpoint)]
     data.trainer = trainer
+    share_cache(config, [data.train_set, data.val_set])
     plain = PlainLoop(config, data, table.classes)
     times = EpochTimes(plain.epoch)
     trainer.callbacks.append(times)

@@ -17,6 +17,7 @@ NEEDED = {
     ".github/workflows/tests.yml",
     ".gitignore",
     ".pre-commit-config.yaml",
+    "AGENTS.md",
     "LICENSE",
     "README.md",
     "competition/__init__.py",

@@ -45,7 +45,7 @@ class OpenFold:
         )
 
     def batch(self, number: int = 0, epoch: int = 0) -> Batch:
-        """Return a batch as it is trained on, augmented and mixed."""
+        """Return a batch as it is trained on: augmented, normalised and mixed."""
         return self.data.batch(number, epoch)
 
     def picture(self, batch: Batch | None = None) -> Image.Image:

@@ -18,7 +18,7 @@ from PIL import Image
 from tiny import PROJECT, TINY
 
 from competition.config.loading import load_config
-from competition.data.dataset import SeededIndex
+from competition.data.dataset import SeededIndex, normalised, pixels_of, ready, seeded
 from competition.data.folds import make_folds
 from competition.data.pictures import CLASS_COLORS, Drawn, sheet
 from competition.notebook import OpenFold, open_fold, open_run
@@ -99,7 +99,7 @@ def test_a_batch_is_that_of_the_loader_and_changes_no_generator(fold: OpenFold) 
     assert (random.getstate(), pickle.dumps(np.random.get_state()), torch.get_rng_state().tolist()) == states
     _, second, *_ = fold.data.train_dataloader()
     assert batch["image_id"] == second["image_id"]
-    assert torch.equal(batch["image"], second["image"])
+    assert torch.equal(batch["image"], ready(second, fold.config, torch.float32)["image"])
     assert not torch.equal(fold.batch(1, epoch=1)["image"], batch["image"])
     with pytest.raises(CompetitionError, match=r"^epoch 0 has batches 0 to \d+; found 99$"):
         fold.batch(99)
@@ -201,14 +201,20 @@ def test_masks_and_boxes_are_drawn_where_they_are(task: str, fold: OpenFold, mon
     assert (num_drawn > 0) == (task != "classification")
 
 
+def test_a_batch_of_a_loader_is_drawn_as_one_that_is_trained_on(fold: OpenFold) -> None:
+    """It may hold 8 bit, or be normalised."""
+    draws = next(fold.data.batches().draws(0))
+    with seeded(0):
+        batch = fold.train_set.collate([fold.train_set[draw] for draw in draws])
+    assert fold.picture(batch).tobytes() == fold.picture(ready(batch, fold.config, torch.float32)).tobytes()
+
+
 def test_pixels_are_those_of_the_file_again(
     task: str, config_file: Path, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from competition.data.augmentation import pixels_of
-
     size = open_sample(config_file, sample, tmp_path, monkeypatch).val_set.read(0).shape[:2]
     fold = open_sample(config_file, sample, tmp_path, monkeypatch, f"data.image_size={list(size)}")
-    image = fold.val_set[0]["image"].numpy()
+    image = normalised(fold.val_set[0]["image"], fold.config).numpy()
     assert np.array_equal(pixels_of(image, fold.config.data, is_8_bit=True), fold.val_set.read(0))
 
 

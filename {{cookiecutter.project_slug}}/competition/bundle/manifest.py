@@ -3,12 +3,12 @@
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from competition.support.errors import CompetitionError
+from competition.support.paths import T4, name_on_kaggle
 
 BUNDLE = "bundle"  # in a run's folder
 MANIFEST = "manifest.json"
@@ -103,7 +103,7 @@ def _sha256(path: Path) -> str:
 
 def write_metadata(bundle: Path, run: str, competition: str | None) -> None:
     """Write Kaggle's two files of metadata for a bundle."""
-    name = _name_on_kaggle(competition or "competition", run)
+    name = name_on_kaggle(competition or "competition", run)
     dataset = {"id": name, "title": name, "licenses": [{"name": "other"}]}
     notebook = {
         "id": f"{name}-infer",
@@ -112,7 +112,8 @@ def write_metadata(bundle: Path, run: str, competition: str | None) -> None:
         "language": "python",
         "kernel_type": "notebook",
         "is_private": "true",
-        "enable_gpu": "true",
+        "enable_gpu": "true",  # what clients before 2.0 know
+        "machine_shape": T4,
         "enable_internet": "false",
         "dataset_sources": [name],
         "competition_sources": [competition] if competition else [],
@@ -120,14 +121,3 @@ def write_metadata(bundle: Path, run: str, competition: str | None) -> None:
     }
     for file, values in ((DATASET, dataset), (KERNEL, notebook)):
         (bundle / file).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def _name_on_kaggle(*given: str) -> str:
-    """Return 6 to 50 letters, digits and hyphens that are other ones for every other competition or run."""
-    parts = [re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in given]
-    name = "-".join(parts)
-    if parts == list(given) and 6 <= len(name) <= 40:
-        return name
-    # What was changed or is cut off still tells two runs apart.
-    told_apart = hashlib.sha256("\0".join(given).encode()).hexdigest()[:6]
-    return "-".join(filter(None, (parts[0][:12].strip("-"), parts[1][:20].strip("-"), told_apart)))

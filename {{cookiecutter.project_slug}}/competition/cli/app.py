@@ -5,6 +5,7 @@ Verbs import what they need when they run, so that --help is quick.
 
 import os
 import sys
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -16,8 +17,9 @@ from competition.cli.prediction_verbs import predict, pseudo, submit, tune
 from competition.cli.run_verbs import replay, runs
 from competition.cli.training_verbs import run, train
 from competition.support.atomic_files import why_not_written
-from competition.support.errors import CompetitionError, StoppedError
+from competition.support.errors import CompetitionError, StoppedError, is_interrupt
 from competition.support.optional_rooms import ROOMS, has_room
+from competition.support.telling import JSON, as_json, refuse_json, told
 
 QUIET = "--quiet"
 
@@ -32,6 +34,9 @@ app = typer.Typer(
 @app.callback()
 def options(
     quiet: Annotated[bool, typer.Option(QUIET, help="No progress bars; it may stand behind the verb, too.")] = False,
+    json: Annotated[
+        bool, typer.Option(JSON, help="One JSON object on standard output: check, tune, submit, runs, scores.")
+    ] = False,
 ) -> None:
     """From a csv file to a valid submission: sample, check, folds, train, tune, predict, submit; run is all."""
     if quiet:
@@ -44,7 +49,7 @@ STAGES = (sample, check, folds, train, tune, predict, submit, run, pseudo, runs,
 # In the order one uses them; verbs of rooms that were taken out are not there.
 ORDER = (
     *("sample", "download", "check", "folds", "train", "tune", "predict", "submit", "bundle", "report", "run"),
-    *("pseudo", "runs", "replay", "push", "scores"),
+    *("sweep", "pseudo", "runs", "replay", "push", "fetch", "scores"),
 )
 OF_ROOMS = [verb for room in ROOMS if has_room(room) for verb in import_module(f"competition.{room}.verbs").VERBS]
 for verb in sorted([*STAGES, *OF_ROOMS], key=lambda verb: ORDER.index(verb.__name__)):
@@ -58,23 +63,43 @@ def main() -> None:
     is told by __main__.py.
     """
     words = sys.argv[1:]
+    if JSON not in words:
+        status, said = _run(words)
+        if said:
+            print(said, file=sys.stderr, flush=True)
+        sys.exit(status)
+    words = [word for word in words if word != JSON]
+    told.clear()
+    verb = next((word for word in words if not word.startswith("-")), "")
+    with redirect_stdout(sys.stderr):  # what people read
+        status, said = _run(words, verb)
+    print(as_json(verb, status, said or ("see standard error" if status else "")), flush=True)
+    sys.exit(status)
+
+
+def _run(words: list[str], json_of: str | None = None) -> tuple[int, str]:
+    """Run a verb, whose object is asked for where it is named; return the exit status and what is wrong."""
     try:
         try:
+            if json_of is not None:
+                refuse_json(json_of)
             app([word for word in [QUIET] if word in words] + [word for word in words if word != QUIET])
         finally:
             sys.stdout.flush()  # a full disk, or a pipe that nobody reads, shows here
     except CompetitionError as error:
-        print(_first_cause(str(error)), file=sys.stderr, flush=True)
-        sys.exit(1)
+        return 1, _first_cause(str(error))
     except StoppedError as stopped:
-        print(stopped, file=sys.stderr, flush=True)
-        sys.exit(stopped.status)
+        return stopped.status, str(stopped)
+    except SystemExit as ended:  # typer's own way to end
+        if json_of is None or is_interrupt(ended) or not isinstance(ended.code, int | None):
+            raise
+        return ended.code or 0, ""
     except OSError as error:
         if error.errno is None:  # of a library that has no number for it: not the system's
             raise
         _let_go_of_output()
-        print(_of_system(error), file=sys.stderr, flush=True)
-        sys.exit(1)
+        return 1, _of_system(error)
+    return 0, ""
 
 
 def _of_system(error: OSError) -> str:

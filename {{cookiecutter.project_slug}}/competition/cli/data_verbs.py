@@ -41,15 +41,19 @@ def check(
     from competition.checking.check import check as check_data
     from competition.config.loading import load_config
     from competition.pipeline.run import page_writer
+    from competition.support.telling import tell
 
     paths, overrides = split(words or [])
     if not paths:
         from competition.checking.recognise_format import recognise_folder
 
-        print("\n".join(recognise_folder(overrides)))
+        lines = recognise_folder(overrides)
+        tell(lines, config="\n".join([*lines, ""]))
         return
-    print("\n".join(check_data(load_config(paths, overrides), page_writer() if page else None)))
-    print("no fault found")
+    config = load_config(paths, overrides)
+    tell(
+        [*check_data(config, page_writer() if page else None), "no fault found"], run=config.name, data=config.data.dir
+    )
 
 
 def folds(words: Words) -> None:

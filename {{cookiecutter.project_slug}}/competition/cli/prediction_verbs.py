@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from competition.config.arguments import CompetitionName, Message, Overrides, RunName, Runs, names_and_values
+from competition.support.atomic_files import is_number
 from competition.support.errors import CompetitionError
 
 
@@ -12,14 +13,21 @@ def tune(run: RunName, overrides: Overrides = None) -> None:
     """Find thresholds on out-of-fold predictions: writes postprocess.yaml and cv.csv."""
     from competition.comparison.update_ledger import record
     from competition.runs.folder import Run
-    from competition.scoring.tune import describe_choice, describe_tuning, describe_unused
+    from competition.scoring.tune import describe_choice, describe_tuning, describe_unused, read_cv
     from competition.scoring.tune import tune as tune_run
+    from competition.support.telling import numbers, tell
 
     opened = Run.open(run, overrides)
     found = tune_run(opened)
     record(run)
     lines = [*opened.left_out(), *describe_unused(opened), *describe_tuning(found), *describe_choice(opened)]
-    print("\n".join([*lines, f"written to {opened.folder}/postprocess.yaml and cv.csv"]))
+    rows = read_cv(opened.folder)
+    tell(
+        [*lines, f"written to {opened.folder}/postprocess.yaml and cv.csv"],
+        run=opened.folder.name,
+        scores={name: numbers(row, [one for one in row if is_number(row[one])]) for name, row in rows.items()},
+        files=[opened.folder / name for name in ("postprocess.yaml", "cv.csv")],
+    )
 
 
 def predict(
@@ -81,6 +89,7 @@ def submit(
     from competition.scoring.tune import describe_staleness
     from competition.submission.submit import describe_submission, make_submission, open_runs
     from competition.support.optional_rooms import has_room
+    from competition.support.telling import tell
 
     if not to_kaggle and (message or competition):
         raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")
@@ -90,11 +99,18 @@ def submit(
     opened = open_runs(runs, overrides, name=name, weights=weights, mean=mean)
     submission = make_submission(opened)
     record(opened.folder, overrides)
-    print("\n".join([*describe_staleness(opened), *describe_submission(submission)]))
+    tell(
+        [*describe_staleness(opened), *describe_submission(submission)],
+        run=opened.config.name,
+        submission=submission.path,
+        images=submission.num_images,
+        test_scores=submission.test_scores,
+        constant_scores=submission.blind_scores,
+    )
     if to_kaggle:
         from competition.kaggle.send_submission import send
 
-        print(send(submission.path, opened.config.name, message, competition))
+        tell([send(submission.path, opened.config.name, message, competition)], sent=True)
 
 
 def pseudo(

@@ -21,9 +21,17 @@ def runs(
     What is shown is kept in outputs/runs.csv, also of runs whose folders are deleted. With two public scores or more it
     draws outputs/cv_public.png.
     """
+    from competition.comparison.runs_table import ordered
     from competition.comparison.runs_table import runs as show_runs
+    from competition.runs.ledger import COLUMNS, NUMBERS, find_line, ledger_path, read_ledger
+    from competition.support.telling import numbers, tell
 
     show_runs(names or [], public=public, pick_two=pick)
+    lines = read_ledger(ledger_path())
+    shown = [find_line(lines, name) for name in names] if names else ordered(lines)
+    tell(
+        [], runs=[numbers({name: getattr(one, name) for name in COLUMNS} | dict(one.others), NUMBERS) for one in shown]
+    )
 
 
 def replay(run: RunName) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from competition.config.arguments import Words, split
+from competition.config.arguments import Parallel, Words, how_many, split
 from competition.support.errors import CompetitionError
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ def train(
 
 def run(
     words: Words,
-    parallel: Annotated[int, typer.Option(min=1, help="Trainings (folds, seeds) at the same time.")] = 1,
+    parallel: Parallel = "auto",
 ) -> None:
     """Do everything in order, fold after fold; skip what is done, go on with what is half done."""
     from competition.pipeline.run import run as run_all
 
-    run_all(*split(words), parallel=parallel)
+    run_all(*split(words), parallel=how_many(parallel))
 
 
 def _refuse_several(config: "Config", words: list[str]) -> None:

@@ -35,12 +35,19 @@ def show(parts: Iterable[RenderableType]) -> None:
         console.print(part)
 
 
+def ordered(lines: Mapping[str, Line]) -> list[Line]:
+    """Return all runs, those of a metric together, the best first."""
+    metrics = list(dict.fromkeys(line.metric for line in lines.values()))
+    return sorted(lines.values(), key=lambda line: (metrics.index(line.metric), _rank(line)))
+
+
 def table_of_runs(lines: Mapping[str, Line]) -> list[RenderableType]:
     """Return a table for each metric, the best run first."""
-    parts: list[RenderableType] = []
-    for metric in dict.fromkeys(line.metric for line in lines.values()):
-        ordered = sorted((line for line in lines.values() if line.metric == metric), key=_rank)
-        parts.append(_table(metric, ordered))
+    best_first = ordered(lines)
+    parts: list[RenderableType] = [
+        _table(metric, [line for line in best_first if line.metric == metric])
+        for metric in dict.fromkeys(line.metric for line in best_first)
+    ]
     marked = [line for line in lines.values() if _mark(line)]
     if any(line.thresholds == IN_TRAINING for line in marked):
         parts.append(f"* {IN_TRAINING}, as training measured it; `competition tune RUN` scores what is handed in")

@@ -170,7 +170,7 @@ def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> di
     """Return what metrics.csv says of the weights that were kept; the seeds of a fold count as their mean."""
     by_fold: dict[str, list[float]] = {}
     for folder in folders:
-        row = _kept_epoch(folder, opened.config)
+        row = kept_epoch(folder, opened.config)
         if row and row.get(f"val/{metric}"):
             by_fold.setdefault(_number(folder.name), []).append(float(row[f"val/{metric}"]))
     by_fold = {fold: values for fold, values in by_fold.items() if all(map(math.isfinite, values))}
@@ -186,7 +186,7 @@ def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> di
     }
 
 
-def _kept_epoch(folder: Path, config: Config) -> Mapping[str, str] | None:
+def kept_epoch(folder: Path, config: Config) -> Mapping[str, str] | None:
     """Return the row of metrics.csv of the epoch whose weights predict."""
     rows = read_metrics(folder)
     if config.checkpoint.predict_with == "latest":

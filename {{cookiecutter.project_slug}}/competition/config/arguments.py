@@ -20,6 +20,10 @@ Overrides = Annotated[
 CompetitionName = Annotated[
     str | None, typer.Option("--competition", metavar="NAME", help="Its name on Kaggle; else that in pyproject.toml.")
 ]
+Parallel = Annotated[
+    str,
+    typer.Option(metavar="N", help="Trainings at the same time, each with GPUs of its own; auto: as many as fit."),
+]
 Message = Annotated[str | None, typer.Option("--message", "-m", help="What Kaggle shows beside it; else the run.")]
 
 
@@ -36,3 +40,10 @@ def split(words: list[str]) -> tuple[list[Path], list[str]]:
 def names_and_values(words: list[str]) -> tuple[list[str], list[str]]:
     """Tell names, of runs or files, from `key=value` words."""
     return [word for word in words if "=" not in word], [word for word in words if "=" in word]
+
+
+def how_many(parallel: str) -> int | None:
+    """Read `--parallel`: a number, or None for as many as fit."""
+    if parallel != "auto" and not (parallel.isdecimal() and int(parallel)):
+        raise typer.BadParameter(f"found {parallel!r}; expected auto, or a number from 1", param_hint="--parallel")
+    return None if parallel == "auto" else int(parallel)

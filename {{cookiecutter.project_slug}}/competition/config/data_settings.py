@@ -144,6 +144,8 @@ class Data(Section):
     num_workers: Annotated[int, Field(ge=0, le=1024)] | None = (
         None  # processes that read images; None: a share of the cores, see `num_workers`
     )
+    # Where training images are kept decoded for all epochs, folds and seeds; memory: shared, as long as a run needs it.
+    cache: Literal["memory", "disk"] | None = None
     augmentation: Augmentation = Augmentation()
 
     @field_validator("image_file")

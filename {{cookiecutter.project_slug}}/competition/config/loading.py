@@ -161,6 +161,16 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
     return merged
 
 
+def read_values(paths: list[Path], words: list[str]) -> dict[str, Any]:
+    """Merge YAML files with their bases, then `key=value` words, into plain values, unchecked."""
+    merged: dict[str, Any] = {}
+    for path in paths:
+        for _, values in _read_with_base(path, ()):
+            _merge(merged, values, "", {})
+    _merge(merged, parse_overrides(words), "", {})
+    return merged
+
+
 def complete(task: str, values: dict[str, Any]) -> Config:
     """Return a part of a task's config with what keys that it lacks are by default."""
     return validate(_part(task, values), {}, "part")

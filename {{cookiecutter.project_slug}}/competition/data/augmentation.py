@@ -1,9 +1,10 @@
-"""Random changes of training images, resizing and normalising: the only module that knows albumentations."""
+"""Random changes of training images, and resizing: the only module that knows albumentations."""
 
 import math
 import os
 import random
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or it looks for updates online when imported
@@ -22,8 +23,22 @@ USUAL = (1, 99)  # percentiles of an image's values between which its range lies
 SAMPLED_SIDE = 64  # pixels, at least, of the shorter side that the range is told from
 
 
+@dataclass(frozen=True)
+class Resized:
+    """An image that was made as large as the network sees it before; `height` and `width` are those of its file."""
+
+    pixels: np.ndarray
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return height and width, in which its masks and boxes are."""
+        return self.height, self.width
+
+
 class ImageAugmentation:
-    """Turns an image as it was read into a normalised one of `data.image_size`; masks and boxes follow.
+    """Turns an image as it was read into one of `data.image_size`, not normalised yet; masks and boxes follow.
 
     With `train` the random changes of `data.augmentation` are among the steps.
     """
@@ -31,44 +46,56 @@ class ImageAugmentation:
     def __init__(self, data: Data, *, train: bool) -> None:
         self.data = data
         self.train = train
-        # By what `_build` takes; not functools.cache, which could not be sent to a process that is not a fork.
-        self._pipelines: dict[tuple[bool, bool], A.Compose] = {}
+        # By what `_build` takes: not functools.cache, which could not be sent to a process that is not a fork.
+        self._pipelines: dict[bool, A.Compose] = {}
 
-    def __call__(self, image: np.ndarray, target: Target, seed: int) -> tuple[np.ndarray, Target]:
+    def __call__(self, image: np.ndarray | Resized, target: Target, seed: int) -> tuple[np.ndarray, Target]:
         """Change an image (H, W, channels), uint8 or float32, and its target; the draw depends on `seed` alone.
 
-        Returns float32 (height, width, channels) and the target with `mask` or `bboxes` at the same size.
+        Returns (height, width, channels), uint8 or, where it was float32 or its light was changed, float32 in the
+        image's own range, and the target with `mask` or `bboxes` at the same size.
         """
-        key = "bboxes" in target, image.dtype == np.uint8
-        if key not in self._pipelines:
-            self._pipelines[key] = self._build(*key)
-        pipeline = self._pipelines[key]
+        done = image.pixels if isinstance(image, Resized) else None
+        # To the steps before it is resized it is as large as its mask and boxes, and has no channel to look at.
+        pixels = image if isinstance(image, np.ndarray) else np.empty((*image.shape, 0), image.pixels.dtype)
+        with_boxes = "bboxes" in target
+        if with_boxes not in self._pipelines:
+            self._pipelines[with_boxes] = self._build(with_boxes=with_boxes)
+        pipeline = self._pipelines[with_boxes]
+        next(step for step in pipeline if isinstance(step, _Resize)).done = done
         # Its own generators repeat themselves in every worker and epoch, and could not be resumed. One pair for all
         # steps: `set_random_seed` would give each step the same numbers, and with them one change goes all others.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        changed = pipeline(image=image, **target)
+        changed = pipeline(image=pixels, **target)
         return changed.pop("image"), changed
 
-    def _build(self, with_boxes: bool, is_8_bit: bool) -> A.Compose:
+    @property
+    def is_random_before_resizing(self) -> bool:
+        """Return whether anything is done to an image first, so that it cannot be made smaller once and for all."""
+        return any(step.p > 0 for step in self._before_resizing())
+
+    def resize(self, image: np.ndarray) -> np.ndarray:
+        """Return an image (H, W, channels) as large as the network sees it."""
+        return _Resize(*self.data.image_size)(image=image)["image"]
+
+    def _build(self, *, with_boxes: bool) -> A.Compose:
         height, width = self.data.image_size
-        changes = self.data.augmentation
         with warnings.catch_warnings():
             # albumentations only warns of a wrong argument and then goes on without it.
             warnings.simplefilter("error", UserWarning)
             steps = [
-                *(_random_window(self.data.window_size) if self.train and self.data.window_size else []),
-                *(_random_crop(changes, height, width) if self.train else []),
-                A.Resize(height, width, mask_interpolation=NEAREST),
-                *(_random_changes(changes) if self.train else []),
-                A.Normalize(tuple(self.data.mean), tuple(self.data.std), max_pixel_value=255.0 if is_8_bit else 1.0),
+                *self._before_resizing(),
+                _Resize(height, width, mask_interpolation=NEAREST),
+                *(_random_changes(self.data.augmentation) if self.train else []),
             ]
             return A.Compose(steps, bbox_params=_box_settings() if with_boxes else None)
 
-
-def pixels_of(image: np.ndarray, data: Data, *, is_8_bit: bool) -> np.ndarray:
-    """Return the pixels (H, W, channels) of a normalised image (channels, H, W), to look at: uint8, or float32."""
-    values = image.transpose(1, 2, 0) * np.array(data.std, np.float32) + np.array(data.mean, np.float32)
-    return np.clip(np.round(values * 255), 0, 255).astype(np.uint8) if is_8_bit else values
+    def _before_resizing(self) -> list[A.BasicTransform]:
+        """Return all that comes first: where there is any of it, `data.cache` keeps whole images for it."""
+        if not self.train:
+            return []
+        window = _random_window(self.data.window_size) if self.data.window_size else []
+        return window + _random_crop(self.data.augmentation, *self.data.image_size)
 
 
 def _random_window(size: tuple[int, int]) -> list[A.BasicTransform]:
@@ -104,6 +131,15 @@ class _CropOfOwnShape(A.RandomResizedCrop):
         return {"crop_coords": (left, top, left + columns, top + rows)}
 
 
+class _Resize(A.Resize):
+    """Make an image as large as the network sees it; where that was `done`, only its mask and boxes."""
+
+    done: np.ndarray | None = None
+
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+        return super().apply(img, **params) if self.done is None else self.done
+
+
 class _Light(A.RandomBrightnessContrast):
     """Shift and stretch the values of each channel by shares of the range that they have in this image.
 
@@ -118,7 +154,12 @@ class _Light(A.RandomBrightnessContrast):
     def apply(self, img: np.ndarray, alpha: float, beta: float, **params: Any) -> np.ndarray:
         step = max(min(img.shape[:2]) // SAMPLED_SIDE, 1)
         low, high = np.percentile(img[::step, ::step], USUAL, axis=(0, 1)).astype(np.float32)
-        return (img - low) * np.float32(alpha) + (low + (high - low) * np.float32(beta))
+        # In rows: numpy is slow along an axis as short as that of channels, and with large arrays that are new.
+        rows, width = img.reshape(len(img), -1), img.shape[1]
+        changed = rows - np.tile(low, width)  # in float32 from here on
+        changed *= np.float32(alpha)
+        changed += np.tile(low + (high - low) * np.float32(beta), width)
+        return changed.reshape(img.shape)
 
 
 def _random_changes(settings: Augmentation) -> list[A.BasicTransform]:

@@ -6,12 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from competition.config.data_settings import Data
 from competition.config.settings import Config
-from competition.data.augmentation import ImageAugmentation
+from competition.data.augmentation import ImageAugmentation, Resized
+from competition.data.cache import ImageCache, open_cache
 from competition.data.pseudo_labels import JoinedTable
 from competition.files.image_folder import row_in_words, test_image, train_image
 from competition.files.images import read_image, read_image_size
@@ -41,20 +44,25 @@ class ImageDataset(Dataset[Sample]):
         self.table = table
         self.rows = _rows_of(image_ids, table) if table else None
         self.augmentation = ImageAugmentation(config.data, train=train)
+        self.cache: ImageCache | None = None  # see `share_cache`
+        self._cache_rows: list[int] = []  # of the images, in order
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def __getitem__(self, index: SeededIndex | int) -> Sample:
-        """Return `image_id`, `image` (channels, H, W) float32, the original `height` and `width`, and the target.
+        """Return `image_id`, `image` (channels, H, W), the original `height` and `width`, and the target.
+
+        The image is uint8, or float32 and normalised.
 
         A SeededIndex makes the same random changes each time, a number alone makes others each time.
         Raises CompetitionError that names the image's file and its csv line.
         """
         row, seed = index if isinstance(index, SeededIndex) else SeededIndex(index, self._fresh_seed())
         if self.augmentation.train and isinstance(index, SeededIndex):
-            seed_everywhere(seed)
-        image = self.read(row)
+            _seed_cpu(seed)
+        kept = self._kept(row)
+        image = self.read(row) if kept is None else kept
         return self.sample(row, image, self.target(row, *image.shape[:2]), seed)
 
     def _fresh_seed(self) -> int:
@@ -64,13 +72,15 @@ class ImageDataset(Dataset[Sample]):
         """
         return int(torch.randint(2**32, ())) if self.augmentation.train else 0
 
-    def sample(self, index: int, image: np.ndarray, target: Target, seed: int = 0) -> Sample:
+    def sample(self, index: int, image: np.ndarray | Resized, target: Target, seed: int = 0) -> Sample:
         """Return the sample of an image (H, W, channels), or a part of it, and its target."""
         height, width = image.shape[:2]
-        image, target = self.augmentation(image, target, seed)
+        is_8_bit = (image.pixels if isinstance(image, Resized) else image).dtype == np.uint8
+        changed, target = self.augmentation(image, target, seed)
+        pixels = _channels_first(changed)
         sample = {
             "image_id": str(self.image_ids[index]),
-            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "image": pixels if pixels.dtype == torch.uint8 else _normalise(pixels, self.config, 255 if is_8_bit else 1),
             "height": height,
             "width": width,
         }
@@ -78,19 +88,33 @@ class ImageDataset(Dataset[Sample]):
 
     def read(self, index: int) -> np.ndarray:
         """Read one image (H, W, channels)."""
-        return self._named(index, read_image)
+        kept = self._kept(index)
+        return kept if isinstance(kept, np.ndarray) else self._named(index, read_image)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Read height and width of one image."""
-        return self._named(index, read_image_size)
+        return self._named(index, read_image_size) if self.cache is None else self.cache.size(self._cache_rows[index])
+
+    def _kept(self, index: int) -> np.ndarray | Resized | None:
+        return None if self.cache is None else self.cache.image(self._cache_rows[index])
+
+    def read_from(self, cache: ImageCache, files: Sequence[Path]) -> None:
+        """Take images from a cache from now on, in which they are by their `files`."""
+        self.cache, self._cache_rows = cache, [cache.row(file) for file in files]
+
+    def file(self, index: int) -> Path:
+        """Return where an image is."""
+        is_of_test = self.table is None or self._is_pseudo(index)
+        return (test_image if is_of_test else train_image)(self.config.data, self.image_ids[index])
+
+    def _is_pseudo(self, index: int) -> bool:
+        return isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
 
     def _named(self, index: int, read: Callable[[Path, int, int], Found]) -> Found:
         """Read from an image's file; what is wrong with it is told with its csv line."""
-        data, image_id = self.config.data, self.image_ids[index]
-        is_pseudo = isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
-        image_file = test_image if self.table is None or is_pseudo else train_image
+        data, is_pseudo = self.config.data, self._is_pseudo(index)
         try:
-            return read(image_file(data, image_id), data.channels, data.max_pixels)
+            return read(self.file(index), data.channels, data.max_pixels)
         except CompetitionError as error:
             if is_pseudo:
                 raise CompetitionError(f"{error} (of {data.pseudo})") from None
@@ -108,14 +132,91 @@ class ImageDataset(Dataset[Sample]):
         return int(self.rows[index])
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
-        """Join samples: `image_id` list, `image` (B, channels, H, W), `height` and `width` (B,), and the targets."""
+        """Join samples: `image_id` list, `image` (B, channels, H, W), `height` and `width` (B,), and the targets.
+
+        Images are uint8, to be normalised where there is a GPU, unless one of them is normalised already.
+        """
         batch: Batch = {
             "image_id": [sample["image_id"] for sample in samples],
-            "image": torch.stack([sample["image"] for sample in samples]),
+            "image": self._joined([sample["image"] for sample in samples]),
             "height": torch.tensor([sample["height"] for sample in samples]),
             "width": torch.tensor([sample["width"] for sample in samples]),
         }
         return batch | (Task(self.config.task).dataset.collate_targets(samples) if self.table else {})
+
+    def _joined(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        if all(image.dtype == torch.uint8 for image in images):
+            return torch.stack(list(images))
+        joined = torch.empty((len(images), *images[0].shape))
+        for place, image in zip(joined, images, strict=True):
+            place.copy_(image)
+            if image.dtype == torch.uint8:
+                _normalise(place, self.config)
+        return joined
+
+
+def _channels_first(image: np.ndarray) -> torch.Tensor:
+    """Return (channels, H, W) of an image (H, W, channels), always a copy."""
+    if image.shape[2] > 4:  # what OpenCV takes for channels; it splits 129 into nothing and says nothing
+        return torch.from_numpy(image.transpose(2, 0, 1).copy())
+    planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
+    cv2.split(image, list(planes))  # several times faster than numpy's strided copy
+    return torch.from_numpy(planes)
+
+
+def normalised(images: torch.Tensor, config: Config) -> torch.Tensor:
+    """Return a copy of 8 bit images (..., channels, H, W) as float32, normalised."""
+    return _normalise(images.to(torch.float32, copy=True), config)
+
+
+def _normalise(images: torch.Tensor, config: Config, largest: int = 255) -> torch.Tensor:
+    """Normalise float32 images where they are, by `data.mean` and `data.std`, which are shares of `largest`.
+
+    This is the only place where it is done, and `pixels_of` the one where it is undone. Each value comes of one
+    subtraction and one product in float32: it is the same, to the last bit, on any device.
+    """
+    mean, std = (
+        np.array(values, dtype=np.float32) * np.float32(largest) for values in (config.data.mean, config.data.std)
+    )
+    shift, factor = (torch.from_numpy(values).to(images.device)[:, None, None] for values in (mean, np.reciprocal(std)))
+    return images.sub_(shift).mul_(factor)
+
+
+def pixels_of(image: np.ndarray, data: Data, *, is_8_bit: bool) -> np.ndarray:
+    """Return the pixels (H, W, channels) that were `normalised` to (channels, H, W), to look at: uint8, or float32."""
+    values = image.transpose(1, 2, 0) * np.array(data.std, np.float32) + np.array(data.mean, np.float32)
+    return np.clip(np.round(values * 255), 0, 255).astype(np.uint8) if is_8_bit else values
+
+
+def ready(batch: Batch, config: Config, dtype: torch.dtype) -> Batch:
+    """Return a batch, on the device that it is for, with the images that a network of a type of weights sees."""
+    images = batch["image"]
+    return batch if images.dtype != torch.uint8 else batch | {"image": normalised(images, config).to(dtype)}
+
+
+def share_cache(config: Config, datasets: Sequence[ImageDataset]) -> None:
+    """Let datasets read from one file of `data.cache`, which holds all their images and is made where it is not there.
+
+    Raises CompetitionError where an image cannot be read, or there is no room.
+    """
+    if config.data.cache is None:
+        return
+    files = [[dataset.file(index) for index in range(len(dataset))] for dataset in datasets]
+    places = {
+        file: (dataset, index) for dataset, its in zip(datasets, files, strict=True) for index, file in enumerate(its)
+    }
+
+    def read(file: Path) -> np.ndarray:
+        dataset, index = places[file]
+        return dataset.read(index)
+
+    def read_size(file: Path) -> tuple[int, int]:
+        dataset, index = places[file]
+        return dataset.read_size(index)
+
+    cache = open_cache(config.data, places, read, read_size)
+    for dataset, its in zip(datasets, files, strict=True):
+        dataset.read_from(cache, its)
 
 
 def _rows_of(image_ids: np.ndarray, table: Table) -> np.ndarray:
@@ -130,14 +231,20 @@ def seed_everywhere(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def _seed_cpu(seed: int) -> None:
+    """Leave out generators of GPUs: what is read needs none, and in a process without GPUs torch notes, slowly, who
+    seeds them."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+
+
 @contextmanager
 def seeded(seed: int) -> Generator[None]:
     """Seed the same generators inside the block; behind it each goes on where it was before."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed those of GPUs, too
+        _seed_cpu(seed)
         yield
     finally:
         random.setstate(states[0])

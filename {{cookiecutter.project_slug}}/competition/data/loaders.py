@@ -22,6 +22,7 @@ from competition.data.dataset import ImageDataset, Sample
 from competition.data.window_dataset import WindowDataset
 from competition.support.distributed import num_processes
 from competition.support.errors import STOP_SIGNALS, CompetitionError
+from competition.support.machine import cores_here
 
 # Of shared memory, for what else needs it, as NCCL: a container has 64 MB of it unless it is told otherwise.
 RESERVE = 32 * 2**20
@@ -126,12 +127,7 @@ def num_workers(config: Config) -> int:
     if config.data.num_workers is not None:
         return config.data.num_workers
     processes_here = -(-num_processes() // int(config.trainer.get("num_nodes", 1)))
-    return min(max(_cores() // processes_here, 1), MOST_WORKERS)
-
-
-def _cores() -> int:
-    """Return how many cores this process may use, which a scheduler may have limited."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores_here() // processes_here, 1), MOST_WORKERS)
 
 
 def _begin_worker(worker: int) -> None:

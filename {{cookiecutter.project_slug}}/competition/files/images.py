@@ -128,9 +128,9 @@ def _decode(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
     if suffix in TIF:
         return _channels_last(read_tif(file, max_pixels))
     try:
-        height, width = _pillow_size(file)
+        height, width, mode = _pillow_header(file)
     except Exception:  # OpenCV may know more of it
-        height = width = 0
+        height, width, mode = 0, 0, ""
     refuse_large(height, width, max_pixels)
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -139,17 +139,23 @@ def _decode(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
         return np.asarray(_pillow(io.BytesIO(data)))
     if not is_whole(data):
         raise ValueError("it ends in its middle")
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return _opencv(data, is_rgb=mode == "RGB" and data.startswith(JPEG_START))
+
+
+def _opencv(data: bytes, *, is_rgb: bool) -> np.ndarray:
+    """Decode png or jpeg; what `is_rgb` of 8 bit is decoded so at once, as turning the channels later is a copy."""
+    as_rgb = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), as_rgb if is_rgb else cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError("it cannot be decoded")
-    if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
+    if not is_rgb and pixels.ndim == 3 and pixels.shape[2] in (3, 4):
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
     return pixels
 
 
-def _pillow_size(file: BinaryIO) -> tuple[int, int]:
+def _pillow_header(file: BinaryIO) -> tuple[int, int, str]:
     with Image.open(file) as image:
-        return image.height, image.width
+        return image.height, image.width, image.mode
 
 
 def read_npy(file: BinaryIO, max_pixels: int) -> np.ndarray:

@@ -1,14 +1,16 @@
 """All that knows the `kaggle` package: signing in, downloading, sending, asking for scores, its refusals. No torch."""
 
 import io
+import json
 import re
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from competition.runs.public_scores import PublicScore
+from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
 from competition.support.paths import ADDRESS, competition_in
 from competition.support.progress import has_bars
@@ -17,6 +19,7 @@ CREDENTIALS = (
     "make a token at https://www.kaggle.com/settings/api and put it into ~/.kaggle/access_token, into the environment "
     "as KAGGLE_API_TOKEN, or as kaggle.json into ~/.kaggle/"
 )
+UNDER_WAY = {"queued", "running", "new_script", "cancel_requested"}  # statuses of a session that has not ended
 NAME = re.compile(r"[A-Za-z0-9-]+")
 
 
@@ -71,6 +74,7 @@ def one_line(text: str | None) -> str:
 
 
 INSTALL = "uv sync --extra kaggle"
+POLL = 5.0  # seconds between two questions after a session
 DATASET_WAIT = 900.0  # seconds that Kaggle may take to unpack what was sent
 
 
@@ -173,6 +177,96 @@ class KaggleService:
             raise CompetitionError(f"Kaggle: notebook {name}: {one_line(fault)}; see {folder}/kernel-metadata.json")
         return answer.url or f"https://www.kaggle.com/code/{name}"
 
+    def notebook_status(self, name: str) -> str | None:
+        """Return how far the newest session of a notebook is, as `running`; None if the user has no such notebook."""
+        from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelSessionStatusRequest
+
+        request = ApiGetKernelSessionStatusRequest()
+        request.user_name, request.kernel_slug = name.split("/")
+        with self._told(name), self._api.build_kaggle_client() as client:
+            ask = client.kernels.kernels_api_client.get_kernel_session_status
+            found = self._unless_hidden(name, lambda: ask(request))
+        return found and found.status.name.lower()
+
+    def notebook_files(self, name: str) -> dict[str, str]:
+        """Return the files that a session which has ended left, by name, and the addresses they have for a while."""
+        files: dict[str, str] = {}
+        page = ""
+        with self._told(name):
+            while True:
+                answer = self._outputs(name, page)
+                files |= {one.file_name: one.url for one in answer.files or [] if one is not None}
+                page = answer.next_page_token
+                if not page:
+                    return files
+
+    def _outputs(self, name: str, page: str = "") -> Any:
+        from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
+
+        request = ApiListKernelSessionOutputRequest()
+        request.user_name, request.kernel_slug = name.split("/")
+        request.page_size, request.page_token = 100, page
+        with self._api.build_kaggle_client() as client:
+            return client.kernels.kernels_api_client.list_kernel_session_output(request)
+
+    def fetch_file(self, address: str, target: Path) -> None:
+        """Download a file of a notebook; a part of it is never met under its name."""
+        import requests
+
+        with self._told(target.name), replacing(target) as temporary, temporary.open("wb") as written:
+            # Not the package's own way, which before 2.2 takes a page of an error, or half a file, for the file.
+            with requests.get(address, stream=True, timeout=300) as answer:
+                answer.raise_for_status()
+                for block in answer.iter_content(1 << 20):
+                    written.write(block)
+                expected = answer.headers.get("Content-Length")
+            if expected is not None and "Content-Encoding" not in answer.headers and written.tell() != int(expected):
+                raise requests.exceptions.ConnectionError
+
+    def follow_notebook(self, name: str) -> Generator[str, None, str]:
+        """Yield the lines of the log of a notebook's session until it has ended; return how it ended."""
+        said = 0
+        while True:
+            status = self.notebook_status(name)
+            is_over = status not in UNDER_WAY
+            if is_over or status == "running":
+                # After a break the log is told from its beginning.
+                for number, event in enumerate(self._log(name, is_over=is_over)):
+                    if number >= said:
+                        said = number + 1
+                        yield str(event.get("data", "")).rstrip("\n")
+            if is_over:
+                return status or "deleted"
+            time.sleep(POLL)
+
+    def _log(self, name: str, *, is_over: bool) -> Iterator[Any]:
+        """Yield what a session has said: while it goes on only where the package tells it, from 2.2 on."""
+        from requests.exceptions import RequestException
+
+        try:
+            if hasattr(self._api, "kernels_logs_stream"):
+                yield from self._api.kernels_logs_stream(name)
+            elif is_over:
+                yield from _events(self._outputs(name).log)
+        except (RequestException, ValueError):  # the connection broke off, or there is nothing yet
+            return
+
+    def gpu_quota(self) -> str | None:
+        """Say how much of the week's GPU hours is used; None where the package (before 2.2) or Kaggle does not tell."""
+        if not hasattr(self._api, "quota_view"):
+            return None
+        try:
+            with self._told("the GPU quota"):
+                found = self._api.quota_view()
+        except CompetitionError:  # of no consequence for what was asked
+            return None
+        if found.gpu_quota is None or found.gpu_quota.total_time_allowed is None:
+            return None
+        used, allowed = found.gpu_quota.time_used, found.gpu_quota.total_time_allowed
+        hours = [(one.total_seconds() if one else 0) / 3600 for one in (used, allowed)]
+        renewed = f", anew on {found.quota_refresh_time:%Y-%m-%d}" if found.quota_refresh_time else ""
+        return f"GPU hours of this week: {hours[0]:.1f} of {hours[1]:.0f} used{renewed}"
+
     def _wait_for_dataset(self, name: str, before: object) -> None:
         """Return when Kaggle has unpacked a dataset: a notebook that asks earlier gets the version `before`, if any.
 
@@ -254,6 +348,15 @@ class KaggleService:
         for secret in self._secrets():
             message = message.replace(secret, "***")
         raise CompetitionError(message) from None
+
+
+def _events(log: str) -> list[Any]:
+    """Return what a log that is kept says: a JSON list of `{stream_name, time, data}`, or lines of text."""
+    try:
+        found = json.loads(log)
+    except ValueError:
+        return [{"data": line} for line in log.splitlines()]
+    return found if isinstance(found, list) else [found]
 
 
 def _sign_in() -> Any:

@@ -5,15 +5,17 @@ an owner before it gets the account's name when it is sent: the bundle is made w
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from competition.bundle.manifest import BUNDLE, DATASET, KERNEL
 from competition.kaggle.api import KaggleService
 from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
-from competition.support.paths import here
+from competition.support.paths import T4, here
 
+BUNDLE = "bundle"  # as in competition/bundle/manifest.py, which may have been taken out
+DATASET, KERNEL = "dataset-metadata.json", "kernel-metadata.json"
 SECRET_NAMES = {  # .gitignore has them, too
     "kaggle.json",
     "access_token",
@@ -25,15 +27,20 @@ SECRET_NAMES = {  # .gitignore has them, too
 LARGEST_SEARCHED = 1 << 22  # bytes; weights and images are larger, or are no text
 
 
-def push(run: str, message: str | None = None) -> list[str]:
-    """Send outputs/RUN/bundle/ and start its notebook; return lines that say where both are."""
+def push(run: str, message: str | None = None, accelerator: str | None = None) -> list[str]:
+    """Send outputs/RUN/bundle/ and start its notebook on an accelerator; return lines that say where both are."""
     bundle = _find_bundle(run)
     dataset, notebook = _read(bundle / DATASET, "id", "title", "licenses"), _read(bundle / KERNEL, "id", "code_file")
     service = KaggleService()
     _refuse_secrets(bundle, service)
     owned_dataset = {**dataset, "id": _owned(dataset["id"], service.user)}
     sources = [_owned(source, service.user) for source in notebook.get("dataset_sources", [])]
-    owned_notebook = {**notebook, "id": _owned(notebook["id"], service.user), "dataset_sources": sources}
+    owned_notebook = {
+        **notebook,
+        "id": _owned(notebook["id"], service.user),
+        "dataset_sources": sources,
+        "machine_shape": accelerator or notebook.get("machine_shape", T4),
+    }
     if owned_dataset["id"] not in sources:
         raise CompetitionError(
             f"{bundle / KERNEL}: dataset_sources: found {sources}; expected {owned_dataset['id']!r} among them, as "
@@ -81,7 +88,12 @@ def _write(path: Path, before: dict[str, Any], after: dict[str, Any]) -> None:
 
 def _refuse_secrets(bundle: Path, service: KaggleService) -> None:
     """Stop before credentials that came into the bundle become part of a data set."""
-    for path in sorted(file for file in bundle.rglob("*") if file.is_file()):
+    refuse_secrets((file for file in bundle.rglob("*") if file.is_file()), service)
+
+
+def refuse_secrets(files: Iterable[Path], service: KaggleService) -> None:
+    """Stop before credentials that are in one of the files leave this machine."""
+    for path in sorted(files):
         is_searched = path.stat().st_size <= LARGEST_SEARCHED
         if path.name in SECRET_NAMES or (is_searched and service.holds_credentials(path.read_bytes())):
             raise CompetitionError(f"{path}: holds credentials; delete it and push again")

@@ -1,11 +1,15 @@
 """Verbs that talk to Kaggle."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from competition.config.arguments import CompetitionName, Message, RunName, split
+from competition.config.arguments import CompetitionName, Message, split
+from competition.support.errors import CompetitionError
 from competition.support.optional_rooms import has_room
+from competition.support.paths import T4
+from competition.support.telling import numbers, tell
 
 
 def download(
@@ -20,11 +24,65 @@ def download(
     print("\n".join(download_files(*split(words or []), competition)))
 
 
-def push(run: RunName, message: Message = None) -> None:
-    """Send a run's bundle and its notebook to Kaggle."""
+def push(
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN | CONFIG... [KEY=VALUE]...", help="A run; with --train a config, then values."),
+    ],
+    train: Annotated[bool, typer.Option("--train", help="Train the config there, for hours, on its GPUs.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Of --train: show what it says until it ends.")] = False,
+    accelerator: Annotated[
+        str | None, typer.Option(metavar="NAME", help=f"Kaggle's name of the machine; else {T4}, which are two.")
+    ] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(metavar="OWNER/NAME", help="Of --train: one more input; may stand repeatedly.")
+    ] = None,
+    message: Message = None,
+    competition: CompetitionName = None,
+) -> None:
+    """Send a run's bundle and its notebook to Kaggle; with --train CONFIG train there, and go on when pushed again."""
+    if train:
+        if message:
+            raise CompetitionError("--message: is of a bundle's version, and --train sends none; leave it out")
+        from competition.kaggle.training import push_training
+
+        notebook, lines = push_training(*split(words), accelerator, competition, dataset or [])
+        print("\n".join(lines), flush=True)
+        if follow:
+            _follow(notebook)
+        return
+    if follow or dataset or competition or len(words) != 1:
+        raise CompetitionError(
+            f"push {' '.join(words)}: expected one run; --follow, --dataset and --competition are of --train CONFIG"
+        )
+    if not has_room("bundle"):
+        raise CompetitionError("push RUN: this repo has no room for it: competition/bundle/ was taken out")
     from competition.kaggle.push import push as push_bundle
 
-    print("\n".join(push_bundle(run, message)))
+    print("\n".join(push_bundle(words[0], message, accelerator)))
+
+
+def _follow(notebook: str) -> None:
+    """Show a session's log; Ctrl-C ends the showing alone."""
+    from competition.kaggle.api import KaggleService
+
+    log = KaggleService().follow_notebook(notebook)
+    while True:
+        try:
+            print(next(log), flush=True)
+        except StopIteration as ended:
+            print(f"{notebook}: {ended.value}")
+            return
+
+
+def fetch(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run that was pushed with --train.")],
+    competition: CompetitionName = None,
+) -> None:
+    """Bring what a training on Kaggle left into outputs/, whether it is finished or its time was over."""
+    from competition.kaggle.fetch import fetch as fetch_run
+
+    print("\n".join(fetch_run(run, competition)))
 
 
 def scores(competition: CompetitionName = None) -> None:
@@ -34,7 +92,7 @@ def scores(competition: CompetitionName = None) -> None:
 
     rows = update_scores(competition)
     take_public_scores(rows)
-    print("\n".join(describe_scores(rows)))
+    tell(describe_scores(rows), submissions=[numbers(asdict(row), ("public_score", "private_score")) for row in rows])
 
 
-VERBS = (download, push, scores) if has_room("bundle") else (download, scores)
+VERBS = (download, push, fetch, scores)

@@ -1,6 +1,7 @@
 """`competition run CONFIG...`: check, folds, train, tune, predict, submit, bundle, report; what is done is skipped."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from competition.checking.check import WritePage, check
@@ -23,19 +24,21 @@ from competition.scoring.tune import describe_choice, describe_tuning, honest_sc
 from competition.submission.submit import Submission, describe_submission, make_submission
 from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date
+from competition.support.machine import Share, share_machine
 from competition.support.optional_rooms import has_room
 from competition.support.processes import Job, run_jobs
 from competition.tasks.contract import Task
 from competition.training.time_limit import time_left
 
 
-def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
+def run(paths: list[Path], overrides: list[str], *, parallel: int | None = None) -> None:
     """Go all the way from train.csv to submission.csv, saying at the end where everything is and what it scored.
 
-    `parallel` trainings, of folds and seeds, go on at the same time.
+    `parallel` trainings, of folds and seeds, go on at the same time; None: as many as fit on the GPUs here.
     """
     started = time.perf_counter()
     config = load_config(paths, overrides)
+    share = share_machine(config.trainer, parallel, len(trainings(config)))
     if any(Path("/dev").glob("nvidia[0-9]*")):  # importing torch takes seconds
         from competition.training.devices import refuse_gpus_without_kernels
 
@@ -47,7 +50,7 @@ def run(paths: list[Path], overrides: list[str], *, parallel: int = 1) -> None:
     else:
         _say("folds", f"splitting into {config.data.num_folds}")
         print("\n".join(make_folds(config)), flush=True)
-    _train(config, paths, overrides, parallel, started)
+    _train(config, paths, overrides, share, started)
     opened = Run.open(config.name)
     if not _is_as_asked(opened, opened.out_of_fold_files()):
         _predict(opened)  # out-of-fold images, too: thresholds are for what is handed in
@@ -72,17 +75,13 @@ def trainings(config: Config) -> list[list[str]]:
     return [[f"fold={fold}", f"seed={seed}", *given] for seed in seeds for fold in folds]
 
 
-def _train(config: Config, paths: list[Path], overrides: list[str], parallel: int, started: float) -> None:
+def _train(config: Config, paths: list[Path], overrides: list[str], share: Share, started: float) -> None:
     """Train in processes of their own: several trainings in one process are fragile on several GPUs.
 
     `trainer.max_time` is for all of them together, from when the run `started`.
     """
-    max_time = config.trainer.get("max_time")
-
-    def limit() -> list[str]:
-        return [] if max_time is None else [f"trainer.max_time={time_left(max_time, time.perf_counter() - started)}"]
-
-    jobs = []
+    hold_cache(config)
+    jobs, limit = [], time_limit(config, started)
     for words in trainings(config):
         one = load_config(paths, [*overrides, *words])
         refuse_changed_config(one.fold_folder, one)
@@ -94,8 +93,25 @@ def _train(config: Config, paths: list[Path], overrides: list[str], parallel: in
             continue
         command = ["train", "--resume", *map(str, paths), *overrides, *words]
         jobs.append(Job(one.fold_folder.name, command, one.fold_folder / "train.log", limit))
-    run_jobs(jobs, parallel, lambda job: _say("train", job.name))
+    share = share.among(len(jobs))
+    if share.parallel > 1:
+        _say("train", str(share))
+    run_jobs(jobs, lambda job: _say("train", job.name), share)
     remember_what_follows(config.run_folder, config)
+
+
+def hold_cache(config: Config) -> None:
+    """Keep images that are in shared memory from one training to the next, for as long as this process lives."""
+    if config.data.cache == "memory":
+        from competition.data.cache import hold_shared_memory
+
+        hold_shared_memory()
+
+
+def time_limit(config: Config, started: float) -> Callable[[], list[str]]:
+    """Return what tells a training, when it starts, how much of `trainer.max_time` is left for it and those to come."""
+    limit = config.trainer.get("max_time")
+    return lambda: [] if limit is None else [f"trainer.max_time={time_left(limit, time.perf_counter() - started)}"]
 
 
 def _tune(opened: Run) -> None:
@@ -114,7 +130,7 @@ def _predict(opened: Run) -> None:
         _say("predict", f"{test} is up to date")
         return
     _say("predict", f"{len(finished)} trainings on the test images")
-    run_jobs([Job("predict", ["predict", str(opened.folder)], opened.folder / "predict.log")], 1)
+    run_jobs([Job("predict", ["predict", str(opened.folder)], opened.folder / "predict.log")])
 
 
 def _bundle(opened: Run) -> None:

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from competition.config.settings import Config, InferencePrecision
 from competition.config.views import View
-from competition.data.dataset import Batch, ImageDataset
+from competition.data.dataset import Batch, ImageDataset, ready
 from competition.data.loaders import evaluation_loader, explaining_lost_reader
 from competition.data.window_dataset import WholeImages
 from competition.support.errors import CompetitionError
@@ -43,6 +43,8 @@ class Ensemble(nn.Module):
 
     def forward(self, batch: Batch) -> list[Prediction]:
         """Return one averaged prediction an image."""
+        kinds = (weight.dtype for weight in self.networks.parameters() if weight.is_floating_point())
+        batch = ready(batch, self.config, next(kinds, torch.float32))
         each = [self._predict(network, batch, view) for view in self.views for network in self.networks]
         if len(each) == 1:
             return each[0]

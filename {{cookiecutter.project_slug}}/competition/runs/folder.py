@@ -34,6 +34,7 @@ ELSEWHERE = (
     "logger",
     "data.near_duplicates",
     "data.num_workers",
+    "data.cache",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",

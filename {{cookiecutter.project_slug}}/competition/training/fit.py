@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.config.settings import Config
+from competition.data.dataset import share_cache
 from competition.runs.folder import METRICS, OOF, is_finished, more_epochs, remember_config
 from competition.sampling.epoch_plan import plan_warnings
 from competition.support.errors import CompetitionError
@@ -44,6 +45,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
             _say(lengthen(config, latest, more))
         else:
             load_checkpoint(latest)
+    share_cache(config, [data.train_set, data.val_set])
     if trainer.is_global_zero:
         remember_config(folder, config)  # last of what may be refused: what has a config counts as a run
         begun(describe_device(trainer))

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 
 from competition.config.settings import Config
-from competition.data.dataset import Batch, ImageDataset, seeded
+from competition.data.dataset import Batch, ImageDataset, ready, seeded
 from competition.data.folds import is_validated
 from competition.data.loaders import ImageLoader, evaluation_loader, worker_settings
 from competition.data.pseudo_labels import training_part
@@ -64,8 +65,9 @@ class FoldData(pl.LightningDataModule):
         return self._batches
 
     def batch(self, number: int = 0, epoch: int = 0) -> Batch:
-        """Return a batch as it is trained on, augmented and mixed. No generator of random numbers is moved on.
+        """Return a batch as it is trained on: augmented, normalised and mixed.
 
+        No generator of random numbers is moved on.
         Raises CompetitionError where the epoch has no such batch.
         """
         draws = next(self.batches().draws(epoch, number), None)
@@ -74,10 +76,10 @@ class FoldData(pl.LightningDataModule):
             raise CompetitionError(f"epoch {epoch} has batches 0 to {held.steps * held.parts - 1}; found {number}")
         with seeded(0):
             batch = self.train_set.collate([self.train_set[draw] for draw in draws])
-        return self.mixed(batch, epoch, number)
+        return self.mixed(ready(batch, self.config, torch.float32), epoch, number)
 
     def mixed(self, batch: Batch, epoch: int, number: int) -> Batch:
-        """Mix a batch's images with each other as `mix:` has it; what is drawn follows from run, epoch and place."""
+        """Mix normalised images of a batch as `mix:` has it; what is drawn follows from run, epoch and place."""
         rng = np.random.default_rng([self.config.seed, epoch, number, self._share()[0]])
         return Task(self.config.task).dataset.mix_batch(batch, self.config, rng)
 

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from competition.config.loading import validate
 from competition.config.settings import Config
-from competition.data.dataset import Batch, seed_everywhere
+from competition.data.dataset import Batch, ready, seed_everywhere
 from competition.data.window_dataset import WholeImages
 from competition.support.distributed import gather_by_image
 from competition.support.errors import CompetitionError
@@ -50,7 +50,7 @@ class CompetitionModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the batch's part of the mean loss of a step's images, whatever processes and batches these are in."""
         data = self._data()
-        losses = self.image_losses(data.mixed(batch, self.current_epoch, batch_index))
+        losses = self.image_losses(data.mixed(self._ready(batch), self.current_epoch, batch_index))
         loss = losses.mean()
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(losses))
         # Lightning divides by the accumulated batches and takes the mean of the processes, as if all were of one size.
@@ -59,6 +59,7 @@ class CompetitionModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Note each image's loss and what its metrics need; gathered later, as ranks may have unequal batches."""
+        batch = self._ready(batch)
         outputs = self(batch["image"])
         losses = self.task.loss.image_losses(self.network, outputs, batch, self.config)
         predictions = self.task.prediction.predictions(self.network, outputs, batch)
@@ -100,6 +101,10 @@ class CompetitionModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Tell the data before the epoch is saved, as Lightning calls what saves after this."""
         self._data().end_epoch()
+
+    def _ready(self, batch: Batch) -> Batch:
+        # Not in on_after_batch_transfer, of which Lightning warns where there is a LightningDataModule.
+        return ready(batch, self.config, next(self.network.parameters()).dtype)
 
     def _data(self) -> FoldData:
         data = getattr(self.trainer, "datamodule")  # noqa: B009 - Lightning sets it without declaring it

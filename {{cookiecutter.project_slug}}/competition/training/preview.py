@@ -6,12 +6,12 @@ Nothing is trained.
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
 from competition.config.settings import Config
-from competition.data.augmentation import pixels_of
-from competition.data.dataset import Batch
+from competition.data.dataset import Batch, pixels_of, ready
 from competition.data.folds import read_folds
 from competition.data.pictures import CLASS_COLORS, Drawn, class_legend, sheet, small_picture
 from competition.sampling.epoch_plan import plan_warnings
@@ -64,7 +64,8 @@ def draw_batch(data: FoldData, batch: Batch) -> Image.Image:
     is_8_bit = data.train_set.read(0).dtype == np.uint8
     pictures = []
     targets = task.dataset.batch_targets(batch)[:MOST_DRAWN]
-    for image_id, image, target in zip(batch["image_id"], batch["image"].cpu().float().numpy(), targets, strict=False):
+    images = ready(batch, data.config, torch.float32)["image"].cpu().float().numpy()
+    for image_id, image, target in zip(batch["image_id"], images, targets, strict=False):
         drawn = small_picture(pixels_of(image, data.config.data, is_8_bit=is_8_bit))
         task.picture.draw(drawn, target, *image.shape[1:], CLASS_COLORS)
         pictures.append(Drawn(drawn, (image_id, task.picture.caption(target, classes))))

@@ -100,23 +100,29 @@ def prediction_settings(config: Config) -> dict[str, Any]:
     if config.inference.precision is not None:
         settings["precision"] = config.inference.precision
     wanted, num_gpus = str(settings.get("accelerator", "auto")), torch.cuda.device_count()
-    is_cpu = wanted == "cpu"
-    if wanted in ("auto", "gpu", "cuda") and not num_gpus:
-        is_cpu, settings["accelerator"] = True, "mps" if MPSAccelerator.is_available() else "cpu"
+    if wanted in ("auto", "gpu", "cuda", "mps") and not num_gpus:
+        wanted = settings["accelerator"] = "mps" if MPSAccelerator.is_available() else "cpu"
         if num_processes() == 1:  # of a training on several processes each predicts its share
             settings["devices"] = 1
-    if not is_cpu:
+    elif wanted == "mps":  # trained on a Mac
+        settings["accelerator"] = "gpu"
+    if wanted != "cpu":
         settings["devices"] = devices_here(settings.get("devices", "auto"), num_gpus)
+    return settings | _processes_started(config)
+
+
+def _processes_started(config: Config) -> dict[str, int]:
+    """Return how many devices and machines a launcher has started processes for; nothing where there is none."""
     if TorchElasticEnvironment.detect():
         here = int(os.environ["LOCAL_WORLD_SIZE"])
-        return settings | {"devices": here, "num_nodes": int(os.environ["WORLD_SIZE"]) // here}
+        return {"devices": here, "num_nodes": int(os.environ["WORLD_SIZE"]) // here}
     if SLURMEnvironment.detect():
-        tasks = os.environ.get("SLURM_NTASKS_PER_NODE", "")
-        started = {"devices": int(tasks)} if tasks.isdigit() else {}
-        return settings | started | {"num_nodes": int(os.environ.get("SLURM_NNODES", "1"))}
+        nodes = int(os.environ.get("SLURM_NNODES", "1"))
+        tasks = os.environ.get("SLURM_NTASKS_PER_NODE") or int(os.environ.get("SLURM_NTASKS", nodes)) // nodes
+        return {"devices": int(tasks), "num_nodes": nodes}
     if os.environ.get("MASTER_ADDR", "localhost") not in ("localhost", "127.0.0.1"):
-        return settings | {"num_nodes": config.trainer.get("num_nodes", 1)}  # somebody starts it on each machine
-    return settings
+        return {"num_nodes": config.trainer.get("num_nodes", 1)}  # somebody starts it on each machine
+    return {}
 
 
 def devices_here(wanted: Any, num_gpus: int) -> Any:

@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import albumentations
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,10 +16,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Subset
 
-from competition.config.data_settings import Sampler
+from competition.config.data_settings import Data, Sampler
 from competition.config.loading import load_config
 from competition.config.settings import Config
-from competition.data.dataset import Batch, ImageDataset, SeededIndex
+from competition.data.dataset import Batch, ImageDataset, SeededIndex, ready
 from competition.data.loaders import ShareOfRank, num_workers
 from competition.sampling.batch_sampler import TrainBatches
 from competition.sampling.build import build_sampler, fold_sampler
@@ -65,7 +66,7 @@ def test_a_sample_carries_its_id_and_original_size(train_set: ImageDataset, conf
         assert sample["image_id"] == train_set.image_ids[index]
         assert (sample["height"], sample["width"]) == train_set.read(index).shape[:2]
         assert sample["image"].shape == (3, *config.data.image_size)
-        assert sample["image"].dtype == torch.float32
+        assert sample["image"].dtype in (torch.uint8, torch.float32)
 
 
 def test_a_test_image_is_a_sample_without_target(train_set: ImageDataset, test_set: ImageDataset) -> None:
@@ -74,13 +75,37 @@ def test_a_test_image_is_a_sample_without_target(train_set: ImageDataset, test_s
     assert set(test_batch) == set(test_set[0]) < set(train_set.collate([train_set[0], train_set[1]]))
 
 
-def test_images_are_normalised_by_mean_and_standard_deviation(test_set: ImageDataset, config: Config) -> None:
-    pixels = test_set[0]["image"] * torch.tensor(config.data.std)[:, None, None]
-    pixels = pixels + torch.tensor(config.data.mean)[:, None, None]
-    read = torch.from_numpy(test_set.read(0)).float() / 255
-    torch.testing.assert_close(pixels.mean(dim=(1, 2)), read.mean(dim=(0, 1)), atol=0.02, rtol=0)
-    assert pixels.min() >= -1e-3
-    assert pixels.max() <= 1 + 1e-3
+@pytest.mark.parametrize("channels", [1, 3, 130])
+@pytest.mark.parametrize("kind", ["8 bit", "light", "float"])
+def test_images_are_normalised_to_the_last_bit_as_albumentations_does(
+    config: Config, table: Table, channels: int, kind: str
+) -> None:
+    """Earlier runs were trained so. Whole batches of 8 bit travel as they are, others are normalised before."""
+    mean, std = np.linspace(0.485, 0.406, channels).tolist(), np.linspace(0.229, 0.225, channels).tolist()
+    values = {"channels": channels, "mean": mean, "std": std}
+    light = {"brightness_contrast": {"probability": float(kind == "light")}}
+    data = Data.model_validate(config.data.model_dump() | values | {"augmentation": light})
+    config = config.model_copy(update={"data": data})
+    dataset = ImageDataset(config, table.image_ids, table=table, train=True)
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, channels), dtype=np.uint8)
+    image = image.astype(np.float32) / 77 if kind == "float" else image
+    target = table.target(dataset.rows[0], 70, 90)  # ty: ignore[not-subscriptable]
+    sample, plain = (dataset.sample(0, one, target, seed=3) for one in (image, np.zeros((70, 90, channels), np.uint8)))
+    changed, _ = dataset.augmentation(image, target, 3)
+    largest = 1.0 if kind == "float" else 255.0
+    parts = [slice(first, first + 3) for first in range(0, channels, 3)]  # it takes no more than 128
+    each = [albumentations.Normalize(tuple(data.mean[one]), tuple(data.std[one]), largest) for one in parts]
+    made = [step(image=changed[:, :, one])["image"] for step, one in zip(each, parts, strict=True)]
+    expected = np.concatenate([one.reshape(*one.shape[:2], -1) for one in made], axis=2)
+    for samples in ([sample], [sample, plain]):
+        batch = dataset.collate(samples)
+        assert batch["image"].dtype == (torch.uint8 if kind == "8 bit" else torch.float32)
+        seen = ready(batch, config, torch.float32)["image"]
+        assert seen.dtype == torch.float32
+        np.testing.assert_array_equal(seen[0].numpy().transpose(1, 2, 0), expected)
+        assert torch.equal(
+            seen[1:], ready({"image": plain["image"][None]}, config, torch.float32)["image"][: len(samples) - 1]
+        )
 
 
 def test_a_draw_gives_the_same_sample_again_and_another_seed_another(train_set: ImageDataset) -> None:

@@ -18,6 +18,15 @@ MODIFIED = "Wed, 25 Nov 2026 00:00:00 GMT"
 
 
 @dataclass
+class Session:
+    """What a notebook that was started says, and leaves when it has ended."""
+
+    statuses: list[str] = field(default_factory=lambda: ["QUEUED"])  # one a question, and the last for ever
+    files: dict[str, bytes] = field(default_factory=dict)
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
 class StandIn:
     """The state of the service: tests lay in what it has and read what it was sent."""
 
@@ -33,6 +42,9 @@ class StandIn:
     polls_behind: int = 0  # of them left
     numbers_versions: bool = True  # or tells only when a data set was last updated
     notebooks: list[dict[str, Any]] = field(default_factory=list)
+    sessions: dict[str, "Session"] = field(default_factory=dict)  # of notebooks, by owner/name
+    begins: Callable[[], "Session"] = Session  # what becomes of a notebook that is pushed
+    quota: dict[str, Any] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)  # asked for when a download went on
     address: str = ""
@@ -96,11 +108,34 @@ class StandIn:
         return {"status": "ok", "ref": name, "url": f"https://www.kaggle.com/datasets/{name}"}
 
     def save_kernel(self, asked: dict[str, Any]) -> dict[str, Any]:
-        sources = asked["datasetDataSources"]
+        sources = asked.get("datasetDataSources", [])  # an empty list is not sent
         unknown = [name for name in sources if name not in self.datasets]
         versions = {name: self.current_version(name) for name in sources if name not in unknown}
         self.notebooks.append({**asked, "versions": versions})
+        self.sessions[asked["slug"]] = self.begins()
         return {"url": f"https://www.kaggle.com/code/{asked['slug']}", "invalidDatasetSources": unknown}
+
+    def session_of(self, asked: dict[str, Any]) -> "Session | None":
+        return self.sessions.get(f"{asked['userName']}/{asked['kernelSlug']}")
+
+    def get_kernel_session_status(self, asked: dict[str, Any]) -> dict[str, Any] | None:
+        session = self.session_of(asked)
+        if session is None:
+            return None
+        return {"status": session.statuses.pop(0) if len(session.statuses) > 1 else session.statuses[0]}
+
+    def list_kernel_session_output(self, asked: dict[str, Any]) -> dict[str, Any] | None:
+        session, name = self.session_of(asked), f"{asked['userName']}/{asked['kernelSlug']}"
+        if session is None:
+            return None
+        start, size = int(asked.get("pageToken") or 0), 7  # smaller pages than asked for
+        names = sorted(session.files)[start : start + size]
+        files = [{"fileName": file, "url": f"{self.address}/output/{name}/{file}"} for file in names]
+        more = str(start + size) if start + size < len(session.files) else ""
+        return {"files": files, "log": json.dumps(session.log), "nextPageToken": more}
+
+    def get_accelerator_quota_statistics(self, asked: dict[str, Any]) -> dict[str, Any] | None:
+        return self.quota or None
 
     def introspect_token(self, asked: dict[str, Any]) -> dict[str, Any]:
         return {"active": asked["token"] == TOKEN, "username": USER}
@@ -155,6 +190,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._not_found() if answer is None else self._send(200, json.dumps(answer).encode())
 
     def do_GET(self) -> None:
+        if self.path.startswith("/v1/kernels/logs/stream/"):
+            session = self.state.sessions[self.path.removeprefix("/v1/kernels/logs/stream/")]
+            said = "".join(f"data: {json.dumps(event)}\n\n" for event in session.log) + "data: END_OF_LOG\n\n"
+            self._send(200, said.encode(), {"Content-Type": "text/event-stream"})
+        elif self.path.startswith("/output/"):
+            owner, name, file = self.path.removeprefix("/output/").split("/", 2)
+            self._send_file(self.state.sessions[f"{owner}/{name}"].files[file])
+        else:
+            self._send_archive()
+
+    def _send_file(self, content: bytes) -> None:
+        breaks = self.state.breaks > 0
+        self.state.breaks -= breaks
+        self._send(200, content, sent=content[: len(content) // 2] if breaks else None)
+
+    def _send_archive(self) -> None:
         content = self.state.archives[urlsplit(self.path).path.rpartition("/")[2].removesuffix(".zip")]
         headers = {
             "Last-Modified": MODIFIED,

@@ -53,6 +53,7 @@ def test_a_bundle_becomes_a_private_dataset_and_a_notebook_that_uses_it(
     assert notebook["datasetDataSources"] == ["ada-l/digits-run1"]
     assert notebook["competitionDataSources"] == ["digits"]
     assert (notebook["isPrivate"], notebook["enableInternet"]) == (True, False)
+    assert notebook["machineShape"] == "NvidiaTeslaT4"
     # The notebook was sent after the data set was unpacked.
     assert kaggle.calls[-4:] == ["CreateDataset", "GetDatasetStatus", "GetDatasetStatus", "SaveKernel"]
 
@@ -60,7 +61,8 @@ def test_a_bundle_becomes_a_private_dataset_and_a_notebook_that_uses_it(
 def test_a_second_push_is_a_new_version(kaggle: StandIn, kaggle_command: Command, bundle: Path) -> None:
     kaggle_command("push", "run1")
     (bundle / "weights.safetensors").write_bytes(b"better weights")
-    assert kaggle_command("push", "run1", "-m", "trained longer").returncode == 0
+    assert kaggle_command("push", "run1", "-m", "trained longer", "--accelerator", "NvidiaL4").returncode == 0
+    assert kaggle.notebooks[-1]["machineShape"] == "NvidiaL4"
     versions = kaggle.datasets["ada-l/digits-run1"]
     assert [version.get("versionNotes") for version in versions] == [None, "trained longer"]
     assert kaggle.files_of("ada-l/digits-run1")["weights.safetensors"] == b"better weights"
@@ -123,6 +125,7 @@ def test_a_bundle_can_be_pushed(replayable: Path, kaggle: StandIn, kaggle_comman
     [notebook] = kaggle.notebooks
     assert notebook["datasetDataSources"] == ["ada-l/digits-t"]
     assert notebook["competitionDataSources"] == ["digits"]
+    assert (notebook["machineShape"], notebook["enableGpu"]) == ("NvidiaTeslaT4", True)
     code = "".join(json.loads(str(notebook["text"]))["cells"][0]["source"])
     compile(code, "infer.ipynb", "exec")
     assert 'Path("/kaggle/input")' in code

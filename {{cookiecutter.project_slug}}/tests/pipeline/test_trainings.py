@@ -32,6 +32,7 @@ from competition.runs.folder import (
 )
 from competition.runs.ledger import ledger_path, read_ledger
 from competition.support.errors import CompetitionError, StoppedError
+from competition.support.machine import Share
 from competition.support.processes import Job, run_jobs
 from competition.tasks.made_up_images import write_sample
 from competition.training.fit import lengthen
@@ -248,13 +249,13 @@ def test_a_run_gives_each_training_what_is_left_of_its_time_when_it_starts(
     said: list[list[str]] = []
     monkeypatch.setattr(run_module, "run_jobs", lambda jobs, *_: said.extend(job.late_words() for job in jobs))
     words = [*TINY, f"data.dir={config.data.dir}", "folds=[0, 1]", "trainer.max_time=00:00:00:50"]
-    run_module._train(load_config([config_file], words), [config_file], words, 1, 90.0)
+    run_module._train(load_config([config_file], words), [config_file], words, Share(), 90.0)
     assert said == [["trainer.max_time=00:00:00:40"], ["trainer.max_time=00:00:00:10"]]
 
 
 def test_a_job_that_fails_stops_those_that_wait_and_names_its_log(tmp_path: Path) -> None:
     jobs = [Job(name, ["train", f"{name}.yaml"], tmp_path / f"{name}.log") for name in ("a", "b", "c")]
     with pytest.raises(CompetitionError, match=r"`competition train` failed \(exit 1\); see .*[ab]\.log"):
-        run_jobs(jobs, parallel=2)
+        run_jobs(jobs, share=Share(2))
     assert "a.yaml: cannot be read" in (tmp_path / "a.log").read_text()
     assert not (tmp_path / "c.log").exists()

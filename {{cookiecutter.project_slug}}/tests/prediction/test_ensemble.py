@@ -1,16 +1,20 @@
 """Predicting without Lightning, as a bundle does: the same numbers as `competition predict`."""
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric.plugins.environments import SLURMEnvironment
 
 from competition.config.data_settings import Window
-from competition.config.loading import load_config
+from competition.config.loading import dump_config, load_config, task_names
 from competition.config.settings import Config
 from competition.config.views import views_of
 from competition.data.dataset import ImageDataset
@@ -18,10 +22,11 @@ from competition.prediction.ensemble import Ensemble, precision_context, predict
 from competition.prediction.predict import predict_images
 from competition.prediction.stored import Predictions
 from competition.support.errors import CompetitionError
+from competition.support.optional_rooms import has_room
 from competition.tasks.contract import Task
 from competition.training.devices import has_kernels, precision_here
 from competition.training.module import CompetitionModule
-from competition.training.trainer import build_trainer, devices_here
+from competition.training.trainer import build_trainer, devices_here, prediction_settings
 
 WITHOUT_LIGHTNING = """
 import sys
@@ -198,3 +203,57 @@ def test_a_run_of_several_machines_is_predicted_on_this_one_alone(config_file: P
     config = load_config([config_file, *presets], ["trainer.devices=8", "trainer.num_nodes=2"])
     trainer = build_trainer(config, [], training=False)
     assert (trainer.num_nodes, trainer.world_size) == (1, max(torch.cuda.device_count(), 1))
+
+
+@pytest.mark.parametrize(
+    ("given", "devices", "nodes"),
+    [
+        ({"NTASKS": "1", "NNODES": "1"}, 1, 1),
+        ({"NTASKS": "8", "NNODES": "2"}, 4, 2),
+        ({"NTASKS_PER_NODE": "3", "NTASKS": "6", "NNODES": "2"}, 3, 2),
+        ({}, 1, 1),
+    ],
+    ids=["one", "two machines", "by machine", "bare"],
+)
+def test_a_job_of_slurm_predicts_by_the_processes_it_was_given(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], devices: int, nodes: int
+) -> None:
+    """Whatever the run was trained on; Lightning would refuse other numbers than those of the job."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(SLURMEnvironment, "detect", staticmethod(lambda: True))
+    for name in ("NTASKS", "NTASKS_PER_NODE", "NNODES"):
+        monkeypatch.delenv(f"SLURM_{name}", raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    config = load_config([config_file, config_file.parent / "trainer" / "multi_node.yaml"])
+    found = prediction_settings(config)
+    assert (found["devices"], found["num_nodes"]) == (devices, nodes)
+
+
+def test_a_run_of_a_mac_is_predicted_on_gpus_that_are_here(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config([config_file], ["trainer.accelerator=mps"])
+    assert prediction_settings(config)["accelerator"] in ("cpu", "mps")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert prediction_settings(config) | {"precision": ""} == {"accelerator": "gpu", "devices": 1, "precision": ""}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", task_names()[:1], indirect=True)  # the same for all
+def test_every_verb_runs_a_run_of_many_gpus_and_machines_on_what_is_here(
+    replayable: Path, command: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    outputs = Path(shutil.copytree(replayable, tmp_path / "outputs"))
+    for path in outputs.glob("t/fold*/config.yaml"):
+        words = ["trainer.accelerator=gpu", "trainer.devices=8", "trainer.num_nodes=2", "trainer.strategy=ddp"]
+        path.write_text(dump_config(load_config([path], words)))
+    for words in (
+        ("replay", "t"),
+        ("predict", "t", "--estimate"),
+        ("predict", "t"),
+        ("tune", "t"),
+        ("predict", "t", "--views", "tta=[hflip]"),
+        ("submit", "t"),
+        *[("bundle", "t", "--no-wheels")] * has_room("bundle"),
+    ):
+        done = command(*words)
+        assert done.returncode == 0, (words, done.stderr)

@@ -15,7 +15,7 @@ from trainings import begin, end
 
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
-from competition.data.dataset import ImageDataset
+from competition.data.dataset import ImageDataset, ready
 from competition.data.window_dataset import WholeImages, WindowDataset
 from competition.files.images import read_image_size
 from competition.prediction.predict import predict_images
@@ -149,7 +149,8 @@ def test_windows_of_images_come_one_after_the_other_and_leave_as_whole_images(wi
         assert batch["image"].shape[1:] == (3, 64, 64)
         assert set(batch["height"].tolist()) == set(batch["width"].tolist()) == {48}
         with torch.no_grad():
-            predictions = task.prediction.predictions(network, network(batch["image"]), batch)
+            seen = ready(batch, windowed, torch.float32)["image"]
+            predictions = task.prediction.predictions(network, network(seen), batch)
         done += [each[:3] for each in whole.add(batch, predictions)]
     sizes = [images.read(row).shape[:2] for row in (3, 1)]
     assert done == [(table.image_ids[row], *size) for row, size in zip((3, 1), sizes, strict=True)]

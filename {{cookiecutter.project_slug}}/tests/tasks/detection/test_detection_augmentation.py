@@ -19,6 +19,7 @@ UPRIGHT: dict[str, dict[str, Any]] = {
     "light": {"brightness_contrast": {"probability": 1.0, "brightness": 0.2, "contrast": 0.2}},
 }
 HEIGHT, WIDTH = 72, 112
+BRIGHT = 255
 
 
 def augmentation(changes: dict[str, Any], *, train: bool = True) -> ImageAugmentation:
@@ -35,14 +36,14 @@ def bright_image(seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     for k in range(4):
         width, height = rng.integers(12, 60, 2)
         x, y = rng.integers(0, 130 - width), rng.integers(0, 90 - height)
-        image[y : y + height, x : x + width, k] = 255
+        image[y : y + height, x : x + width, k] = BRIGHT
         boxes.append([x, y, x + width, y + height])
     return image, {"bboxes": np.array(boxes, dtype=np.float32), "labels": np.arange(4)}
 
 
 def bright_box(channel: np.ndarray) -> np.ndarray:
     """Return xyxy of the bright pixels."""
-    y, x = np.nonzero(channel > 0.5)
+    y, x = np.nonzero(channel > BRIGHT / 2)
     return np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
 
 
@@ -81,7 +82,7 @@ def test_only_objects_that_are_cut_away_lose_their_box(name: str) -> None:
             x1, y1, x2, y2 = target["bboxes"][lost]
             # Cutting away is all that makes fewer of the object than its share of the image; zooming makes at most 2x.
             share = (x2 - x1) * (y2 - y1) / (90 * 130)
-            assert (image[:, :, lost] > 0.5).mean() < share / MIN_VISIBLE
+            assert (image[:, :, lost] > BRIGHT / 2).mean() < share / MIN_VISIBLE
 
 
 def test_validation_boxes_are_only_resized() -> None:

@@ -43,6 +43,16 @@ def test_rows_become_a_mask_per_class(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mask[:, :, 1], [[0, 1], [0, 0]])
 
 
+@pytest.mark.parametrize("number", [1, 128, 130])
+def test_any_number_of_classes_has_masks(number: int, tmp_path: Path) -> None:
+    """OpenCV joins no more than 128."""
+    mask = read(tmp_path, *(f"a,{name},{name % 6 + 1} 1" for name in range(number))).target(0, 2, 3)["mask"]
+    assert mask.shape == (2, 3, number)
+    places = [int(mask[:, :, row].T.argmax()) for row in range(number)]
+    assert places == [name % 6 for name in range(number)]
+    assert mask.sum() == number
+
+
 def test_masks_are_empty_where_there_is_no_row_or_no_rle(tmp_path: Path) -> None:
     table = read(tmp_path, "a,cat,1 2", "b,cat,", "b,dog,", "c,,", "d,dog,1 1")
     sums = [table.target(i, 2, 2)["mask"].sum(axis=(0, 1)).tolist() for i in range(4)]

@@ -1,0 +1,296 @@
+"""What does not change from epoch to epoch, once: decoded images in one file that folds, seeds and processes share.
+
+Where nothing random comes before it, images are kept at the size that the network sees. Before a random crop or window
+they are kept as they are decoded: a part of a smaller image is not, to the last bit, the same part made smaller. No
+torch.
+"""
+
+import atexit
+import fcntl
+import hashlib
+import json
+import mmap
+import os
+import shutil
+import struct
+import tempfile
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO
+
+import cv2
+import numpy as np
+from filelock import FileLock, Timeout
+
+from competition.config.data_settings import Data
+from competition.data.augmentation import ImageAugmentation, Resized
+from competition.support.atomic_files import delete_leftovers, explaining_unwritable, replacing
+from competition.support.errors import CompetitionError
+from competition.support.machine import cores_here
+from competition.support.paths import PACKAGE, here
+from competition.support.progress import progress
+
+FOLDER = "cache"  # in data.dir; it can be deleted at any time
+SHARED_MEMORY = Path("/dev/shm")
+KEPT_FREE = 1 << 28  # bytes, for what else is written there, as batches on their way
+END = struct.Struct("<8sq")  # the last bytes of a whole file: MAGIC, and how many images it holds
+MAGIC = b"images 1"
+ALIGNED = 64  # bytes
+COLUMNS = 6  # of the index, int64: offset, height, width and bytes a value of what is kept; height, width of the file
+DECIDES_PIXELS = ("files/images.py", "data/augmentation.py", "data/cache.py")  # and libraries
+LIBRARIES = ("pillow", "tifffile", "albumentations", "numpy")
+
+Read = Callable[[Path], np.ndarray]
+ReadSize = Callable[[Path], tuple[int, int]]
+
+
+class ImageCache:
+    """A file of images, by the paths of theirs; every process maps the same pages of it."""
+
+    def __init__(self, path: Path, files: Sequence[Path], channels: int, *, is_resized: bool) -> None:
+        """Open a file; raise ValueError where it is not whole."""
+        self.path = path
+        self.is_resized = is_resized
+        self._channels = channels
+        self._row = {file: row for row, file in enumerate(files)}
+        self._open()
+
+    def _open(self) -> None:
+        with self.path.open("rb") as file:
+            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        number, size = len(self._row), len(self._bytes)
+        start = size - END.size - number * COLUMNS * 8
+        if start < 0 or END.unpack_from(self._bytes, size - END.size) != (MAGIC, number):
+            raise ValueError(f"{self.path} is not whole")
+        self._index = np.frombuffer(self._bytes, np.int64, number * COLUMNS, start).reshape(number, COLUMNS)
+
+    def row(self, file: Path) -> int:
+        """Return the number of an image here, by which it is asked for."""
+        return self._row[file]
+
+    def size(self, row: int) -> tuple[int, int]:
+        """Return height and width of an image as its file has it."""
+        height, width = self._index[row, 4:].tolist()
+        return height, width
+
+    def image(self, row: int) -> np.ndarray | Resized:
+        """Return an image, which cannot be written to: (H, W, channels) as its file has it, or Resized."""
+        offset, height, width, value_bytes = self._index[row, :4].tolist()
+        kind = np.uint8 if value_bytes == 1 else np.float32
+        values = np.frombuffer(self._bytes, kind, height * width * self._channels, offset)
+        pixels = values.reshape(height, width, self._channels)
+        return Resized(pixels, *self.size(row)) if self.is_resized else pixels
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what is mapped: a process that is no fork maps it anew."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("_bytes", "_index")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Map the file."""
+        self.__dict__.update(state)
+        self._open()
+
+
+def open_cache(data: Data, files: Iterable[Path], read: Read, read_size: ReadSize) -> ImageCache:
+    """Return the images of `files`, from `data.cache`; made first where no process has made it before.
+
+    `read` and `read_size` read a file, and raise CompetitionError where it cannot be. So does this where there is no
+    room.
+    """
+    paths = sorted(set(files))
+    name = f"{_key(data, paths, read)}.images"
+    folders = _folders(data)
+    for folder in folders:
+        if cache := _found(folder / name, data, paths):
+            return cache
+    needed = _bytes_needed(data, paths, read, read_size)
+    folder = _with_room(folders, needed, len(paths))
+    path, way_on = folder / name, f"delete {folder}, or leave data.cache out"
+    with explaining_unwritable(path, way_on, (folder, folder / ".lock")), _making_alone(folder):
+        cache = _found(path, data, paths)  # made while this process waited
+        if cache is None:
+            print(f"data.cache: {_in_words(len(paths), needed)}: written once, to {path}", flush=True)
+            _write(path, progress(_kept_images(data, paths, read), "cache", len(paths)))
+            cache = _found(path, data, paths)
+    assert cache is not None
+    return cache
+
+
+def _found(path: Path, data: Data, files: Sequence[Path]) -> ImageCache | None:
+    """Return a file that is there and whole."""
+    try:
+        return ImageCache(path, files, data.channels, is_resized=_is_resized(data))
+    except (OSError, ValueError):
+        return None
+
+
+def _is_resized(data: Data) -> bool:
+    return not ImageAugmentation(data, train=True).is_random_before_resizing
+
+
+def _key(data: Data, files: Sequence[Path], read: Read) -> str:
+    """Return a name that changes with the files and with whatever decides what becomes of them."""
+    sizes = data.image_size if _is_resized(data) else "as decoded"
+    settings = [data.channels, data.max_pixels, sizes, cv2.__version__, *map(version, LIBRARIES)]
+    known = hashlib.sha256(json.dumps(settings).encode())
+    for name in DECIDES_PIXELS:
+        known.update((PACKAGE / name).read_bytes())
+    for file in files:
+        try:
+            status = file.stat()
+        except (OSError, ValueError):
+            read(file)  # tells what is wrong with it
+            raise
+        known.update(
+            f"{os.path.realpath(file)}\0{status.st_size} {status.st_mtime_ns}\0".encode(errors="surrogateescape")
+        )
+    return known.hexdigest()[:24]
+
+
+def _bytes_needed(data: Data, files: Sequence[Path], read: Read, read_size: ReadSize) -> int:
+    """Return how large the file will be, if all images are of the first one's type."""
+    a_pixel = data.channels * read(files[0]).itemsize
+    if _is_resized(data):
+        height, width = data.image_size
+        return len(files) * height * width * a_pixel
+    with ThreadPoolExecutor(cores_here()) as pool:
+        return sum(height * width * a_pixel for height, width in pool.map(read_size, files))
+
+
+def _kept_images(data: Data, files: Sequence[Path], read: Read) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
+    """Yield of each file, in order, the pixels that are kept, and height and width; few images are in memory."""
+    resize = ImageAugmentation(data, train=False).resize if _is_resized(data) else None
+
+    def kept(file: Path) -> tuple[np.ndarray, tuple[int, int]]:
+        image = read(file)
+        return image if resize is None else resize(image), (image.shape[0], image.shape[1])
+
+    waiting: deque[Future[tuple[np.ndarray, tuple[int, int]]]] = deque()
+    with ThreadPoolExecutor(cores_here()) as pool:
+        for file in files:
+            waiting.append(pool.submit(kept, file))
+            if len(waiting) > 2 * cores_here():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _write(path: Path, images: Iterable[tuple[np.ndarray, tuple[int, int]]]) -> None:
+    """Write a file whole, or not at all."""
+    rows = []
+    way_on = f"make room in {path.parent}, or leave data.cache out"
+    with replacing(path, way_on) as temporary, temporary.open("wb") as file:
+        for pixels, size in images:
+            rows.append((file.tell(), *pixels.shape[:2], pixels.itemsize, *size))
+            file.write(np.ascontiguousarray(pixels).data)
+            file.write(bytes(-file.tell() % ALIGNED))
+        file.write(np.array(rows, dtype=np.int64).data)
+        file.write(END.pack(MAGIC, len(rows)))
+
+
+@contextmanager
+def _making_alone(folder: Path) -> Generator[None]:
+    """Wait until no other process makes such a file; the system lets go of a lock whose process was killed."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"data.cache: waiting for another process that writes to {folder}", flush=True)
+        lock.acquire()
+    try:
+        delete_leftovers(folder, [".*.tmp"])
+        yield
+    finally:
+        lock.release()
+
+
+# -- where it is
+
+
+def _folders(data: Data) -> list[Path]:
+    """Return where the file may be, the first choice first."""
+    on_disk = data.dir / FOLDER
+    # What is in a notebook's working folder is kept as its output; its inputs cannot be written to.
+    if here().kaggle is not None or not os.access(data.dir, os.W_OK):
+        on_disk = Path(tempfile.gettempdir()) / f"competition-{os.getuid()}"
+    shared = hold_shared_memory() if data.cache == "memory" else None
+    return [on_disk] if shared is None else [shared, on_disk]
+
+
+def _with_room(folders: Sequence[Path], needed: int, number: int) -> Path:
+    """Return the first folder that has room: a container has 64 MB of shared memory unless it is told otherwise."""
+    for folder in folders:
+        with explaining_unwritable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        if _free(folder) >= needed + KEPT_FREE:
+            return folder
+    old = sum(path.stat().st_size for path in folders[-1].glob("*.images"))
+    way_on = f"delete {folders[-1]}, {_amount(old)} of other settings" if old else "make room there"
+    raise CompetitionError(
+        f"data.cache: {_in_words(number, needed)}; {folders[-1]} has {_amount(_free(folders[-1]))} free, of which "
+        f"{_amount(KEPT_FREE)} are left to others; {way_on}, or leave data.cache out"
+    )
+
+
+def _free(folder: Path) -> int:
+    """Return the bytes that can be written to a folder; shared memory is no more than the machine has left."""
+    free = shutil.disk_usage(folder).free
+    if not folder.is_relative_to(SHARED_MEMORY):
+        return free
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            free = min(free, int(line.split()[1]) * 1024)
+    with suppress(OSError, ValueError):  # of a container
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        free = min(free, limit - used)
+    return free
+
+
+def _in_words(number: int, needed: int) -> str:
+    return f"{number} images take {_amount(needed)} decoded"
+
+
+def _amount(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+# -- shared memory, which nobody gives back but who took it
+
+_HELD: dict[Path, IO[str]] = {}  # by folder, its lock, open for as long as this process lives
+
+
+def hold_shared_memory() -> Path | None:
+    """Return this user's folder in shared memory, and keep it until this process and all that hold it have ended.
+
+    The last one deletes it; what killed processes left, the next one. There is none where a system has no such memory.
+    """
+    folder = SHARED_MEMORY / f"competition-{os.getuid()}"
+    if folder not in _HELD:
+        try:
+            users = folder.with_suffix(".lock").open("a")
+            if os.fstat(users.fileno()).st_uid != os.getuid():  # anybody can write there
+                return None
+        except OSError:
+            return None
+        _HELD[folder] = users
+        _delete_if_alone(folder)
+        fcntl.flock(users, fcntl.LOCK_SH)
+        atexit.register(_let_go, folder, os.getpid())
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder if folder.stat().st_uid == os.getuid() else None
+
+
+def _delete_if_alone(folder: Path) -> None:
+    with suppress(OSError):  # another process holds it, too
+        fcntl.flock(_HELD[folder], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _let_go(folder: Path, process: int) -> None:
+    if os.getpid() == process:  # not a fork of it
+        _delete_if_alone(folder)
+        _HELD.pop(folder).close()

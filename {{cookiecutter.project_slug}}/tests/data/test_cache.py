@@ -1,0 +1,294 @@
+"""Images that are kept decoded: the same trainings to the last bit, from a file that is whole or not there."""
+
+import atexit
+import os
+import pickle
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, NoReturn
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import Command
+from tiny import TINY
+from trainings import assert_ended_like, files_up_to
+
+from competition.config.data_settings import Data
+from competition.config.loading import load_config, task_names
+from competition.config.settings import Config
+from competition.data import cache as cache_module
+from competition.data.cache import ImageCache, hold_shared_memory, open_cache
+from competition.data.dataset import ImageDataset, SeededIndex, share_cache
+from competition.data.window_dataset import WindowDataset
+from competition.files.images import read_image
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Task
+
+
+@pytest.fixture(autouse=True)
+def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Let a folder stand for the machine's shared memory."""
+    folder = tmp_path / "shm"
+    folder.mkdir()
+    monkeypatch.setattr(cache_module, "SHARED_MEMORY", folder)
+    monkeypatch.setattr(cache_module, "_HELD", {})
+    yield folder
+    atexit.unregister(cache_module._let_go)
+    for users in cache_module._HELD.values():
+        users.close()
+
+
+# -- what a training sees
+
+
+def datasets(config: Config) -> list[ImageDataset]:
+    table = Task(config.task).table.read_table(config)
+    return [ImageDataset(config, table.image_ids, table=table, train=train) for train in (True, False)]
+
+
+def samples(sets: list[ImageDataset], windows: bool) -> list[dict[str, Any]]:
+    train_set, val_set = sets
+    drawn = [train_set[SeededIndex(index, seed)] for index in range(6) for seed in (0, 1, 2)]
+    validated = WindowDataset(val_set, range(3)) if windows else val_set
+    return drawn + [validated[index] for index in range(6)]
+
+
+def assert_same(ones: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
+    for one, other in zip(ones, others, strict=True):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            is_tensor = isinstance(value, torch.Tensor)
+            assert torch.equal(value, other[key]) if is_tensor else value == other[key], key
+
+
+def deepen(folder: Path) -> None:
+    """Make images of 16 bit."""
+    for path in folder.iterdir():
+        cv2.imwrite(str(path.with_suffix(".png")), read_image(path, 3).astype(np.uint16) * 200 + 3)
+        if path.suffix != ".png":
+            path.unlink()
+
+
+WAYS = {
+    "smaller": ["data.augmentation.crop=null"],
+    "crops": ["data.augmentation.crop.probability=0.7"],
+    "windows": ["data.window.size=40"],
+    "16 bit": ["data.augmentation.crop=null"],
+}
+
+
+@pytest.mark.parametrize(("way", "where"), [*product(WAYS, ["disk"]), ("smaller", "memory")])
+def test_samples_are_the_same_to_the_last_bit_without_their_files(
+    config_file: Path, data_dir: Path, way: str, where: str
+) -> None:
+    if way == "16 bit":
+        deepen(data_dir / "train_images")
+    config = load_config([config_file], [*TINY, f"data.dir={data_dir}", *WAYS[way], f"data.cache={where}"])
+    plain, cached = datasets(config), datasets(config)
+    expected = samples(plain, way == "windows")
+    share_cache(config, cached)
+    shutil.rmtree(data_dir / "train_images")
+    assert_same(samples(cached, way == "windows"), expected)
+    sent: ImageDataset = pickle.loads(pickle.dumps(cached[0]))  # as to workers that are no forks
+    assert len(pickle.dumps(cached[0].cache)) < 10_000
+    assert_same([sent[SeededIndex(1, 7)]], [cached[0][SeededIndex(1, 7)]])
+
+
+@pytest.mark.parametrize("task", task_names()[:1], scope="session")
+def test_a_training_ends_the_same_to_the_last_bit(config_file: Path, data_dir: Path, command: Command) -> None:
+    words = [*TINY, f"data.dir={data_dir}", "data.augmentation.crop=null", "data.num_workers=1", "fold=0"]
+    command("folds", config_file, *words)
+    for name, cache in (("plain", "null"), ("cached", "memory")):
+        done = command("train", config_file, *words, f"name={name}", f"data.cache={cache}")
+        assert done.returncode == 0, done.stderr
+        assert ("data.cache: 24 images take 0.3 MB decoded: written once" in done.stdout) == (name == "cached")
+    assert_ended_like(Path("outputs/cached/fold0"), Path("outputs/plain/fold0"))
+
+
+def test_nothing_is_kept_before_a_training_begins(config_file: Path, data_dir: Path, command: Command) -> None:
+    words = [*TINY, f"data.dir={data_dir}", "data.cache=disk", "fold=0"]
+    command("folds", config_file, *words)
+    done = command("train", config_file, "--preview", *words)
+    assert done.returncode == 0, done.stderr
+    assert not (data_dir / "cache").exists()
+
+
+# -- the file
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{number}.npy" for number in range(6)]
+    for number, path in enumerate(paths):
+        np.save(path, np.full((20 + number, 30, 3), number, dtype=np.uint8))
+    return paths
+
+
+def settings(folder: Path, **changes: Any) -> Data:
+    return Data.model_validate({"dir": folder, "cache": "disk", "image_size": 16} | changes)
+
+
+def opened(data: Data, files: list[Path], read: Callable[[Path], np.ndarray] = np.load) -> ImageCache:
+    return open_cache(data, files, read, lambda file: read(file).shape[:2])
+
+
+def assert_whole(cache: ImageCache, files: list[Path]) -> None:
+    for number, file in enumerate(files):
+        row = cache.row(file)
+        assert cache.size(row) == (20 + number, 30)
+        pixels = getattr(cache.image(row), "pixels")  # noqa: B009 - an array has none
+        assert pixels.shape == (16, 16, 3)
+        assert (pixels == number).all()
+
+
+def unread(path: Path) -> NoReturn:
+    raise AssertionError(f"{path} was read")
+
+
+def test_the_file_is_found_by_the_images_and_by_what_decides_their_pixels_alone(
+    tmp_path: Path, files: list[Path]
+) -> None:
+    data = settings(tmp_path)
+    opened(data, files)
+    for same in ({"batch_size": 3}, {"num_folds": 2}, {"cache": "memory"}, {"augmentation": {"horizontal_flip": 1}}):
+        assert_whole(opened(settings(tmp_path, **same), files[::-1], unread), files)
+    for other in ({"image_size": 17}, {"augmentation": {"crop": {}}}, {"window": {}}):
+        with pytest.raises(AssertionError, match="was read"):
+            opened(settings(tmp_path, **other), files, unread)
+    with pytest.raises(AssertionError, match="was read"):
+        opened(data, files[1:], unread)
+    np.save(files[2], np.load(files[2]))  # nothing but its time is new
+    with pytest.raises(AssertionError, match="was read"):
+        opened(data, files, unread)
+
+
+def test_a_damaged_file_is_made_anew(tmp_path: Path, files: list[Path]) -> None:
+    path = opened(settings(tmp_path), files).path
+    for content in (b"", path.read_bytes()[:-8], path.read_bytes()[:100]):
+        path.write_bytes(content)
+        assert_whole(opened(settings(tmp_path), files), files)
+
+
+def in_a_process(work: Callable[[], object]) -> int:
+    """Do something in a fork, to its end and what follows it; return its id."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        atexit._clear()
+        work()
+        atexit._run_exitfuncs()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def status_of(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_of_processes_that_start_together_one_reads_the_images_and_all_have_them(
+    tmp_path: Path, files: list[Path]
+) -> None:
+    def read(path: Path) -> np.ndarray:
+        with (tmp_path / "read").open("a") as log:
+            log.write(f"{path.name}\n")
+        return np.load(path)
+
+    children = [in_a_process(lambda: assert_whole(opened(settings(tmp_path), files, read), files)) for _ in range(4)]
+    assert [status_of(child) for child in children] == [0] * 4
+    first_of_each = (tmp_path / "read").read_text().split().count("0.npy")
+    assert len((tmp_path / "read").read_text().split()) == len(files) + first_of_each - 1
+
+
+def test_what_a_killed_process_wrote_is_never_read_and_does_not_stay(tmp_path: Path, files: list[Path]) -> None:
+    begun, other_end = os.pipe()
+
+    def read(path: Path) -> np.ndarray:
+        if path == files[4]:
+            os.write(other_end, b".")
+            signal.pause()
+        return np.load(path)
+
+    child = in_a_process(lambda: opened(settings(tmp_path), files, read))
+    os.read(begun, 1)
+    os.kill(child, signal.SIGKILL)
+    assert status_of(child) == -signal.SIGKILL
+    assert [path.suffix for path in (tmp_path / "cache").iterdir() if path.name != ".lock"] == [".tmp"]
+    cache = opened(settings(tmp_path), files)
+    assert_whole(cache, files)
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {".lock", cache.path.name}
+
+
+# -- room
+
+
+def test_without_room_nothing_is_written_and_one_line_says_how_much_it_takes(
+    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(settings(tmp_path), files)
+    with files_up_to(2000), pytest.raises(CompetitionError, match=r"images: cannot be written .*leave data\.cache out"):
+        opened(settings(tmp_path, image_size=32), files)
+    monkeypatch.setattr(cache_module, "_free", lambda folder: 3000 + cache_module.KEPT_FREE)
+    with pytest.raises(
+        CompetitionError, match=r"data\.cache: 6 images take 0\.\d MB decoded; .*cache has 268\.4 MB fr"
+    ):
+        opened(settings(tmp_path, image_size=32), files)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_in_a_container_with_little_shared_memory_the_file_lies_on_the_disk(
+    tmp_path: Path, shared_memory: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert opened(settings(tmp_path, cache="memory"), files).path.is_relative_to(shared_memory)
+    monkeypatch.setattr(cache_module, "_free", lambda folder: 1 << (26 if folder.is_relative_to(shared_memory) else 40))
+    assert opened(settings(tmp_path, cache="memory", image_size=17), files).path.parent == tmp_path / "cache"
+
+
+def test_shared_memory_is_kept_while_a_process_holds_it_and_given_back_by_the_last_one(
+    tmp_path: Path, shared_memory: Path, files: list[Path]
+) -> None:
+    data, folder = settings(tmp_path, cache="memory"), shared_memory / f"competition-{os.getuid()}"
+    hold = in_a_process(lambda: (hold_shared_memory(), signal.pause()))  # as `run` does
+    while not folder.is_dir():
+        os.sched_yield()
+    assert status_of(in_a_process(lambda: opened(data, files))) == 0
+    assert status_of(in_a_process(lambda: assert_whole(opened(data, files, unread), files))) == 0
+    os.kill(hold, signal.SIGKILL)  # leaves it behind
+    status_of(hold)
+    assert list(folder.glob("*.images"))
+    assert status_of(in_a_process(hold_shared_memory)) == 0
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("where", ["disk", "memory"])
+def test_a_folder_that_cannot_be_written_to_is_left_alone(
+    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """As a notebook's inputs are."""
+    monkeypatch.setattr(os, "access", lambda path, how: False)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "elsewhere"))
+    cache = opened(settings(tmp_path, cache=where), files)
+    assert not (tmp_path / "cache").exists()
+    assert_whole(cache, files)
+
+
+def test_an_image_that_cannot_be_read_is_named_with_its_line_before_anything_is_written(
+    config: Config, data_dir: Path
+) -> None:
+    data = config.data.model_copy(update={"dir": data_dir, "cache": "disk"})
+    config = config.model_copy(update={"data": data})
+    sets = datasets(config)
+    sets[0].file(3).write_bytes(b"broken")
+    with pytest.raises(CompetitionError, match=rf"no image .* \(train\.csv line {sets[0].table.lines[3]}\)"):  # ty: ignore
+        share_cache(config, sets)
+    sets[0].file(3).unlink()
+    with pytest.raises(CompetitionError, match=r"no such image file"):
+        share_cache(config, sets)
+    assert not list((data_dir / "cache").glob("*.images"))
