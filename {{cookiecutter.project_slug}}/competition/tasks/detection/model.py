@@ -1,6 +1,6 @@
 """The network: FCOS (Tian et al. 2019) of torchvision on a feature pyramid over any timm encoder.
 
-The other architectures have files of their own: faster_rcnn.py, and detr.py for the transformers.
+The other architectures lie in architectures/: Faster R-CNN, and the transformers.
 """
 
 import importlib
@@ -267,10 +267,12 @@ def build_network(config: TaskConfig, num_classes: int) -> BoxNetwork:
         case "fcos":
             return build_fcos(config, num_classes)
         case "faster_rcnn":
-            module = "faster_rcnn"
+            name = "faster_rcnn"
         case _:
             module = "detr"
-    return importlib.import_module(f"competition.tasks.detection.{module}").build_network(config, num_classes)
+    return importlib.import_module(f"competition.tasks.detection.architectures.{module}").build_network(
+        config, num_classes
+    )
 
 
 def build_fcos(config: TaskConfig, num_classes: int) -> Detector:

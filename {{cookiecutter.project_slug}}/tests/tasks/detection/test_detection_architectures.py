@@ -106,7 +106,8 @@ def train(
 def test_a_few_steps_teach_it_something(architecture: str) -> None:
     made = config(architecture)
     network = build_network(made, CLASSES)
-    history = train(network, made, 12, lr=5e-3, is_same=True)
+    steps = 12 if architecture in ("lw_detr", "rf_detr") else 7  # of a transformer without convolutions before it
+    history = train(network, made, steps, lr=5e-3, is_same=True)
     assert np.mean(history[-3:]) < 0.9 * history[0]
     assert all(parameter.isfinite().all() for parameter in network.parameters())
 
@@ -231,7 +232,7 @@ def test_the_loss_of_one_image_is_that_of_transformers(
 def test_corners_that_say_the_true_box_cost_nothing_more() -> None:
     """D-FINE's loss of distributions falls to that of the best mix of two neighbours as they come to say the truth."""
     pytest.importorskip("transformers")
-    from competition.tasks.detection.detr_loss import DetrLoss, Layer, Truth
+    from competition.tasks.detection.architectures.detr_loss import DetrLoss, Layer, Truth
 
     network = build_network(config("dfine"), CLASSES)
     settings = inner(network).config
@@ -248,7 +249,7 @@ def test_corners_that_say_the_true_box_cost_nothing_more() -> None:
 
 def test_a_layer_that_says_what_the_last_one_does_has_nothing_to_learn_of_it() -> None:
     pytest.importorskip("transformers")
-    from competition.tasks.detection.detr_loss import DetrLoss, Layer, Truth
+    from competition.tasks.detection.architectures.detr_loss import DetrLoss, Layer, Truth
 
     settings = inner(build_network(config("dfine"), CLASSES)).config
     truth = Truth.of([torch.tensor([[0.5, 0.5, 0.4, 0.4]])], [torch.tensor([1])])
@@ -266,7 +267,7 @@ def test_a_layer_that_says_what_the_last_one_does_has_nothing_to_learn_of_it() -
 
 @each_detr
 def test_a_published_size_has_as_many_weights_as_its_authors_say(architecture: str) -> None:
-    from competition.tasks.detection import detr
+    from competition.tasks.detection.architectures import detr
     from competition.tasks.detection.settings import DetectionModel
 
     millions = {"dfine": (10, 19, 31), "rt_detr_v2": (20, 31, 42), "lw_detr": (14, 28, 46), "rf_detr": (32, 33, 33)}

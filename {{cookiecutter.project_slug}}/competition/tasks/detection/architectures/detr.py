@@ -19,10 +19,10 @@ from torchvision.ops import box_convert
 
 from competition.config.views import view_of
 from competition.support.errors import CompetitionError
-from competition.tasks.detection.detr_loss import DetrLoss, Layer, Truth, noisy_pairs
-from competition.tasks.detection.kept_weights import keep, note
+from competition.tasks.detection.architectures.detr_loss import DetrLoss, Layer, Truth, noisy_pairs
+from competition.tasks.detection.architectures.kept_weights import keep, note
+from competition.tasks.detection.architectures.published_detrs import KINDS, STRIDE, Kind
 from competition.tasks.detection.model import BoxNetwork, levels_of
-from competition.tasks.detection.published_detrs import KINDS, STRIDE, Kind
 from competition.tasks.detection.settings import MOST_DETECTIONS, OF_TRANSFORMERS, DetectionModel, TaskConfig
 from competition.tasks.pretrained import (
     GO_ON,

@@ -19,7 +19,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_p
 from torchvision.ops import MultiScaleRoIAlign
 
 from competition.support.errors import CompetitionError
-from competition.tasks.detection.kept_weights import keep
+from competition.tasks.detection.architectures.kept_weights import keep
 from competition.tasks.detection.model import PYRAMID_STRIDES, BoxNetwork, EncoderWithPyramid
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionModel, TaskConfig
 from competition.tasks.pretrained import (

@@ -1,7 +1,7 @@
 """Every architecture of detectors from train.csv to the submission of its bundle; stopped, and on two processes.
 
 Run as a script, this file trains one on two processes, which are forks:
-    python tests/pipeline/test_detection_run.py FOLDER
+    python tests/tasks/detection/test_detection_run.py FOLDER
 """
 
 import csv
@@ -124,7 +124,7 @@ if __name__ == "__main__":
     os.chdir(sys.argv[1])
     get_ready(["detection"])
     Task("detection").model.build_network(load_config([PROJECT / "configs" / "detection.yaml"]), 3)
-    others = [name for name in sys.modules if name.startswith("competition.tasks.detection.") and "detr" in name]
+    others = [name for name in sys.modules if name.startswith("competition.tasks.detection.architectures.")]
     print(f"with fcos: {others}", flush=True)
     import transformers.loss.loss_d_fine  # noqa: F401 - once, for both
 
