@@ -269,10 +269,9 @@ def build_network(config: TaskConfig, num_classes: int) -> BoxNetwork:
         case "faster_rcnn":
             name = "faster_rcnn"
         case _:
-            module = "detr"
-    return importlib.import_module(f"competition.tasks.detection.architectures.{module}").build_network(
-        config, num_classes
-    )
+            name = "detr"
+    module = importlib.import_module(f"competition.tasks.detection.architectures.{name}")
+    return module.build_network(config, num_classes)
 
 
 def build_fcos(config: TaskConfig, num_classes: int) -> Detector:
