@@ -70,7 +70,7 @@ def test_an_import_that_goes_upwards_is_refused(package: Path, name: str, import
 
 
 def test_a_room_that_is_not_in_the_layers_is_named_and_one_in_brackets_may_be_missing(package: Path) -> None:
-    for room in ("kaggle", "bundle", "pages", "sweeps"):
+    for room in ("kaggle", "bundle", "pages", "clusters", "sweeps"):
         shutil.rmtree(package / "competition" / room)
     assert lint_imports(package).returncode == 0
     (package / "competition" / "attic").mkdir()

@@ -13,7 +13,8 @@ TASK = "classification"  # the quickest; rooms are the same for all
 VERBS = {
     "pages": {"report"},
     "bundle": {"bundle"},
-    "kaggle": {"download", "push", "fetch", "scores"},
+    "kaggle": {"download", "unpack", "push", "fetch", "scores"},
+    "clusters": set(),  # `run` and `runs` do its work where it is there
     "sweeps": {"sweep"},
 }
 # Beside tests of the command line, a run from csv to submission in one process: what imports a room that is gone fails.

@@ -28,7 +28,8 @@ from competition.bundle.offline import Bundle
 from competition.bundle.wheels import download_wheels, missing_packages
 from competition.config.loading import dump_config, dump_yaml
 from competition.config.settings import Config, Logger
-from competition.files.image_folder import file_name, test_image, train_image
+from competition.files.file_patterns import filled
+from competition.files.image_folder import is_plain, test_image, train_image
 from competition.prediction.ensemble import inference_precision
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter, how_predicted
 from competition.runs.blend_recipe import members_of, read_recipe
@@ -190,13 +191,15 @@ def _write_check(config: Config, path: Path, folder: Path, training: str, number
             f"`competition predict {config.name}`"
         )
     image_file = train_image if training else test_image
+    pattern = config.data.image_file if is_plain(config.data) else "{image_id}{suffix}"
     with PredictionWriter(folder) as writer:
         for row in np.unique(np.linspace(0, len(stored) - 1, min(number, len(stored))).astype(int)).tolist():
             image_id = stored.image_ids[row]
             writer.add(image_id, *stored.sizes[row], stored[row])
-            target = folder / IMAGES / file_name(config.data.image_file, image_id)
+            source = image_file(config, image_id)
+            target = folder / IMAGES / filled(pattern, {"image_id": image_id, "suffix": source.suffix})
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(image_file(config.data, image_id), target)
+            shutil.copy(source, target)
         writer.finish(folder / f"{training or 'test'}.npz", stored.classes, stored.views)
 
 

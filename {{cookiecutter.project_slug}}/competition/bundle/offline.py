@@ -18,6 +18,7 @@ from competition.bundle.wheels import import_wheels
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.config.views import views_of
+from competition.files.image_folder import is_plain
 from competition.prediction.averages import Ranks, average_predictions
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter
 from competition.runs.blend_recipe import unless_equal
@@ -152,7 +153,9 @@ def _differences(member: Member) -> Iterator[tuple[Path, float]]:
     from competition.prediction.ensemble import predict_stream
 
     task = Task(member.config.task)
-    beside = {"dir": member.check, "test_images": IMAGES, "num_workers": 0}
+    beside: dict[str, Any] = {"dir": member.check, "test_images": IMAGES, "num_workers": 0}
+    if not is_plain(member.config.data):  # the files beside it bear their ids
+        beside |= {"image_file": "{image_id}.*", "test_image_file": None, "id_parts": None}
     config = member.config.model_copy(update={"data": member.config.data.model_copy(update=beside)})
     for path in sorted(member.check.glob("*.npz")):
         if path.name == UNSEEN:

@@ -13,9 +13,10 @@ from competition.checking.recognise_format import hint_at_format
 from competition.config.settings import Config
 from competition.data.folds import folds_path, read_folds
 from competition.data.groups import hint_at_groups
-from competition.files.csv_file import MOST_LINES
+from competition.files.csv_file import MOST_LINES, read_header
 from competition.files.image_folder import row_in_words, test_image, train_image
 from competition.files.images import read_image
+from competition.files.other_tables import has_table
 from competition.scoring.host_metric import load_score
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
@@ -135,14 +136,13 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     uncounted: list[str] = []  # the first answer at fault; the look at every image tells it with all others
     report += (counts := _collect(uncounted, table.summary)) or []
     test_ids = _collect(faults, lambda: task.submission.read_test_ids(config, table.classes))
-    hint = hint_at_format(config)
     folds = _collect(faults, lambda: read_folds(config, table)) if folds_path(config).is_file() else None
     thumbnails = Thumbnails.of(len(table.image_ids)) if config.data.near_duplicates else None
     seen = Seen.of(task, table, 0 if test_ids is None else len(test_ids), config)
     seen.folds = folds
     faults += _check_train_images(config, seen, thumbnails) or uncounted
     if test_ids is None:
-        faults += hint
+        faults += hint_at_format(config)
     else:
         report.append(f"{config.data.sample_submission}: {len(test_ids)} images")
         _collect(faults, lambda: try_submission(config, table.classes, test_ids.tolist()))
@@ -156,6 +156,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     doubts += hint_at_groups(config, table)
     report += (ranges := seen.train.ranges())
     doubts += _unfit_normalisation(config, seen.train) if ranges else []
+    doubts += _outside(config, seen)
     if thumbnails is not None:
         seen.groups = near_duplicates(thumbnails)
     drawn = [write_page(config, seen, [*report, *doubts], faults)] if write_page and counts is not None else []
@@ -164,12 +165,12 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     report += doubts
     if seen.groups is not None:
         report += report_near_duplicates(config, table, seen.groups, folds)
-    return [*report, *drawn, *_unused_images(config, table.image_ids), *hint]
+    return [*report, *drawn, *_unused_images(config, table.image_ids)]
 
 
 def refuse_missing_data(config: Config) -> None:
     """Raise CompetitionError where there is neither train.csv nor a folder of training images."""
-    if not config.train_csv.is_file() and not (config.data.dir / config.data.train_images).is_dir():
+    if not has_table(config.train_csv) and not (config.data.dir / config.data.train_images).is_dir():
         raise CompetitionError(
             f"{config.train_csv}: no data there; put the competition's files into {config.data.dir}/ (or give "
             f"data.dir=PATH), or make a small competition to try with: competition sample"
@@ -181,7 +182,7 @@ def _check_train_images(config: Config, seen: Seen, thumbnails: Thumbnails | Non
 
     def look(index: int) -> list[str]:
         try:
-            pixels = read_image(train_image(data, table.image_ids[index]), data.channels, data.max_pixels)
+            pixels = read_image(train_image(config, table.image_ids[index]), data.channels, data.max_pixels)
         except CompetitionError as error:
             return [f"{error} ({row_in_words(data, table.lines[index])})"]
         try:
@@ -200,7 +201,7 @@ def _check_test_images(config: Config, test_ids: np.ndarray, seen: Seen) -> list
 
     def look(index: int) -> list[str]:
         try:
-            pixels = read_image(test_image(data, test_ids[index]), data.channels, data.max_pixels)
+            pixels = read_image(test_image(config, test_ids[index]), data.channels, data.max_pixels)
             seen.test.add(index, pixels)
         except CompetitionError as error:
             return [f"{error} (image {index + 1} of {data.sample_submission})"]
@@ -223,10 +224,10 @@ def _look_at_all(look: Callable[[int], list[str]], number: int, what: str) -> li
 
 def _unused_images(config: Config, used: np.ndarray) -> list[str]:
     folder = config.data.dir / config.data.train_images
-    known = {train_image(config.data, image_id).name for image_id in used}
-    unused = [entry.name for entry in folder.iterdir() if entry.name not in known and entry.is_file()]
+    known = {train_image(config, image_id) for image_id in used}
+    unused = [path for path in sorted(folder.iterdir()) if path not in known and path.is_file()]
     name = config.data.train_csv
-    return [f"{folder}: {len(unused)} files that {name} does not name, as {unused[0]}"] if unused else []
+    return [f"{folder}: {len(unused)} files that {name} does not name, as {unused[0].name}"] if unused else []
 
 
 def _unfit_normalisation(config: Config, looks: Looks) -> list[str]:
@@ -251,15 +252,33 @@ def _unfit_normalisation(config: Config, looks: Looks) -> list[str]:
     ]
 
 
+def _outside(config: Config, seen: Seen) -> list[str]:
+    """Warn of boxes that lie outside their image: they are left out of what is trained on."""
+    lost = [index for index in sorted(seen.parts) if any(part.outside >= 1 for part in seen.parts[index])]
+    if not lost:
+        return []
+    number = sum(part.outside >= 1 for index in lost for part in seen.parts[index])
+    line = seen.table.lines[lost[0]]
+    return [
+        f"warning: {number} boxes of {len(lost)} images lie outside their image or have no area, as one of "
+        f"{seen.table.image_ids[lost[0]]!r} ({row_in_words(config.data, line)}): they are left out"
+    ]
+
+
 def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> list[str]:
     """Warn of classes that are typing errors, most often: nobody listed them, and sample_submission.csv does not ask
     for them, or few images have one whose name is almost another's."""
     if config.data.classes is not None:
         return []
     has, lines = table.present(), []
+    columns = {name.strip() for name in read_header(config.train_csv)} if has_table(config.train_csv) else set()
     common = [name for k, name in enumerate(table.classes) if has[:, k].sum() > FEW_IMAGES]
     for k, name in enumerate(table.classes):
-        near = [] if name in common or name.isdecimal() else difflib.get_close_matches(name, common, n=1, cutoff=0.8)
+        near = (
+            []
+            if name in common or name.isdecimal() or name in columns
+            else difflib.get_close_matches(name, common, n=1, cutoff=0.8)
+        )
         reason = f"is spelt almost as {near[0]!r}" if near else ""
         if asked is not None and name not in asked:
             reason = f"has no row in {config.data.sample_submission}"
@@ -267,8 +286,8 @@ def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> l
             rows = np.flatnonzero(has[:, k])
             lines.append(
                 f"warning: {config.train_csv}: class {name!r} ({len(rows)} images, the first on line "
-                f"{table.lines[rows].min(initial=0)}) {reason}; if it is a typing error, correct it; if not, list it "
-                f"in data.classes"
+                f"{min(table.lines[rows].tolist(), default=0)}) {reason}; if it is a typing error, correct it; if not, "
+                f"list it in data.classes"
             )
     return lines
 

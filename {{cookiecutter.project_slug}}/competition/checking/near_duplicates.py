@@ -155,7 +155,8 @@ def report_near_duplicates(config: Config, table: Table, groups: np.ndarray, fol
     order = found[np.argsort(groups[found], kind="stable")]
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     ids, (one, other) = table.image_ids, members[0][:2]
-    lines = [f"near-duplicates: {len(found)} images in {len(members)} groups, as {ids[one]!r} and {ids[other]!r}"]
+    word = "groups" if len(members) > 1 else "group"
+    lines = [f"near-duplicates: {len(found)} images in {len(members)} {word}, as {ids[one]!r} and {ids[other]!r}"]
     torn = [rows for rows in members if folds is not None and len(set(folds[rows])) > 1]
     if folds is not None and torn:
         a, b = next((a, b) for a in torn[0] for b in torn[0] if folds[a] != folds[b])

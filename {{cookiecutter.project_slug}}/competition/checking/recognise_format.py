@@ -1,77 +1,179 @@
-"""Which task and `format:` the files of a competition have, and the YAML that reads them. No torch."""
+"""Which task and `format:` the files of a competition have, and the YAML that reads them, tried. No torch."""
 
 import json
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from competition.checking.competition_files import archives, possible_tables, table_of_test_images
 from competition.config.data_settings import Data
 from competition.config.loading import complete, dump_yaml, parse_overrides, settings_of, task_names
 from competition.config.settings import Config
 from competition.data.groups import hint_at_groups
-from competition.files.csv_file import refuse_no_header, refuse_other_separator
-from competition.files.image_folder import find_images
+from competition.files.csv_file import read_header, refuse_no_header, refuse_other_separator
+from competition.files.image_folder import test_image, train_image
+from competition.files.image_search import find_images
+from competition.files.images import read_image
+from competition.files.other_tables import has_table, is_other_table, read_other_table
+from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 
 NUM_ROWS = 1000  # that are looked at
+NUM_TRIED = 5  # images that are read by a config before it is printed
 EXAMPLE = "configs/mine.yaml"  # where a user may put a config
+STAGES = ("train.csv", "the sample submission", "a submission", "images")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A part of a config that may read the files, and how far it gets."""
+
+    task: str
+    part: dict[str, Any]
+    stage: int  # how many of STAGES it passes
+    fault: str  # what is wrong at the next one; nothing behind the last
 
 
 def recognise_folder(words: list[str]) -> list[str]:
     """Return a config file that reads a competition, of which only `data.dir=PATH` and the like is known.
 
-    It lies in configs/; whatever is no YAML is a comment, as are the lines of further tasks that fit, too. Raises
+    It lies in configs/; whatever is no YAML is a comment, as are the lines of further readings that fit, too. Raises
     CompetitionError where there are no files, or of no known format.
     """
     data = _data_settings(words)
     if not data.dir.is_dir():
         raise CompetitionError(f"{data.dir}: no such folder; name the one with the competition's files: data.dir=PATH")
-    found = [(task, form) for task in task_names() if (form := recognise(task, data))]
-    missing = {name: key for key, name in _csv_files(data).items() if not (data.dir / name).is_file()}
-    if missing and not found:
-        raise CompetitionError(
-            "\n".join(
-                f"{data.dir / name}: no such file; where it has another name: data.{key}=NAME"
-                for name, key in missing.items()
-            )
-        )
-    if not found:
-        for name in _csv_files(data).values():
-            refuse_other_separator(data.dir / name, list(_first_rows(data.dir / name).columns))
-        raise CompetitionError(
-            f"{data.dir / data.train_csv}, {data.sample_submission}: no format known here fits; name a config and say "
-            f"in its `format:` how the columns are to be read"
-        )
-    files = f"{data.dir / data.train_csv} and {data.sample_submission}"
-    lines = [*_commented(_group_hints(*found[0], data)), *_config_lines(*found[0], data)]
-    for task, form in found[1:]:
-        lines += ["", *_commented(["or, for another task:", *_config_lines(task, form, data)])]
+    readings: list[Reading] = []
+    for tables in possible_tables(data):
+        with_tables = data.model_copy(update=tables)
+        found = [one for task in task_names() for one in _readings(task, with_tables, data, tables)]
+        readings += found
+        if any(one.stage == len(STAGES) for one in found):
+            break
+    if not readings:
+        _refuse_unknown(data)
+    most = max(one.stage for one in readings)
+    best, *others = [one for one in readings if one.stage == most]
+    asked = best.part["data"]
+    train, sample = (asked.get(key, name) for key, name in _csv_files(data).items())
+    files = f"{data.dir / train} and {sample}"
+    if best.stage == len(STAGES):
+        said = [f"no config given; these lines in one read {files}, and the images that were tried"]
+    else:
+        said = [
+            f"no config given; these lines may be a beginning for {files}, but fail at {STAGES[best.stage]}:",
+            *best.fault.splitlines()[:3],
+        ]
+    lines = [*_commented(archives(data.dir)), *_commented(_group_hints(best)), *_config_lines(best)]
+    for one in others:
+        word = "or, as another reading that fits" if one.task == best.task else "or, for another task"
+        lines += ["", *_commented([f"{word}:", *_config_lines(one)])]
     return [
-        *_commented([f"no config given; these lines in one read {files}"]),
+        *_commented(said),
         *lines,
         *_commented([f"next, with these lines in {EXAMPLE}: competition check {EXAMPLE}"]),
     ]
 
 
-def _config_lines(task: str, form: dict[str, Any], data: Data) -> list[str]:
-    """Return the lines of a config file in configs/ with a task's recognised part."""
-    values: dict[str, Any] = {"base": f"{task}.yaml", **form, "data": {"dir": str(data.dir), **form.get("data", {})}}
-    # Those of the base may not be able to score this format.
-    metrics = complete(task, form).metrics
-    return _yaml_lines(values | {"metrics": metrics})
-
-
-def _group_hints(task: str, form: dict[str, Any], data: Data) -> list[str]:
-    """Return lines on columns of train.csv that look like groups; none where it has faults, which a check tells."""
-    config = complete(
-        task, form | {"data": {**data.model_dump(mode="json", exclude_unset=True), **form.get("data", {})}}
+def _refuse_unknown(data: Data) -> None:
+    """Raise CompetitionError where no reading is known at all, with what is there."""
+    missing = {name: key for key, name in _csv_files(data).items() if not has_table(data.dir / name)}
+    beside = archives(data.dir)
+    if missing:
+        there = sorted(path.name + "/" * path.is_dir() for path in data.dir.iterdir() if not path.name.startswith("."))
+        inside = f"; there are {', '.join(there[:12])}{', ...' if len(there) > 12 else ''}" if there else ""
+        faults = [
+            f"{data.dir / name}: no such file; where it has another name: data.{key}=NAME{inside}"
+            for name, key in missing.items()
+        ]
+        raise CompetitionError("\n".join([*faults, *beside]))
+    for name in _csv_files(data).values():
+        read_header(data.dir / name)
+        refuse_other_separator(data.dir / name, list(_first_rows(data.dir / name, strict=True).columns))
+    raise CompetitionError(
+        "\n".join(
+            [
+                f"{data.dir / data.train_csv}, {data.sample_submission}: no format known here fits; name a config and "
+                f"say in its `format:` how the columns are to be read",
+                *beside,
+            ]
+        )
     )
+
+
+def _readings(task: str, data: Data, given: Data, tables: dict[str, str]) -> list[Reading]:
+    """Return the readings of a task, each with the images as they are and as found, whichever gets further."""
+    kept = {**given.model_dump(mode="json", exclude_unset=True), "dir": str(given.dir), **tables}
+    readings = []
+    for form, images in _forms(task, data):
+        tried = [
+            try_reading(task, form | {"data": kept | form.get("data", {}) | one | _given(given)})
+            for one in ([{}, images] if images else [{}])
+        ]
+        readings.append(max(reversed(tried), key=lambda one: one.stage))  # what was found, where neither gets further
+    return readings
+
+
+def _given(data: Data) -> dict[str, Any]:
+    return {key: value for key, value in data.model_dump(mode="json", exclude_unset=True).items() if key != "dir"}
+
+
+def try_reading(task: str, part: dict[str, Any]) -> Reading:
+    """Read the files by a part of a config: tables, a trial submission, some images and their answers."""
     try:
-        return hint_at_groups(config, Task(task).table.read_table(config))
+        config = complete(task, part)
+    except CompetitionError as error:
+        return Reading(task, part, 0, str(error))
+    stage, fault = try_config(config)
+    return Reading(task, part, stage, fault)
+
+
+def try_config(config: Config) -> tuple[int, str]:
+    """Return how many of STAGES a config passes, and what is wrong at the next one."""
+    task, stage = Task(config.task), 0
+    try:
+        table = task.table.read_table(config)
+        stage = 1
+        test_ids = task.submission.read_test_ids(config, table.classes)
+        stage = 2
+        try_submission(config, table.classes, test_ids.tolist())
+        stage = 3
+        data = config.data
+        for row in _some(len(table.image_ids)):
+            pixels = read_image(train_image(config, table.image_ids[row]), data.channels, data.max_pixels)
+            table.target(row, *pixels.shape[:2])
+        for row in _some(len(test_ids)):
+            read_image(test_image(config, test_ids[row]), data.channels, data.max_pixels)
+    except CompetitionError as error:
+        return stage, str(error)
+    return len(STAGES), ""
+
+
+def _some(number: int) -> list[int]:
+    return np.unique(np.linspace(0, number - 1, NUM_TRIED).astype(int)).tolist() if number else []
+
+
+def _config_lines(reading: Reading) -> list[str]:
+    """Return the lines of a config file in configs/ with a task's recognised part."""
+    values: dict[str, Any] = {"base": f"{reading.task}.yaml", **reading.part}
+    try:  # those of the base may not be able to score this format
+        return _yaml_lines(values | {"metrics": complete(reading.task, reading.part).metrics})
+    except CompetitionError:
+        return _yaml_lines(values)
+
+
+def _group_hints(reading: Reading) -> list[str]:
+    """Return lines on columns of train.csv that look like groups; none where it has faults, which a check tells."""
+    try:
+        config = complete(reading.task, reading.part)
+        return hint_at_groups(config, Task(reading.task).table.read_table(config))
     except CompetitionError:
         return []
 
@@ -82,27 +184,46 @@ def _commented(lines: list[str]) -> list[str]:
 
 def recognise(task: str, data: Data) -> dict[str, Any] | None:
     """Return the part of a task's config that reads the files in `data.dir`; none where they are not of this task."""
+    for form, images in _forms(task, data):
+        of_data = images | form.get("data", {})
+        return form | {"data": of_data} if of_data else form
+    return None
+
+
+def _forms(task: str, data: Data) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    """Yield the parts of a task's config that may read the files, each with the keys that find the images."""
     train, sample = (_first_rows(data.dir / name) for name in _csv_files(data).values())
     if train.empty and sample.empty:
-        return None
+        return
     images = find_images(data, train, sample)
-    form = Task(task).recognise.recognise(train, sample, data.model_copy(update=images))
-    of_data = {} if form is None else images | form.get("data", {})
-    return form | {"data": of_data} if form is not None and of_data else form
+    images |= table_of_test_images(data.model_copy(update=images), list(sample.columns))
+    for form in Task(task).recognise.readings(train, sample, data.model_copy(update=images)):
+        yield form, images
 
 
 def hint_at_format(config: Config) -> list[str]:
-    """Return lines for the config if the files look like another format than the config says."""
-    form = recognise(config.task, config.data)
-    if form is None:
+    """Return lines for the config if other ones read the files further than it does."""
+    stage, _ = try_config(config)
+    if stage == len(STAGES):
         return []
-    wanted, given = settings_of(config.task, form), settings_of(config.task, config.model_dump(mode="json"))
+    kept = config.data.model_dump(mode="json", exclude_unset=True)
+    for form, images in _forms(config.task, config.data):
+        for of_data in (form.get("data", {}), images | form.get("data", {})):
+            part = form | ({"data": of_data} if of_data else {})
+            tried = try_reading(config.task, form | {"data": kept | of_data | {"dir": str(config.data.dir)}})
+            if tried.stage > stage:
+                return _hint(config, part)
+    return []
+
+
+def _hint(config: Config, part: dict[str, Any]) -> list[str]:
+    wanted, given = settings_of(config.task, part), settings_of(config.task, config.model_dump(mode="json"))
     # What a preset is called does not matter where it says the same.
     differing = [key for key, value in wanted.items() if key != "format.like" and given.get(key) != value]
     if not differing:
         return []
     files = f"{config.data.train_csv} and {config.data.sample_submission}"
-    return [f"{files} look as if these lines would read them ({', '.join(differing)} differ):", *_yaml_lines(form)]
+    return [f"{files} look as if these lines would read them ({', '.join(differing)} differ):", *_yaml_lines(part)]
 
 
 def _data_settings(words: list[str]) -> Data:
@@ -123,18 +244,26 @@ def _csv_files(data: Data) -> dict[str, str]:
     return {"train_csv": data.train_csv, "sample_submission": data.sample_submission}
 
 
-def _first_rows(path: Path) -> pd.DataFrame:
-    """Read the first rows as text; no rows where there is no such file, or no csv file."""
+def _first_rows(path: Path, *, strict: bool = False) -> pd.DataFrame:
+    """Read the first rows as text; no rows where there is no such file, or no table, of which `strict` tells."""
     as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_filter": False, "index_col": False}
     try:
+        if is_other_table(path):
+            frame = read_other_table(path).head(NUM_ROWS) if has_table(path) else pd.DataFrame()
+            return frame.rename(columns=str.strip).reset_index(drop=True)
         refuse_no_header(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pd.errors.ParserWarning)  # `read_csv` of csv_file.py refuses such files
             frame = pd.read_csv(path, nrows=NUM_ROWS, **as_text)
-    except (OSError, ValueError, CompetitionError):  # pandas' own errors are ValueErrors
+    except (OSError, ValueError, CompetitionError) as error:  # pandas' own errors are ValueErrors
+        if strict and isinstance(error, UnicodeDecodeError):
+            raise CompetitionError(f"{path}: not a csv file in UTF-8 ({error}); save it anew as CSV UTF-8") from None
+        if strict and not isinstance(error, OSError):
+            raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
         return pd.DataFrame()
-    return frame.rename(columns=str.strip)
+    # Columns without a name number the rows.
+    return frame.rename(columns=str.strip).loc[:, lambda rows: ~rows.columns.str.fullmatch(r"|Unnamed: \d+")]
 
 
 def _yaml_lines(values: dict[str, Any]) -> list[str]:
-    return dump_yaml(values).splitlines()
+    return dump_yaml(values, short=True).splitlines()

@@ -48,8 +48,8 @@ def options(
 STAGES = (sample, check, folds, train, tune, predict, submit, run, pseudo, runs, replay)
 # In the order one uses them; verbs of rooms that were taken out are not there.
 ORDER = (
-    *("sample", "download", "check", "folds", "train", "tune", "predict", "submit", "bundle", "report", "run"),
-    *("sweep", "pseudo", "runs", "replay", "push", "fetch", "scores"),
+    *("sample", "download", "unpack", "check", "folds", "train", "tune", "predict", "submit"),
+    *("bundle", "report", "run", "sweep", "pseudo", "runs", "replay", "push", "fetch", "scores"),
 )
 OF_ROOMS = [verb for room in ROOMS if has_room(room) for verb in import_module(f"competition.{room}.verbs").VERBS]
 for verb in sorted([*STAGES, *OF_ROOMS], key=lambda verb: ORDER.index(verb.__name__)):

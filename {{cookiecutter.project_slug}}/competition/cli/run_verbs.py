@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from competition.config.arguments import RunName
+from competition.support.optional_rooms import has_room
 
 
 def runs(
@@ -19,7 +20,7 @@ def runs(
     """Show all runs, the best first; or one; or compare two: configs, and scores fold by fold.
 
     What is shown is kept in outputs/runs.csv, also of runs whose folders are deleted. With two public scores or more it
-    draws outputs/cv_public.png.
+    draws outputs/cv_public.png. On a cluster it also shows which jobs of `run --slurm` wait, run or did not end.
     """
     from competition.comparison.runs_table import ordered
     from competition.comparison.runs_table import runs as show_runs
@@ -30,8 +31,18 @@ def runs(
     lines = read_ledger(ledger_path())
     shown = [find_line(lines, name) for name in names] if names else ordered(lines)
     tell(
-        [], runs=[numbers({name: getattr(one, name) for name in COLUMNS} | dict(one.others), NUMBERS) for one in shown]
+        _jobs() if not names and not pick else [],
+        runs=[numbers({name: getattr(one, name) for name in COLUMNS} | dict(one.others), NUMBERS) for one in shown],
     )
+
+
+def _jobs() -> list[str]:
+    """Return what is to be said of jobs on a cluster."""
+    if not has_room("clusters"):
+        return []
+    from competition.clusters.slurm import jobs_in_words
+
+    return jobs_in_words()
 
 
 def replay(run: RunName) -> None:

@@ -6,6 +6,7 @@ import typer
 
 from competition.config.arguments import Parallel, Words, how_many, split
 from competition.support.errors import CompetitionError
+from competition.support.optional_rooms import has_room
 
 if TYPE_CHECKING:
     from competition.config.settings import Config
@@ -46,11 +47,24 @@ def train(
 def run(
     words: Words,
     parallel: Parallel = "auto",
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="As jobs of a cluster; key=value behind it are sbatch's, as partition=gpu.")
+    ] = False,
 ) -> None:
     """Do everything in order, fold after fold; skip what is done, go on with what is half done."""
     from competition.pipeline.run import run as run_all
 
-    run_all(*split(words), parallel=how_many(parallel))
+    if not slurm:
+        run_all(*split(words), parallel=how_many(parallel))
+        return
+    if not has_room("clusters"):
+        raise CompetitionError("--slurm: this repo has no room for it: competition/clusters/ was taken out")
+    if parallel != "auto":
+        raise CompetitionError(f"--parallel {parallel}: SLURM says how many run at a time; leave it out with --slurm")
+    from competition.clusters.slurm import hand_over, refuse_without_engine, sbatch_words
+
+    refuse_without_engine()
+    run_all(*split(sbatch_words(words)), hand_over=hand_over)
 
 
 def _refuse_several(config: "Config", words: list[str]) -> None:

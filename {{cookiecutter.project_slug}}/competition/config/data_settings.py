@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section, names_in
+from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section, field_pattern
 from competition.support.paths import here
 
 Side = Annotated[int, Field(ge=16)]
@@ -38,7 +38,7 @@ ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_both_sides), AfterVali
 # A Kaggle notebook has the files elsewhere; a config that is kept says what holds on every machine.
 DataFolder = Annotated[
     Path,
-    AfterValidator(lambda folder: here().data(folder)),
+    AfterValidator(lambda folder: here().data(folder.expanduser())),
     PlainSerializer(lambda folder: str(here().as_given(folder)), return_type=str, when_used="json"),
 ]
 
@@ -92,12 +92,16 @@ def _named_file(given: object) -> object:
     return {"file": given} if isinstance(given, str) else given
 
 
-def _regular_expression(pattern: str) -> str:
+def regular_expression(pattern: str) -> str:
+    """Refuse what is no regular expression."""
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"expected a regular expression, as 'case\\d+' ({error})") from None
     return pattern
+
+
+FieldPattern = Annotated[str, AfterValidator(field_pattern)]
 
 
 class GroupFile(Section):
@@ -115,11 +119,18 @@ class Data(Section):
     """Where the images are and how they reach the network."""
 
     dir: DataFolder = Field(default_factory=lambda: here().data(Path("data")))
-    train_csv: str = "train.csv"  # this and the next three lie in dir
+    # This and the next three lie in dir. A csv file, also packed; json, COCO's too; or a pattern of file names whose
+    # folders tell the labels, as "train/{label}/{image_id}": see files/other_tables.py.
+    train_csv: str = "train.csv"
     sample_submission: str = "sample_submission.csv"
     train_images: str = "train_images"
     test_images: str = "test_images"
-    image_file: str = "{image_id}"  # an image's file in its folder, e.g. "{image_id}.png"
+    # An image's file in its folder: {image_id}, columns of train.csv (of test_csv for test images) and id_parts, whole,
+    # cut or padded, and * or **/ for what they do not tell, as "{label}/{image_id[0]}/{image_id:0>5}_*.png".
+    image_file: FieldPattern = "{image_id}"
+    test_image_file: FieldPattern | None = None  # None: as image_file
+    id_parts: FieldPattern | None = None  # names parts of ids for image_file, as "{case}_{day}_slice_{slice}"
+    test_csv: str | None = None  # table in dir with the columns of test images; None: the sample submission
     absent_images: Literal["ignore", "empty"] = "ignore"  # images without a row: left out, or without mask and box
     classes: list[str] | None = None  # None: the sorted labels of train.csv
     folds: Path | None = None  # None: folds.csv in dir; name another file where dir cannot be written to
@@ -128,7 +139,7 @@ class Data(Section):
     # A csv of image_id,group, as near_duplicates.csv of `check`; or {file: tiles.csv, image_id: id, group: slide}.
     group_file: Annotated[GroupFile | None, BeforeValidator(_named_file)] = None
     # What of an image's id is its group: the part that a regular expression finds, or what stands in its brackets.
-    group_pattern: Annotated[str, AfterValidator(_regular_expression)] | None = None
+    group_pattern: Annotated[str, AfterValidator(regular_expression)] | None = None
     split: Split = "stratified"  # amount: by mask area, boxes or value; multilabel: every class evenly
     near_duplicates: bool = True  # whether `check` looks for them
     pseudo: Path | None = None  # pseudo.csv of another run: test images that every fold trains on, too
@@ -147,13 +158,6 @@ class Data(Section):
     # Where training images are kept decoded for all epochs, folds and seeds; memory: shared, as long as a run needs it.
     cache: Literal["memory", "disk"] | None = None
     augmentation: Augmentation = Augmentation()
-
-    @field_validator("image_file")
-    @classmethod
-    def _names_an_image(cls, pattern: str) -> str:
-        if names_in(pattern) != ["image_id"]:
-            raise ValueError("data.image_file needs {image_id} once, as in '{image_id}.png'")
-        return pattern
 
     @field_validator("mean", "std")
     @classmethod

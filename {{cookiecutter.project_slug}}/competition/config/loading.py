@@ -23,6 +23,10 @@ MOST_BYTES = 1 << 20  # of a config file
 MOST_VALUES, DEEPEST = 200_000, 40  # values in it, those behind aliases counted each time; sections in one another
 
 
+# A pattern of names as `{image_id}.png`, from a command line whose quotes the shell has taken away.
+OF_FIELDS = re.compile(r"\{[^{}:,\s]+(:.[<>^]\d+)?\}($|[^\s])")
+
+
 class YamlLoader(yaml.SafeLoader):
     """`yaml.safe_load` that reads `5e-4` as a number, as YAML 1.2 does, and no section deeper than DEEPEST."""
 
@@ -65,9 +69,23 @@ for each in (YamlLoader, YamlDumper):
     )
 
 
-def dump_yaml(values: Any) -> str:
-    """Write plain values as YAML that `parse_yaml` reads back as the same."""
-    return yaml.dump(values, Dumper=YamlDumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
+def dump_yaml(values: Any, *, short: bool = False) -> str:
+    """Write plain values as YAML that `parse_yaml` reads back as the same; `short`: what is innermost on one line."""
+    style = None if short else False
+    return yaml.dump(
+        values,
+        Dumper=YamlDumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=style,
+        width=160 if short else 80,
+    )
+
+
+# YAML 1.1 reads a time, 4:00:00, as a number to the base of 60; YAML 1.2 as text.
+for first in "-+0123456789":
+    resolvers = YamlLoader.yaml_implicit_resolvers.setdefault(first, [])
+    resolvers.insert(0, ("tag:yaml.org,2002:str", re.compile(r"^[-+]?\d+(:[0-5]?\d)+(\.\d*)?$")))
 
 
 def parse_yaml(text: str) -> Any:
@@ -229,6 +247,11 @@ def task_names() -> list[str]:
     return sorted(path.parent.name for path in (PACKAGE / "tasks").glob("*/settings.py"))
 
 
+def known_keys() -> set[str]:
+    """Return the keys that may stand at the top of a config of some task."""
+    return {"base", *(key for task in task_names() for key in _schema(task, task).model_fields)}
+
+
 def _schema(task: object, where: str) -> type[Config]:
     if task not in task_names():
         raise CompetitionError(f"{where}: task: {show(task)} is not one of {', '.join(task_names())}")
@@ -295,7 +318,7 @@ def _parse_override(word: str) -> dict[str, Any]:
     if not equals or not all(key.split(".")) or key.count(".") > DEEPEST:
         raise CompetitionError(f"{_short(word)}: expected key=value, as in trainer.devices=2")
     try:
-        value = parse_yaml(text)
+        value: Any = text if OF_FIELDS.match(text) else parse_yaml(text)
     except ValueError as error:
         raise CompetitionError(f"{_short(word)}: not a YAML value: {error}") from None
     for part in reversed(key.split(".")):

@@ -10,6 +10,11 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 MOST_PIXELS = 1 << 26  # of what a network sees at once: 8192 x 8192
 IN_BRACES = re.compile(r"\{([^{}]+)\}")
+# A field of a file's name: a name, maybe a part of its text, [0] or [:3], maybe padded, as :0>5 is with zeros.
+FIELD = re.compile(
+    r"(?P<name>[^\W\d][\w .-]*)(\[(?P<from>-?\d+|(?=:))(?P<colon>:(?P<to>-?\d*))?\])?"
+    r"(:(?P<fill>[^{}])(?P<align>[<>^])(?P<width>\d{1,3}))?"
+)
 
 
 class Section(BaseModel):
@@ -23,3 +28,16 @@ def names_in(pattern: str) -> list[str]:
     if re.search(r"[{}]", IN_BRACES.sub("", pattern)):
         raise ValueError("expected names in pairs of braces, as '{image_id}', and no other brace")
     return IN_BRACES.findall(pattern)
+
+
+def field_pattern(pattern: str) -> str:
+    """Return a pattern of file names; raise ValueError for one without fields, or with others than `FIELD`."""
+    names = names_in(pattern)
+    if not names:
+        raise ValueError("expected a field in braces, as '{image_id}.png'")
+    if odd := next((name for name in names if not FIELD.fullmatch(name)), None):
+        raise ValueError(
+            f"{{{odd}}} is no field; expected a name, as {{image_id}}, a part of it, as {{image_id[0]}}, or one "
+            "padded, as {image_id:0>5}"
+        )
+    return pattern

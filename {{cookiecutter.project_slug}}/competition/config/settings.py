@@ -152,6 +152,8 @@ class Config(Section):
     ema: Ema | None = None
     early_stopping: EarlyStopping | None = None
     trainer: dict[str, Any] = {}
+    # Options of sbatch by their long names, for `run --slurm`; null and false leave one out.
+    slurm: dict[str, str | int | float | bool | list[str] | None] = {}
     checkpoint: Checkpoint = Checkpoint()
     logger: Logger = Logger()
     tta: list[ViewName] = []  # views that are predicted and averaged beside the plain one
@@ -211,6 +213,16 @@ class Config(Section):
     def sample_submission(self) -> Path:
         """The file that says which rows a submission needs."""
         return self.data.dir / self.data.sample_submission
+
+    @property
+    def train_keys(self) -> Mapping[str, str] | None:
+        """By column of train.csv, how it holds {image_id}; none where there is no train.csv."""
+        raise NotImplementedError
+
+    @property
+    def submission_keys(self) -> Mapping[str, str]:
+        """The same of the submission."""
+        raise NotImplementedError
 
     @property
     def prediction_precision(self) -> str:

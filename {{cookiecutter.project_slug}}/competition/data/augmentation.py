@@ -53,8 +53,13 @@ class ImageAugmentation:
         """Change an image (H, W, channels), uint8 or float32, and its target; the draw depends on `seed` alone.
 
         Returns (height, width, channels), uint8 or, where it was float32 or its light was changed, float32 in the
-        image's own range, and the target with `mask` or `bboxes` at the same size.
+        image's own range, and the target with `mask` (and `ignored`) or `bboxes` at the same size.
         """
+        if "ignored" in target:  # goes wherever the masks go
+            both = np.concatenate([target["mask"], target["ignored"][:, :, None]], axis=2)
+            rest = {key: value for key, value in target.items() if key != "ignored"}
+            moved, changed = self(image, {**rest, "mask": both}, seed)
+            return moved, {**changed, "mask": changed["mask"][:, :, :-1], "ignored": changed["mask"][:, :, -1]}
         done = image.pixels if isinstance(image, Resized) else None
         # To the steps before it is resized it is as large as its mask and boxes, and has no channel to look at.
         pixels = image if isinstance(image, np.ndarray) else np.empty((*image.shape, 0), image.pixels.dtype)
@@ -66,8 +71,10 @@ class ImageAugmentation:
         # Its own generators repeat themselves in every worker and epoch, and could not be resumed. One pair for all
         # steps: `set_random_seed` would give each step the same numbers, and with them one change goes all others.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        changed = pipeline(image=pixels, **target)
-        return changed.pop("image"), changed
+        # Of the rest the library would take some for targets of its own, by their names.
+        known = {name: target[name] for name in ("mask", "bboxes", "labels") if name in target}
+        changed = pipeline(image=pixels, **known)
+        return changed.pop("image"), {**target, **changed}
 
     @property
     def is_random_before_resizing(self) -> bool:

@@ -105,7 +105,7 @@ class ImageDataset(Dataset[Sample]):
     def file(self, index: int) -> Path:
         """Return where an image is."""
         is_of_test = self.table is None or self._is_pseudo(index)
-        return (test_image if is_of_test else train_image)(self.config.data, self.image_ids[index])
+        return (test_image if is_of_test else train_image)(self.config, self.image_ids[index])
 
     def _is_pseudo(self, index: int) -> bool:
         return isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))

@@ -15,12 +15,20 @@ from competition.support.paths import here
 from competition.tasks.contract import Table, Task
 
 COLUMNS = ("image_id", "fold")
+TRAIN_CSV = "train.csv"
 NUM_SHOWN = 6  # of classes or strata, the commonest
 
 
 def folds_path(config: Config) -> Path:
-    """Return where folds.csv stands: beside train.csv, unless `data.folds` names a file or a notebook has none."""
-    return config.data.folds or here().folds(config.data.dir)
+    """Return where folds.csv stands: beside train.csv, unless `data.folds` names a file or a notebook has none.
+
+    Another table beside a train.csv has folds of its own.
+    """
+    if config.data.folds is not None:
+        return config.data.folds
+    path, table = here().folds(config.data.dir), config.train_csv
+    is_second = config.data.train_csv != TRAIN_CSV and (config.data.dir / TRAIN_CSV).is_file()
+    return path.with_name(f"folds_{table.name.partition('.')[0]}.csv") if is_second else path
 
 
 def make_folds(config: Config) -> list[str]:

@@ -10,6 +10,8 @@ import pandas as pd
 from competition.config.data_settings import Data, GroupFile
 from competition.config.settings import Config
 from competition.files.csv_file import read_csv, read_header, read_image_column
+from competition.files.file_patterns import field_names, filled
+from competition.files.other_tables import has_table
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table
 
@@ -59,7 +61,7 @@ def _hint_at_ids(config: Config, table: Table) -> list[str]:
 
 
 def _hint_at_columns(config: Config, table: Table) -> list[str]:
-    if not config.train_csv.is_file():
+    if not has_table(config.train_csv):
         return []
     try:
         header = read_header(config.train_csv)
@@ -147,7 +149,11 @@ def _groups_of_file(data: Data, asked: GroupFile, table: Table) -> np.ndarray:
     frame = read_csv(path, (asked.image_id, asked.group)).drop_duplicates(asked.image_id)
     known = frame.set_index(asked.image_id)[asked.group]
     groups = known.reindex(table.image_ids).fillna("").to_numpy(dtype=object)
-    named = known.reindex([data.image_file.format(image_id=image_id) for image_id in table.image_ids]).fillna("")
+    if field_names(data.image_file) == ["image_id"]:
+        files = [filled(data.image_file, {"image_id": image_id}) for image_id in table.image_ids]
+        named = known.reindex(files).fillna("")
+    else:
+        named = known.reindex(table.image_ids).fillna("")
     groups = np.where(groups == "", named.to_numpy(dtype=object), groups)
     if not groups.any():
         raise CompetitionError(

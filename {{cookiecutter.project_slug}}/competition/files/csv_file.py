@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from competition.files.other_tables import READERS, has_table, is_other_table, read_other_table
 from competition.support.errors import CompetitionError
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -32,8 +33,8 @@ def read_csv(path: Path, columns: Sequence[str], *, long: str | None = None) -> 
     `LongTexts` has the rest. The index tells the lines: see `line`. Raises CompetitionError if the file is missing, no
     csv, lacks a column, has no row, or rows of more or fewer fields than the header.
     """
-    if not path.is_file():
-        raise CompetitionError(f"{path}: no such file; expected columns {','.join(columns)}")
+    if not has_table(path):
+        raise CompetitionError(f"{path}: no such file; expected columns {','.join(columns)}{_tables_beside(path)}")
     try:
         header = [name.strip() for name in read_header(path)]
         missing = [column for column in columns if column not in header]
@@ -42,12 +43,16 @@ def read_csv(path: Path, columns: Sequence[str], *, long: str | None = None) -> 
             raise CompetitionError(
                 f"{path}: column {missing[0]!r} is missing; found {found}, expected {','.join(columns)}"
             )
+        if is_other_table(path):
+            return _columns_of_other(path, header, columns)
         lines = _row_lines(path, header)
         places = [header.index(column) for column in columns]
         frame = _read_texts(path, places, None if long is None else header.index(long))
     except (csv.Error, ValueError) as error:  # pandas' own errors are ValueErrors
         if "read(nbytes) on source failed" in str(error):
             raise KeyboardInterrupt from None  # what pandas 2.2 on Python 3.11 makes of it
+        if isinstance(error, UnicodeDecodeError):
+            raise CompetitionError(f"{path}: not a csv file in UTF-8 ({error}); save it anew as CSV UTF-8") from None
         raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
     if frame.empty:
         raise CompetitionError(f"{path}: has a header but no row")
@@ -56,6 +61,24 @@ def read_csv(path: Path, columns: Sequence[str], *, long: str | None = None) -> 
         raise CompetitionError(f"{path}: not a csv file: quotes stand where they may mean one thing or another")
     frame.index = lines
     return frame
+
+
+def _columns_of_other(path: Path, header: list[str], columns: Sequence[str]) -> pd.DataFrame:
+    frame = read_other_table(path)
+    if frame.empty:
+        raise CompetitionError(f"{path}: names no file" if "{" in path.name else f"{path}: has no row")
+    found = frame.iloc[:, [header.index(column) for column in columns]].copy()
+    found.columns = list(columns)
+    return found
+
+
+def _tables_beside(path: Path) -> str:
+    """Return a word on the tables that are in the folder of one that is not."""
+    try:
+        there = sorted(one.name for one in path.parent.iterdir() if one.suffix in (".csv", *READERS) and one.is_file())
+    except OSError:
+        return ""
+    return f"; there are {', '.join(there[:8])}" if there else ""
 
 
 def _read_texts(path: Path, places: Sequence[int], long: int | None) -> pd.DataFrame:
@@ -187,6 +210,8 @@ def _quoted_rows(path: Path, begin: int, line_number: int) -> Iterator[tuple[np.
 
 def read_header(path: Path) -> list[str]:
     """Return the column names of a csv file; raise CompetitionError where they are not separated by commas."""
+    if is_other_table(path):
+        return [str(column) for column in read_other_table(path).columns]
     refuse_no_header(path)
     try:
         header = [str(column) for column in pd.read_csv(path, nrows=0).columns]
@@ -203,6 +228,13 @@ def refuse_no_header(path: Path) -> None:
     with path.open("rb") as file:
         first = file.readline(LONGEST_HEADER)
     refuse_no_text(path, first)
+    if not first:
+        raise CompetitionError(f"{path}: not a csv file: it is empty; expected one whose first line names its columns")
+    try:
+        first.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if len(first) < LONGEST_HEADER:
+            raise CompetitionError(f"{path}: not a csv file in UTF-8 ({error}); save it anew as CSV UTF-8") from None
     if len(first) == LONGEST_HEADER and b"\r" not in first:
         raise CompetitionError(f"{path}: not a csv file: its first line has more than {LONGEST_HEADER} bytes")
     if (number := first.count(b",") + 1) > MOST_COLUMNS:
@@ -275,7 +307,7 @@ def read_image_column(path: Path, column: str, image_ids: np.ndarray, lines: np.
     An image is found by the line on which it first appears, as ids may be joined from several columns; one without a
     row (line 0) has the empty text.
     """
-    has_ids = path.is_file() and "image_id" in [name.strip() for name in read_header(path)]
+    has_ids = has_table(path) and "image_id" in [name.strip() for name in read_header(path)]
     frame = read_csv(path, ("image_id", column) if has_ids else (column,))
     if has_ids and ((several := frame.groupby("image_id", sort=False)[column].nunique()) > 1).any():
         raise CompetitionError(f"{path}: image {several.idxmax()!r} has several values of {column}; expected one")
@@ -289,10 +321,13 @@ class LongTexts:
     def __init__(self, path: Path, column: str, index: pd.Index) -> None:
         """Look for the rows of a file whose `read_csv` has this index."""
         self._path = path
+        self._all: list[str] | None = None
+        if is_other_table(path):
+            self._all = read_csv(path, [column])[column].tolist()
+            return
         self._column = [name.strip() for name in read_header(path)].index(column)
         begins = _line_begins(path)
         lines = index.to_numpy() + 1  # of each row, from 0 at the header
-        self._all: list[str] | None = None
         if has_lone_returns(path):  # lines end in a way of their own
             self._all = read_csv(path, [column])[column].tolist()
         self._begins = np.append(begins[np.minimum(lines, len(begins) - 1)], begins[-1])

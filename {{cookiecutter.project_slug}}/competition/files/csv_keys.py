@@ -29,11 +29,13 @@ def _check_patterns(keys: dict[str, str]) -> dict[str, str]:
 Keys = Annotated[dict[str, str], AfterValidator(_check_patterns)]
 
 
-def split_keys(frame: pd.DataFrame, keys: Keys, path: Path) -> tuple[pd.Series, pd.Series | None]:
+def split_keys(
+    frame: pd.DataFrame, keys: Keys, path: Path, classes: Sequence[str] = ()
+) -> tuple[pd.Series, pd.Series | None]:
     """Return the image id of each row, and its class where the columns tell it.
 
-    Where an id is joined from both, the class is what stands behind the last separator. Raises CompetitionError that
-    names the rows that do not follow the pattern.
+    Where an id is joined from both, the class is one of `classes` if it can be, as `patient_overall`, else what stands
+    behind the last separator. Raises CompetitionError that names the rows that do not follow the pattern.
     """
     found: dict[str, pd.Series] = {}
     for column, pattern in keys.items():
@@ -42,6 +44,8 @@ def split_keys(frame: pd.DataFrame, keys: Keys, path: Path) -> tuple[pd.Series, 
             found[names[0]] = frame[column]
             continue
         parts = frame[column].str.extract(_expression(pattern))
+        if classes and "class_id" in names:
+            parts.update(frame[column].str.extract(_expression(pattern, classes)))
         faults = row_faults(path, np.flatnonzero(parts.isna().any(axis=1)), frame[column], f"expected {pattern!r}")
         if faults:
             raise CompetitionError("\n".join(faults))
@@ -59,9 +63,11 @@ def has_class(keys: Keys) -> bool:
     return any("{class_id}" in pattern for pattern in keys.values())
 
 
-def _expression(pattern: str) -> str:
-    """Turn a pattern into a regular expression; the first part takes as much as it can."""
+def _expression(pattern: str, classes: Sequence[str] = ()) -> str:
+    """Turn a pattern into a regular expression; the first part takes as much as it can, but for one of `classes`, of
+    which the longest is taken."""
     pieces: Sequence[str] = re.split(r"(\{\w+\})", pattern)
-    return (
-        "^" + "".join(f"(?P<{p[1:-1]}>.+)" if p in ("{image_id}", "{class_id}") else re.escape(p) for p in pieces) + "$"
-    )
+    known = "|".join(re.escape(name) for name in sorted(classes, key=len, reverse=True))
+    texts = {"{image_id}": "(?P<image_id>.+?)" if classes else "(?P<image_id>.+)"}
+    texts["{class_id}"] = f"(?P<class_id>{known or '.+'})"
+    return "^" + "".join(texts.get(piece, re.escape(piece)) for piece in pieces) + "$"

@@ -2,17 +2,20 @@
 
 import os
 import re
-from collections import Counter
-from glob import escape
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path, PurePath
 
 import numpy as np
-import pandas as pd
 
 from competition.config.data_settings import Data
+from competition.config.settings import Config
+from competition.files.csv_file import read_csv
+from competition.files.csv_keys import split_keys
+from competition.files.file_patterns import climbs, expression, field_names, files_below, filled, find_file
 from competition.support.errors import CompetitionError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".dcm", ".dicom", ".bmp", ".webp")
 
 LONGEST_ID = 200  # bytes; a longer text is no image's id
 
@@ -25,14 +28,77 @@ def suffix_of(path: Path) -> str | None:
         return None
 
 
-def train_image(data: Data, image_id: str) -> Path:
+def train_image(config: Config, image_id: str) -> Path:
     """Return the file of a training image; raise CompetitionError where its id leads out of the folder."""
-    return data.dir / data.train_images / file_name(data.image_file, image_id)
+    data = config.data
+    columns = _columns(config.train_csv, config.train_keys or {}, _column_names(data, data.image_file), image_id)
+    return image_path(data, data.train_images, data.image_file, image_id, columns)
 
 
-def test_image(data: Data, image_id: str) -> Path:
+def test_image(config: Config, image_id: str) -> Path:
     """Return the file of a test image; raise CompetitionError where its id leads out of the folder."""
-    return data.dir / data.test_images / file_name(data.image_file, image_id)
+    data, pattern = config.data, test_pattern(config.data)
+    table = data.dir / (data.test_csv or data.sample_submission)
+    keys = config.train_keys or {} if data.test_csv else config.submission_keys
+    columns = _columns(table, keys, _column_names(data, pattern), image_id)
+    return image_path(data, data.test_images, pattern, image_id, columns)
+
+
+def test_pattern(data: Data) -> str:
+    """Return the pattern of test images' files."""
+    return data.test_image_file or data.image_file
+
+
+def is_plain(data: Data) -> bool:
+    """Return whether an image's id alone names its file, in training and test alike."""
+    only_id = re.fullmatch(r"[^{}*]*\{image_id\}[^{}*]*", data.image_file)
+    return only_id is not None and data.test_image_file is None
+
+
+def image_path(data: Data, folder: str, pattern: str, image_id: str, columns: Mapping[str, str] | None = None) -> Path:
+    """Return an image's file in a folder of `data.dir`, by a pattern filled with its id, parts of it and `columns`."""
+    fields = {"image_id": image_id, **id_parts(data, image_id), **(columns or {})}
+    return find_file(data.dir / folder, pattern, fields)
+
+
+def id_parts(data: Data, image_id: str) -> dict[str, str]:
+    """Return the parts of an id by `data.id_parts`."""
+    if data.id_parts is None:
+        return {}
+    found = re.fullmatch(expression(data.id_parts), image_id)
+    if found is None:
+        raise CompetitionError(f"image {image_id!r}: does not follow data.id_parts {data.id_parts!r}")
+    return found.groupdict()
+
+
+def _column_names(data: Data, pattern: str) -> tuple[str, ...]:
+    """Return the columns of a csv file that a pattern names."""
+    parts = () if data.id_parts is None else field_names(data.id_parts)
+    return tuple(name for name in field_names(pattern) if name != "image_id" and name not in parts)
+
+
+def _columns(path: Path, keys: Mapping[str, str], names: tuple[str, ...], image_id: str) -> dict[str, str]:
+    """Return what an image has in columns of a table, found by its id."""
+    if not names:
+        return {}
+    state = path.stat() if path.is_file() else None
+    changed = (state.st_mtime_ns, state.st_size) if state else (0, 0)
+    known = _rows_by_image(path, tuple(keys.items()), names, changed)
+    if image_id not in known:
+        raise CompetitionError(
+            f"{path}: has no row of image {image_id!r}, whose {', '.join(names)} its file is named by"
+        )
+    return dict(zip(names, known[image_id], strict=True))
+
+
+@lru_cache(maxsize=8)
+def _rows_by_image(
+    path: Path, keys: tuple[tuple[str, str], ...], names: tuple[str, ...], changed: tuple[int, int]
+) -> dict[str, tuple[str, ...]]:
+    frame = read_csv(path, list(dict.fromkeys([*(column for column, _ in keys), *names])))
+    ids, _ = split_keys(frame, dict(keys), path)
+    rows = frame[list(names)].itertuples(index=False, name=None)
+    return dict(reversed(list(zip(ids, rows, strict=True))))
 
 
 def file_name(pattern: str, image_id: str, class_id: str = "") -> str:
@@ -43,7 +109,7 @@ def file_name(pattern: str, image_id: str, class_id: str = "") -> str:
     """
     name = pattern.replace("{image_id}", image_id).replace("{class_id}", class_id)
     plain = pattern.replace("{image_id}", "x").replace("{class_id}", "x")
-    is_elsewhere = _climbs(name) != _climbs(plain) or PurePath(name).is_absolute() != PurePath(plain).is_absolute()
+    is_elsewhere = climbs(name) != climbs(plain) or PurePath(name).is_absolute() != PurePath(plain).is_absolute()
     if is_elsewhere or any(PurePath(one).is_absolute() for one in (image_id, class_id)) or "\0" in name:
         raise CompetitionError(
             f"image {image_id!r}: leads out of its folder by way of {pattern!r}; expected the name of a file in it, "
@@ -60,20 +126,16 @@ def may_be_id(text: str) -> bool:
         return False
 
 
-def _climbs(name: str) -> tuple[int, int]:
-    """Return how often a path goes up, all in all and beyond where it begins."""
-    return PurePath(name).parts.count(".."), PurePath(os.path.normpath(name)).parts.count("..")
-
-
 def absent_images(data: Data, path: Path, present: np.ndarray) -> np.ndarray:
     """Return (n,) str: the images without a row in a csv file that count as images without mask or box.
 
     Those of train.csv are training images, those of another file beside it (a solution) test images.
     """
-    folder = data.train_images if path == data.dir / data.train_csv else data.test_images
+    is_train = path == data.dir / data.train_csv
+    folder, pattern = (data.train_images, data.image_file) if is_train else (data.test_images, test_pattern(data))
     if data.absent_images == "ignore" or path.parent != data.dir:
         return np.empty(0, dtype=object)
-    found = ids_in(data.dir / folder, data.image_file)
+    found = ids_in(data, folder, pattern)
     return found[~np.isin(found.astype(str), present.astype(str))]
 
 
@@ -82,71 +144,18 @@ def row_in_words(data: Data, line: int) -> str:
     return f"{data.train_csv} line {line}" if line else f"no row in {data.train_csv}"
 
 
-def ids_in(folder: Path, pattern: str) -> np.ndarray:
+def ids_in(data: Data, folder: str, pattern: str) -> np.ndarray:
     """Return (n,) str, sorted: the ids of the images in a folder whose names follow the pattern, which may name folders
     below it."""
-    before, after = pattern.split("{image_id}")
-    names = (path.relative_to(folder).as_posix() for path in folder.glob(f"{escape(before)}*{escape(after)}"))
-    found = (re.fullmatch(f"{re.escape(before)}(.+){re.escape(after)}", name) for name in names)
-    return np.array(sorted(name[1] for name in found if name), dtype=object)
+    whole = re.compile(expression(pattern))
+    found = (whole.fullmatch(name) for name in files_below(data.dir / folder))
+    ids = {_id_of(one.groupdict(), data.id_parts) for one in found if one}
+    return np.array(sorted(ids - {""}), dtype=object)
 
 
-# Folders of images that competitions have, the likeliest first; looked at where that of `data:` is not there.
-TRAIN_FOLDERS = ("train_images", "train", "train/images", "images")
-TEST_FOLDERS = ("test_images", "test", "test/images")
-
-
-def find_images(data: Data, train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, str]:
-    """Return the keys of `data:` by which the images are found, but for those that hold as they are."""
-    found: dict[str, str] = {}
-    if (folder := _train_folder(data, train)) is not None:
-        found["train_images"] = folder
-    if (folder := _test_folder(data)) is not None:
-        found["test_images"] = folder
-    pattern = _image_file(data.model_copy(update=found), train, sample)
-    return found if pattern is None else found | {"image_file": pattern}
-
-
-def _train_folder(data: Data, train: pd.DataFrame) -> str | None:
-    """Return the folder that has images, those of the first row if there is one; none where it is known."""
-    if (data.dir / data.train_images).is_dir():
-        return None
-    if train.empty:
-        return next((name for name in TRAIN_FOLDERS if _suffixes(data.dir / name)), None)
-    for name in TRAIN_FOLDERS:
-        there = data.model_copy(update={"train_images": name})
-        paths = [train_image(there, cell) for cell in _ids(train)]
-        if any(path.is_file() or suffix_of(path) for path in paths):
-            return name
-    return None
-
-
-def _test_folder(data: Data) -> str | None:
-    if (data.dir / data.test_images).is_dir():
-        return None
-    return next((name for name in TEST_FOLDERS if _suffixes(data.dir / name)), None)
-
-
-def _image_file(data: Data, train: pd.DataFrame, sample: pd.DataFrame) -> str | None:
-    """Return the pattern of files that are called as a cell of the first row and an ending; none where it is known."""
-    if data.image_file != "{image_id}":
-        return None
-    if train.empty:  # ids are as the sample has them
-        counts = _suffixes(data.dir / data.train_images)
-        is_whole = any(cell.lower().endswith(SUFFIXES) for cell in _ids(sample))
-        suffix = None if is_whole or not counts else counts.most_common(1)[0][0]
-    else:
-        paths = [train_image(data, cell) for cell in _ids(train)]
-        suffix = None if any(path.is_file() for path in paths) else next(filter(None, map(suffix_of, paths)), None)
-    return suffix and f"{{image_id}}{suffix}"
-
-
-def _ids(frame: pd.DataFrame) -> list[str]:
-    """Return the cells of the first row that may be an image's id."""
-    return [] if frame.empty else [cell for cell in frame.iloc[0] if may_be_id(cell)]
-
-
-def _suffixes(folder: Path) -> Counter[str]:
-    """Count the endings of the images in a folder; none where it is no folder."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    return Counter(path.suffix for path in paths if path.suffix.lower() in SUFFIXES)
+def _id_of(fields: Mapping[str, str], parts: str | None) -> str:
+    """Return the id that the fields of a file's name tell; nothing where they do not."""
+    if "image_id" in fields:
+        return fields["image_id"]
+    names = [] if parts is None else field_names(parts)
+    return filled(parts, fields) if parts is not None and set(names) <= set(fields) else ""

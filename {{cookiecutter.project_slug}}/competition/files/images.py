@@ -18,6 +18,7 @@ import tifffile
 from PIL import Image
 
 from competition.config.data_settings import MAX_PIXELS
+from competition.files import dicom
 from competition.files.image_folder import suffix_of
 from competition.support.errors import CompetitionError
 
@@ -48,7 +49,9 @@ def read_image(path: Path, channels: int, max_pixels: int = MAX_PIXELS) -> np.nd
     Raises CompetitionError if the file is missing, truncated, no image, larger than `max_pixels`, or has another number
     of channels or values that are no numbers.
     """
-    pixels = decoded(path, lambda file: _decode(file, path.suffix.lower(), max_pixels), "image")
+    suffix = path.suffix.lower()
+    decode = _dicom if suffix in dicom.SUFFIXES else _decode
+    pixels = decoded(path, lambda file: decode(file, suffix, max_pixels), "image")
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.ndim != 3 or 0 in pixels.shape:
@@ -151,6 +154,15 @@ def _opencv(data: bytes, *, is_rgb: bool) -> np.ndarray:
     if not is_rgb and pixels.ndim == 3 and pixels.shape[2] in (3, 4):
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
     return pixels
+
+
+def _dicom(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
+    try:
+        refuse_large(*dicom.read_size(file), max_pixels)
+        file.seek(0)
+        return dicom.read_dicom(file)
+    except dicom.NoReaderError as error:
+        raise UnfitError(str(error)) from None
 
 
 def _pillow_header(file: BinaryIO) -> tuple[int, int, str]:

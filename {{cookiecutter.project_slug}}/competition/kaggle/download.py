@@ -2,6 +2,7 @@
 
 import lzma
 import shutil
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from competition.config.loading import load_config
 from competition.config.settings import Config
+from competition.files.other_tables import has_table
 from competition.kaggle.api import KaggleService, competition_name
 from competition.support.errors import CompetitionError
 from competition.support.paths import here
@@ -52,7 +54,11 @@ def _next_steps(folder: Path, config: Config | None, configs: list[Path]) -> lis
             "train_images": data.train_images,
             "test_images": data.test_images,
         }
-        absent = [f"data.{key} ({name})" for key, name in expected.items() if not (folder / name).exists()]
+        absent = [
+            f"data.{key} ({name})"
+            for key, name in expected.items()
+            if not ((folder / name).exists() or has_table(folder / name))
+        ]
         if absent:
             lines.append(f"not there: {', '.join(absent)}; set these keys to the names of: {', '.join(there[:20])}")
     else:
@@ -60,6 +66,7 @@ def _next_steps(folder: Path, config: Config | None, configs: list[Path]) -> lis
     return [*lines, f"next: competition check {' '.join(map(str, configs)) or 'CONFIG'}"]
 
 
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 BLOCK = 1 << 20
 DEEPEST = 8  # archives in one another
 ENCRYPTED = 1  # of a member's flags
@@ -74,6 +81,40 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
     another, and a full disk; what was unpacked stays, and so does the archive.
     """
     return _unpack(archive, folder, depth=0)
+
+
+def unpack_folder(folder: Path) -> list[str]:
+    """Unpack the archives in a folder beside themselves, as `download` does; return a line an archive. They stay."""
+    if not folder.is_dir():
+        raise CompetitionError(f"{folder}: no such folder; name the one with the competition's files")
+    lines = []
+    for path in sorted(folder.iterdir()):
+        if not path.is_file() or not path.name.lower().endswith((".zip", *TARS, ".7z", ".rar")):
+            continue
+        if path.name.lower().endswith((".7z", ".rar")):
+            raise CompetitionError(
+                f"{path}: is packed as no library here unpacks; by the program 7z: 7z x -o{folder} {path}"
+            )
+        files = _unpack_tar(path, folder) if path.name.lower().endswith(TARS) else _unpack_beside(path, 0)
+        lines.append(f"{path}: {len(files)} files")
+    return lines or [f"{folder}: no archive in it"]
+
+
+def _unpack_tar(archive: Path, folder: Path) -> list[Path]:
+    """Unpack a tar archive into the folder of its name, unless all it holds is in one of that name."""
+    stem = archive.name[: -len(next(ending for ending in TARS if archive.name.lower().endswith(ending)))]
+    try:
+        with tarfile.open(archive) as opened:
+            names = [member.name.removeprefix("./") for member in opened.getmembers() if member.isfile()]
+            is_whole = all(name.startswith(f"{stem}/") for name in names)
+            target = folder if is_whole else folder / stem
+            target.mkdir(exist_ok=True)
+            opened.extractall(target, filter="data")
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise CompetitionError(f"{archive}: broken, or leads out of its folder ({error}); download it again") from None
+    except OSError as error:
+        raise CompetitionError(f"{archive}: cannot be unpacked ({error.strerror or error})") from None
+    return [target / name for name in names]
 
 
 def _unpack(archive: Path, folder: Path, depth: int) -> list[Path]:
@@ -152,6 +193,12 @@ def _unpack_inner(file: Path, depth: int) -> Iterator[Path]:
     if file.suffix.lower() != ".zip" or not zipfile.is_zipfile(file):
         yield file
         return
+    yield from _unpack_beside(file, depth)
+    file.unlink()
+
+
+def _unpack_beside(file: Path, depth: int) -> list[Path]:
+    """Unpack a zip file into the folder of its name, unless all it holds is in one of that name."""
     try:
         with zipfile.ZipFile(file) as opened:
             names = [member.filename for member in opened.infolist() if _is_wanted(member)]
@@ -163,5 +210,4 @@ def _unpack_inner(file: Path, depth: int) -> Iterator[Path]:
     if folder.exists() and not folder.is_dir():
         raise CompetitionError(f"{folder}: is a file where the files of {file} belong; move it away and start again")
     folder.mkdir(exist_ok=True)
-    yield from _unpack(file, folder, depth)
-    file.unlink()
+    return _unpack(file, folder, depth)

@@ -1,6 +1,7 @@
 """Verbs that talk to Kaggle."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +23,17 @@ def download(
     from competition.kaggle.download import download as download_files
 
     print("\n".join(download_files(*split(words or []), competition)))
+
+
+def unpack(
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder of the competition's files.")] = Path(
+        "data"
+    ),
+) -> None:
+    """Unpack the archives in a folder of a competition's files, each beside itself."""
+    from competition.kaggle.download import unpack_folder
+
+    print("\n".join(unpack_folder(folder)))
 
 
 def push(
@@ -95,4 +107,4 @@ def scores(competition: CompetitionName = None) -> None:
     tell(describe_scores(rows), submissions=[numbers(asdict(row), ("public_score", "private_score")) for row in rows])
 
 
-VERBS = (download, push, fetch, scores)
+VERBS = (download, unpack, push, fetch, scores)

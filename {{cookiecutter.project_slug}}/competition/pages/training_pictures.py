@@ -17,7 +17,7 @@ from competition.tasks.contract import Table, Task
 def read_training_image(config: Config, image_id: str) -> np.ndarray | None:
     """Read an image (H, W, channels); none where it cannot be read, which is said elsewhere."""
     try:
-        return read_image(train_image(config.data, image_id), config.data.channels, config.data.max_pixels)
+        return read_image(train_image(config, image_id), config.data.channels, config.data.max_pixels)
     except CompetitionError:
         return None
 

@@ -30,26 +30,31 @@ from competition.support.processes import Job, run_jobs
 from competition.tasks.contract import Task
 from competition.training.time_limit import time_left
 
+# Given a config, its trainings and what is to follow them, lets a scheduler do it and says how.
+HandOver = Callable[[Config, list[Job], Job], list[str]]
 
-def run(paths: list[Path], overrides: list[str], *, parallel: int | None = None) -> None:
+
+def run(
+    paths: list[Path], overrides: list[str], *, parallel: int | None = None, hand_over: HandOver | None = None
+) -> None:
     """Go all the way from train.csv to submission.csv, saying at the end where everything is and what it scored.
 
-    `parallel` trainings, of folds and seeds, go on at the same time; None: as many as fit on the GPUs here.
+    `parallel` trainings, of folds and seeds, go on at the same time; None: as many as fit on the GPUs here. Or they are
+    handed over, with what is to follow.
     """
     started = time.perf_counter()
     config = load_config(paths, overrides)
+    if hand_over is not None:
+        _check_and_fold(config)
+        last = Job("run", ["run", *map(str, paths), *overrides], config.run_folder / "run.log")
+        print("\n".join(hand_over(config, _trainings_to_do(config, paths, overrides), last)))
+        return
     share = share_machine(config.trainer, parallel, len(trainings(config)))
     if any(Path("/dev").glob("nvidia[0-9]*")):  # importing torch takes seconds
         from competition.training.devices import refuse_gpus_without_kernels
 
         refuse_gpus_without_kernels(config)
-    _say("check", f"reading {config.data.dir}")
-    print("\n".join(check(config, page_writer())), flush=True)
-    if folds_path(config).is_file():
-        _say("folds", f"{folds_path(config)} is there and is kept")
-    else:
-        _say("folds", f"splitting into {config.data.num_folds}")
-        print("\n".join(make_folds(config)), flush=True)
+    _check_and_fold(config)
     _train(config, paths, overrides, share, started)
     opened = Run.open(config.name)
     if not _is_as_asked(opened, opened.out_of_fold_files()):
@@ -67,6 +72,16 @@ def run(paths: list[Path], overrides: list[str], *, parallel: int | None = None)
     _report(opened, submission, time.perf_counter() - started)
 
 
+def _check_and_fold(config: Config) -> None:
+    _say("check", f"reading {config.data.dir}")
+    print("\n".join(check(config, page_writer())), flush=True)
+    if folds_path(config).is_file():
+        _say("folds", f"{folds_path(config)} is there and is kept")
+    else:
+        _say("folds", f"splitting into {config.data.num_folds}")
+        print("\n".join(make_folds(config)), flush=True)
+
+
 def trainings(config: Config) -> list[list[str]]:
     """Return for each training of a run the words that single it out: a fold and, of several seeds, a seed."""
     folds = config.folds or range(config.data.num_folds)
@@ -81,7 +96,19 @@ def _train(config: Config, paths: list[Path], overrides: list[str], share: Share
     `trainer.max_time` is for all of them together, from when the run `started`.
     """
     hold_cache(config)
-    jobs, limit = [], time_limit(config, started)
+    jobs = _trainings_to_do(config, paths, overrides, time_limit(config, started))
+    share = share.among(len(jobs))
+    if share.parallel > 1:
+        _say("train", str(share))
+    run_jobs(jobs, lambda job: _say("train", job.name), share)
+    remember_what_follows(config.run_folder, config)
+
+
+def _trainings_to_do(
+    config: Config, paths: list[Path], overrides: list[str], late_words: Callable[[], list[str]] = list
+) -> list[Job]:
+    """Return a job for each training of a run that is not done; raise CompetitionError where one cannot begin."""
+    jobs = []
     for words in trainings(config):
         one = load_config(paths, [*overrides, *words])
         refuse_changed_config(one.fold_folder, one)
@@ -92,12 +119,8 @@ def _train(config: Config, paths: list[Path], overrides: list[str], share: Share
             _say("train", f"{one.fold_folder.name} is done already, in {one.fold_folder}")
             continue
         command = ["train", "--resume", *map(str, paths), *overrides, *words]
-        jobs.append(Job(one.fold_folder.name, command, one.fold_folder / "train.log", limit))
-    share = share.among(len(jobs))
-    if share.parallel > 1:
-        _say("train", str(share))
-    run_jobs(jobs, lambda job: _say("train", job.name), share)
-    remember_what_follows(config.run_folder, config)
+        jobs.append(Job(one.fold_folder.name, command, one.fold_folder / "train.log", late_words))
+    return jobs
 
 
 def hold_cache(config: Config) -> None:

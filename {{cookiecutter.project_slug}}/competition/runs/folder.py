@@ -25,6 +25,8 @@ AFTER_TRAINING = (
     "format.submission",
     "data.sample_submission",
     "data.test_images",
+    "data.test_image_file",
+    "data.test_csv",
 )
 # ... or where it computes, not what is trained.
 ELSEWHERE = (
@@ -32,6 +34,7 @@ ELSEWHERE = (
     "folds",
     "seeds",
     "logger",
+    "slurm",
     "data.near_duplicates",
     "data.num_workers",
     "data.cache",

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-ROOMS = ("pages", "bundle", "kaggle", "sweeps")
+ROOMS = ("pages", "bundle", "kaggle", "clusters", "sweeps")
 
 
 def has_room(name: str) -> bool:

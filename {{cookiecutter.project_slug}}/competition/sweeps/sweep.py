@@ -38,7 +38,10 @@ SECONDS = 0.5  # between two looks at the trainings
 BETWEEN_PAGES = 30.0  # seconds: a page takes one or two
 SWEEPS, SWEEP, BEST = "sweeps", "sweep.yaml", "best.yaml"
 # What trainings are not scored by, which may differ between two starts; metrics and what decodes must not.
-NOT_SCORED = ("tta", "inference", "format.submission", "data.sample_submission", "data.test_images")
+NOT_SCORED = (
+    *("tta", "inference", "format.submission", "data.sample_submission"),
+    *("data.test_images", "data.test_image_file", "data.test_csv"),
+)
 MOST_FAILURES = 3  # at the start, after which something is wrong with all
 
 

@@ -24,6 +24,7 @@ from competition.training.devices import precision_here
 # Lightning says these of every run; none asks the user to do anything.
 NOISE = (
     ".*LeafSpec.*",
+    ".*The `srun` command is available on your system but is not used.*",
     ".*The number of training batches .* is smaller than the logging interval.*",
     ".*does not have many workers.*",
     ".*sync_dist=True.*",

@@ -11,6 +11,7 @@ import torch
 
 from competition.comparison.update_ledger import begin, record
 from competition.config.loading import task_names
+from competition.files.images import read_image_size
 from competition.prediction.stored import Predictions
 from competition.runs.folder import CONFIG, OOF, Run
 from competition.runs.ledger import change_ledger, ledger_path
@@ -60,7 +61,8 @@ def test_other_weights_are_found(outputs: Path, command: Command) -> None:
 
 def test_another_image_is_found(outputs: Path, command: Command, data_dir: Path) -> None:
     image = data_dir / "train_images" / Predictions(outputs / "t/fold1" / OOF).image_ids[0]
-    other = data_dir / "train_images" / Predictions(outputs / "t/fold0" / OOF).image_ids[0]
+    others = (data_dir / "train_images" / one for one in Predictions(outputs / "t/fold0" / OOF).image_ids)
+    other = next(path for path in others if read_image_size(path, 3) == read_image_size(image, 3))
     shutil.copy(other, image)
     done = command("replay", "t")
     assert done.returncode == 1

@@ -15,7 +15,9 @@ FOLDER = Path(__file__).resolve().parents[2] / "configs"
 # A user puts configs of their own beside these, which need not open with a command, nor be whole by themselves.
 KNOWN = {f"{task}{suffix}" for task in task_names() for suffix in ("", *(f"_{name}" for name in format_presets(task)))}
 CONFIGS = [path for path in sorted(FOLDER.glob("*.yaml")) if path.stem in KNOWN]
-PRESETS = [FOLDER / "trainer" / f"{name}.yaml" for name in ("cpu", "ddp", "debug", "gpu", "kaggle_t4x2", "multi_node")]
+PRESETS = [
+    FOLDER / "trainer" / f"{name}.yaml" for name in ("cpu", "ddp", "debug", "gpu", "kaggle_t4x2", "multi_node", "slurm")
+]
 
 
 def test_every_task_has_a_config() -> None:

@@ -87,10 +87,11 @@ def test_images_are_normalised_to_the_last_bit_as_albumentations_does(
     data = Data.model_validate(config.data.model_dump() | values | {"augmentation": light})
     config = config.model_copy(update={"data": data})
     dataset = ImageDataset(config, table.image_ids, table=table, train=True)
-    image = np.random.default_rng(0).integers(0, 256, (70, 90, channels), dtype=np.uint8)
+    height, width = dataset.read_size(0)
+    image = np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
     image = image.astype(np.float32) / 77 if kind == "float" else image
-    target = table.target(dataset.rows[0], 70, 90)  # ty: ignore[not-subscriptable]
-    sample, plain = (dataset.sample(0, one, target, seed=3) for one in (image, np.zeros((70, 90, channels), np.uint8)))
+    target = table.target(dataset.rows[0], height, width)  # ty: ignore[not-subscriptable]
+    sample, plain = (dataset.sample(0, one, target, seed=3) for one in (image, np.zeros_like(image, dtype=np.uint8)))
     changed, _ = dataset.augmentation(image, target, 3)
     largest = 1.0 if kind == "float" else 255.0
     parts = [slice(first, first + 3) for first in range(0, channels, 3)]  # it takes no more than 128

@@ -1,6 +1,7 @@
 """Folds: evenly spread, groups whole, the same every time; and a folds.csv that does not fit its train.csv."""
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -394,6 +395,17 @@ def test_given_folds_that_tear_a_group_are_refused_with_two_of_its_images(own_co
     config = own_config.model_copy(update={"data": own_config.data.model_copy(update={"group": "patient"})})
     with pytest.raises(CompetitionError, match=r"'train_0.*' \(fold \d\) and 'train_0.*' \(fold \d\) are of one group"):
         read_folds(config, Task(config.task).table.read_table(config))
+
+
+def test_another_table_beside_train_csv_has_folds_of_its_own(own_config: Config) -> None:
+    make_folds(own_config)
+    before = folds_path(own_config).read_bytes()
+    shutil.copy(own_config.train_csv, own_config.data.dir / "half.csv")
+    data = own_config.data.model_copy(update={"train_csv": "half.csv", "num_folds": 2})
+    other = own_config.model_copy(update={"data": data})
+    make_folds(other)
+    assert folds_path(other) == own_config.data.dir / "folds_half.csv"
+    assert folds_path(own_config).read_bytes() == before
 
 
 def test_a_missing_folds_csv_is_refused_with_the_command_that_makes_it(own_config: Config) -> None:

@@ -411,3 +411,75 @@ def test_a_damaged_tif_is_told_once_and_not_by_the_decoder_too(
         read_image(path, 3)
     assert capfd.readouterr().err == ""
     assert caplog.records == []
+
+
+def dicom(path: Path, pixels: np.ndarray, **values: object) -> Path:
+    """Write a DICOM file as scanners do."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    is_color = pixels.dtype == np.uint8
+    bits = pixels.dtype.itemsize * 8
+    given = {
+        "SOPClassUID": SecondaryCaptureImageStorage,
+        "Rows": pixels.shape[-3 if is_color else -2],
+        "Columns": pixels.shape[-2 if is_color else -1],
+        "SamplesPerPixel": 3 if is_color else 1,
+        "PhotometricInterpretation": "RGB" if is_color else "MONOCHROME2",
+        "BitsAllocated": bits,
+        "BitsStored": bits,
+        "HighBit": bits - 1,
+        "PixelRepresentation": int(pixels.dtype.kind == "i"),
+        **({"PlanarConfiguration": 0} if is_color else {}),
+        **({"NumberOfFrames": len(pixels)} if pixels.ndim == 3 and not is_color else {}),
+        **values,
+    }
+    file = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    for key, value in given.items():
+        setattr(file, key, value)
+    file.PixelData = pixels.tobytes()
+    file.save_as(path, enforce_file_format=True)
+    return path
+
+
+SHADES = np.array([[0, 100, 200], [300, 400, 1000]], dtype=np.int16)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, [[0, 0.1, 0.2], [0.3, 0.4, 1]]),  # from the lowest to the highest
+        ({"PhotometricInterpretation": "MONOCHROME1"}, [[1, 0.9, 0.8], [0.7, 0.6, 0]]),
+        ({"WindowCenter": 200, "WindowWidth": 200}, [[0, 0, 0.5], [1, 1, 1]]),
+        # Hounsfield units: half the value less 100, of which a window shows 0 to 100.
+        (
+            {"RescaleSlope": 0.5, "RescaleIntercept": -100, "WindowCenter": [50, 1], "WindowWidth": [100, 2]},
+            [[0, 0, 0], [0.5, 1, 1]],
+        ),
+    ],
+)
+def test_shades_of_a_dicom_file_are_read_as_a_viewer_shows_them(
+    tmp_path: Path, values: dict[str, object], expected: list[list[float]]
+) -> None:
+    read = read_image(dicom(tmp_path / "a.dcm", SHADES, **values), 1)
+    np.testing.assert_allclose(read[:, :, 0], expected, atol=1e-4)
+    assert read_image_size(tmp_path / "a.dcm", 1) == SHADES.shape
+
+
+def test_colours_and_frames_of_a_dicom_file_are_channels(tmp_path: Path) -> None:
+    colours = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3)
+    np.testing.assert_array_equal(read_image(dicom(tmp_path / "a.dicom", colours), 3), colours)
+    frames = np.stack([SHADES, SHADES * 2, SHADES * 0, SHADES * 3, SHADES * 4])
+    read = read_image(dicom(tmp_path / "b.dcm", frames), 5)
+    np.testing.assert_allclose(read[:, :, 3], SHADES * 3 / 4000, atol=1e-4)
+
+
+def test_a_dicom_file_that_is_damaged_or_huge_is_refused_by_name(tmp_path: Path) -> None:
+    whole = dicom(tmp_path / "a.dcm", SHADES).read_bytes()
+    for name, content in (("cut.dcm", whole[:-4]), ("text.dcm", b"text" * 99), ("none.dcm", b"")):
+        (tmp_path / name).write_bytes(content)
+        assert refusal(tmp_path / name).startswith(f"{tmp_path / name}: ")
+    assert "more than data.max_pixels" in refusal(tmp_path / "a.dcm", 5)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from competition.kaggle.download import unpack
+from competition.kaggle.download import unpack, unpack_folder
 from competition.support.errors import CompetitionError
 
 
@@ -182,3 +183,32 @@ def test_an_archive_with_changed_bytes_is_unpacked_or_refused_and_never_writes_e
             unpack(folder / "digits.zip", folder)
         assert [path.name for path in Path(outside).iterdir()] == ["data"]
         assert not list(folder.rglob(".*.tmp"))
+
+
+def test_archives_in_a_folder_are_unpacked_beside_themselves_and_stay(folder: Path) -> None:
+    (folder / "train.zip").write_bytes(zipped({"1.png": b"1"}))
+    (folder / "labels.csv.zip").write_bytes(zipped({"labels.csv": b"a"}))
+    with tarfile.open(folder / "test.tar.gz", "w:gz") as archive:
+        for name, content in (("deep/2.png", b"2"), ("3.png", b"3")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    for _ in range(2):  # a second time nothing changes
+        assert len(unpack_folder(folder)) == 3
+    there = {name: content for name, content in contents(folder).items() if not name.endswith((".zip", ".gz"))}
+    assert there == {"train/1.png": b"1", "labels.csv": b"a", "test/deep/2.png": b"2", "test/3.png": b"3"}
+    assert {path.name for path in folder.glob("*.*z*")} == {"train.zip", "labels.csv.zip", "test.tar.gz"}
+
+
+def test_a_tar_that_leads_out_of_its_folder_is_refused(folder: Path) -> None:
+    with tarfile.open(folder / "test.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("../../out.png"), io.BytesIO(b""))
+    with pytest.raises(CompetitionError, match=r"test\.tar: broken, or leads out of its folder"):
+        unpack_folder(folder)
+    assert not (folder.parent / "out.png").exists()
+
+
+def test_an_archive_that_nothing_here_unpacks_is_told_with_what_does(folder: Path) -> None:
+    (folder / "train.7z").write_bytes(b"7z")
+    with pytest.raises(CompetitionError, match="by the program 7z: 7z x -o"):
+        unpack_folder(folder)

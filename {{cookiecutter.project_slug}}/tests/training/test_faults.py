@@ -14,6 +14,7 @@ from tiny import PROJECT, TINY
 from trainings import begin, files_up_to, kill_one_of_two, rows
 
 from competition.config.loading import task_names
+from competition.files.images import read_image_size
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
 
@@ -63,7 +64,8 @@ def test_a_loss_that_is_no_number_stops_before_it_is_saved_and_names_the_images(
 ) -> None:
     assert command("train", *words, STOP_AT_ONCE).returncode == 3
     image, *_ = (row.partition(",")[0] for row in Path("data/folds.csv").read_text().splitlines() if row.endswith(",1"))
-    np.save(f"data/train_images/{image}.npy", np.full((64, 64, 3), 3e38, np.float32))
+    size = read_image_size(Path("data/train_images", image), 3)
+    np.save(f"data/train_images/{image}.npy", np.full((*size, 3), 3e38, np.float32))
     for name in ("train.csv", "folds.csv"):
         path = Path("data", name)
         path.write_text(path.read_text().replace(image, f"{image}.npy"))

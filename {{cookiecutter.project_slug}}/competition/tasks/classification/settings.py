@@ -1,5 +1,6 @@
 """What a classification config may hold beside the common sections."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -12,9 +13,12 @@ from competition.files.csv_keys import Keys, has_class
 TargetKind = Literal["single", "multi", "regression"]
 MetricName = Literal[
     "accuracy",
+    "error",
     "balanced_accuracy",
     "log_loss",
+    "rsna2022",
     "roc_auc",
+    "alaska",
     "macro_f1",
     "micro_f1",
     "samples_f1",
@@ -23,16 +27,22 @@ MetricName = Literal[
     "qwk",
     "rmse",
     "mae",
+    "r2",
+    "weighted_r2",
 ]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Threshold = Annotated[float, Field(gt=0, le=1)]
+Separator = Annotated[str, Field(min_length=1, max_length=3)]
 
 CLASSES: tuple[TargetKind, ...] = ("single", "multi")
 SCORABLE: dict[MetricName, tuple[TargetKind, ...]] = {
     "accuracy": CLASSES,
+    "error": ("single",),
     "balanced_accuracy": CLASSES,
     "log_loss": CLASSES,
+    "rsna2022": ("multi",),
     "roc_auc": CLASSES,
+    "alaska": ("multi",),
     "macro_f1": CLASSES,
     "micro_f1": CLASSES,
     "samples_f1": ("multi",),
@@ -41,6 +51,8 @@ SCORABLE: dict[MetricName, tuple[TargetKind, ...]] = {
     "qwk": ("single", "regression"),
     "rmse": ("regression",),
     "mae": ("regression",),
+    "r2": ("regression",),
+    "weighted_r2": ("regression",),
 }
 TRAIN_LAYOUTS = {"label": ("single",), "label_string": ("multi",)}
 SUBMISSION_LAYOUTS = {"label": ("single",), "label_string": ("multi",), "top": ("single",)}
@@ -63,13 +75,14 @@ class ClassificationModel(Model):
 class TrainFormat(Section):
     """How train.csv tells the answers.
 
-    label: a class in `column`. label_string: classes in `column`, blanks between them. columns: a column a class with
-    0 or 1, or a column a number. rows: a row an image and class, 0 or 1 in `column`.
+    label: a class in `column`. label_string: classes in `column` with `separator` between them. columns: a column a
+    class with 0 or 1, or a column a number. rows: a row an image and class, 0 or 1 in `column`.
     """
 
     keys: Keys = {"image_id": "{image_id}"}
     layout: Literal["label", "label_string", "columns", "rows"] = "label"
     column: str = "label"
+    separator: Separator = " "  # of a label string, as "|" or ","; " ": any blanks
 
 
 class SubmissionFormat(Section):
@@ -83,6 +96,7 @@ class SubmissionFormat(Section):
     layout: Literal["columns", "rows", "label", "label_string", "top"] = "columns"
     value: Literal["probability", "decision"] = "probability"  # of columns and rows; a decision is 0 or 1
     top: Count = 5
+    separator: Separator | None = None  # of a label string; None: that of train.csv
 
 
 class ClassificationFormat(Section):
@@ -98,7 +112,10 @@ class ClassificationFormat(Section):
     join: Literal["mean", "max"] = "mean"  # how the predictions of a group become one
     test_csv: str = "test.csv"  # with `group`: in data.dir, the test images with those columns
     bounds: tuple[float, float] | None = None  # lowest and highest number of a regression; the network keeps to them
-    class_weights: dict[str, Positive] = {}  # in log_loss, by class; 1 for the others
+    class_weights: dict[str, Positive] = {}  # in log_loss, rsna2022 and weighted_r2, by class; 1 for the others
+    # What stands in the csv file where nobody knows whether an image has a class, as [-1, ""]: neither loss nor score
+    # look at it. For columns and rows of several labels.
+    unknown: list[float | str] = []
 
     @field_validator("group")
     @classmethod
@@ -106,6 +123,12 @@ class ClassificationFormat(Section):
         if pattern is not None and not names_in(pattern):
             raise ValueError("expected columns in braces, as '{patient_id}_{laterality}'")
         return pattern
+
+    @property
+    def submission_separator(self) -> str:
+        """What stands between the classes of one cell of a submission."""
+        form, train = self.submission, self.train
+        return " " if form.layout == "top" else form.separator or train.separator
 
     @property
     def submission_keys(self) -> Keys:
@@ -141,8 +164,12 @@ class ClassificationFormat(Section):
             raise ValueError("format.none is for format.target multi")
         if self.bounds is not None and (self.target != "regression" or self.bounds[0] >= self.bounds[1]):
             raise ValueError("format.bounds are lowest and highest number, ascending, of format.target regression")
-        if self.class_weights and self.target != "multi":
-            raise ValueError("format.class_weights is for format.target multi")
+        if self.class_weights and self.target == "single":
+            raise ValueError("format.class_weights is for format.target multi or regression")
+        if self.unknown and (self.target != "multi" or self.train.layout == "label_string"):
+            raise ValueError("format.unknown is for format.target multi with columns or rows of 0 and 1")
+        if {0, 1, "0", "1"} & set(self.unknown):
+            raise ValueError("format.unknown: 0 and 1 say that an image has a class or not; expected other values")
         return self
 
 
@@ -258,3 +285,13 @@ class TaskConfig(Config):
         if form and decode.cut_points is not None and form.group is not None:
             raise ValueError("decode.cut_points does not go with format.group, whose images are joined after it")
         return decode
+
+    @property
+    def train_keys(self) -> Mapping[str, str]:
+        """By column of train.csv, how it holds {image_id}."""
+        return self.format.train.keys
+
+    @property
+    def submission_keys(self) -> Mapping[str, str]:
+        """The same of the submission."""
+        return self.format.submission_keys

@@ -1,5 +1,6 @@
 """submission.csv in the format of `format.submission`: which rows it has, written and read back."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from competition.files.csv_keys import has_class, join_keys, split_keys
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.decode import decided, join_groups, settle
+from competition.tasks.classification.formats.answers import parted
 from competition.tasks.classification.formats.cells import WrongCellError, read_cells, write_cells
 from competition.tasks.classification.formats.groups import groups_of, groups_of_test
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Target
+
+UNNAMED = re.compile(r"|Unnamed: \d+")  # columns without a name, as pandas calls them
 
 
 def id_columns(config: TaskConfig) -> list[str]:
@@ -22,6 +26,11 @@ def id_columns(config: TaskConfig) -> list[str]:
     keys, sample = config.format.submission_keys, config.sample_submission
     header = [name.strip() for name in read_header(sample)] if sample.is_file() else list(keys)
     return [name for name in header if name in keys]
+
+
+def may_repeat_keys(config: TaskConfig) -> bool:
+    """Return whether rows of equal ids may be any number: each stands once."""
+    return False
 
 
 def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
@@ -34,7 +43,7 @@ def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     """Return image ids in order; of groups the ids of their images, which stand in `format.test_csv`."""
     sample, form = config.sample_submission, config.format
     frame = read_csv(sample, [*form.submission_keys, *_value_columns(config, classes)])
-    ids, class_ids = split_keys(frame, form.submission_keys, sample)
+    ids, class_ids = split_keys(frame, form.submission_keys, sample, classes)
     if class_ids is None:
         faults = row_faults(sample, np.flatnonzero(ids.duplicated()), ids, "a second row of this image")
     else:
@@ -72,7 +81,8 @@ def rows(
     """Return the columns of sample_submission.csv, and a row an image (or group), or a row an image and class."""
     columns = read_header(config.sample_submission)
     values = _value_columns(config, classes)
-    return columns, _rows([name.strip() for name in columns], values, config, answers, classes)
+    written = _rows([name.strip() for name in columns], values, config, answers, classes)
+    return ["" if UNNAMED.fullmatch(name) else name for name in columns], written
 
 
 def _rows(
@@ -83,6 +93,7 @@ def _rows(
     classes: Sequence[str],
 ) -> Iterator[list[str]]:
     keys = config.format.submission_keys
+    kept = _kept(config, [name for name in columns if UNNAMED.fullmatch(name)])
     for image_id, answer in _settled(config, answers):
         cells = write_cells(answer, config, classes)
         if has_class(keys):
@@ -90,8 +101,19 @@ def _rows(
         else:
             by_class = iter([(join_keys(keys, image_id), cells)])
         for ids, texts in by_class:
-            texts_of = dict(zip([*keys, *values], [*ids, *texts], strict=True))
-            yield [texts_of[column] for column in columns]
+            texts_of = dict(zip([*keys, *values], [*ids, *texts], strict=True)) | kept.get(tuple(ids), {})
+            yield [texts_of.get(column, "") if UNNAMED.fullmatch(column) else texts_of[column] for column in columns]
+
+
+def _kept(config: TaskConfig, names: list[str]) -> dict[tuple[str, ...], dict[str, str]]:
+    """Return by the ids of a row what the sample has in columns without a name, as the numbers of rows are."""
+    if not names:
+        return {}
+    keys = list(config.format.submission_keys)
+    frame = read_csv(config.sample_submission, [*keys, *names])
+    ids = frame[keys].itertuples(index=False, name=None)
+    kept = frame[names].itertuples(index=False, name=None)
+    return {one: dict(zip(names, texts, strict=True)) for one, texts in zip(ids, kept, strict=True)}
 
 
 def _settled(config: TaskConfig, answers: Iterable[tuple[str, Target]]) -> Iterator[tuple[str, Target]]:
@@ -134,7 +156,7 @@ def read_submission(
     form = config.format
     columns = _value_columns(config, classes)
     frame = read_csv(path, [*form.submission_keys, *columns])
-    ids, class_ids = split_keys(frame, form.submission_keys, path)
+    ids, class_ids = split_keys(frame, form.submission_keys, path, classes)
     if class_ids is not None and (faults := _class_row_faults(path, ids, class_ids, classes)):
         raise CompetitionError("\n".join(faults))
     numbers = {name: number for number, name in enumerate(classes)}
@@ -173,12 +195,14 @@ def _value_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
     """Return the columns beside the ids: those of the classes, or the only one the sample has."""
     sample, form = config.sample_submission, config.format
     layout = form.submission.layout
-    blank = next((name for name in classes if len(name.split()) != 1), None)
-    if blank is not None and layout in ("label_string", "top"):
-        raise CompetitionError(f"format.submission.layout {layout}: class {blank!r} has blanks; they part the classes")
+    separator = form.submission_separator
+    torn = next((name for name in classes if parted(name, separator) != [name]), None)
+    if torn is not None and layout in ("label_string", "top"):
+        what = "blanks" if separator == " " else repr(separator)
+        raise CompetitionError(f"format.submission.layout {layout}: class {torn!r} has {what}; they part the classes")
     # Without a sample `read_csv` says what is missing.
     header = [name.strip() for name in read_header(sample)] if sample.is_file() else []
-    others = [name for name in header if name not in form.submission_keys]
+    others = [name for name in header if name not in form.submission_keys and not UNNAMED.fullmatch(name)]
     is_table = layout == "columns" and len(classes) > 1
     expected = list(classes) if is_table else others[:1] or ["answer"]
     extra = [name for name in others if name not in expected]

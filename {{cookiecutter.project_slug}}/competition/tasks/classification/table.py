@@ -9,7 +9,7 @@ import numpy as np
 from competition.files.csv_file import group_by_image, line, read_csv, row_faults
 from competition.files.csv_keys import has_class, split_keys
 from competition.support.errors import CompetitionError
-from competition.tasks.classification.formats.answers import READERS, class_columns
+from competition.tasks.classification.formats.answers import READERS, UNKNOWN, class_columns, joined_labels
 from competition.tasks.classification.formats.groups import group_columns, group_names
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Target
@@ -66,7 +66,7 @@ class ClassificationTable(Entries):
     def summary(self) -> list[str]:
         """Count images by class."""
         counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
-        return [_counted(self.classes, counts)]
+        return [_counted(self.classes, counts), *_joined(self.classes)]
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,14 @@ class MultiLabelTable(Entries):
     labels: np.ndarray  # (n, classes) bool
     groups: np.ndarray | None = None  # (n,) str
     class_weights: np.ndarray | None = None  # (classes,) of log_loss
+    known: np.ndarray | None = None  # (n, classes) bool, with `format.unknown`; elsewhere labels are false
 
     def target(self, index: int, height: int, width: int) -> Target:
-        """Return `labels` (classes,) bool; with the settings for it also `group` and `class_weights`."""
-        weights = {} if self.class_weights is None else {"class_weights": self.class_weights}
-        return self._with_group({"labels": self.labels[index], **weights}, self.groups, index)
+        """Return `labels` (classes,) bool; with the settings for it also `group`, `class_weights` and which are
+        `known`."""
+        more = {} if self.class_weights is None else {"class_weights": self.class_weights}
+        more |= {} if self.known is None else {"known": self.known[index]}
+        return self._with_group({"labels": self.labels[index], **more}, self.groups, index)
 
     def present(self) -> np.ndarray:
         """Return (n, classes) bool: the labels of each image."""
@@ -97,7 +100,11 @@ class MultiLabelTable(Entries):
     def summary(self) -> list[str]:
         """Count images by class, and those without any."""
         without = int((~self.labels.any(axis=1)).sum())
-        return [_counted(self.classes, self.labels.sum(axis=0)), f"images without a class: {without}"]
+        lines = [_counted(self.classes, self.labels.sum(axis=0)), f"images without a class: {without}"]
+        if self.known is not None:
+            unknown = (~self.known).sum(axis=0)
+            lines.append(f"unknown, and left out of loss and score: {_counted(self.classes, unknown)}")
+        return lines
 
 
 @dataclass(frozen=True)
@@ -106,10 +113,12 @@ class RegressionTable(Entries):
 
     values: np.ndarray  # (n, columns) float64
     groups: np.ndarray | None = None  # (n,) str
+    class_weights: np.ndarray | None = None  # (columns,) of weighted_r2
 
     def target(self, index: int, height: int, width: int) -> Target:
-        """Return `value` (columns,) float64; with `format.group` also `group`."""
-        return self._with_group({"value": self.values[index]}, self.groups, index)
+        """Return `value` (columns,) float64; with the settings for it also `group` and `class_weights`."""
+        more = {} if self.class_weights is None else {"class_weights": self.class_weights}
+        return self._with_group({"value": self.values[index], **more}, self.groups, index)
 
     def present(self) -> np.ndarray:
         """Return (n, columns) bool: every image has every number."""
@@ -142,7 +151,7 @@ def read_table(config: TaskConfig, path: Path | None = None) -> AnyTable:
     columns = class_columns(config, path) if form.train.layout == "columns" else [form.train.column]
     grouped = group_columns(form.group) if form.group else []
     frame = read_csv(path, list(dict.fromkeys([*form.train.keys, *columns, *grouped])))
-    ids, class_ids = split_keys(frame, form.train.keys, path)
+    ids, class_ids = split_keys(frame, form.train.keys, path, config.data.classes or ())
     faults = row_faults(path, np.flatnonzero(ids == ""), ids, f"{_id_column(config)} is empty", show_found=False)
     _, first = group_by_image(ids)
     if not has_class(form.train.keys):
@@ -154,15 +163,31 @@ def read_table(config: TaskConfig, path: Path | None = None) -> AnyTable:
             f"format.new: {form.new!r} is a class of {path}, and names those that it does not have: images would be "
             "answered by it twice; set format.new to null, as a class it is learnt like any other"
         )
+    if form.none is not None and form.none in read.classes:
+        faults.append(
+            f"{path}: format.none: {form.none!r} is a class, too, by data.classes or beside another label, and means "
+            "that an image is of none; take it out there, or set format.none to null"
+        )
     if faults + read.faults:
         raise CompetitionError("\n".join(faults + read.faults))
     groups = group_names(frame.iloc[first], form.group) if form.group else None
     entries = (ids.to_numpy(dtype=object)[first], read.classes, line(frame.index.to_numpy()[first]))
     if form.target == "regression":
-        return RegressionTable(*entries, read.values, groups)
+        return RegressionTable(*entries, read.values, groups, _class_weights(config, read.classes))
     if form.target == "multi":
-        return MultiLabelTable(*entries, read.values == 1, groups, _class_weights(config, read.classes))
+        known = read.values != UNKNOWN if form.unknown else None
+        return MultiLabelTable(*entries, read.values == 1, groups, _class_weights(config, read.classes), known)
     return ClassificationTable(*entries, _only_label(read.values), groups)
+
+
+def _joined(classes: tuple[str, ...]) -> list[str]:
+    """Warn of classes that are several labels joined by a bar."""
+    joined = joined_labels(classes, "|")
+    return [
+        f"warning: {len(joined)} classes, as {one!r}, look like several labels joined by '|'; to learn each: "
+        "format.target: multi, format.train.layout: label_string, format.train.separator: '|'"
+        for one in joined[:1]
+    ]
 
 
 def _only_label(values: np.ndarray) -> np.ndarray:

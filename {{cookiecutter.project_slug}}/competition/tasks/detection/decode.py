@@ -70,7 +70,7 @@ def unused_settings(config: TaskConfig) -> dict[str, str]:
 
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
     """Return `bboxes` (k, 4) float32 xyxy inside the image, `scores` (k,) and `labels` (k,), best first; corners have
-    the decimals of the submission.
+    the decimals of the submission; `size`, too, where shares of it are handed in.
 
     Raises CompetitionError if `min_score` is a list that is too short for the classes.
     """
@@ -85,7 +85,8 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
     keep = np.flatnonzero(scores >= _least_scores(settings, labels))[: settings.max_boxes]
     decimals = config.format.submission.decimals
     written = in_units(boxes[keep], decimals) / 10**decimals  # what is scored is what is handed in
-    return {"bboxes": written.astype(np.float32), "scores": scores[keep], "labels": labels[keep]}
+    size = {"size": np.array([height, width])} if config.format.submits_shares else {}
+    return {"bboxes": written.astype(np.float32), "scores": scores[keep], "labels": labels[keep], **size}
 
 
 def difference(found: Prediction, stored: Prediction) -> float:

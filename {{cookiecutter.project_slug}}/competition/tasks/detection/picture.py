@@ -43,7 +43,7 @@ def parts(table: Table, index: int, target: Target, height: int, width: int) -> 
     """Return the boxes as they are written, which may reach out of the image."""
     assert isinstance(table, DetectionTable)
     span = slice(table.starts[index], table.starts[index + 1])
-    boxes, labels = table.boxes[span].astype(np.float64), table.labels[span]
+    boxes, labels = table.in_pixels(index, height, width).astype(np.float64), table.labels[span]
     limits = np.array([width, height, width, height], dtype=np.float64)
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     inside = np.clip(boxes, 0, limits)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,6 +13,7 @@ from competition.config.settings import Config, Model
 
 Weight = Annotated[float, Field(ge=0)]
 Layout = Literal["xywh", "xyxy"]
+Units = Literal["pixels", "shares"]
 # COCO's mAP and the same at one IoU; then what the pages of known competitions define: see score.py.
 MetricName = Literal[
     "map", "map40", "map45", "map50", "map55", "map60", "map65", "map70", "map75", "map80", "map85", "map90", "map95",
@@ -135,8 +137,10 @@ class DetectionSubmission(Section):
     boxes: str = "PredictionString"  # column
     with_class: bool = True
     class_as: Literal["name", "index"] = "name"  # index: place in data.classes, from 0
-    layout: Layout = "xywh"
-    decimals: Annotated[int, Field(ge=0, le=6)] = 2  # of coordinates; 0: whole pixels
+    with_conf: bool = True
+    layout: Layout | Literal["cxcy"] = "xywh"  # cxcy: only the centre is handed in
+    units: Units | None = None  # None: those of train.csv
+    decimals: Annotated[int, Field(ge=0, le=6)] = 2  # of coordinates in pixels; 0: whole pixels
     none: str = ""  # what stands for an image without any box
 
 
@@ -150,11 +154,19 @@ class DetectionFormat(Section):
     # Four columns; or one, whose text is `[x, y, w, h]`, or with `box_keys` a list of dicts with these four keys.
     boxes: list[str] | str = ["x", "y", "w", "h"]
     box_keys: Annotated[list[str], Field(min_length=4, max_length=4)] | None = None
-    layout: Layout = "xywh"
+    # Or one of strings with the words of each box behind one another, as `U+306F 1187 361 47 27 U+3070 ...`.
+    box_string: Literal["box", "class box", "class conf box"] | None = None
+    layout: Layout | Literal["cxcywh"] = "xywh"  # cxcywh: the centre, width and height, as YOLO has them
+    units: Units = "pixels"  # shares: of the image's width and height, from 0 to 1, as Open Images and YOLO have them
     no_finding: str | None = None  # a class that says there is no box
     # Boxes of several readers: those of a class that overlap more become one, by wbf. null: all stay.
     fuse_readers: Probability | None = None
     submission: DetectionSubmission = DetectionSubmission()
+
+    @property
+    def submits_shares(self) -> bool:
+        """Whether boxes are handed in as shares of the image's sides."""
+        return (self.submission.units or self.units) == "shares"
 
     @property
     def image_id_columns(self) -> list[str]:
@@ -179,7 +191,11 @@ class DetectionFormat(Section):
             raise ValueError(f"format.boxes lists {len(self.boxes)} columns; expected four, or the name of one")
         if isinstance(self.boxes, list) and self.box_keys:
             raise ValueError("format.box_keys is for boxes in one column; format.boxes lists four")
-        if self.no_finding is not None and self.class_id is None:
+        if self.box_string is not None and (isinstance(self.boxes, list) or self.box_keys):
+            raise ValueError("format.box_string is for boxes in one column, without format.box_keys")
+        if self.box_string not in (None, "box") and self.class_id is not None:
+            raise ValueError("format.box_string tells the classes; expected format.class_id: null")
+        if self.no_finding is not None and self.class_id is None and self.box_string in (None, "box"):
             raise ValueError("format.no_finding names a class, so format.class_id must name its column")
         return self
 
@@ -240,3 +256,13 @@ class TaskConfig(Config):
                 f"decode.min_score lists {len(scores)} scores for {len(classes)} data.classes; give one a class"
             )
         return self
+
+    @property
+    def train_keys(self) -> Mapping[str, str]:
+        """By column of train.csv, how it holds {image_id}."""
+        return dict.fromkeys(self.format.image_id_columns[:1], "{image_id}")
+
+    @property
+    def submission_keys(self) -> Mapping[str, str]:
+        """The same of the submission."""
+        return {self.format.submission.image_id: "{image_id}"}

@@ -12,10 +12,19 @@ from competition.tasks.contract import Target
 from competition.tasks.detection.boxes import in_units
 from competition.tasks.detection.settings import DetectionSubmission, TaskConfig
 
+WORDS = {"xywh": "x y w h", "xyxy": "x1 y1 x2 y2", "cxcy": "x y"}
+POINT = 1e-3  # pixels: the side of a box that is read from its centre
+SHARE_DIGITS = 8  # of shares of an image's sides: enough for hundredths of a pixel
+
 
 def id_columns(config: TaskConfig) -> list[str]:
     """Return the column of image ids."""
     return [config.format.submission.image_id]
+
+
+def may_repeat_keys(config: TaskConfig) -> bool:
+    """Return whether rows of equal ids may be any number: each stands once."""
+    return False
 
 
 def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
@@ -60,8 +69,8 @@ def rows(
     config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
 ) -> tuple[list[str], Iterator[list[str]]]:
     """Return columns and rows of a submission of any images."""
-    form = config.format.submission
-    written = ([image_id, _format_boxes(answer, classes, form)] for image_id, answer in answers)
+    form, shares = config.format.submission, config.format.submits_shares
+    written = ([image_id, _format_boxes(answer, classes, form, shares)] for image_id, answer in answers)
     return [form.image_id, form.boxes], written
 
 
@@ -80,7 +89,7 @@ def read_submission(
         if image_id not in sizes:
             raise CompetitionError(f"{path}: line {line(row)}: found image {image_id!r}, which is not asked for")
         try:
-            yield image_id, _parse_boxes(text, classes, form, *sizes[image_id])
+            yield image_id, _parse_boxes(text, classes, config, *sizes[image_id])
         except ValueError as error:
             raise CompetitionError(f"{path}: line {line(row)}: {form.boxes}: {error}") from None
 
@@ -93,41 +102,53 @@ def _written_classes(classes: Sequence[str], form: DetectionSubmission) -> list[
     return [str(i) for i in range(len(classes))] if form.class_as == "index" else list(classes)
 
 
-def _format_boxes(answer: Target, classes: Sequence[str], form: DetectionSubmission) -> str:
+def _format_boxes(answer: Target, classes: Sequence[str], form: DetectionSubmission, shares: bool) -> str:
     if not len(answer["labels"]):
         return form.none
     names = _written_classes(classes, form)
     units = in_units(answer["bboxes"], form.decimals)
     first, second = units[:, :2], units[:, 2:]
-    numbers = np.concatenate([first, second - first if form.layout == "xywh" else second], axis=1) / 10**form.decimals
+    by_layout = {"xywh": [first, second - first], "xyxy": [first, second], "cxcy": [(first + second) / 2]}
+    numbers = np.concatenate(by_layout[form.layout], axis=1) / 10**form.decimals
+    if shares:
+        numbers /= np.tile(answer["size"][::-1], numbers.shape[1] // 2)
+    digits = SHARE_DIGITS if shares else form.decimals
     boxes = zip(answer["labels"].tolist(), answer["scores"], numbers.tolist(), strict=True)
     return " ".join(
         (f"{names[label]} " if form.with_class else "")
-        + f"{np.float32(score)!s} "  # the shortest text that is this number again
-        + " ".join(f"{number:.{form.decimals}f}" for number in box)
+        # The shortest text that is this number again.
+        + (f"{np.float32(score)!s} " if form.with_conf else "")
+        + " ".join(f"{number:.{digits}f}" for number in box)
         for label, score, box in boxes
     )
 
 
-def _parse_boxes(text: str, classes: Sequence[str], form: DetectionSubmission, height: int, width: int) -> Target:
-    words = text.split()
+def _parse_boxes(text: str, classes: Sequence[str], config: TaskConfig, height: int, width: int) -> Target:
+    form, words = config.format.submission, text.split()
     if words == form.none.split():
         words = []
-    length = 6 if form.with_class else 5
+    shape = "class " * form.with_class + "conf " * form.with_conf + WORDS[form.layout]
+    length, sides = len(shape.split()), len(WORDS[form.layout].split())
     if len(words) % length:
-        shape = f"{'class ' if form.with_class else ''}conf {'x y w h' if form.layout == 'xywh' else 'x1 y1 x2 y2'}"
         raise ValueError(f"expected `{shape}` for each box, found {len(words)} words")
     number_of = {name: number for number, name in enumerate(_written_classes(classes, form))}
     names = words[::length] if form.with_class else []
     unknown = [name for name in names if name not in number_of]
     if unknown:
         raise ValueError(f"found class {unknown[0]!r}; expected one of {', '.join(number_of)}")
-    columns = range(length - 5, length)
-    numbers = np.array([words[i::length] for i in columns], dtype=np.float64).T.reshape(-1, 5)
+    columns = range(length - sides - form.with_conf, length)
+    numbers = np.array([words[i::length] for i in columns], dtype=np.float64).T.reshape(-1, len(columns))
+    if not form.with_conf:
+        numbers = np.concatenate([np.ones((len(numbers), 1)), numbers], axis=1)
     if not np.isfinite(numbers).all():
         raise ValueError(f"found {numbers[~np.isfinite(numbers)][0]}; expected finite numbers")
+    if config.format.submits_shares:
+        numbers[:, 1:] = (numbers[:, 1:] * [width, height, width, height][:sides]).round(form.decimals)
+    if form.layout == "cxcy":  # a box of no size that says where it is
+        middle = numbers[:, 1:] - POINT / 2
+        numbers = np.concatenate([numbers[:, :1], middle, np.full_like(middle, POINT)], axis=1)
     x1, y1, x2, y2 = numbers[:, 1:].T
-    if form.layout == "xywh":
+    if form.layout != "xyxy":
         x2, y2 = x1 + x2, y1 + y2
     inside = (x1 >= 0) & (y1 >= 0) & (x2 > x1) & (y2 > y1) & (x2 <= width + 1e-6) & (y2 <= height + 1e-6)
     if not inside.all():
@@ -136,4 +157,5 @@ def _parse_boxes(text: str, classes: Sequence[str], form: DetectionSubmission, h
         "bboxes": np.stack([x1, y1, x2, y2], axis=1).astype(np.float32),
         "scores": numbers[:, 0].astype(np.float32),
         "labels": np.array([number_of[name] for name in names] or [0] * len(numbers), dtype=np.int64),
+        **({"size": np.array([height, width])} if config.format.submits_shares else {}),
     }

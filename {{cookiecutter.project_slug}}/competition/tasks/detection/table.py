@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from competition.files.csv_file import group_by_image, line, read_csv, resolve_classes, row_faults
+from competition.files.csv_file import group_by_image, line, read_csv, read_header, resolve_classes, row_faults
 from competition.files.image_folder import absent_images
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
@@ -15,6 +16,7 @@ from competition.tasks.detection.boxes import fuse
 from competition.tasks.detection.formats.box_columns import BoxColumns, read_box_columns
 from competition.tasks.detection.settings import DetectionFormat, TaskConfig
 
+SIDES = ("height", "width")
 ONE_CLASS = "object"  # its name where there is one class and data.classes does not name it
 
 
@@ -28,14 +30,47 @@ class DetectionTable:
     boxes: np.ndarray  # (boxes, 4) float32 x1, y1, x2, y2 as written, which may reach out of the image
     labels: np.ndarray  # (boxes,) int64
     starts: np.ndarray  # (n + 1,)
+    in_shares: bool = False  # of the image's sides; else pixels
+    sizes: np.ndarray | None = None  # (n, 2) height and width as the csv file has them, NaN for an image without
+    where: str = ""  # the csv file, for messages
     groups = None  # every image is answered by itself
 
     def target(self, index: int, height: int, width: int) -> Target:
-        """Return `bboxes` (k, 4) float32 xyxy clipped to the image and `labels` (k,), without boxes of no area."""
+        """Return `bboxes` (k, 4) float32 xyxy clipped to the image and `labels` (k,), without boxes of no area; `size`,
+        too, where shares of it are handed in.
+
+        Raises CompetitionError where the boxes cannot be of an image of this size.
+        """
         span = slice(self.starts[index], self.starts[index + 1])
-        boxes = np.clip(self.boxes[span], 0, np.array([width, height, width, height], dtype=np.float32))
+        found = self.in_pixels(index, height, width)
+        boxes = np.clip(found, 0, np.array([width, height, width, height], dtype=np.float32))
+        has_area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        if len(found) and (fault := self._misfit(index, found, has_area, height, width)):
+            raise CompetitionError(f"{self.where}: line {self.lines[index]}: image {self.image_ids[index]!r}: {fault}")
+        size = {"size": np.array([height, width])} if self.in_shares else {}
+        return {"bboxes": boxes[has_area], "labels": self.labels[span][has_area], **size}
+
+    def in_pixels(self, index: int, height: int, width: int) -> np.ndarray:
+        """Return (k, 4) float32 the boxes of an image of this size, which may reach out of it."""
+        boxes = self.boxes[self.starts[index] : self.starts[index + 1]]
+        return boxes * np.array([width, height, width, height], dtype=np.float32) if self.in_shares else boxes
+
+    def _misfit(self, index: int, boxes: np.ndarray, is_inside: Any, height: int, width: int) -> str:
+        """Return why boxes cannot be of an image of this size; nothing where they can."""
+        told = None if self.sizes is None else self.sizes[index]
+        if told is not None and np.isfinite(told).all() and tuple(told) != (height, width) and not self.in_shares:
+            return (
+                f"has {told[1]:g} x {told[0]:g} pixels by the columns width,height, its file {width} x {height}; "
+                "expected boxes and images of one size: scale either, or leave these columns out if they say other"
+            )
         has_area = (boxes[:, 2:] > boxes[:, :2]).all(1)
-        return {"bboxes": boxes[has_area], "labels": self.labels[span][has_area]}
+        if not has_area.any() or is_inside.any():
+            return ""
+        left, top, right, bottom = boxes[has_area][0].tolist()
+        return (
+            f"all its {has_area.sum()} boxes lie outside its {width} x {height} pixels, as {left:g} to {right:g} "
+            f"across and {top:g} to {bottom:g} down; expected boxes of this file, in format.layout and format.units"
+        )
 
     def present(self) -> np.ndarray:
         """Return (n, classes) bool: which classes an image has a box of."""
@@ -76,10 +111,10 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
     form, path = config.format, path or config.train_csv
     image_id, frame = _read_columns(form, path)
     found = read_box_columns(frame, form, path)
-    classes, names, unknown = _classes(config, frame, path)
+    classes, names, unknown = _classes(config, frame, path, found)
     nameless = np.flatnonzero(image_id == "")
     faults = row_faults(path, nameless, found.text, f"{form.image_id} is empty", show_found=False)
-    faults += unknown + found.faults + _misfits(form, frame, names, found, path)
+    faults += unknown + found.faults + _misfits(form, frame, found, path)
     if not classes:
         faults.append(f"{path}: no row has a {form.class_id}; name the classes there or in data.classes")
     if faults:
@@ -87,15 +122,18 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
     codes, first = group_by_image(image_id)
     image_ids = image_id.to_numpy(dtype=object)[first]
     absent = absent_images(config.data, path, image_ids)
-    is_box = (names != "").to_numpy()[found.row]  # not so where the class says there is none
-    row, corners = found.row[is_box], found.corners[is_box]
+    is_box = names != ""  # not so where the class says there is none
+    row, corners, names = found.row[is_box], found.corners[is_box], names[is_box]
     order = np.argsort(codes[row], kind="stable")
     table = DetectionTable(
         image_ids=np.concatenate([image_ids, absent]),
         classes=classes,
         lines=np.concatenate([line(frame.index.to_numpy()[first]), np.zeros(len(absent), dtype=np.int64)]),
         boxes=corners[order].astype(np.float32),
-        labels=pd.Index(classes).get_indexer(pd.Index(names))[row[order]].astype(np.int64),
+        in_shares=form.units == "shares",
+        sizes=_sizes(form, path, frame, first, len(absent)),
+        where=str(path),
+        labels=pd.Index(classes).get_indexer(pd.Index(names[order])).astype(np.int64),
         starts=np.concatenate([[0], np.cumsum(np.bincount(codes[row], minlength=len(first) + len(absent)))]),
     )
     return table if form.fuse_readers is None else _fuse_readers(table, form.fuse_readers)
@@ -113,16 +151,32 @@ def _read_columns(form: DetectionFormat, path: Path) -> tuple["pd.Series", pd.Da
     return pd.Series(joined, index=frame.index, name="image_id"), frame
 
 
-def _classes(config: TaskConfig, frame: pd.DataFrame, path: Path) -> tuple[tuple[str, ...], "pd.Series", list[str]]:
-    """Return all classes, that of each row (empty where it is none), and the faults of rows of another class."""
+def _sizes(
+    form: DetectionFormat, path: Path, frame: pd.DataFrame, first: np.ndarray, num_absent: int
+) -> np.ndarray | None:
+    """Return (n, 2) float64 height and width of the images by columns of these names that are none of boxes."""
+    if not set(SIDES) <= {name.strip() for name in read_header(path)} or set(SIDES) & set(frame.columns):
+        return None
+    sides = read_csv(path, SIDES).apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)[first]
+    return np.concatenate([np.where(sides > 0, sides, np.nan), np.full((num_absent, 2), np.nan)])
+
+
+def _classes(
+    config: TaskConfig, frame: pd.DataFrame, path: Path, found: BoxColumns
+) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
+    """Return all classes, that of each box (empty where it is none), and the faults of rows of another class."""
     form, listed = config.format, config.data.classes
+    if found.names is not None:
+        names = pd.Series(found.names, index=frame.index[found.row], dtype=object)
+        classes, unknown = resolve_classes(names, listed, path)
+        return classes, found.names, unknown
     if form.class_id is None:
         if listed is not None and len(listed) != 1:
             raise CompetitionError(
                 f"data.classes: lists {len(listed)} classes, but without format.class_id there is one; leave one"
             )
         classes = tuple(listed or (ONE_CLASS,))
-        return classes, pd.Series(classes[0], index=frame.index), []
+        return classes, np.full(len(found.row), classes[0], dtype=object), []
     if listed is not None and form.no_finding in listed:
         raise CompetitionError(
             f"data.classes: lists {form.no_finding!r}, which format.no_finding says is no box; leave it out"
@@ -130,16 +184,14 @@ def _classes(config: TaskConfig, frame: pd.DataFrame, path: Path) -> tuple[tuple
     names = frame[form.class_id]
     names = names.where(names != form.no_finding, "")
     classes, unknown = resolve_classes(names, listed, path)
-    return classes, names, unknown
+    return classes, names.to_numpy(dtype=object)[found.row], unknown
 
 
-def _misfits(
-    form: DetectionFormat, frame: pd.DataFrame, names: "pd.Series", found: BoxColumns, path: Path
-) -> list[str]:
+def _misfits(form: DetectionFormat, frame: pd.DataFrame, found: BoxColumns, path: Path) -> list[str]:
     """Describe rows with a box and no class, and those with a class and no box."""
     if form.class_id is None:
         return []
-    no_box = np.flatnonzero(found.is_empty & (names != ""))
+    no_box = np.flatnonzero(found.is_empty & ~frame[form.class_id].isin(["", form.no_finding or ""]))
     hint = "" if form.no_finding else "; name a class that means no box in format.no_finding"
     faults = row_faults(path, no_box, found.text, f"{found.expected} of a box of the row's {form.class_id}{hint}")
     no_class = np.flatnonzero(~found.is_empty & (frame[form.class_id] == ""))

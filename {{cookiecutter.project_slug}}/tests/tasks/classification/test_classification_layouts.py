@@ -105,6 +105,48 @@ def test_labels_with_blanks_between_them_and_a_word_for_none(tmp_path: Path) -> 
     assert table.summary() == ["images: 9 2, 10 1", "images without a class: 1"]
 
 
+def test_labels_parted_by_a_bar_are_read_and_handed_in_so(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", "image_id,label", "x,Pleural Mass|Hernia", "y,None", "z,Hernia | Pleural Mass")
+    write(tmp_path / "sample_submission.csv", "image_id,label", "u,None", "v,None")
+    layout = {"layout": "label_string", "separator": "|"}
+    form = {"target": "multi", "train": layout, "submission": {"layout": "label_string"}, "none": "None"}
+    config = config_of(tmp_path, form)
+    table = read_table(config)
+    assert table.classes == ("Hernia", "Pleural Mass")
+    assert table.present().tolist() == [[True, True], [False, False], [True, True]]
+    truths = [(name, perfect_answer(table.target(row, 9, 9), 2)) for row, name in enumerate("uv")]
+    write_submission(tmp_path / "s.csv", config, truths, table.classes)
+    assert (tmp_path / "s.csv").read_text().splitlines() == ["image_id,label", "u,Hernia|Pleural Mass", "v,None"]
+    (_, both), (_, none) = read_submission(tmp_path / "s.csv", config, table.classes, {})
+    assert (both["labels"].tolist(), none["labels"].tolist()) == ([True, True], [False, False])
+
+
+def test_true_and_false_of_a_spreadsheet_are_yes_and_no(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", "image_id,a", "x,TRUE", "y,FALSE")
+    assert read_table(config_of(tmp_path, MULTI)).present().tolist() == [[True], [False]]
+
+
+def test_a_column_without_a_name_is_handed_in_as_the_sample_has_it(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", ",image_id,label", "0,x,a", "1,y,b")
+    write(tmp_path / "sample_submission.csv", ",image_id,label", "7,u,a", "9,v,a")
+    config = config_of(tmp_path, {"submission": {"layout": "label"}})
+    table = read_table(config)
+    truths = [(name, perfect_answer(table.target(row, 9, 9), 2)) for row, name in enumerate("uv")]
+    assert read_test_ids(config, table.classes).tolist() == ["u", "v"]
+    write_submission(tmp_path / "s.csv", config, truths, table.classes)
+    assert (tmp_path / "s.csv").read_text().splitlines() == [",image_id,label", "7,u,a", "9,v,b"]
+
+
+def test_the_known_classes_part_an_id_they_hold_the_separator_of(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", "image_id,all_of_it,of_it,C1", "a_1,1,1,0", "b,0,0,0")
+    lines = [f"{one}_{name},0.5" for one in ("c_2", "d") for name in ("C1", "all_of_it", "of_it")]
+    write(tmp_path / "sample_submission.csv", "row_id,answer", *lines)
+    submission = {"keys": {"row_id": "{image_id}_{class_id}"}, "layout": "rows"}
+    classes = ["all_of_it", "of_it", "C1"]
+    config = config_of(tmp_path, {**MULTI, "submission": submission}, data={"classes": classes})
+    assert read_test_ids(config, classes).tolist() == ["c_2", "d"]
+
+
 def test_numbers_are_binned_for_folds(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", "image_id,score", *(f"i{n},{n / 2}" for n in range(40)))
     form = {"target": "regression", "train": {"layout": "columns"}}
@@ -134,6 +176,16 @@ def test_numbers_are_binned_for_folds(tmp_path: Path) -> None:
             {"target": "multi", "train": {"layout": "label_string"}},
             ("image_id,label", "x,a b", "y,a b a"),
             "line 3: found 'a b a'; a label stands twice",
+        ),
+        (
+            {"target": "multi", "train": {"layout": "label_string"}},
+            ("image_id,label", "x,a", "y,b", "z,a|b"),
+            "line 4: found 'a|b'; expected labels with ' ' between them; where '|' parts them: format.train.separator",
+        ),
+        (
+            {"target": "multi", "train": {"layout": "label_string"}, "none": "nothing"},
+            ("image_id,label", "x,a", "y,nothing", "z,a nothing"),
+            "format.none: 'nothing' is a class, too",
         ),
         (
             {"target": "regression", "train": {"layout": "columns"}, "bounds": [1, 100]},

@@ -85,6 +85,87 @@ RECOGNISED = {
             }
         },
     ),
+    "labels joined by a bar": (
+        ("Image Index,Finding,OriginalImagePixelSpacing", "1_0.png,A,0.1", "1_1.png,B C,0.1", "2_0.png,A|B C,0.2"),
+        ("Image Index,Finding", "3_0.png,A"),
+        {
+            "format": {
+                "target": "multi",
+                "train": {
+                    "keys": {"Image Index": "{image_id}"},
+                    "layout": "label_string",
+                    "column": "Finding",
+                    "separator": "|",
+                },
+                "submission": {"layout": "label_string"},
+            }
+        },
+    ),
+    "names with blanks": (
+        ("file,species", "a,Common wheat", "b,Common Chickweed", "c,Sugar beet", "d,Maize"),
+        ("file,species", "e,Sugar beet"),
+        {
+            "format": {
+                "target": "single",
+                "train": {"keys": {"file": "{image_id}"}, "column": "species"},
+                "submission": {"layout": "label"},
+            }
+        },
+    ),
+    "a yes or no of a spreadsheet": (
+        ("id,has_cactus", "a.jpg,TRUE", "b.jpg,FALSE"),
+        ("id,has_cactus", "c.jpg,0.5"),
+        {
+            "data": {"classes": ["has_cactus"]},
+            "format": {"target": "multi", "train": {"keys": {"id": "{image_id}"}, "layout": "columns"}},
+        },
+    ),
+    "a probability of one of two words": (
+        ("filename,label", "a,FAKE", "b,REAL", "c,FAKE"),
+        ("filename,label", "d,0.5"),
+        {
+            "format": {
+                "target": "multi",
+                "train": {
+                    "keys": {"filename": "{image_id}"},
+                    "layout": "label_string",
+                    "column": "label",
+                    "separator": "|",
+                },
+                "submission": {"layout": "columns"},
+                "none": "REAL",
+            }
+        },
+    ),
+    "rows of image and target": (
+        (
+            "sample_id,name,target",
+            "I1__Dry_g,Dry_g,1.5",
+            "I1__GDM_x_g,GDM_x_g,2",
+            "I2__Dry_g,Dry_g,0",
+            "I2__GDM_x_g,GDM_x_g,3",
+        ),
+        ("sample_id,target", "I3__Dry_g,0", "I3__GDM_x_g,0"),
+        {
+            "format": {
+                "target": "regression",
+                "train": {"keys": {"sample_id": "{image_id}__{class_id}"}, "layout": "rows", "column": "target"},
+                "submission": {"layout": "rows"},
+            },
+        },
+    ),
+    "columns of classes asked by rows": (
+        ("Study,all_of_it,C1", "1.2,1,1", "1.3,0,0"),
+        ("row_id,fractured", "1.4_all_of_it,0.5", "1.4_C1,0.5", "1.5_all_of_it,0.5", "1.5_C1,0.5"),
+        {
+            "data": {"classes": ["all_of_it", "C1"]},
+            "format": {
+                "target": "multi",
+                "train": {"keys": {"Study": "{image_id}"}, "layout": "columns"},
+                "submission": {"keys": {"row_id": "{image_id}_{class_id}"}, "layout": "rows"},
+            },
+        },
+    ),
     "numbers": (
         ("filename,age", "a.png,31.5", "b.png,70"),
         ("filename,age", "c.png,50"),

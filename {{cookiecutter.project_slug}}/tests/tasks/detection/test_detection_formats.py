@@ -14,8 +14,11 @@ import yaml
 
 from competition.config.loading import format_presets, load_config
 from competition.config.settings import Config
+from competition.files.image_folder import train_image
+from competition.files.images import read_image_size
 from competition.support.atomic_files import write_csv
 from competition.tasks.contract import Task
+from competition.tasks.detection.formats.recognise import recognise
 from competition.tasks.detection.settings import TaskConfig
 from competition.tasks.detection.table import read_table
 from competition.tasks.made_up_images import write_sample
@@ -40,6 +43,8 @@ class Image(NamedTuple):
     file: str
     number: int
     boxes: list[tuple[str, int, int, int, int]]  # class, x, y, w, h
+    width: int
+    height: int
 
     @property
     def stem(self) -> str:
@@ -53,7 +58,9 @@ def images_of(answers: Path) -> list[Image]:
     found: dict[str, Image] = {}
     with answers.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            image = found.setdefault(row["image_id"], Image(row["image_id"], len(found), []))
+            image = found.setdefault(
+                row["image_id"], Image(row["image_id"], len(found), [], int(row["width"]), int(row["height"]))
+            )
             if row["class_id"]:
                 x, y, w, h = (int(row[key]) for key in "xywh")
                 image.boxes.append((row["class_id"], x, y, w, h))
@@ -64,7 +71,7 @@ def wheat(images: list[Image]) -> Iterator[Sequence[object]]:
     yield "image_id", "width", "height", "bbox", "source"
     for image in images:
         for _, *box in image.boxes:
-            yield image.stem, 1024, 1024, str([float(number) for number in box]), "usask_1"
+            yield image.stem, image.width, image.height, str([float(number) for number in box]), "usask_1"
 
 
 def rsna(images: list[Image]) -> Iterator[Sequence[object]]:
@@ -194,7 +201,7 @@ def test_the_table_holds_every_image_and_box_of_the_made_up_competition(
     assert sorted(table.image_ids) == sorted(ids)
     position = {image_id: index for index, image_id in enumerate(table.image_ids)}
     for image, image_id in zip(images, ids, strict=True):
-        target = table.target(position[image_id], 128, 128)
+        target = table.target(position[image_id], image.height, image.width)
         corners = [[x, y, x + w, y + h] for _, x, y, w, h in image.boxes]
         found = target["bboxes"].tolist()
         assert found[: len(corners)] == corners
@@ -209,11 +216,11 @@ def test_the_table_holds_every_image_and_box_of_the_made_up_competition(
 def test_the_truth_as_a_submission_is_read_back_and_perfect(config: Config, tmp_path: Path) -> None:
     task = Task("detection")
     table = task.table.read_table(config)
-    truth = {image_id: table.target(index, 128, 128) for index, image_id in enumerate(table.image_ids)}
+    sizes = {image_id: read_image_size(train_image(config, image_id), 3) for image_id in table.image_ids}
+    truth = {image_id: table.target(index, *sizes[image_id]) for index, image_id in enumerate(table.image_ids)}
     number = len(table.classes)
     answers = [(image_id, task.submission.perfect_answer(one, number)) for image_id, one in truth.items()]
     task.submission.write_submission(tmp_path / "s.csv", config, answers, table.classes)
-    sizes = dict.fromkeys(truth, (128, 128))
     back = dict(task.submission.read_submission(tmp_path / "s.csv", config, table.classes, sizes))
     assert list(back) == list(truth)
     for image_id, answer in back.items():
@@ -251,7 +258,7 @@ def frames(files: Path, config: Config) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_a_known_format_is_recognised(name: str, files: Path, config: Config) -> None:
-    assert Task("detection").recognise.recognise(*frames(files, config)) == {"format": name}
+    assert recognise(*frames(files, config)) == {"format": name}
 
 
 RENAMED = {
@@ -267,7 +274,7 @@ def test_a_format_under_other_names_is_told_by_its_keys(name: str, files: Path, 
     train, sample = frames(files, config)
     in_train, in_sample = RENAMED[name]
     train, sample = train.rename(columns=in_train), sample.rename(columns=in_sample)
-    found = Task("detection").recognise.recognise(train, sample)
+    found = recognise(train, sample)
     assert found is not None
     assert isinstance(found["format"], dict)
     train.to_csv(tmp_path / "train.csv", index=False)
@@ -299,4 +306,4 @@ def test_files_without_boxes_are_not_recognised(train: str, sample: str) -> None
     read = [pd.DataFrame([line.split(",") for line in text.split("\n")[1:]]) for text in (train, sample)]
     for frame, text in zip(read, (train, sample), strict=True):
         frame.columns = text.split("\n")[0].split(",")
-    assert Task("detection").recognise.recognise(read[0], read[1]) is None
+    assert recognise(read[0], read[1]) is None

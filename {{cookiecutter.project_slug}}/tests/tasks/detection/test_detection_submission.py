@@ -297,3 +297,30 @@ def test_predictions_of_other_images_are_refused_and_the_old_file_kept(tmp_path:
         make_submission(run)
     assert (tmp_path / "submission.csv").read_text() == "old"
     assert not list(tmp_path.glob(".*"))
+
+
+def test_shares_of_the_sides_are_handed_in_as_such_and_read_back_as_they_were_scored(tmp_path: Path) -> None:
+    form = {"units": "shares", "submission": {"layout": "xyxy"}}
+    made = TaskConfig(name="t", task="detection", data=Data(dir=tmp_path), format=DetectionFormat.model_validate(form))
+    prediction = {
+        "boxes": np.array([[12.345, 10, 150, 33.337]], dtype=np.float32),
+        "scores": np.array([0.5], dtype=np.float32),
+        "labels": np.array([1]),
+        **of_one_model(1),
+    }
+    given_ = decode(prediction, 40, 200, made)
+    write(tmp_path, "a,")
+    write_submission(tmp_path / "s.csv", made, [("a", given_)], CLASSES)
+    words = (tmp_path / "s.csv").read_text().splitlines()[1].split()
+    np.testing.assert_allclose([float(word) for word in words[2:]], [0.06175, 0.25, 0.75, 0.8335], atol=1e-6)
+    ((_, back),) = read_submission(tmp_path / "s.csv", made, CLASSES, {"a": (40, 200)})
+    np.testing.assert_array_equal(back["bboxes"], given_["bboxes"])
+
+
+def test_centres_alone_are_handed_in_without_confidence_and_read_back_where_they_are(tmp_path: Path) -> None:
+    given_ = answer([[10, 20, 30, 50], [0, 0, 5, 4]], [0.9, 0.5], [1, 0])
+    form = {"layout": "cxcy", "with_conf": False, "decimals": 0}
+    back = there_and_back(tmp_path, given_, 60, 100, **form)
+    assert (tmp_path / "s.csv").read_text().splitlines()[1] == "a,dog 20 35 cat 2 2"
+    np.testing.assert_allclose((back["bboxes"][:, :2] + back["bboxes"][:, 2:]) / 2, [[20, 35], [2, 2]], atol=1e-3)
+    assert back["labels"].tolist() == [1, 0]

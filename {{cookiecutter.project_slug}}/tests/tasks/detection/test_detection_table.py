@@ -73,7 +73,7 @@ def test_every_box_that_is_left_lies_in_the_image_and_has_area(
     tmp_path_factory: pytest.TempPathFactory, boxes: list[tuple[float, float, float, float]]
 ) -> None:
     rows = [f"a,100,60,x,{x!r},{y!r},{w!r},{h!r}" for x, y, w, h in boxes]
-    table = read(tmp_path_factory.mktemp("t"), "a,100,60,,,,,", *rows, classes=["x"])
+    table = read(tmp_path_factory.mktemp("t"), "a,100,60,x,10,10,80,40", *rows)
     found = table.target(0, 60, 100)["bboxes"]
     assert (found >= 0).all()
     assert (found <= [100, 60, 100, 60]).all()
@@ -179,6 +179,7 @@ def test_boxes_are_the_same_however_they_are_written(
     tmp_path_factory: pytest.TempPathFactory, boxes: list[tuple[float, float, float, float]]
 ) -> None:
     """Degenerate ones and those outside, too; images without any keep their place."""
+    boxes = [*boxes, (10, 10, 40, 40)]  # pixels for sure
     folder, wanted = tmp_path_factory.mktemp("t"), xyxy(boxes)
     strings = [f'a,"{list(box)}"' for box in boxes]
     dicts = [dict(zip(("x", "y", "width", "height"), box, strict=True)) for box in boxes]
@@ -307,3 +308,57 @@ def test_a_hundred_thousand_rows_are_read_in_seconds(tmp_path: Path) -> None:
     lists = (f'{i},"{dicts}"' for i in range(100_000))
     assert len(read_as(tmp_path, REEF, "image_id,annotations", *lists).boxes) == 200_000
     assert time.process_time() - started < 15
+
+
+SHARES = {"class_id": "name", "boxes": ["x1", "y1", "x2", "y2"], "layout": "xyxy", "units": "shares"}
+
+
+def test_shares_of_the_sides_become_pixels_of_each_image(tmp_path: Path) -> None:
+    rows = ("image_id,name,x1,y1,x2,y2", "a,dog,0.1,0.2,0.5,1", "b,cat,0,0,1,0.5")
+    table = read_as(tmp_path, SHARES, *rows)
+    np.testing.assert_allclose(table.target(0, 50, 200)["bboxes"], [[20, 10, 100, 50]], rtol=1e-6)
+    np.testing.assert_allclose(table.target(1, 300, 60)["bboxes"], [[0, 0, 60, 150]], rtol=1e-6)
+
+
+def test_a_centre_with_width_and_height_is_read_as_yolo_writes_it(tmp_path: Path) -> None:
+    form = {"class_id": None, "boxes": ["x", "y", "w", "h"], "layout": "cxcywh", "units": "shares"}
+    table = read_as(tmp_path, form, "image_id,x,y,w,h", "a,0.5,0.25,0.2,0.5")
+    np.testing.assert_allclose(table.target(0, 40, 100)["bboxes"], [[40, 0, 60, 20]], atol=1e-5)
+
+
+def test_shares_read_as_pixels_and_pixels_read_as_shares_are_refused(tmp_path: Path) -> None:
+    rows = ("image_id,name,x1,y1,x2,y2", "a,dog,0.1,0.2,0.5,1", "a,dog,0.3,0.3,0.4,0.4")
+    with pytest.raises(CompetitionError, match=r"no box reaches further than 1 pixels.*format\.units: shares"):
+        read_as(tmp_path, {**SHARES, "units": "pixels"}, *rows)
+    with pytest.raises(CompetitionError, match=r"line 2: found '10,10,20,20'; expected shares.*format\.units"):
+        read_as(tmp_path, SHARES, rows[0], "a,dog,10,10,20,20")
+
+
+def test_boxes_that_cannot_be_of_their_image_are_refused_with_its_line(tmp_path: Path) -> None:
+    header = "image_id,class_id,x,y,w,h"
+    table = read(tmp_path, "a,dog,10,10,5,5", "b,dog,300,20,5,5", "b,dog,20,900,5,5", header=header)
+    assert len(table.target(0, 50, 100)["bboxes"]) == 1
+    with pytest.raises(CompetitionError, match="line 3: image 'b': all its 2 boxes lie outside its 100 x 50 pixels"):
+        table.target(1, 50, 100)
+    table = read(tmp_path, "a,1024,768,dog,10,10,5,5", "b,1024,768,,,,,")
+    with pytest.raises(CompetitionError, match=r"line 2: .*1024 x 768 pixels by the columns width,height, its file 96"):
+        table.target(0, 96, 96)
+    assert not len(table.target(1, 96, 96)["bboxes"])  # nothing that could be at the wrong place
+
+
+@pytest.mark.parametrize(
+    ("string", "cell"),
+    [
+        ("class box", "dog 10 20 30 40 cat 0 0 5 5"),
+        ("class conf box", "dog 1 10 20 30 40 cat .5 0 0 5 5"),
+    ],
+)
+def test_a_string_holds_classes_and_boxes_again_and_again(tmp_path: Path, string: str, cell: str) -> None:
+    form = {"class_id": None, "boxes": "labels", "box_string": string, "no_finding": "none"}
+    table = read_as(tmp_path, form, "image_id,labels", f"a,{cell}", "b,", "c,none 1 0 0 1 1")
+    assert table.classes == ("cat", "dog")
+    assert table.amounts().tolist() == [2, 0, 0]
+    np.testing.assert_array_equal(table.boxes, [[10, 20, 40, 60], [0, 0, 5, 5]])
+    assert table.labels.tolist() == [1, 0]
+    with pytest.raises(CompetitionError, match=rf"line 3: found 'dog 1 2'; expected `{string}` again and again"):
+        read_as(tmp_path, form, "image_id,labels", f"a,{cell}", "b,dog 1 2")

@@ -1,6 +1,7 @@
 """The answers of train.csv in each layout of `format.train`: text to arrays, with what is wrong. No torch."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import numpy as np
 import pandas as pd
 
 from competition.files.csv_file import group_by_image, read_header, resolve_classes, row_faults
+from competition.files.other_tables import has_table
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.formats.groups import group_columns
 from competition.tasks.classification.settings import TaskConfig
 
-WORDS = {"True": "1", "true": "1", "False": "0", "false": "0"}
+UNKNOWN = -1.0  # the value of a label that `format.unknown` says nobody knows
+WORDS = {"True": "1", "true": "1", "TRUE": "1", "False": "0", "false": "0", "FALSE": "0"}
+OTHER_SEPARATORS = "|,;"  # of labels that a config says are parted by blanks
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ def class_columns(config: TaskConfig, path: Path) -> list[str]:
     if config.data.classes is not None:
         return config.data.classes
     form = config.format
-    header = [name.strip() for name in read_header(path)] if path.is_file() else []
-    if form.submission.layout == "columns" and config.sample_submission.is_file():
+    header = [name.strip() for name in read_header(path)] if has_table(path) else []
+    if form.submission.layout == "columns" and has_table(config.sample_submission):
         sample = [name.strip() for name in read_header(config.sample_submission)]
         asked = [name for name in sample if name not in form.submission_keys]
         if set(asked) <= set(header):
@@ -59,16 +63,18 @@ def read_label(
 def read_label_string(
     config: TaskConfig, path: Path, frame: pd.DataFrame, ids: pd.Series, class_ids: pd.Series | None, is_train: bool
 ) -> Read:
-    """Read labels with blanks between them."""
+    """Read labels with blanks, or `format.train.separator`, between them."""
     texts, none = frame[config.format.train.column], config.format.none
+    separator = config.format.train.separator
     faults: list[str] = []
     if none is not None:
         texts = texts.where(texts != none, "")
     else:
         faults += row_faults(path, np.flatnonzero(texts.str.strip() == ""), ids, "this image has no label")
     rows = pd.Series(np.arange(len(texts)), index=texts.index)
-    each = pd.DataFrame({"label": texts.str.split(), "row": rows}).explode("label")
+    each = pd.DataFrame({"label": texts.map(lambda text: parted(str(text), separator)), "row": rows}).explode("label")
     each = each[each["label"].notna()]
+    faults += _other_separator(path, each, texts, separator)
     classes, unknown = resolve_classes(each["label"], config.data.classes, path)
     twice = each["row"][each.duplicated()].unique()
     faults += row_faults(path, twice, texts, "a label stands twice; expected each once") + unknown
@@ -76,6 +82,36 @@ def read_label_string(
     numbers = pd.Index(classes).get_indexer(pd.Index(each["label"]))
     values[each["row"][numbers >= 0], numbers[numbers >= 0]] = 1
     return Read(classes, values, faults)
+
+
+def parted(text: str, separator: str) -> list[str]:
+    """Return the labels of a text, without the blanks around them; none of an empty one."""
+    parts = text.split(None if separator == " " else separator)
+    return [part for part in map(str.strip, parts) if part]
+
+
+def joined_labels(labels: Collection[str], separator: str) -> list[str]:
+    """Return the labels that are several joined by a separator: all their parts stand alone, too; of bars, which no
+    name has, it is enough that a part stands in another label."""
+    known = set(labels)
+    parts = {label: parted(label, separator) for label in known if separator in label}
+    if separator == "|":
+        number = Counter(part for label in known for part in parts.get(label, [label]))
+        return sorted(label for label, each in parts.items() if len(each) > 1 and any(number[one] > 1 for one in each))
+    return sorted(label for label, each in parts.items() if len(each) > 1 and set(each) <= known)
+
+
+def _other_separator(path: Path, each: pd.DataFrame, texts: pd.Series, separator: str) -> list[str]:
+    """Describe labels that are several joined by another separator."""
+    for other in OTHER_SEPARATORS:
+        joined = each["label"].isin(joined_labels(set(each["label"]), other)) if other != separator else pd.Series()
+        if joined.any():
+            expected = (
+                f"expected labels with {separator!r} between them; where {other!r} parts them: "
+                f"format.train.separator: {other!r}"
+            )
+            return row_faults(path, each["row"][joined].unique(), texts, expected)
+    return []
 
 
 def read_columns(
@@ -132,7 +168,13 @@ READERS: dict[str, Reader] = {
 def _numbers(config: TaskConfig, path: Path, column: pd.Series, where: str) -> tuple[np.ndarray, list[str]]:
     """Return (n,) numbers, and the faults of those that are not 0 or 1, or no number within the bounds."""
     values = pd.to_numeric(column.replace(WORDS), errors="coerce").to_numpy(dtype=np.float64)
-    if config.format.target != "regression":
+    if config.format.unknown:
+        texts = [one for one in config.format.unknown if isinstance(one, str)]
+        numbers = [one for one in config.format.unknown if not isinstance(one, str)]
+        is_unknown = column.str.strip().isin(texts).to_numpy() | np.isin(values, numbers)
+        fits, expected = np.isin(values, (0, 1)) | is_unknown, "expected 0 or 1, or what format.unknown names"
+        values = np.where(is_unknown, UNKNOWN, values)
+    elif config.format.target != "regression":
         fits, expected = np.isin(values, (0, 1)), "expected 0 or 1"
     elif config.format.bounds is None:
         fits, expected = np.isfinite(values), "expected a number"

@@ -7,6 +7,7 @@ import pandas as pd
 
 from competition.files.csv_file import exact
 from competition.tasks.classification.decode import NEW, best_classes, decided, hands_in_ranks, whole
+from competition.tasks.classification.formats.answers import parted
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Target
 
@@ -19,7 +20,7 @@ def write_cells(answer: Target, config: TaskConfig, classes: Sequence[str]) -> l
             return [classes[answer["choice"]]]
         case "label_string":
             names = [classes[number] for number in np.flatnonzero(answer["labels"])]
-            return [" ".join(names) if names else (form.none or "")]
+            return [form.submission_separator.join(names) if names else (form.none or "")]
         case "top":
             top = answer["top"] if "top" in answer else best_classes(answer["probabilities"], config)
             return [" ".join(str(form.new) if number == NEW else classes[number] for number in top)]
@@ -64,10 +65,11 @@ def _read_label(text: str, numbers: dict[str, int]) -> Target:
 
 
 def _read_label_string(text: str, config: TaskConfig, numbers: dict[str, int]) -> Target:
-    none = config.format.none
-    names = [] if text == none else text.split()
+    none, separator = config.format.none, config.format.submission_separator
+    names = [] if text == none else parted(text, separator)
     if not names and text != none:
-        raise WrongCellError(0, f"expected classes with blanks between them{f' or {none!r}' if none else ''}")
+        between = "blanks" if separator == " " else repr(separator)
+        raise WrongCellError(0, f"expected classes with {between} between them{f' or {none!r}' if none else ''}")
     _check_names(names, set(numbers), numbers)
     labels = np.zeros(len(numbers), dtype=bool)
     labels[[numbers[name] for name in names]] = True

@@ -8,19 +8,31 @@ import pandas as pd
 from competition.config.data_settings import Data
 from competition.config.loading import format_presets
 from competition.files.csv_file import NUMBER
+from competition.tasks.classification.formats.answers import OTHER_SEPARATORS, joined_labels, parted
 
 # Columns of masks and boxes, of which other tasks know more.
-OTHERS = re.compile(r"rle|encod|pixels|segment|annotation|bbox|mask|predictionstring|^x$|^y$|^x_?min$", re.IGNORECASE)
+OTHERS = re.compile(r"rle|encod|segment|annotation|bbox|mask|predictionstring|^x$|^y$|^x_?min$", re.IGNORECASE)
 FEW = 20  # distinct whole numbers: up to so many are classes, more are a quantity
-LONG_ID = re.compile(r"^(.+)_([^_]+)$")
+BETWEEN = re.compile(r"_+|-+")  # image and class in an id
+ID_NAMES = ("imageid", "image", "id", "file", "filename", "imagename", "path", "img")  # without _ and blanks
+# Of two words the one that says there is nothing.
+NO_WORDS = re.compile(
+    r"(no|none|not|non|false|real|negative|normal|healthy|benign|absent|empty|background|clean)\b.*", re.I
+)
 
 
 def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None) -> dict[str, Any] | None:
     """Return the part of a config that reads these files: a known competition by its columns, else what they show."""
+    return next(iter(readings(train, sample, data)), None)
+
+
+def readings(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None) -> list[dict[str, Any]]:
+    """Return all that fit, the likeliest first."""
     train, sample = _stripped(train), _stripped(sample)
     if any(OTHERS.search(column) for column in [*train.columns, *sample.columns]) or len(sample.columns) < 2:
-        return None
-    return _preset(train, sample) or _by_content(train, sample)
+        return []
+    known = _preset(train, sample)
+    return [known] if known is not None else _by_content(train, sample)
 
 
 def _stripped(frame: pd.DataFrame) -> pd.DataFrame:
@@ -45,6 +57,9 @@ def _preset(train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, Any] | None:
     for name, (needed, asked) in COLUMNS.items():
         if set(needed) <= set(train.columns) and tuple(sample.columns) == asked:
             return _named(name)
+    names = ["image", "labels"]
+    if list(train.columns) == list(sample.columns) == names and train["labels"].str.strip().str.contains(" ").any():
+        return _named("plant2021")
     return None
 
 
@@ -54,82 +69,162 @@ def _named(name: str) -> dict[str, Any]:
     return {"format": name}
 
 
-def _by_content(train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, Any] | None:
+def _by_content(train: pd.DataFrame, sample: pd.DataFrame) -> list[dict[str, Any]]:
     """Tell the layouts from the texts of the columns."""
     id_column = next((name for name in sample.columns if name in train.columns), None)
     if id_column is None:
-        return None
+        return _asked_by_rows(train, sample) or _under_other_names(train, sample)
     values = [name for name in sample.columns if name != id_column]
     if len(values) > 1:
         return _table(train, id_column, values)
-    if _is_long(train[id_column]) and values[0] in train.columns:
-        return _long(train, id_column, values[0])
+    if values[0] in train.columns and (found := _long(train, id_column, values[0])):
+        return [found]
     return _one_column(train, sample, id_column, values[0])
 
 
-def _table(train: pd.DataFrame, id_column: str, classes: list[str]) -> dict[str, Any] | None:
+def _under_other_names(train: pd.DataFrame, sample: pd.DataFrame) -> list[dict[str, Any]]:
+    """Recognise ids that the sample has under another name than train.csv."""
+    asked = str(sample.columns[0])
+    ids = next((name for name in train.columns if re.sub(r"[_\s]", "", name.lower()) in ID_NAMES), None)
+    if ids is None or asked in train.columns:
+        return []
+    found = _by_content(train, sample.rename(columns={asked: ids}))
+    for one in found:
+        if isinstance(one["format"], str):  # a known competition has its own names
+            return []
+        layout = one["format"].setdefault("submission", {})
+        keys = one["format"]["train"]["keys"]
+        one["format"]["submission"] = {"keys": {asked: keys[ids]}, **layout}
+    return found
+
+
+def _asked_by_rows(train: pd.DataFrame, sample: pd.DataFrame) -> list[dict[str, Any]]:
+    """Recognise a column a class in train.csv, and a row an image and class in the sample."""
+    row_id, *values = sample.columns
+    parts = _parted_ids(sample[row_id])
+    if parts is None or len(values) != 1 or not set(parts[1]) <= set(train.columns):
+        return []
+    between, classes = parts
+    texts, left = train[classes], [name for name in train.columns if name not in classes]
+    id_column = next((name for name in left if train[name].is_unique), None)
+    if id_column is None or not (_are_flags(texts) or _are_numbers(texts)):
+        return []
+    form = {
+        "target": "multi" if _are_flags(texts) else "regression",
+        "train": {"keys": _keys(id_column), "layout": "columns"},
+        "submission": {"keys": {row_id: f"{{image_id}}{between}{{class_id}}"}, "layout": "rows"},
+    }
+    return [{"data": {"classes": classes}, "format": form}]
+
+
+def _table(train: pd.DataFrame, id_column: str, classes: list[str]) -> list[dict[str, Any]]:
     """Recognise a column a class in the sample: the same in train.csv, or a column of labels there."""
     if set(classes) <= set(train.columns):
         texts = train[classes]
         layout = {"keys": _keys(id_column), "layout": "columns"}
         if not _are_flags(texts):
-            return {"format": {"target": "regression", "train": layout}} if _are_numbers(texts) else None
-        is_single = (texts.apply(pd.to_numeric).sum(axis=1) == 1).all()
-        return {"format": {"target": "single" if is_single else "multi", "train": layout}}
+            return [{"format": {"target": "regression", "train": layout}}] if _are_numbers(texts) else []
+        is_single = (texts.isin(TRUE_WORDS).sum(axis=1) == 1).all()
+        return [{"format": {"target": "single" if is_single else "multi", "train": layout}}]
     for column in train.columns:
         labels = set(train[column]) - {""}
         if column != id_column and labels and labels <= set(classes):
-            return _of_labels(id_column, column, {})
+            return [_of_labels(id_column, column, {})]
+    return []
+
+
+def _parted_ids(ids: pd.Series) -> tuple[str, list[str]] | None:
+    """Return what stands between image and class in ids, and the classes: every image has each, at most the last of
+    the first rows was cut off."""
+    texts = [str(text) for text in ids]
+    for match in BETWEEN.finditer(texts[0]) if texts else ():
+        begin = texts[0][: match.end()]
+        classes = list(dict.fromkeys(text[match.end() :] for text in texts if text.startswith(begin)))
+        ends = tuple(f"{match[0]}{name}" for name in classes)
+        if not 1 < len(classes) <= FEW or not all(text.endswith(ends) for text in texts):
+            continue
+        longest = sorted(ends, key=len, reverse=True)
+        images = {text.removesuffix(next(end for end in longest if text.endswith(end))) for text in texts}
+        if len(images) > 1 and len(images) * len(classes) - len(set(texts)) < len(classes):
+            return match[0], classes
+        if len(images) == 1 and len(classes) == len(texts) and not any(name[:1].isdigit() for name in classes):
+            return match[0], classes
     return None
 
 
-def _is_long(ids: pd.Series) -> bool:
-    parts = ids.str.extract(LONG_ID)
-    # Each image has several rows, and all have the same few endings.
-    return bool(parts.notna().all(axis=None)) and parts[0].nunique() < len(ids) and 1 < parts[1].nunique() <= FEW
-
-
 def _long(train: pd.DataFrame, id_column: str, value: str) -> dict[str, Any] | None:
+    parts = _parted_ids(train[id_column])
+    if parts is None:
+        return None
     if (id_column, value) == ("ID", "Label"):
         return _named("rsna_hemorrhage")
     is_flag = _are_flags(train[[value]])
     if not is_flag and not _are_numbers(train[[value]]):
         return None
-    keys = {id_column: "{image_id}_{class_id}"}
+    between, classes = parts
     form: dict[str, Any] = {
         "target": "multi" if is_flag else "regression",
-        "train": {"keys": keys, "layout": "rows", "column": value},
+        "train": {"keys": {id_column: f"{{image_id}}{between}{{class_id}}"}, "layout": "rows", "column": value},
         "submission": {"layout": "rows"},
     }
-    if "any" in set(train[id_column].str.extract(LONG_ID)[1]):
+    if "any" in classes:
         form["class_weights"] = {"any": 2}
-    return {"format": form}
+    return {"format": form} | ({"data": {"classes": classes}} if any(between in name for name in classes) else {})
 
 
-def _one_column(train: pd.DataFrame, sample: pd.DataFrame, id_column: str, value: str) -> dict[str, Any] | None:
+def _one_column(train: pd.DataFrame, sample: pd.DataFrame, id_column: str, value: str) -> list[dict[str, Any]]:
     """Recognise one column of answers by what train.csv has in that of the same name, or in its likeliest one."""
-    column = value if value in train.columns else _label_column(train, id_column)
+    column = value if value in train.columns else _label_column(train, id_column, _are_numbers(sample[[value]]))
     if column is None:
-        return None
-    texts = train[column]
-    if _most_words(texts) > 1:
-        return _of_label_strings(id_column, column)
-    if (top := _most_words(sample[value])) > 1:
-        return _of_labels(id_column, column, {"layout": "top", "top": top})
+        return []
+    texts, asked = train[column], sample[value]
+    if (separator := _separator(texts)) is not None:
+        return [_of_label_strings(id_column, column, separator, texts)]
+    if (top := _most_words(asked)) > 1 and _most_words(texts) == 1:
+        return [_of_labels(id_column, column, {"layout": "top", "top": top})]
     if _are_flags(train[[column]]):
         layout = {"keys": _keys(id_column), "layout": "columns"}
-        return {"data": {"classes": [column]}, "format": {"target": "multi", "train": layout}}
-    if _are_numbers(train[[column]]) and (texts.nunique() > FEW or texts.str.contains(r"\.").any()):
-        layout = {"keys": _keys(id_column), "layout": "columns"}
-        return {"data": {"classes": [column]}, "format": {"target": "regression", "train": layout}}
-    return _of_labels(id_column, column, {"layout": "label"})
+        return [{"data": {"classes": [column]}, "format": {"target": "multi", "train": layout}}]
+    if _are_numbers(train[[column]]):
+        if texts.nunique() > FEW or texts.str.contains(r"\.").any():
+            layout = {"keys": _keys(id_column), "layout": "columns"}
+            return [{"data": {"classes": [column]}, "format": {"target": "regression", "train": layout}}]
+    elif texts.nunique() == 2 and _are_numbers(sample[[value]]):
+        return _of_two_words(id_column, column, sorted(set(texts)))
+    return [_of_labels(id_column, column, {"layout": "label"})]
 
 
-def _label_column(train: pd.DataFrame, id_column: str) -> str | None:
-    """Return the column that is left beside the ids, or the first that is called like a label."""
+def _of_two_words(id_column: str, column: str, words: list[str]) -> list[dict[str, Any]]:
+    """Return two readings: the sample asks for a number, the probability of one of two words."""
+    layout: dict[str, Any] = {"keys": _keys(id_column), "layout": "label_string", "column": column, "separator": "|"}
+    form = {"target": "multi", "train": layout, "submission": {"layout": "columns"}}
+    absent = sorted(words, key=lambda word: NO_WORDS.fullmatch(word) is None)
+    return [{"format": form | {"none": word}} for word in absent]
+
+
+def _separator(texts: pd.Series) -> str | None:
+    """Return what parts the labels of a text; none where a text is one label, which may have blanks."""
+    distinct = [str(text).strip() for text in texts.unique() if str(text).strip()]
+    for separator in OTHER_SEPARATORS:
+        if joined_labels(distinct, separator):
+            return separator
+    words = {word for text in distinct for word in text.split()}
+    several = [text for text in distinct if len(text.split()) > 1]
+    if not several:
+        return None
+    stand_alone = any(set(text.split()) <= set(distinct) for text in several)
+    is_parted = stand_alone or len(distinct) > len(words) or all(NUMBER.fullmatch(word) for word in words)
+    return " " if is_parted else None
+
+
+def _label_column(train: pd.DataFrame, id_column: str, are_numbers: bool) -> str | None:
+    """Return the column that is left beside the ids, or the first that is called like a label, of numbers where such
+    are asked for."""
     others = [name for name in train.columns if name != id_column]
     called = re.compile(r"label|target|class|categor|individual|diagnos|disease", re.IGNORECASE)
-    return others[0] if len(others) == 1 else next((name for name in others if called.search(name)), None)
+    labels = [name for name in others if called.search(name)]
+    labels.sort(key=lambda name: _are_numbers(train[[name]]) != are_numbers)
+    return others[0] if len(others) == 1 else next(iter(labels), None)
 
 
 def _of_labels(id_column: str, column: str, submission: dict[str, Any]) -> dict[str, Any]:
@@ -140,11 +235,15 @@ def _of_labels(id_column: str, column: str, submission: dict[str, Any]) -> dict[
     return {"format": form | ({"submission": submission} if submission else {})}
 
 
-def _of_label_strings(id_column: str, column: str) -> dict[str, Any]:
-    if (id_column, column) == ("image", "labels"):
-        return _named("plant2021")
+def _of_label_strings(id_column: str, column: str, separator: str, texts: pd.Series) -> dict[str, Any]:
     layout = {"keys": _keys(id_column), "layout": "label_string", "column": column}
-    return {"format": {"target": "multi", "train": layout, "submission": {"layout": "label_string"}}}
+    layout |= {} if separator == " " else {"separator": separator}
+    form = {"target": "multi", "train": layout, "submission": {"layout": "label_string"}}
+    labels = [parted(text, separator) for text in texts.unique()]
+    beside = {label for each in labels if len(each) > 1 for label in each}
+    alone = sorted({each[0] for each in labels if len(each) == 1} - beside)
+    none = next((label for label in alone if NO_WORDS.fullmatch(label) and separator != " "), None)
+    return {"format": form if none is None else form | {"none": none}}
 
 
 def _most_words(texts: pd.Series) -> int:
@@ -155,8 +254,11 @@ def _keys(id_column: str) -> dict[str, str]:
     return {id_column: "{image_id}"}
 
 
+TRUE_WORDS, FALSE_WORDS = ("1", "1.0", "True", "true", "TRUE"), ("0", "0.0", "False", "false", "FALSE")
+
+
 def _are_flags(texts: pd.DataFrame) -> bool:
-    return bool(texts.isin(["0", "1", "0.0", "1.0", "True", "False"]).all(axis=None))
+    return bool(texts.isin([*TRUE_WORDS, *FALSE_WORDS]).all(axis=None))
 
 
 def _are_numbers(texts: pd.DataFrame) -> bool:

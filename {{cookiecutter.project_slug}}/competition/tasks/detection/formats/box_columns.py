@@ -13,6 +13,7 @@ from competition.files.csv_file import row_faults
 from competition.tasks.detection.settings import DetectionFormat
 
 NOTHING = ("", "nan", "[]")
+LARGEST_SHARE = 1.5  # boxes may reach out of their image
 
 
 class BoxColumns(NamedTuple):
@@ -24,6 +25,7 @@ class BoxColumns(NamedTuple):
     text: "pd.Series"  # (rows,) what stands in the row, for messages
     expected: str  # what should stand there, for messages
     faults: list[str]
+    names: np.ndarray | None = None  # (boxes,) str, the class of each where the string tells it
 
 
 def read_box_columns(frame: pd.DataFrame, form: DetectionFormat, path: Path) -> BoxColumns:
@@ -35,6 +37,8 @@ def read_box_columns(frame: pd.DataFrame, form: DetectionFormat, path: Path) -> 
     if isinstance(form.boxes, list):
         numbers = texts[~is_empty].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
         expected = f"expected {','.join(form.boxes)} as four numbers"
+    elif form.box_string is not None:
+        return _read_strings(text, is_empty, form, path)
     elif form.box_keys is None:
         numbers = _numbers_of_lists(text[~is_empty])
         expected = f"expected {form.layout} as four numbers in brackets, as [1, 2, 30, 40],"
@@ -42,15 +46,69 @@ def read_box_columns(frame: pd.DataFrame, form: DetectionFormat, path: Path) -> 
         entry, numbers = _numbers_of_dicts(text[~is_empty], form.box_keys)
         row = row[entry]
         expected = f"expected a list of dicts with numbers {', '.join(form.box_keys)}"
+    return _corners(row, numbers, is_empty, text, expected, form, path)
+
+
+def _read_strings(text: "pd.Series", is_empty: np.ndarray, form: DetectionFormat, path: Path) -> BoxColumns:
+    """Read `class x y w h class x y w h ...`, or as `format.box_string` says."""
+    assert form.box_string is not None
+    words = form.box_string.split()
+    length = len(words) + 3
+    is_empty = is_empty.copy()
+    rows, names, numbers, torn = [], [], [], []
+    for row in np.flatnonzero(~is_empty).tolist():
+        parts = text.iloc[row].split()
+        if parts[0] == form.no_finding:
+            is_empty[row] = True
+            continue
+        if len(parts) % length:
+            torn.append(row)
+            continue
+        rows += [row] * (len(parts) // length)
+        names += parts[::length] if words[0] == "class" else []
+        numbers += [parts[at + length - 4 : at + length] for at in range(0, len(parts), length)]
+    expected = f"expected `{form.box_string}` again and again, each box {form.layout} as four numbers"
+    values = pd.DataFrame(numbers, columns=range(4), dtype=str).apply(pd.to_numeric, errors="coerce")
+    found = np.array(rows, dtype=np.int64)
+    corners = _corners(found, values.to_numpy(dtype=np.float64).reshape(-1, 4), is_empty, text, expected, form, path)
+    faults = row_faults(path, torn, text, expected) + corners.faults
+    return corners._replace(faults=faults, names=np.array(names, dtype=object) if words[0] == "class" else None)
+
+
+def _corners(
+    row: np.ndarray,
+    numbers: np.ndarray,
+    is_empty: np.ndarray,
+    text: "pd.Series",
+    expected: str,
+    form: DetectionFormat,
+    path: Path,
+) -> BoxColumns:
+    """Turn four numbers a box into corners, with a line for each that is none."""
     good = np.isfinite(numbers).all(axis=1)
     faults = row_faults(path, np.unique(row[~good]), text, expected)
     row, numbers = row[good], numbers[good]
     size = numbers[:, 2:] - numbers[:, :2] if form.layout == "xyxy" else numbers[:, 2:]
     sides = "corners with x2 >= x1 and y2 >= y1" if form.layout == "xyxy" else "a width and height of 0 or more"
     faults += row_faults(path, np.unique(row[(size < 0).any(axis=1)]), text, f"expected {sides}")
-    return BoxColumns(
-        row, np.concatenate([numbers[:, :2], numbers[:, :2] + size], axis=1), is_empty, text, expected, faults
-    )
+    first = numbers[:, :2] - (size / 2 if form.layout == "cxcywh" else 0)
+    corners = np.concatenate([first, first + size], axis=1)
+    return BoxColumns(row, corners, is_empty, text, expected, faults + _unit_faults(row, corners, form, text, path))
+
+
+def _unit_faults(
+    row: np.ndarray, corners: np.ndarray, form: DetectionFormat, text: "pd.Series", path: Path
+) -> list[str]:
+    """Describe boxes that cannot be in the units of `format.units`: read in others they would train without a word."""
+    if form.units == "shares":
+        far = np.unique(row[(np.abs(corners) > LARGEST_SHARE).any(axis=1)])
+        return row_faults(path, far, text, "expected shares of the image's sides, from 0 to 1 (format.units)")
+    if (corners == corners.round()).all() or (np.abs(corners) > LARGEST_SHARE).any():
+        return []
+    return [
+        f"{path}: no box reaches further than {corners.max():.4g} pixels, as shares of the image's sides do; expected "
+        "boxes in pixels, or format.units: shares"
+    ]
 
 
 def _numbers_of_lists(text: "pd.Series") -> np.ndarray:

@@ -10,6 +10,7 @@ import pandas as pd
 from competition.config.data_settings import Data
 from competition.config.loading import format_presets
 from competition.config.section import Section
+from competition.files.csv_file import NUMBER
 from competition.tasks.detection.formats.box_columns import read_box_columns
 from competition.tasks.detection.settings import DetectionFormat
 
@@ -19,10 +20,29 @@ LEFT, TOP = ("x", "xmin", "x1", "left", "bboxx", "bboxxmin"), ("y", "ymin", "y1"
 WIDTH, HEIGHT = ("w", "boxw", "bboxw", "boxwidth", "width"), ("h", "boxh", "bboxh", "boxheight", "height")
 RIGHT, BOTTOM = ("xmax", "x2", "right", "bboxxmax"), ("ymax", "y2", "bottom", "bboxymax")
 LAYOUTS = {"xyxy": (LEFT, TOP, RIGHT, BOTTOM), "xywh": (LEFT, TOP, WIDTH, HEIGHT)}
-CLASSES = ("classid", "class", "classname", "label", "labels", "category", "categoryid", "categoryname", "name")
+CLASSES = (
+    "classid",
+    "class",
+    "classname",
+    "label",
+    "labels",
+    "category",
+    "categoryid",
+    "categoryname",
+    "labelname",
+    "name",
+)
 IMAGES = ("imageid", "image", "id", "patientid", "imgid", "imagename", "filename", "file", "img", "uuid")
 TOLD, TOLD_OF_SUBMISSION = ("image_id", "class_id", "boxes", "layout"), ("image_id", "boxes", "with_class", "layout")
+UNITS = ("pixels", "shares")
+STRINGS = (("class box", "xywh"), ("class conf box", "xyxy"), ("class conf box", "xywh"))
 KEYS = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
+
+
+def readings(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None) -> list[dict[str, Any]]:
+    """Return the only reading there is, if any: see `recognise`."""
+    found = recognise(train, sample, data)
+    return [] if found is None else [found]
 
 
 def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None) -> dict[str, Any] | None:
@@ -37,11 +57,13 @@ def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = Non
     if boxes is None or len(sample.columns) != 2:
         return None
     image_id, string = _submission_columns(train, sample)
-    train_id = image_id if image_id in train else next(_named(train, IMAGES), None)
+    train_id = image_id if image_id in train else next(_named(train, [_plain(image_id), *IMAGES]), None)
     if train_id is None:
         return None
     class_id = _class_column(train, sample[string], not_of=[*boxes.box_columns, train_id])
-    given = {"image_id": train_id, "class_id": class_id, **boxes.model_dump(include={"boxes", "box_keys", "layout"})}
+    class_id = None if boxes.box_string else class_id
+    how = boxes.model_dump(include={"boxes", "box_keys", "box_string", "layout", "units"})
+    given = {"image_id": train_id, "class_id": class_id, **how}
     form = DetectionFormat.model_validate(given | {"submission": {"image_id": image_id, "boxes": string}})
     form = form.model_copy(update={"no_finding": _no_finding(train, form)})
     form = form.model_copy(update={"submission": form.submission.model_copy(update=_row(sample[string], form))})
@@ -80,11 +102,16 @@ def _boxes(train: pd.DataFrame) -> DetectionFormat | None:
     """Return in which columns boxes are, and how."""
     for layout, names in LAYOUTS.items():
         columns = [next(_named(train, each), None) for each in names]
-        if None not in columns:
-            form = DetectionFormat.model_validate({"boxes": columns, "layout": layout})
+        for units in UNITS if None not in columns else ():
+            form = DetectionFormat.model_validate({"boxes": columns, "layout": layout, "units": units})
             if _are_boxes(train, form):
                 return form
     for column in train.columns:
+        for string, layout in STRINGS if _may_be_strings(train[column]) else ():
+            given = {"boxes": column, "box_string": string, "class_id": None, "layout": layout}
+            form = DetectionFormat.model_validate(given)
+            if _are_boxes(train, form):
+                return form
         for keys in (None, *KEYS):
             layout = "xyxy" if keys and keys[2] in RIGHT else "xywh"
             form = DetectionFormat.model_validate({"boxes": column, "box_keys": keys, "layout": layout})
@@ -95,8 +122,18 @@ def _boxes(train: pd.DataFrame) -> DetectionFormat | None:
 
 def _named(frame: pd.DataFrame, names: Sequence[str], not_of: Sequence[str] = ()) -> Iterator[str]:
     """Yield the columns that bear one of the names, in the order of the names."""
-    plain = {re.sub(r"[_\s]", "", str(column).lower()): str(column) for column in frame.columns}
+    plain = {_plain(column): str(column) for column in frame.columns}
     yield from (plain[name] for name in names if name in plain and plain[name] not in not_of)
+
+
+def _may_be_strings(texts: "pd.Series") -> bool:
+    words = [text.split() for text in texts if text.strip()]
+    is_named = not any(NUMBER.fullmatch(each[0]) for each in words)  # else run lengths may look so
+    return is_named and any(all(len(each) % length == 0 for each in words) for length in (5, 6))
+
+
+def _plain(column: object) -> str:
+    return re.sub(r"[_\s]", "", str(column).lower())
 
 
 def _class_column(train: pd.DataFrame, strings: "pd.Series", not_of: Sequence[str]) -> str | None:
@@ -125,6 +162,31 @@ def _row(strings: "pd.Series", form: DetectionFormat) -> dict[str, Any]:
     """Tell how a row of the submission is written, from the sample's strings: boxes of five or six words."""
     told = [text for text in strings.str.strip() if text]
     lengths = [length for length in (5, 6) if told and all(len(text.split()) % length == 0 for text in told)]
-    with_class = lengths == [6] if len(lengths) == 1 else form.class_id is not None
+    tells_class = form.class_id is not None or (form.box_string or "").startswith("class")
+    with_class = lengths == [6] if len(lengths) == 1 else tells_class
     is_token = with_class and told and told[0].split()[0] == form.no_finding
-    return {"with_class": with_class, "none": told[0] if is_token else "", "layout": form.layout}
+    row: dict[str, Any] = {"with_class": with_class, "none": told[0] if is_token else ""}
+    row["layout"] = form.layout if form.layout in ("xywh", "xyxy") else "xywh"
+    if form.box_string and told and all(map(_are_points, told)):
+        return {"with_class": True, "with_conf": False, "layout": "cxcy", "none": ""}
+    units = _units(told, 6 if with_class else 5)
+    return row | ({"units": units} if units not in (None, form.units) else {})
+
+
+def _are_points(text: str) -> bool:
+    """Return whether a text is `class x y` again and again."""
+    words = text.split()
+    is_number = [NUMBER.fullmatch(word) is not None for word in words]
+    return len(words) % 3 == 0 and is_number == [False, True, True] * (len(words) // 3)
+
+
+def _units(strings: Sequence[str], length: int) -> str | None:
+    """Return the units of boxes in the sample's strings; none where they do not tell."""
+    words = [text.split() for text in strings if len(text.split()) % length == 0]
+    numbers = pd.to_numeric(
+        pd.Series([word for each in words for at, word in enumerate(each) if at % length >= length - 4], dtype=str),
+        errors="coerce",
+    ).dropna()
+    if numbers.empty or (numbers.max() <= 1 and (numbers % 1 == 0).all()):
+        return None
+    return "shares" if numbers.max() <= 1 else "pixels"

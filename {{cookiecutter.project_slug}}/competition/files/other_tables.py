@@ -1,0 +1,204 @@
+"""Tables that are no csv file, read as if they were one: json, packed csv files, and the names of files themselves.
+
+`files/csv_file.py` asks here first, so that whatever reads train.csv reads these, too:
+
+- COCO's json: a row an annotation, or an image without any. Columns are those of images (`id` as `image_id`), of
+  annotations, and `category_name`.
+- a json list, or a JSON line, of records: a row a record.
+- parquet, where pandas has what reads it; a csv file in a zip or gz archive.
+- a pattern, as `train/{label}/{image_id}`: a row a file; columns are its fields, and `path` below the first
+  folder without fields.
+"""
+
+import csv
+import gzip
+import io
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from competition.config.section import IN_BRACES
+from competition.support.errors import CompetitionError
+
+LARGEST = 1 << 30  # bytes of a json file, or of what is in an archive
+PATH = "path"  # the column of a file's path in a table of file names
+
+
+def is_other_table(path: Path) -> bool:
+    """Return whether a path is that of a table read here: by its ending, or as a pattern of file names."""
+    return is_pattern(path) or path.suffix.lower() in READERS
+
+
+def is_pattern(path: Path) -> bool:
+    """Return whether a path has fields, as train/{label}/{image_id}."""
+    return IN_BRACES.search(str(path)) is not None
+
+
+def has_table(path: Path) -> bool:
+    """Return whether there is a table at a path: a file, or for a pattern a folder that may have some."""
+    return pattern_folder(path).is_dir() if is_pattern(path) else path.is_file()
+
+
+def pattern_folder(path: Path) -> Path:
+    """Return the folder below which the files of a pattern are."""
+    parts = path.parts
+    return Path(*parts[: next(number for number, part in enumerate(parts) if IN_BRACES.search(part))])
+
+
+def read_other_table(path: Path) -> pd.DataFrame:
+    """Return a table as text, empty where there is nothing; the index tells each row as that of `read_csv` does."""
+    if is_pattern(path):
+        return _indexed(_of_file_names(path), 1)
+    try:
+        state = path.stat()
+        return _read(path, state.st_mtime_ns, state.st_size)
+    except (OSError, ValueError, TypeError, KeyError, ImportError, zipfile.BadZipFile, EOFError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CompetitionError(f"{path}: cannot be read as a table ({reason})") from None
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, changed: int, size: int) -> pd.DataFrame:
+    if size > LARGEST:
+        raise CompetitionError(f"{path}: is larger than {LARGEST >> 20} MB; write its rows as a csv file")
+    return READERS[path.suffix.lower()](path)
+
+
+def _indexed(frame: pd.DataFrame, first: int) -> pd.DataFrame:
+    """Number the rows so that `line` names the first one `first`."""
+    frame.index = pd.RangeIndex(first - 2, first - 2 + len(frame))
+    return frame
+
+
+def _read_json(path: Path) -> pd.DataFrame:
+    values = json.loads(path.read_text(encoding="utf-8-sig"))
+    if isinstance(values, dict) and isinstance(values.get("images"), list):
+        return _indexed(_text(_of_coco(values)), 1)
+    if isinstance(values, dict):
+        lists = [value for value in values.values() if isinstance(value, list) and _are_records(value)]
+        if len(lists) != 1:
+            raise ValueError("expected a list of records, or COCO's images, annotations and categories")
+        values = lists[0]
+    return _indexed(_of_records(values), 1)
+
+
+def _read_json_lines(path: Path) -> pd.DataFrame:
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return _indexed(_of_records([json.loads(line) for line in lines if line.strip()]), 1)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    return _indexed(_text(pd.read_parquet(path)), 1)
+
+
+def _read_zip(path: Path) -> pd.DataFrame:
+    with zipfile.ZipFile(path) as archive:
+        names = [one for one in archive.infolist() if one.filename.lower().endswith(".csv")]
+        names = [one for one in names if not one.filename.startswith("__MACOSX")]
+        if len(names) != 1 or names[0].file_size > LARGEST:
+            raise ValueError(f"expected one csv file in it, found {len(names)}")
+        return _of_csv(archive.read(names[0]))
+
+
+def _read_gz(path: Path) -> pd.DataFrame:
+    with gzip.open(path) as file:
+        return _of_csv(file.read(LARGEST))
+
+
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    ".json": _read_json,
+    ".jsonl": _read_json_lines,
+    ".parquet": _read_parquet,
+    ".zip": _read_zip,
+    ".gz": _read_gz,
+}
+
+
+def _of_csv(content: bytes) -> pd.DataFrame:
+    text = io.StringIO(content.decode("utf-8-sig"), newline="")
+    header, *rows = [row for row in csv.reader(text) if row] or [[]]
+    if uneven := next((row for row in rows if len(row) != len(header)), None):
+        raise ValueError(f"a row has {len(uneven)} fields, the header {len(header)}: {','.join(uneven)[:60]}")
+    return _indexed(pd.DataFrame(rows, columns=header, dtype=str), 2)
+
+
+def _are_records(values: list[Any]) -> bool:
+    return bool(values) and all(isinstance(value, dict) for value in values)
+
+
+def _of_records(values: Any) -> pd.DataFrame:
+    if not isinstance(values, list) or not _are_records(values):
+        raise ValueError("expected a list of records")
+    return _text(pd.DataFrame(values))
+
+
+def _of_coco(values: dict[str, Any]) -> pd.DataFrame:
+    """Join images, annotations and categories, in the order of images."""
+    images = pd.DataFrame(values["images"])
+    images = images if "image_id" in images else images.rename(columns={"id": "image_id"})
+    notes = values.get("annotations")
+    if not notes:
+        return images
+    found = pd.DataFrame(notes)
+    names = {one["id"]: one["name"] for one in values.get("categories") or [] if "name" in one}
+    if names and "category_id" in found:
+        found["category_name"] = found["category_id"].map(names)
+    found = found.drop(columns=[name for name in found if name == "id" or (name in images and name != "image_id")])
+    images["image_id"], found["image_id"] = images["image_id"].map(str), found["image_id"].map(str)
+    return images.merge(found, on="image_id", how="left")
+
+
+def _text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return every value as text: lists as json, whole numbers without a point, nothing for none."""
+    return frame.apply(lambda column: column.map(_as_text)).astype(str).rename(columns=str)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, list | dict):
+        return json.dumps(value)
+    if value is None or pd.isna(value):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _of_file_names(path: Path) -> pd.DataFrame:
+    """Return a row a file whose path follows the pattern, in the order of paths."""
+    folder = pattern_folder(path)
+    pattern = path.relative_to(folder).as_posix()
+    fields = list(dict.fromkeys(IN_BRACES.findall(pattern)))
+    if odd := next((name for name in fields if not _is_field(name)), None):
+        raise CompetitionError(f"{path}: found a field {odd!r}; expected a name of letters other than {PATH!r}")
+    expression = re.compile(_expression(pattern))
+    found = ((name, expression.fullmatch(name)) for name in sorted(_files_below(folder)))
+    return pd.DataFrame([[*one.groups(), name] for name, one in found if one], columns=[*fields, PATH], dtype=str)
+
+
+def _is_field(name: str) -> bool:
+    return name.isidentifier() and name != PATH
+
+
+def _expression(pattern: str) -> str:
+    seen: set[str] = set()
+    pieces = []
+    for number, piece in enumerate(IN_BRACES.split(pattern)):
+        if number % 2 == 0:
+            pieces.append(re.escape(piece).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*"))
+        elif piece in seen:
+            pieces.append(f"(?P={piece})")
+        else:
+            pieces.append(f"(?P<{piece}>[^/]+)")
+            seen.add(piece)
+    return "".join(pieces)
+
+
+def _files_below(folder: Path) -> Iterator[str]:
+    for place, _, names in os.walk(folder):
+        below = Path(place).relative_to(folder)
+        yield from ((below / name).as_posix() for name in names if not name.startswith("."))

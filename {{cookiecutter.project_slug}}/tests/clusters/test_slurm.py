@@ -1,0 +1,224 @@
+"""`run --slurm` on a real SLURM: what its jobs do, what becomes of those that are stopped, what `runs` says of them."""
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+from small_cluster import end_all_jobs, queue, said, wait_for
+from tiny import PROJECT, TINY
+from trainings import assert_ended_like
+
+from competition.clusters.slurm import parameters, sbatch_words
+from competition.config.loading import load_config, task_names
+from competition.support.errors import CompetitionError
+from competition.tasks.made_up_images import write_sample
+from competition.training.checkpoint import load_checkpoint
+
+Command = Callable[..., CompletedProcess[str]]
+
+TASK = task_names()[0]
+CONFIG = PROJECT / "configs" / f"{TASK}.yaml"
+LONG = 1200  # seconds, on a busy machine
+
+
+def of_config(*words: str) -> dict[str, Any]:
+    return parameters(load_config([CONFIG], [*words]))
+
+
+def test_what_sbatch_is_to_know_stands_behind_slurm_and_its_values_are_text() -> None:
+    words = sbatch_words(["a.yaml", "fold=0", "trainer.devices=2", "partition=on", "time=4:00:00", "account=007"])
+    assert words[:3] == ["a.yaml", "fold=0", "trainer.devices=2"]
+    assert load_config([CONFIG], words[3:]).slurm == {"partition": "on", "time": "4:00:00", "account": "007"}
+
+
+def test_a_time_in_a_config_is_no_number_to_the_base_of_60(tmp_path: Path) -> None:
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("slurm: {time: 4:00:00, begin: 16:00}\n")
+    assert load_config([CONFIG, preset]).slurm == {"time": "4:00:00", "begin": "16:00"}
+
+
+def test_a_job_asks_for_the_gpus_and_machines_that_the_trainer_has() -> None:
+    gpus = ("trainer.accelerator=gpu", "trainer.devices=4")
+    assert of_config(*gpus)["additional_parameters"] == {"requeue": True, "gpus-per-node": 4}
+    assert of_config(*gpus, "slurm.gres=gpu:a100:4")["additional_parameters"] == {"requeue": True, "gres": "gpu:a100:4"}
+    assert of_config("trainer.accelerator=cpu", "slurm.account=null")["additional_parameters"] == {"requeue": True}
+    one, two = of_config(*gpus), of_config(*gpus, "trainer.num_nodes=2", "slurm.setup=[module load cuda]")
+    assert (one["nodes"], one["ntasks_per_node"]) == (1, 1)
+    assert (two["nodes"], two["ntasks_per_node"]) == (2, 4)
+    assert two["setup"] == ["module load cuda", *one["setup"]]
+    with pytest.raises(CompetitionError, match=r"trainer\.devices: found 'auto'; expected a number with --slurm"):
+        of_config("trainer.devices=auto", "trainer.num_nodes=2")
+
+
+def test_without_slurm_or_with_parallel_it_is_refused_in_one_line(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert command("run", CONFIG, "--slurm", "--parallel", 2).stderr.startswith("--parallel 2: SLURM says how many")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = command("run", CONFIG, "--slurm")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "--slurm: there is no sbatch here; start this on a machine of the cluster that has it, or without --slurm\n"
+    )
+
+
+class Project:
+    """A folder with a competition, whose runs go to a SLURM."""
+
+    def __init__(self, folder: Path, command: Command) -> None:
+        self.folder, self.command = folder, command
+        write_sample(TASK, folder / 'my "data"', size=20)
+        self.words = [str(CONFIG), *TINY, "data.image_size=32", 'data.dir=my "data"', "trainer.max_epochs=12"]
+        self.words += ["checkpoint.every_steps=1", "name=t", "fold=[0, 1]", "seed=[0, 1]"]
+
+    def submit(self, *words: str) -> list[str]:
+        """Hand the run to SLURM; return the ids of its jobs, that which follows the others last."""
+        done = self.command("run", *self.words, *words, "--slurm", "partition=debug", "time=1:00:00")
+        assert done.returncode == 0, done.stderr
+        return re.findall(r"^.*: job (\d+(?:_\d+)?), which writes to", done.stdout, re.MULTILINE)
+
+    def told(self) -> list[str]:
+        """Return what `runs` says of jobs."""
+        lines = self.command("runs").stdout.splitlines()
+        return [line for line in lines if re.match(r"  t \w+: job|t: ", line)]
+
+    def log(self, name: str) -> str:
+        """Return what a training has said."""
+        path = self.folder / "outputs" / "t" / name / "train.log"
+        return path.read_text() if path.is_file() else ""
+
+    def freeze(self, after: dict[str, int]) -> dict[str, int]:
+        """Stop trainings in their midst, each as soon as it has saved a later step than that of `after`.
+
+        Returns their processes, by name. Where SLURM ends a job, it lets its processes go on first.
+        """
+        frozen: dict[str, int] = {}
+
+        def freeze_one() -> bool:
+            for name, step in after.items():
+                if name not in frozen and self.step(name) > step:
+                    frozen[name] = self.process(name)
+                    os.kill(frozen[name], signal.SIGSTOP)
+            return len(frozen) == len(after)
+
+        wait_for(freeze_one, "steps of trainings", LONG, pause=0.02)
+        return frozen
+
+    def process(self, name: str) -> int:
+        """Return the process of a training."""
+        fold, _, seed = name.removeprefix("fold").partition("_seed")
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = path.read_text().split("\0")
+                is_here = (path.parent / "cwd").readlink() == self.folder
+            except (OSError, UnicodeDecodeError):
+                continue
+            if is_here and "--resume" in words and f"fold={fold}" in words and f"seed={seed or 0}" in words:
+                return int(path.parent.name)
+        raise AssertionError(f"{name} does not run: {self.log(name)}")
+
+    def step(self, name: str) -> int:
+        """Return after how many steps a training was saved last."""
+        path = self.folder / "outputs" / "t" / name / "latest.pt"
+        return int(load_checkpoint(path)["global_step"]) if path.is_file() else 0
+
+    def wait(self) -> None:
+        """Wait until no job is left."""
+        wait_for(lambda: queue() == "", "the end of all jobs", LONG)
+
+
+def has_signal(process: int) -> bool:
+    """Return whether a signal waits for a frozen process to go on."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return any(line.startswith("ShdPnd:") and int(line.split()[1], 16) for line in lines)
+
+
+@pytest.fixture
+def project_on_slurm(
+    slurm: None, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Project]:
+    folder = tmp_path / "it's here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    yield Project(folder, command)
+    end_all_jobs()
+
+
+def train_here(project: Project, fold: int) -> Path:
+    """Train a fold without a break and without SLURM."""
+    done = project.command("train", *project.words, "name=unbroken", f"fold={fold}", "seed=0")
+    assert done.returncode == 0, done.stderr
+    return project.folder / "outputs" / "unbroken" / f"fold{fold}"
+
+
+@pytest.mark.slow
+def test_trainings_that_were_cancelled_requeued_or_out_of_time_end_as_unbroken_ones(project_on_slurm: Project) -> None:
+    project = project_on_slurm
+    jobs = project.submit()
+    assert len(jobs) == 5
+    project.freeze({"fold0": 0, "fold1": 0})
+    assert project.told()[0].startswith(f"  t fold0: job {jobs[0]} running for ")
+    assert project.told()[-1] == f"  t run: job {jobs[-1]} pending (Dependency)"
+    again = project.command("run", *project.words, "--slurm")
+    assert again.returncode == 1
+    assert again.stderr.startswith("outputs/t: waits or runs already: fold0 (job "), again.stderr
+    said("scontrol", "requeue", jobs[0])
+    said("scancel", *jobs[1:4])  # one that runs and two that wait
+    project.wait()
+    for name in ("fold0", "fold1"):
+        assert f"(SIGTERM); saved in outputs/t/{name}/latest.pt; go on with --resume" in project.log(name)
+    [told] = project.told()
+    assert told.startswith("t: fold1, fold0_seed1, fold1_seed1, run did not end (outputs/t/fold1/train.log: stopped")
+    assert told.endswith("; the same `competition run --slurm` goes on")
+
+    jobs = project.submit("seed=0")
+    assert len(jobs) == 2
+    frozen = project.freeze({"fold1": project.step("fold1")})
+    said("scancel", "--signal=USR1", jobs[0])
+    wait_for(lambda: has_signal(frozen["fold1"]), "SIGUSR1", LONG)
+    os.kill(frozen["fold1"], signal.SIGCONT)
+    submission = project.folder / "outputs/t/submission.csv"
+    wait_for(lambda: submission.is_file() or queue() == "", "the submission", LONG)
+    assert submission.is_file(), project.told()
+    assert not any(line.startswith("t: ") for line in project.told())  # it makes a bundle and a report now
+    assert "(SIGUSR1); saved in" in project.log("fold1")
+    assert "fold0 is done already" in (project.folder / "outputs/t/run.log").read_text()
+    for fold in (0, 1):
+        assert_ended_like(project.folder / "outputs" / "t" / f"fold{fold}", train_here(project, fold))
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_stops_what_was_to_follow_and_is_told_in_one_line(project_on_slurm: Project) -> None:
+    project = project_on_slurm
+    latest = project.folder / "outputs/t/fold1/latest.pt"
+    latest.parent.mkdir(parents=True)
+    latest.write_bytes(b"cut")
+    jobs = project.submit("fold=1", "seed=0")
+    assert len(jobs) == 2
+    project.wait()
+    assert not (project.folder / "outputs/t/run.log").exists()
+    [told] = project.told()
+    assert told.startswith(
+        "t: fold1, run did not end (outputs/t/fold1/train.log: outputs/t/fold1/latest.pt: not a whole"
+    )
+    errors = (project.folder / f"outputs/t/slurm/{jobs[0]}_0_log.err").read_text()
+    assert "Traceback" not in errors
+    assert "what was to follow it is stopped" in errors
+
+
+@pytest.mark.slow
+def test_what_sbatch_refuses_is_told_in_one_line(project_on_slurm: Project) -> None:
+    project = project_on_slurm
+    shutil.rmtree(project.folder / "outputs", ignore_errors=True)
+    done = project.command("run", *project.words, "--slurm", "partition=nowhere")
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("--slurm: sbatch refuses it (")
+    assert "invalid partition specified: nowhere" in line

@@ -1,0 +1,122 @@
+"""Tables that are no csv file give the same columns of text as a csv file of their rows does."""
+
+import gzip
+import json
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from competition.files.csv_file import LongTexts, line, read_csv, read_header
+from competition.support.errors import CompetitionError
+
+CSV = 'id,label,"n, m"\na,cat,1\nb,"cat, dog",\nc,,2.5\n'
+RECORDS = [
+    {"id": "a", "label": "cat", "n, m": 1},
+    {"id": "b", "label": "cat, dog", "n, m": None},
+    {"id": "c", "label": "", "n, m": 2.5},
+]
+
+
+def as_json(path: Path) -> None:
+    path.write_text(json.dumps(RECORDS))
+
+
+def as_lines(path: Path) -> None:
+    path.write_text("\n".join(map(json.dumps, RECORDS)))
+
+
+def as_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("t.csv", CSV)
+        archive.writestr("__MACOSX/._t.csv", "x")
+
+
+def as_gz(path: Path) -> None:
+    path.write_bytes(gzip.compress(CSV.encode()))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("t.json", as_json), ("t.jsonl", as_lines), ("t.csv.zip", as_zip), ("t.csv.gz", as_gz)]
+)
+def test_any_kind_of_table_reads_as_the_csv_file_of_its_rows(tmp_path: Path, name: str, write: object) -> None:
+    assert callable(write)
+    write(tmp_path / name)
+    (tmp_path / "t.csv").write_text(CSV)
+    columns = ["n, m", "id", "label"]
+    pd.testing.assert_frame_equal(
+        read_csv(tmp_path / name, columns).reset_index(drop=True),
+        read_csv(tmp_path / "t.csv", columns).reset_index(drop=True),
+    )
+    assert read_header(tmp_path / name) == read_header(tmp_path / "t.csv")
+    assert LongTexts(tmp_path / name, "label", pd.RangeIndex(3))[1] == "cat, dog"
+    with pytest.raises(CompetitionError, match="column 'what' is missing; found id,label"):
+        read_csv(tmp_path / name, ["what"])
+
+
+def test_a_row_of_a_json_table_is_told_by_its_place_and_of_a_packed_csv_by_its_line(tmp_path: Path) -> None:
+    as_json(tmp_path / "t.json")
+    as_zip(tmp_path / "t.csv.zip")
+    assert line(read_csv(tmp_path / "t.json", ["id"]).index).tolist() == [1, 2, 3]
+    assert line(read_csv(tmp_path / "t.csv.zip", ["id"]).index).tolist() == [2, 3, 4]
+
+
+def test_images_annotations_and_categories_become_a_row_an_annotation(tmp_path: Path) -> None:
+    values = {
+        "images": [{"id": 7, "file_name": "a/7.jpg", "width": 64}, {"id": 8, "file_name": "a/8.jpg", "width": 32}],
+        "annotations": [
+            {"id": 0, "image_id": 7, "category_id": 3, "bbox": [1, 2, 3.5, 4]},
+            {"id": 1, "image_id": 7, "category_id": 5, "bbox": [0, 0, 9, 9]},
+        ],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}],
+        "info": {},
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(values))
+    found = read_csv(tmp_path / "coco.json", ["image_id", "file_name", "width", "category_id", "category_name", "bbox"])
+    assert found.to_numpy().tolist() == [
+        ["7", "a/7.jpg", "64", "3", "cat", "[1, 2, 3.5, 4]"],
+        ["7", "a/7.jpg", "64", "5", "dog", "[0, 0, 9, 9]"],
+        ["8", "a/8.jpg", "32", "", "", ""],
+    ]
+
+
+def test_folders_and_names_of_files_are_a_table_by_a_pattern(tmp_path: Path) -> None:
+    for name in ("cat/x_1.png", "dog/y_2.png", "dog/notes.txt", "dog/deep/z_3.png", "cat/.x_4.png"):
+        path = tmp_path / "train" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    found = read_csv(tmp_path / "train" / "{label}" / "{name}_{number}.png", ["number", "label", "name", "path"])
+    assert found.to_numpy().tolist() == [["1", "cat", "x", "cat/x_1.png"], ["2", "dog", "y", "dog/y_2.png"]]
+    with pytest.raises(CompetitionError, match="names no file"):
+        read_csv(tmp_path / "train" / "{label}.jpg", ["label"])
+    with pytest.raises(CompetitionError, match="no such file; expected columns label"):
+        read_csv(tmp_path / "gone" / "{label}.jpg", ["label"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.json", b"{"),
+        ("t.json", b"[1, 2]"),
+        ("t.json", b'{"a": 1}'),
+        ("t.json", b"\xff\xfe"),
+        ("t.jsonl", b'{"a": 1}\n['),
+        ("t.csv.zip", b"PK no archive"),
+        ("t.csv.gz", b"no archive"),
+        ("t.csv.gz", gzip.compress(b"a,b\n1\n", mtime=0)),
+        ("t.parquet", b"no parquet"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_a_line_that_names_it(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CompetitionError) as caught:
+        read_csv(tmp_path / name, ["a"])
+    assert str(caught.value).startswith(f"{tmp_path / name}: cannot be read as a table (")
+    assert "\n" not in str(caught.value)
+
+
+def test_where_a_table_is_missing_those_that_are_there_are_named(tmp_path: Path) -> None:
+    (tmp_path / "train_labels.csv").write_text("a\n1\n")
+    with pytest.raises(CompetitionError, match=r"no such file; expected columns a; there are train_labels\.csv"):
+        read_csv(tmp_path / "train.csv", ["a"])
