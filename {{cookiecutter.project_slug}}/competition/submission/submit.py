@@ -167,7 +167,8 @@ def checked_submission(path: Path, config: Config, stored: Predictions) -> Gener
         yield unchecked, said
         unchecked.replace(path)
     finally:
-        unchecked.unlink(missing_ok=True)
+        if unchecked.exists():  # in a folder that cannot be written to, deleting nothing fails, too
+            unchecked.unlink()
 
 
 def describe_submission(submission: Submission) -> list[str]:

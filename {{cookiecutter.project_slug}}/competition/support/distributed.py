@@ -29,5 +29,13 @@ def of_all_processes(value: Value) -> list[Value]:
 
 def num_processes() -> int:
     """Return how many processes train or predict together, on all machines."""
-    is_one_of_several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if is_one_of_several else 1
+    return torch.distributed.get_world_size() if _is_one_of_several() else 1
+
+
+def rank() -> int:
+    """Return which of them this process is."""
+    return torch.distributed.get_rank() if _is_one_of_several() else 0
+
+
+def _is_one_of_several() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -98,6 +98,7 @@ def assert_learned_alike(folder: Path, found: str, expected: str, num_tasks: int
                 assert float(one[column]) == pytest.approx(float(other[column]), rel=1e-6), f"{task}: {column}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch_size", "accumulate", "expected"),
     [(WHOLE, 4, "alone"), (SHORT, 4, "alone, short"), (SHORT, 16, "alone, short")],

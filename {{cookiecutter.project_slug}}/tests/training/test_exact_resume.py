@@ -25,7 +25,7 @@ from competition.training.checkpoint import load_checkpoint
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROCESSES, EPOCHS = 2, 2
-KILLED_AT = (6,)  # optimizer steps: in the middle of the second epoch; test_kill.py kills at any moment
+KILLED_AT = (4,)  # optimizer steps: in the middle of the second epoch; test_kill.py kills at any moment
 WORDS = (
     *("model.encoder=test_resnet", "data.image_size=32", "data.batch_size=4", "data.num_workers=2"),
     *("trainer.accelerator=cpu", f"trainer.max_epochs={EPOCHS}", "ema.decay=0.5", "checkpoint.every_steps=1"),
@@ -83,6 +83,6 @@ if __name__ == "__main__":
     for name in task_names():
         (Path(sys.argv[1]) / name).mkdir()
         os.chdir(Path(sys.argv[1]) / name)
-        write_sample(name, Path("data"), size=24)
+        write_sample(name, Path("data"), size=20)
         make_folds(configure(name, "unbroken"))
         print(f"{name}: {compare(name)} of {len(KILLED_AT)} in mid-epoch", flush=True)
