@@ -121,12 +121,16 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     _write_scripts(folder)
     python = run.config.inference.python
-    packages = missing_packages(PACKAGE.parent / "pyproject.toml", python) if with_wheels else {}
+    packages = missing_packages(PACKAGE.parent / "pyproject.toml", python, _packages(members)) if with_wheels else {}
     lines = [*_describe_age(run, members), *download_wheels(packages, folder / WHEELS, python)]
     name = competition_in(Path("pyproject.toml"))
     write_manifest(folder, runs, name, overrides)
     write_metadata(folder, run.folder.name, name)
     return lines
+
+
+def _packages(members: list[Run]) -> list[str]:
+    return sorted({package for member in members for package in member.config.packages})
 
 
 def _prove(run: Run, building: Path) -> str:
@@ -257,6 +261,7 @@ def is_bundled(opened: Run) -> bool:
     if (bundle / POSTPROCESS).is_file() != (opened.folder / POSTPROCESS).is_file():
         return False
     python = opened.config.inference.python
-    if missing_packages(PACKAGE.parent / "pyproject.toml", python) and not (bundle / WHEELS).is_dir():
+    needed = missing_packages(PACKAGE.parent / "pyproject.toml", python, opened.config.packages)
+    if needed and not (bundle / WHEELS).is_dir():
         return False  # there was no network
     return is_up_to_date(bundle / MANIFEST, opened.bundle_sources())

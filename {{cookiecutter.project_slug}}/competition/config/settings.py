@@ -33,6 +33,11 @@ class Model(Section):
             raise ValueError("model.unfreeze_epoch needs model.freeze: say what is frozen until then")
         return self
 
+    @property
+    def network_name(self) -> str:
+        """What the network is called in messages and reports."""
+        return self.encoder
+
 
 class Optimizer(Section):
     """Settings of the optimizer, of timm by its name there (adamw, sgd, lion, muon, adopt) or of torch (NAdam)."""
@@ -224,6 +229,11 @@ class Config(Section):
                 raise ValueError(f"{name} is the view {known[seen]} once more; list each once")
             known[seen] = name
         return given
+
+    @property
+    def packages(self) -> list[str]:
+        """What this config needs beside the project's own requirements: a bundle brings what the image lacks."""
+        return []
 
     @property
     def train_csv(self) -> Path:

@@ -123,7 +123,7 @@ def _without_first(found: State) -> State:
 
 def _fit(found: State, encoder: nn.Module, channels: int) -> Fit:
     own = encoder.state_dict()
-    named = _by_names_of(found, own)
+    named = by_names_of(found, own)
     classifiers = getattr(encoder, "pretrained_cfg", {}).get("classifier") or ()
     classifiers = [classifiers] if isinstance(classifiers, str) else classifiers
     wanted = {
@@ -131,7 +131,7 @@ def _fit(found: State, encoder: nn.Module, channels: int) -> Fit:
         for name, value in own.items()
         if not name.endswith(COUNTER) and not any(name.startswith(f"{one}.") for one in classifiers)
     }
-    there = {name: _for_channels(named[name], wanted[name], channels) for name in wanted if name in named}
+    there = {name: for_channels(named[name], wanted[name], channels) for name in wanted if name in named}
     return Fit(
         number=len(wanted),
         tensors={name: value for name, value in there.items() if value.shape == wanted[name].shape},
@@ -141,7 +141,7 @@ def _fit(found: State, encoder: nn.Module, channels: int) -> Fit:
     )
 
 
-def _by_names_of(found: State, own: State) -> State:
+def by_names_of(found: State, own: State) -> State:
     """Return the tensors of a file by the names of an encoder's own, with which their names end.
 
     What stands before (`module.`, `model.`, `backbone.`, `fcos.backbone.encoder.`, `state_dict.`) is told by where most
@@ -170,7 +170,7 @@ def _spelt(name: str) -> str:
     return name.replace("_", ".")
 
 
-def _for_channels(found: Tensor, wanted: Tensor, channels: int) -> Tensor:
+def for_channels(found: Tensor, wanted: Tensor, channels: int) -> Tensor:
     """Return weights of a first convolution that look at three colours for another number of channels."""
     if found.shape == wanted.shape or found.ndim != 4 or channels == 3:
         return found
@@ -212,7 +212,7 @@ def explaining_weights(model: Model) -> Generator[None]:
         if model.pretrained is not True:
             raise
         raise CompetitionError(
-            f"model.pretrained: true: the weights of {model.encoder} cannot be fetched from the hub "
+            f"model.pretrained: true: the weights of {model.network_name} cannot be fetched from the hub "
             f"({type(error).__name__}; no network?); {GO_ON}"
         ) from None
     except (RuntimeError, ValueError, KeyError) as error:
@@ -220,7 +220,7 @@ def explaining_weights(model: Model) -> Generator[None]:
             raise
         reason = " ".join(str(error).split())[:200]
         raise CompetitionError(
-            f"model.pretrained: {model.pretrained}: does not load into {model.encoder} ({reason}); {GO_ON}"
+            f"model.pretrained: {model.pretrained}: does not load into {model.network_name} ({reason}); {GO_ON}"
         ) from None
 
 

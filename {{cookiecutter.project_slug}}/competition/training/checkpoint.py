@@ -205,7 +205,13 @@ def export_weights(checkpoint: Path) -> None:
     """Write the network's weights beside a checkpoint as safetensors, by plain names, to load without Lightning."""
     state = load_checkpoint(checkpoint)["state_dict"]
     prefix = "network."
-    plain = {name.removeprefix(prefix): value.contiguous() for name, value in state.items() if name.startswith(prefix)}
+    named = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    seen, plain = set[int](), dict[str, torch.Tensor]()
+    for name, value in named.items():
+        # safetensors refuses two names of one tensor, as networks with tied heads have.
+        is_tied = value.data_ptr() in seen
+        plain[name] = value.clone(memory_format=torch.contiguous_format) if is_tied else value.contiguous()
+        seen.add(value.data_ptr())
     path = exported_path(checkpoint)
     with replacing(path) as temporary:
         try:
