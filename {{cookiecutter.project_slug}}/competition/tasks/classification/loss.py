@@ -24,12 +24,12 @@ def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], con
     truth = soft_labels(batch, outputs.shape[1]) if target == "single" else batch["labels"]
     losses = {"cross_entropy": _cross_entropy, "bce": _bce, "focal": _focal if target == "single" else _binary_focal}
     each = [weight * losses[name](outputs, truth, config.loss) for name, weight in weights(config).items()]
-    return torch.stack(each).sum(dim=0)
+    return torch.stack(each).sum(dim=0) if each else outputs.new_zeros(len(outputs))
 
 
 def weights(config: TaskConfig) -> dict[str, float]:
-    """Return the losses that are set with their weights; without any, the usual one of the target."""
-    return config.loss.weights or {USUAL[config.format.target]: 1.0}
+    """Return the losses that are set with their weights; without any, nor a file, the usual one of the target."""
+    return config.loss.weights or ({} if config.loss.files else {USUAL[config.format.target]: 1.0})
 
 
 def soft_labels(batch: dict[str, Any], num_classes: int) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from competition.config.section import Count, Positive, Probability, Section, names_in
+from competition.config.section import Count, Losses, Positive, Probability, Section, names_in
 from competition.config.settings import Config, Model
 from competition.files.csv_keys import Keys, has_class
 
@@ -70,6 +70,8 @@ class ClassificationModel(Model):
     """Any timm model by name."""
 
     dropout: Probability = 0.0
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
+    pool: str | None = None  # how features become one vector: avg, max, avgmax, gem, token ...; None: the network's own
 
 
 class TrainFormat(Section):
@@ -175,7 +177,7 @@ class ClassificationFormat(Section):
         return self
 
 
-class ClassificationLoss(Section):
+class ClassificationLoss(Losses):
     """Losses with the weights by which they are added; without any, the usual one of the target."""
 
     cross_entropy: Weight | None = None  # of one class an image
@@ -190,7 +192,7 @@ class ClassificationLoss(Section):
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> Self:
-        if self.weights and not any(self.weights.values()):
+        if self.weights and not any([*self.weights.values(), *self.files.values()]):
             raise ValueError(f"loss: nothing is learnt; give one of {', '.join(self.weights)} a weight over 0")
         return self
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from competition.config.data_settings import ImageSize, regular_expression
-from competition.config.section import Positive, Probability, Section, names_in
+from competition.config.section import Losses, Positive, Probability, Section, names_in
 from competition.config.settings import Config, Model
 from competition.files.csv_keys import Keys
 from competition.support.errors import CompetitionError
@@ -21,11 +21,23 @@ class SegmentationModel(Model):
     """A network of segmentation-models-pytorch; any timm encoder as `tu-NAME`."""
 
     architecture: Literal[
-        "unet", "unetplusplus", "fpn", "deeplabv3plus", "manet", "linknet", "segformer", "upernet"
-    ] = "unet"
+        "unet",
+        "unetplusplus",
+        "fpn",
+        "deeplabv3",
+        "deeplabv3plus",
+        "manet",
+        "linknet",
+        "pspnet",
+        "pan",
+        "segformer",
+        "upernet",
+        "dpt",
+    ] = "unet"  # dpt takes plain vision transformers, as those of DINO
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
 
 
-class SegmentationLoss(Section):
+class SegmentationLoss(Losses):
     """Weights of the losses that are added up; zero leaves one out. Below them the losses' own parameters."""
 
     bce: Weight = 1.0  # binary cross entropy: each class by itself
@@ -47,7 +59,7 @@ class SegmentationLoss(Section):
     @model_validator(mode="after")
     def _masks_are_learnt(self) -> Self:
         of_masks = {name: weight for name, weight in self.weights.items() if name != "auxiliary"}
-        if not any(of_masks.values()):
+        if not any([*of_masks.values(), *self.files.values()]):
             raise ValueError(f"loss: nothing teaches masks; give one of {', '.join(of_masks)} a weight over 0")
         return self
 
@@ -55,7 +67,7 @@ class SegmentationLoss(Section):
     def weights(self) -> dict[str, float]:
         """The weights, which stand above the losses' own parameters."""
         fields = list(type(self).model_fields)
-        return {name: getattr(self, name) for name in fields[: fields.index("auxiliary") + 1]}
+        return {name: getattr(self, name) for name in fields[fields.index("bce") : fields.index("auxiliary") + 1]}
 
 
 class Mix(Section):

@@ -13,10 +13,10 @@ from hypothesis.extra import numpy as arrays
 
 from competition.config.data_settings import Data
 from competition.config.loading import complete
-from competition.scoring.host_metric import score_by_host
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
+from competition.tasks.host_metric import score_by_host
 from competition.tasks.segmentation.decode import decode
 from competition.tasks.segmentation.formats.recognise import recognise
 from competition.tasks.segmentation.formats.rle import decode_pixels, decode_rle, encode_pixels, encode_rle
