@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path, PurePath
@@ -103,7 +103,7 @@ def _rows_by_image(
     return dict(reversed(list(zip(ids, rows, strict=True))))
 
 
-def one_of_many(config: Config, image_ids: Sequence[str]) -> list[str]:
+def one_of_many(config: Config, image_ids: np.ndarray) -> list[str]:
     """Warn where an id names a folder of images of which one is read: the pattern's last part has no field."""
     pattern = config.data.image_file
     last = pattern.rpartition("/")[2]

@@ -93,11 +93,11 @@ def read_other_table(path: Path) -> pd.DataFrame:
 def _joined(table: pd.DataFrame, files: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Return a row a file, with what the table has in the row of the same fields; files of no row are left out."""
     table = table.rename(columns=str.strip)
-    shared = [name for name in files if name in table and name != PATH]
+    shared = [str(name) for name in files if name in table and name != PATH]
     if not shared:
         raise CompetitionError(
             f"{path}: expected a column of the table as a field, as {{{next(iter(table), 'id')}}}; found "
-            f"{','.join(name for name in files if name != PATH) or 'none'}"
+            f"{','.join(str(name) for name in files if name != PATH) or 'none'}"
         )
     if (twice := table.duplicated(shared)).any():
         raise CompetitionError(f"{path}: rows {_example(table, shared, twice)} stand twice; expected one each")

@@ -77,9 +77,9 @@ def test_labels_that_folders_tell_and_those_of_json_are_read(tmp_path: Path, pro
         draw(folder, *(f"train/{name}" for name in names), "test/y0.png", "test/y1.png")
     asked = [{"id": 900 + k, "file_name": f"test/y{k}.png"} for k in range(2)]
     (tmp_path / "json/test.json").write_text(json.dumps({"images": asked}))
-    write(tmp_path / "folders/sample_submission.csv", "picture,kind", "y0.png,a b", "y1.png,a b")
+    write(tmp_path / "folders/sample_submission.csv", "image,kind", "y0.png,a b", "y1.png,a b")
     _, values = printed(tmp_path / "folders", project)
-    assert values["data"]["train_csv"] == "train/{kind}/{picture}"
+    assert values["data"]["train_csv"] == "train/{kind}/{image}"
     images = [{"id": 70 + k, "file_name": f"train/{name}"} for k, name in enumerate(names)]
     notes = [{"id": k, "image_id": 70 + k, "category_id": 5 + k % 2} for k in range(6)]
     (tmp_path / "json/train.json").write_text(json.dumps({"images": images, "annotations": notes}))

@@ -1,6 +1,6 @@
 """Every `format: NAME` reads the competition it is called after: files and folders of the names they have there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +87,7 @@ def split(ids: list[str], *classes: str) -> list[str]:
     return [f"{one}_{name}" for one in ids for name in classes]
 
 
-Case = tuple[dict[str, list[str]], list[str | Callable[[Path], None]]]
+Case = tuple[dict[str, list[str]], Sequence[str | Callable[[Path], None]]]
 SAMPLE = "sample_submission.csv"
 PLAIN = both("train_images/{}.jpg", "test_images/{}.jpg")
 PNG, DCM = (both(f"train/{{}}.{suffix}", f"test/{{}}.{suffix}") for suffix in ("png", "dcm"))
