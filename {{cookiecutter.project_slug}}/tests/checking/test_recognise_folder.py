@@ -264,3 +264,15 @@ def test_rows_and_files_that_do_not_meet_are_told(tmp_path: Path, csv: list[str]
     with pytest.raises(CompetitionError) as error:
         read_csv(tmp_path / f"train.csv & {pattern}", ["path"])
     assert told in str(error.value)
+
+
+@needs_classes
+def test_channels_are_counted_wherever_an_array_has_them(tmp_path: Path, project: Path) -> None:
+    for number, name in enumerate(both := [f"train/{k}/{k}a.npy" for k in "abcd"] + ["test/e/ea.npy", "test/f/fa.npy"]):
+        (tmp_path / name).parent.mkdir(parents=True)
+        np.save(tmp_path / name, np.random.default_rng(number).random((6, 27, 25)).astype(np.float32) * number)
+    write(tmp_path / "train.csv", "id,target", *(f"{Path(name).stem},{k % 2}" for k, name in enumerate(both[:4])))
+    write(tmp_path / "sample_submission.csv", "id,target", "ea,0.5", "fa,0.5")
+    _, values = printed(tmp_path, project, "data.num_folds=2")
+    assert (values["data"]["channels"], values["data"]["image_file"]) == (6, "{image_id[0]}/{image_id}.npy")
+    assert len(values["data"]["mean"]) == len(values["data"]["std"]) == 6
