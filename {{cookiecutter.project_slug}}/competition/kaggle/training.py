@@ -145,7 +145,7 @@ def _code(paths: list[Path], config: Config) -> dict[str, Path]:
     configs = [*Path("configs").rglob("*.yaml"), *(one for path in paths for one in _with_bases(path))]
     files |= {_inside(path): path for path in [Path("pyproject.toml"), *configs]}
     if folds_path(config).is_file() and config.data.folds is None:
-        files["folds.csv"] = folds_path(config)
+        files[folds_path(config).name] = folds_path(config)
     return files
 
 
@@ -193,7 +193,7 @@ def _notebook(files: dict[str, Path], job: Job) -> dict[str, Any]:
         largest = max(files.values(), key=lambda path: path.stat().st_size)
         raise CompetitionError(
             f"{largest}: {largest.stat().st_size / 1e6:.1f} MB, too large to travel in a notebook; make it a data set "
-            "on Kaggle, add it by --dataset OWNER/NAME and name its file as it lies there (folds.csv is made there)"
+            "on Kaggle, add it by --dataset OWNER/NAME and name its file as it lies there (folds are made there)"
         )
     cells = [
         {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": source}

@@ -1,4 +1,4 @@
-"""What of this machine a process may use, cores, memory and GPUs, and how trainings share them. No torch: it loads for seconds.
+"""What of this machine a process may use, cores, memory and GPUs, and how trainings share them. No torch.
 
 A process is told its share by its environment: the GPUs it sees, and how many threads and readers of images it begins.
 """
