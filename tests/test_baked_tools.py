@@ -5,13 +5,14 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
-from baking import PROJECT, TASKS, environment, lint_imports, run, run_module
+from baking import PROJECT, TASKS, lint_imports, run_module, run_tests
 
 # Tests that a bake may fail though the template passes them: what they use is the first task that is there, or the
 # list of tasks, or a file that is rendered. All others are the same bytes on the same bytes, and so is their result.
-DIFFERS = re.compile(r"task_names\(\)\)|pyproject|README")
+DIFFERS = re.compile(r"task_names\(\)\)|pyproject|README|competition.__file__")
 FIRST_TASK = re.compile(r"task_names\(\)\[")  # that of the template is the first of all tasks
 
 
@@ -99,22 +100,47 @@ def add_own_files(project: Path, task: str) -> None:
         path.write_text(text.format(task=task), encoding="utf-8")
 
 
-@pytest.mark.slow
-def test_a_bake_passes_its_own_tests_with_a_users_own_files_in_it(workplace: Path, task: str) -> None:
-    add_own_files(workplace, task)
-    env = environment(workplace)
-    imported = run(sys.executable, "-c", "import competition; print(competition.__file__)", cwd=workplace, env=env)
-    assert Path(imported.stdout.strip()).is_relative_to(workplace)
-    files = sorted((workplace / "tests").rglob("test_*.py"))
+def own_tests(project: Path, task: str) -> list[str]:
+    """Return the words for pytest that run the tests which the template's own run does not stand for."""
+    files = sorted((project / "tests").rglob("test_*.py"))
     texts = {path: path.read_text(encoding="utf-8") for path in files}
     same = [path for path, text in texts.items() if not DIFFERS.search(text)]
     if task != min(TASKS):
         same = [path for path in same if not FIRST_TASK.search(texts[path])]
+    assert 0 < len(same) < len(files)
     # Deselected, not left out: that each can be imported without the other tasks' files is tested, too. In one process:
     # the other core is busy with other tests already.
     words = ["-m", "not slow", "-q", "-p", "no:cacheprovider", "-n", "0"]
-    for path in same:
-        words += ["--deselect", path.relative_to(workplace).as_posix()]
-    result = run_module("pytest", *words, cwd=workplace, env=env)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert 0 < len(same) < len(files)
+    return words + [word for path in same for word in ("--deselect", path.relative_to(project).as_posix())]
+
+
+@pytest.fixture(scope="module")
+def tested(
+    bake_once: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, CompletedProcess[str]]:
+    """Run the bakes' own tests, with a user's own files in them; by task, what they said."""
+    projects = {task: shutil.copytree(bake_once(task), tmp_path_factory.mktemp(task) / "own") for task in TASKS}
+    for task, project in projects.items():
+        add_own_files(project, task)
+        (project / "tests" / "test_where.py").write_text(WHERE, encoding="utf-8")
+    ended = run_tests({project: own_tests(project, task) for task, project in projects.items()})
+    return {task: ended[project] for task, project in projects.items()}
+
+
+# This Python has the unrendered project installed, which must not be what is tested.
+WHERE = """
+from pathlib import Path
+
+import competition
+
+
+def test_it_is_the_bake_that_is_tested() -> None:
+    assert Path(competition.__file__).is_relative_to(Path(__file__).parents[1])
+"""
+
+
+@pytest.mark.slow
+def test_a_bake_passes_its_own_tests_with_a_users_own_files_in_it(
+    tested: dict[str, CompletedProcess[str]], task: str
+) -> None:
+    assert tested[task].returncode == 0, tested[task].stdout

@@ -9,9 +9,10 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
-from baking import environment, lint_imports, run, run_module
+from baking import lint_imports, run, run_module, run_tests
 
 FOLDER = Path(__file__).with_name("recipes")
 RECIPES = sorted(FOLDER.glob("*/*.patch"))
@@ -56,24 +57,54 @@ def test_a_recipe_applies_by_itself_and_changes_what_the_table_names(
         assert f"`{name}`" in table, f"the table does not name {name}"
 
 
+TASKS = sorted({path.parent.name for path in RECIPES})
+each_task = pytest.mark.parametrize("task", TASKS)
+
+
+def of_task(task: str) -> list[Path]:
+    return [path for path in RECIPES if path.parent.name == task]
+
+
+def all_touched(task: str) -> list[str]:
+    return [name for recipe in of_task(task) for name in touched(recipe)]
+
+
+@pytest.fixture(scope="module")
+def changed(bake_once: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """By task, a bake with all recipes together."""
+    projects = {task: shutil.copytree(bake_once(task), tmp_path_factory.mktemp(task) / "project") for task in TASKS}
+    for task, project in projects.items():
+        apply(project, *of_task(task))
+    return projects
+
+
+@pytest.fixture(scope="module")
+def tested(changed: dict[str, Path]) -> dict[str, CompletedProcess[str]]:
+    """By task, what the tests say that a change concerns."""
+    options = ["-m", "not slow", "-q", "-n", "0", "-p", "no:cacheprovider"]
+    words = {
+        project: [*options, *sorted(concerned(project, task, all_touched(task)))] for task, project in changed.items()
+    }
+    ended = run_tests(words)
+    return {task: ended[project] for task, project in changed.items()}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("task", sorted({path.parent.name for path in RECIPES}))
-def test_with_all_recipes_together_a_bake_passes_its_tools_and_tests(
-    task: str, bake_once: Callable[[str], Path], tmp_path: Path
-) -> None:
-    project = shutil.copytree(bake_once(task), tmp_path / "project")
-    recipes = [path for path in RECIPES if path.parent.name == task]
-    apply(project, *recipes)
+@each_task
+def test_with_all_recipes_together_a_bake_passes_its_tests(task: str, tested: dict[str, CompletedProcess[str]]) -> None:
+    assert tested[task].returncode == 0, tested[task].stdout
+
+
+@pytest.mark.slow
+@each_task
+def test_with_all_recipes_together_a_bake_passes_its_tools(task: str, changed: dict[str, Path]) -> None:
+    project = changed[task]
     for tool in (["ruff", "check", "--no-cache"], ["ruff", "format", "--check", "--no-cache"]):
         result = run_module(*tool, cwd=project)
         assert result.returncode == 0, result.stdout
     result = lint_imports(project)
     assert result.returncode == 0, result.stdout
-    result = run_module("ty", "check", "--python", sys.prefix, cwd=project)
+    # The files that were touched: the others are the bake's, which test_baked_tools.py has checked.
+    written = [name for name in all_touched(task) if name.endswith(".py")]
+    result = run_module("ty", "check", "--python", sys.prefix, *written, cwd=project)
     assert result.returncode == 0, result.stdout
-    files = [name for recipe in recipes for name in touched(recipe)]
-    env = environment(project)
-    # In one process: for so few tests a second one would import torch for longer than it saves.
-    options = ["-m", "not slow", "-q", "-n", "0", "-p", "no:cacheprovider"]
-    result = run_module("pytest", *options, *sorted(concerned(project, task, files)), cwd=project, env=env)
-    assert result.returncode == 0, result.stdout + result.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from baking import environment, lint_imports, run
+from baking import environment, lint_imports, run, run_tests
 
 TASK = "classification"  # the quickest; rooms are the same for all
 VERBS = {
@@ -41,8 +41,12 @@ def test_a_run_ends_well(tmp_path: Path) -> None:
 
 @pytest.fixture
 def project(room: str, bake_once: Callable[[str], Path], tmp_path: Path) -> Path:
+    return without(room, bake_once(TASK), tmp_path)
+
+
+def without(room: str, bake: Path, into: Path) -> Path:
     """Return a copy of a bake without a room."""
-    project = shutil.copytree(bake_once(TASK), tmp_path / "project")
+    project = shutil.copytree(bake, into / "project")
     for folder in (project / "competition" / room, project / "tests" / room):
         shutil.rmtree(folder)
     return project
@@ -64,11 +68,24 @@ def test_without_a_room_its_verbs_are_gone_and_rooms_import_downwards(project: P
     assert linted.returncode == 0, linted.stdout
 
 
+@pytest.fixture(scope="module")
+def tested(
+    bake_once: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, CompletedProcess[str]]:
+    """By room, what the tests of a bake without it say."""
+    projects = {room: without(room, bake_once(TASK), tmp_path_factory.mktemp(room)) for room in VERBS}
+    for project in projects.values():
+        (project / "tests" / "test_whole_run.py").write_text(WHOLE_RUN, encoding="utf-8")
+    words = ["-q", "-n", "0", "-p", "no:cacheprovider", "-k", "test_whole_run or test_help_names_every_verb"]
+    ended = run_tests(dict.fromkeys(projects.values(), words))
+    return {room: ended[project] for room, project in projects.items()}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("room", VERBS)
-def test_without_a_room_all_other_tests_are_found_and_a_run_ends_well(project: Path, room: str) -> None:
-    (project / "tests" / "test_whole_run.py").write_text(WHOLE_RUN, encoding="utf-8")
-    words = ["-q", "-n", "0", "-p", "no:cacheprovider", "-k", "test_whole_run or test_help_names_every_verb"]
-    done = python(project, "-m", "pytest", *words)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_without_a_room_all_other_tests_are_found_and_a_run_ends_well(
+    room: str, tested: dict[str, CompletedProcess[str]]
+) -> None:
+    done = tested[room]
+    assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout

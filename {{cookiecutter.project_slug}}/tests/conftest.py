@@ -211,7 +211,7 @@ def command(
 ) -> Callable[..., CompletedProcess[str]]:
     """Return a function that runs `competition VERB ...` in a folder of its own, without the cost of a process.
 
-    Nor of those that draw metrics.png after every epoch of a training, unless it is to be looked at.
+    Nor of the one that draws metrics.png, unless it is to be looked at.
     """
     monkeypatch.chdir(tmp_path)
 
@@ -220,7 +220,7 @@ def command(
         if arguments[:1] == ("train",):
             from competition.training.logger import MetricsPlot
 
-            monkeypatch.setattr(MetricsPlot, "refresh", MetricsPlot.refresh if plot else lambda self: None)
+            monkeypatch.setattr(MetricsPlot, "finish", MetricsPlot.finish if plot else lambda self: None)
         monkeypatch.setattr(sys, "argv", ["competition", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()

@@ -25,9 +25,12 @@ from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
 
-NUM_IMAGES = (1, 2, 3, 7, 29)
+NUM_IMAGES = (1, 2, 3, 7, 20)
 BATCH_SIZES = (1, 3, 8)
-BATCH_SIZE_OF = {2: 3, 3: 1}  # by number of processes; how many batches they are cut into is one process's to vary
+# By number of processes: numbers of images, of which some leave processes without one or with fewer batches, and the
+# size of batches; into how many they are cut is one process's to vary.
+NUM_IMAGES_OF = {2: (1, 3, 7, 20), 3: (1, 2, 7, 20)}
+BATCH_SIZE_OF = {2: 3, 3: 1}
 Scores = dict[str, float]
 Cases = dict[str, dict[str, Scores]]  # by form, then by number of images and batch size
 
@@ -94,20 +97,31 @@ def write_competition(folder: Path, task: str) -> None:
         torch.save(module.state_dict(), folder / f"{form}.pt")
 
 
+def batches_of(processes: int) -> list[tuple[int, int]]:
+    """Return numbers of images and sizes of batches."""
+    if processes > 1:
+        return [(number, BATCH_SIZE_OF[processes]) for number in NUM_IMAGES_OF[processes]]
+    return [(number, size) for number in NUM_IMAGES for size in sizes_for(number)]
+
+
+def sizes_for(number: int) -> list[int]:
+    """Return the sizes of batches up to the first that takes all images at once."""
+    return [size for before, size in zip((0, *BATCH_SIZES), BATCH_SIZES, strict=False) if before < number]
+
+
 def score_all(folder: Path, task: str, processes: int) -> Cases:
     """Validate the weights of every form on every number of images; one process in batches of every size."""
     strategy = {"strategy": "ddp", "devices": processes} if processes > 1 else {}
     results: Cases = {form: {} for form in forms(task)}
     for form in results:
-        for batch_size in BATCH_SIZES if processes == 1 else [BATCH_SIZE_OF[processes]]:
+        weights = torch.load(folder / f"{form}.pt", weights_only=True)
+        for number, batch_size in batches_of(processes):
             config = make_config(task, folder / "data", batch_size, form, **strategy)
             module = make_module(config)
-            module.load_state_dict(torch.load(folder / f"{form}.pt", weights_only=True))
-            for number in NUM_IMAGES:
-                data = fold_data(config, number)
-                (found,) = build_trainer(config, []).validate(module, data, verbose=False)
-                values = {name: float(value) for name, value in found.items()}
-                results[form][f"{number} images, batch {batch_size}"] = values
+            module.load_state_dict(weights)
+            (found,) = build_trainer(config, []).validate(module, fold_data(config, number), verbose=False)
+            values = {name: float(value) for name, value in found.items()}
+            results[form][f"{number} images, batch {batch_size}"] = values
     return results
 
 

@@ -21,6 +21,7 @@ import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.cli.app import main
+from competition.config.loading import task_names
 from competition.pipeline import run as run_module
 from competition.tasks.contract import Task
 from competition.training.checkpoint import load_checkpoint
@@ -62,6 +63,14 @@ def run_as_script(path: str, *words: object, timeout: float = 600) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def run_on_two(*words: object) -> str:
+    """Run a verb on two processes, as torchrun would; return what the first one said.
+
+    They are forks of one Python: where Lightning starts the second, each imports for longer than it computes.
+    """
+    return run_as_script(__file__, *words)
 
 
 def get_ready(tasks: Iterable[str]) -> None:
@@ -201,3 +210,15 @@ def assert_ended_like(folder: Path, unbroken: Path) -> None:
     with np.load(folder / "oof.npz") as found, np.load(unbroken / "oof.npz") as expected:
         assert found.files == expected.files
         assert all(np.array_equal(found[name], expected[name]) for name in expected.files)
+
+
+def live_as_one_of_two(rank: int) -> None:
+    assert call(*sys.argv[1:]) == 0
+
+
+if __name__ == "__main__":
+    get_ready(task_names())
+    wait(fork_group(2, live_as_one_of_two))
+    print(Path("said0").read_text(), end="")
+    for path in Path().glob("said*"):
+        path.unlink()

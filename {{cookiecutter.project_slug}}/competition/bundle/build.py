@@ -86,7 +86,8 @@ def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bo
     scored, or another process writes to the run's folder.
     """
     building, old = (run.folder / f".{BUNDLE}.{name}" for name in ("tmp", "old"))
-    with holding(run.folder, "bundle", (building.name, old.name)):
+    with holding(run.folder, "bundle", (building.name,)):
+        _put_back(old, run.folder / BUNDLE)
         try:
             lines = _build(run, overrides or [], building, with_wheels=with_wheels)
             lines.append(_prove(run, building))
@@ -95,9 +96,16 @@ def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bo
             building.rename(run.folder / BUNDLE)
             remember_sources(run.folder / BUNDLE / MANIFEST, run.bundle_sources())
         finally:
-            for left in (building, old):
-                shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(building, ignore_errors=True)
+            _put_back(old, run.folder / BUNDLE)
     return run.folder / BUNDLE, lines
+
+
+def _put_back(old: Path, bundle: Path) -> None:
+    """Give an earlier bundle its name again, which one that was killed had moved away; no longer needed, it goes."""
+    if old.exists() and not bundle.exists():
+        old.rename(bundle)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -> list[str]:
@@ -113,12 +121,16 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     _write_scripts(folder)
     python = run.config.inference.python
-    packages = missing_packages(PACKAGE.parent / "pyproject.toml", python) if with_wheels else {}
+    packages = missing_packages(PACKAGE.parent / "pyproject.toml", python, _packages(members)) if with_wheels else {}
     lines = [*_describe_age(run, members), *download_wheels(packages, folder / WHEELS, python)]
     name = competition_in(Path("pyproject.toml"))
     write_manifest(folder, runs, name, overrides)
     write_metadata(folder, run.folder.name, name)
     return lines
+
+
+def _packages(members: list[Run]) -> list[str]:
+    return sorted({package for member in members for package in member.config.packages})
 
 
 def _prove(run: Run, building: Path) -> str:
@@ -138,7 +150,7 @@ def _describe_age(run: Run, members: list[Run]) -> list[str]:
         test = member.folder / TEST
         if not test.is_file():
             continue
-        weights = [exported_weights(weights_to_use(one, member.config.checkpoint)) for one in member.finished()]
+        weights = [weights_to_use(one, member.config.checkpoint) for one in member.finished()]
         if newer := changed_sources(test, weights):
             lines.append(
                 f"warning: {test} is older than {newer[0]}, with which the bundle predicts; predict and submit anew, "
@@ -249,6 +261,7 @@ def is_bundled(opened: Run) -> bool:
     if (bundle / POSTPROCESS).is_file() != (opened.folder / POSTPROCESS).is_file():
         return False
     python = opened.config.inference.python
-    if missing_packages(PACKAGE.parent / "pyproject.toml", python) and not (bundle / WHEELS).is_dir():
+    needed = missing_packages(PACKAGE.parent / "pyproject.toml", python, opened.config.packages)
+    if needed and not (bundle / WHEELS).is_dir():
         return False  # there was no network
     return is_up_to_date(bundle / MANIFEST, opened.bundle_sources())

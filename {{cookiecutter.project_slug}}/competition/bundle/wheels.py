@@ -47,11 +47,11 @@ def shipped(python: str) -> dict[str, str]:
     return {name: version for name, _, version in (word.partition("==") for word in SHIPPED[python].split())}
 
 
-def missing_packages(pyproject: Path, python: str) -> dict[str, str]:
-    """Return name and installed version of what the project's pyproject.toml asks for and the image of this Python has
-    not, or not in a version that will do, and of what these packages ask for themselves."""
+def missing_packages(pyproject: Path, python: str, more: Iterable[str] = ()) -> dict[str, str]:
+    """Return name and installed version of what the project's pyproject.toml and `more` ask for and the image of this
+    Python has not, or not in a version that will do, and of what these packages ask for themselves."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8")).get("project", {})
-    waiting = [*project.get("dependencies", [])]
+    waiting = [*project.get("dependencies", []), *more]
     has, conditions, found = shipped(python), _environment(python), dict[str, str]()
     while waiting:
         requirement = Requirement(waiting.pop())

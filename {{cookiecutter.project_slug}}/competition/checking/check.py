@@ -17,11 +17,11 @@ from competition.files.csv_file import MOST_LINES, read_header
 from competition.files.image_folder import row_in_words, test_image, train_image
 from competition.files.images import read_image
 from competition.files.other_tables import has_table
-from competition.scoring.host_metric import load_score
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
 from competition.support.progress import progress
 from competition.tasks.contract import Part, Table, Target, Task
+from competition.tasks.host_metric import load_score
 from competition.training.monitor import refuse_unknown_monitor
 
 MOST_IMAGES = 2000  # whose boxes or parts of masks are looked at, drawn by chance

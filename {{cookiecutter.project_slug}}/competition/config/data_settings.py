@@ -1,8 +1,9 @@
 """What may stand in `data:` and `sampler:`: where images are, how they are changed, and which an epoch holds."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -35,6 +36,11 @@ def _fits_into_memory(size: tuple[int, int]) -> tuple[int, int]:
 
 
 ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_both_sides), AfterValidator(_fits_into_memory)]
+# An epoch and the size of training images from then on.
+SizeFrom = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ImageSize],
+    BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given),
+]
 # A Kaggle notebook has the files elsewhere; a config that is kept says what holds on every machine.
 DataFolder = Annotated[
     Path,
@@ -67,6 +73,36 @@ class BrightnessContrast(Section):
     contrast: Probability = 0.2
 
 
+LISTS = ("OneOf", "SomeOf", "RandomOrder", "Sequential")  # steps made of `transforms`
+FIRST = "before_resize"
+
+
+def _written_out(given: object) -> object:
+    """Read `GaussianBlur` as short for `{GaussianBlur: {}}`, in lists of steps, too; refuse what is no step."""
+    step = {given: {}} if isinstance(given, str) else given
+    names = [key for key in step if key != FIRST] if isinstance(step, dict) else []
+    if not isinstance(step, dict) or len(names) != 1 or not isinstance(step[names[0]] or {}, dict):
+        raise ValueError("expected the name of a transform with its arguments, as {GaussianBlur: {p: 0.3}}")
+    (name,), arguments = names, dict(step[names[0]] or {})
+    if name in LISTS:
+        inside = arguments.get("transforms")
+        if not isinstance(inside, list) or not inside:
+            raise ValueError(f"{name} needs transforms: a list of steps")
+        arguments["transforms"] = [_written_out(one) for one in inside]
+    if not isinstance(step.get(FIRST, False), bool):
+        raise ValueError(f"{FIRST} is true or false")
+    return {name: arguments} | ({FIRST: True} if step.get(FIRST) else {})
+
+
+def named_step(step: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return name and arguments of a step that is written out."""
+    ((name, arguments),) = ((name, value) for name, value in step.items() if name != FIRST)
+    return name, arguments
+
+
+NamedStep = Annotated[dict[str, Any], BeforeValidator(_written_out)]
+
+
 class Augmentation(Section):
     """Random changes of training images; masks and boxes follow. A missing part is off."""
 
@@ -75,6 +111,9 @@ class Augmentation(Section):
     crop: Crop | None = None
     shift_scale_rotate: ShiftScaleRotate | None = None
     brightness_contrast: BrightnessContrast | None = None
+    # Any transform of albumentations, as [{GaussianBlur: {p: 0.3}}, {OneOf: {p: 0.5, transforms: [...]}}], after
+    # resizing or, with before_resize: true beside its name, before; own ones as {mine.py:Stain: {p: 0.5}}.
+    more: list[NamedStep] = []
 
 
 class Window(Section):
@@ -92,7 +131,8 @@ def _named_file(given: object) -> object:
     return {"file": given} if isinstance(given, str) else given
 
 
-def _regular_expression(pattern: str) -> str:
+def regular_expression(pattern: str) -> str:
+    """Refuse what is no regular expression."""
     try:
         re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
@@ -138,11 +178,12 @@ class Data(Section):
     # A csv of image_id,group, as near_duplicates.csv of `check`; or {file: tiles.csv, image_id: id, group: slide}.
     group_file: Annotated[GroupFile | None, BeforeValidator(_named_file)] = None
     # What of an image's id is its group: the part that a regular expression finds, or what stands in its brackets.
-    group_pattern: Annotated[str, AfterValidator(_regular_expression)] | None = None
+    group_pattern: Annotated[str, AfterValidator(regular_expression)] | None = None
     split: Split = "stratified"  # amount: by mask area, boxes or value; multilabel: every class evenly
     near_duplicates: bool = True  # whether `check` looks for them
     pseudo: Path | None = None  # pseudo.csv of another run: test images that every fold trains on, too
-    image_size: ImageSize = (256, 256)  # height, width of what the network sees
+    image_size: ImageSize = (256, 256)  # height, width of what the network sees; or by epoch: [[0, 128], [10, 224]]
+    train_sizes: list[SizeFrom] = []  # what `image_size` by epoch is read as
     window: Window | None = None
     channels: Count = 3
     # Height times width of the largest file that is read; a small one may unfold to more.
@@ -157,6 +198,28 @@ class Data(Section):
     # Where training images are kept decoded for all epochs, folds and seeds; memory: shared, as long as a run needs it.
     cache: Literal["memory", "disk"] | None = None
     augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _size_by_epoch(cls, given: Any) -> Any:
+        """Read a course of sizes as those of training and, for all else, the last one."""
+        size = given.get("image_size") if isinstance(given, dict) else None
+        if not (isinstance(size, list) and size and all(isinstance(one, list) and len(one) == 2 for one in size)):
+            return given
+        return given | {"image_size": size[-1][1], "train_sizes": size}
+
+    @field_validator("train_sizes")
+    @classmethod
+    def _ascend(cls, sizes: list[tuple[int, tuple[int, int]]]) -> list[tuple[int, tuple[int, int]]]:
+        epochs = [epoch for epoch, _ in sizes]
+        if epochs and (epochs[0] != 0 or sorted(set(epochs)) != epochs):
+            raise ValueError("image_size by epoch needs epochs that ascend from 0, as [[0, 128], [10, 224]]")
+        return sizes
+
+    def size_in(self, epoch: int | None) -> tuple[int, int]:
+        """Return height and width of training images in an epoch; of all else, where there is none."""
+        known = [size for first, size in self.train_sizes if epoch is not None and first <= epoch]
+        return known[-1] if known else self.image_size
 
     @field_validator("mean", "std")
     @classmethod

@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,15 @@ for first in "-+0123456789":
 
 
 def parse_yaml(text: str) -> Any:
-    """Return the plain values of a YAML text; raise ValueError with the reason where it has none, or far too many."""
+    """Return the plain values of a YAML text; raise ValueError with the reason where it has none, or far too many.
+
+    A verb reads the same config again for every fold, and each takes longer than the rest of it: texts are remembered.
+    """
+    return copy.deepcopy(_parse(text))
+
+
+@lru_cache(maxsize=128)
+def _parse(text: str) -> Any:
     try:
         loader = YamlLoader(text)
         node = loader.get_single_node()

@@ -1,9 +1,9 @@
 """What the sections of a config are made of."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -21,6 +21,21 @@ class Section(BaseModel):
     """A part of the config: knows all its keys, never changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class Losses(Section):
+    """Weights of losses that are added up: a task's own by name, the user's by file, as `my_loss.py: 0.5`."""
+
+    files: dict[str, Annotated[float, Field(ge=0)]] = {}  # each defines image_losses(outputs, batch)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _files_apart(cls, given: Any) -> Any:
+        files = {key: given[key] for key in given if str(key).endswith(".py")} if isinstance(given, dict) else {}
+        if not files:
+            return given
+        rest = {key: value for key, value in given.items() if key not in files}
+        return rest | {"files": (rest.get("files") or {}) | files}
 
 
 def names_in(pattern: str) -> list[str]:

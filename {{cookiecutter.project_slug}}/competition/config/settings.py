@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from competition.config.data_settings import Data, Sampler
 from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section
@@ -22,22 +22,49 @@ class Model(Section):
     encoder: str = "resnet18"
     pretrained: bool | str = False
     channels_last: bool = False  # how weights and images lie in memory: on a GPU convolutions can be twice as fast
+    # What does not learn: the encoder, or this share of its layers from the image on; norms and dropout rest, too.
+    freeze: Literal["encoder"] | Annotated[float, Field(gt=0, le=1)] | None = None
+    unfreeze_epoch: Count | None = None  # after so many epochs it learns, too; None: never
+    gradient_checkpointing: bool = False  # compute the encoder's insides twice instead of keeping them: less memory
+
+    @model_validator(mode="after")
+    def _something_is_frozen(self) -> Self:
+        if self.unfreeze_epoch is not None and self.freeze is None:
+            raise ValueError("model.unfreeze_epoch needs model.freeze: say what is frozen until then")
+        return self
+
+    @property
+    def network_name(self) -> str:
+        """What the network is called in messages and reports."""
+        return self.encoder
 
 
 class Optimizer(Section):
-    """Settings of the optimizer."""
+    """Settings of the optimizer, of timm by its name there (adamw, sgd, lion, muon, adopt) or of torch (NAdam)."""
 
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    name: Annotated[str, Field(min_length=1)] = "adamw"
     lr: Positive = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2  # not of biases, norms and what a network names itself
+    arguments: dict[str, Any] = {}  # further ones, as {betas: [0.9, 0.95]}
+    encoder_lr: Positive = 1.0  # what the encoder's learning rate is of the others'
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # of each layer of the encoder against the one behind it
 
 
 class Scheduler(Section):
-    """Learning rate by step: linear warm-up, then the named course from the peak down."""
+    """Learning rate by step: warm-up, then the named course from the peak down."""
 
-    name: Literal["cosine", "linear", "constant"] = "cosine"
+    name: Literal["cosine", "linear", "constant", "poly", "step", "plateau", "onecycle", "restarts", "flat"] = (
+        "cosine"  # `train --preview` draws it
+    )
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of all steps
-    final: Probability = 0.01  # last learning rate as a share of the peak
+    final: Probability = 0.01  # last learning rate as a share of the peak, below which none falls
+    power: Positive = 0.9  # poly
+    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = [0.6, 0.85]  # step: shares of the way behind the warm-up
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1  # step, plateau: what a fall leaves
+    patience: Count = 3  # plateau: validations without a better `checkpoint.monitor` before it falls
+    cycles: Annotated[int, Field(ge=1, le=1000)] = 3  # restarts
+    growth: Annotated[float, Field(ge=1, le=10)] = 1.0  # restarts: length of a cycle against the one before
+    hold: Annotated[float, Field(ge=0, lt=1)] = 0.7  # flat: share of the way at the peak
 
 
 class EarlyStopping(Section):
@@ -175,6 +202,15 @@ class Config(Section):
                 raise ValueError(
                     f"fold {fold} does not exist: data.num_folds is {number}, so folds are 0 to {number - 1}"
                 )
+        schedule = info.data.get("scheduler")
+        if (
+            "all" in (given if isinstance(given, list) else [given])
+            and schedule is not None
+            and schedule.name == "plateau"
+        ):
+            raise ValueError(
+                "scheduler.name plateau goes by validation, and fold=all has none; expected another course"
+            )
         return given
 
     @field_validator("tta")
@@ -193,6 +229,11 @@ class Config(Section):
                 raise ValueError(f"{name} is the view {known[seen]} once more; list each once")
             known[seen] = name
         return given
+
+    @property
+    def packages(self) -> list[str]:
+        """What this config needs beside the project's own requirements: a bundle brings what the image lacks."""
+        return []
 
     @property
     def train_csv(self) -> Path:

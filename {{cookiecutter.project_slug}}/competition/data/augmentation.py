@@ -1,4 +1,4 @@
-"""Random changes of training images, and resizing: the only module that knows albumentations."""
+"""Random changes of training images, and resizing: this and named_steps.py know albumentations."""
 
 import math
 import os
@@ -13,7 +13,9 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from competition.config.data_settings import Augmentation, Data
+from competition.config.data_settings import FIRST, Augmentation, Data
+from competition.data.named_steps import KEY, build_steps, changes_values
+from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
 
 NEAREST = cv2.INTER_NEAREST_EXACT  # INTER_NEAREST moves a mask by up to half a pixel of the larger image
@@ -47,55 +49,96 @@ class ImageAugmentation:
         self.data = data
         self.train = train
         # By what `_build` takes: not functools.cache, which could not be sent to a process that is not a fork.
-        self._pipelines: dict[bool, A.Compose] = {}
+        self._pipelines: dict[tuple[bool, tuple[int, int]], A.Compose] = {}
+        more = build_steps(data.augmentation.more) if train else []  # faults are told at once
+        self._has_more, self._cuts_off = bool(more), changes_values(more)
 
-    def __call__(self, image: np.ndarray | Resized, target: Target, seed: int) -> tuple[np.ndarray, Target]:
+    def __call__(
+        self, image: np.ndarray | Resized, target: Target, seed: int, epoch: int | None = None
+    ) -> tuple[np.ndarray, Target]:
         """Change an image (H, W, channels), uint8 or float32, and its target; the draw depends on `seed` alone.
 
-        Returns (height, width, channels), uint8 or, where it was float32 or its light was changed, float32 in the
-        image's own range, and the target with `mask` or `bboxes` at the same size.
+        Training images may have another size in each epoch. Returns (height, width, channels), uint8 or, where it was
+        float32 or its light was changed, float32 in the image's own range, and the target with `mask` (and `ignored`)
+        or `bboxes` at the same size.
         """
+        if "ignored" in target:  # goes wherever the masks go
+            both = np.concatenate([target["mask"], target["ignored"][:, :, None]], axis=2)
+            rest = {key: value for key, value in target.items() if key != "ignored"}
+            moved, changed = self(image, {**rest, "mask": both}, seed, epoch)
+            return moved, {**changed, "mask": changed["mask"][:, :, :-1], "ignored": changed["mask"][:, :, -1]}
         done = image.pixels if isinstance(image, Resized) else None
         # To the steps before it is resized it is as large as its mask and boxes, and has no channel to look at.
         pixels = image if isinstance(image, np.ndarray) else np.empty((*image.shape, 0), image.pixels.dtype)
-        with_boxes = "bboxes" in target
-        if with_boxes not in self._pipelines:
-            self._pipelines[with_boxes] = self._build(with_boxes=with_boxes)
-        pipeline = self._pipelines[with_boxes]
+        key = "bboxes" in target, self.data.size_in(epoch) if self.train else self.data.image_size
+        if key not in self._pipelines:
+            self._pipelines[key] = self._build(*key)
+        pipeline = self._pipelines[key]
         next(step for step in pipeline if isinstance(step, _Resize)).done = done
         # Its own generators repeat themselves in every worker and epoch, and could not be resumed. One pair for all
         # steps: `set_random_seed` would give each step the same numbers, and with them one change goes all others.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        changed = pipeline(image=pixels, **target)
-        return changed.pop("image"), changed
+        # Of the rest the library would take some for targets of its own, by their names.
+        known = {name: target[name] for name in ("mask", "bboxes", "labels") if name in target}
+        if not self._has_more:
+            changed = pipeline(image=pixels, **known)
+        else:
+            self._refuse_cutting_off(pixels if done is None else done)
+            changed = self._change_more(pipeline, pixels, known)
+        return changed.pop("image"), {**target, **changed}
+
+    def _refuse_cutting_off(self, image: np.ndarray) -> None:
+        if self._cuts_off and image.dtype != np.uint8 and not 0 <= image.min() <= image.max() <= 1:
+            raise CompetitionError(
+                f"{KEY}: its steps cut floats off at 0 and 1, and an image has {image.min():g} to {image.max():g}; "
+                "keep to steps that move images, or store the images in 8 or 16 bit"
+            )
+
+    def _change_more(self, pipeline: A.Compose, image: np.ndarray, target: Target) -> Target:
+        """Change an image by named steps, too, which say in one line what they cannot do."""
+        try:
+            return pipeline(image=image, **target)
+        except CompetitionError:
+            raise
+        except Exception as error:  # each step has errors of its own
+            raise CompetitionError(f"{KEY}: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
 
     @property
     def is_random_before_resizing(self) -> bool:
-        """Return whether anything is done to an image first, so that it cannot be made smaller once and for all."""
-        return any(step.p > 0 for step in self._before_resizing())
+        """Return whether anything is done to an image first, or it has several sizes, so that it cannot be made
+        smaller once and for all."""
+        first = self._before_resizing(*self.data.image_size)
+        return any(step.p > 0 for step in first) or (self.train and bool(self.data.train_sizes))
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Return an image (H, W, channels) as large as the network sees it."""
         return _Resize(*self.data.image_size)(image=image)["image"]
 
-    def _build(self, *, with_boxes: bool) -> A.Compose:
-        height, width = self.data.image_size
+    def _more(self, *, first: bool) -> list[A.BasicTransform | A.BaseCompose]:
+        """Return the named steps before or after resizing."""
+        given = self.data.augmentation.more if self.train else []
+        return build_steps(one for one in given if one.get(FIRST, False) == first)
+
+    def _build(self, with_boxes: bool, size: tuple[int, int]) -> A.Compose:
+        height, width = size
         with warnings.catch_warnings():
             # albumentations only warns of a wrong argument and then goes on without it.
             warnings.simplefilter("error", UserWarning)
             steps = [
-                *self._before_resizing(),
+                *self._before_resizing(height, width),
                 _Resize(height, width, mask_interpolation=NEAREST),
+                *self._more(first=False),
+                *([A.Resize(height, width, mask_interpolation=NEAREST)] if self._has_more else []),  # of what they cut
                 *(_random_changes(self.data.augmentation) if self.train else []),
             ]
             return A.Compose(steps, bbox_params=_box_settings() if with_boxes else None)
 
-    def _before_resizing(self) -> list[A.BasicTransform]:
+    def _before_resizing(self, height: int, width: int) -> list[A.BasicTransform | A.BaseCompose]:
         """Return all that comes first: where there is any of it, `data.cache` keeps whole images for it."""
         if not self.train:
             return []
         window = _random_window(self.data.window_size) if self.data.window_size else []
-        return window + _random_crop(self.data.augmentation, *self.data.image_size)
+        return [*window, *self._more(first=True), *_random_crop(self.data.augmentation, height, width)]
 
 
 def _random_window(size: tuple[int, int]) -> list[A.BasicTransform]:

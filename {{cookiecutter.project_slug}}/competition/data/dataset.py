@@ -27,10 +27,11 @@ Found = TypeVar("Found")
 
 
 class SeededIndex(NamedTuple):
-    """The number of an image in its dataset, with the seed of its random changes."""
+    """The number of an image in its dataset, with the seed of its random changes and the epoch it is drawn in."""
 
     index: int
     seed: int
+    epoch: int | None = None  # None: none in particular
 
 
 class ImageDataset(Dataset[Sample]):
@@ -58,12 +59,12 @@ class ImageDataset(Dataset[Sample]):
         A SeededIndex makes the same random changes each time, a number alone makes others each time.
         Raises CompetitionError that names the image's file and its csv line.
         """
-        row, seed = index if isinstance(index, SeededIndex) else SeededIndex(index, self._fresh_seed())
+        row, seed, epoch = index if isinstance(index, SeededIndex) else SeededIndex(index, self._fresh_seed())
         if self.augmentation.train and isinstance(index, SeededIndex):
             _seed_cpu(seed)
         kept = self._kept(row)
         image = self.read(row) if kept is None else kept
-        return self.sample(row, image, self.target(row, *image.shape[:2]), seed)
+        return self.sample(row, image, self.target(row, *image.shape[:2]), seed, epoch)
 
     def _fresh_seed(self) -> int:
         """Return another seed each time, for callers that ask by number alone, as a plain DataLoader does.
@@ -72,11 +73,13 @@ class ImageDataset(Dataset[Sample]):
         """
         return int(torch.randint(2**32, ())) if self.augmentation.train else 0
 
-    def sample(self, index: int, image: np.ndarray | Resized, target: Target, seed: int = 0) -> Sample:
+    def sample(
+        self, index: int, image: np.ndarray | Resized, target: Target, seed: int = 0, epoch: int | None = None
+    ) -> Sample:
         """Return the sample of an image (H, W, channels), or a part of it, and its target."""
         height, width = image.shape[:2]
         is_8_bit = (image.pixels if isinstance(image, Resized) else image).dtype == np.uint8
-        changed, target = self.augmentation(image, target, seed)
+        changed, target = self.augmentation(image, target, seed, epoch)
         pixels = _channels_first(changed)
         sample = {
             "image_id": str(self.image_ids[index]),

@@ -92,7 +92,7 @@ def _facts(run: Run, own: Run, overrides: Sequence[str]) -> list[tuple[str, str]
     """Say what a page is of; scores are those of the thresholds that the run has on its `own`, without overrides."""
     config = run.config
     height, width = config.data.image_size
-    facts = [("task", config.task), ("network", config.model.encoder), ("image size", f"{height} x {width}")]
+    facts = [("task", config.task), ("network", config.model.network_name), ("image size", f"{height} x {width}")]
     facts.append(("trainings", ", ".join(folder.name for folder in run.trainings())))
     if overrides:
         facts.append((GIVEN, " ".join(overrides)))

@@ -10,10 +10,10 @@ from competition.config.settings import Config
 from competition.data.folds import read_folds
 from competition.prediction.predict import load_network, predict_images
 from competition.runs.folder import OOF, refuse_start
-from competition.scoring.host_metric import load_score
 from competition.scoring.out_of_fold import describe_scores, score_predictions
 from competition.support.locks import holding
 from competition.tasks.contract import Table, Task
+from competition.tasks.host_metric import load_score
 from competition.training.checkpoint import LATEST, export_weights, exported_path, weights_to_use
 from competition.training.devices import refuse_gpus_without_kernels
 from competition.training.fit import export, fit

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from competition.config.loading import config_differences, dump_config, dump_yaml, load_config, parse_yaml
-from competition.config.settings import Config
-from competition.support.atomic_files import read_own_text, read_rows, replacing
+from competition.config.settings import Checkpoint, Config
+from competition.support.atomic_files import marked, read_own_text, read_rows, replacing
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE, here
 
@@ -107,7 +107,8 @@ class Run:
 
     def test_sources(self) -> list[Path]:
         """Return what test.npz is made from."""
-        return [self.config.sample_submission, *(path for one in self.finished() for path in one.glob("*.safetensors"))]
+        weights = [one / weights_name(one, self.config.checkpoint) for one in self.finished()]
+        return [self.config.sample_submission, *weights]
 
     def bundle_sources(self) -> list[Path]:
         """Return what a bundle is made from, this package included."""
@@ -116,10 +117,25 @@ class Run:
         return [*sources, *PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.yaml")]
 
 
+def best_name(settings: Checkpoint) -> str:
+    """Return the file name of the best weights: a monitored loss gives best_loss.pt, a score best_score.pt."""
+    return "best_loss.pt" if settings.monitor.endswith("loss") else "best_score.pt"
+
+
+def weights_name(folder: Path, settings: Checkpoint) -> str:
+    """Return the file name of the checkpoint in a training's folder that prediction uses."""
+    return LATEST if settings.predict_with == "latest" or is_of_all(folder) else best_name(settings)
+
+
+def is_of_all(folder: Path) -> bool:
+    """Return whether a training is on all images: nothing is validated, so nothing is best."""
+    return folder.name.startswith("foldall")
+
+
 def is_finished(folder: Path) -> bool:
     """Return whether a training has come to its end."""
     # A training that validates may have exported such weights before its predictions.
-    return (folder / OOF).is_file() or (folder.name.startswith("foldall") and (folder / DONE).is_file())
+    return (folder / OOF).is_file() or (is_of_all(folder) and (folder / DONE).is_file())
 
 
 def fold_of(training: str) -> str:
@@ -189,7 +205,7 @@ def remember_what_follows(folder: Path, config: Config, names: Sequence[str] = A
             section, _, key = name.rpartition(".")
             (_value(old, section) if section else old)[key] = _value(new, name)
         with replacing(path) as temporary:
-            temporary.write_text(dump_yaml(old), encoding="utf-8")
+            temporary.write_text(marked(dump_yaml(old)), encoding="utf-8")
 
 
 def _value(config: dict[str, Any], name: str) -> Any:
@@ -201,7 +217,7 @@ def _value(config: dict[str, Any], name: str) -> Any:
 
 def _write_config(folder: Path, config: Config) -> None:
     with replacing(folder / CONFIG) as temporary:
-        temporary.write_text(dump_config(config), encoding="utf-8")
+        temporary.write_text(marked(dump_config(config)), encoding="utf-8")
 
 
 def refuse_start(config: Config, *, resume: bool) -> None:

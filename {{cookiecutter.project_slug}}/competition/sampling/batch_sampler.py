@@ -84,7 +84,10 @@ class TrainBatches(Sampler[list[SeededIndex]]):
         for number in range(start, steps * parts):
             part = number % parts
             size = cuts[part + 1] - cuts[part]
-            yield [SeededIndex(row, self._seed(epoch, place * world_size + rank)) for place, row in islice(rows, size)]
+            yield [
+                SeededIndex(row, self._seed(epoch, place * world_size + rank), epoch)
+                for place, row in islice(rows, size)
+            ]
 
     def _seed(self, epoch: int, place: int) -> int:
         numbers = np.random.SeedSequence([self.sampler.seed, epoch, place])

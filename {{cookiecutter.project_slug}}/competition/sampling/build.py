@@ -5,6 +5,7 @@ fold's training images, counted from 0, as torch's WeightedRandomSampler, timm's
 """
 
 import operator
+import random
 from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
@@ -82,8 +83,9 @@ def fold_sampler(config: Config, table: Table, rows: np.ndarray, *, rank: int = 
 class SeededSampler:
     """Makes any sampler draw by the run's seed and the epoch, the same on every rank, and deals it to the ranks.
 
-    It seeds torch's, numpy's and Python's own generators while the sampler draws, and the sampler's `generator`; a
-    sampler that has `set_epoch` is told the epoch. So an epoch can be drawn again, as a resumed run does.
+    It seeds torch's, numpy's and Python's own generators while the sampler draws, and those that the sampler holds; a
+    sampler that has `set_epoch` is told the epoch. So an epoch can be drawn again, as a resumed run does: the first one
+    that is asked for is, to see that.
     """
 
     def __init__(self, sampler: Indices, num_images: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -98,6 +100,7 @@ class SeededSampler:
             )
         self.sampler, self.num_images = sampler, num_images
         self.seed, self.rank, self.world_size = seed, rank, world_size
+        self._draws_again = False  # as was seen
 
     def num_drawn(self, epoch: int) -> int:
         """Return the sampler's length in an epoch; raise CompetitionError if a rank gets nothing."""
@@ -113,12 +116,21 @@ class SeededSampler:
     def own_rows(self, epoch: int) -> Iterator[list[int]]:
         """Yield this rank's share of the epoch; raise CompetitionError where the sampler does not keep its word."""
         expected = self.num_drawn(epoch)
+        rows = self._checked(self._drawn(expected, epoch), expected, epoch)
+        if not self._draws_again and self._drawn(self.num_drawn(epoch), epoch) != rows:
+            raise CompetitionError(
+                f"{self.name} draws other images when it draws the same epoch again, as a resumed run does; draw by a "
+                "generator that it holds as an attribute, or by numpy's, torch's or Python's own functions"
+            )
+        self._draws_again = True
+        yield rows[self.rank :: self.world_size]
+
+    def _drawn(self, expected: int, epoch: int) -> list[int]:
         number = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0])
         with seeded(number):
-            if isinstance(own := getattr(self.sampler, "generator", None), torch.Generator):
-                own.manual_seed(number)
-            drawn = list(islice(self.sampler, expected + 1))
-        yield self._checked(drawn, expected, epoch)[self.rank :: self.world_size]
+            for own in vars(self.sampler).values() if hasattr(self.sampler, "__dict__") else ():
+                _seed(own, number)
+            return list(islice(self.sampler, expected + 1))
 
     def _checked(self, drawn: list[int], expected: int, epoch: int) -> list[int]:
         if len(drawn) != expected:
@@ -138,6 +150,16 @@ class SeededSampler:
                 f"{self.name} yields {odd[0]}; expected 0 to {self.num_images - 1}, the training images of this fold"
             )
         return rows
+
+
+def _seed(generator: object, number: int) -> None:
+    """Seed a generator of torch's, numpy's or Python's; leave all else as it is."""
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(number)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = type(generator.bit_generator)(number).state
+    elif isinstance(generator, np.random.RandomState | random.Random):
+        generator.seed(number)
 
 
 def _positive(config: Config, table: Table, present: np.ndarray, rows: np.ndarray) -> np.ndarray:

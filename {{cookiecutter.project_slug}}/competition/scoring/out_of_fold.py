@@ -11,10 +11,10 @@ import numpy as np
 from competition.config.settings import Config
 from competition.prediction.stored import Predictions
 from competition.runs.folder import fold_of
-from competition.scoring.host_metric import HOST, score_by_host
 from competition.support.errors import CompetitionError
 from competition.support.progress import progress
 from competition.tasks.contract import Evidence, Prediction, Table, Target, Task
+from competition.tasks.host_metric import HOST, score_by_host
 
 
 class OutOfFold:

@@ -11,13 +11,13 @@ from competition.config.loading import dump_yaml
 from competition.config.settings import Config, with_decode
 from competition.runs.blend_recipe import blend_sources
 from competition.runs.folder import CONFIG, CV, POSTPROCESS, Run, read_metrics
-from competition.scoring.host_metric import HOST
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files
 from competition.support.atomic_files import read_rows, replacing, write_csv
 from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date, remember_sources
 from competition.support.progress import progress
 from competition.tasks.contract import Task
+from competition.tasks.host_metric import HOST
 from competition.training.monitor import best_row
 
 Scores = Mapping[str, float]

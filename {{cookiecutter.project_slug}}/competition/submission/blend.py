@@ -35,7 +35,7 @@ from competition.runs.folder import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
 from competition.scoring.out_of_fold import describe_scores, folds_of_files, score_predictions
 from competition.scoring.tune import GIVEN, OWN, honest_scores, is_tuned
 from competition.submission.blend_weights import Weights, fit_weights, given_weights, weights_that_pay
-from competition.support.atomic_files import replacing
+from competition.support.atomic_files import marked, replacing
 from competition.support.errors import CompetitionError
 from competition.support.freshness import fingerprint
 from competition.support.paths import here
@@ -194,8 +194,9 @@ def _write_config(first: Run, name: str, fold: str, folder: Path) -> None:
     number = fold.removeprefix("fold")
     update = {"name": name, "fold": int(number) if number.isdigit() else number, "folds": None, "seeds": None}
     path = folder / fold / CONFIG
-    text = dump_config(first.untuned.model_copy(update=update))
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    dumped = dump_config(first.untuned.model_copy(update=update))
+    text = marked(dumped)
+    if path.is_file() and path.read_text(encoding="utf-8") in (text, dumped):  # as earlier versions wrote it
         return  # what was tuned by it still holds
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

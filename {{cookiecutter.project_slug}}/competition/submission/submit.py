@@ -16,7 +16,6 @@ from competition.files.csv_file import read_csv, read_header
 from competition.prediction.stored import Predictions
 from competition.runs.blend_recipe import blend_sources, counted_sources, source_folders
 from competition.runs.folder import OOF, SUBMISSION, TEST, Run
-from competition.scoring.host_metric import score_by_host
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files
 from competition.scoring.tune import describe_unused
 from competition.submission.blend import blend_notes, make_blend, refuse_untuned_ranks
@@ -24,6 +23,7 @@ from competition.support.errors import CompetitionError
 from competition.support.paths import here
 from competition.support.progress import progress
 from competition.tasks.contract import TRIAL_SIZE, Target, Task
+from competition.tasks.host_metric import score_by_host
 
 MOST_IMAGES = 1000  # out-of-fold images that are looked at
 SIGNIFICANT = 3.0  # standard errors
@@ -167,7 +167,8 @@ def checked_submission(path: Path, config: Config, stored: Predictions) -> Gener
         yield unchecked, said
         unchecked.replace(path)
     finally:
-        unchecked.unlink(missing_ok=True)
+        if unchecked.exists():  # in a folder that cannot be written to, deleting nothing fails, too
+            unchecked.unlink()
 
 
 def describe_submission(submission: Submission) -> list[str]:
@@ -293,5 +294,8 @@ def _check_written(path: Path, config: Config, classes: Sequence[str], sizes: Ma
     if ids != list(sizes):
         raise CompetitionError(f"{path}: its image ids are not those of {sample} in that order")
     keys = task.submission.id_columns(config)
-    if not read_csv(path, keys).equals(read_csv(sample, keys)):
+    found, asked = read_csv(path, keys), read_csv(sample, keys)
+    if task.submission.may_repeat_keys(config):  # in whatever number of rows
+        found, asked = (frame.drop_duplicates(ignore_index=True) for frame in (found, asked))
+    if not found.equals(asked):
         raise CompetitionError(f"{path}: the rows of {','.join(keys)} are not those of {sample}")

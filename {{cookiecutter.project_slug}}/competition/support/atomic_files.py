@@ -115,6 +115,15 @@ def delete_leftovers(folder: Path, patterns: Iterable[str] = LEFTOVERS) -> None:
             path.unlink(missing_ok=True)
 
 
+FIRST_LINE, LAST_LINE = "# whole with its last line, `# end`\n", "# end\n"
+
+
+def marked(text: str) -> str:
+    """Return YAML with a first and last line by which `read_own_text` knows that it was not cut, at a line's end too:
+    for files of keys that a reader would replace by their defaults."""
+    return FIRST_LINE + text + LAST_LINE
+
+
 def read_own_text(path: Path, way_on: str) -> str:
     """Read a text file of this project's own, whose last line has an end; one that was cut or is empty is refused with
     a way on."""
@@ -125,6 +134,8 @@ def read_own_text(path: Path, way_on: str) -> str:
     if not text.endswith("\n"):
         what = "its last line has no end" if text else "it is empty"
         raise CompetitionError(f"{path}: damaged ({what}); {way_on}")
+    if text.startswith(FIRST_LINE) and not text.endswith(LAST_LINE):
+        raise CompetitionError(f"{path}: damaged (its last line, `{LAST_LINE.strip()}`, is not there); {way_on}")
     if "\0" in text:
         raise CompetitionError(f"{path}: damaged (it holds zero bytes); {way_on}")
     return text

@@ -1,6 +1,8 @@
 """Bringing together, by image id, what every process knows of its share of the images."""
 
-from typing import TypeVar
+import pickle
+import zlib
+from typing import Any, TypeVar
 
 import numpy as np
 import torch.distributed
@@ -27,7 +29,25 @@ def of_all_processes(value: Value) -> list[Value]:
     return values
 
 
+def packed(value: object) -> np.ndarray:
+    """Return any value as bytes, small enough that those of all images can be kept and gathered: masks compress."""
+    return np.frombuffer(zlib.compress(pickle.dumps(value), 1), dtype=np.uint8)
+
+
+def unpacked(content: np.ndarray) -> Any:
+    """Return a value that this program packed."""
+    return pickle.loads(zlib.decompress(content.tobytes()))
+
+
 def num_processes() -> int:
     """Return how many processes train or predict together, on all machines."""
-    is_one_of_several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if is_one_of_several else 1
+    return torch.distributed.get_world_size() if _is_one_of_several() else 1
+
+
+def rank() -> int:
+    """Return which of them this process is."""
+    return torch.distributed.get_rank() if _is_one_of_several() else 0
+
+
+def _is_one_of_several() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

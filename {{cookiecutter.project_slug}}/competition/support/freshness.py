@@ -15,6 +15,7 @@ from typing import Any
 
 from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
+from competition.support.paths import PACKAGE
 
 Known = dict[str, list[Any]]  # by name: [size, time of change, checksum]
 
@@ -75,16 +76,19 @@ def _note(path: Path) -> Path:
 
 
 def _names(path: Path, sources: Iterable[Path]) -> list[str]:
-    """Name sources as they are seen from the file; others by their last three parts, as they may lie elsewhere."""
-    home = _note(path).parent
-    return [
-        source.relative_to(home).as_posix() if source.is_relative_to(home) else "/".join(source.parts[-3:])
-        for source in sources
-    ]
+    """Name sources as they are seen from the file, or from this package; others by folder and name, as they may lie
+    elsewhere. The same for relative and absolute paths."""
+    homes = (_note(path).parent.resolve(), PACKAGE.parent.resolve())
+    return [_name(source.resolve(), homes) for source in sources]
+
+
+def _name(source: Path, homes: Iterable[Path]) -> str:
+    seen = [source.relative_to(home).as_posix() for home in homes if source.is_relative_to(home)]
+    return seen[0] if seen else "/".join(source.parts[-2:])
 
 
 def _checksum(source: Path) -> str:
-    if source.suffix == ".npz":
+    if source.suffix in (".npz", ".pt"):
         try:
             return fingerprint(source)  # of terabytes, without reading them
         except CompetitionError:
@@ -93,7 +97,7 @@ def _checksum(source: Path) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """Return a checksum of a file of predictions, made of those that a zip archive has of its members."""
+    """Return a checksum of predictions or a checkpoint, made of those that a zip archive has of its members."""
     try:
         with zipfile.ZipFile(path) as archive:
             sums = sorted(f"{member.filename} {member.CRC:08x}" for member in archive.infolist())

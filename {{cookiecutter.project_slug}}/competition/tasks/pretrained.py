@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from competition.config.settings import Model
 from competition.support.errors import CompetitionError
+from competition.tasks.encoder import size_arguments
 
 GO_ON = (
     "give a local file (model.pretrained=/path/to/weights.safetensors) or start from random weights "
@@ -32,22 +33,27 @@ COUNTER = "num_batches_tracked"
 State = dict[str, Tensor]
 
 
-def load_pretrained(encoder: nn.Module, model: Model, channels: int, anew: str) -> str | None:
+def load_pretrained(
+    encoder: nn.Module, model: Model, channels: int, anew: str, size: tuple[int, int] | None = None
+) -> str | None:
     """Load what `model.pretrained` says, a file or the hub, into an encoder by the names of its tensors.
+
+    With the `size` of images, embeddings of positions are resampled where the encoder was built for that size.
 
     Returns a line for people: how much of it was loaded, and what begins `anew`. Raises CompetitionError where most
     does not fit, or a tensor has another shape, as in another network.
     """
     if not model.pretrained:
         return None
+    arguments = size_arguments(model.encoder, size)
     with explaining_weights(model):
         if isinstance(model.pretrained, str):
             source = str(weights_file(model))
-            fit = _fit_of_file(read_state(weights_file(model)), encoder, model.encoder, channels)
+            fit = _fit_of_file(read_state(weights_file(model)), encoder, model.encoder, channels, arguments)
         else:
             source = "the hub"
             # timm itself makes sure that the whole network is there; a part of it has other names.
-            whole = timm.create_model(_timm_name(model.encoder), pretrained=True)
+            whole = timm.create_model(_timm_name(model.encoder), pretrained=True, **arguments)
             fit = _fit(whole.state_dict(), encoder, channels)
         if fit.strange or 2 * len(fit.tensors) <= fit.number:
             raise CompetitionError(
@@ -89,12 +95,13 @@ class Fit:
         return f"there is no {self.missing[0]}" + (f" nor {len(self.missing) - 1} more" if self.missing[1:] else "")
 
 
-def _fit_of_file(found: State, encoder: nn.Module, name: str, channels: int) -> Fit:
-    """Fit a file as it is, or else with the names that timm translates from those of the network's authors."""
+def _fit_of_file(found: State, encoder: nn.Module, name: str, channels: int, arguments: Mapping[str, Any]) -> Fit:
+    """Fit a file as it is, or else with the names that timm translates from those of the network's authors, and the
+    positions that it resamples."""
     fit = _fit(found, encoder, channels)
     if len(fit.tensors) == fit.number or not timm.is_model(_timm_name(name)):
         return fit
-    whole = timm.create_model(_timm_name(name), pretrained=False)
+    whole = timm.create_model(_timm_name(name), pretrained=False, **arguments)
     translate = getattr(sys.modules[type(whole).__module__], "checkpoint_filter_fn", None)
     if translate is None:
         return fit
@@ -116,7 +123,7 @@ def _without_first(found: State) -> State:
 
 def _fit(found: State, encoder: nn.Module, channels: int) -> Fit:
     own = encoder.state_dict()
-    named = _by_names_of(found, own)
+    named = by_names_of(found, own)
     classifiers = getattr(encoder, "pretrained_cfg", {}).get("classifier") or ()
     classifiers = [classifiers] if isinstance(classifiers, str) else classifiers
     wanted = {
@@ -124,7 +131,7 @@ def _fit(found: State, encoder: nn.Module, channels: int) -> Fit:
         for name, value in own.items()
         if not name.endswith(COUNTER) and not any(name.startswith(f"{one}.") for one in classifiers)
     }
-    there = {name: _for_channels(named[name], wanted[name], channels) for name in wanted if name in named}
+    there = {name: for_channels(named[name], wanted[name], channels) for name in wanted if name in named}
     return Fit(
         number=len(wanted),
         tensors={name: value for name, value in there.items() if value.shape == wanted[name].shape},
@@ -134,7 +141,7 @@ def _fit(found: State, encoder: nn.Module, channels: int) -> Fit:
     )
 
 
-def _by_names_of(found: State, own: State) -> State:
+def by_names_of(found: State, own: State) -> State:
     """Return the tensors of a file by the names of an encoder's own, with which their names end.
 
     What stands before (`module.`, `model.`, `backbone.`, `fcos.backbone.encoder.`, `state_dict.`) is told by where most
@@ -163,7 +170,7 @@ def _spelt(name: str) -> str:
     return name.replace("_", ".")
 
 
-def _for_channels(found: Tensor, wanted: Tensor, channels: int) -> Tensor:
+def for_channels(found: Tensor, wanted: Tensor, channels: int) -> Tensor:
     """Return weights of a first convolution that look at three colours for another number of channels."""
     if found.shape == wanted.shape or found.ndim != 4 or channels == 3:
         return found
@@ -205,7 +212,7 @@ def explaining_weights(model: Model) -> Generator[None]:
         if model.pretrained is not True:
             raise
         raise CompetitionError(
-            f"model.pretrained: true: the weights of {model.encoder} cannot be fetched from the hub "
+            f"model.pretrained: true: the weights of {model.network_name} cannot be fetched from the hub "
             f"({type(error).__name__}; no network?); {GO_ON}"
         ) from None
     except (RuntimeError, ValueError, KeyError) as error:
@@ -213,7 +220,7 @@ def explaining_weights(model: Model) -> Generator[None]:
             raise
         reason = " ".join(str(error).split())[:200]
         raise CompetitionError(
-            f"model.pretrained: {model.pretrained}: does not load into {model.encoder} ({reason}); {GO_ON}"
+            f"model.pretrained: {model.pretrained}: does not load into {model.network_name} ({reason}); {GO_ON}"
         ) from None
 
 

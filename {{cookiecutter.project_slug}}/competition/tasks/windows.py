@@ -48,9 +48,9 @@ def cut_image(image: np.ndarray, place: Place) -> np.ndarray:
 
 
 def cut_target(target: Target, place: Place) -> Target:
-    """Return what of a target is in a window: `mask` cut, `bboxes` (and their `labels`) shifted and clipped."""
+    """Return what of a target is in a window: `mask` and `ignored` cut, `bboxes` (and `labels`) shifted and clipped."""
     if "mask" in target:
-        return {**target, "mask": cut_image(target["mask"], place)}
+        return target | {key: cut_image(target[key], place) for key in ("mask", "ignored") if key in target}
     if "bboxes" not in target:
         return target
     boxes = target["bboxes"] - np.array([place.left, place.top] * 2, dtype=np.float32)

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from competition.config.settings import Checkpoint as CheckpointSettings
 from competition.config.settings import Mode
-from competition.runs.folder import LATEST
+from competition.runs.folder import LATEST, best_name, is_of_all, weights_name
 from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
 from competition.support.freshness import compare_checksums
@@ -27,22 +27,12 @@ from competition.support.freshness import compare_checksums
 CHECKSUM = "sha256"  # of the exported weights, in the metadata of their file
 
 
-def best_name(settings: CheckpointSettings) -> str:
-    """Return the file name of the best weights: a monitored loss gives best_loss.pt, a score best_score.pt."""
-    return "best_loss.pt" if settings.monitor.endswith("loss") else "best_score.pt"
-
-
 def weights_to_use(folder: Path, settings: CheckpointSettings) -> Path:
     """Return the checkpoint that prediction uses; raise CompetitionError if training has not made it yet."""
-    path = folder / (LATEST if settings.predict_with == "latest" or _is_of_all(folder) else best_name(settings))
+    path = folder / weights_name(folder, settings)
     if not path.is_file():
         raise CompetitionError(f"{path}: no such checkpoint; train this fold first")
     return path
-
-
-def _is_of_all(folder: Path) -> bool:
-    """Return whether a training is on all images: nothing is validated, so nothing is best."""
-    return folder.name.startswith("foldall")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -132,7 +122,7 @@ class LatestAndBest(Checkpoint):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say which weights are the best where no epoch could be compared with another."""
-        if self.best_value is None and not _is_of_all(self.folder) and trainer.is_global_zero:
+        if self.best_value is None and not is_of_all(self.folder) and trainer.is_global_zero:
             print(f"{self.settings.monitor} was not computed or never a number: the last epoch is the best", flush=True)
 
     def save_latest(self, trainer: pl.Trainer) -> None:
@@ -149,7 +139,7 @@ class LatestAndBest(Checkpoint):
         value = float(trainer.callback_metrics[self.settings.monitor]) if self._validated else math.nan
         best, is_lower_better = self.best_value, self.mode == "min"
         if not math.isfinite(value):
-            return best is None and not _is_of_all(self.folder)
+            return best is None and not is_of_all(self.folder)
         if best is not None and (value >= best if is_lower_better else value <= best):
             return False
         self.best_value, self.best_epoch = value, trainer.current_epoch
@@ -215,7 +205,13 @@ def export_weights(checkpoint: Path) -> None:
     """Write the network's weights beside a checkpoint as safetensors, by plain names, to load without Lightning."""
     state = load_checkpoint(checkpoint)["state_dict"]
     prefix = "network."
-    plain = {name.removeprefix(prefix): value.contiguous() for name, value in state.items() if name.startswith(prefix)}
+    named = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    seen, plain = set[int](), dict[str, torch.Tensor]()
+    for name, value in named.items():
+        # safetensors refuses two names of one tensor, as networks with tied heads have.
+        is_tied = value.data_ptr() in seen
+        plain[name] = value.clone(memory_format=torch.contiguous_format) if is_tied else value.contiguous()
+        seen.add(value.data_ptr())
     path = exported_path(checkpoint)
     with replacing(path) as temporary:
         try:

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -17,9 +18,8 @@ def refuse_gpus_without_kernels(config: Config) -> None:
     """
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return
-    asked = config.trainer.get("devices")
     for device in inference_devices(config):
-        if device.type != "cuda" or (isinstance(asked, list) and device.index not in asked):
+        if device.type != "cuda" or not _is_asked_for(device.index, config.trainer.get("devices")):
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own say the same in ten lines
@@ -30,6 +30,17 @@ def refuse_gpus_without_kernels(config: Config) -> None:
                 f"kernels for it, only for {', '.join(built)}; take another GPU (on Kaggle: T4 x2), a torch that was "
                 "built for it, or trainer.accelerator=cpu"
             )
+
+
+def _is_asked_for(index: int, devices: Any) -> bool:
+    """Return whether `trainer.devices` takes a GPU: a number takes the first ones, a list those, all else every one."""
+    if isinstance(devices, str) and devices.lstrip("-").isdigit():
+        devices = int(devices)
+    if isinstance(devices, int) and not isinstance(devices, bool) and devices >= 0:
+        return index < devices
+    if isinstance(devices, str) and "," in devices:  # as on Lightning's own command line
+        devices = [int(one) for one in devices.split(",") if one.strip()]
+    return index in devices if isinstance(devices, list) else True
 
 
 def has_kernels(capability: tuple[int, int], built: Sequence[str]) -> bool:

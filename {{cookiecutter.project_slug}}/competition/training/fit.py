@@ -8,11 +8,13 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.config.settings import Config
+from competition.config.views import view_of
 from competition.data.dataset import share_cache
 from competition.runs.folder import METRICS, OOF, is_finished, more_epochs, remember_config
 from competition.sampling.epoch_plan import plan_warnings
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
+from competition.tasks.encoder import refuse_other_sizes
 from competition.tasks.pretrained import weights_note
 from competition.training.checkpoint import LATEST, LatestAndBest, export_weights, exported_path, load_checkpoint
 from competition.training.ema import AverageWeights
@@ -23,6 +25,7 @@ from competition.training.module import CompetitionModule
 from competition.training.monitor import better_mode
 from competition.training.stopping import StopEarly, StopInGoodOrder, StopOnNan
 from competition.training.trainer import build_trainer, describe_device, describe_trainer
+from competition.training.user_losses import load_loss
 
 
 def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], None]) -> None:
@@ -38,8 +41,15 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     watch_processes(trainer, "training")
     batch_size = per_device_batch_size(config, trainer.world_size, trainer.accumulate_grad_batches)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    module.build_optimizer()  # what cannot be had is refused before a run is there
+    refuse_other_sizes(module.network, config.data.channels, _sizes(config))
+    module.train()
+    for file in config.loss.files:
+        load_loss(file)
     data.trainer = trainer
     planned = plan_warnings(data.batches(), data.plan())
+    if config.data.augmentation.more:
+        data.batch()  # what a step of the user's cannot do with these images is said before a run is there
     if latest is not None:  # a damaged file is said in one line, before any process waits for another
         if (more := more_epochs(folder, config)) is not None:
             _say(lengthen(config, latest, more))
@@ -56,11 +66,24 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     _say(describe_trainer(config, trainer, batch_size))
     if latest is None and (line := weights_note(module.network)) is not None:
         _say(line)
-    added = {name: weight for name, weight in Task(config.task).loss.weights(config).items() if weight}
+    if module.frozen.names:
+        until = f" in the epochs up to {module.frozen.until}" if module.frozen.until else ""
+        _say(
+            f"model.freeze: {len(module.frozen.names)} of {len(list(module.parameters()))} tensors do not learn{until}"
+        )
+    added = {**Task(config.task).loss.weights(config), **config.loss.files}
+    added = {name: weight for name, weight in added.items() if weight}
     _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
     for line in [*planned, *mixing_warnings(config, batch_size)]:
         _say(line)
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)
+
+
+def _sizes(config: Config) -> dict[tuple[int, int], str]:
+    """Return the sizes of images that the network will see, each with the key that says so."""
+    data = config.data
+    views = {view_of(name).scaled_size(*data.image_size): f"tta: {name}" for name in config.tta}
+    return views | dict.fromkeys([*(size for _, size in data.train_sizes), data.image_size], "data.image_size")
 
 
 def lengthen(config: Config, latest: Path, epochs: int) -> str:

@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.config.settings import Logger as LoggerSettings
 from competition.support.atomic_files import replacing
-from competition.support.distributed import of_all_processes
+from competition.support.distributed import num_processes, of_all_processes, rank
 from competition.support.errors import CompetitionError
 
 FIRST_COLUMNS = (
@@ -30,7 +30,7 @@ FIRST_COLUMNS = (
 
 
 class MetricsCsv(Callback):
-    """Appends a row an epoch to metrics.csv and redraws metrics.png from it.
+    """Appends a row an epoch to metrics.csv and redraws metrics.png from it, but not for epochs of a few seconds.
 
     A row is written before the epoch is saved, so a killed run loses no finished epoch; a resumed one drops the rows of
     epochs that it trains again. Every rank must have it, as the loss is averaged over them; rank zero writes.
@@ -60,13 +60,16 @@ class MetricsCsv(Callback):
         self._images = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Keep the epoch's running loss, for a checkpoint in its middle."""
-        shares = of_all_processes(float(torch.as_tensor(self._loss_sum, dtype=torch.float64)))
-        return {"loss_sum": sum(shares) / len(shares), "num_batches": self._num_batches}
+        """Keep the epoch's running loss of every process, for a checkpoint in its middle."""
+        own = float(torch.as_tensor(self._loss_sum, dtype=torch.float64))
+        return {"loss_sums": of_all_processes(own), "num_batches": self._num_batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the running loss: every rank with the mean of all, which leaves their mean as it was."""
-        self._loss_sum, self._num_batches = state_dict["loss_sum"], state_dict["num_batches"]
+        """Go on with the running loss; on another number of processes each with the mean of all, which stays so."""
+        sums = state_dict["loss_sums"] if "loss_sums" in state_dict else [state_dict["loss_sum"]]  # as it once was
+        is_same_number = len(sums) == num_processes()
+        self._loss_sum = sums[rank()] if is_same_number else sum(sums) / len(sums)
+        self._num_batches = state_dict["num_batches"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop rows of epochs that are trained again."""
@@ -161,20 +164,29 @@ class MetricsCsv(Callback):
             temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
+SECONDS_BETWEEN_PLOTS = 10  # a drawing takes a process more than a second
+
+
 class MetricsPlot:
     """Draws metrics.png in a process of its own, so that training never waits for it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._drawing: subprocess.Popen[bytes] | None = None
-        self._is_behind = False  # whether a row came while the last drawing went on
+        self._begun = time.monotonic()  # the last drawing
+        self._is_behind = False  # whether a row came that is not drawn
 
     def refresh(self) -> None:
-        """Start a drawing, unless the last one still goes on."""
-        self._is_behind = self._drawing is not None and self._drawing.poll() is None
+        """Start a drawing, unless the last one still goes on or was begun just now."""
+        goes_on = self._drawing is not None and self._drawing.poll() is None
+        self._is_behind = goes_on or time.monotonic() < self._begun + SECONDS_BETWEEN_PLOTS
         if not self._is_behind:
-            command = [sys.executable, "-m", "competition.training.metrics_plot", str(self.path)]
-            self._drawing = subprocess.Popen(command, start_new_session=True)  # Ctrl-C is not for it
+            self._draw()
+
+    def _draw(self) -> None:
+        command = [sys.executable, "-m", "competition.training.metrics_plot", str(self.path)]
+        self._drawing = subprocess.Popen(command, start_new_session=True)  # Ctrl-C is not for it
+        self._begun = time.monotonic()
 
     def finish(self) -> None:
         """Draw the last epoch, if it is not drawn yet, and wait for it."""
@@ -182,10 +194,10 @@ class MetricsPlot:
             self._drawing.wait()
         # Without a drawing there may be rows all the same: of a training that was killed after its last epoch.
         if self._is_behind or (self._drawing is None and self.path.is_file()):
-            self.refresh()
+            self._draw()
         if self._drawing is not None:
             self._drawing.wait()
-            self._drawing = None
+            self._drawing, self._is_behind = None, False
 
 
 def build_loggers(settings: LoggerSettings, folder: Path, name: str) -> list[Logger]:

@@ -1,6 +1,6 @@
 """The LightningModule of every task: what one step does, how the score of the whole validation set is made."""
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,11 +13,17 @@ from competition.config.loading import validate
 from competition.config.settings import Config
 from competition.data.dataset import Batch, ready, seed_everywhere
 from competition.data.window_dataset import WholeImages
-from competition.support.distributed import gather_by_image
+from competition.support.distributed import gather_by_image, packed, unpacked
 from competition.support.errors import CompetitionError
-from competition.tasks.contract import Evidence, Task
+from competition.tasks.contract import Evidence, Target, Task
+from competition.tasks.encoder import save_memory
+from competition.tasks.host_metric import HOST, score_by_host
 from competition.training.fold_data import FoldData
-from competition.training.optimizer import build_optimizer, learning_rate_factor
+from competition.training.freezing import Frozen
+from competition.training.monitor import HOST_MONITOR, better_mode
+from competition.training.optimizer import build_optimizer
+from competition.training.schedule import Plateau, learning_rate_factor
+from competition.training.user_losses import add_losses
 
 
 class CompetitionModule(pl.LightningModule):
@@ -30,6 +36,10 @@ class CompetitionModule(pl.LightningModule):
         self.task = Task(self.config.task)
         self.classes = classes
         self.network = self.task.model.build_network(self.config, len(classes))
+        if self.config.model.gradient_checkpointing:
+            save_memory(self.network)
+        self.frozen = Frozen(self.network, self.config.model)
+        self.frozen.rest()  # Lightning keeps the mode that modules come in
         if self.config.model.channels_last:
             self.network.to(memory_format=torch.channels_last)  # images follow: the first convolution turns them
         self._start_validation()
@@ -38,6 +48,13 @@ class CompetitionModule(pl.LightningModule):
         self._evidence: dict[str, Evidence] = {}
         self._losses: dict[str, list[float]] = {}  # of an image's windows
         self._images = WholeImages(self.task)
+        self._monitored: float | None = None  # of a validation in this epoch
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        self.frozen.rest()
+        return self
 
     def forward(self, images: Tensor) -> Any:
         """Map images (B, channels, H, W) to the task's outputs."""
@@ -45,7 +62,11 @@ class CompetitionModule(pl.LightningModule):
 
     def image_losses(self, batch: Batch) -> Tensor:
         """Return (B,) losses of a batch, one an image."""
-        return self.task.loss.image_losses(self.network, self(batch["image"]), batch, self.config)
+        return self._losses_of(self(batch["image"]), batch)
+
+    def _losses_of(self, outputs: Any, batch: Batch) -> Tensor:
+        own = self.task.loss.image_losses(self.network, outputs, batch, self.config)
+        return add_losses(own, self.config.loss.files, outputs, batch)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the batch's part of the mean loss of a step's images, whatever processes and batches these are in."""
@@ -61,7 +82,7 @@ class CompetitionModule(pl.LightningModule):
         """Note each image's loss and what its metrics need; gathered later, as ranks may have unequal batches."""
         batch = self._ready(batch)
         outputs = self(batch["image"])
-        losses = self.task.loss.image_losses(self.network, outputs, batch, self.config)
+        losses = self._losses_of(outputs, batch)
         predictions = self.task.prediction.predictions(self.network, outputs, batch)
         for image_id, loss in zip(batch["image_id"], losses.detach().cpu().double().tolist(), strict=True):
             self._losses.setdefault(image_id, []).append(loss)
@@ -71,6 +92,8 @@ class CompetitionModule(pl.LightningModule):
             truth = data.truth(image_id, height, width)
             evidence = self.task.score.evidence(answer, truth, self.config.metrics)
             self._evidence[image_id] = {**evidence, "loss": np.array(np.mean(self._losses.pop(image_id)))}
+            if self.config.checkpoint.monitor == HOST_MONITOR:
+                self._evidence[image_id]["answer"] = packed((image_id, height, width, answer))
 
     def on_validation_epoch_end(self) -> None:
         """Score the whole set once: the same number on any number of processes and for any batch size."""
@@ -83,24 +106,47 @@ class CompetitionModule(pl.LightningModule):
             )
         results = {"loss": sum(float(one["loss"]) for one in gathered) / len(gathered)}
         results |= self.task.score.scores(gathered, self.config.metrics, len(self.classes))
+        if self.config.checkpoint.monitor == HOST_MONITOR:
+            results["host_metric"] = self._host_score([unpacked(one["answer"]) for one in gathered])
+        self._monitored = results.get(self.config.checkpoint.monitor.removeprefix("val/"))
         self.log_dict({f"val/{name}": value for name, value in results.items()}, prog_bar=True)
+
+    def _host_score(self, answers: list[tuple[str, int, int, Target]]) -> float:
+        """Return the host's score of the answers for all images."""
+        truth = self._data().truth
+        found = ((image_id, answer) for image_id, _, _, answer in answers)
+        true = ((image_id, truth(image_id, height, width)) for image_id, height, width, _ in answers)
+        return score_by_host(self.config, self.classes, found, true)[HOST]
+
+    def build_optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimizer; raise CompetitionError where it cannot be had."""
+        return build_optimizer(self.network, self.config.optimizer, self.frozen.learn_later)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer and a schedule that moves with every optimizer step."""
-        optimizer = build_optimizer(self.network, self.config.optimizer)
+        optimizer = self.build_optimizer()
         # Lightning's own estimate takes the length of the first epoch for all.
         factor = learning_rate_factor(self.config.scheduler, sum(epoch.steps for epoch in self._data().plan()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what the step draws (dropout, ...) by run, epoch, batch and rank: a resumed run draws the same."""
+        self.frozen.thaw_if_due(self.trainer, self)
         self._data().begin_batch(batch_idx)
         place = [self.config.seed, self.current_epoch, batch_idx, self.global_rank]
         seed_everywhere(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def on_train_epoch_end(self) -> None:
-        """Tell the data before the epoch is saved, as Lightning calls what saves after this."""
+        """Tell data and schedule before the epoch is saved, as Lightning calls what saves after this."""
         self._data().end_epoch()
+        schedule = self.lr_schedulers()
+        assert isinstance(schedule, LambdaLR)
+        plateau = schedule.lr_lambdas[0]
+        if self._monitored is not None and isinstance(plateau, Plateau):
+            plateau.observe(self._monitored, better_mode(self.config))
+            for group, peak in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+                group["lr"] = peak * plateau(schedule.last_epoch)
+        self._monitored = None
 
     def _ready(self, batch: Batch) -> Batch:
         # Not in on_after_batch_transfer, of which Lightning warns where there is a LightningDataModule.

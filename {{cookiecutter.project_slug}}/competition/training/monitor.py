@@ -10,6 +10,7 @@ from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 
 LOSS = "val/loss"
+HOST_MONITOR = "val/host_metric"  # computed where it is monitored
 
 
 def better_mode(config: Config) -> Mode:
@@ -17,6 +18,8 @@ def better_mode(config: Config) -> Mode:
     kept = config.checkpoint
     if kept.mode is not None:
         return kept.mode
+    if kept.monitor == HOST_MONITOR and config.host_metric is not None:
+        return "min" if config.host_metric.lower_is_better else "max"
     is_loss = kept.monitor == LOSS
     return "min" if is_loss or Task(config.task).score.lower_is_better(kept.monitor.removeprefix("val/")) else "max"
 
@@ -30,9 +33,13 @@ def best_row(rows: Iterable[Mapping[str, str]], config: Config) -> Mapping[str, 
 
 def refuse_unknown_monitor(config: Config) -> None:
     """Raise CompetitionError where validation will not compute what is monitored: better now than after an epoch."""
-    known = [LOSS, *(f"val/{name}" for name in config.metrics)]
+    known = [LOSS, *(f"val/{name}" for name in config.metrics), *([HOST_MONITOR] if config.host_metric else [])]
     found = config.checkpoint.monitor
     if found not in known:
+        if found == HOST_MONITOR:
+            raise CompetitionError(
+                f"checkpoint.monitor: found {found}, but there is no host_metric: FILE to compute it"
+            )
         near = difflib.get_close_matches(found, known, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise CompetitionError(

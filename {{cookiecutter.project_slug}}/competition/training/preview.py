@@ -20,7 +20,7 @@ from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 from competition.training.fold_data import FoldData
-from competition.training.optimizer import learning_rate_factor
+from competition.training.schedule import Plateau, learning_rate_factor
 from competition.training.trainer import build_trainer
 
 Row = dict[str, float]  # by column, in order; counts are whole numbers
@@ -46,6 +46,8 @@ def preview(config: Config) -> tuple[list[str], list[Path]]:
         drawn = {} if counts is None else _positives(counts)
         lines.append({"epoch": epoch + 1, **drawn, **held, "lr_first": first, "lr_last": last})
     said = [_format(lines), *plan_warnings(data.batches(), plans)]
+    if isinstance(factor, Plateau):
+        said.append(f"scheduler: as long as {config.checkpoint.monitor} improves; else it falls as that tells")
     paths = [config.fold_folder / "preview.png"]
     _draw(lines, paths[0])
     try:

@@ -35,6 +35,7 @@ NOISE = (
     ".*MPS available but not used.*",
     ".*You're resuming from a checkpoint that ended before the epoch ended.*",
     ".*lr_scheduler.step.*before.*optimizer.step.*",
+    ".*module.s. in eval mode at the start of training.*",  # what is frozen
     # Its reason is a new loader an epoch, each with its workers; FoldData hands over the same one again.
     ".*The combination of .DataLoader.*pin_memory=True.*persistent_workers=True.*",
 )

@@ -259,6 +259,10 @@ def test_a_bundle_that_does_not_predict_what_was_scored_leaves_the_one_before(ru
     ):
         make_bundle(Run.open("t"), with_wheels=False)
     assert files_of(bundle) == before
+    bundle.rename(bundle.with_name(".bundle.old"))  # as a process that is killed between two renames leaves it
+    with pytest.raises(CompetitionError, match="not written anew"):
+        make_bundle(Run.open("t"), with_wheels=False)
+    assert files_of(bundle) == before
 
 
 def test_several_runs_predict_as_their_weighted_blend(
@@ -385,10 +389,10 @@ def test_a_bundle_that_will_not_hand_in_what_was_submitted_warns(runs: Path) -> 
     assert len(make_bundle(Run.open("t"), with_wheels=False)[1]) == 1
     thresholds = {"decode": Run.open("t").config.decode.model_dump(mode="json")}
     (runs / "t" / "postprocess.yaml").write_text(f"# `competition tune t`\n{yaml.safe_dump(thresholds)}")  # on others
-    (runs / "t" / "fold1" / "best_loss.safetensors").touch()  # was trained after the prediction
+    (runs / "t" / "fold1" / "best_loss.pt").touch()  # was trained after the prediction
     lines = make_bundle(Run.open("t", ["inference.precision=bf16-mixed"]), with_wheels=False)[1]
     assert "postprocess.yaml were found on other out-of-fold predictions than are there now" in lines[0]
-    assert "outputs/t/test.npz is older than outputs/t/fold1/best_loss.safetensors" in lines[1]
+    assert "outputs/t/test.npz is older than outputs/t/fold1/best_loss.pt" in lines[1]
     assert "test.npz was predicted in the views plain, hflip in precision 32, the bundle" in lines[2]
 
 

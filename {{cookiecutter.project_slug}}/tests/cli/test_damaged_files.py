@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -15,17 +15,21 @@ from typing import Any
 
 import pytest
 from tiny import PROJECT, TINY
-from trainings import files_up_to
+from trainings import call, files_up_to
 
 from competition.comparison.update_ledger import record
 from competition.config.loading import load_config, task_names
+from competition.data.folds import folds_path
+from competition.pipeline import run as run_module
 from competition.prediction.predict import predict_test
-from competition.runs.folder import OOF, SUBMISSION, TEST, Run
+from competition.runs.folder import OOF, SUBMISSION, TEST, Run, remember_what_follows
 from competition.scoring.tune import tune
 from competition.submission.submit import make_submission
 from competition.support.atomic_files import MACHINE, replacing, write_csv
+from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date, remember_sources
 from competition.support.optional_rooms import ROOMS, has_room
+from competition.support.processes import Job
 from competition.training.checkpoint import best_name, export_weights
 
 Command = Callable[..., CompletedProcess[str]]
@@ -36,7 +40,8 @@ one_task = pytest.mark.parametrize("task", task_names()[:1], indirect=True)
 # Words of each verb, and the files of a run `t` (or of the data) that it reads.
 TABLES = ("fold0/config.yaml", "postprocess.yaml", "cv.csv", "fold0/metrics.csv", "../runs.csv", ".cv.csv.sources")
 ASKED = ("../../data/sample_submission.csv", "../../data/train.csv")
-ROOM_OF = {"report": "pages", "bundle": "bundle"}  # rooms that may have been taken out
+SPLIT, IMAGE = "../../data/split.csv", "../../data/train_images/train_000000.png"
+ROOM_OF = {"report": "pages", "bundle": "bundle", "infer": "bundle"}  # rooms that may have been taken out
 VERBS = {
     "submit": (("submit", "t"), (*TABLES, *ASKED, "test.npz", "fold0/oof.npz", "submission.csv")),
     "tune": (("tune", "t"), (*TABLES, *ASKED, "fold0/oof.npz")),
@@ -49,7 +54,16 @@ VERBS = {
     "replay": (("replay", "t"), ("fold0/best_loss.pt", "fold0/oof.npz", "fold0/config.yaml")),
     "predict": (("predict", "t"), ("fold0/best_loss.pt", "fold0/config.yaml", *ASKED[:1])),
     "bundle": (("bundle", "t", "--no-wheels"), ("fold0/best_loss.safetensors", "fold0/oof.npz", "fold0/config.yaml")),
+    "check": (("check",), (*ASKED, IMAGE)),
+    "train": (("train",), (*ASKED[1:], SPLIT, IMAGE)),
+    "run": (("run",), ("fold0/config.yaml", "test.npz", "fold0/oof.npz", SPLIT)),
+    "infer": (
+        ("infer",),
+        ("bundle/manifest.json", "bundle/runs/t/fold0.safetensors", "bundle/config.yaml", *ASKED[:1]),
+    ),
 }
+# Words of those that read a config: a new training, and a run that is done.
+OF_CONFIG = {"folds": (), "check": (), "train": ("name=n", "fold=0"), "run": ("name=t",)}
 VERBS = {verb: each for verb, each in VERBS.items() if ROOM_OF.get(verb) in (None, *filter(has_room, ROOMS))}
 READ_BY = dict.fromkeys(VERBS, (".npz", ".pt", ".safetensors")) | {"runs": (), "pick": ()}  # whose values are used
 QUICK = ("runs", "pick", "folds")  # all kinds of damage; the others need a quarter of a second or more each time
@@ -87,7 +101,9 @@ def whole(replayable: Path, sample: Path, tmp_path_factory: pytest.TempPathFacto
             for path in Path("outputs", name).glob("fold*/config.yaml"):
                 config = load_config([path], [f"name={name}", "data.dir=data"])
                 fold = path.parent
-                path.write_text(path.read_text().replace(str(sample), "data").replace("name: t\n", f"name: {name}\n"))
+                shutil.copy(folds_path(config), "data/split.csv")
+                text = path.read_text().replace(str(folds_path(config)), "data/split.csv").replace(str(sample), "data")
+                path.write_text(text.replace("name: t\n", f"name: {name}\n"))
                 rows = "1,4,.001,9,.5,10,20,900,.7,.6\n"
                 head = "epoch,step,learning_rate,images,positive_share,seconds,samples_per_second,memory_mb"
                 (fold / "metrics.csv").write_text(f"{head},train/loss,val/loss\n{rows}")
@@ -96,6 +112,10 @@ def whole(replayable: Path, sample: Path, tmp_path_factory: pytest.TempPathFacto
             tune(Run.open(name))
             make_submission(Run.open(name))
             record(name)
+        if has_room("bundle"):
+            from competition.bundle.build import make_bundle
+
+            make_bundle(Run.open("t"), with_wheels=False)
     return folder
 
 
@@ -116,7 +136,10 @@ def fresh(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 def words_of(verb: str) -> tuple[str, ...]:
     words = VERBS[verb][0]
-    return (*words, str(PROJECT / f"configs/{task_names()[0]}.yaml"), *TINY) if verb == "folds" else words
+    if verb not in OF_CONFIG:
+        return words
+    split = () if verb == "folds" else ("data.folds=data/split.csv",)  # which `folds` would not write again
+    return (*words, str(PROJECT / f"configs/{task_names()[0]}.yaml"), *TINY, *split, *OF_CONFIG[verb])
 
 
 def leftovers() -> list[str]:
@@ -136,17 +159,38 @@ def faults_of(done: CompletedProcess[str]) -> list[str]:
     return found + ([f"traceback: {lines}"] if "Traceback" in done.stderr + done.stdout else [])
 
 
-def attempt(command: Command, *words: str) -> tuple[CompletedProcess[str], list[str]]:
-    """Run a verb; an error that it lets through is a fault."""
+def run_jobs_here(jobs: Iterable[Job], *_: object) -> None:
+    for job in jobs:
+        if call(*job.words, *job.late_words()):
+            raise CompetitionError(f"`competition {job.words[0]}` failed; see above")
+
+
+def infer() -> CompletedProcess[str]:
+    """Do as infer.py of a bundle does."""
+    from competition.bundle.infer_script import main
+
     try:
-        done = command(*words)
+        main(Path("outputs/t/bundle"), Path("data"))
+    except SystemExit as ended:
+        return CompletedProcess((), 1, "", str(ended))
+    return CompletedProcess((), 0, "", "")
+
+
+def attempt(command: Command, *words: str) -> tuple[CompletedProcess[str], list[str]]:
+    """Run a verb, with what it starts, in this process; an error that it lets through is a fault."""
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(run_module, "run_jobs", run_jobs_here)
+            done = infer() if words == ("infer",) else command(*words)
     except Exception as error:  # every kind: the test is that there is none
         return CompletedProcess(words, 70, "", ""), [f"{type(error).__name__}: {error}"]
     return done, faults_of(done)
 
 
 @one_task
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    "verb", [*QUICK, *(pytest.param(verb, marks=pytest.mark.slow) for verb in VERBS if verb not in QUICK)]
+)
 def test_a_damaged_file_is_told_in_a_line_or_does_not_matter(
     verb: str, fresh: Callable[[], Path], command: Command
 ) -> None:
@@ -193,7 +237,7 @@ def read_only() -> Generator[None]:
 
     def guard(original: Callable[..., Any], writes: Callable[..., bool]) -> Callable[..., Any]:
         def guarded(path: Any, *arguments: Any, **named: Any) -> Any:
-            is_path = isinstance(path, str | os.PathLike)
+            is_path = isinstance(path, str | os.PathLike) and named.get("dir_fd") is None
             is_here = is_path and os.path.abspath(path).startswith(here)  # noqa: PTH100
             if is_here and writes(path, *arguments, **named):
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS), os.fspath(path))
@@ -223,6 +267,7 @@ def read_only() -> Generator[None]:
         yield
 
 
+@pytest.mark.slow
 @one_task
 @pytest.mark.parametrize("hindrance", [no_room, little_room, read_only], ids=lambda one: one.__name__)
 def test_what_cannot_be_written_is_told_in_a_line_and_nothing_is_left(
@@ -234,7 +279,7 @@ def test_what_cannot_be_written_is_told_in_a_line_and_nothing_is_left(
         before = (run / SUBMISSION).read_bytes()
         with hindrance():
             done, found = attempt(command, *words_of(verb))
-        if done.returncode == 0 and hindrance is read_only and verb not in ("runs", "pick", "replay"):
+        if done.returncode == 0 and hindrance is read_only and verb not in ("runs", "pick", "replay", "check"):
             found.append("says that all is well")
         if (run / SUBMISSION).read_bytes() != before:
             found.append("the submission before is gone")
@@ -335,6 +380,38 @@ def test_what_was_made_before_its_sources_by_the_clock_is_up_to_date(made: tuple
     assert is_up_to_date(target, sources)
 
 
+def test_what_was_noted_by_absolute_paths_holds_for_relative_ones(
+    made: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, sources = made
+    elsewhere = tmp_path.parent / "elsewhere"
+    elsewhere.write_text("far")
+    remember_sources(target, [*sources, elsewhere])
+    os.utime(target, (8e8, 8e8))  # its time alone would not do
+    remember_sources(target, [*sources, elsewhere])
+    monkeypatch.chdir(tmp_path)
+    again = [*(path.relative_to(tmp_path) for path in sources), Path("../elsewhere")]
+    assert is_up_to_date(Path("made"), again)
+    elsewhere.write_text("new")
+    assert not is_up_to_date(Path("made"), again)
+
+
+@one_task
+def test_a_config_that_was_cut_at_the_end_of_any_line_is_noticed(fresh: Callable[[], Path]) -> None:
+    """Its reader would take defaults for the keys that are gone."""
+    path = fresh() / "fold0/config.yaml"
+    remember_what_follows(path.parents[1], load_config([path], ["tta=[hflip]"]))
+    lines = path.read_text().splitlines(keepends=True)
+    assert Run.open("t").config.tta == ["hflip"]
+    path.unlink()
+    for number in range(len(lines)):
+        path.write_text("".join(lines[:number]))
+        with pytest.raises(CompetitionError, match=r"config\.yaml: damaged \("):
+            Run.open("t")
+    path.write_text("".join([*lines[:-1], "# by hand\n", lines[-1]]))  # by hand
+    assert Run.open("t").config.tta == ["hflip"]
+
+
 def test_a_source_more_or_less_is_noticed_and_a_copy_is_not(made: tuple[Path, list[Path]], tmp_path: Path) -> None:
     target, sources = made
     new = tmp_path / "fold2"
@@ -351,10 +428,11 @@ def test_weights_trained_anew_with_the_clock_set_back_are_predicted_with(fresh: 
     run = fresh()
     opened = Run.open("t")
     assert is_up_to_date(run / TEST, opened.test_sources())
-    weights, other = run / "fold0/best_loss.safetensors", run / "fold1/best_loss.safetensors"
+    (run / "fold0/best_loss.safetensors").unlink()  # which a bundle writes again
+    assert is_up_to_date(run / TEST, opened.test_sources())
+    weights, other = run / "fold0/best_loss.pt", run / "fold1/best_loss.pt"
     weights.unlink()
     shutil.copy(other, weights)
-    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     os.utime(weights, (9e8, 9e8))
     assert not is_up_to_date(run / TEST, opened.test_sources())
     assert (run / "fold0" / OOF).is_file()

@@ -94,7 +94,7 @@ def test_while_modules_are_imported(module: str, words: list[str], tmp_path: Pat
     assert end(process) == ["stopped by Ctrl-C"]
 
 
-@pytest.mark.parametrize("verb", ["check", "folds"])
+@pytest.mark.parametrize("verb", ["check", pytest.param("folds", marks=pytest.mark.slow)])
 def test_while_the_table_is_read(verb: str, tmp_path: Path) -> None:
     write_sample(TASK, tmp_path / "data", size=20)
     table = tmp_path / "data" / "train.csv"
@@ -157,7 +157,8 @@ for number, batch in enumerate(evaluation_loader(ImageDataset(config, image_ids)
 """
 
 
-@pytest.mark.parametrize("start_method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("start_method", ["fork", "forkserver"])
 def test_processes_that_read_images_end_by_the_word_of_their_main_process_alone(
     project: Path, tmp_path: Path, start_method: str
 ) -> None:

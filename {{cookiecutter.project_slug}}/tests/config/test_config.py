@@ -23,6 +23,7 @@ from competition.config.settings import Config
 from competition.support.errors import CompetitionError
 
 Write = Callable[..., Path]
+COURSES = "'cosine', 'linear', 'constant', 'poly', 'step', 'plateau', 'onecycle', 'restarts' or 'flat'"
 TASK = task_names()[0]  # what is tested here lies in the sections that every task has
 
 
@@ -129,10 +130,8 @@ MISTAKES = {
     "optimizer: {lr: -1e-3}": "optimizer.lr: found -0.001; expected greater than 0",
     "optimizer: {lr: .nan}": "optimizer.lr: found nan; expected a finite number",
     "optimizer: {weight_decay: .inf}": "optimizer.weight_decay: found inf; expected a finite number",
-    "scheduler: {name: cos}": (
-        "scheduler.name: found \"cos\"; expected 'cosine', 'linear' or 'constant'; did you mean cosine?"
-    ),
-    "scheduler: {name: step}": "scheduler.name: found \"step\"; expected 'cosine', 'linear' or 'constant'",
+    "scheduler: {name: cos}": ('scheduler.name: found "cos"; expected ' + COURSES + "; did you mean cosine?"),
+    "scheduler: {name: xyz}": ('scheduler.name: found "xyz"; expected ' + COURSES),
     'data: {batch_size: "16"}': 'data.batch_size: found "16"; expected a valid integer',
     "data: {batch_size: 0}": "data.batch_size: found 0; expected greater than or equal to 1",
     "data: {num_workers: 1.5}": "data.num_workers: found 1.5; expected a valid integer",

@@ -2,15 +2,18 @@
 
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import albumentations as A
 import numpy as np
 import pytest
+import torch
 
 from competition.config.data_settings import Augmentation, Data
-from competition.config.loading import load_config
+from competition.config.loading import load_config, validate
 from competition.data.augmentation import STRETCH, ImageAugmentation
+from competition.support.errors import CompetitionError
 
 EVERYTHING: dict[str, Any] = {
     "horizontal_flip": 0.5,
@@ -18,7 +21,14 @@ EVERYTHING: dict[str, Any] = {
     "crop": {"probability": 0.5, "smallest": 0.5},
     "shift_scale_rotate": {"probability": 0.5, "shift": 0.1, "scale": 0.2, "rotate": 30},
     "brightness_contrast": {"probability": 0.5, "brightness": 0.2, "contrast": 0.2},
+    "more": [
+        {"RandomGamma": {"p": 0.5}},
+        {"Rotate": {"p": 0.5, "limit": 20}},
+        {"OneOf": {"p": 0.5, "transforms": [{"Morphological": {"p": 1}}, {"RandomToneCurve": {"p": 1}}]}},
+        {"Transpose": {"p": 0.5}, "before_resize": True},
+    ],
 }
+NUM_STEPS = 10  # of which a OneOf is two
 NUM_DRAWS = 2000
 
 
@@ -34,7 +44,7 @@ def drawn(augmentation: ImageAugmentation) -> dict[str, np.ndarray]:
     augmentation(image, {}, 0)
     (pipeline,) = augmentation._pipelines.values()
     pipeline.save_applied_params = True
-    steps: dict[str, list[list[float]]] = {type(step).__name__: [] for step in pipeline if step.p < 1}
+    steps: dict[str, list[list[float]]] = {name: [] for name in names_of(pipeline)}
     for seed in range(NUM_DRAWS):
         _, rest = augmentation(image, {}, seed)
         applied = dict(rest["applied_transforms"])
@@ -45,6 +55,15 @@ def drawn(augmentation: ImageAugmentation) -> dict[str, np.ndarray]:
     return {name: np.array(rows) for name, rows in filled.items()}
 
 
+def names_of(steps: Any) -> list[str]:
+    """Return the names of random steps; of one in a list that always comes, the list is."""
+    names = []
+    for step in steps:
+        inside = [type(one).__name__ for one in step] if isinstance(step, A.BaseCompose) else [type(step).__name__]
+        names += inside if step.p < 1 else []
+    return names
+
+
 def _numbers(params: dict[str, Any]) -> list[float]:
     """Return the drawn numbers of a step: a shift, an angle, a corner."""
     values = (np.ravel(value) for key, value in params.items() if key != "shape")
@@ -53,9 +72,12 @@ def _numbers(params: dict[str, Any]) -> list[float]:
 
 def test_every_pair_of_random_steps_is_independent() -> None:
     steps = drawn(changed_by(EVERYTHING))
-    assert len(steps) == 5
+    assert len(steps) == NUM_STEPS
     farthest = 4 / math.sqrt(NUM_DRAWS / 4)  # four standard deviations of a chance correlation of those both came in
     for (one, first), (other, second) in itertools.combinations(steps.items(), 2):
+        if {one, other} == {"Morphological", "RandomToneCurve"}:
+            assert not (first[:, 0] * second[:, 0]).any()
+            continue
         for a, b in itertools.product(first.T, second.T):
             both = np.isfinite(a) & np.isfinite(b)
             if both.sum() > 100 and a[both].std() > 0 and b[both].std() > 0:
@@ -63,7 +85,7 @@ def test_every_pair_of_random_steps_is_independent() -> None:
 
 
 def test_each_step_comes_as_often_as_it_should_and_so_do_all_of_them_together() -> None:
-    steps = drawn(changed_by(EVERYTHING))
+    steps = drawn(changed_by({name: value for name, value in EVERYTHING.items() if name != "more"}))
     came = np.stack([rows[:, 0] for rows in steps.values()], axis=1)
     assert (abs(came.mean(axis=0) - 0.5) < 4 * 0.5 / math.sqrt(NUM_DRAWS)).all()
     untouched = 0.5**5
@@ -179,3 +201,115 @@ def test_light_shifts_and_stretches_an_image_within_its_own_range_and_destroys_n
             moved.append((slope, shift))
     if moved:
         assert np.ptp(moved, axis=0).min() > 0.25
+
+
+# -- named steps
+
+
+def picture(size: int = 24, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (size, size, channels), dtype=np.uint8)
+
+
+NESTED = {
+    "more": [
+        {"SomeOf": {"n": 2, "transforms": ["HorizontalFlip", {"GaussNoise": {"p": 1}}, {"ColorJitter": {"p": 1}}]}},
+        {"Sequential": {"p": 0.5, "transforms": [{"CoarseDropout": {"p": 0.5}}, {"OneOf": {"transforms": ["Blur"]}}]}},
+        {"RandAugment": {"num_ops": 2}},
+        {"TrivialAugmentWide": {"p": 0.5}},
+    ]
+}
+
+
+def test_what_named_steps_draw_hangs_on_the_seed_alone() -> None:
+    change, other = changed_by(NESTED, channels=3), changed_by(NESTED, channels=3)
+    image = picture()
+    first = [change(image, {}, seed)[0] for seed in range(12)]
+    torch.manual_seed(1)
+    np.random.seed(1)
+    second = [other(image, {}, seed)[0] for seed in reversed(range(12))][::-1]
+    assert all(np.array_equal(one, two) for one, two in zip(first, second, strict=True))
+    assert len({one.tobytes() for one in first}) > 10
+
+
+def test_a_policy_moves_no_other_generator() -> None:
+    change = changed_by(NESTED, channels=3)
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    change(picture(), {}, 0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_named_step_is_the_librarys(tmp_path: Path) -> None:
+    change = changed_by({"more": [{"InvertImg": {"p": 1}}]}, size=(24, 24), channels=3)
+    np.testing.assert_array_equal(change(picture(), {}, 0)[0], 255 - picture())
+
+
+def test_a_step_of_the_users_own_comes_from_its_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import albumentations as A\n"
+        "class Darker(A.ImageOnlyTransform):\n"
+        "    def __init__(self, by, p=0.5):\n"
+        "        super().__init__(p=p)\n"
+        "        self.by = by\n"
+        "    def apply(self, img, **params):\n"
+        "        return img // self.by\n"
+    )
+    change = changed_by({"more": [{f"{tmp_path}/mine.py:Darker": {"by": 2, "p": 1}}]}, size=(24, 24), channels=3)
+    np.testing.assert_array_equal(change(picture(), {}, 0)[0], picture() // 2)
+    with pytest.raises(CompetitionError, match=r"more.0: .*mine.py:Darker takes no \"bz\"; did you mean by\?"):
+        changed_by({"more": [{f"{tmp_path}/mine.py:Darker": {"bz": 2}}]})
+    with pytest.raises(CompetitionError, match=r"mine.py: defines no class Lighter, a transform"):
+        changed_by({"more": [f"{tmp_path}/mine.py:Lighter"]})
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "a misspelt name": (
+        "GausianBlur",
+        'more.0: "GausianBlur" is no transform of albumentations; did you mean GaussianBlur?',
+    ),
+    "a misspelt argument": ({"GaussianBlur": {"blur_limits": 3}}, 'takes no "blur_limits"; did you mean blur_limit?'),
+    "a wrong value": ({"GaussianBlur": {"p": 2}}, "more.0: GaussianBlur: "),
+    "one deep inside": (
+        {"OneOf": {"transforms": ["Blur", {"Sequential": {"transforms": ["Blurr"]}}]}},
+        'more.0.OneOf.transforms.1.Sequential.transforms.0: "Blurr" is no transform of albumentations; did you mean',
+    ),
+    "a misspelt argument of a policy": (
+        {"RandAugment": {"num_op": 2}},
+        'RandAugment takes no "num_op"; did you mean num_ops?',
+    ),
+    "more than there are": ({"SomeOf": {"n": 3, "transforms": ["Blur"]}}, "more.0: SomeOf: `n` is greater"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_no_step_is_is_told_at_once_in_one_line(case: str) -> None:
+    step, expected = REFUSED[case]
+    with pytest.raises(CompetitionError) as refused:
+        changed_by({"more": [step]})
+    assert expected in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "step", [3, {}, {"Blur": {}, "MotionBlur": {}}, {"OneOf": {}}, {"OneOf": {"transforms": [7]}}, {"Blur": 3}]
+)
+def test_what_is_no_list_of_steps_is_told_with_its_key(step: Any, config_file: Path) -> None:
+    values = load_config([config_file]).model_dump(mode="json")
+    values["data"]["augmentation"]["more"] = ["Blur", step]
+    with pytest.raises(CompetitionError, match=r"^t: data\.augmentation\.more\.1: found .*"):
+        validate(values, {}, "t")
+
+
+def test_what_a_step_cannot_do_with_an_image_is_one_line() -> None:
+    too_large = changed_by({"more": [{"CenterCrop": {"height": 99, "width": 99, "p": 1}}]})
+    with pytest.raises(CompetitionError, match=r"data\.augmentation\.more: \w+: "):
+        too_large(picture(channels=1), {}, 0)
+    bands = changed_by({"more": [{"GaussNoise": {"p": 1}}]})
+    with pytest.raises(CompetitionError, match="its steps cut floats off at 0 and 1, and an image has 0 to 254"):
+        bands(picture(channels=1).astype(np.float32), {}, 0)
+    policy = changed_by({"more": [{"RandAugment": {}}]})
+    with pytest.raises(CompetitionError, match="RandAugment is for classes: masks do not follow it"):
+        policy(picture(channels=1), {"mask": np.zeros((24, 24), np.uint8)}, 0)
+    boxes = {"bboxes": np.array([[1.0, 1, 9, 9]]), "labels": np.array([0])}
+    with pytest.raises(CompetitionError, match="RandAugment is for classes: boxes do not follow it"):
+        policy(picture(channels=1), boxes, 0)

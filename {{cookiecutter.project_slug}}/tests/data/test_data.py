@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Subset
 
 from competition.config.data_settings import Data, Sampler
-from competition.config.loading import load_config
+from competition.config.loading import load_config, validate
 from competition.config.settings import Config
 from competition.data.dataset import Batch, ImageDataset, SeededIndex, ready
 from competition.data.loaders import ShareOfRank, num_workers
@@ -27,7 +27,7 @@ from competition.sampling.sampler import RatioSampler
 from competition.sampling.share_schedule import ShareSchedule
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
-from competition.training.fold_data import mixing_warnings
+from competition.training.fold_data import FoldData, mixing_warnings
 
 
 @pytest.fixture(scope="module")
@@ -298,3 +298,25 @@ def test_mixing_in_batches_of_one_image_is_warned_of(config: Config) -> None:
     assert line.startswith("mix: a device has batches of 1 image")
     assert f"set data.batch_size={2 * config.data.batch_size}," in line
     assert mixing_warnings(mixed, 2) == mixing_warnings(plain, 1) == []
+
+
+# -- sizes by epoch
+
+
+def test_training_images_have_the_size_of_their_epoch_and_all_others_the_last(
+    config_file: Path, sample: Path, config: Config
+) -> None:
+    words = ["data.image_size=[[0, 32], [1, [48, 64]], [3, 96]]", f"data.dir={sample}", "data.num_workers=0"]
+    sized = load_config([config_file], words)
+    assert load_config([config_file], [*words, "data.image_size=64"]).data.train_sizes == []
+    assert validate(sized.model_dump(mode="json"), {}, "again") == sized
+    table = Task(sized.task).table.read_table(sized)
+    data = FoldData(sized, table, np.arange(len(table.image_ids)) % 2)
+    sizes = [tuple(data.batch(0, epoch)["image"].shape[-2:]) for epoch in range(5)]
+    assert sizes == [(32, 32), (48, 64), (48, 64), (96, 96), (96, 96)]
+    assert data.val_set[0]["image"].shape[-2:] == data.train_set[0]["image"].shape[-2:] == (96, 96)
+
+
+def test_sizes_by_epoch_begin_with_the_first(config_file: Path) -> None:
+    with pytest.raises(CompetitionError, match=r"data\.train_sizes: .*; image_size by epoch needs epochs that ascend"):
+        load_config([config_file], ["data.image_size=[[2, 32], [5, 64]]"])

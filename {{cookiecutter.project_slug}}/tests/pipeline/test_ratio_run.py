@@ -29,7 +29,7 @@ BATCH_SIZE = 4
 CONFIGS = (f"configs/{TASK}.yaml", "configs/trainer/ddp.yaml")
 WORDS = (
     *("trainer.accelerator=cpu", "trainer.devices=2", f"trainer.max_epochs={EPOCHS}", "ema.decay=0.8"),
-    *("model.encoder=test_resnet", "data.image_size=64", f"data.batch_size={BATCH_SIZE}", "data.num_workers=0"),
+    *("model.encoder=test_resnet", "data.image_size=32", f"data.batch_size={BATCH_SIZE}", "data.num_workers=0"),
 )
 FOLD = Path("outputs/segmentation/fold0")
 

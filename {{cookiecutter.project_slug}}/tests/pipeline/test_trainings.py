@@ -161,6 +161,7 @@ def test_what_more_epochs_do_to_the_learning_rate_is_told_and_a_training_that_st
         lengthen(ended, latest, 9)
 
 
+@pytest.mark.slow
 def test_a_finished_fold_goes_on_to_where_as_many_epochs_from_the_start_end(command: Command, tmp_path: Path) -> None:
     """By a constant learning rate; by any other one it is told that this is not so."""
     task = task_names()[0]

@@ -24,7 +24,7 @@ from competition.prediction.stored import Predictions
 from competition.support.errors import CompetitionError
 from competition.support.optional_rooms import has_room
 from competition.tasks.contract import Task
-from competition.training.devices import has_kernels, precision_here
+from competition.training.devices import has_kernels, precision_here, refuse_gpus_without_kernels
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer, devices_here, prediction_settings
 
@@ -188,6 +188,40 @@ def test_a_gpu_is_used_where_torch_has_kernels_for_it(
     gpu: str, capability: tuple[int, int], built: list[str], expected: bool
 ) -> None:
     assert has_kernels(capability, built) == expected
+
+
+@pytest.mark.parametrize(
+    ("devices", "is_refused"),
+    [
+        ("auto", True),
+        (-1, True),
+        (2, True),
+        ("2", True),
+        ([1], True),
+        ("0,1", True),
+        (1, False),
+        ("1", False),
+        ([0], False),
+    ],
+)
+def test_an_old_gpu_is_refused_where_it_would_be_used(
+    devices: Any, is_refused: bool, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of two; this machine need not have any."""
+    for name, value in {
+        "is_available": lambda: True,
+        "device_count": lambda: 2,
+        "get_arch_list": lambda: BUILT,
+        "get_device_capability": lambda device: [(7, 5), (6, 0)][device.index],
+        "get_device_name": lambda device: ["T4", "P100"][device.index],
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    asked = config.model_copy(update={"trainer": {"devices": devices}})
+    if is_refused:
+        with pytest.raises(CompetitionError, match=r"GPU 1 \(P100\) is sm_60: "):
+            refuse_gpus_without_kernels(asked)
+    else:
+        refuse_gpus_without_kernels(asked)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,23 @@ class OfNumpy:
         yield random.randrange(NUM_IMAGES)
 
 
+class WithGenerators(OfNumpy):
+    """Who has made generators of his own."""
+
+    def __init__(self) -> None:
+        self.numpy, self.older, self.python = np.random.default_rng(), np.random.RandomState(), random.Random()
+
+    def __iter__(self) -> Any:
+        yield from self.numpy.integers(NUM_IMAGES, size=5)
+        yield from self.older.randint(NUM_IMAGES, size=3)
+        yield self.python.randrange(NUM_IMAGES)
+
+
+class Unseeded(OfNumpy):
+    def __iter__(self) -> Any:
+        return iter(np.random.default_rng().integers(NUM_IMAGES, size=9).tolist())
+
+
 SAMPLERS: dict[str, Callable[[], Any]] = {
     "weighted": lambda: WeightedRandomSampler(torch.arange(1.0, NUM_IMAGES + 1).tolist(), 20),
     "weighted, with a generator": lambda: WeightedRandomSampler([1.0] * NUM_IMAGES, 20, generator=torch.Generator()),
@@ -48,6 +65,7 @@ SAMPLERS: dict[str, Callable[[], Any]] = {
     "subset": lambda: SubsetRandomSampler(range(0, NUM_IMAGES, 2)),
     "timm": lambda: RepeatAugSampler(range(NUM_IMAGES), num_replicas=1, rank=0, selected_round=0),
     "numpy": OfNumpy,
+    "with generators": WithGenerators,
     "tensors": lambda: torch.arange(NUM_IMAGES).flip(0),
     "list": lambda: [3, 3, 0, 11, 5],
 }
@@ -84,7 +102,12 @@ def test_an_epoch_is_drawn_again_alike_and_another_one_otherwise(name: str) -> N
     assert [draw.seed for draw in chain(*epochs[0])] != [draw.seed for draw in chain(*epochs[1])]
 
 
-@pytest.mark.parametrize("name", ["weighted", "random", "numpy", "subset"])
+def test_a_sampler_that_cannot_be_seeded_is_refused_with_a_way_on() -> None:
+    with pytest.raises(CompetitionError, match=r"^sampler: Unseeded draws other images .* draw by a generator"):
+        epoch_of(batches(Unseeded), 0)
+
+
+@pytest.mark.parametrize("name", ["weighted", "random", "numpy", "with generators", "subset"])
 def test_another_seed_of_the_run_draws_otherwise(name: str) -> None:
     first, second = (
         [draw.index for draw in chain(*epoch_of(batches(SAMPLERS[name], seed=seed), 0))] for seed in (0, 1)
@@ -138,6 +161,7 @@ def test_a_sampler_that_makes_no_epoch_is_refused(make: Callable[[], Any], expec
     assert str(fault.value).startswith(expected)
 
 
+@pytest.mark.slow
 def test_a_training_by_another_sampler_is_previewed_told_and_resumed_to_the_same_end(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

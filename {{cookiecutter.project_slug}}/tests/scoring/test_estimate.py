@@ -51,9 +51,13 @@ def test_only_what_is_not_on_is_advised_to_compute_faster(runs: Path, command: C
     assert advice == [f"{half} (if this CPU has bf16), {last}\n", f"{last}\n", f"{half} (if this CPU has bf16)\n", ""]
 
 
-def test_a_blend_takes_the_time_of_all_its_runs_and_each_is_worth_something(runs: Path, command: Command) -> None:
+def test_a_blend_takes_the_time_of_all_its_runs_and_each_is_worth_something(
+    runs: Path, command: Command, task: str
+) -> None:
     assert command("submit", "t", "u", "--weights", "3,1", "--name", "both").returncode == 0
-    words = ("inference.hidden_images=1000000", "inference.limit_hours=0.001", "inference.precision=bf16-mixed")
+    words = ["inference.hidden_images=1000000", "inference.limit_hours=0.001"]
+    in_half = task == task_names()[0]  # which takes half a minute for masks where the CPU has no bf16
+    words += ["inference.precision=bf16-mixed"] if in_half else []
     done = command("predict", "both", "--estimate", *words)
     assert done.returncode == 0, done.stderr
     each = [float(hours) for hours in re.findall(r"run [tu]: (\S+) h, worth [+-]", done.stdout)]
@@ -63,7 +67,7 @@ def test_a_blend_takes_the_time_of_all_its_runs_and_each_is_worth_something(runs
     assert (len(each), len(views)) == (2, 4)
     assert sum(views) < sum(each) < float(whole[1])
     assert re.search(r"drop the (view hflip of [tu]|run [tu]) first: it saves \S+ h", done.stdout)
-    assert "in precision 32, " in done.stdout  # overrides hold for the runs, too
+    assert ("in precision 32, " in done.stdout) == in_half  # overrides hold for the runs, too
 
 
 def test_half_precision_is_compared_with_that_of_training_also_when_the_run_was_predicted_in_it(

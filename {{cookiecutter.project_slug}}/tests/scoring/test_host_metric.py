@@ -11,12 +11,12 @@ from competition.config.settings import Config
 from competition.files.images import read_image_size
 from competition.prediction.stored import PredictionWriter
 from competition.runs.folder import Run
-from competition.scoring.host_metric import load_score
 from competition.scoring.out_of_fold import OutOfFold, folds_of_files
 from competition.scoring.tune import tune
 from competition.submission.submit import describe_submission, make_submission
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
+from competition.tasks.host_metric import load_score
 
 # In the shape hosts publish them: an error for participants, typed arguments, frames that are changed in place.
 LOG_LOSS = """

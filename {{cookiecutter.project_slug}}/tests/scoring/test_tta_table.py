@@ -7,7 +7,7 @@ from subprocess import CompletedProcess
 
 import pytest
 import torch
-from trainings import begin
+from trainings import run_on_two
 
 from competition.config.loading import task_names
 from competition.prediction.predict import predict_out_of_fold
@@ -49,7 +49,7 @@ def test_seeds_of_a_fold_are_averaged_before_a_view_is_scored(
 
 @pytest.mark.slow
 def test_views_are_tabled_and_then_predicted_out_of_fold_too(
-    replayable: Path, tmp_path: Path, command: Command, project: Path, task: str
+    replayable: Path, tmp_path: Path, command: Command, task: str
 ) -> None:
     shutil.copytree(replayable, tmp_path / "outputs")
     folder = Path("outputs/t")
@@ -67,9 +67,7 @@ def test_views_are_tabled_and_then_predicted_out_of_fold_too(
     assert not list(folder.glob(".views*"))
     if task == task_names()[0]:
         two = ("trainer.devices=2", "trainer.strategy=ddp")
-        process = begin(project, Path.cwd(), "t", "--views", "tta=[hflip,scale1.5]", *two, verb="predict")
-        said, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+        said = run_on_two("predict", "t", "--views", "tta=[hflip,scale1.5]", *two)
         told = said.strip().split("\n\n")[0].splitlines()
         by_two = [line.split()[:4] for line in told]
         assert [by_two[0], *(row[0] for row in by_two[1:])] == [list(COLUMNS[:4]), *(row[0] for row in rows)]
@@ -92,6 +90,8 @@ def test_views_are_tabled_and_then_predicted_out_of_fold_too(
     assert command("submit", "t").returncode == 0
     assert command("predict", "t", "tta=[hflip,vflip]").returncode == 0
     assert "was predicted in" not in command("submit", "t").stdout
+    if task != task_names()[0]:  # half a minute of CPU for masks where the CPU has no bf16, and the same for all
+        return
     opened = Run.open("t", ["inference.precision=bf16-mixed"])
     assert not any(Predictions(path).is_as_asked(opened.config) for path in files)  # by which `run` goes, too
     assert command("predict", "t", "inference.precision=bf16-mixed").stdout.count("made again") == 2

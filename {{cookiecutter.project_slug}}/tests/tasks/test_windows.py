@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trainings import begin, end
+from trainings import run_on_two
 
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
@@ -185,7 +185,7 @@ def test_predictions_in_windows_do_not_depend_on_batches_or_workers(windowed: Co
 
 @pytest.mark.slow
 def test_two_processes_say_of_windows_what_one_says(
-    words: list[str], command: Callable[..., CompletedProcess[str]], project: Path, task: str
+    words: list[str], command: Callable[..., CompletedProcess[str]], task: str
 ) -> None:
     if task != task_names()[0]:
         pytest.skip("one task type is enough")
@@ -196,7 +196,7 @@ def test_two_processes_say_of_windows_what_one_says(
     for together in ((), ("trainer.devices=2", "trainer.strategy=ddp")):
         copy = Path(shutil.copytree(run, Path("outputs") / f"copy{len(found)}"))
         if together:
-            end(begin(project, Path.cwd(), copy.name, "tta=[hflip]", *together, verb="predict"), 0)
+            run_on_two("predict", copy.name, "tta=[hflip]", *together)
         else:
             assert command("predict", copy.name, "tta=[hflip]").returncode == 0
         found.append([Predictions(path) for path in (copy / TEST, copy / "fold0" / OOF)])

@@ -44,7 +44,14 @@ def make_config(task: str, batch_size: int = WHOLE, **trainer: Any) -> Config:
     always = {"accelerator": "cpu", "max_epochs": 2, "gradient_clip_val": 0.5, "precision": "64-true"}
     # Adam divides gradients by their size: of those that are nearly 0 it makes steps out of float32's rounding alone.
     optimizer = {"name": "sgd", "lr": 0.1}
-    values = {"name": "t", "task": task, "data": data, "model": {"encoder": "test_resnet"}, "optimizer": optimizer}
+    values: dict[str, Any] = {
+        "name": "t",
+        "task": task,
+        "data": data,
+        "model": {"encoder": "test_resnet"},
+        "optimizer": optimizer,
+    }
+    values["model"] |= trainer.pop("model", {})
     return validate(values | {"trainer": always | trainer}, {}, "test")
 
 
@@ -98,6 +105,7 @@ def assert_learned_alike(folder: Path, found: str, expected: str, num_tasks: int
                 assert float(one[column]) == pytest.approx(float(other[column]), rel=1e-6), f"{task}: {column}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch_size", "accumulate", "expected"),
     [(WHOLE, 4, "alone"), (SHORT, 4, "alone, short"), (SHORT, 16, "alone, short")],
@@ -143,6 +151,18 @@ def test_two_machines_learn_what_one_does(together: Path) -> None:
     said = [(folder / f"said{rank}").read_text() for rank in (0, 1)]
     assert "epoch 2/2" in said[0]
     assert "epoch" not in said[1]  # the first process alone tells
+
+
+THAWED: dict[str, Any] = {"model": {"freeze": "encoder", "unfreeze_epoch": 1}}
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does_when_an_encoder_joins_in(together: Path) -> None:
+    task = task_names()[0]
+    learn(make_config(task, devices=1, **THAWED), together / "alone, thawed" / task)
+    assert_learned_alike(together, "thawed", "alone, thawed", 1)
+    frozen, all_along = (rows(together / name / task)[1]["train/loss"] for name in ("thawed", "alone"))
+    assert float(frozen) != pytest.approx(float(all_along), rel=1e-3)
 
 
 def gpus(number: int, *values: Any) -> Any:
@@ -194,6 +214,8 @@ def learn_as_one_of_two(machines: int) -> None:
     trainer["strategy"] = "ddp_find_unused_parameters_true" if machines == 1 else "ddp"
     for name in names:
         learn(make_config(name, size, **trainer), Path(f"{machines} nodes", name))
+    if machines == 1:
+        learn(make_config(names[0], strategy="ddp", devices=2, **THAWED), Path("thawed", names[0]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A training of which all is random that can be: killed in mid-epoch it ends, bit for bit, as an unbroken one does.
 
-Mixed images, windows, pseudo-labels, averaged weights, two processes with two workers each: all at once. (One process
-is test_kill.py's and test_resume.py's.)
+Mixed images, windows, pseudo-labels, averaged weights, layers that learn later, sizes and rates by epoch, two processes
+with two workers each: all at once. (One process is test_kill.py's and test_resume.py's.)
 
 Run as a script, this file does it: python tests/training/test_exact_resume.py FOLDER. Its child processes are forks,
 which start in no time where a new Python would import for seconds.
@@ -25,12 +25,15 @@ from competition.training.checkpoint import load_checkpoint
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROCESSES, EPOCHS = 2, 2
-KILLED_AT = (6,)  # optimizer steps: in the middle of the second epoch; test_kill.py kills at any moment
+KILLED_AT = (4,)  # optimizer steps: in the middle of the second epoch; test_kill.py kills at any moment
 WORDS = (
-    *("model.encoder=test_resnet", "data.image_size=32", "data.batch_size=4", "data.num_workers=2"),
+    *("model.encoder=test_resnet", "data.batch_size=4", "data.num_workers=2"),
     *("trainer.accelerator=cpu", f"trainer.max_epochs={EPOCHS}", "ema.decay=0.5", "checkpoint.every_steps=1"),
     *("trainer.strategy=ddp", f"trainer.devices={PROCESSES}"),
     "model.channels_last=true",
+    *("optimizer.name=lion", "optimizer.layer_decay=0.9", "scheduler.name=plateau", "scheduler.patience=1"),
+    *("model.freeze=0.5", "model.unfreeze_epoch=1", "data.image_size=[[0, 32], [1, 64]]"),
+    "data.augmentation.more=[{Rotate: {p: 0.5}}, {OneOf: {transforms: [GaussNoise, {RandomGamma: {p: 1}}]}}]",
     *("data.window.size=96", "data.window.overlap=0", "data.pseudo=data/solution.csv"),
 )
 
@@ -83,6 +86,6 @@ if __name__ == "__main__":
     for name in task_names():
         (Path(sys.argv[1]) / name).mkdir()
         os.chdir(Path(sys.argv[1]) / name)
-        write_sample(name, Path("data"), size=24)
+        write_sample(name, Path("data"), size=20)
         make_folds(configure(name, "unbroken"))
         print(f"{name}: {compare(name)} of {len(KILLED_AT)} in mid-epoch", flush=True)

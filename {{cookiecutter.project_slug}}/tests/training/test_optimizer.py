@@ -1,56 +1,195 @@
-"""The learning rate by step: warm-up, peak, course and end."""
+"""Any optimizer by name: which weights learn at which rate, what is refused, and that each can be resumed."""
 
-import math
-from itertools import pairwise
+import copy
+import io
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import timm
+import timm.optim
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from timm.optim import param_groups_layer_decay
+from torch import nn
+from trainings import assert_same, rows
 
-from competition.config.settings import Scheduler
-from competition.training.optimizer import learning_rate_factor
+from competition.config.loading import load_config
+from competition.config.settings import Config, Optimizer
+from competition.data.folds import make_folds
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Task
+from competition.tasks.encoder import note_encoder
+from competition.training.optimizer import build_optimizer, parameter_groups
 
-SCHEDULERS = st.builds(
-    Scheduler,
-    name=st.sampled_from(["cosine", "linear", "constant"]),
-    warmup=st.floats(0, 0.9),
-    final=st.floats(0, 1),
-)
-
-
-def course(scheduler: Scheduler, steps: int) -> list[float]:
-    return [learning_rate_factor(scheduler, steps)(step) for step in range(steps)]
-
-
-@given(SCHEDULERS, st.integers(1, 300))
-def test_it_rises_evenly_to_the_peak_and_never_again(scheduler: Scheduler, steps: int) -> None:
-    factors = course(scheduler, steps)
-    peak = factors.index(max(factors))
-    rises = [after - before for before, after in pairwise(factors[: peak + 1])]
-    assert rises == pytest.approx(rises[:1] * len(rises))
-    assert all(after <= before + 1e-12 for before, after in pairwise(factors[peak:]))
-    assert all(0 <= factor <= 1 for factor in factors)
+Command = Callable[..., CompletedProcess[str]]
 
 
-@given(SCHEDULERS, st.integers(10, 300))
-def test_the_peak_is_full_and_the_last_step_is_the_final_share(scheduler: Scheduler, steps: int) -> None:
-    factors = course(scheduler, steps)
-    warmup = round(scheduler.warmup * steps)
-    if warmup < steps - 1:
-        assert factors[warmup] == pytest.approx(1)
-        assert factors[-1] == pytest.approx(1 if scheduler.name == "constant" else scheduler.final)
+def small_network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2))
 
 
-@given(SCHEDULERS, st.integers(1, 50), st.integers(0, 100))
-def test_a_step_more_than_planned_stays_at_the_end(scheduler: Scheduler, steps: int, more: int) -> None:
-    factor = learning_rate_factor(scheduler, steps)
-    end = 1.0 if scheduler.name == "constant" else scheduler.final
-    assert factor(steps + more) == pytest.approx(end) or steps - round(scheduler.warmup * steps) <= 1
+def take_steps(network: nn.Module, optimizer: torch.optim.Optimizer, seeds: range) -> None:
+    for seed in seeds:
+        images = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
+        optimizer.zero_grad()
+        network(images).square().sum().backward()
+        optimizer.step()
 
 
-def test_by_hand() -> None:
-    linear = course(Scheduler(name="linear", warmup=0.3, final=0.1), 10)
-    assert linear == pytest.approx([0.25, 0.5, 0.75, 1, 0.85, 0.7, 0.55, 0.4, 0.25, 0.1])
-    cosine = course(Scheduler(name="cosine", warmup=0, final=0), 5)
-    assert cosine == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0])
-    assert course(Scheduler(name="constant", warmup=0.5, final=0), 4) == pytest.approx([1 / 3, 2 / 3, 1, 1])
+# -- names
+
+
+BY_HAND: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=0.01),
+    "adam": lambda groups: torch.optim.Adam(groups, lr=0.01),
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=0.01, momentum=0.9, nesterov=True),
+    "lion": lambda groups: timm.optim.Lion(groups, lr=0.01),
+    "NAdam": lambda groups: torch.optim.NAdam(groups, lr=0.01),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_an_optimizer_is_the_librarys_and_decays_neither_biases_nor_norms(name: str) -> None:
+    network = small_network()
+    twin = copy.deepcopy(network)
+    weights = [value for value in twin.parameters() if value.ndim > 1]
+    others = [value for value in twin.parameters() if value.ndim <= 1]
+    by_hand = BY_HAND[name]([{"params": weights, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}])
+    take_steps(network, build_optimizer(network, Optimizer(name=name, lr=0.01, weight_decay=0.1)), range(3))
+    take_steps(twin, by_hand, range(3))
+    assert_same(network.state_dict(), twin.state_dict())
+
+
+def test_building_one_draws_no_number() -> None:
+    network = small_network()
+    state = torch.get_rng_state()
+    build_optimizer(network, Optimizer())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+REFUSED = {
+    "a misspelt name": ({"name": "adamv"}, 'optimizer.name: "adamv" is no optimizer of timm or torch; did you mean'),
+    "a misspelt argument": (
+        {"arguments": {"beta": [0.9, 0.99]}},
+        'optimizer.arguments: adamw takes no "beta"; did you mean betas?',
+    ),
+    "an argument timm would drop": (
+        {"name": "lion", "arguments": {"eps": 1e-8}},
+        'optimizer.arguments: lion takes no "eps"; ',
+    ),
+    "a rate in two places": ({"arguments": {"lr": 1}}, "optimizer.arguments.lr: it is set by optimizer.lr"),
+    "a value out of range": (
+        {"arguments": {"betas": [2, 3]}},
+        "optimizer: adamw cannot train this network as it is set: Invalid beta parameter",
+    ),
+    "one that fails at its first step": (
+        {"name": "SparseAdam"},
+        "optimizer: SparseAdam cannot train this network as it is set: SparseAdam does not support dense",
+    ),
+    "one of second order": ({"name": "adahessian"}, "optimizer: adahessian cannot train this network as it is set: "),
+    "a factor for an encoder that is not known": (
+        {"encoder_lr": 0.1},
+        "optimizer.encoder_lr: this network has no part that is known as its encoder",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_had_is_one_line(case: str) -> None:
+    given, expected = REFUSED[case]
+    with pytest.raises(CompetitionError) as refused:
+        build_optimizer(small_network(), Optimizer.model_validate(given))
+    assert str(refused.value).startswith(expected)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_training_with_a_misspelt_one_leaves_nothing_behind(
+    words: list[str], tmp_path: Path, command: Command
+) -> None:
+    make_folds(load_config([Path(words[0])], words[1:]))
+    done = command("train", *words, "optimizer.name=adamv")
+    assert done.returncode == 1
+    assert done.stderr.startswith('optimizer.name: "adamv" is no optimizer')
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.rglob("config.yaml"))
+
+
+# -- states
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lion", "muon", "adopt", "lamb", "madgrad", "adafactor", "NAdam"])
+def test_its_state_goes_into_a_checkpoint_and_back_bit_for_bit(name: str) -> None:
+    settings = Optimizer(name=name, lr=0.01, weight_decay=0.1)
+    unbroken = small_network()
+    take_steps(unbroken, build_optimizer(unbroken, settings), range(6))
+    network = small_network()
+    optimizer = build_optimizer(network, settings)
+    take_steps(network, optimizer, range(3))
+    torch.save([network.state_dict(), optimizer.state_dict()], saved := io.BytesIO())
+    saved.seek(0)
+    weights, state = torch.load(saved, weights_only=True)
+    resumed = small_network()
+    resumed.load_state_dict(weights)
+    optimizer = build_optimizer(resumed, settings)
+    optimizer.load_state_dict(state)
+    take_steps(resumed, optimizer, range(3, 6))
+    assert_same(resumed.state_dict(), unbroken.state_dict())
+
+
+# -- groups
+
+
+def rates(network: nn.Module, **settings: Any) -> dict[str, tuple[float, float]]:
+    """Return the rate and the weight decay of each parameter."""
+    names = {value: name for name, value in network.named_parameters()}
+    groups = parameter_groups(network, Optimizer(lr=1.0, weight_decay=0.5, **settings))
+    found = [(names[one], group.get("lr", 1.0), group["weight_decay"]) for group in groups for one in group["params"]]
+    assert len(found) == len(names)
+    return {name: (rate, decay) for name, rate, decay in found}
+
+
+@pytest.mark.parametrize("encoder", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"])
+def test_a_classifiers_layers_decay_as_those_of_timm(encoder: str) -> None:
+    network = timm.create_model(encoder)
+    note_encoder(network, "", encoder)
+    names = {value: name for name, value in network.named_parameters()}
+    still = network.no_weight_decay() if isinstance(network, VisionTransformer) else ()
+    groups = param_groups_layer_decay(network, 0.5, still, layer_decay=0.7)
+    expected = {names[one]: (group["lr_scale"], group["weight_decay"]) for group in groups for one in group["params"]}
+    found = rates(network, layer_decay=0.7)
+    assert {name: pytest.approx(pair) for name, pair in expected.items()} == found
+
+
+def test_an_encoders_layers_learn_the_slower_the_nearer_they_are_to_the_image(config: Config) -> None:
+    network = Task(config.task).model.build_network(config, 2)
+    found = rates(network, layer_decay=0.5, encoder_lr=0.1)
+    classifier = timm.create_model("test_resnet")
+    note_encoder(classifier, "", "test_resnet")
+    whole = rates(classifier, layer_decay=0.5, encoder_lr=0.1)
+    slow = {name: rate for name, (rate, _) in found.items() if rate != 1}
+    assert 0 < len(slow) < len(found)
+    assert set(slow.values()) <= {rate for rate, _ in whole.values()}
+    assert len({rate for rate, _ in whole.values()} - set(slow.values())) <= 1  # of the classifier that a mask has not
+    first = next(name for name, _ in network.named_parameters() if name in slow)
+    assert slow[first] == min(slow.values())
+    groups = parameter_groups(network, Optimizer(layer_decay=0.5, encoder_lr=0.1))
+    assert "lr" not in groups[0]
+
+
+def test_what_a_network_names_is_not_decayed() -> None:
+    found = rates(timm.create_model("test_vit"))
+    assert found["pos_embed"][1] == found["cls_token"][1] == 0
+    assert found["blocks.0.attn.qkv.weight"][1] == 0.5
+
+
+def test_the_rate_of_what_follows_the_encoder_is_logged(words: list[str], command: Command, config: Config) -> None:
+    make_folds(load_config([Path(words[0])], words[1:]))
+    slow = ("optimizer.lr=0.01", "optimizer.encoder_lr=0.1", "scheduler.name=constant", "scheduler.warmup=0")
+    done = command("train", *words, *slow, "sampler.share=natural")
+    assert done.returncode == 0, done.stderr
+    (path,) = Path("outputs").rglob("metrics.csv")
+    assert float(rows(path.parent)[-1]["learning_rate"]) == 0.01

@@ -12,11 +12,15 @@ from competition.tasks.contract import Target
 
 
 def target_tensors(target: Target) -> dict[str, Tensor]:
-    """Turn `label` into an int64 tensor, `labels` (classes,) or `value` (columns,) into a float32 one."""
+    """Turn `label` into an int64 tensor, `labels` (classes,) or `value` (columns,) into a float32 one, in which NaN
+    stands for a label that is not `known`."""
     if "label" in target:
         return {"label": torch.tensor(target["label"])}
     key = "labels" if "labels" in target else "value"
-    return {key: torch.tensor(target[key], dtype=torch.float32)}
+    values = torch.tensor(target[key], dtype=torch.float32)
+    if "known" in target:  # mixed with another image's, too, it stays unknown
+        values[~torch.tensor(target["known"])] = torch.nan
+    return {key: values}
 
 
 def collate_targets(targets: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
@@ -76,5 +80,5 @@ def batch_targets(batch: dict[str, Any]) -> list[Target]:
             soft[np.arange(len(soft)), numbers] += share
         return [{"probabilities": row} for row in soft]
     key = next(key for key in ("label", "labels", "value") if key in batch)
-    values = batch[key].cpu().numpy()
+    values = np.nan_to_num(batch[key].cpu().numpy())
     return [{key: int(value) if key == "label" else value} for value in values]

@@ -135,7 +135,7 @@ def join_groups(answers: Sequence[Target], groups: Sequence[str]) -> tuple[list[
 def _joined(images: list[Target]) -> Target:
     joined = dict(images[0])
     largest = str(joined.get("join", "mean")) == "max"
-    for key in ("probabilities", "value", "labels", "truth"):
+    for key in ("probabilities", "value", "labels", "truth", "known"):
         if key not in joined:
             continue
         stacked = np.stack([image[key] for image in images])

@@ -16,7 +16,7 @@ USUAL: dict[TargetKind, str] = {"single": "cross_entropy", "multi": "bce", "regr
 
 def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], config: TaskConfig) -> Tensor:
     """Return (B,) losses of logits (B, classes) against `label` (B,) or `labels` (B, classes), or of numbers
-    (B, columns) against `value`; those of mixed images against soft targets."""
+    (B, columns) against `value`; those of mixed images against soft targets. A label that is NaN is left out."""
     outputs, target = outputs.float(), config.format.target
     if target == "regression":
         return _of_numbers(outputs, batch["value"], weights(config), config.format.bounds)
@@ -24,12 +24,12 @@ def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], con
     truth = soft_labels(batch, outputs.shape[1]) if target == "single" else batch["labels"]
     losses = {"cross_entropy": _cross_entropy, "bce": _bce, "focal": _focal if target == "single" else _binary_focal}
     each = [weight * losses[name](outputs, truth, config.loss) for name, weight in weights(config).items()]
-    return torch.stack(each).sum(dim=0)
+    return torch.stack(each).sum(dim=0) if each else outputs.new_zeros(len(outputs))
 
 
 def weights(config: TaskConfig) -> dict[str, float]:
-    """Return the losses that are set with their weights; without any, the usual one of the target."""
-    return config.loss.weights or {USUAL[config.format.target]: 1.0}
+    """Return the losses that are set with their weights; without any, nor a file, the usual one of the target."""
+    return config.loss.weights or ({} if config.loss.files else {USUAL[config.format.target]: 1.0})
 
 
 def soft_labels(batch: dict[str, Any], num_classes: int) -> Tensor:
@@ -49,8 +49,10 @@ def _cross_entropy(logits: Tensor, truth: Tensor, settings: ClassificationLoss) 
 
 
 def _bce(logits: Tensor, truth: Tensor, settings: ClassificationLoss) -> Tensor:
-    losses = functional.binary_cross_entropy_with_logits(logits, _smoothed(truth, settings, 2), reduction="none")
-    return _mean_over_classes(losses, settings)
+    known = ~truth.isnan()
+    smoothed = _smoothed(truth.nan_to_num(), settings, 2)
+    losses = functional.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
+    return _mean_over_classes(losses, settings, known)
 
 
 def _focal(logits: Tensor, truth: Tensor, settings: ClassificationLoss) -> Tensor:
@@ -62,17 +64,19 @@ def _focal(logits: Tensor, truth: Tensor, settings: ClassificationLoss) -> Tenso
 
 
 def _binary_focal(logits: Tensor, truth: Tensor, settings: ClassificationLoss) -> Tensor:
-    losses = binary_focal_losses(logits, _smoothed(truth, settings, 2), settings.focal_gamma)
-    return _mean_over_classes(losses, settings)
+    losses = binary_focal_losses(logits, _smoothed(truth.nan_to_num(), settings, 2), settings.focal_gamma)
+    return _mean_over_classes(losses, settings, ~truth.isnan())
 
 
 def _smoothed(truth: Tensor, settings: ClassificationLoss, num_choices: int) -> Tensor:
     return truth * (1 - settings.label_smoothing) + settings.label_smoothing / num_choices
 
 
-def _mean_over_classes(losses: Tensor, settings: ClassificationLoss) -> Tensor:
+def _mean_over_classes(losses: Tensor, settings: ClassificationLoss, known: Tensor) -> Tensor:
+    """Return (B,) means over the classes that are `known` (B, classes); 0 for an image of which nothing is."""
     weight = _class_weights(losses, settings)
-    return losses.mean(dim=1) if weight is None else (losses * weight).sum(dim=1) / weight.sum()
+    weights = known.to(losses.dtype) * (1.0 if weight is None else weight)
+    return (losses * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=torch.finfo(losses.dtype).tiny)
 
 
 def _class_weights(like: Tensor, settings: ClassificationLoss) -> Tensor | None:

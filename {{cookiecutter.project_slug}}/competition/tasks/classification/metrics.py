@@ -1,6 +1,6 @@
 """The metrics by name and target, each of a whole set of images at once. No torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,13 @@ class MultiLabels:
     truth: np.ndarray  # (n, classes) bool
     class_weights: np.ndarray  # (classes,) of log_loss
     is_decision: bool = False  # whether labels are handed in in place of probabilities
+    # (n, classes) bool: where the truth is known; none where it is everywhere. Elsewhere truth and labels are false.
+    known: np.ndarray | None = None
+
+    def columns(self, said: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return for each class the truth, and what is `said` (n, classes), of the images where it is known."""
+        known = np.ones(self.truth.shape, dtype=bool) if self.known is None else self.known
+        return [(self.truth[here, k], said[here, k]) for k, here in enumerate(known.T)]
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,17 @@ class Numbers:
 
     values: np.ndarray  # (n, columns)
     truth: np.ndarray  # (n, columns)
+    weights: np.ndarray | float = 1.0  # (columns,) of weighted_r2
 
 
 def accuracy(case: SingleLabels) -> float:
     """Share of images whose class is right."""
     return float((case.truth == case.choice).mean())
+
+
+def error(case: SingleLabels) -> float:
+    """Share of images whose class is wrong: the top-1 error."""
+    return 1 - accuracy(case)
 
 
 def balanced_accuracy(case: SingleLabels) -> float:
@@ -78,7 +91,8 @@ def log_loss(case: SingleLabels) -> float:
 def roc_auc(case: SingleLabels) -> float:
     """Mean area under the curve of one class against the rest, of the classes that some images have and others not."""
     assert case.probabilities is not None
-    return mean_area(case.truth[:, None] == np.arange(case.probabilities.shape[1]), case.probabilities)
+    is_class = case.truth[:, None] == np.arange(case.probabilities.shape[1])
+    return mean_area(list(zip(is_class.T, case.probabilities.T, strict=True)))
 
 
 def map5(case: SingleLabels) -> float:
@@ -87,15 +101,33 @@ def map5(case: SingleLabels) -> float:
     return float(((top == case.truth[:, None]) / np.arange(1, top.shape[1] + 1)).sum(axis=1).mean())
 
 
-def mean_area(truth: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the mean area under the curve of the columns (n, classes); those of one class are left out; .5 if none
-    is left."""
-    areas = [
-        sklearn_metrics.roc_auc_score(is_class, probability)
-        for is_class, probability in zip(truth.T, probabilities.T, strict=True)
-        if is_class.any() and not is_class.all()
-    ]
+def mean_area(
+    columns: Sequence[tuple[np.ndarray, np.ndarray]],
+    area: Callable[[np.ndarray, np.ndarray], float] = sklearn_metrics.roc_auc_score,
+) -> float:
+    """Return the mean area under the curve of columns of truth and probabilities; those of one class are left out; .5
+    if none is left."""
+    areas = [area(truth, said) for truth, said in columns if truth.any() and not truth.all()]
     return float(np.mean(areas)) if areas else 0.5
+
+
+LOW_RATE, LOW_WEIGHT = 0.4, 2.0  # true positive rates up to it count so many times
+
+
+def alaska_area(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the area under the curve whose part below a true positive rate of .4 weighs twice, from 0 to 1.
+
+    Source: the evaluation page of ALASKA2 Image Steganalysis (Kaggle, 2020).
+    """
+    false, true, _ = sklearn_metrics.roc_curve(truth, probabilities, drop_intermediate=False)
+    if LOW_RATE not in true:  # cut the piece of the curve that crosses it
+        place = int(np.searchsorted(true, LOW_RATE))
+        share = (LOW_RATE - true[place - 1]) / (true[place] - true[place - 1])
+        false = np.insert(false, place, false[place - 1] + share * (false[place] - false[place - 1]))
+        true = np.insert(true, place, LOW_RATE)
+    beyond = 1 - (false[1:] + false[:-1]) / 2  # of the false ones, by the true positive rate
+    weights = np.diff(true) * np.where(true[1:] <= LOW_RATE, LOW_WEIGHT, 1.0)
+    return float((beyond * weights).sum() / weights.sum())
 
 
 def kappa(answers: np.ndarray, truth: np.ndarray) -> float:
@@ -125,8 +157,11 @@ def multi_accuracy(case: MultiLabels) -> float:
 
 def multi_balanced_accuracy(case: MultiLabels) -> float:
     """Mean over the classes of the share of right answers among images with and among those without the class."""
-    columns = zip(case.truth.T, case.labels.T, strict=True)
-    shares = [[(said == is_it)[is_it == side].mean() for side in np.unique(is_it)] for is_it, said in columns]
+    shares = [
+        [(said == is_it)[is_it == side].mean() for side in np.unique(is_it)]
+        for is_it, said in case.columns(case.labels)
+        if len(is_it)
+    ]
     return float(np.mean([np.mean(each) for each in shares]))
 
 
@@ -148,14 +183,39 @@ def samples_f1(case: MultiLabels) -> float:
 
 def multi_log_loss(case: MultiLabels) -> float:
     """Mean binary log loss, over the classes weighted by `format.class_weights` as in RSNA's hemorrhage detection."""
+    columns = case.columns(_losses(case))
+    is_known = [len(losses) > 0 for _, losses in columns]
+    means = [losses.mean() for _, losses in columns if len(losses)]
+    if not means:
+        return np.nan
+    return float(np.average(means, weights=case.class_weights[is_known]))
+
+
+def _losses(case: MultiLabels) -> np.ndarray:
+    """Return the binary log loss (n, classes) of each label."""
     sure = np.clip(case.probabilities.astype(np.float64), SMALLEST, 1 - SMALLEST)
-    losses = -np.where(case.truth, np.log(sure), np.log1p(-sure)).mean(axis=0)
-    return float(np.average(losses, weights=case.class_weights))
+    return -np.where(case.truth, np.log(sure), np.log1p(-sure))
+
+
+def rsna2022(case: MultiLabels) -> float:
+    """Mean over the images of the binary log loss weighted by `format.class_weights`, twice where the label is true.
+
+    Source: RSNA 2022 Cervical Spine Fracture Detection (Kaggle), where each study's loss is divided by its weights.
+    """
+    weights = case.class_weights * np.where(case.truth, 2.0, 1.0)
+    weights = weights if case.known is None else weights * case.known
+    total = weights.sum(axis=1)
+    return float(((_losses(case) * weights).sum(axis=1)[total > 0] / total[total > 0]).mean())
 
 
 def multi_roc_auc(case: MultiLabels) -> float:
     """Mean area under the curve over the classes that some images have and others not."""
-    return mean_area(case.truth, case.probabilities)
+    return mean_area(case.columns(case.probabilities))
+
+
+def alaska(case: MultiLabels) -> float:
+    """Mean over the classes of ALASKA2's weighted area under the curve."""
+    return mean_area(case.columns(case.probabilities), alaska_area)
 
 
 def pf1(case: MultiLabels) -> float:
@@ -164,6 +224,7 @@ def pf1(case: MultiLabels) -> float:
     Probabilities count as that share of an answer; where decisions are handed in it is their F1.
     """
     said = case.labels if case.is_decision else case.probabilities
+    said = said if case.known is None else said * case.known
     return float(_f1(said.astype(np.float64), case.truth, axis=0).mean())
 
 
@@ -184,6 +245,23 @@ def mae(case: Numbers) -> float:
     return float(np.abs(case.values - case.truth).mean())
 
 
+def r2(case: Numbers) -> float:
+    """Coefficient of determination, mean over the columns; 0 for one whose truths are all the same."""
+    return float(np.mean([_determined(*each, 1.0) for each in zip(case.values.T, case.truth.T, strict=True)]))
+
+
+def weighted_r2(case: Numbers) -> float:
+    """Coefficient of determination of all columns' numbers together, weighted by `format.class_weights` (Kaggle's CSIRO
+    - Image2Biomass)."""
+    return _determined(case.values, case.truth, np.broadcast_to(case.weights, case.truth.shape))
+
+
+def _determined(values: np.ndarray, truth: np.ndarray, weights: np.ndarray | float) -> float:
+    weights = np.broadcast_to(weights, truth.shape)
+    spread = (weights * (truth - np.average(truth, weights=weights)) ** 2).sum()
+    return float(1 - (weights * (values - truth) ** 2).sum() / spread) if spread > 0 else 0.0
+
+
 def rounded_kappa(case: Numbers) -> float:
     """Kappa with quadratic weights of the numbers rounded to whole ones, mean over the columns."""
     pairs = zip(np.rint(case.values).T, np.rint(case.truth).T, strict=True)
@@ -192,6 +270,7 @@ def rounded_kappa(case: Numbers) -> float:
 
 SINGLE: dict[str, Callable[[SingleLabels], float]] = {
     "accuracy": accuracy,
+    "error": error,
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
     "micro_f1": accuracy,  # with one class said and one true an image the two are the same
@@ -207,9 +286,17 @@ MULTI: dict[str, Callable[[MultiLabels], float]] = {
     "micro_f1": multi_micro_f1,
     "samples_f1": samples_f1,
     "log_loss": multi_log_loss,
+    "rsna2022": rsna2022,
     "roc_auc": multi_roc_auc,
+    "alaska": alaska,
     "pf1": pf1,
 }
 # Those that thresholds do not change, so that there is nothing to tune.
-OF_PROBABILITIES = ("log_loss", "roc_auc", "map5")
-NUMBERS: dict[str, Callable[[Numbers], float]] = {"rmse": rmse, "mae": mae, "qwk": rounded_kappa}
+OF_PROBABILITIES = ("log_loss", "rsna2022", "roc_auc", "alaska", "map5")
+NUMBERS: dict[str, Callable[[Numbers], float]] = {
+    "rmse": rmse,
+    "mae": mae,
+    "r2": r2,
+    "weighted_r2": weighted_r2,
+    "qwk": rounded_kappa,
+}

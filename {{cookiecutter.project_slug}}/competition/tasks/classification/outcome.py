@@ -14,22 +14,27 @@ NOTHING = np.zeros(0)
 
 
 def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: int) -> Outcome:
-    """Score by the probability of the truth (the geometric mean over labels), or by the absolute error of numbers."""
+    """Score by the probability of the truth (the geometric mean over known labels), or by the absolute error of
+    numbers."""
     if "value" in truth:
         return _of_numbers(np.atleast_1d(answer["value"]), np.atleast_1d(truth["value"]))
     probabilities = np.asarray(prediction["probabilities"], dtype=np.float64)
     if "label" in truth:
         return _of_one_label(probabilities, answer, int(truth["label"]))
-    true = np.asarray(truth["labels"], dtype=bool)
+    known = np.flatnonzero(truth["known"]) if "known" in truth else np.arange(num_classes)
+    true, said = (np.asarray(each, dtype=bool)[known] for each in (truth["labels"], present(answer, num_classes)))
+    probabilities = probabilities[known]
     likelihood = np.where(true, probabilities, 1 - probabilities)
+    num_true = np.zeros(num_classes, dtype=np.int64)
+    num_true[known] = true
     return Outcome(
-        score=float(np.exp(np.log(np.maximum(likelihood, LEAST)).mean())),
-        too_much=float(probabilities[~true].max(initial=0) * (present(answer, num_classes) & ~true).any()),
-        too_little=float((1 - probabilities)[true].max(initial=0) * (true & ~present(answer, num_classes)).any()),
-        labels=np.arange(num_classes),
+        score=float(np.exp(np.log(np.maximum(likelihood, LEAST)).mean())) if len(known) else 1.0,
+        too_much=float(probabilities[~true].max(initial=0) * (said & ~true).any()),
+        too_little=float((1 - probabilities)[true].max(initial=0) * (true & ~said).any()),
+        labels=known,
         confidences=probabilities,
         hits=true,
-        num_true=true.astype(np.int64),
+        num_true=num_true,
     )
 
 

@@ -6,22 +6,22 @@ import numpy as np
 
 from competition.tasks.classification.decode import join_groups, settle
 from competition.tasks.classification.metrics import MULTI, NUMBERS, SINGLE, MultiLabels, Numbers, SingleLabels
-from competition.tasks.classification.table import RegressionTable
+from competition.tasks.classification.table import MultiLabelTable, RegressionTable
 from competition.tasks.contract import Evidence, Table, Target
 
 BEST = 5  # classes that map5 looks at
 
 
 def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidence:
-    """Keep the answer and `truth`; with `format.group` also `group`, with `format.class_weights` those, for qwk the
-    `grades`."""
+    """Keep the answer and `truth`; with `format.group` also `group`, with `format.class_weights` those, with
+    `format.unknown` what is `known`, for qwk the `grades`."""
     kept = {key: np.asarray(value) for key, value in answer.items()}
     if "top" in kept:
         # There are thousands of classes where only the best are handed in.
         kept.pop("probabilities", None)
     key = next(key for key in ("label", "labels", "value") if key in truth)
     kept["truth"] = np.asarray(truth[key])
-    also = ("group", "class_weights", *(["grades"] if "qwk" in metrics else []))
+    also = ("group", "class_weights", "known", *(["grades"] if "qwk" in metrics else []))
     return kept | {key: np.asarray(truth[key]) for key in also if key in truth}
 
 
@@ -32,7 +32,8 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
         _, entries = join_groups(entries, [str(entry["group"]) for entry in entries])
     entries = settle(entries)
     if "value" in entries[0]:
-        numbers = Numbers(_stack(entries, "value"), _stack(entries, "truth"))
+        weights = entries[0].get("class_weights", 1.0)
+        numbers = Numbers(_stack(entries, "value"), _stack(entries, "truth"), weights)
         return {name: float(NUMBERS[name](numbers)) for name in metrics}
     if entries[0]["truth"].ndim == 0:
         single = _single(entries)
@@ -57,7 +58,11 @@ def _multi(entries: Sequence[Evidence], num_classes: int) -> MultiLabels:
     labels = _stack(entries, "labels") if "labels" in entries[0] else probabilities >= 0.5
     weights = entries[0].get("class_weights", np.ones(num_classes))
     is_decision = bool(entries[0].get("is_decision", False))
-    return MultiLabels(probabilities, labels.astype(bool), _stack(entries, "truth") > 0, weights, is_decision)
+    truth, labels = _stack(entries, "truth") > 0, labels.astype(bool)
+    if "known" not in entries[0]:
+        return MultiLabels(probabilities, labels, truth, weights, is_decision)
+    known = _stack(entries, "known").astype(bool)
+    return MultiLabels(probabilities, labels & known, truth & known, weights, is_decision, known)
 
 
 def _stack(entries: Sequence[Evidence], key: str) -> np.ndarray:
@@ -66,7 +71,7 @@ def _stack(entries: Sequence[Evidence], key: str) -> np.ndarray:
 
 def lower_is_better(metric: str) -> bool:
     """Return whether a smaller value is the better one."""
-    return metric in ("log_loss", "rmse", "mae")
+    return metric in ("log_loss", "rsna2022", "error", "rmse", "mae")
 
 
 def constant_answers(table: Table) -> tuple[str, Target]:
@@ -76,7 +81,8 @@ def constant_answers(table: Table) -> tuple[str, Target]:
     if isinstance(table, RegressionTable):
         return name, {"value": table.values.mean(axis=0)}
     present = table.present()
-    shares = present.mean(axis=0)
+    known = table.known if isinstance(table, MultiLabelTable) else None
+    shares = present.mean(axis=0) if known is None else present.sum(axis=0) / known.sum(axis=0).clip(1)
     if present.sum(axis=1).max() > 1 or (present.sum(axis=1) == 0).any():
         return name, {"probabilities": shares, "labels": shares >= 0.5}
     return name, {"probabilities": shares, "choice": int(shares.argmax())}

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from competition.config.section import Count, Positive, Probability, Section, names_in
+from competition.config.section import Count, Losses, Positive, Probability, Section, names_in
 from competition.config.settings import Config, Model
 from competition.files.csv_keys import Keys, has_class
 
@@ -13,9 +13,12 @@ from competition.files.csv_keys import Keys, has_class
 TargetKind = Literal["single", "multi", "regression"]
 MetricName = Literal[
     "accuracy",
+    "error",
     "balanced_accuracy",
     "log_loss",
+    "rsna2022",
     "roc_auc",
+    "alaska",
     "macro_f1",
     "micro_f1",
     "samples_f1",
@@ -24,6 +27,8 @@ MetricName = Literal[
     "qwk",
     "rmse",
     "mae",
+    "r2",
+    "weighted_r2",
 ]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Threshold = Annotated[float, Field(gt=0, le=1)]
@@ -32,9 +37,12 @@ Separator = Annotated[str, Field(min_length=1, max_length=3)]
 CLASSES: tuple[TargetKind, ...] = ("single", "multi")
 SCORABLE: dict[MetricName, tuple[TargetKind, ...]] = {
     "accuracy": CLASSES,
+    "error": ("single",),
     "balanced_accuracy": CLASSES,
     "log_loss": CLASSES,
+    "rsna2022": ("multi",),
     "roc_auc": CLASSES,
+    "alaska": ("multi",),
     "macro_f1": CLASSES,
     "micro_f1": CLASSES,
     "samples_f1": ("multi",),
@@ -43,6 +51,8 @@ SCORABLE: dict[MetricName, tuple[TargetKind, ...]] = {
     "qwk": ("single", "regression"),
     "rmse": ("regression",),
     "mae": ("regression",),
+    "r2": ("regression",),
+    "weighted_r2": ("regression",),
 }
 TRAIN_LAYOUTS = {"label": ("single",), "label_string": ("multi",)}
 SUBMISSION_LAYOUTS = {"label": ("single",), "label_string": ("multi",), "top": ("single",)}
@@ -60,6 +70,8 @@ class ClassificationModel(Model):
     """Any timm model by name."""
 
     dropout: Probability = 0.0
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
+    pool: str | None = None  # how features become one vector: avg, max, avgmax, gem, token ...; None: the network's own
 
 
 class TrainFormat(Section):
@@ -102,7 +114,10 @@ class ClassificationFormat(Section):
     join: Literal["mean", "max"] = "mean"  # how the predictions of a group become one
     test_csv: str = "test.csv"  # with `group`: in data.dir, the test images with those columns
     bounds: tuple[float, float] | None = None  # lowest and highest number of a regression; the network keeps to them
-    class_weights: dict[str, Positive] = {}  # in log_loss, by class; 1 for the others
+    class_weights: dict[str, Positive] = {}  # in log_loss, rsna2022 and weighted_r2, by class; 1 for the others
+    # What stands in the csv file where nobody knows whether an image has a class, as [-1, ""]: neither loss nor score
+    # look at it. For columns and rows of several labels.
+    unknown: list[float | str] = []
 
     @field_validator("group")
     @classmethod
@@ -151,12 +166,16 @@ class ClassificationFormat(Section):
             raise ValueError("format.none is for format.target multi")
         if self.bounds is not None and (self.target != "regression" or self.bounds[0] >= self.bounds[1]):
             raise ValueError("format.bounds are lowest and highest number, ascending, of format.target regression")
-        if self.class_weights and self.target != "multi":
-            raise ValueError("format.class_weights is for format.target multi")
+        if self.class_weights and self.target == "single":
+            raise ValueError("format.class_weights is for format.target multi or regression")
+        if self.unknown and (self.target != "multi" or self.train.layout == "label_string"):
+            raise ValueError("format.unknown is for format.target multi with columns or rows of 0 and 1")
+        if {0, 1, "0", "1"} & set(self.unknown):
+            raise ValueError("format.unknown: 0 and 1 say that an image has a class or not; expected other values")
         return self
 
 
-class ClassificationLoss(Section):
+class ClassificationLoss(Losses):
     """Losses with the weights by which they are added; without any, the usual one of the target."""
 
     cross_entropy: Weight | None = None  # of one class an image
@@ -171,7 +190,7 @@ class ClassificationLoss(Section):
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> Self:
-        if self.weights and not any(self.weights.values()):
+        if self.weights and not any([*self.weights.values(), *self.files.values()]):
             raise ValueError(f"loss: nothing is learnt; give one of {', '.join(self.weights)} a weight over 0")
         return self
 

@@ -28,6 +28,11 @@ def id_columns(config: TaskConfig) -> list[str]:
     return [name for name in header if name in keys]
 
 
+def may_repeat_keys(config: TaskConfig) -> bool:
+    """Return whether rows of equal ids may be any number: each stands once."""
+    return False
+
+
 def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
     """Return those of probabilities, decisions or values; labels are names, even 03."""
     has_numbers = config.format.submission.layout not in ("label", "label_string", "top")

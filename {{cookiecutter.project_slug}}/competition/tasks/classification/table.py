@@ -9,7 +9,7 @@ import numpy as np
 from competition.files.csv_file import group_by_image, line, read_csv, row_faults
 from competition.files.csv_keys import has_class, split_keys
 from competition.support.errors import CompetitionError
-from competition.tasks.classification.formats.answers import READERS, class_columns, joined_labels
+from competition.tasks.classification.formats.answers import READERS, UNKNOWN, class_columns, joined_labels
 from competition.tasks.classification.formats.groups import group_columns, group_names
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Target
@@ -76,11 +76,14 @@ class MultiLabelTable(Entries):
     labels: np.ndarray  # (n, classes) bool
     groups: np.ndarray | None = None  # (n,) str
     class_weights: np.ndarray | None = None  # (classes,) of log_loss
+    known: np.ndarray | None = None  # (n, classes) bool, with `format.unknown`; elsewhere labels are false
 
     def target(self, index: int, height: int, width: int) -> Target:
-        """Return `labels` (classes,) bool; with the settings for it also `group` and `class_weights`."""
-        weights = {} if self.class_weights is None else {"class_weights": self.class_weights}
-        return self._with_group({"labels": self.labels[index], **weights}, self.groups, index)
+        """Return `labels` (classes,) bool; with the settings for it also `group`, `class_weights` and which are
+        `known`."""
+        more = {} if self.class_weights is None else {"class_weights": self.class_weights}
+        more |= {} if self.known is None else {"known": self.known[index]}
+        return self._with_group({"labels": self.labels[index], **more}, self.groups, index)
 
     def present(self) -> np.ndarray:
         """Return (n, classes) bool: the labels of each image."""
@@ -97,7 +100,11 @@ class MultiLabelTable(Entries):
     def summary(self) -> list[str]:
         """Count images by class, and those without any."""
         without = int((~self.labels.any(axis=1)).sum())
-        return [_counted(self.classes, self.labels.sum(axis=0)), f"images without a class: {without}"]
+        lines = [_counted(self.classes, self.labels.sum(axis=0)), f"images without a class: {without}"]
+        if self.known is not None:
+            unknown = (~self.known).sum(axis=0)
+            lines.append(f"unknown, and left out of loss and score: {_counted(self.classes, unknown)}")
+        return lines
 
 
 @dataclass(frozen=True)
@@ -106,10 +113,12 @@ class RegressionTable(Entries):
 
     values: np.ndarray  # (n, columns) float64
     groups: np.ndarray | None = None  # (n,) str
+    class_weights: np.ndarray | None = None  # (columns,) of weighted_r2
 
     def target(self, index: int, height: int, width: int) -> Target:
-        """Return `value` (columns,) float64; with `format.group` also `group`."""
-        return self._with_group({"value": self.values[index]}, self.groups, index)
+        """Return `value` (columns,) float64; with the settings for it also `group` and `class_weights`."""
+        more = {} if self.class_weights is None else {"class_weights": self.class_weights}
+        return self._with_group({"value": self.values[index], **more}, self.groups, index)
 
     def present(self) -> np.ndarray:
         """Return (n, columns) bool: every image has every number."""
@@ -164,9 +173,10 @@ def read_table(config: TaskConfig, path: Path | None = None) -> AnyTable:
     groups = group_names(frame.iloc[first], form.group) if form.group else None
     entries = (ids.to_numpy(dtype=object)[first], read.classes, line(frame.index.to_numpy()[first]))
     if form.target == "regression":
-        return RegressionTable(*entries, read.values, groups)
+        return RegressionTable(*entries, read.values, groups, _class_weights(config, read.classes))
     if form.target == "multi":
-        return MultiLabelTable(*entries, read.values == 1, groups, _class_weights(config, read.classes))
+        known = read.values != UNKNOWN if form.unknown else None
+        return MultiLabelTable(*entries, read.values == 1, groups, _class_weights(config, read.classes), known)
     return ClassificationTable(*entries, _only_label(read.values), groups)
 
 

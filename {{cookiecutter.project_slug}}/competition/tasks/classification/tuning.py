@@ -92,20 +92,25 @@ class ThresholdSearch:
     truth: np.ndarray  # (n, classes) bool, or (n,) int
     groups: np.ndarray | None  # (n,) int, of `format.group`
     grades: np.ndarray | None  # (classes,) of classes that are numbers
+    known: np.ndarray | None = None  # (n, classes) bool, with `format.unknown`
 
     def best(self, rows: np.ndarray) -> dict[str, Any]:
         """Return `thresholds` or `quantile`, a number a class."""
         config, num_classes = self.config, self.probabilities.shape[1]
         probabilities, truth = self.probabilities[rows], self.truth[rows]
+        known = None if self.known is None else self.known[rows]
         if self.groups is not None:
-            probabilities, truth = _by_group(probabilities, truth, self.groups[rows], config.format.join)
+            groups, join = self.groups[rows], config.format.join
+            known = None if known is None else _by_group(probabilities, known, groups, join)[1]
+            probabilities, truth = _by_group(probabilities, truth, groups, join)
         key = "thresholds" if config.decode.quantile is None else "quantile"
         rule = self._rule(num_classes)
         own = getattr(config.decode, key)
         starts = [np.broadcast_to(np.array(own), num_classes).tolist()]
         if rule is not None:
-            columns = zip(probabilities.T, truth.T, strict=True)
-            exact = [best_threshold(p, y, rule, is_quantile=key == "quantile") for p, y in columns]
+            case = MultiLabels(probabilities, truth, truth, np.ones(num_classes), known=known)
+            columns = case.columns(probabilities)
+            exact = [best_threshold(p, y, rule, is_quantile=key == "quantile") for y, p in columns]
             # Where an image without any class is given its best, what is decided of one touches the others.
             if not needs_one(config):
                 return {key: exact}
@@ -114,7 +119,7 @@ class ThresholdSearch:
         host = partial(self._host_score, rows, key)
         limits = climb(
             probabilities,
-            host if is_host else partial(self._score, probabilities, truth),
+            host if is_host else partial(self._score, probabilities, truth, known),
             is_single=is_single,
             is_quantile=key == "quantile",
             starts=starts,
@@ -131,7 +136,9 @@ class ThresholdSearch:
     def _host_score(self, rows: np.ndarray, key: str, limits: list[float]) -> float:
         return self.images.score(with_decode(self.config, {key: limits}), rows)
 
-    def _score(self, probabilities: np.ndarray, truth: np.ndarray, limits: list[float]) -> float:
+    def _score(
+        self, probabilities: np.ndarray, truth: np.ndarray, known: np.ndarray | None, limits: list[float]
+    ) -> float:
         metric, at = self.config.metrics[0], np.array(limits)
         sign = -1.0 if lower_is_better(metric) else 1.0
         if self.config.format.target == "single":
@@ -139,7 +146,9 @@ class ThresholdSearch:
             return sign * SINGLE[metric](SingleLabels(None, choice, choice[:, None], truth, self.grades))
         decide = over_thresholds if self.config.decode.quantile is None else over_quantiles
         labels = decide(probabilities, at, needs_one=needs_one(self.config))
-        return sign * MULTI[metric](MultiLabels(probabilities, labels, truth, np.ones(len(at)), is_decision=True))
+        labels = labels if known is None else labels & known
+        case = MultiLabels(probabilities, labels, truth, np.ones(len(at)), is_decision=True, known=known)
+        return sign * MULTI[metric](case)
 
 
 def search(config: Config, images: Scored, num_classes: int) -> Search:
@@ -161,7 +170,8 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
     groups = None
     if config.format.group is not None:
         groups = np.unique([str(one["group"]) for one in truths], return_inverse=True)[1]
-    return ThresholdSearch(config, images, probabilities, truth, groups, truths[0].get("grades"))
+    known = np.array([one["known"] for one in truths]) if "known" in truths[0] else None
+    return ThresholdSearch(config, images, probabilities, truth, groups, truths[0].get("grades"), known)
 
 
 def _cut_points(config: TaskConfig, images: Scored) -> Search:
@@ -201,6 +211,8 @@ def regression_sample(
         return np.stack([p["values"] for p in predictions], axis=1).astype(np.float64), np.asarray(truth["value"])
     stacked = np.stack([p["probabilities"] for p in predictions], axis=1).astype(np.float64)
     labels = truth["labels"] if "labels" in truth else np.arange(len(stacked)) == truth["label"]
+    if "known" in truth:
+        stacked, labels = stacked[truth["known"]], labels[truth["known"]]
     if len(stacked) > MOST_NUMBERS:
         drawn = np.random.default_rng(seed).choice(len(stacked), MOST_NUMBERS - 1, replace=False)
         kept = np.union1d(np.flatnonzero(labels), drawn)

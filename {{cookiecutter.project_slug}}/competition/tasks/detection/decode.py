@@ -78,7 +78,7 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
     boxes = np.clip(prediction["boxes"], 0, np.array([width, height, width, height], dtype=np.float32))
     # What is thinner than the last digit of the submission is no box there.
     good = (boxes[:, 2:] - boxes[:, :2] >= 10.0**-config.format.submission.decimals).all(1)
-    if settings.join != "wbf":  # only to save time: boxes under the cut take nothing from those over it
+    if settings.join not in ("wbf", "none"):  # only to save time: boxes under the cut take nothing from those over it
         good &= prediction["scores"] >= np.min(settings.min_score)
     candidates = {"boxes": boxes[good], **{key: prediction[key][good] for key in OF_BOXES[1:]}}
     boxes, scores, labels = _join(candidates, prediction["model_weights"], _trust(prediction), settings)
@@ -138,7 +138,10 @@ def _join(
     """Return boxes, scores and labels, best first, after what overlaps has been joined."""
     boxes, labels, model = found["boxes"], found["labels"], found["model"]
     rivals = np.zeros_like(labels) if settings.class_agnostic else labels
-    if settings.join == "wbf":
+    if settings.join == "none" and len(weights) == 1:
+        order = np.argsort(-found["scores"], kind="stable")
+        return boxes[order], found["scores"][order], labels[order]
+    if settings.join in ("wbf", "none"):
         # A network's own repetitions would drag the mean score of their cluster down.
         own = suppress(boxes, found["scores"], rivals * len(weights) + model, settings.iou)
         if len(weights) == 1:  # no other to average with

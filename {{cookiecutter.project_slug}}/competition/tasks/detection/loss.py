@@ -1,24 +1,28 @@
-"""The loss: FCOS's focal, GIoU and centerness losses, added up by the weights in `loss:`."""
+"""The loss: that of classes, of boxes and, of FCOS, of centerness, added up by the weights in `loss:`."""
 
 from typing import Any
 
 from torch import Tensor
 
-from competition.tasks.detection.model import Detector, DetectorOutputs
+from competition.tasks.detection.model import BoxNetwork
 from competition.tasks.detection.settings import TaskConfig
 
+OF_FCOS = {"box": "bbox_regression", "centerness": "bbox_ctrness"}  # as torchvision calls them
 
-def image_losses(network: Detector, outputs: DetectorOutputs, batch: dict[str, Any], config: TaskConfig) -> Tensor:
+
+def image_losses(network: BoxNetwork, outputs: Any, batch: dict[str, Any], config: TaskConfig) -> Tensor:
     """Return (B,) losses, each normalised within its own image, so that they do not depend on the batch."""
     boxes = [one.float() for one in batch["boxes"]]  # as the outputs are, whatever the network computes in
-    settings, parts = config.loss, network.image_losses(outputs, boxes, batch["labels"])
-    return (
-        settings.classification * parts["classification"]
-        + settings.box * parts["bbox_regression"]
-        + settings.centerness * parts["bbox_ctrness"]
+    parts = network.image_losses(outputs, boxes, batch["labels"])
+    first, *others = (
+        weight * parts[OF_FCOS.get(name, name) if name not in parts else name]
+        for name, weight in weights(config).items()
     )
+    return sum(others, start=first)
 
 
 def weights(config: TaskConfig) -> dict[str, float]:
-    """Return the weights of FCOS's three losses."""
-    return {name: getattr(config.loss, name) for name in ("classification", "box", "centerness")}
+    """Return the weights of the architecture's losses."""
+    of_fcos = ["centerness"] if config.model.architecture == "fcos" else []
+    names = ["classification", "box", *of_fcos]
+    return {name: getattr(config.loss, name) for name in names}

@@ -1,13 +1,18 @@
-"""The network: FCOS (Tian et al. 2019) of torchvision on a feature pyramid over any timm encoder."""
+"""The network: FCOS (Tian et al. 2019) of torchvision on a feature pyramid over any timm encoder.
 
+The other architectures lie in architectures/: Faster R-CNN, and the transformers.
+"""
+
+import importlib
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import timm
 import torch
+from timm.layers import Format
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate, pad
@@ -18,6 +23,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from competition.support.errors import CompetitionError
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionLoss, TaskConfig
+from competition.tasks.encoder import note_encoder
 from competition.tasks.focal import binary_focal_losses
 from competition.tasks.pretrained import check_encoder, load_pretrained, note_weights
 
@@ -131,33 +137,38 @@ STRIDES = (8, 16, 32)  # of the encoder's levels that are used
 PYRAMID_STRIDES = (*STRIDES, 64, 128)
 
 
+def levels_of(encoder_name: str) -> tuple[list[int], list[int]]:
+    """Return numbers and channels of an encoder's levels at STRIDES; raise CompetitionError where it lacks one."""
+    try:
+        probe = timm.create_model(encoder_name, features_only=True, pretrained=False)
+    except (RuntimeError, AttributeError, ValueError):
+        raise CompetitionError(
+            f"model.encoder: {encoder_name} has no levels at strides {STRIDES}; take a convolutional encoder, as "
+            "resnet34 or convnext_tiny"
+        ) from None
+    info = cast(FeatureInfo, probe.feature_info)
+    # The last level of each stride is the one with most behind it.
+    at_stride = {stride: level for level, stride in enumerate(info.reduction())}
+    if not set(STRIDES) <= set(at_stride):
+        raise CompetitionError(
+            f"model.encoder: {encoder_name} has levels at strides {sorted(at_stride)}, a detector needs {STRIDES}; "
+            "take a convolutional encoder, as resnet34 or convnext_tiny"
+        )
+    levels = [at_stride[stride] for stride in STRIDES]
+    return levels, [info.channels()[level] for level in levels]
+
+
 class EncoderWithPyramid(nn.Module):
     """A timm encoder and a feature pyramid: five levels of `out_channels` at strides 8 to 128."""
 
     def __init__(self, encoder_name: str, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        try:
-            probe = timm.create_model(encoder_name, features_only=True, pretrained=False)
-        except (RuntimeError, AttributeError, ValueError):
-            raise CompetitionError(
-                f"model.encoder: {encoder_name} has no levels at strides {STRIDES}; take a convolutional encoder, as "
-                "resnet34 or convnext_tiny"
-            ) from None
-        # The last level of each stride is the one with most behind it.
-        at_stride = {stride: level for level, stride in enumerate(_feature_info(probe).reduction())}
-        if not set(STRIDES) <= set(at_stride):
-            raise CompetitionError(
-                f"model.encoder: {encoder_name} has levels at strides {sorted(at_stride)}, a detector needs {STRIDES}; "
-                "take a convolutional encoder, as resnet34 or convnext_tiny"
-            )
-        levels = [at_stride[stride] for stride in STRIDES]
+        levels, widths = levels_of(encoder_name)
         self.encoder = timm.create_model(
             encoder_name, features_only=True, out_indices=levels, in_chans=in_channels, pretrained=False
         )
         self.out_channels = out_channels
-        self.pyramid = FeaturePyramidNetwork(
-            _feature_info(self.encoder).channels(), out_channels, LastLevelP6P7(out_channels, out_channels)
-        )
+        self.pyramid = FeaturePyramidNetwork(widths, out_channels, LastLevelP6P7(out_channels, out_channels))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the levels, finest first: of a side of s pixels, s / stride points rounded up.
@@ -168,6 +179,8 @@ class EncoderWithPyramid(nn.Module):
         height, width = images.shape[-2:]
         right, bottom = -width % STRIDES[-1], -height % STRIDES[-1]
         features = self.encoder(pad(images, (0, right, 0, bottom)) if right or bottom else images)
+        if getattr(self.encoder, "output_fmt", None) == Format.NHWC:  # swin, mambaout
+            features = [level.permute(0, 3, 1, 2) for level in features]
         whole = {
             str(stride): _at_size(level, ((height + bottom) // stride, (width + right) // stride))
             for stride, level in zip(STRIDES, features, strict=True)
@@ -207,7 +220,19 @@ class DetectorOutputs:
     image_size: tuple[int, int]
 
 
-class Detector(nn.Module):
+class BoxNetwork(nn.Module):
+    """What the loss and the predictions need of a network, whatever its architecture."""
+
+    def image_losses(self, outputs: Any, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return (B,) losses by name, see loss.py, each divided within its own image."""
+        raise NotImplementedError
+
+    def detections(self, outputs: Any) -> list[dict[str, Tensor]]:
+        """Return `boxes`, `scores` and `labels` of each image in pixels of what the network saw, best first."""
+        raise NotImplementedError
+
+
+class Detector(BoxNetwork):
     """FCOS that returns the head's outputs, from which both the loss and the boxes are made.
 
     torchvision's own forward gives losses in training mode and boxes in evaluation mode, never both.
@@ -240,8 +265,21 @@ class Detector(nn.Module):
         return self.fcos.postprocess_detections(levels, anchors, [outputs.image_size] * len(anchors))
 
 
-def build_network(config: TaskConfig, num_classes: int) -> Detector:
-    """Return a detector; nothing of torchvision's own resizing and normalising is used."""
+def build_network(config: TaskConfig, num_classes: int) -> BoxNetwork:
+    """Return a network of the architecture; nothing of torchvision's own resizing and normalising is used."""
+    match config.model.architecture:
+        case "fcos":
+            return build_fcos(config, num_classes)
+        case "faster_rcnn":
+            name = "faster_rcnn"
+        case _:
+            name = "detr"
+    module = importlib.import_module(f"competition.tasks.detection.architectures.{name}")
+    return module.build_network(config, num_classes)
+
+
+def build_fcos(config: TaskConfig, num_classes: int) -> Detector:
+    """Return FCOS on the encoder of the config."""
     model = config.model
     check_encoder(model.encoder)
     backbone = EncoderWithPyramid(model.encoder, config.data.channels, model.pyramid_channels)
@@ -256,9 +294,6 @@ def build_network(config: TaskConfig, num_classes: int) -> Detector:
         detections_per_img=MOST_DETECTIONS,
     )
     network = Detector(fcos)
+    note_encoder(network, "fcos.backbone.encoder", model.encoder)
     note_weights(network, loaded)
     return network
-
-
-def _feature_info(encoder: nn.Module) -> FeatureInfo:
-    return cast(FeatureInfo, encoder.feature_info)

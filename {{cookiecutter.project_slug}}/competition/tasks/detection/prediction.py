@@ -7,11 +7,11 @@ import numpy as np
 from competition.config.views import View
 from competition.tasks.contract import Prediction
 from competition.tasks.detection import decode
-from competition.tasks.detection.model import Detector, DetectorOutputs
+from competition.tasks.detection.model import BoxNetwork
 from competition.tasks.windows import Place, is_cut_off
 
 
-def predictions(network: Detector, outputs: DetectorOutputs, batch: dict[str, Any]) -> list[Prediction]:
+def predictions(network: BoxNetwork, outputs: Any, batch: dict[str, Any]) -> list[Prediction]:
     """Return predictions as decode.py describes them, best box first, all of one model."""
     rows = []
     model_height, model_width = outputs.image_size

@@ -1,12 +1,14 @@
 """What a detection config may hold beside the common sections."""
 
+import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from competition.config.section import Count, Probability, Section, names_in
+from competition.config.section import Count, Losses, Probability, Section, names_in
 from competition.config.settings import Config, Model
 
 Weight = Annotated[float, Field(ge=0)]
@@ -19,14 +21,75 @@ MetricName = Literal[
 ]  # fmt: skip
 
 
+Architecture = Literal["fcos", "faster_rcnn", "dfine", "rt_detr_v2", "rf_detr", "lw_detr"]
+OF_TRANSFORMERS = {"dfine": "5.0", "rt_detr_v2": "5.0", "rf_detr": "5.15", "lw_detr": "5.0"}  # and the least version
+MODEL_TYPES = {"d_fine": "dfine"}  # in config.json, where it is called otherwise than here
+OF_A_TRAINING = (  # keys of a config.json that are not of the network
+    "architectures", "dtype", "torch_dtype", "transformers_version", "id2label", "label2id", "num_labels",
+    "_name_or_path", "freeze_backbone_batch_norms",
+)  # fmt: skip
+
+
 class DetectionModel(Model):
-    """FCOS of torchvision on a feature pyramid over any timm encoder."""
+    """Which network: on a timm `encoder`, or a published one, whose `size` has a backbone of its own.
 
-    pyramid_channels: Annotated[int, Field(ge=64, multiple_of=32)] = 128
+    `pretrained` may be a folder for it, with config.json and *.safetensors as on the hub.
+    """
+
+    architecture: Architecture = "fcos"
+    size: Literal["s", "m", "l"] | None = None  # a published network, instead of one on `encoder`
+    # Keys of the config that a DETR has in transformers, over those of `size`; filled in from a pretrained folder.
+    network: dict[str, Any] = {}
+    pyramid_channels: Annotated[int, Field(ge=64, multiple_of=32)] = 128  # of fcos and faster_rcnn on an encoder
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_folder(cls, values: Any) -> Any:
+        """Fill in `network`, so that the run and its bundle know it when the folder is elsewhere."""
+        if not isinstance(values, dict) or values.get("architecture") not in OF_TRANSFORMERS:
+            return values
+        pretrained, given = values.get("pretrained"), values.get("network") or {}
+        folder = Path(pretrained).expanduser() if isinstance(pretrained, str) else Path()
+        if not isinstance(pretrained, str) or not folder.is_dir() or not isinstance(given, dict):
+            return values
+        return values | {"network": read_network(folder / "config.json", values["architecture"]) | given}
+
+    @model_validator(mode="after")
+    def _fits_the_architecture(self) -> Self:
+        if self.architecture == "fcos" and self.size is not None:
+            raise ValueError("model.size: fcos has no published sizes; name its encoder, or another architecture")
+        if self.architecture not in OF_TRANSFORMERS and self.network:
+            raise ValueError(
+                f"model.network: is for {', '.join(OF_TRANSFORMERS)}; {self.architecture} has no such keys"
+            )
+        return self
+
+    @property
+    def network_name(self) -> str:
+        """What the network is called in messages and reports."""
+        if self.architecture == "fcos":
+            return self.encoder
+        of = f" {self.size}" if self.size else "" if "backbone_config" in self.network else f" on {self.encoder}"
+        return self.architecture + of
 
 
-class DetectionLoss(Section):
-    """Weights of FCOS's three losses, which are added up, and which losses they are."""
+def read_network(path: Path, architecture: str) -> dict[str, Any]:
+    """Return what a config.json of the hub says of a network; raise ValueError where it is of another kind."""
+    try:
+        keys = json.loads(path.read_text(encoding="utf-8"))
+        found = str(keys["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"model.pretrained: {path}: cannot be read ({type(error).__name__}); expected a folder with config.json "
+            "and *.safetensors, as on the hub"
+        ) from None
+    if MODEL_TYPES.get(found, found) != architecture:
+        raise ValueError(f"model.pretrained: {path}: is of a {found}, model.architecture is {architecture}")
+    return {key: value for key, value in keys.items() if key not in OF_A_TRAINING}
+
+
+class DetectionLoss(Losses):
+    """Weights of the losses, which are added up, and of FCOS which losses they are; only it has `centerness`."""
 
     classification: Weight = 1.0
     box: Weight = 1.0
@@ -37,7 +100,7 @@ class DetectionLoss(Section):
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> Self:
-        if not self.classification + self.box + self.centerness:
+        if not self.classification + self.box + self.centerness + sum(self.files.values()):
             raise ValueError("loss: nothing is learnt; give classification, box and centerness weights over 0")
         return self
 
@@ -52,7 +115,9 @@ class DetectionDecode(Section):
     # What becomes of boxes that overlap by more than `iou`. nms: the best stays; soft_nms: the others lose score by
     # their overlap; wbf: those of several networks or views are averaged, weighted by score (what one of them says
     # twice goes through nms first).
-    join: Literal["nms", "soft_nms", "wbf"] = "nms"
+    # none: every box of a network stays, as of a DETR, which says each once and has this by itself; those of several
+    # are averaged.
+    join: Literal["nms", "soft_nms", "wbf", "none"] = "nms"
     iou: Probability = 0.5
     class_agnostic: bool = False  # whether boxes of different classes are in each other's way, too
     max_boxes: Count = 100  # an image
@@ -146,6 +211,33 @@ class TaskConfig(Config):
     # The first is the score that is reported.
     metrics: Annotated[list[MetricName], Field(min_length=1)] = ["map50", "map"]
     decode: DetectionDecode = DetectionDecode()
+
+    @property
+    def packages(self) -> list[str]:
+        """What this config needs beside the project's own requirements."""
+        least = OF_TRANSFORMERS.get(self.model.architecture)
+        return [f"transformers>={least}"] if least else []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_to_join(cls, values: Any) -> Any:
+        """Leave out suppression where the network says each object once and nobody asked for it."""
+        model, decode = (
+            (values.get(name) or {} for name in ("model", "decode")) if isinstance(values, dict) else ({}, {})
+        )
+        is_once = isinstance(model, dict) and model.get("architecture") in OF_TRANSFORMERS
+        if is_once and isinstance(decode, dict) and "join" not in decode:
+            return values | {"decode": decode | {"join": "none"}}
+        return values
+
+    @model_validator(mode="after")
+    def _losses_are_of_the_architecture(self) -> Self:
+        own = {"focal_alpha", "focal_gamma", "box_kind"} if self.model.architecture != "fcos" else set()
+        if changed := sorted(key for key in own if getattr(self.loss, key) != DetectionLoss.model_fields[key].default):
+            raise ValueError(f"loss.{changed[0]}: only fcos goes by it; {self.model.architecture} has its authors' own")
+        if self.model.architecture != "fcos" and not self.loss.classification + self.loss.box:
+            raise ValueError("loss: nothing is learnt; give classification and box weights over 0")
+        return self
 
     @model_validator(mode="after")
     def _boxes_stay_exact(self) -> Self:

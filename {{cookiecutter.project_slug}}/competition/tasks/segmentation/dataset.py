@@ -12,13 +12,20 @@ from competition.tasks.segmentation.settings import TaskConfig
 
 
 def target_tensors(target: Target) -> dict[str, Tensor]:
-    """Turn `mask` (H, W, classes) into a uint8 tensor (classes, H, W)."""
-    return {"mask": torch.from_numpy(np.ascontiguousarray(target["mask"].transpose(2, 0, 1)))}
+    """Turn `mask` (H, W, classes) into a uint8 tensor (classes, H, W), and `ignored` (H, W), if any, into (1, H, W)."""
+    tensors = {"mask": torch.from_numpy(np.ascontiguousarray(target["mask"].transpose(2, 0, 1)))}
+    if "ignored" in target:
+        tensors["ignored"] = torch.from_numpy(np.ascontiguousarray(target["ignored"][None]))
+    return tensors
 
 
 def collate_targets(targets: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
-    """Stack to `mask` (B, classes, H, W)."""
-    return {"mask": torch.stack([target["mask"] for target in targets])}
+    """Stack to `mask` (B, classes, H, W), and `ignored` (B, 1, H, W) where a target has it."""
+    batch = {"mask": torch.stack([target["mask"] for target in targets])}
+    if any("ignored" in target for target in targets):  # pseudo-labels have none
+        nothing = torch.zeros_like(batch["mask"][0, :1])
+        batch["ignored"] = torch.stack([target.get("ignored", nothing) for target in targets])
+    return batch
 
 
 def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generator) -> dict[str, Any]:
@@ -36,7 +43,8 @@ def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generato
     share = float(rng.beta(alpha, alpha))
     others = torch.from_numpy(rng.permutation(len(batch["image"])))
     corner = rng.random(2)
-    mixed = {key: way(batch[key], batch[key][others], share, corner) for key in ("image", "mask")}
+    keys = [key for key in ("image", "mask", "ignored") if key in batch]  # ignored in either is more than 0, too
+    mixed = {key: way(batch[key], batch[key][others], share, corner) for key in keys}
     return {**batch, **mixed}
 
 

@@ -16,15 +16,21 @@ SMOOTH = 1.0  # in numerator and denominator: an empty mask predicted empty cost
 
 
 def image_losses(network: nn.Module, outputs: Any, batch: dict[str, Any], config: TaskConfig) -> Tensor:
-    """Return (B,) losses of logits (B, classes, H, W) against `mask` of the same shape.
+    """Return (B,) losses of logits (B, classes, H, W) against `mask` of the same shape; pixels that `ignored`
+    (B, 1, H, W) marks are left out.
 
     See `outputs_of` for what a network may say beside these logits.
     """
     settings, mask = config.loss, batch["mask"].float()
     logits, labels, log_shares = outputs_of(outputs)
-    total = mask_losses(logits.float(), mask, settings)
+    keep = None
+    if "ignored" in batch:
+        keep = (batch["ignored"] == 0).float()
+        mask = mask * keep  # of a mixed image's other half, too
+    total = mask_losses(logits.float(), mask, settings, keep)
     if log_shares is not None:
-        total = total + settings.cross_entropy * cross_entropy_losses(log_shares, mask, settings.label_smoothing)
+        shares = cross_entropy_losses(log_shares, mask, settings.label_smoothing, keep)
+        total = total + settings.cross_entropy * shares
     if labels is not None and settings.auxiliary:
         has_class = mask.amax(dim=(2, 3))  # of mixed masks the larger share
         auxiliary = binary_cross_entropy_with_logits(labels.float(), has_class, reduction="none").mean(dim=1)
@@ -32,17 +38,23 @@ def image_losses(network: nn.Module, outputs: Any, batch: dict[str, Any], config
     return total
 
 
-def mask_losses(logits: Tensor, mask: Tensor, settings: SegmentationLoss) -> Tensor:
-    """Return (B,) the weighted sum of the losses of logits against masks, both (B, classes, H, W)."""
+NOTHING = -30.0  # the logit of a pixel that adds nothing to a loss of regions, where its mask is empty
+
+
+def mask_losses(logits: Tensor, mask: Tensor, settings: SegmentationLoss, keep: Tensor | None = None) -> Tensor:
+    """Return (B,) the weighted sum of the losses of logits against masks, both (B, classes, H, W), of the pixels that
+    `keep` (B, 1, H, W) has, all without it."""
     total = logits.new_zeros(len(logits))
+    if keep is not None:
+        logits = logits.masked_fill(keep == 0, NOTHING)
     if settings.bce:
-        total = total + settings.bce * bce_losses(logits, mask, settings.pos_weight)
+        total = total + settings.bce * bce_losses(logits, mask, settings.pos_weight, keep)
     if settings.dice:
         total = total + settings.dice * dice_losses(logits, mask)
     if settings.jaccard:
         total = total + settings.jaccard * tversky_losses(logits, mask, 1.0, 1.0)
     if settings.focal:
-        total = total + settings.focal * focal_losses(logits, mask, settings.focal_gamma, settings.focal_alpha)
+        total = total + settings.focal * focal_losses(logits, mask, settings.focal_gamma, settings.focal_alpha, keep)
     if settings.tversky:
         alpha, beta = settings.tversky_alpha, settings.tversky_beta
         total = total + settings.tversky * tversky_losses(logits, mask, alpha, beta)
@@ -51,7 +63,16 @@ def mask_losses(logits: Tensor, mask: Tensor, settings: SegmentationLoss) -> Ten
     return total
 
 
-def bce_losses(logits: Tensor, mask: Tensor, pos_weight: float | list[float] | None = None) -> Tensor:
+def _mean_of_pixels(losses: Tensor, keep: Tensor | None) -> Tensor:
+    """Return (B,) the mean of losses (B, classes, H, W) of the pixels that are kept; 0 where none is."""
+    if keep is None:
+        return losses.mean(dim=(1, 2, 3))
+    return (losses.mean(dim=1, keepdim=True) * keep).sum(dim=(1, 2, 3)) / keep.sum(dim=(1, 2, 3)).clamp(min=1)
+
+
+def bce_losses(
+    logits: Tensor, mask: Tensor, pos_weight: float | list[float] | None = None, keep: Tensor | None = None
+) -> Tensor:
     """Return (B,) the mean binary cross entropy of pixels and classes."""
     weight = None
     if pos_weight is not None:
@@ -61,17 +82,21 @@ def bce_losses(logits: Tensor, mask: Tensor, pos_weight: float | list[float] | N
                 f"loss.pos_weight: found {len(values)} values; expected one, or one a class of {logits.shape[1]}"
             )
         weight = logits.new_tensor(values)[:, None, None]
-    return binary_cross_entropy_with_logits(logits, mask, pos_weight=weight, reduction="none").mean(dim=(1, 2, 3))
+    losses = binary_cross_entropy_with_logits(logits, mask, pos_weight=weight, reduction="none")
+    return _mean_of_pixels(losses, keep)
 
 
-def cross_entropy_losses(log_shares: Tensor, mask: Tensor, smoothing: float = 0.0) -> Tensor:
+def cross_entropy_losses(
+    log_shares: Tensor, mask: Tensor, smoothing: float = 0.0, keep: Tensor | None = None
+) -> Tensor:
     """Return (B,) the mean cross entropy of pixels from log-softmax (B, 1 + classes, H, W), none of the classes first.
 
     A pixel of several masks counts to each by halves, thirds, ...
     """
     shares = mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
     truth = torch.cat([1 - shares.sum(dim=1, keepdim=True), shares], dim=1)
-    return cross_entropy(log_shares, truth, label_smoothing=smoothing, reduction="none").mean(dim=(1, 2))
+    losses = cross_entropy(log_shares, truth, label_smoothing=smoothing, reduction="none")
+    return _mean_of_pixels(losses[:, None], keep)
 
 
 def dice_losses(logits: Tensor, mask: Tensor) -> Tensor:
@@ -97,9 +122,9 @@ def tversky_losses(logits: Tensor, mask: Tensor, alpha: float, beta: float) -> T
     return (1 - (overlap + SMOOTH) / (overlap + alpha * false + beta * missed + SMOOTH)).mean(dim=1)
 
 
-def focal_losses(logits: Tensor, mask: Tensor, gamma: float, alpha: float | None) -> Tensor:
+def focal_losses(logits: Tensor, mask: Tensor, gamma: float, alpha: float | None, keep: Tensor | None = None) -> Tensor:
     """Return (B,) the mean focal loss of pixels and classes (Lin et al. 2017)."""
-    return binary_focal_losses(logits, mask, gamma, alpha).mean(dim=(1, 2, 3))
+    return _mean_of_pixels(binary_focal_losses(logits, mask, gamma, alpha), keep)
 
 
 def lovasz_losses(logits: Tensor, mask: Tensor) -> Tensor:

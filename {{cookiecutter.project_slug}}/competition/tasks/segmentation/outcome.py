@@ -15,6 +15,8 @@ PIXELS_A_CLASS = 500  # of an image, by chance, which stand for all in the curve
 def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: int) -> Outcome:
     """Score by the mean Dice of the classes, 1 where both masks are empty; wrong pixels are shares of the image."""
     said = answer["mask"]
+    if "ignored" in truth:
+        said = said * (1 - resize_mask(truth["ignored"], *said.shape[:2]))[:, :, None]
     true = resize_mask(truth["mask"], *said.shape[:2])
     dice, too_much, too_little = [], 0, 0
     for k in range(num_classes):
@@ -23,7 +25,7 @@ def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: 
         dice.append(2 * overlap / (predicted + actual) if predicted + actual else 1.0)
         too_much += predicted - overlap
         too_little += actual - overlap
-    labels, confidences, hits = _claims(prediction["probabilities"], truth["mask"])
+    labels, confidences, hits = _claims(prediction["probabilities"], truth)
     pixels = said.shape[0] * said.shape[1]
     return Outcome(
         score=float(np.mean(dice)),
@@ -46,12 +48,14 @@ def threshold_names(config: Config) -> Sequence[str]:
     return ["threshold", "bottom_threshold"]
 
 
-def _claims(probabilities: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _claims(probabilities: np.ndarray, truth: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the classes (k,) and probabilities (k,) of some pixels, and (classes, pixels) bool: whether they are in
     the true mask."""
     num_classes, height, width = probabilities.shape
     at = np.random.default_rng(0).integers(height * width, size=PIXELS_A_CLASS)  # not a lattice: masks may be striped
-    hits = resize_mask(mask, height, width).reshape(-1, num_classes)[at].T > 0  # (classes, pixels)
+    if "ignored" in truth:
+        at = at[resize_mask(truth["ignored"], height, width).reshape(-1)[at] == 0]
+    hits = resize_mask(truth["mask"], height, width).reshape(-1, num_classes)[at].T > 0  # (classes, pixels)
     confidences = probabilities.reshape(num_classes, -1)[:, at].astype(np.float64)
     return np.repeat(np.arange(num_classes), len(at)), confidences.reshape(-1), hits
 

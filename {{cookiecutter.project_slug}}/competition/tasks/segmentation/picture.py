@@ -9,7 +9,7 @@ from competition.config.settings import Config
 from competition.tasks.contract import Part, Table, Target
 
 TINT = 0.15  # how much of a mask's color is laid over the image inside of its outline
-MOST_PARTS = 200  # of a class in an image, the largest
+MOST_PARTS = 200  # of a class in an image, or of the objects that are named there, the largest
 
 
 def draw(picture: np.ndarray, answer: Target, height: int, width: int, colors: Sequence[tuple[int, int, int]]) -> None:
@@ -40,7 +40,10 @@ def caption(answer: Target, classes: tuple[str, ...]) -> str:
 
 
 def parts(table: Table, index: int, target: Target, height: int, width: int) -> list[Part]:
-    """Return the connected parts of each mask."""
+    """Return the objects that train.csv names, or else the connected parts of each mask."""
+    if "objects" in target:
+        each = sorted(target["objects"], key=lambda one: -len(one[1]))
+        return [_part(number, pixels, height, width) for number, pixels in each[:MOST_PARTS]]
     found = []
     for k in range(target["mask"].shape[2]):
         layer = np.ascontiguousarray(target["mask"][:, :, k])
@@ -54,6 +57,12 @@ def parts(table: Table, index: int, target: Target, height: int, width: int) -> 
             sides = sorted((part_width, part_height))
             found.append(Part(k, float(area / layer.size), float(sides[1] / sides[0]), 0.0))
     return found
+
+
+def _part(number: int, pixels: np.ndarray, height: int, width: int) -> Part:
+    """Return what is told of an object by its pixels, counted along the rows."""
+    sides = sorted(int(np.ptp(at)) + 1 for at in (pixels // width, pixels % width))
+    return Part(number, len(pixels) / (height * width), sides[1] / sides[0], 0.0)
 
 
 def part_name() -> str | None:

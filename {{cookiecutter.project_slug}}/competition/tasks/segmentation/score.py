@@ -7,53 +7,33 @@ import numpy as np
 
 from competition.tasks.average_precision import mean_average_precision
 from competition.tasks.contract import Evidence, Table, Target
+from competition.tasks.segmentation.objects import Objects, objects_of, overlaps, parts_of
 from competition.tasks.segmentation.resize import resize_mask
+from competition.tasks.segmentation.volumes import madison_score, slice_evidence
 
 MAP_IOU = 0.6  # kaggle.com/c/hubmap-hacking-the-human-vasculature
-MOST_COUNTERS = 1 << 22  # in 32 MB
 IOUS = np.round(np.arange(0.5, 1.0, 0.05), 2)
 
 
-def object_counts(answer: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return (12,) int64 of two masks (h, w): objects found at each of IOUS, objects said, true objects.
+def object_counts(said: Objects, true: Objects) -> np.ndarray:
+    """Return (12,) int64 of the objects of a class: those found at each of IOUS, those said, true ones.
 
-    An object is found where one that is said overlaps it by more than the IoU; over a half there is only one such.
+    An object is found where one that is said overlaps it by more than the IoU; over a half there is only one such,
+    unless true ones overlap, too: then one that is said finds one of them.
     """
-    num_said, said = cv2.connectedComponents(answer)
-    num_true, true = cv2.connectedComponents(truth)
-    found = (_overlaps(said, num_said, true, num_true)[0][:, None] > IOUS).sum(0)
-    return np.array([*found, num_said - 1, num_true - 1], dtype=np.int64)
+    ious, first, second = overlaps(said, true)
+    is_over = ious[:, None] > IOUS
+    found = [min(len(np.unique(first[over])), len(np.unique(second[over]))) for over in is_over.T]
+    return np.array([*found, len(said), len(true)], dtype=np.int64)
 
 
-def object_hits(answer: np.ndarray, truth: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which objects of a mask (h, w) find a true one at an IoU of MAP_IOU, (k,) bool, and how sure each is:
-    the mean over it of `confidence` (h, w)."""
-    number, said = cv2.connectedComponents(answer)
-    num_true, true = cv2.connectedComponents(truth)
-    ious, which = _overlaps(said, number, true, num_true)
-    hits = np.isin(np.arange(1, number), which[ious >= MAP_IOU])
-    sums = np.bincount(said.ravel(), weights=confidence.ravel().astype(np.float64), minlength=number)
-    return hits, (sums / np.bincount(said.ravel(), minlength=number).clip(1))[1:]
-
-
-def _overlaps(said: np.ndarray, num_said: int, true: np.ndarray, num_true: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the IoU (pairs,) of every two objects that overlap, and which of `said` it is of; labels (h, w), 0 is
-    none."""
-    pairs, pixels = _count((said.astype(np.int64) * num_true + true).ravel(), num_said * num_true)
-    first, second = pairs // num_true, pairs % num_true
-    area_said, area_true = np.bincount(first, pixels), np.bincount(second, pixels)
-    both = (first > 0) & (second > 0)
-    first, second, overlap = first[both], second[both], pixels[both]
-    return overlap / (area_said[first] + area_true[second] - overlap), first
-
-
-def _count(numbers: np.ndarray, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return which numbers below `end` there are, and how often each; a table of all is far quicker than sorting."""
-    if end > MOST_COUNTERS:
-        return np.unique(numbers, return_counts=True)
-    counts = np.bincount(numbers, minlength=end)
-    found = np.flatnonzero(counts)
-    return found, counts[found]
+def object_hits(said: Objects, true: Objects, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which objects find a true one at an IoU of MAP_IOU, (k,) bool, and how sure each is: the mean over it of
+    `confidence` (h, w)."""
+    ious, which, _ = overlaps(said, true)
+    hits = np.isin(np.arange(len(said)), which[ious >= MAP_IOU])
+    values = confidence.ravel().astype(np.float64)
+    return hits, np.array([values[pixels].mean() for _, pixels in said])
 
 
 def mean_precision(counts: np.ndarray) -> np.ndarray:
@@ -66,11 +46,23 @@ def mean_precision(counts: np.ndarray) -> np.ndarray:
     return np.where(total == 0, 1.0, found / np.maximum(total, 1)).mean(axis=1)
 
 
-OBJECT_METRICS = {"dsb2018", "map60"}
+def mean_f2(counts: np.ndarray) -> np.ndarray:
+    """Return (n, classes) from counts (n, 12, classes): the mean over IOUS of 5 TP / (5 TP + 4 FN + FP), 1 without
+    objects.
+
+    Source: the evaluation page of the Airbus Ship Detection Challenge (Kaggle, 2018).
+    """
+    found, said, true = counts[:, :-2], counts[:, -2], counts[:, -1]
+    total = (4 * true + said)[:, None]  # 4 (TP + FN) + (TP + FP)
+    return np.where(total == 0, 1.0, 5 * found / np.maximum(total, 1)).mean(axis=1)
+
+
+OBJECT_METRICS = {"dsb2018", "airbus", "map60"}
+OF_OBJECT_COUNTS = {"dsb2018": mean_precision, "airbus": mean_f2}
 OF_OBJECTS = ("hits", "sure", "labels")
 BETAS = {"f05": 0.5, "f1": 1.0, "f2": 2.0}
 # Those that follow from the pixel counts of images and classes, which tuning makes use of.
-OF_COUNTS = ("dice", "iou", "global_dice", "dice_positive", "dice_negative", *BETAS)
+OF_COUNTS = ("dice", "iou", "global_dice", "dice_positive", "dice_negative", "tgs", *BETAS)
 
 
 def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidence:
@@ -79,26 +71,39 @@ def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidenc
     and `labels` (k,) of the objects of all classes.
 
     The truth is resized to the answer, as hosts do that ask for masks of a smaller size; an answer of one pixel
-    stands for the whole image.
+    stands for the whole image. Pixels that are `ignored` in the truth count for nothing. Objects are those that answer
+    and truth name, or else connected parts of masks.
     """
     said, true = answer["mask"], truth["mask"]
     if said.shape[:2] == (1, 1):
         said = np.broadcast_to(said, true.shape)
-    counts, objects, found = [], [], []
-    has_objects = not OBJECT_METRICS.isdisjoint(metrics)
+    if "ignored" in truth:
+        said = said * (1 - resize_mask(truth["ignored"], *said.shape[:2]))[:, :, None]
+    counts = []
     for k in range(true.shape[-1]):  # a contiguous layer is counted several times faster than a strided one
         predicted = np.ascontiguousarray(said[:, :, k])
         actual = np.ascontiguousarray(resize_mask(true[:, :, k], *predicted.shape))
         counts.append([cv2.countNonZero(mask) for mask in (predicted & actual, predicted, actual)])
-        if has_objects:
-            objects.append(object_counts(predicted, actual))
-        if has_objects and "confidence" in answer:
-            hits, sure = object_hits(predicted, actual, answer["confidence"][:, :, k])
-            found.append((hits, sure, np.full(len(hits), k)))
     known = {"counts": np.array(counts, dtype=np.int64).T}
-    if has_objects:
-        known["objects"] = np.array(objects).T
-    return known | dict(zip(OF_OBJECTS, map(np.concatenate, zip(*found, strict=True)), strict=False))
+    if "uw_madison" in metrics:
+        known |= slice_evidence(said, resize_mask(true, *said.shape[:2]), truth)
+    if OBJECT_METRICS.isdisjoint(metrics):
+        return known
+    return known | _object_evidence({**answer, "mask": said}, truth)
+
+
+def _object_evidence(answer: Target, truth: Target) -> Evidence:
+    """Return `objects`, and of an answer with `confidence` also what OF_OBJECTS names."""
+    size, num_classes = answer["mask"].shape[:2], truth["mask"].shape[-1]
+    is_named = "objects" in truth and truth["mask"].shape[:2] == size
+    said, true = objects_of(answer), truth["objects"] if is_named else parts_of(resize_mask(truth["mask"], *size))
+    pairs = [(said.of_class(k), true.of_class(k)) for k in range(num_classes)]
+    known = {"objects": np.array([object_counts(*pair) for pair in pairs]).T}
+    if "confidence" not in answer:
+        return known
+    found = [(*object_hits(*pair, answer["confidence"][:, :, k]), k) for k, pair in enumerate(pairs)]
+    hits, sure = (np.concatenate(each) for each in list(zip(*found, strict=True))[:2])
+    return known | {"hits": hits, "sure": sure, "labels": np.repeat(range(num_classes), [len(one[0]) for one in found])}
 
 
 def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: int) -> dict[str, float]:
@@ -108,6 +113,8 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
     map60: average precision of objects by confidence at an IoU of .6, the area under the whole curve (PASCAL VOC 2010),
     the mean over classes.
     dsb2018: the mean over IoU thresholds .5 to .95 of TP / (TP + FP + FN) of objects, 1 where there are none.
+    airbus: the mean over these of the F2 of objects, 1 where there are none.
+    uw_madison: Dice of slices and Hausdorff distance of volumes, see volumes.py.
     """
     counts = np.stack([one["counts"] for one in evidence]).astype(np.float64)  # (n, 3, classes)
     overlap, predicted, true = counts[:, 0], counts[:, 1], counts[:, 2]
@@ -116,8 +123,11 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
         if name == "global_dice":
             total = (predicted + true).sum()
             results[name] = float(2 * overlap.sum() / total) if total else 1.0
-        elif name == "dsb2018":
-            results[name] = float(mean_precision(np.stack([one["objects"] for one in evidence])).mean())
+        elif name in OF_OBJECT_COUNTS:
+            results[name] = float(OF_OBJECT_COUNTS[name](np.stack([one["objects"] for one in evidence])).mean())
+        elif name == "uw_madison":
+            dice = image_scores("dice", overlap, predicted, true)
+            results[name] = madison_score(evidence, dice, predicted + true == 0)
         elif name == "map60":
             results[name] = _average_precision(evidence)
         else:
@@ -143,7 +153,10 @@ def image_scores(metric: str, overlap: np.ndarray, predicted: np.ndarray, true: 
     iou: |A∩B| / |A∪B|, 1 where both are empty.
     f05, f1, f2: F-beta of pixels, (1 + b²)|A∩B| / (b²|B| + |A|) with B the truth, 1 where both are empty (F0.5 per
     image in Kaggle's Vesuvius Challenge - Ink Detection).
+    tgs: the share of the IoU thresholds .5 to .95 that the IoU is over, 1 where both are empty (Kaggle's TGS Salt).
     """
+    if metric == "tgs":
+        return (image_scores("iou", overlap, predicted, true)[..., None] > IOUS).mean(axis=-1)
     if metric == "iou":
         part, whole = overlap, predicted + true - overlap
     else:

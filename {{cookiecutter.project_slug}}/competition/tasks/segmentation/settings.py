@@ -3,27 +3,41 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from competition.config.data_settings import ImageSize
-from competition.config.section import Positive, Probability, Section, names_in
+from competition.config.data_settings import ImageSize, regular_expression
+from competition.config.section import Losses, Positive, Probability, Section, names_in
 from competition.config.settings import Config, Model
 from competition.files.csv_keys import Keys
 from competition.support.errors import CompetitionError
 
 Weight = Annotated[float, Field(ge=0)]
 Pixels = Annotated[int, Field(ge=0)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Color = tuple[Byte, Byte, Byte]  # red, green, blue
 
 
 class SegmentationModel(Model):
     """A network of segmentation-models-pytorch; any timm encoder as `tu-NAME`."""
 
     architecture: Literal[
-        "unet", "unetplusplus", "fpn", "deeplabv3plus", "manet", "linknet", "segformer", "upernet"
-    ] = "unet"
+        "unet",
+        "unetplusplus",
+        "fpn",
+        "deeplabv3",
+        "deeplabv3plus",
+        "manet",
+        "linknet",
+        "pspnet",
+        "pan",
+        "segformer",
+        "upernet",
+        "dpt",
+    ] = "unet"  # dpt takes plain vision transformers, as those of DINO
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
 
 
-class SegmentationLoss(Section):
+class SegmentationLoss(Losses):
     """Weights of the losses that are added up; zero leaves one out. Below them the losses' own parameters."""
 
     bce: Weight = 1.0  # binary cross entropy: each class by itself
@@ -45,7 +59,7 @@ class SegmentationLoss(Section):
     @model_validator(mode="after")
     def _masks_are_learnt(self) -> Self:
         of_masks = {name: weight for name, weight in self.weights.items() if name != "auxiliary"}
-        if not any(of_masks.values()):
+        if not any([*of_masks.values(), *self.files.values()]):
             raise ValueError(f"loss: nothing teaches masks; give one of {', '.join(of_masks)} a weight over 0")
         return self
 
@@ -53,7 +67,7 @@ class SegmentationLoss(Section):
     def weights(self) -> dict[str, float]:
         """The weights, which stand above the losses' own parameters."""
         fields = list(type(self).model_fields)
-        return {name: getattr(self, name) for name in fields[: fields.index("auxiliary") + 1]}
+        return {name: getattr(self, name) for name in fields[fields.index("bce") : fields.index("auxiliary") + 1]}
 
 
 class Mix(Section):
@@ -111,9 +125,27 @@ class TrainLayout(Section):
     # Mask files below data.dir, as "train_masks/{image_id}.png" (png, tif, npy ...): non-zero is inside; of several
     # classes pixel value 1 is the first of data.classes, unless {class_id} tells a file a class.
     files: str | None = None
+    # In them: a pixel value, or a colour, that neither loss nor score look at, as 255; and of masks of colours a colour
+    # a class, as {urban: [0, 255, 255]}, beside black for none.
+    ignore: int | Color | None = None
+    colors: dict[str, Color] = {}
     polygons: str | None = (
         None  # or a file of polygons below data.dir, a JSON line an image; see formats/mask_polygons.py
     )
+
+    @model_validator(mode="after")
+    def _colors_fit(self) -> Self:
+        if self.files is None and (self.colors or self.ignore is not None):
+            raise ValueError("format.train.colors and ignore are of mask files; name them in format.train.files")
+        if self.colors and "{class_id}" in str(self.files):
+            raise ValueError("format.train.colors is for a mask file an image, not one a class ({class_id} in files)")
+        if isinstance(self.ignore, tuple) != bool(self.colors) and self.ignore is not None:
+            word = "a colour, as [255, 255, 255], beside" if self.colors else "a pixel value, as 255, without"
+            raise ValueError(f"format.train.ignore: expected {word} format.train.colors")
+        named = [(0, 0, 0), *self.colors.values(), *([self.ignore] if isinstance(self.ignore, tuple) else [])]
+        if twice := [color for color in named if named.count(color) > 1]:
+            raise ValueError(f"format.train.colors: {list(twice[0])} has two meanings; black is no class")
+        return self
 
     @field_validator("files")
     @classmethod
@@ -141,10 +173,16 @@ class SegmentationFormat(Section):
     """How train.csv and the submission are written."""
 
     like: str | None = None  # a known competition's name in formats/known.yaml, whose settings stand under these
+    # What a row of train.csv and of the submission is: the mask of an image and class (of several rows all together),
+    # or a single object, of which an image has any number and one empty row if it has none.
+    rows: Literal["masks", "objects"] = "masks"
     train: TrainLayout = TrainLayout()
     submission: SubmissionLayout = SubmissionLayout()
     rle: RunLengths = RunLengths()
     size: ImageSize | None = None  # height, width of the masks that are handed in; None: the image's
+    # What of an image's id is its volume, of which it is a slice, for metrics of volumes: what a regular expression
+    # finds, or its brackets, as 'case\d+_day\d+'. Slices follow each other as their ids do.
+    volume: Annotated[str, AfterValidator(regular_expression)] | None = None
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -152,6 +190,17 @@ class SegmentationFormat(Section):
             raise ValueError("format.train.keys: null (no train.csv) needs format.train.files: say where masks are")
         if self.train.keys is None and self.submission.keys is None:
             raise ValueError("format.train.keys: null (no train.csv) needs format.submission.keys")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_can_be_objects(self) -> Self:
+        layout = self.train
+        if self.rows == "objects" and (layout.keys is None or layout.files is not None or layout.polygons is not None):
+            raise ValueError("format.rows: objects needs run lengths in train.csv (format.train.keys and mask)")
+        if self.rows == "objects" and self.submission.style == "instances":
+            raise ValueError("format.rows: objects hands in a row an object; leave out submission.style: instances")
+        if self.rows == "objects" and self.size is not None:
+            raise ValueError("format.rows: objects hands objects in at their image's size; leave out format.size")
         return self
 
     @property
@@ -167,8 +216,23 @@ class SegmentationFormat(Section):
         return self.submission.mask or self.train.mask
 
 
-# All from pixel counts of an image and class, but dsb2018 and map60, which look at objects; see score.py.
-Metric = Literal["dice", "iou", "global_dice", "dice_positive", "dice_negative", "f05", "f1", "f2", "dsb2018", "map60"]
+# All from pixel counts of an image and class, but dsb2018, airbus and map60, which look at objects, and uw_madison,
+# which looks at volumes; see score.py.
+Metric = Literal[
+    "dice",
+    "iou",
+    "global_dice",
+    "dice_positive",
+    "dice_negative",
+    "f05",
+    "f1",
+    "f2",
+    "tgs",
+    "dsb2018",
+    "airbus",
+    "map60",
+    "uw_madison",
+]
 
 
 class TaskConfig(Config):
@@ -183,9 +247,14 @@ class TaskConfig(Config):
     decode: SegmentationDecode = SegmentationDecode()
 
     @model_validator(mode="after")
-    def _objects_have_confidence(self) -> Self:
+    def _metrics_have_what_they_need(self) -> Self:
         if "map60" in self.metrics and self.format.submission.style != "instances":
             raise ValueError("metrics: map60 ranks objects by confidence, which format.submission.style: instances has")
+        if "uw_madison" in self.metrics and self.format.volume is None:
+            raise ValueError(
+                "metrics: uw_madison is of volumes; say what of an id is that of its volume: format.volume, as "
+                "'case\\d+_day\\d+'"
+            )
         return self
 
     def answer_size(self, height: int, width: int) -> tuple[int, int]:

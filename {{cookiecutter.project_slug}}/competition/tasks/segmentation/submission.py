@@ -1,4 +1,7 @@
-"""submission.csv: masks in the rows and columns of sample_submission.csv, as `format.submission` has it."""
+"""submission.csv: masks in the rows and columns of sample_submission.csv, as `format.submission` has it.
+
+Where a row is an object (`format.rows`), a row of the sample becomes one for each object of its image and class.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +14,9 @@ from competition.files.csv_keys import has_class, join_keys, split_keys
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
-from competition.tasks.segmentation.formats.cells import read_cell, write_cell
+from competition.tasks.segmentation.formats.cells import read_cell, write_cells
+from competition.tasks.segmentation.formats.rle import decode_pixels
+from competition.tasks.segmentation.objects import objects_from
 from competition.tasks.segmentation.settings import TaskConfig
 
 
@@ -23,18 +28,24 @@ def id_columns(config: TaskConfig) -> list[str]:
     return sorted(keys, key=lambda column: header.index(column) if column in header else len(header))
 
 
+def may_repeat_keys(config: TaskConfig) -> bool:
+    """Return whether an image and class may have several rows: of objects, which are as many as there are."""
+    return config.format.rows == "objects"
+
+
 def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
     """Return none: answers are strings."""
     return []
 
 
 def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
-    """Return image ids in order of first appearance; the sample must not name an image and class twice."""
+    """Return image ids in order of first appearance; the sample must not name an image and class twice, unless rows
+    are objects."""
     sample = config.sample_submission
     frame, image_id, class_id = _read(sample, config, classes)
     keys = id_columns(config)
     faults = _unknown_classes(sample, class_id, classes)
-    again = np.flatnonzero(frame.duplicated(keys))
+    again = np.flatnonzero(frame.duplicated(keys) & (not may_repeat_keys(config)))
     faults += row_faults(sample, again, frame[keys[0]], "a second row of its class")
     if faults:
         raise CompetitionError("\n".join(faults))
@@ -51,7 +62,7 @@ def asked_classes(config: TaskConfig, classes: Sequence[str]) -> set[str] | None
 def write_submission(
     path: Path, config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
 ) -> None:
-    """Write a row per row of sample_submission.csv, whose images are in the order of `answers`.
+    """Write a row per row of sample_submission.csv, whose images are in the order of `answers`, or one per object.
 
     Rows are written as soon as those before them are; masks of an image whose rows stand apart wait as text.
     """
@@ -61,15 +72,18 @@ def write_submission(
     column = [name.strip() for name in header].index(config.format.submission_mask.strip())
 
     def rows() -> Iterator[list[str]]:
-        waiting: dict[int, list[str]] = {}
+        waiting: dict[int, list[list[str]]] = {}
         written = 0
         for (name, places), (answer_id, answer) in zip(_by_image(image_id), answers, strict=True):
             assert name == answer_id
+            first = {class_of[place]: place for place in reversed(places)}
             for place in places:
-                waiting[place] = [*sample_rows[place]]
-                waiting[place][column] = write_cell(answer, class_of[place], classes, config)
+                is_told = may_repeat_keys(config) and place != first[class_of[place]]
+                cells = [] if is_told else write_cells(answer, class_of[place], classes, config)
+                before, after = sample_rows[place][:column], sample_rows[place][column + 1 :]
+                waiting[place] = [[*before, cell, *after] for cell in cells]
             while written in waiting:
-                yield waiting.pop(written)
+                yield from waiting.pop(written)
                 written += 1
 
     write_csv(path, header, rows())
@@ -78,7 +92,8 @@ def write_submission(
 def rows(
     config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
 ) -> tuple[list[str], Iterator[list[str]]]:
-    """Return columns and rows of a submission of any images: a row per image and class, or per image of instances."""
+    """Return columns and rows of a submission of any images: a row per image and class, per object, or per image of
+    instances."""
     keys, mask_column = config.format.submission_keys, config.format.submission_mask.strip()
     of_instances = config.format.submission.style == "instances"
     sides = _side_columns(config) if of_instances else {}
@@ -90,8 +105,8 @@ def rows(
             for class_id in classes[:1] if of_instances else classes:
                 values = dict(zip((key.strip() for key in keys), join_keys(keys, image_id, class_id), strict=True))
                 values |= {column: str(size[axis]) for column, axis in sides.items()}
-                values[mask_column] = write_cell(answer, class_id, classes, config)
-                yield [values[column] for column in columns]
+                for cell in write_cells(answer, class_id, classes, config):
+                    yield [{**values, mask_column: cell}[column] for column in columns]
 
     return columns, each()
 
@@ -111,7 +126,8 @@ def perfect_answer(truth: Target, num_classes: int) -> Target:
 def read_submission(
     path: Path, config: TaskConfig, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
 ) -> Iterator[tuple[str, Target]]:
-    """Yield image id and `mask`, at `format.size` where that is set; rows of an image need not stand together.
+    """Yield image id and `mask`, at `format.size` where that is set, and where rows are objects those; rows of an image
+    need not stand together.
 
     Raises CompetitionError at the first row that names no image or class, or whose run lengths do not fit.
     """
@@ -122,15 +138,25 @@ def read_submission(
         where = [f"{path}: line {line(int(frame.index[place]))}" for place in places]
         if name not in sizes:
             raise CompetitionError(f"{where[0]}: found image {name!r}, which is not asked for")
-        mask = np.zeros((*config.answer_size(*sizes[name]), len(classes)), dtype=np.uint8)
+        size, found = config.answer_size(*sizes[name]), list[tuple[int, np.ndarray]]()
+        mask = np.zeros((*size, len(classes)), dtype=np.uint8)
         for place, row in zip(places, where, strict=True):
             if class_of[place] not in classes:
                 raise CompetitionError(f"{row}: found class {class_of[place]!r}; expected {', '.join(classes)}")
             try:
-                read_cell(texts[place], mask, class_of[place], classes, config)
+                if may_repeat_keys(config):
+                    found.append(
+                        (classes.index(class_of[place]), decode_pixels(texts[place], *size, config.format.rle))
+                    )
+                else:
+                    read_cell(texts[place], mask, class_of[place], classes, config)
             except ValueError as error:
                 raise CompetitionError(f"{row}: {column}: {error}") from None
-        yield name, {"mask": mask}
+        if may_repeat_keys(config):
+            objects = objects_from([one for one in found if len(one[1])], *size)
+            yield name, {"mask": objects.mask(len(classes)), "objects": objects}
+        else:
+            yield name, {"mask": mask}
 
 
 def _read(

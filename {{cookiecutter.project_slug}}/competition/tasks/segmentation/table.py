@@ -1,10 +1,11 @@
 """The training masks: of train.csv's run lengths, a row per image and class, or of mask files; see `format.train`.
 
 An image without any mask has rows whose run lengths (and class, if any) are empty; a class that has no row for an
-image is empty there; several rows of an image and class are united.
+image is empty there; several rows of an image and class are united, unless `format.rows` says that each is an object.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +20,7 @@ from competition.files.image_folder import absent_images, ids_in
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
 from competition.tasks.segmentation.formats.mask_files import MaskFiles
-from competition.tasks.segmentation.formats.mask_polygons import read_polygons
+from competition.tasks.segmentation.formats.mask_polygons import MaskPolygons, read_polygons
 from competition.tasks.segmentation.formats.mask_rows import MaskRows
 from competition.tasks.segmentation.settings import TaskConfig
 
@@ -53,11 +54,21 @@ class SegmentationTable:
     lines: np.ndarray
     masks: Masks
     repeated: np.ndarray  # lines whose image and class have a mask on an earlier line, too
+    of_objects: MaskRows | MaskPolygons | None = None  # `masks`, where they tell the objects of an image apart
+    volumes: tuple[str, ...] | None = None  # (n,) which an image is a slice of, with `format.volume`
     groups = None  # every image is answered by itself
 
     def target(self, index: int, height: int, width: int) -> Target:
-        """Return `mask`: (height, width, classes) uint8 of 0 and 1."""
-        return {"mask": self.masks.mask(index, height, width)}
+        """Return `mask`: (height, width, classes) uint8 of 0 and 1; where they are told apart also `objects`, with
+        `format.train.ignore` also `ignored` (height, width), and of a slice `volume` and `slice` as text."""
+        place = {} if self.volumes is None else {"volume": self.volumes[index], "slice": str(self.image_ids[index])}
+        if isinstance(self.masks, MaskFiles) and self.masks.layout.ignore is not None:
+            mask, ignored = self.masks.masks(index, height, width)
+            return {"mask": mask, "ignored": ignored, **place}
+        if self.of_objects is None:
+            return {"mask": self.masks.mask(index, height, width), **place}
+        objects = self.of_objects.objects(index, height, width)
+        return {"mask": objects.mask(len(self.classes)), "objects": objects, **place}
 
     def present(self) -> np.ndarray:
         """Return (n, classes) bool: which classes an image has a mask of."""
@@ -85,10 +96,14 @@ class SegmentationTable:
         lines = [f"masks: {counts}", f"images without any mask: {(~present.any(1)).sum()} of {len(present)}"]
         if isinstance(self.masks, MaskFiles):
             lines += self.masks.remarks()
-        if len(self.repeated):
+        if isinstance(self.of_objects, MaskRows):
+            counts = self.of_objects.counts()
+            lines.append(f"objects: {counts.sum()}, up to {counts.max(initial=0)} an image, a row each")
+        elif len(self.repeated):
             lines.append(
                 f"warning: {len(self.repeated)} rows have a mask for an image and class that has one already, first "
-                f"on line {self.repeated[0]}; they are united, which is right where a mask may stand in several rows"
+                f"on line {self.repeated[0]}; they are united, which is right where a mask may stand in several rows; "
+                f"where a row is an object by itself: format.rows: objects"
             )
         return lines
 
@@ -110,14 +125,27 @@ def read_table(config: Config, path: Path | None = None) -> SegmentationTable:
         table = _read_csv(config, path, config.format.submission_keys, config.format.submission_mask)
     elif layout.polygons is not None:
         ids, lines, polygons = read_polygons(config.data.dir / layout.polygons, config.data.classes)
-        table = SegmentationTable(ids, polygons.classes, lines, polygons, NO_LINES)
+        table = SegmentationTable(ids, polygons.classes, lines, polygons, NO_LINES, of_objects=polygons)
     else:
         table = _read_folder(config)
     try:
         config.decode.check_length(len(table.classes), table.classes)
     except CompetitionError as error:
         raise CompetitionError(f"{error} (the classes of {config.train_csv})") from None
-    return table
+    return replace(table, volumes=_volumes(config.format.volume, table, path or config.train_csv))
+
+
+def _volumes(pattern: str | None, table: SegmentationTable, path: Path) -> tuple[str, ...] | None:
+    if pattern is None:
+        return None
+    found = [re.search(pattern, image_id) for image_id in table.image_ids]
+    if None in found:
+        first = found.index(None)
+        raise CompetitionError(
+            f"{path}: line {table.lines[first]}: format.volume {pattern!r} finds nothing in image id "
+            f"{table.image_ids[first]!r}; expected a part of every id"
+        )
+    return tuple(one[1 if one.re.groups else 0] for one in found if one)
 
 
 def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) -> SegmentationTable:
@@ -152,7 +180,9 @@ def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) ->
         )
     )
     again = pd.DataFrame({"image": codes, "class": number})[(rle != "").to_numpy()].duplicated()
-    return SegmentationTable(ids, classes, lines, masks, line(frame.index.to_numpy()[again.index[again]]))
+    repeated = line(frame.index.to_numpy()[again.index[again]])
+    of_objects = masks if config.format.rows == "objects" and isinstance(masks, MaskRows) else None
+    return SegmentationTable(ids, classes, lines, masks, repeated, of_objects)
 
 
 def _classes(
@@ -171,7 +201,13 @@ def _classes(
 
 def _unnamed_classes(config: TaskConfig) -> tuple[str, ...]:
     """Return the classes where no column tells them: those of data.classes, or a single one."""
-    classes, layout = config.data.classes or [ONE_CLASS], config.format.train
+    layout = config.format.train
+    classes = config.data.classes or list(layout.colors) or [ONE_CLASS]
+    if layout.colors and (nameless := [name for name in classes if name not in layout.colors]):
+        raise CompetitionError(
+            f"data.classes: {nameless[0]!r} has no colour in format.train.colors; found those of "
+            f"{', '.join(layout.colors)}"
+        )
     if len(classes) > 1 and layout.files is None:
         raise CompetitionError(
             f"data.classes: found {len(classes)} classes, but no column of {config.train_csv} tells them apart; "

@@ -221,6 +221,7 @@ PIXELS_AN_IMAGE = 400  # that weights of models are found on
 def search(config: TaskConfig, images: Scored, num_classes: int) -> Search:
     """Prepare a search over the images."""
     is_counted = config.host_metric is None and config.metrics[0] in OF_COUNTS
+    is_counted &= config.format.train.ignore is None  # areas are of all pixels, scores of those that count
     if not is_counted or config.decode.model_dump(exclude=set(NAMES), exclude_defaults=True):
         return CoordinateSearch(config, images, num_classes)
     return CountSearch(config, images, num_classes)
@@ -236,6 +237,8 @@ def regression_sample(
     num_classes, height, width = predictions[0]["probabilities"].shape
     rng = np.random.default_rng(seed)
     chosen = rng.integers(num_classes * height * width, size=PIXELS_AN_IMAGE)
+    if "ignored" in truth:
+        chosen = chosen[resize_mask(truth["ignored"], height, width).reshape(-1)[chosen % (height * width)] == 0]
     models = [
         np.stack([resize_probabilities(one, height, width) for one in prediction["probabilities"]]).reshape(-1)[chosen]
         for prediction in predictions

@@ -17,6 +17,12 @@ UPRIGHT: dict[str, dict[str, Any]] = {
     "shift": {"shift_scale_rotate": {"probability": 1.0, "shift": 0.3, "scale": 0.0, "rotate": 0}},
     "scale": {"shift_scale_rotate": {"probability": 1.0, "shift": 0.0, "scale": 0.4, "rotate": 0}},
     "light": {"brightness_contrast": {"probability": 1.0, "brightness": 0.2, "contrast": 0.2}},
+    "named": {
+        "more": [
+            {"RandomCrop": {"height": 60, "width": 70}, "before_resize": True},
+            {"OneOf": {"transforms": ["Transpose", {"RandomScale": {"scale_limit": 0.3, "p": 1}}], "p": 1}},
+        ]
+    },
 }
 HEIGHT, WIDTH = 72, 112
 BRIGHT = 255

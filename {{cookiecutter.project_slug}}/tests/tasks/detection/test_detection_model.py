@@ -15,7 +15,7 @@ from competition.config.data_settings import Data
 from competition.config.views import view_of
 from competition.support.errors import CompetitionError
 from competition.tasks.detection.loss import image_losses
-from competition.tasks.detection.model import Detector, Head, build_network
+from competition.tasks.detection.model import BoxNetwork, Head, build_fcos
 from competition.tasks.detection.prediction import predictions
 from competition.tasks.detection.settings import DetectionLoss, DetectionModel, TaskConfig
 
@@ -47,7 +47,7 @@ def batch_of(boxes: Sequence[list[list[float]]]) -> dict[str, Any]:
     }
 
 
-def losses_of(network: Detector, images: Tensor, boxes: Sequence[list[list[float]]], made: TaskConfig) -> Tensor:
+def losses_of(network: BoxNetwork, images: Tensor, boxes: Sequence[list[list[float]]], made: TaskConfig) -> Tensor:
     return image_losses(network, network(images), batch_of(boxes), made)
 
 
@@ -55,7 +55,7 @@ def losses_of(network: Detector, images: Tensor, boxes: Sequence[list[list[float
 @pytest.mark.parametrize("encoder", ["test_resnet", "test_efficientnet", "test_convnext"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_head_says_something_of_every_point(encoder: str, channels: int) -> None:
-    network = build_network(config(channels, encoder=encoder), CLASSES).eval()
+    network = build_fcos(config(channels, encoder=encoder), CLASSES).eval()
     outputs = network(torch.randn(2, channels, 64, 96))
     points = sum(outputs.points_per_level)
     assert outputs.points_per_level[:3] == [8 * 12, 4 * 6, 2 * 3]
@@ -68,7 +68,7 @@ def test_the_head_says_something_of_every_point(encoder: str, channels: int) -> 
 @torch.no_grad()
 @pytest.mark.parametrize("encoder", ["test_resnet", "test_convnext", "test_efficientnet"])
 def test_every_box_larger_than_the_finest_stride_has_an_anchor_point(encoder: str) -> None:
-    network = build_network(config(encoder=encoder), CLASSES).eval()
+    network = build_fcos(config(encoder=encoder), CLASSES).eval()
     rng = np.random.default_rng(0)
     sizes = [*rng.integers(40, 300, size=(3, 2)).tolist(), [50, 1490], view_of("scale1.25").scaled_size(200, 100)]
     for (height, width), is_half in zip(sizes, [False, True, False, True, False], strict=True):
@@ -90,13 +90,13 @@ def test_every_box_larger_than_the_finest_stride_has_an_anchor_point(encoder: st
 
 @torch.no_grad()
 def test_an_encoder_whose_levels_are_smaller_than_their_strides_say_sees_the_whole_image() -> None:
-    network = build_network(config(encoder="inception_v3"), CLASSES).eval()
+    network = build_fcos(config(encoder="inception_v3"), CLASSES).eval()
     assert network(torch.zeros(1, 3, 100, 160)).points_per_level == [16 * 20, 8 * 10, 4 * 5, 2 * 3, 1 * 2]
 
 
 @torch.no_grad()
 def test_coordinates_are_said_in_full_precision_in_a_network_in_half() -> None:
-    network = build_network(config(), CLASSES).eval()
+    network = build_fcos(config(), CLASSES).eval()
     images = torch.randn(1, 3, 64, 1400)
     exact = network.detections(network(images))[0]["boxes"]
     with torch.autocast("cpu", torch.bfloat16):
@@ -111,7 +111,7 @@ def test_coordinates_are_said_in_full_precision_in_a_network_in_half() -> None:
 
 def test_an_encoder_without_the_levels_is_refused_in_a_line() -> None:
     with pytest.raises(CompetitionError, match=r"test_vit.*strides") as caught:
-        build_network(config(encoder="test_vit"), CLASSES)
+        build_fcos(config(encoder="test_vit"), CLASSES)
     assert "\n" not in str(caught.value)
 
 
@@ -123,13 +123,13 @@ def test_every_pyramid_that_the_config_takes_works_on_one_small_image(width: int
     except ValidationError:
         assert width % 32 or width < 64
         return
-    network = build_network(made, CLASSES).eval()
+    network = build_fcos(made, CLASSES).eval()
     assert network(torch.randn(1, 3, 64, 64)).head["cls_logits"].isfinite().all()
 
 
 def test_the_loss_of_a_batch_is_that_of_its_images_one_by_one() -> None:
     made = config()
-    network = build_network(made, CLASSES).eval().double()  # in float32, last digits hang on batch size and CPU
+    network = build_fcos(made, CLASSES).eval().double()  # in float32, last digits hang on batch size and CPU
     images = torch.randn(4, 3, 64, 64).double()
     with torch.no_grad():
         together = losses_of(network, images, BOXES, made)
@@ -142,7 +142,7 @@ def test_the_loss_of_a_batch_is_that_of_its_images_one_by_one() -> None:
 
 def test_images_without_boxes_have_a_finite_loss_that_trains() -> None:
     made = config()
-    network = build_network(made, CLASSES).train()
+    network = build_fcos(made, CLASSES).train()
     loss = losses_of(network, torch.randn(2, 3, 64, 64), [[], []], made)
     assert loss.isfinite().all()
     assert (loss > 0).all()
@@ -153,7 +153,7 @@ def test_images_without_boxes_have_a_finite_loss_that_trains() -> None:
 
 
 def test_losses_add_up_by_their_weights() -> None:
-    network = build_network(config(), CLASSES).eval()
+    network = build_fcos(config(), CLASSES).eval()
     images = torch.randn(4, 3, 64, 64)
 
     @torch.no_grad()
@@ -168,7 +168,7 @@ def test_losses_add_up_by_their_weights() -> None:
 
 
 def test_the_losses_are_torchvisions_unless_others_are_asked_for() -> None:
-    network = build_network(config(), CLASSES).eval()
+    network = build_fcos(config(), CLASSES).eval()
     boxes, labels = torch.tensor(BOXES[0]), torch.tensor([0, 2])
     with torch.no_grad():
         outputs = network(torch.randn(1, 3, 64, 64))
@@ -212,7 +212,7 @@ def test_ciou_is_torchvisions_for_boxes_of_a_pixel_or_more() -> None:
 @pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
 def test_a_loss_of_boxes_is_chosen_by_name_and_falls_to_nothing_at_the_truth(kind: str) -> None:
     made = config(loss=DetectionLoss.model_validate({"box_kind": kind, "focal_alpha": 0.5, "focal_gamma": 0.0}))
-    network = build_network(made, CLASSES).eval()
+    network = build_fcos(made, CLASSES).eval()
     boxes, labels = torch.tensor(BOXES[0]), torch.tensor([0, 2])
     with torch.no_grad():
         outputs = network(torch.randn(1, 3, 64, 64))
@@ -233,7 +233,7 @@ def test_a_loss_of_boxes_is_chosen_by_name_and_falls_to_nothing_at_the_truth(kin
 
 def test_a_step_of_training_leaves_everything_finite() -> None:
     made = config()
-    network = build_network(made, CLASSES).train()
+    network = build_fcos(made, CLASSES).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
     for boxes in (BOXES, [[]] * 4, [BOXES[0]] * 4):
         loss = losses_of(network, torch.randn(4, 3, 64, 64), boxes, made).mean()
@@ -246,7 +246,7 @@ def test_a_step_of_training_leaves_everything_finite() -> None:
 
 @torch.no_grad()
 def test_predicted_boxes_are_in_pixels_of_the_original_image_best_first() -> None:
-    network = build_network(config(), CLASSES).eval()
+    network = build_fcos(config(), CLASSES).eval()
     outputs = network(torch.randn(2, 3, 64, 64))
     rows = predictions(network, outputs, batch_of([[], []]))  # originals of 100 x 200
     seen = network.detections(outputs)
@@ -262,7 +262,7 @@ def test_predicted_boxes_are_in_pixels_of_the_original_image_best_first() -> Non
 
 @torch.no_grad()
 def test_predictions_do_not_depend_on_the_batch() -> None:
-    network = build_network(config(), CLASSES).eval()
+    network = build_fcos(config(), CLASSES).eval()
     images = torch.randn(3, 3, 64, 64)
     together = predictions(network, network(images), batch_of([[]] * 3))
     for i, row in enumerate(together):
@@ -273,7 +273,7 @@ def test_predictions_do_not_depend_on_the_batch() -> None:
 @pytest.mark.parametrize(("side", "is_half"), [(64, False), (104, True)])
 def test_a_few_steps_teach_it_one_image(side: int, is_half: bool) -> None:
     made = config()
-    network = build_network(made, CLASSES).train()
+    network = build_fcos(made, CLASSES).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1.5e-3)
     image = torch.zeros(2, 3, side, side)
     first, last = side - 32, side  # in the last corner

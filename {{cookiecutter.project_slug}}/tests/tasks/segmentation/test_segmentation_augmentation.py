@@ -19,6 +19,13 @@ CHANGES: dict[str, dict[str, Any]] = {
     "scale": {"shift_scale_rotate": {"probability": 1.0, "shift": 0.0, "scale": 0.4, "rotate": 0}},
     "rotate": {"shift_scale_rotate": {"probability": 1.0, "shift": 0.0, "scale": 0.0, "rotate": 180}},
     "light": {"brightness_contrast": {"probability": 1.0, "brightness": 0.2, "contrast": 0.2}},
+    "named": {
+        "more": [
+            {"Rotate": {"limit": 90, "border_mode": 0, "p": 0.7}},
+            {"RandomCrop": {"height": 60, "width": 70}, "before_resize": True},
+            {"OneOf": {"transforms": ["Transpose", {"RandomScale": {"scale_limit": 0.3, "p": 1}}], "p": 1}},
+        ]
+    },
 }
 CHANGES["all"] = {key: value for changes in CHANGES.values() for key, value in changes.items()}
 

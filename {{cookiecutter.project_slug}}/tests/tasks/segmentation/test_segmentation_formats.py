@@ -19,8 +19,10 @@ from PIL import Image
 from competition.config.loading import format_presets, load_config
 from competition.files.csv_file import read_header
 from competition.files.images import read_image
+from competition.tasks.contract import Target
 from competition.tasks.made_up_images import write_sample
 from competition.tasks.segmentation.formats.recognise import recognise
+from competition.tasks.segmentation.objects import objects_from
 from competition.tasks.segmentation.resize import resize_mask
 from competition.tasks.segmentation.settings import TaskConfig
 from competition.tasks.segmentation.submission import (
@@ -86,6 +88,15 @@ def several(images: Images) -> Rows:
             yield [i, "-1"]
 
 
+def of_objects(images: Images, **form: Any) -> Rows:
+    """A row an object, or an empty one; where shapes lie over one another, they touch."""
+    for i, masks in images.items():
+        filled = [mask for mask in masks.values() if mask.any()]
+        yield from ([i, run_lengths(mask, **form)] for mask in filled)
+        if not filled:
+            yield [i, ""]
+
+
 def positives(images: Images) -> Rows:
     return ([i, name, rle] for i, name, rle in long(images) if rle)
 
@@ -142,6 +153,8 @@ class Format:
     folders: tuple[str, str] = ("train_images", "test_images")
     masks: Callable[[Images, Path], None] | None = None  # writes masks beside train.csv, or instead of it
     words: tuple[str, ...] = ()
+    files: tuple[str, str] = ("train.csv", "sample_submission.csv")
+    image: str = "{}"  # an image's file without its suffix
 
 
 FORMATS = {
@@ -176,7 +189,7 @@ FORMATS = {
         lambda i: long(i, order="C"),
         "id,class,predicted",
         lambda i: long(i, order="C"),
-        words=("data.group_pattern=.+",),
+        words=("data.group_pattern=.+", "format.volume=.+"),
     ),
     "sennet": Format(
         ".tif",
@@ -207,6 +220,40 @@ FORMATS = {
         folders=("train", "test"),
         masks=write_label_images,
         words=(f"data.classes=[{','.join(CLASSES)}]", "data.channels=3", "data.mean=[0,0,0]", "data.std=[1,1,1]"),
+    ),
+    "dsb2018": Format(
+        ".png",
+        "ImageId,EncodedPixels",
+        of_objects,
+        "ImageId,EncodedPixels",
+        of_objects,
+        num_classes=1,
+        folders=("stage1_train", "stage1_test"),
+        files=("stage1_train_labels.csv", "stage1_sample_submission.csv"),
+        image="{0}/images/{0}",
+    ),
+    "tgs": Format(
+        ".png", "id,rle_mask", single, "id,rle_mask", single, num_classes=1, folders=("train/images", "test/images")
+    ),
+    "airbus": Format(
+        ".jpg",
+        "ImageId,EncodedPixels",
+        of_objects,
+        "ImageId,EncodedPixels",
+        of_objects,
+        in_id=True,
+        num_classes=1,
+        folders=("train_v2", "test_v2"),
+        files=("train_ship_segmentations_v2.csv", "sample_submission_v2.csv"),
+    ),
+    "sartorius": Format(
+        ".png",
+        "id,annotation,cell_type",
+        lambda images: ([*row, "cort"] for row in of_objects(images, order="C")),
+        "id,predicted",
+        lambda images: of_objects(images, order="C"),
+        num_classes=1,
+        folders=("train", "test"),
     ),
 }
 
@@ -247,18 +294,20 @@ def convert(source: Path, folder: Path, made: Format) -> dict[str, Images]:
         found[part] = {}
         for image_id, masks in masks_of(source / answers, source / f"{part}_images").items():
             name = image_id.removesuffix(".png")
-            write_image(source / f"{part}_images" / image_id, folder / images / f"{name}{made.suffix}")
+            file = folder / images / f"{made.image.format(name)}{made.suffix}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_image(source / f"{part}_images" / image_id, file)
             found[part][f"{name}{made.suffix}" if made.in_id else name] = masks
     if made.masks is not None:
         made.masks(found["train"], folder)
     if made.train is not None:
-        write_rows(folder / "train.csv", made.header, made.train(found["train"]))
+        write_rows(folder / made.files[0], made.header, made.train(found["train"]))
     if made.sample not in (height_width, width_height):
         # Of rows with positives only it could not be told which images without a row are test images.
         solution = made.sample if made.train is None else long if made.train is positives else made.train
         write_rows(folder / "solution.csv", made.header or made.asked, solution(found["test"]))
     nothing = {name: {c: np.zeros_like(mask) for c, mask in masks.items()} for name, masks in found["test"].items()}
-    write_rows(folder / "sample_submission.csv", made.asked, made.sample(nothing))
+    write_rows(folder / made.files[1], made.asked, made.sample(nothing))
     return found
 
 
@@ -280,6 +329,16 @@ class Competition:
         config = load_config([Path(self.words[0])], self.words[1:])
         assert isinstance(config, TaskConfig)
         return config
+
+    def answer(self, image_id: str) -> Target:
+        """Return the truth of a test image, with its objects where rows are such."""
+        mask, masks = self.truth("test", image_id), self.images["test"][image_id].values()
+        if self.config.format.rows == "masks":
+            return {"mask": mask}
+        return {
+            "mask": mask,
+            "objects": objects_from([(0, np.flatnonzero(one)) for one in masks if one.any()], *mask.shape[:2]),
+        }
 
     def truth(self, part: str, image_id: str) -> np.ndarray:
         masks = self.images[part][image_id]
@@ -323,7 +382,7 @@ def test_the_truth_is_handed_in_and_read_back(competition: Competition, tmp_path
     config, made = competition.config, FORMATS[competition.name]
     classes = read_table(config).classes
     ids = read_test_ids(config, classes)
-    truths = {image_id: {"mask": competition.truth("test", image_id)} for image_id in ids}
+    truths = {image_id: competition.answer(image_id) for image_id in ids}
     answers = [(image_id, perfect_answer(truth, len(classes))) for image_id, truth in truths.items()]
     write_submission(tmp_path / "s.csv", config, answers, classes)
     assert read_header(tmp_path / "s.csv") == made.asked.split(",")
@@ -341,8 +400,8 @@ def test_the_truth_is_handed_in_and_read_back(competition: Competition, tmp_path
         assert (tmp_path / "s.csv").read_text() == (tmp_path / "host.csv").read_text()
     columns, each = rows(config, answers, classes)
     assert columns[: len(id_columns(config))] == id_columns(config)
-    written = {tuple(row[:-1]): row[-1] for row in csv.reader((tmp_path / "s.csv").open())}
-    assert all(written[tuple(row[:-1])] == row[-1] for row in each)
+    written = set(map(tuple, csv.reader((tmp_path / "s.csv").open())))
+    assert all(tuple(row) in written for row in each)
 
 
 @pytest.mark.slow
@@ -370,6 +429,6 @@ def first_rows(path: Path) -> pd.DataFrame:
 
 
 def test_the_format_is_recognised_by_the_files(competition: Competition) -> None:
-    folder = competition.folder
-    found = recognise(first_rows(folder / "train.csv"), first_rows(folder / "sample_submission.csv"))
+    folder, files = competition.folder, FORMATS[competition.name].files
+    found = recognise(first_rows(folder / files[0]), first_rows(folder / files[1]))
     assert found == {"format": competition.name}

@@ -15,6 +15,7 @@ from competition.tasks.contract import Evidence
 from competition.tasks.segmentation.decode import decode
 from competition.tasks.segmentation.formats.cells import add_objects, encode_objects
 from competition.tasks.segmentation.formats.rle import decode_coco, encode_coco
+from competition.tasks.segmentation.objects import parts_of
 from competition.tasks.segmentation.score import OBJECT_METRICS, scores
 from competition.tasks.segmentation.score import evidence as evidence_for
 from competition.tasks.segmentation.settings import SegmentationFormat, TaskConfig
@@ -78,20 +79,20 @@ def test_each_connected_part_is_an_object_with_its_mean_probability_the_surest_f
     form = SegmentationFormat.model_validate({"submission": {"style": "instances"}})
     config = TaskConfig(name="t", task="segmentation", format=form)
     answer = decode({"probabilities": probabilities}, 4, 6, config)
-    words = encode_objects(answer["mask"], answer["confidence"]).split()
+    words = encode_objects(parts_of(answer["mask"]), answer["confidence"]).split()
     assert list(zip(words[::3], words[1::3], strict=True)) == [("0", "1"), ("1", "1"), ("0", "0.75")]
     back = np.zeros_like(answer["mask"])
     add_objects(" ".join(words), back)
     np.testing.assert_array_equal(back, answer["mask"])
-    assert encode_objects(np.zeros((4, 6, 2), np.uint8)) == ""
-    assert encode_objects(answer["mask"]).split()[1::3] == ["1"] * 3
+    assert encode_objects(parts_of(np.zeros((4, 6, 2), np.uint8))) == ""
+    assert encode_objects(parts_of(answer["mask"])).split()[1::3] == ["1"] * 3
 
 
 def test_objects_are_ranked_in_the_file_as_they_are_scored() -> None:
     mask, confidence = np.zeros((3, 40, 1), np.uint8), np.zeros((3, 40, 1), np.float16)
     mask[1, ::2] = 1
     confidence[1, ::2, 0] = np.random.default_rng(0).uniform(0, 1e-4, size=20)
-    written = [float(word) for word in encode_objects(mask, confidence).split()[1::3]]
+    written = [float(word) for word in encode_objects(parts_of(mask), confidence).split()[1::3]]
     assert written == sorted(confidence[1, ::2, 0].astype(float), reverse=True)
 
 

@@ -31,7 +31,7 @@ def rows(*values: str, name: str = "a{}.png") -> list[str]:
     ("train", "sample", "keys", "asked"),
     [
         ("ImageId,EncodedPixels", "ImageId,EncodedPixels", {"ImageId": "{image_id}"}, {"ImageId": "{image_id}"}),
-        ("id,rle_mask", "id,rle_mask", {"id": "{image_id}"}, {"id": "{image_id}"}),
+        ("key,rle_mask", "key,rle_mask", {"key": "{image_id}"}, {"key": "{image_id}"}),
         ("img, mask_rle", "img,predicted", {"img": "{image_id}"}, {"img": "{image_id}"}),
     ],
 )
@@ -86,6 +86,22 @@ def test_masks_as_files() -> None:
     assert recognise(pd.DataFrame(), sample) == {"format": "contrails"}
 
 
+def test_known_files_under_other_names_are_read_where_they_are(tmp_path: Path) -> None:
+    (tmp_path / "train_images").mkdir()
+    several = frame("ImageId,EncodedPixels", "a.jpg,1 300", "a.jpg,900 20", "b.jpg,")
+    sample = frame("ImageId,EncodedPixels", "t.jpg,1 2")
+    found = recognise(several, sample, Data(dir=tmp_path))
+    names = {"train_csv": "train.csv", "sample_submission": "sample_submission.csv", "train_images": "train_images"}
+    assert found == {"format": "airbus", "data": names}
+    (tmp_path / "train_v2").mkdir()
+    csv_files = "train_ship_segmentations_v2.csv", "sample_submission_v2.csv"
+    data = Data(dir=tmp_path, train_csv=csv_files[0], sample_submission=csv_files[1])
+    assert recognise(several, sample, data) == {"format": "airbus"}
+    # The same columns are those of another competition, too, whose ids have no ending.
+    several["ImageId"], sample["ImageId"] = (one["ImageId"].str[:1] for one in (several, sample))
+    assert recognise(several, sample) == {"format": "dsb2018"}
+
+
 IDS = tuple(f"a_{i}" for i in range(12))
 ONE, OF_CLASS = "id,rle\nt,1 1\n", "id,class,rle\nt,cat,\nt,dog,\n"
 OF_NUMBER = OF_CLASS.replace("cat", "1").replace("dog", "2")
@@ -114,6 +130,7 @@ def competition(folder: Path, train: str, sample: str, image: str, masks: Sequen
         ("id {}.jpg", ONE, "train/{}.jpg", ["labels/{}_mask.gif"], [1], "labels/{image_id}_mask.gif", ("object",)),
         ("id,width {},20", ONE, "train/{}.png", ["train/{}_mask.png"], [1], "train/{image_id}_mask.png", ("object",)),
         ("id {}", OF_NUMBER, "train/{}.png", ["masks/{}.png"], [1, 2], "masks/{image_id}.png", ("1", "2")),
+        ("id {}", OF_NUMBER, "train/{}.png", ["masks/{}.png"], [1, 2, 255], "masks/{image_id}.png", ("1", "2")),
         (
             "id,class {},cat",
             OF_CLASS,

@@ -16,7 +16,7 @@ from sklearn.metrics import fbeta_score
 
 from competition.support.errors import CompetitionError
 from competition.tasks.segmentation.decode import average, decode
-from competition.tasks.segmentation.score import OBJECT_METRICS, object_counts, scores
+from competition.tasks.segmentation.score import OBJECT_METRICS, scores
 from competition.tasks.segmentation.score import evidence as evidence_for
 from competition.tasks.segmentation.settings import SegmentationDecode, SegmentationFormat, TaskConfig
 
@@ -189,14 +189,6 @@ def test_objects_are_counted_for_metrics_of_objects_only() -> None:
     answer = truth = {"mask": mask_of([1, 0, 1])}
     assert set(evidence_for(answer, truth, ["dice", "iou"])) == {"counts"}
     assert set(evidence_for(answer, truth, ["dice", "dsb2018"])) == {"counts", "objects"}
-
-
-def test_very_many_objects_are_counted_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    masks = [rng.integers(0, 2, (2, 40, 50), dtype=np.uint8) for _ in range(5)]
-    few = [object_counts(*pair) for pair in masks]
-    monkeypatch.setattr("competition.tasks.segmentation.score.MOST_COUNTERS", 0)
-    assert np.array_equal(few, [object_counts(*pair) for pair in masks])
 
 
 def test_mean_precision_of_objects_by_hand() -> None:

@@ -19,7 +19,7 @@ from competition.tasks.segmentation.tuning import CoordinateSearch, CountSearch,
 evidence = partial(evidence_for, metrics=OBJECT_METRICS)
 
 SIZE = (40, 56)
-COUNTED = ("dice", "iou", "f05", "f2", "dice_positive", "dice_negative", "global_dice")
+COUNTED = ("dice", "iou", "f05", "f2", "dice_positive", "dice_negative", "tgs", "global_dice")
 
 
 class Stored:

@@ -14,6 +14,7 @@ from competition.support.errors import CompetitionError
 from competition.tasks.classification.formats.groups import group_columns
 from competition.tasks.classification.settings import TaskConfig
 
+UNKNOWN = -1.0  # the value of a label that `format.unknown` says nobody knows
 WORDS = {"True": "1", "true": "1", "TRUE": "1", "False": "0", "false": "0", "FALSE": "0"}
 OTHER_SEPARATORS = "|,;"  # of labels that a config says are parted by blanks
 
@@ -167,7 +168,13 @@ READERS: dict[str, Reader] = {
 def _numbers(config: TaskConfig, path: Path, column: pd.Series, where: str) -> tuple[np.ndarray, list[str]]:
     """Return (n,) numbers, and the faults of those that are not 0 or 1, or no number within the bounds."""
     values = pd.to_numeric(column.replace(WORDS), errors="coerce").to_numpy(dtype=np.float64)
-    if config.format.target != "regression":
+    if config.format.unknown:
+        texts = [one for one in config.format.unknown if isinstance(one, str)]
+        numbers = [one for one in config.format.unknown if not isinstance(one, str)]
+        is_unknown = column.str.strip().isin(texts).to_numpy() | np.isin(values, numbers)
+        fits, expected = np.isin(values, (0, 1)) | is_unknown, "expected 0 or 1, or what format.unknown names"
+        values = np.where(is_unknown, UNKNOWN, values)
+    elif config.format.target != "regression":
         fits, expected = np.isin(values, (0, 1)), "expected 0 or 1"
     elif config.format.bounds is None:
         fits, expected = np.isfinite(values), "expected a number"

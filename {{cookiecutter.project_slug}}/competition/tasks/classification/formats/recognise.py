@@ -57,6 +57,9 @@ def _preset(train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, Any] | None:
     for name, (needed, asked) in COLUMNS.items():
         if set(needed) <= set(train.columns) and tuple(sample.columns) == asked:
             return _named(name)
+    names = ["image", "labels"]
+    if list(train.columns) == list(sample.columns) == names and train["labels"].str.strip().str.contains(" ").any():
+        return _named("plant2021")
     return None
 
 
@@ -233,8 +236,6 @@ def _of_labels(id_column: str, column: str, submission: dict[str, Any]) -> dict[
 
 
 def _of_label_strings(id_column: str, column: str, separator: str, texts: pd.Series) -> dict[str, Any]:
-    if (id_column, column, separator) == ("image", "labels", " "):
-        return _named("plant2021")
     layout = {"keys": _keys(id_column), "layout": "label_string", "column": column}
     layout |= {} if separator == " " else {"separator": separator}
     form = {"target": "multi", "train": layout, "submission": {"layout": "label_string"}}

@@ -2,45 +2,50 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from competition.files.csv_file import exact
 from competition.tasks.contract import Target
-from competition.tasks.segmentation.formats.rle import decode_coco, decode_rle, encode_coco, encode_rle
+from competition.tasks.segmentation.formats.rle import decode_coco, decode_rle, encode_coco, encode_pixels, encode_rle
+from competition.tasks.segmentation.objects import Objects, objects_of, parts_of
 from competition.tasks.segmentation.resize import resize_mask
 from competition.tasks.segmentation.settings import TaskConfig
 
 
-def write_cell(answer: Target, class_id: str, classes: Sequence[str], config: TaskConfig) -> str:
-    """Write the mask of a class, or every object, at the size masks are handed in at."""
-    mask = answer["mask"]
+def write_cells(answer: Target, class_id: str, classes: Sequence[str], config: TaskConfig) -> list[str]:
+    """Write the mask of a class, or every object of the image, at the size masks are handed in at: a cell; where a row
+    is an object (`format.rows`), a cell for each of the class, or an empty one."""
+    mask, form = answer["mask"], config.format
+    if form.rows == "objects":
+        objects = objects_of(answer)
+        found = [pixels for number, pixels in objects if number == classes.index(class_id)]
+        return [encode_pixels(one, objects.height, objects.width, form.rle) for one in found] or [form.rle.empty]
     size = config.answer_size(*mask.shape[:2])
-    if config.format.submission.style == "instances":
-        return encode_objects(resize_mask(mask, *size), answer.get("confidence"))
-    return encode_rle(resize_mask(mask[:, :, classes.index(class_id)], *size), config.format.rle)
+    if form.submission.style == "instances":
+        objects = objects_of(answer) if size == mask.shape[:2] else parts_of(resize_mask(mask, *size))
+        return [encode_objects(objects, answer.get("confidence"))]
+    return [encode_rle(resize_mask(mask[:, :, classes.index(class_id)], *size), form.rle)]
 
 
 def read_cell(text: str, mask: np.ndarray, class_id: str, classes: Sequence[str], config: TaskConfig) -> None:
-    """Add what `write_cell` wrote to a mask (height, width, classes); raise ValueError if it does not fit."""
+    """Add what is in a cell to a mask (height, width, classes); raise ValueError if it does not fit."""
     if config.format.submission.style == "instances":
         add_objects(text, mask)
     else:
         mask[:, :, classes.index(class_id)] |= decode_rle(text, *mask.shape[:2], config.format.rle)
 
 
-def encode_objects(mask: np.ndarray, confidence: np.ndarray | None = None) -> str:
-    """Write `class confidence mask ...`: the connected parts of a mask (H, W, classes), the surest first.
+def encode_objects(objects: Objects, confidence: np.ndarray | None = None) -> str:
+    """Write `class confidence mask ...` of objects, the surest first.
 
-    Confidence is the mean over a part of `confidence` (H, W, classes), 1 without it.
+    Confidence is the mean over an object of `confidence` (H, W, classes), 1 without it.
     """
     found: list[tuple[float, str]] = []
-    for k in range(mask.shape[2]):
-        number, labels = cv2.connectedComponents(np.ascontiguousarray(mask[:, :, k]))
-        sure = np.ones(mask.shape[:2]) if confidence is None else confidence[:, :, k].astype(np.float64)
-        sums = np.bincount(labels.ravel(), weights=sure.ravel(), minlength=number)
-        means = sums / np.bincount(labels.ravel(), minlength=number).clip(1)
-        found += [(means[part], f"{k} {exact(means[part])} {encode_coco(labels == part)}") for part in range(1, number)]
+    for k, pixels in objects:
+        sure = 1.0 if confidence is None else float(confidence[:, :, k].ravel()[pixels].astype(np.float64).mean())
+        mask = np.zeros(objects.height * objects.width, dtype=np.uint8)
+        mask[pixels] = 1
+        found.append((sure, f"{k} {exact(sure)} {encode_coco(mask.reshape(objects.height, objects.width))}"))
     return " ".join(text for _, text in sorted(found, key=lambda one: -one[0]))
 
 

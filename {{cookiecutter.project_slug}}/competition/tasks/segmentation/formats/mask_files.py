@@ -1,7 +1,7 @@
 """Masks as files: one an image, whose pixel values are the classes, or one an image and class; how they are named."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +13,9 @@ from PIL import Image
 
 from competition.config.data_settings import MAX_PIXELS, Data
 from competition.files.image_folder import file_name, row_in_words
-from competition.files.images import NPY, TIF, decoded, read_npy, read_tif, refuse_large
+from competition.files.images import NPY, TIF, decoded, read_image, read_npy, read_tif, refuse_large
 from competition.support.errors import CompetitionError
-from competition.tasks.segmentation.settings import TaskConfig
+from competition.tasks.segmentation.settings import TaskConfig, TrainLayout
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class MaskFiles:
     classes: tuple[str, ...]
     data: Data
     lines: np.ndarray | None  # (n,) of train.csv, 0 for an image without a row; none without a train.csv
+    layout: TrainLayout
 
     @classmethod
     def of(
@@ -38,7 +39,7 @@ class MaskFiles:
         """
         assert config.format.train.files is not None
         pattern = f"{config.data.dir}/{config.format.train.files}"
-        masks = cls(pattern, image_ids, classes, config.data, lines)
+        masks = cls(pattern, image_ids, classes, config.data, lines, config.format.train)
         if not any(masks.has_file(index) for index in range(len(image_ids))):  # it would train on empty masks
             raise CompetitionError(
                 f"{masks.pattern}: no such mask file of any of {len(image_ids)} images, as {masks.paths(0)[0]}; set "
@@ -69,25 +70,31 @@ class MaskFiles:
         return [f"{number}, as {self.paths(without[0])[0]}: taken as empty"]
 
     def mask(self, index: int, height: int, width: int) -> np.ndarray:
-        """Return (height, width, classes) uint8 of 0 and 1.
+        """Return (height, width, classes) uint8 of 0 and 1; errors as of `masks`."""
+        return self.masks(index, height, width)[0]
+
+    def masks(self, index: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return (height, width, classes) and (height, width) uint8 of 0 and 1: the masks, and what is to be ignored.
 
         Raises CompetitionError with a line for every file that is broken, or one if they are not of that size.
         """
-        mask = self._read(index)
-        if mask is None:
-            return np.zeros((height, width, len(self.classes)), dtype=np.uint8)
-        if mask.shape[:2] != (height, width):
-            found = f"{mask.shape[0]} x {mask.shape[1]}"
+        read = self._read(index)
+        if read is None:
+            return np.zeros((height, width, len(self.classes)), dtype=np.uint8), np.zeros((height, width), np.uint8)
+        if read[0].shape[:2] != (height, width):
+            found = f"{read[0].shape[0]} x {read[0].shape[1]}"
             path = next(path for path in self.paths(index) if path.is_file())
             raise self._fault(index, f"{path}: mask of {found} pixels; its image has {height} x {width}")
-        return mask
+        return read
 
-    def _read(self, index: int) -> np.ndarray | None:
-        """Return (H, W, classes) uint8 of 0 and 1; none where the image has no file."""
+    def _read(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return masks (H, W, classes) and what is to be ignored (H, W), uint8 of 0 and 1; none where the image has no
+        file."""
         read, faults = list[np.ndarray | None](), list[str]()
+        read_file = read_colors if self.layout.colors else read_labels
         for path in self.paths(index):
             try:
-                read.append(read_labels(path, self.data.max_pixels) if path.is_file() else None)
+                read.append(read_file(path, self.data.max_pixels) if path.is_file() else None)
             except CompetitionError as error:
                 faults.append(str(error))
         if faults:
@@ -95,14 +102,18 @@ class MaskFiles:
         shape = next((one.shape for one in read if one is not None), None)
         if shape is None:
             return None
-        if not self.is_by_class and len(self.classes) > 1:
-            assert read[0] is not None
-            return self._split(read[0], index)
-        layers = [np.zeros(shape, np.uint8) if one is None else (one != 0).astype(np.uint8) for one in read]
+        layers = [np.zeros(shape, np.uint8) if one is None else one for one in read]
         for path, layer in zip(self.paths(index), layers, strict=True):
             if layer.shape != shape:
                 raise self._fault(index, f"{path}: mask of {layer.shape} pixels; that of another class has {shape}")
-        return np.stack(layers, axis=-1)
+        ignored = self._ignored(layers)
+        if self.layout.colors:
+            masks = self._split_colors(layers[0], ignored, index)
+        elif len(layers) == 1 and len(self.classes) > 1:
+            masks = self._split(np.where(ignored, 0, layers[0]), index)
+        else:
+            masks = np.stack([(layer != 0) & ~ignored for layer in layers], axis=-1).astype(np.uint8)
+        return masks, ignored.astype(np.uint8)
 
     def _fault(self, index: int, *faults: str) -> CompetitionError:
         """Return the error of an image's files, a line a fault, each with the row of train.csv."""
@@ -113,12 +124,35 @@ class MaskFiles:
         """Return a layer a class of labels (H, W): 0 is none, 1 the first class."""
         if labels.max() > len(self.classes) or labels.min() < 0:
             wrong = labels.max() if labels.min() >= 0 else labels.min()
+            hint = "; what is to be left out: format.train.ignore" if self.layout.ignore is None else ""
             raise self._fault(
                 index,
                 f"{self.paths(index)[0]}: found pixel value {wrong}; expected 0 for none, and 1 to "
-                f"{len(self.classes)} for the classes {', '.join(self.classes)} (data.classes)",
+                f"{len(self.classes)} for the classes {', '.join(self.classes)} (data.classes){hint}",
             )
         return (labels[:, :, None] == np.arange(1, len(self.classes) + 1)).astype(np.uint8)
+
+    def _ignored(self, layers: Sequence[np.ndarray]) -> np.ndarray:
+        """Return (H, W) bool: where a file of an image says that a pixel counts for nothing."""
+        ignore = self.layout.ignore
+        if ignore is None:
+            return np.zeros(layers[0].shape, dtype=bool)
+        value = code_of(ignore) if isinstance(ignore, tuple) else ignore
+        return np.any([layer == value for layer in layers], axis=0)
+
+    def _split_colors(self, codes: np.ndarray, ignored: np.ndarray, index: int) -> np.ndarray:
+        """Return a layer a class of colours as numbers (H, W); those of classes that nobody asks for are none."""
+        colors = self.layout.colors
+        known = np.isin(codes, [0, *map(code_of, colors.values())]) | ignored
+        if not known.all():
+            row, column = np.argwhere(~known)[0].tolist()
+            found = [int(codes[row, column]) >> shift & 255 for shift in (16, 8, 0)]
+            raise self._fault(
+                index,
+                f"{self.paths(index)[0]}: found colour {found} in row {row}, column {column}; expected [0, 0, 0] for "
+                f"none, or one of format.train.colors: {', '.join(f'{k} {list(v)}' for k, v in colors.items())}",
+            )
+        return np.stack([codes == code_of(colors[name]) for name in self.classes], axis=-1).astype(np.uint8)
 
     def present(self) -> np.ndarray:
         """Return (n, classes) bool."""
@@ -133,8 +167,8 @@ class MaskFiles:
         """Count (n, classes) pixels: every file is read, once, several at a time."""
 
         def count(index: int) -> np.ndarray:
-            mask = self._read(index)
-            return np.zeros(len(self.classes), int) if mask is None else np.count_nonzero(mask, axis=(0, 1))
+            read = self._read(index)
+            return np.zeros(len(self.classes), int) if read is None else np.count_nonzero(read[0], axis=(0, 1))
 
         with ThreadPoolExecutor() as pool:
             return np.stack(list(pool.map(count, range(len(self.image_ids)))))
@@ -151,6 +185,19 @@ def read_labels(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     if labels.ndim != 2:
         raise CompetitionError(f"{path}: expected a mask height x width, found shape {labels.shape}")
     return labels
+
+
+def read_colors(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a mask file of colours as (H, W) int64, a number a colour; errors as of `read_image`."""
+    pixels = read_image(path, 3, max_pixels)
+    if pixels.dtype != np.uint8:
+        raise CompetitionError(f"{path}: found colours of more than 8 bits; expected red, green and blue from 0 to 255")
+    return pixels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+
+
+def code_of(color: Sequence[int]) -> int:
+    """Return the number of a colour."""
+    return color[0] << 16 | color[1] << 8 | color[2]
 
 
 def _stored_numbers(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:

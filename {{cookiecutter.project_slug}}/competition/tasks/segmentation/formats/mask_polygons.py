@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from competition.support.errors import CompetitionError
+from competition.tasks.segmentation.objects import Objects, objects_from
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,18 @@ class MaskPolygons:
 
     def mask(self, index: int, height: int, width: int) -> np.ndarray:
         """Return (height, width, classes) uint8 of 0 and 1."""
-        layers = []
-        for name in self.classes:
-            layer = np.zeros((height, width), dtype=np.uint8)
+        return self.objects(index, height, width).mask(len(self.classes))
+
+    def objects(self, index: int, height: int, width: int) -> Objects:
+        """Return the objects of an image, a polygon each; none where it covers no pixel."""
+        each = []
+        for number, name in enumerate(self.classes):
             for rings in self.polygons[index].get(name, []):
-                one = np.zeros_like(layer)
+                one = np.zeros((height, width), dtype=np.uint8)
                 cv2.fillPoly(one, rings, 1)  # with several rings it leaves out what lies in two
-                layer |= one
-            layers.append(layer)
-        return np.stack(layers, axis=-1)
+                if len(pixels := np.flatnonzero(one)):
+                    each.append((number, pixels))
+        return objects_from(each, height, width)
 
     def present(self) -> np.ndarray:
         """Return (n, classes) bool."""

@@ -1,5 +1,6 @@
 """Masks as run lengths in rows of a csv file."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pandas as pd
 
 from competition.files.csv_file import LongTexts, line
 from competition.support.errors import CompetitionError
-from competition.tasks.segmentation.formats.rle import decode_rle, rle_numbers
+from competition.tasks.segmentation.formats.rle import decode_pixels, decode_rle, rle_numbers
+from competition.tasks.segmentation.objects import Objects, objects_from
 from competition.tasks.segmentation.settings import RunLengths
 
 MOST_MERGED = 128  # channels that OpenCV knows of
@@ -33,21 +35,33 @@ class MaskRows:
 
         Raises CompetitionError with a line for every row at fault.
         """
-        faults: list[str] = []
         planes = [np.zeros((height, width), dtype=np.uint8)] * self.num_classes
+        for number, layer in self._decoded(index, lambda text: decode_rle(text, height, width, self.form)):
+            planes[number] = planes[number] | layer
+        if self.num_classes > MOST_MERGED:
+            return np.stack(planes, axis=2)
+        return cv2.merge(planes).reshape(height, width, self.num_classes)  # faster than a strided copy
+
+    def objects(self, index: int, height: int, width: int) -> Objects:
+        """Return the objects of an image, a row each; errors as of `mask`."""
+        found = self._decoded(index, lambda text: decode_pixels(text, height, width, self.form))
+        return objects_from(list(found), height, width)
+
+    def _decoded(self, index: int, decode: Callable[[str], np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield class and decoded run lengths of an image's rows; at the end raise CompetitionError where one is at
+        fault."""
+        faults: list[str] = []
         for row in self.order[self.starts[index] : self.starts[index + 1]]:
             if not self.rle.iloc[row]:
                 continue
             try:
-                number = self.row_class[row]
-                planes[number] = planes[number] | decode_rle(self.texts[row].strip(), height, width, self.form)
+                decoded = decode(self.texts[row].strip())
             except ValueError as error:
                 faults.append(str(self._fault(row, error)))
+                continue
+            yield int(self.row_class[row]), decoded
         if faults:
             raise CompetitionError("\n".join(faults))
-        if self.num_classes > MOST_MERGED:
-            return np.stack(planes, axis=2)
-        return cv2.merge(planes).reshape(height, width, self.num_classes)  # faster than a strided copy
 
     def present(self) -> np.ndarray:
         """Return (n, classes) bool."""
@@ -55,6 +69,11 @@ class MaskRows:
         filled = (self.rle != "").to_numpy()[self.order]
         present[self._image()[filled], self.row_class[self.order][filled]] = True
         return present
+
+    def counts(self) -> np.ndarray:
+        """Return (n,) int: an image's rows with a mask."""
+        filled = (self.rle != "").to_numpy()[self.order]
+        return np.bincount(self._image()[filled], minlength=len(self.starts) - 1)
 
     def amounts(self) -> np.ndarray:
         """Return (n,) float: pixels of an image's masks, those of several rows added up."""

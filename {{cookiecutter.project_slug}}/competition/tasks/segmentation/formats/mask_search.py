@@ -20,6 +20,7 @@ DEEPEST = 4  # parts of a mask's path below data.dir
 MOST_IDS, MOST_READ = 200, 20  # images whose masks are looked for, and masks that are read
 LEAST_SHARE = 0.1  # of the images must have a mask: others may be empty
 MOST_CLASSES = 60  # larger pixel values are shades
+IGNORED = 255  # beside the values of classes it is none of them
 
 
 Files = dict[str, dict[str, str]]  # by image and class (empty where a pattern has none), the path of a mask
@@ -32,6 +33,7 @@ class FoundMasks:
     keys: Keys | None  # of train.csv
     files: str
     suffix: str  # of the ids of csv files, which is no part of an image's id here; mostly empty
+    ignore: int | None = None  # pixel value that stands beside those of classes
     data: dict[str, Any] = field(default_factory=dict)
 
 
@@ -55,10 +57,13 @@ def find_mask_files(train: pd.DataFrame, data: Data, asked: set[str] | None) -> 
         found = _named_after(images.ids, paths)
         # The most masks, or else a class each, or else the shortest name.
         for pattern in sorted(found, key=lambda one: (-len(found[one]), "{class_id}" not in one, len(one), one)):
-            classes = _classes(found[pattern], pattern, data, asked)
+            values = _pixel_values(found[pattern], data)
+            is_one = "{class_id}" in pattern or asked is None or len(asked) == 1
+            ignore = IGNORED if not is_one and values is not None and values > {IGNORED} else None
+            classes = _classes(found[pattern], pattern, values and values - {ignore}, asked)
             if classes is not None:
                 listed = {"classes": classes} if asked is not None and data.classes is None else {}
-                return FoundMasks(images.keys, pattern, images.suffix, images.data | listed)
+                return FoundMasks(images.keys, pattern, images.suffix, ignore, images.data | listed)
     return None
 
 
@@ -122,11 +127,9 @@ def _named_after(ids: list[str], paths: list[str]) -> dict[str, Files]:
     return {one: files for one, files in found.items() if one not in single | of_class and len(files) >= least}
 
 
-def _classes(files: Files, pattern: str, data: Data, asked: set[str] | None) -> list[str] | None:
+def _classes(files: Files, pattern: str, values: set[int] | None, asked: set[str] | None) -> list[str] | None:
     """Return the classes of mask files, an empty list for one without a name; none where they are not as asked."""
     names = {name for of_image in files.values() for name in of_image}
-    paths = [data.dir / path for of_image in files.values() for path in of_image.values()]
-    values = _pixel_values(paths[:: -(-len(paths) // MOST_READ)], data.max_pixels)
     if values is None or (len(values) > 1 and max(values) > MOST_CLASSES):
         return None
     if "{class_id}" in pattern:
@@ -139,12 +142,13 @@ def _classes(files: Files, pattern: str, data: Data, asked: set[str] | None) -> 
     return numbers if asked == set(numbers) and max(values, default=0) <= len(asked) else None
 
 
-def _pixel_values(paths: list[Path], max_pixels: int) -> set[int] | None:
+def _pixel_values(files: Files, data: Data) -> set[int] | None:
     """Return the values over zero of masks; none where most are no masks: a few may be damaged, as `check` tells."""
-    values, num_faults = set[int](), 0
-    for path in paths:
+    paths = [data.dir / path for of_image in files.values() for path in of_image.values()]
+    values, num_faults, some = set[int](), 0, paths[:: -(-len(paths) // MOST_READ)]
+    for path in some:
         try:
-            values |= set(np.unique(read_labels(path, max_pixels)).astype(int).tolist())
+            values |= set(np.unique(read_labels(path, data.max_pixels)).astype(int).tolist())
         except CompetitionError:
             num_faults += 1
-    return values - {0} if 2 * num_faults < len(paths) else None
+    return values - {0} if 2 * num_faults < len(some) else None

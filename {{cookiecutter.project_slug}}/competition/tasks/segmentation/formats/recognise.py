@@ -10,6 +10,7 @@ import pandas as pd
 from competition.config.data_settings import Data
 from competition.config.loading import format_presets
 from competition.files.csv_keys import Keys, split_keys
+from competition.files.image_folder import SUFFIXES
 from competition.support.errors import CompetitionError
 from competition.tasks.segmentation.formats.mask_search import find_mask_files
 from competition.tasks.segmentation.settings import SegmentationFormat
@@ -49,16 +50,23 @@ def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = Non
     given = _train_layout(train, asked[1])
     texts = [] if given is None else train[given[1]].tolist()
     form = {"order": "columns", **_flavour(texts), "empty": _empty_token(texts, sample[asked[1]].tolist())}
-    name = _known(train, sample, form) if given is not None or _is_list_of_images(train) else None
+    rows = "objects" if given is not None and _are_objects(train, given) else "masks"
+    name = _known(train, sample, form, rows, data) if given is not None or _is_list_of_images(train) else None
     if name is not None:
-        return {"format": name}
+        return {"format": name} | _other_files(name, data)
     if given is None:
         return None if data is None else _with_files(train, sample, asked, form, data)
     if not any("{class_id}" in pattern for pattern in asked[0].values()):  # what looks like a class is only described
         told = {column: pattern for column, pattern in given[0].items() if pattern != "{class_id}"}
         given = told, given[1]
     layouts = {"train": {"keys": given[0], "mask": given[1]}, "submission": {"keys": asked[0], "mask": asked[1]}}
-    return {"format": layouts | {"rle": form}}
+    return {"format": ({"rows": rows} if rows == "objects" else {}) | layouts | {"rle": form}}
+
+
+def _are_objects(train: pd.DataFrame, given: Found) -> bool:
+    """Return whether a row is an object: several of an image and class have a mask."""
+    keys, mask = given
+    return bool(train[~train[mask].isin(NO_MASK)].duplicated(list(keys)).any())
 
 
 def _with_files(
@@ -75,22 +83,57 @@ def _with_files(
         return None
     if found.suffix:  # ids are written as files with an ending, of which masks have another
         keys = {name: pattern.replace("{image_id}", f"{{image_id}}{found.suffix}") for name, pattern in keys.items()}
-    layouts = {"train": {"keys": found.keys, "files": found.files}, "submission": {"keys": keys, "mask": column}}
+    ignored = {} if found.ignore is None else {"ignore": found.ignore}
+    layouts = {
+        "train": {"keys": found.keys, "files": found.files} | ignored,
+        "submission": {"keys": keys, "mask": column},
+    }
     part: dict[str, Any] = {"format": layouts | {"rle": form}}
     return part | ({"data": found.data} if found.data else {})
 
 
-def _known(train: pd.DataFrame, sample: pd.DataFrame, form: dict[str, Any]) -> str | None:
-    """Return the known competition whose columns these are, and whose numbers go the same way."""
+def _known(train: pd.DataFrame, sample: pd.DataFrame, form: dict[str, Any], rows: str, data: Data | None) -> str | None:
+    """Return the known competition whose columns these are, and whose numbers go the same way; of several that whose
+    files are called as these."""
+    found = []
     for name, layout in _presets().items():
         keys = layout.train.keys
         ours = set() if keys is None else {*keys, *([] if layout.train.files else [layout.train.mask])}
+        # An object's row may tell more of it, which nothing is read from.
+        is_train = ours == set(train.columns) if layout.rows == "masks" else ours <= set(train.columns)
         asked = {*layout.submission_keys, layout.submission_mask}
-        # Rows of one run each do not tell how numbers go on; the token of an empty mask may.
+        # Rows of one run each do not tell how numbers go on; the token of an empty mask may. Relative ones are of parts
+        # of a mask, if of several rows.
         is_like = layout.rle.relative == form["relative"] or "" != layout.rle.empty == form["empty"]
-        if ours == set(train.columns) and asked == set(sample.columns) and is_like:
-            return name
-    return None
+        is_like &= layout.rows == rows or layout.rle.relative
+        if is_train and asked == set(sample.columns) and is_like:
+            found.append(name)
+    return max(found, key=lambda name: _likeness(name, sample, data), default=None)
+
+
+def _likeness(name: str, sample: pd.DataFrame, data: Data | None) -> int:
+    """Count what of a known competition's files is as it is here: their names, and whether ids have an ending."""
+    known = format_presets("segmentation")[name].get("data", {})
+    ids = sample.iloc[:, 0].str.lower()
+    has_ending = bool(ids.str.endswith(SUFFIXES).all())
+    names = ("train_csv", "sample_submission", "train_images") if data is not None else ()
+    alike = [known.get(key, Data.model_fields[key].default) == getattr(data, key) for key in names]
+    return sum(alike) + (has_ending == (known.get("image_file", "{image_id}") == "{image_id}"))
+
+
+def _other_files(name: str, data: Data | None) -> dict[str, Any]:
+    """Return the csv files and folders that are called otherwise here than in a known competition."""
+    if data is None:
+        return {}
+    known, other = format_presets("segmentation")[name].get("data", {}), dict[str, Any]()
+    for key in ("train_csv", "sample_submission", "train_images", "test_images"):
+        here = getattr(data, key)
+        is_csv = key in ("train_csv", "sample_submission")
+        if here == known.get(key, here):
+            continue
+        if is_csv or ((data.dir / here).is_dir() and not (data.dir / known[key]).is_dir()):
+            other[key] = here
+    return {"data": other} if other else {}
 
 
 def _known_instances(train: pd.DataFrame, sample: pd.DataFrame) -> str | None:

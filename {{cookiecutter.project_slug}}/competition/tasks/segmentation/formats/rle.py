@@ -25,10 +25,24 @@ def encode_rle(mask: np.ndarray, form: RunLengths = PLAIN) -> str:
     bounds = np.concatenate(
         [[0] if pixels[0] else [], edges, [pixels.size] if pixels[-1] else []], dtype=np.int64, casting="unsafe"
     )
-    if not len(bounds):
+    return _written(bounds[::2], bounds[1::2], form)
+
+
+def encode_pixels(pixels: np.ndarray, height: int, width: int, form: RunLengths = PLAIN) -> str:
+    """Encode pixels (n,) of an image (height, width), counted along the rows from 0, as `encode_rle` does a mask."""
+    if form.order == "columns":
+        pixels = pixels % width * height + pixels // width
+    places = np.unique(pixels)
+    gaps = np.flatnonzero(np.diff(places) > 1)
+    first, last = np.concatenate([places[:1], places[gaps + 1]]), np.concatenate([places[gaps], places[-1:]])
+    return _written(first, last + 1, form)
+
+
+def _written(starts: np.ndarray, ends: np.ndarray, form: RunLengths) -> str:
+    """Write runs from `starts` to before `ends`, 0-based and in order."""
+    if not len(starts):
         return form.empty
-    starts, ends = bounds[::2], bounds[1::2]
-    numbers = np.empty_like(bounds)
+    numbers = np.empty(2 * len(starts), dtype=np.int64)
     numbers[::2], numbers[1::2] = starts, ends - starts
     if form.relative:
         numbers[2::2] -= ends[:-1]
@@ -53,6 +67,15 @@ def decode_rle(rle: str, height: int, width: int, form: RunLengths = PLAIN) -> n
         return pixels.reshape(height, width)
     # OpenCV transposes in blocks that fit the cache, several times faster than numpy's strided copy.
     return cv2.transpose(pixels.reshape(width, height))
+
+
+def decode_pixels(rle: str, height: int, width: int, form: RunLengths = PLAIN) -> np.ndarray:
+    """Decode to pixels (n,) of an image (height, width), counted along the rows from 0: the inverse of
+    `encode_pixels`, but for their order. Raises ValueError as `decode_rle` does."""
+    starts, lengths = parse_rle(rle, height, width, form)
+    before = np.cumsum(lengths) - lengths
+    places = np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
+    return places if form.order == "rows" else places % height * width + places // height
 
 
 def parse_rle(rle: str, height: int, width: int, form: RunLengths = PLAIN) -> tuple[np.ndarray, np.ndarray]:

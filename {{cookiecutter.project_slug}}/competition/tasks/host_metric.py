@@ -3,10 +3,8 @@
 Kaggle's hosts publish their metrics in this form since 2023. It gets data frames as pandas reads them from csv files.
 """
 
-import importlib.util
 import io
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pandas as pd
 from competition.config.settings import Config, HostMetric
 from competition.support.atomic_files import csv_text
 from competition.support.errors import CompetitionError
+from competition.support.user_file import defined_in
 from competition.tasks.contract import Target, Task
 
 HOST = "host"  # its name among the metrics
@@ -49,25 +48,7 @@ def score_by_host(
 
 def load_score(path: Path) -> Callable[..., Any]:
     """Return the function `score` of a host's file."""
-    return _load(path, path.resolve())
-
-
-@cache
-def _load(path: Path, resolved: Path) -> Callable[..., Any]:
-    if not path.is_file():
-        raise CompetitionError(f"host_metric: {path}: no such file; expected one that defines score(solution, ...)")
-    spec = importlib.util.spec_from_file_location("host_metric_file", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise CompetitionError(f"host_metric: {path}: does not load: {type(error).__name__}: {error}") from None
-    score = getattr(module, "score", None)
-    if not callable(score):
-        raise CompetitionError(f"host_metric: {path}: defines no function score(solution, submission, row_id, ...)")
-    return score
+    return defined_in(path, "score", "host_metric", "function score(solution, submission, row_id, ...)")
 
 
 def _frame(columns: list[str], rows: Iterable[Iterable[object]]) -> pd.DataFrame:

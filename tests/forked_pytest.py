@@ -1,0 +1,50 @@
+"""Run pytest in several projects: python tests/forked_pytest.py FOLDER WORD... -- FOLDER WORD...
+
+Each is a fork of this process, which has imported the libraries: that takes as long as many a project's quick tests.
+What each says goes to FOLDER/said, and its exit status to FOLDER/status.
+"""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import albumentations  # noqa: F401
+import hypothesis  # noqa: F401
+import matplotlib.pyplot  # noqa: F401
+import pandas as pd  # noqa: F401
+import pytest
+import pytorch_lightning as pl  # noqa: F401
+import segmentation_models_pytorch as smp  # noqa: F401
+import sklearn.model_selection  # noqa: F401
+import timm  # noqa: F401
+import torchvision  # noqa: F401
+
+
+def live(folder: Path, words: list[str]) -> None:
+    """Be the pytest of one project from here on, as `python -m pytest` in its folder would be."""
+    said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    os.chdir(folder)
+    sys.path[0] = os.environ["PYTHONPATH"] = str(folder)
+    try:
+        status = int(pytest.main(words))
+    except BaseException:
+        traceback.print_exc()
+        status = 70
+    sys.stdout.flush()
+    sys.stderr.flush()
+    (folder / "status").write_text(str(status))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    while words:
+        end = words.index("--") if "--" in words else len(words)
+        (folder, *its), words = words[:end], words[end + 1 :]
+        child = os.fork()
+        if not child:
+            live(Path(folder), its)
+        os.waitpid(child, 0)

@@ -1,0 +1,167 @@
+"""Metrics that bear a competition's name, and every shipped config's: held against graders by the definition."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from competition.config.loading import complete, format_presets, load_config
+from competition.tasks.classification.score import evidence, lower_is_better, scores
+from competition.tasks.classification.settings import TaskConfig
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+Grader = Callable[[np.ndarray, np.ndarray], float]  # of the truth, and of probabilities or numbers
+some = settings(max_examples=25, deadline=None)
+
+
+def labelled(truth: np.ndarray, said: np.ndarray, metric: str, **more: np.ndarray) -> float:
+    pairs = zip(truth > 0, said, strict=True)
+    each = [evidence({"probabilities": p, "labels": p >= 0.5}, {"labels": y, **more}, [metric]) for y, p in pairs]
+    return scores(each, [metric], truth.shape[1])[metric]
+
+
+def single(truth: np.ndarray, said: np.ndarray, metric: str) -> float:
+    each = [evidence({"probabilities": p}, {"label": int(y)}, [metric]) for y, p in zip(truth, said, strict=True)]
+    return scores(each, [metric], said.shape[1])[metric]
+
+
+def numbers(truth: np.ndarray, said: np.ndarray, metric: str, **more: np.ndarray) -> float:
+    each = [evidence({"value": v}, {"value": t, **more}, [metric]) for t, v in zip(truth, said, strict=True)]
+    return scores(each, [metric], truth.shape[1])[metric]
+
+
+def weighted_area(truth: np.ndarray, said: np.ndarray) -> float:
+    """As an integral over the true positive rate, read off the curve at many places: those below .4 count twice."""
+    cuts = np.r_[np.inf, np.unique(said)[::-1]]
+    true, false = ([(said[truth == side] >= cut).mean() for cut in cuts] for side in (1, 0))
+    at = (np.arange(200_000) + 0.5) / 200_000
+    return float(np.average(1 - np.interp(at, true, false), weights=np.where(at < 0.4, 2, 1)))
+
+
+@given(st.integers(0, 2**20))
+@some
+def test_alaska_is_the_curve_read_at_many_places(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = np.r_[0, 1, rng.integers(0, 2, rng.integers(2, 40))]
+    said = np.round(rng.random(len(truth)) * 0.8 + 0.2 * truth, int(rng.integers(1, 4)))  # ties, too
+    assert labelled(truth[:, None], said[:, None], "alaska") == pytest.approx(weighted_area(truth, said), abs=1e-4)
+
+
+def spine_loss(truth: np.ndarray, said: np.ndarray, weights: np.ndarray) -> float:
+    """A row a study and bone; each study's loss is divided by its weights."""
+    rows = [
+        {"study": study, "weight": w * (2 if y else 1), "loss": -np.log(p if y else 1 - p)}
+        for study in range(len(truth))
+        for y, p, w in zip(truth[study], said[study], weights, strict=True)
+    ]
+    frame = pd.DataFrame(rows)
+    frame["loss"] *= frame["weight"]
+    total = frame.groupby("study")[["loss", "weight"]].sum()
+    return float((total["loss"] / total["weight"]).mean())
+
+
+def test_rsna2022_weighs_by_class_and_truth_within_each_study() -> None:
+    rng = np.random.default_rng(0)
+    truth, said, weights = rng.integers(0, 2, (12, 4)), rng.uniform(0.01, 0.99, (12, 4)), np.array([7.0, 1, 1, 1])
+    found = labelled(truth, said, "rsna2022", class_weights=weights)
+    assert found == pytest.approx(spine_loss(truth, said, weights))
+    assert lower_is_better("rsna2022")
+    assert labelled(truth, truth.astype(float), "rsna2022", class_weights=weights) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_error_is_one_minus_accuracy_and_lower_is_better() -> None:
+    rng = np.random.default_rng(0)
+    truth, said = rng.integers(0, 3, 20), rng.random((20, 3))
+    assert single(truth, said, "error") == pytest.approx(metrics.zero_one_loss(truth, said.argmax(axis=1)))
+    assert lower_is_better("error")
+
+
+@given(st.integers(0, 2**20), st.integers(1, 4))
+@some
+def test_r2_is_that_of_scikit_learn_by_column_or_weighted_over_all(seed: int, columns: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=(9, columns)) * 10
+    said, weights = truth + rng.normal(size=truth.shape) * 4, rng.uniform(0.1, 1, columns)
+    assert numbers(truth, said, "r2") == pytest.approx(metrics.r2_score(truth, said))
+    over_all = metrics.r2_score(truth.ravel(), said.ravel(), sample_weight=np.tile(weights, len(truth)))
+    assert numbers(truth, said, "weighted_r2", class_weights=weights) == pytest.approx(over_all)
+    assert numbers(truth, np.full_like(truth, truth.mean()), "weighted_r2") == pytest.approx(0)
+    assert not lower_is_better("r2")
+
+
+def test_weights_of_a_regression_are_named_by_column() -> None:
+    form = {"target": "regression", "train": {"layout": "columns"}, "class_weights": {"total": 0.5}}
+    assert complete("classification", {"format": form, "metrics": ["weighted_r2"]}).format.class_weights == {
+        "total": 0.5
+    }
+
+
+# -- shipped configs
+
+
+def mean_average_precision(truth: np.ndarray, said: np.ndarray) -> float:
+    places = [int((row >= row[y]).sum()) for y, row in zip(truth, said, strict=True)]
+    return float(np.mean([1 / place if place <= 5 else 0 for place in places]))
+
+
+def mean_area(truth: np.ndarray, said: np.ndarray) -> float:
+    each = zip(truth.reshape(len(truth), -1).T, said.T, strict=True)
+    return float(np.mean([metrics.roc_auc_score(y, p) for y, p in each]))
+
+
+def probabilistic_f1(truth: np.ndarray, said: np.ndarray) -> float:
+    """RSNA's own: decisions are handed in."""
+    decided = (said >= 0.5).astype(float)
+    hits = decided[truth > 0].sum()
+    precision, recall = hits / decided.sum(), hits / truth.sum()
+    return float(2 * precision * recall / (precision + recall))
+
+
+SINGLE: dict[str, Grader] = {
+    "cassava": lambda y, p: float(metrics.accuracy_score(y, p.argmax(axis=1))),
+    "happywhale": mean_average_precision,
+    "plant2020": lambda y, p: mean_area(np.eye(p.shape[1])[y], p),
+}
+MULTI: dict[str, Grader] = {
+    "melanoma": mean_area,
+    "rsna_breast": probabilistic_f1,
+    "rsna_hemorrhage": lambda y, p: float(
+        np.average([metrics.log_loss(a, b) for a, b in zip(y.T, p.T, strict=True)], weights=[2, *[1] * 5])
+    ),
+    "plant2021": lambda y, p: float(metrics.f1_score(y, p >= 0.5, average="samples", zero_division=1)),
+    "hpa": lambda y, p: float(metrics.f1_score(y, p >= 0.5, average="macro")),
+}
+NUMBERS: dict[str, Grader] = {"petfinder": lambda y, v: float(np.sqrt(((y - v) ** 2).mean()))}
+COLUMNS = {"melanoma": 1, "rsna_breast": 1, "rsna_hemorrhage": 6}  # else 4
+
+
+def test_every_known_competition_has_a_grader_here() -> None:
+    assert {*SINGLE, *MULTI, *NUMBERS, "sample"} == set(format_presets("classification"))
+
+
+@pytest.mark.parametrize("name", [*SINGLE, *MULTI, *NUMBERS])
+def test_a_config_is_scored_as_its_competition_does(name: str) -> None:
+    config = load_config([CONFIGS / f"classification_{name}.yaml"])
+    assert isinstance(config, TaskConfig)
+    rng, metric = np.random.default_rng(1), config.metrics[0]
+    if name in SINGLE:
+        truth, said = rng.integers(0, 9, 60), rng.random((60, 9))
+        said /= said.sum(axis=1, keepdims=True)
+        assert single(truth, said, metric) == pytest.approx(SINGLE[name](truth, said))
+        return
+    width = COLUMNS.get(name, 4)
+    if name in NUMBERS:
+        truth, said = rng.uniform(1, 100, (30, 1)), rng.uniform(1, 100, (30, 1))
+        assert numbers(truth, said, metric) == pytest.approx(NUMBERS[name](truth, said))
+        return
+    truth, said = rng.integers(0, 2, (60, width)), rng.uniform(0.01, 0.99, (60, width))
+    weights = {"class_weights": np.array([2.0, *[1.0] * 5])} if config.format.class_weights else {}
+    is_decision = config.format.submission.value == "decision"
+    answers = [{"probabilities": p, "labels": p >= 0.5} | ({"is_decision": True} if is_decision else {}) for p in said]
+    each = [evidence(a, {"labels": y > 0, **weights}, [metric]) for a, y in zip(answers, truth, strict=True)]
+    assert scores(each, [metric], width)[metric] == pytest.approx(MULTI[name](truth, said))

@@ -1,0 +1,131 @@
+"""Every architecture of detectors from train.csv to the submission of its bundle; stopped, and on two processes.
+
+Run as a script, this file trains one on two processes, which are forks:
+    python tests/tasks/detection/test_detection_run.py FOLDER
+"""
+
+import csv
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from detection_architectures import OF_TRANSFORMERS, TINY, tiny
+from tiny import PROJECT
+from trainings import assert_ended_like, call, fork_group, get_ready, run_as_script, run_here, wait
+
+from competition.config.loading import dump_yaml, load_config
+from competition.config.settings import Config
+from competition.data.folds import make_folds, read_folds
+from competition.pipeline import run as run_module
+from competition.pipeline.train_fold import train
+from competition.support.optional_rooms import has_room
+from competition.tasks.contract import Task
+from competition.tasks.made_up_images import write_sample
+from competition.training.checkpoint import load_checkpoint
+from competition.training.fold_data import FoldData
+from competition.training.module import CompetitionModule
+from competition.training.trainer import build_trainer
+
+pytestmark = pytest.mark.slow
+WORDS = (
+    *("name=t", "data.dir=data", "data.image_size=[64, 96]", "data.batch_size=4", "data.num_workers=0", "fold=0"),
+    *("trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.devices=1", "mix.mosaic=0.5", "ema.decay=0.5"),
+    *("decode.min_score=0.02", "tta=[hflip]"),
+)
+
+
+def words_of(folder: Path, architecture: str, *more: str) -> list[str]:
+    """Write a config of a small network into a folder; return the words that train it."""
+    path = folder / f"{architecture}.yaml"
+    path.write_text(dump_yaml({"base": str(PROJECT / "configs" / "detection.yaml"), "model": tiny(architecture)}))
+    return [str(path), *WORDS, *more]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("architectures") / "data"
+    write_sample("detection", folder, 20)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield folder
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("architecture", [name for name in TINY if name != "fcos"])
+def test_from_train_csv_to_the_submission_of_its_bundle(
+    architecture: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if architecture in OF_TRANSFORMERS:
+        pytest.importorskip("transformers")
+    shutil.copytree(data, tmp_path / "data")
+    words = words_of(tmp_path, architecture)
+    monkeypatch.setattr(run_module, "has_room", lambda name: name == "bundle" and has_room(name))  # pages take longest
+    done = run_here(tmp_path, words)
+    assert done.returncode == 0, done.stdout
+    run = tmp_path / "outputs" / "t"
+    if architecture == "dfine":  # the noise of true boxes is drawn again after a stop
+        stopped = tmp_path / "stopped"
+        shutil.copytree(tmp_path / "data", stopped / "data")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(stopped)
+            assert call("train", *words, "trainer.max_time=00:00:00:00") == 3
+            assert call("train", *words, "--resume") == 0
+        assert_ended_like(stopped / "outputs" / "t" / "fold0", run / "fold0")
+    if not has_room("bundle"):
+        return
+    from competition.bundle.offline import infer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        shutil.rmtree(tmp_path / "data" / "train_images")
+        written = infer(run / "bundle", tmp_path / "data", tmp_path / "submission.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(written), pd.read_csv(run / "submission.csv"))
+
+
+def test_two_processes_score_what_one_does_and_wait_for_no_weight(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    shutil.copytree(data, tmp_path / "data")
+    empty = pd.read_csv(tmp_path / "data" / "train.csv").set_index("image_id")
+    empty.loc[empty.index[::2], ["class_id", "x", "y", "w", "h"]] = None  # so that a process has batches without a box
+    empty[~empty.index.duplicated() | empty["x"].notna()].to_csv(tmp_path / "data" / "train.csv")
+    make_folds(load_config([Path(words_of(tmp_path, "dfine")[0])], [f"data.dir={tmp_path / 'data'}"]))
+    said = run_as_script(__file__, tmp_path)
+    assert said.splitlines()[0] == "with fcos: []"  # who uses it imports no other
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        config = config_of_two(tmp_path)
+        with (config.fold_folder / "metrics.csv").open(encoding="utf-8") as file:
+            row = list(csv.DictReader(file))[-1]
+        assert float(row["val/loss"]) == pytest.approx(loss_in_one_process(config), rel=1e-6)
+
+
+def config_of_two(folder: Path) -> Config:
+    words = words_of(folder, "dfine", "trainer.strategy=ddp", "trainer.devices=2", "trainer.precision=64-true")
+    words = [word for word in words if not word.startswith(("ema", "tta", "trainer.devices=1", "data.batch_size"))]
+    return load_config([Path(words[0])], [*words[1:], "data.batch_size=2", "checkpoint.predict_with=latest"])
+
+
+def loss_in_one_process(config: Config) -> float:
+    alone = config.model_copy(update={"trainer": {"accelerator": "cpu", "devices": 1, "precision": "64-true"}})
+    table = Task("detection").table.read_table(alone)
+    module = CompetitionModule(alone.model_dump(mode="json"), list(table.classes))
+    module.load_state_dict(load_checkpoint(config.fold_folder / "latest.pt")["state_dict"])
+    data = FoldData(alone, table, read_folds(alone, table))
+    (scores,) = build_trainer(alone, []).validate(module, data, verbose=False)
+    return float(scores["val/loss"])
+
+
+if __name__ == "__main__":
+    os.chdir(sys.argv[1])
+    get_ready(["detection"])
+    Task("detection").model.build_network(load_config([PROJECT / "configs" / "detection.yaml"]), 3)
+    others = [name for name in sys.modules if name.startswith("competition.tasks.detection.architectures.")]
+    print(f"with fcos: {others}", flush=True)
+    import transformers.loss.loss_d_fine  # noqa: F401 - once, for both
+
+    wait(fork_group(2, lambda rank: train(config_of_two(Path(sys.argv[1])))))
