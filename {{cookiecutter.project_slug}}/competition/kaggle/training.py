@@ -8,6 +8,7 @@ needed here: it is the notebook's input, too.
 import base64
 import io
 import json
+import re
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -162,11 +163,22 @@ def _named(config: Config) -> dict[str, Path]:
         "data.folds": config.data.folds,
         "data.pseudo": config.data.pseudo,
         "data.group_file": config.data.group_file.file if config.data.group_file else None,
-        "host_metric": config.host_metric.file if config.host_metric else None,
         "model.pretrained": Path(pretrained) if isinstance(pretrained, str) else None,
     }
+    named |= {file: Path(file) for file in _users_code(config.model_dump(mode="json"))}
     # A file that is not here is one of the notebook's inputs, or of the competition's.
     return {_inside(path, f"{key}: "): path for key, path in named.items() if path is not None and path.is_file()}
+
+
+def _users_code(values: Any) -> Iterator[str]:
+    """Yield each FILE.py, or that of FILE.py:NAME, wherever a config has one: as a loss, an optimizer, a step."""
+    if isinstance(values, dict):
+        values = [*values, *values.values()]
+    if isinstance(values, list):
+        for one in values:
+            yield from _users_code(one)
+    elif isinstance(values, str) and (found := re.fullmatch(r"(.+\.py)(?::\w+)?", values)):
+        yield found[1]
 
 
 def _inside(path: Path, what: str = "") -> str:

@@ -136,7 +136,11 @@ def test_code_travels_and_neither_data_nor_results_nor_secrets(
     for name in ("data/folds.csv", "data/train.csv", "outputs/t/fold0/latest.pt", ".env", ".git/config", "mine/m.py"):
         (repo / name).parent.mkdir(parents=True, exist_ok=True)
         (repo / name).write_text("image_id,fold\na,0\n")
-    (repo / "mine" / "big.yaml").write_text(f"base: ../{CONFIG}\nhost_metric: mine/m.py\ntrainer: {{max_epochs: 3}}\n")
+    (repo / "mine" / "steps.py").touch()
+    (repo / "mine" / "big.yaml").write_text(
+        f"base: ../{CONFIG}\nhost_metric: mine/m.py\ntrainer: {{max_epochs: 3}}\n"
+        "data: {augmentation: {more: [{mine/steps.py:Stain: {p: 0.5}}]}}\n"
+    )
     done = kaggle_command("push", "--train", "mine/big.yaml", "data.dir=/mnt/of-mine", "data.folds=data/folds.csv")
     assert done.returncode == 0, done.stderr
     [notebook] = kaggle.notebooks
@@ -149,7 +153,8 @@ def test_code_travels_and_neither_data_nor_results_nor_secrets(
     package = {path.suffix for path in places.PACKAGE.rglob("[!.]*") if path.is_file()} - {".pyc"}
     assert {Path(name).suffix for name in names if name.startswith("competition/")} == package
     others = {name for name in names if not name.startswith(("competition/", "configs/"))}
-    assert others == {"pyproject.toml", "mine/big.yaml", "mine/m.py", "data/folds.csv", "job.json"}
+    mine = {"mine/big.yaml", "mine/m.py", "mine/steps.py"}
+    assert others == {"pyproject.toml", *mine, "data/folds.csv", "job.json"}
     job = json.load(archive_of(notebook).extractfile("job.json"))  # ty: ignore[invalid-argument-type]
     assert (job["run"], job["data_dir"], job["former"]) == ("big", "/mnt/of-mine", None)
     assert job["words"][:2] == ["mine/big.yaml", "configs/trainer/kaggle_t4x2.yaml"]
