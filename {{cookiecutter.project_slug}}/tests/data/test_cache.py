@@ -8,13 +8,13 @@ import signal
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any, NoReturn
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import Command
 from tiny import TINY
 from trainings import assert_ended_like, files_up_to
 
@@ -29,6 +29,8 @@ from competition.files.images import read_image
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE
 from competition.tasks.contract import Task
+
+Command = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture(autouse=True)
