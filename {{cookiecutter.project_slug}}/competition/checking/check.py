@@ -14,7 +14,7 @@ from competition.config.settings import Config
 from competition.data.folds import folds_path, read_folds
 from competition.data.groups import hint_at_groups
 from competition.files.csv_file import MOST_LINES, read_header
-from competition.files.image_folder import row_in_words, test_image, train_image
+from competition.files.image_folder import one_of_many, row_in_words, test_image, train_image
 from competition.files.images import read_image
 from competition.files.other_tables import has_table
 from competition.submission.submit import try_submission
@@ -157,6 +157,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     report += (ranges := seen.train.ranges())
     doubts += _unfit_normalisation(config, seen.train) if ranges else []
     doubts += _outside(config, seen)
+    doubts += [] if faults else one_of_many(config, table.image_ids)
     if thumbnails is not None:
         seen.groups = near_duplicates(thumbnails)
     drawn = [write_page(config, seen, [*report, *doubts], faults)] if write_page and counts is not None else []

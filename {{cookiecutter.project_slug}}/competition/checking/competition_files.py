@@ -9,7 +9,7 @@ from competition.config.data_settings import Data
 from competition.files.csv_file import read_header
 from competition.files.file_patterns import field_names
 from competition.files.image_folder import SUFFIXES
-from competition.files.other_tables import READERS, has_table
+from competition.files.other_tables import LONGEST_LIST, READERS, has_table
 from competition.support.errors import CompetitionError
 from competition.support.optional_rooms import has_room
 
@@ -17,6 +17,8 @@ DEEPEST = 2  # folders below data.dir that tables are looked for in
 MOST_TABLES = 8  # that are tried
 NO_TRAIN = re.compile(r"sample|submission|test|solution|answer|folds|near_duplicates|depths|meta_?data", re.IGNORECASE)
 OF_LABELS = re.compile(r"train|label", re.IGNORECASE)
+BEGINNING = 20_000  # characters of a json file, in which a record with an array is told
+ARRAY = re.compile(rf"\s*\[\s*\{{[^\]\}}]*\[(\s*[-+.\deE]+\s*,){{{LONGEST_LIST // 2}}}")
 ARCHIVES = (".zip", ".7z", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".gz", ".rar")
 
 
@@ -121,7 +123,16 @@ def archives(folder: Path) -> list[str]:
         name = path.name[: -len(ending)] if ending else ""
         if ending and path.is_file() and not (folder / name).exists() and not name.lower().endswith(".csv"):
             found.append(path.name)
-    if not found:
-        return []
     way_on = f"competition unpack {folder}" if has_room("kaggle") else "unpack them there"
-    return [f"{folder}: packed are {', '.join(found[:8])}; images in archives are not read: {way_on}"]
+    packed = (
+        [f"{folder}: packed are {', '.join(found[:8])}; images in archives are not read: {way_on}"] if found else []
+    )
+    arrays = [path.name for path in sorted(folder.glob("*.json")) if _has_arrays(path)]
+    arrays = [name for name in arrays if not (folder / f"{Path(name).stem}_images").is_dir()]
+    return packed + [f"{folder}: {', '.join(arrays)}: images are arrays in it; files of them: {way_on}"] * bool(arrays)
+
+
+def _has_arrays(path: Path) -> bool:
+    """Return whether a json file begins with a record that has a long list of numbers."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return ARRAY.match(file.read(BEGINNING)) is not None

@@ -13,19 +13,20 @@ from pydantic import ValidationError
 
 from competition.checking.competition_files import archives, possible_tables, table_of_test_images
 from competition.config.data_settings import Data
-from competition.config.loading import complete, dump_yaml, parse_overrides, settings_of, task_names
+from competition.config.loading import complete, dump_yaml, format_presets, parse_overrides, settings_of, task_names
 from competition.config.settings import Config
 from competition.data.groups import hint_at_groups
 from competition.files.csv_file import read_header, refuse_no_header, refuse_other_separator
 from competition.files.image_folder import test_image, train_image
 from competition.files.image_search import find_images
-from competition.files.images import read_image
+from competition.files.images import count_channels, read_image
 from competition.files.other_tables import has_table, is_other_table, read_other_table
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 
 NUM_ROWS = 1000  # that are looked at
+MOST_CHANNELS = 64  # of an image
 NUM_TRIED = 5  # images that are read by a config before it is printed
 EXAMPLE = "configs/mine.yaml"  # where a user may put a config
 STAGES = ("train.csv", "the sample submission", "a submission", "images")
@@ -50,19 +51,21 @@ def recognise_folder(words: list[str]) -> list[str]:
     data = _data_settings(words)
     if not data.dir.is_dir():
         raise CompetitionError(f"{data.dir}: no such folder; name the one with the competition's files: data.dir=PATH")
-    readings: list[Reading] = []
-    for tables in possible_tables(data):
+    # Names of files tell more than columns do, where the usual ones are not there.
+    readings = [] if has_table(data.dir / data.train_csv) else [*_known_competitions(data)]
+    for tables in possible_tables(data) if not readings else ():
         with_tables = data.model_copy(update=tables)
         found = [one for task in task_names() for one in _readings(task, with_tables, data, tables)]
         readings += found
         if any(one.stage == len(STAGES) for one in found):
             break
+    if not any(one.stage == len(STAGES) for one in readings):
+        readings += _known_competitions(data)
     if not readings:
         _refuse_unknown(data)
     most = max(one.stage for one in readings)
     best, *others = [one for one in readings if one.stage == most]
-    asked = best.part["data"]
-    train, sample = (asked.get(key, name) for key, name in _csv_files(data).items())
+    train, sample = _tables_of(best, data)
     files = f"{data.dir / train} and {sample}"
     if best.stage == len(STAGES):
         said = [f"no config given; these lines in one read {files}, and the images that were tried"]
@@ -80,6 +83,17 @@ def recognise_folder(words: list[str]) -> list[str]:
         *lines,
         *_commented([f"next, with these lines in {EXAMPLE}: competition check {EXAMPLE}"]),
     ]
+
+
+def _tables_of(reading: Reading, data: Data) -> tuple[str, str]:
+    """Return the names of the tables that a reading reads."""
+    try:
+        asked = complete(reading.task, reading.part).data
+    except CompetitionError:
+        asked = data.model_copy(
+            update={key: reading.part["data"].get(key, name) for key, name in _csv_files(data).items()}
+        )
+    return asked.train_csv, asked.sample_submission
 
 
 def _refuse_unknown(data: Data) -> None:
@@ -114,11 +128,48 @@ def _readings(task: str, data: Data, given: Data, tables: dict[str, str]) -> lis
     readings = []
     for form, images in _forms(task, data):
         tried = [
-            try_reading(task, form | {"data": kept | form.get("data", {}) | one | _given(given)})
+            try_reading(task, form | {"data": _not_usual(kept | one | form.get("data", {})) | _given(given)})
             for one in ([{}, images] if images else [{}])
         ]
-        readings.append(max(reversed(tried), key=lambda one: one.stage))  # what was found, where neither gets further
+        best = max(reversed(tried), key=lambda one: one.stage)  # what was found, where neither gets further
+        readings.append(_with_channels(best) if best.stage == STAGES.index("images") else best)
     return readings
+
+
+def _known_competitions(data: Data) -> Iterator[Reading]:
+    """Yield the readings of known competitions by their own names of files."""
+    for task in task_names():
+        for name in format_presets(task):
+            reading = try_reading(task, {"data": {"dir": str(data.dir)} | _given(data), "format": name})
+            if reading.stage == len(STAGES):
+                yield reading
+
+
+def _with_channels(reading: Reading) -> Reading:
+    """Return a reading with as many channels as the first images have, if it gets further so."""
+    try:
+        config = complete(reading.task, reading.part)
+        ids = Task(config.task).table.read_table(config).image_ids
+        paths = [train_image(config, ids[row]) for row in _some(len(ids))]
+        channels = count_channels(paths[0], config.data.max_pixels)
+        if channels == config.data.channels or channels > MOST_CHANNELS:
+            return reading
+        images = [read_image(path, channels, config.data.max_pixels) for path in paths]
+    except (CompetitionError, IndexError):
+        return reading
+    most = 255 if images[0].dtype == np.uint8 else 1
+    values = np.concatenate([pixels.reshape(-1, channels) for pixels in images]).astype(np.float64) / most
+    found = {
+        "channels": channels,
+        "mean": [float(f"{one:.4g}") for one in values.mean(axis=0)],
+        "std": [float(f"{one:.4g}") or 1.0 for one in values.std(axis=0)],
+    }
+    other = try_reading(reading.task, reading.part | {"data": reading.part["data"] | found})
+    return other if other.stage > reading.stage else reading
+
+
+def _not_usual(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if (key, value) != ("image_file", "{image_id}")}
 
 
 def _given(data: Data) -> dict[str, Any]:

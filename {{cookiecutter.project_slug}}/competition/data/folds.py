@@ -9,6 +9,7 @@ import pandas as pd
 from competition.config.settings import Config
 from competition.data.groups import read_groups
 from competition.files.csv_file import read_csv
+from competition.files.other_tables import table_name
 from competition.support.atomic_files import replacing, write_csv
 from competition.support.errors import CompetitionError
 from competition.support.paths import here
@@ -28,7 +29,7 @@ def folds_path(config: Config) -> Path:
         return config.data.folds
     path, table = here().folds(config.data.dir), config.train_csv
     is_second = config.data.train_csv != TRAIN_CSV and (config.data.dir / TRAIN_CSV).is_file()
-    return path.with_name(f"folds_{table.name.partition('.')[0]}.csv") if is_second else path
+    return path.with_name(f"folds_{table_name(table)}.csv") if is_second else path
 
 
 def make_folds(config: Config) -> list[str]:

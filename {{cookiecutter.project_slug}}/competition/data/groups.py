@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from competition.config.data_settings import Data, GroupFile
+from competition.config.section import IN_BRACES
 from competition.config.settings import Config
 from competition.files.csv_file import read_csv, read_header, read_image_column
 from competition.files.file_patterns import field_names, filled
@@ -33,7 +34,7 @@ def hint_at_groups(config: Config, table: Table) -> list[str]:
     data = config.data
     if any(given is not None for given in (data.group, data.group_file, data.group_pattern)):
         return []
-    return _hint_at_columns(config, table) or _hint_at_ids(config, table)
+    return _hint_at_columns(config, table) or ([] if table.groups is not None else _hint_at_ids(config, table))
 
 
 def _hint_at_ids(config: Config, table: Table) -> list[str]:
@@ -67,7 +68,8 @@ def _hint_at_columns(config: Config, table: Table) -> list[str]:
         header = read_header(config.train_csv)
     except (CompetitionError, ValueError):  # no csv file, where images are listed elsewhere
         return []
-    in_use = {*_texts(config.format.model_dump()), *table.classes}
+    texts = list(_texts(config.format.model_dump()))
+    in_use = {*texts, *table.classes, *(name for text in texts for name in IN_BRACES.findall(text))}
     lines = []
     for column in (name.strip() for name in header):
         if column in in_use or not _is_called_a_group(column):

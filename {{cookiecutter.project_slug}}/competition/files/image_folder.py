@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -13,6 +14,7 @@ from competition.config.settings import Config
 from competition.files.csv_file import read_csv
 from competition.files.csv_keys import split_keys
 from competition.files.file_patterns import climbs, expression, field_names, files_below, filled, find_file
+from competition.files.other_tables import AND
 from competition.support.errors import CompetitionError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".dcm", ".dicom", ".bmp", ".webp")
@@ -99,6 +101,32 @@ def _rows_by_image(
     ids, _ = split_keys(frame, dict(keys), path)
     rows = frame[list(names)].itertuples(index=False, name=None)
     return dict(reversed(list(zip(ids, rows, strict=True))))
+
+
+def one_of_many(config: Config, image_ids: np.ndarray) -> list[str]:
+    """Warn where an id names a folder of images of which one is read: the pattern's last part has no field."""
+    pattern = config.data.image_file
+    last = pattern.rpartition("/")[2]
+    if field_names(pattern) and "/" in pattern and last and not field_names(last):
+        for image_id in image_ids[:1]:
+            path = train_image(config, image_id)
+            beside = [name for name in files_below(_own_folder(config, path)) if Path(name).suffix == path.suffix]
+            way_on = (
+                "where each is to be an image, and the id is answered by all: format.group='{column}' and "
+                f"data.train_csv='TABLE{AND}FOLDER/{{column}}/*{path.suffix}'"
+                if config.task == "classification"
+                else "where the others matter, write images of several channels, and name them in data.image_file"
+            )
+            if len(beside) > 1:
+                return [f"warning: 1 of {len(beside)} images of an id is read, as {path} of {image_id!r}; {way_on}"]
+    return []
+
+
+def _own_folder(config: Config, path: Path) -> Path:
+    """Return the folder of an image's files: what the first part with a field names."""
+    plain = [*takewhile(lambda part: not (field_names(part) or "*" in part), config.data.image_file.split("/"))]
+    root = config.data.dir / config.data.train_images / Path(*plain)
+    return root / path.relative_to(root).parts[0]
 
 
 def file_name(pattern: str, image_id: str, class_id: str = "") -> str:

@@ -42,6 +42,7 @@ class UnfitError(Exception):
 def read_image(path: Path, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read an image as (height, width, channels), uint8 or float32.
 
+    An array whose first side is `channels`, and the last is not, has its channels first.
     8 bit stays uint8; 16 bit becomes float32 from 0 to 1; floats (npy, tif) stay as they are. Grey is repeated to
     three channels, colour is turned grey for one, an alpha channel is dropped. The orientation noted in a photo's
     EXIF data is not applied: masks and boxes of competitions are drawn on the stored pixels.
@@ -49,6 +50,12 @@ def read_image(path: Path, channels: int, max_pixels: int = MAX_PIXELS) -> np.nd
     Raises CompetitionError if the file is missing, truncated, no image, larger than `max_pixels`, or has another number
     of channels or values that are no numbers.
     """
+    pixels = _match_channels(_read_stored(path, max_pixels), channels, path)
+    return as_network_sees(pixels, str(path))
+
+
+def _read_stored(path: Path, max_pixels: int) -> np.ndarray:
+    """Read an image as (H, W, C), or an array with its channels first as it is."""
     suffix = path.suffix.lower()
     decode = _dicom if suffix in dicom.SUFFIXES else _decode
     pixels = decoded(path, lambda file: decode(file, suffix, max_pixels), "image")
@@ -56,8 +63,13 @@ def read_image(path: Path, channels: int, max_pixels: int = MAX_PIXELS) -> np.nd
         pixels = pixels[:, :, None]
     if pixels.ndim != 3 or 0 in pixels.shape:
         raise CompetitionError(f"{path}: expected height x width x channels, found shape {pixels.shape}")
-    pixels = _match_channels(pixels, channels, path)
-    return as_network_sees(pixels, str(path))
+    return pixels
+
+
+def count_channels(path: Path, max_pixels: int = MAX_PIXELS) -> int:
+    """Return how many channels a file seems to have: of an array the shortest side, if that is the first or last."""
+    shape = _read_stored(path, max_pixels).shape
+    return min(shape[0], shape[2]) if path.suffix.lower() == NPY else shape[2]
 
 
 def as_network_sees(pixels: np.ndarray, name: str) -> np.ndarray:
@@ -277,7 +289,9 @@ def _match_channels(pixels: np.ndarray, channels: int, path: Path) -> np.ndarray
     found = pixels.shape[2]
     if found == channels:
         return pixels
-    if found in (2, 4) and channels in (1, 3):  # grey or colour with alpha
+    if pixels.shape[0] == channels and path.suffix.lower() == NPY:  # an array (C, H, W)
+        return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    if found in (2, 4) and channels in (1, 3) and path.suffix.lower() != NPY:  # grey or colour with alpha
         pixels, found = pixels[:, :, : found - 1], found - 1
     if found == 1:
         return np.repeat(pixels, channels, axis=2)

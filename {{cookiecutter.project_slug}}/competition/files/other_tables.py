@@ -7,7 +7,9 @@
 - a json list, or a JSON line, of records: a row a record.
 - parquet, where pandas has what reads it; a csv file in a zip or gz archive.
 - a pattern, as `train/{label}/{image_id}`: a row a file; columns are its fields, and `path` below the first
-  folder without fields.
+  folder with a field. `{label=cat|dog}` takes files of these labels alone.
+- a table and a pattern, as `train.csv & train_images/{StudyInstanceUID}/*.dcm`: a row a file, with the columns of the
+  row that has its fields; so every slice of a study is an image.
 """
 
 import csv
@@ -28,7 +30,10 @@ from competition.config.section import IN_BRACES
 from competition.support.errors import CompetitionError
 
 LARGEST = 1 << 30  # bytes of a json file, or of what is in an archive
+LONGEST_LIST = 1000  # numbers of a list that are kept as text
 PATH = "path"  # the column of a file's path in a table of file names
+AND = " & "  # between a table and the pattern of the files that its rows have
+ONE_OF = "="  # between a field of file names and the texts it may have
 
 
 def is_other_table(path: Path) -> bool:
@@ -43,7 +48,18 @@ def is_pattern(path: Path) -> bool:
 
 def has_table(path: Path) -> bool:
     """Return whether there is a table at a path: a file, or for a pattern a folder that may have some."""
-    return pattern_folder(path).is_dir() if is_pattern(path) else path.is_file()
+    table, pattern = table_and_pattern(path)
+    has_files = pattern is None or pattern_folder(pattern).is_dir()
+    return has_files and (table is None or table.is_file())
+
+
+def table_and_pattern(path: Path) -> tuple[Path | None, Path | None]:
+    """Return the file of a table, and the pattern of its rows' files; none for what a path does not name."""
+    text = str(path)
+    if not is_pattern(path):
+        return path, None
+    table, joined, pattern = text.partition(AND)
+    return (Path(table), Path(table).parent / pattern) if joined else (None, path)
 
 
 def pattern_folder(path: Path) -> Path:
@@ -52,10 +68,20 @@ def pattern_folder(path: Path) -> Path:
     return Path(*parts[: next(number for number, part in enumerate(parts) if IN_BRACES.search(part))])
 
 
+def table_name(path: Path) -> str:
+    """Return what a table is called, for a file of its own beside it."""
+    table, pattern = table_and_pattern(path)
+    if pattern is None:
+        return path.name.partition(".")[0]
+    return pattern_folder(pattern).name if table is None else f"{table.name.partition('.')[0]}_files"
+
+
 def read_other_table(path: Path) -> pd.DataFrame:
     """Return a table as text, empty where there is nothing; the index tells each row as that of `read_csv` does."""
-    if is_pattern(path):
-        return _indexed(_of_file_names(path), 1)
+    table, pattern = table_and_pattern(path)
+    if pattern is not None:
+        files = _of_file_names(pattern)
+        return _indexed(files if table is None else _joined(read_other_table(table), files, path), 1)
     try:
         state = path.stat()
         return _read(path, state.st_mtime_ns, state.st_size)
@@ -64,11 +90,34 @@ def read_other_table(path: Path) -> pd.DataFrame:
         raise CompetitionError(f"{path}: cannot be read as a table ({reason})") from None
 
 
+def _joined(table: pd.DataFrame, files: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return a row a file, with what the table has in the row of the same fields; files of no row are left out."""
+    table = table.rename(columns=str.strip)
+    shared = [str(name) for name in files if name in table and name != PATH]
+    if not shared:
+        raise CompetitionError(
+            f"{path}: expected a column of the table as a field, as {{{next(iter(table), 'id')}}}; found "
+            f"{','.join(str(name) for name in files if name != PATH) or 'none'}"
+        )
+    if (twice := table.duplicated(shared)).any():
+        raise CompetitionError(f"{path}: rows {_example(table, shared, twice)} stand twice; expected one each")
+    has_file = pd.MultiIndex.from_frame(table[shared]).isin(pd.MultiIndex.from_frame(files[shared]))
+    if not has_file.all():
+        raise CompetitionError(
+            f"{path}: {(~has_file).sum()} of {len(table)} rows have no file, as {_example(table, shared, ~has_file)}"
+        )
+    return files.merge(table.drop(columns=PATH, errors="ignore"), on=shared, how="inner")
+
+
+def _example(table: pd.DataFrame, columns: list[str], are_meant: Any) -> str:
+    return "/".join(table.loc[are_meant, columns].iloc[0])
+
+
 @lru_cache(maxsize=8)
 def _read(path: Path, changed: int, size: int) -> pd.DataFrame:
     if size > LARGEST:
         raise CompetitionError(f"{path}: is larger than {LARGEST >> 20} MB; write its rows as a csv file")
-    return READERS[path.suffix.lower()](path)
+    return READERS.get(path.suffix.lower(), _read_plain)(path)
 
 
 def _indexed(frame: pd.DataFrame, first: int) -> pd.DataFrame:
@@ -96,6 +145,10 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     return _indexed(_text(pd.read_parquet(path)), 1)
+
+
+def _read_plain(path: Path) -> pd.DataFrame:
+    return _of_csv(path.read_bytes())
 
 
 def _read_zip(path: Path) -> pd.DataFrame:
@@ -161,6 +214,8 @@ def _text(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_text(value: Any) -> str:
+    if isinstance(value, list) and len(value) > LONGEST_LIST and isinstance(value[0], int | float):
+        return f"{len(value)} numbers"  # an image: `competition unpack` makes files of them
     if isinstance(value, list | dict):
         return json.dumps(value)
     if value is None or pd.isna(value):
@@ -172,7 +227,7 @@ def _of_file_names(path: Path) -> pd.DataFrame:
     """Return a row a file whose path follows the pattern, in the order of paths."""
     folder = pattern_folder(path)
     pattern = path.relative_to(folder).as_posix()
-    fields = list(dict.fromkeys(IN_BRACES.findall(pattern)))
+    fields = list(dict.fromkeys(text.partition(ONE_OF)[0] for text in IN_BRACES.findall(pattern)))
     if odd := next((name for name in fields if not _is_field(name)), None):
         raise CompetitionError(f"{path}: found a field {odd!r}; expected a name of letters other than {PATH!r}")
     expression = re.compile(_expression(pattern))
@@ -190,11 +245,14 @@ def _expression(pattern: str) -> str:
     for number, piece in enumerate(IN_BRACES.split(pattern)):
         if number % 2 == 0:
             pieces.append(re.escape(piece).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*"))
-        elif piece in seen:
-            pieces.append(f"(?P={piece})")
+            continue
+        name, _, texts = piece.partition(ONE_OF)
+        if name in seen:
+            pieces.append(f"(?P={name})")
         else:
-            pieces.append(f"(?P<{piece}>[^/]+)")
-            seen.add(piece)
+            known = "|".join(re.escape(text) for text in texts.split("|"))
+            pieces.append(f"(?P<{name}>{known or '[^/]+'})")
+            seen.add(name)
     return "".join(pieces)
 
 

@@ -1,6 +1,8 @@
 """`competition download [CONFIG]`: a competition's files from Kaggle into data/, unpacked and checked. No torch."""
 
+import json
 import lzma
+import math
 import shutil
 import tarfile
 import zipfile
@@ -8,9 +10,13 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from competition.config.loading import load_config
 from competition.config.settings import Config
-from competition.files.other_tables import has_table
+from competition.files.image_folder import file_name
+from competition.files.image_search import IDS
+from competition.files.other_tables import LONGEST_LIST, has_table
 from competition.kaggle.api import KaggleService, competition_name
 from competition.support.errors import CompetitionError
 from competition.support.paths import here
@@ -97,7 +103,39 @@ def unpack_folder(folder: Path) -> list[str]:
             )
         files = _unpack_tar(path, folder) if path.name.lower().endswith(TARS) else _unpack_beside(path, 0)
         lines.append(f"{path}: {len(files)} files")
+    lines += [line for path in sorted(folder.glob("*.json")) for line in _write_arrays(path)]
     return lines or [f"{folder}: no archive in it"]
+
+
+def _write_arrays(path: Path) -> list[str]:
+    """Write the arrays of numbers in a json list of records as images, train.json's to train_images/ID.npy: lists of
+    one record are its channels. Return a line on it; none for other files."""
+    try:
+        records = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError):
+        return []
+    first = records[0] if isinstance(records, list) and records and isinstance(records[0], dict) else {}
+    bands = [name for name, value in first.items() if isinstance(value, list) and len(value) > LONGEST_LIST]
+    key = next((name for name in first if name.lower() in IDS), None)
+    if not bands or key is None:
+        return []
+    folder = path.with_name(f"{path.stem}_images")
+    folder.mkdir(exist_ok=True)
+    for number, record in enumerate(records, start=1):
+        try:
+            pixels = np.stack([_square(record[name]) for name in bands], axis=2)
+            file = folder / f"{file_name('{image_id}', str(record[key]))}.npy"
+        except (KeyError, TypeError, ValueError) as error:
+            raise CompetitionError(f"{path}: record {number}: its arrays are no image ({error})") from None
+        np.save(file, pixels)
+    return [f"{folder}: {len(records)} images of {', '.join(bands)} in {path.name}; data.image_file='{{image_id}}.npy'"]
+
+
+def _square(numbers: list[float]) -> np.ndarray:
+    side = math.isqrt(len(numbers))
+    if side * side != len(numbers):
+        raise ValueError(f"found {len(numbers)} numbers; expected those of a square")
+    return np.array(numbers, dtype=np.float32).reshape(side, side)
 
 
 def _unpack_tar(archive: Path, folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ import yaml
 from competition.config.loading import config_differences, dump_config, load_config, read_yaml
 from competition.config.settings import Config
 from competition.data.folds import folds_path
+from competition.files.other_tables import table_and_pattern
 from competition.runs.blend_recipe import blend_sources
 from competition.runs.folder import ELSEWHERE, Run, is_among
 from competition.runs.ledger import Line
@@ -54,7 +55,7 @@ def git_state(folder: Path = PACKAGE) -> tuple[str, str]:
 def data_fingerprint(config: Config) -> str:
     """Return a checksum of train.csv, of rows of pseudo-labels, and of names and sizes of the training images."""
     digest = hashlib.sha256()
-    for path in (config.train_csv, config.data.pseudo):
+    for path in (table_and_pattern(config.train_csv)[0], config.data.pseudo):
         if path is not None and path.is_file():
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from competition.config.settings import Config
 from competition.config.views import view_of
 from competition.data.dataset import share_cache
+from competition.files.image_folder import one_of_many
 from competition.runs.folder import METRICS, OOF, is_finished, more_epochs, remember_config
 from competition.sampling.epoch_plan import plan_warnings
 from competition.support.errors import CompetitionError
@@ -74,7 +75,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     added = {**Task(config.task).loss.weights(config), **config.loss.files}
     added = {name: weight for name, weight in added.items() if weight}
     _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
-    for line in [*planned, *mixing_warnings(config, batch_size)]:
+    for line in [*one_of_many(config, table.image_ids), *planned, *mixing_warnings(config, batch_size)]:
         _say(line)
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)
 

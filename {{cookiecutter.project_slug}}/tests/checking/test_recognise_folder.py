@@ -14,7 +14,10 @@ from PIL import Image
 from competition.checking.check import check
 from competition.checking.recognise_format import hint_at_format, recognise_folder
 from competition.config.loading import load_config, task_names
+from competition.data.folds import make_folds, read_folds
+from competition.files.csv_file import read_csv
 from competition.support.errors import CompetitionError
+from competition.tasks.contract import Task
 
 needs_classes = pytest.mark.skipif("classification" not in task_names(), reason="labels are read")
 needs_boxes = pytest.mark.skipif("detection" not in task_names(), reason="boxes are read")
@@ -74,9 +77,9 @@ def test_labels_that_folders_tell_and_those_of_json_are_read(tmp_path: Path, pro
         draw(folder, *(f"train/{name}" for name in names), "test/y0.png", "test/y1.png")
     asked = [{"id": 900 + k, "file_name": f"test/y{k}.png"} for k in range(2)]
     (tmp_path / "json/test.json").write_text(json.dumps({"images": asked}))
-    write(tmp_path / "folders/sample_submission.csv", "file,species", "y0.png,a b", "y1.png,a b")
+    write(tmp_path / "folders/sample_submission.csv", "image,kind", "y0.png,a b", "y1.png,a b")
     _, values = printed(tmp_path / "folders", project)
-    assert values["data"]["train_csv"] == "train/{species}/{file}"
+    assert values["data"]["train_csv"] == "train/{kind}/{image}"
     images = [{"id": 70 + k, "file_name": f"train/{name}"} for k, name in enumerate(names)]
     notes = [{"id": k, "image_id": 70 + k, "category_id": 5 + k % 2} for k in range(6)]
     (tmp_path / "json/train.json").write_text(json.dumps({"images": images, "annotations": notes}))
@@ -194,3 +197,82 @@ def test_a_pattern_needs_no_quotes_on_the_command_line(project: Path, words: Seq
 def test_a_folder_at_home_is_found(project: Path) -> None:
     config = load_config([project / "configs" / "classification.yaml"], ["data.dir=~/somewhere"])
     assert config.data.dir == Path.home() / "somewhere"
+
+
+def slices(folder: Path) -> None:
+    """Write a competition of studies: a row a study, whose images lie in its folder, two of each of two scans."""
+    names = [
+        f"{part}/{one}/{scan}/{k}.png" for part, ids in STUDIES.items() for one in ids for scan in "ab" for k in "12"
+    ]
+    draw(folder, *names)
+    write(folder / "train_labels.csv", "study,ill", *(f"{one},{k % 2}" for k, one in enumerate(STUDIES["train"])))
+    write(folder / "sample_submission.csv", "study,ill", *(f"{one},0.5" for one in STUDIES["test"]))
+
+
+STUDIES = {"train": [f"s{number}" for number in range(6)], "test": ["t0", "t1"]}
+
+
+@needs_classes
+def test_every_image_of_a_study_is_a_row_and_the_study_is_answered(tmp_path: Path, project: Path) -> None:
+    slices(tmp_path)
+    lines, _ = printed(tmp_path, project, "data.num_folds=2")
+    config = load_config([tmp_path / "mine.yaml"], [])
+    task = Task(config.task)
+    table = task.table.read_table(config)
+    assert table.image_ids.tolist() == [
+        f"{one}/{scan}/{k}.png" for one in STUDIES["train"] for scan in "ab" for k in "12"
+    ]
+    assert [table.target(row, 24, 24)["labels"].tolist() for row in range(24)] == [
+        [bool(k % 2)] for k in range(6) for _ in range(4)
+    ]
+    tests = task.submission.read_test_ids(config, table.classes).tolist()
+    assert tests == [f"{one}/{scan}/{k}.png" for one in STUDIES["test"] for scan in "ab" for k in "12"]
+    answers = [(one, {"probabilities": np.array([number / 10], np.float32)}) for number, one in enumerate(tests)]
+    task.submission.write_submission(tmp_path / "mine.csv", config, answers, table.classes)
+    written = [line.split(",") for line in (tmp_path / "mine.csv").read_text().split()[1:]]
+    assert [(one, pytest.approx(float(ill))) for one, ill in written] == [("t0", 0.15), ("t1", 0.55)]
+    make_folds(config)
+    folds = read_folds(config, table).reshape(6, 4)
+    assert (folds == folds[:, :1]).all()
+    assert len(set(folds[:, 0])) == 2
+    assert not [line for line in lines if "data.group" in line]  # nothing to be told: they stay together
+
+
+@needs_classes
+def test_an_image_of_many_that_an_id_names_is_told_of(tmp_path: Path, project: Path) -> None:
+    slices(tmp_path)
+    words = ["data.num_folds=2", "data.train_csv=train_labels.csv", "data.image_file={image_id}/a/1.png"]
+    printed(tmp_path, project, *words)
+    said = check(load_config([tmp_path / "mine.yaml"], ["data.near_duplicates=false"]))
+    (warning,) = [line for line in said if "of an id is read" in line]
+    assert warning.startswith("warning: 1 of 4 images")
+    assert str(tmp_path / "train/s0/a/1.png") in warning
+
+
+@needs_classes
+@pytest.mark.parametrize(
+    ("csv", "pattern", "told"),
+    [
+        (["study,ill", "s0,1", "s9,0"], "train/{study}/*/*.png", "1 of 2 rows have no file, as s9"),
+        (["study,ill", "s0,1", "s0,0"], "train/{study}/*/*.png", "rows s0 stand twice"),
+        (["study,ill", "s0,1"], "train/{one}/*/*.png", "expected a column of the table as a field, as {study}"),
+    ],
+)
+def test_rows_and_files_that_do_not_meet_are_told(tmp_path: Path, csv: list[str], pattern: str, told: str) -> None:
+    slices(tmp_path)
+    write(tmp_path / "train.csv", *csv)
+    with pytest.raises(CompetitionError) as error:
+        read_csv(tmp_path / f"train.csv & {pattern}", ["path"])
+    assert told in str(error.value)
+
+
+@needs_classes
+def test_channels_are_counted_wherever_an_array_has_them(tmp_path: Path, project: Path) -> None:
+    for number, name in enumerate(both := [f"train/{k}/{k}a.npy" for k in "abcd"] + ["test/e/ea.npy", "test/f/fa.npy"]):
+        (tmp_path / name).parent.mkdir(parents=True)
+        np.save(tmp_path / name, np.random.default_rng(number).random((6, 27, 25)).astype(np.float32) * number)
+    write(tmp_path / "train.csv", "id,target", *(f"{Path(name).stem},{k % 2}" for k, name in enumerate(both[:4])))
+    write(tmp_path / "sample_submission.csv", "id,target", "ea,0.5", "fa,0.5")
+    _, values = printed(tmp_path, project, "data.num_folds=2")
+    assert (values["data"]["channels"], values["data"]["image_file"]) == (6, "{image_id[0]}/{image_id}.npy")
+    assert len(values["data"]["mean"]) == len(values["data"]["std"]) == 6

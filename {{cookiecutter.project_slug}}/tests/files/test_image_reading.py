@@ -483,3 +483,12 @@ def test_a_dicom_file_that_is_damaged_or_huge_is_refused_by_name(tmp_path: Path)
         (tmp_path / name).write_bytes(content)
         assert refusal(tmp_path / name).startswith(f"{tmp_path / name}: ")
     assert "more than data.max_pixels" in refusal(tmp_path / "a.dcm", 5)
+
+
+def test_an_array_with_its_channels_first_is_turned_and_none_is_dropped(tmp_path: Path) -> None:
+    first = np.random.default_rng(0).random((6, 9, 8)).astype(np.float32)
+    np.save(tmp_path / "a.npy", first)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.npy", 6), first.transpose(1, 2, 0))
+    np.save(tmp_path / "b.npy", first[:2].transpose(1, 2, 0))
+    with pytest.raises(CompetitionError, match="has 2 channels"):  # two bands are no grey with alpha
+        read_image(tmp_path / "b.npy", 3)

@@ -2,15 +2,18 @@
 
 import contextlib
 import io
+import json
 import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from competition.checking.competition_files import archives
 from competition.kaggle.download import unpack, unpack_folder
 from competition.support.errors import CompetitionError
 
@@ -212,3 +215,23 @@ def test_an_archive_that_nothing_here_unpacks_is_told_with_what_does(folder: Pat
     (folder / "train.7z").write_bytes(b"7z")
     with pytest.raises(CompetitionError, match="by the program 7z: 7z x -o"):
         unpack_folder(folder)
+
+
+def test_arrays_in_json_become_images_and_check_says_so_before(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    bands = rng.random((2, 3, 40, 40)).astype(np.float32)
+    for part, of_part in zip(("train", "test"), bands, strict=True):
+        records = [
+            {"id": f"{part}{k}", "band": one.ravel().tolist(), "inc_angle": "na"} for k, one in enumerate(of_part)
+        ]
+        (tmp_path / f"{part}.json").write_text(json.dumps(records))
+    (told,) = archives(tmp_path)
+    assert "test.json, train.json: images are arrays in it" in told
+    assert len(unpack_folder(tmp_path)) == 2
+    assert archives(tmp_path) == []
+    for part, of_part in zip(("train", "test"), bands, strict=True):
+        for k, one in enumerate(of_part):
+            np.testing.assert_array_equal(np.load(tmp_path / f"{part}_images/{part}{k}.npy"), one[:, :, None])
+    (tmp_path / "train.json").write_text(json.dumps([{"id": "x", "band": [0.5] * 1601}]))
+    with pytest.raises(CompetitionError, match="record 1: its arrays are no image"):
+        unpack_folder(tmp_path)

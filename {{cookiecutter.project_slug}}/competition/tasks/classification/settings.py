@@ -85,6 +85,7 @@ class TrainFormat(Section):
     layout: Literal["label", "label_string", "columns", "rows"] = "label"
     column: str = "label"
     separator: Separator = " "  # of a label string, as "|" or ","; " ": any blanks
+    names: dict[str, str | float] = {}  # what is read in place of a cell of train.csv, as {Cover: 0, UERD: 1}
 
 
 class SubmissionFormat(Section):
@@ -99,6 +100,7 @@ class SubmissionFormat(Section):
     value: Literal["probability", "decision"] = "probability"  # of columns and rows; a decision is 0 or 1
     top: Count = 5
     separator: Separator | None = None  # of a label string; None: that of train.csv
+    keep: list[str] = []  # columns of the sample that are handed in as they are
 
 
 class ClassificationFormat(Section):

@@ -93,7 +93,7 @@ def _rows(
     classes: Sequence[str],
 ) -> Iterator[list[str]]:
     keys = config.format.submission_keys
-    kept = _kept(config, [name for name in columns if UNNAMED.fullmatch(name)])
+    kept = _kept(config, [name for name in columns if _is_kept(config, name)])
     for image_id, answer in _settled(config, answers):
         cells = write_cells(answer, config, classes)
         if has_class(keys):
@@ -102,11 +102,15 @@ def _rows(
             by_class = iter([(join_keys(keys, image_id), cells)])
         for ids, texts in by_class:
             texts_of = dict(zip([*keys, *values], [*ids, *texts], strict=True)) | kept.get(tuple(ids), {})
-            yield [texts_of.get(column, "") if UNNAMED.fullmatch(column) else texts_of[column] for column in columns]
+            yield [texts_of.get(column, "") for column in columns]
+
+
+def _is_kept(config: TaskConfig, name: str) -> bool:
+    return UNNAMED.fullmatch(name) is not None or name in config.format.submission.keep
 
 
 def _kept(config: TaskConfig, names: list[str]) -> dict[tuple[str, ...], dict[str, str]]:
-    """Return by the ids of a row what the sample has in columns without a name, as the numbers of rows are."""
+    """Return by the ids of a row what the sample has in columns that are no answers, as the numbers of rows are."""
     if not names:
         return {}
     keys = list(config.format.submission_keys)
@@ -202,14 +206,15 @@ def _value_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
         raise CompetitionError(f"format.submission.layout {layout}: class {torn!r} has {what}; they part the classes")
     # Without a sample `read_csv` says what is missing.
     header = [name.strip() for name in read_header(sample)] if sample.is_file() else []
-    others = [name for name in header if name not in form.submission_keys and not UNNAMED.fullmatch(name)]
+    others = [name for name in header if name not in form.submission_keys and not _is_kept(config, name)]
     is_table = layout == "columns" and len(classes) > 1
     expected = list(classes) if is_table else others[:1] or ["answer"]
     extra = [name for name in others if name not in expected]
     if extra and set(form.submission_keys) <= set(header) and set(expected) <= set(header):
         known = f"the classes {', '.join(classes)}" if is_table else "a single column of answers"
         raise CompetitionError(
-            f"{sample}: found column {extra[0]!r}; expected {', '.join(form.submission_keys)} and {known}"
+            f"{sample}: found column {extra[0]!r}; expected {', '.join(form.submission_keys)} and {known}; to hand it "
+            f"in as it is: format.submission.keep='[{extra[0]}]'"
         )
     return expected
 

@@ -151,6 +151,9 @@ def read_table(config: TaskConfig, path: Path | None = None) -> AnyTable:
     columns = class_columns(config, path) if form.train.layout == "columns" else [form.train.column]
     grouped = group_columns(form.group) if form.group else []
     frame = read_csv(path, list(dict.fromkeys([*form.train.keys, *columns, *grouped])))
+    if is_train and form.train.names:
+        named = {text: str(name) for text, name in form.train.names.items()}
+        frame[columns] = frame[columns].apply(lambda cells: cells.map(lambda cell: named.get(cell, cell)))
     ids, class_ids = split_keys(frame, form.train.keys, path, config.data.classes or ())
     faults = row_faults(path, np.flatnonzero(ids == ""), ids, f"{_id_column(config)} is empty", show_found=False)
     _, first = group_by_image(ids)

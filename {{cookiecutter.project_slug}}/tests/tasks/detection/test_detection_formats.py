@@ -123,7 +123,7 @@ def convert(name: str, made_up: Path, folder: Path) -> None:
     if name == "sample":
         shutil.copytree(made_up, folder)
         return
-    data = load_config([config_file(name)], [f"data.dir={folder}"]).data
+    data = load_config([config_file(name)], places(name, folder)).data
     form = format_presets("detection")[name]["format"]["submission"]
     train, test = images_of(made_up / "train.csv"), images_of(made_up / "solution.csv")
     test_ids = [str(image.number) if name == "barrier_reef" else image.stem for image in test]
@@ -148,6 +148,12 @@ def config_file(name: str) -> Path:
     return CONFIGS / ("detection.yaml" if name == "sample" else f"detection_{name}.yaml")
 
 
+def places(name: str, folder: Path) -> list[str]:
+    """Return words by which the made-up images are found, which are no DICOM."""
+    is_dicom = name in ("rsna", "vinbigdata")
+    return [f"data.dir={folder}", *(["data.image_file={image_id}.png"] if is_dicom else [])]
+
+
 @pytest.fixture(scope="session")
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made_up") / "data"
@@ -169,7 +175,7 @@ def files(name: str, made_up: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def config(name: str, files: Path) -> Config:
-    return load_config([config_file(name)], [f"data.dir={files}"])
+    return load_config([config_file(name)], places(name, files))
 
 
 def test_every_known_format_has_a_config_of_few_lines(name: str) -> None:
@@ -179,14 +185,14 @@ def test_every_known_format_has_a_config_of_few_lines(name: str) -> None:
 
 @pytest.mark.slow
 def test_a_format_goes_from_check_to_a_valid_submission(name: str, files: Path, command: Command) -> None:
-    words = [config_file(name), *SMALL, f"data.dir={files}", "name=r"]
+    words = [config_file(name), *SMALL, *places(name, files), "name=r"]
     words += ["trainer.precision=bf16-mixed"] if name == "sample" else []
     run = Path("outputs/r")
     for verb in (["check", *words], ["folds", *words], ["train", *words], ["predict", run], ["submit", run]):
         done = command(*verb)
         assert done.returncode == 0, f"{verb[0]}: {done.stderr}"
         assert "does not name" not in done.stdout
-    config = load_config([config_file(name)], [f"data.dir={files}"])
+    config = load_config([config_file(name)], places(name, files))
     written, sample = (pd.read_csv(path, dtype=str) for path in (run / "submission.csv", config.sample_submission))
     assert list(written.columns) == list(sample.columns)
     assert written.iloc[:, 0].tolist() == sample.iloc[:, 0].tolist()

@@ -9,6 +9,7 @@ import pandas as pd
 from competition.config.section import IN_BRACES, names_in
 from competition.files.csv_file import read_csv, row_faults
 from competition.files.csv_keys import split_keys
+from competition.files.other_tables import has_table
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.settings import TaskConfig
 
@@ -49,7 +50,7 @@ def groups_of_test(config: TaskConfig) -> pd.Series:
 
 def groups_of(config: TaskConfig, image_ids: Sequence[str]) -> list[str]:
     """Return the group of each image, which may be of training or test."""
-    known = groups_of_test(config).to_dict() if (config.data.dir / config.format.test_csv).is_file() else {}
+    known = groups_of_test(config).to_dict() if has_table(config.data.dir / config.format.test_csv) else {}
     if not all(image_id in known for image_id in image_ids):
         known |= read_groups(config, config.train_csv).to_dict()
     missing = next((image_id for image_id in image_ids if image_id not in known), None)

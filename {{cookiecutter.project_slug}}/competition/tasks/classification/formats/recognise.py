@@ -1,6 +1,7 @@
 """Which `format:` the files of a competition have, by their columns and first rows. No torch."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -8,6 +9,8 @@ import pandas as pd
 from competition.config.data_settings import Data
 from competition.config.loading import format_presets
 from competition.files.csv_file import NUMBER
+from competition.files.file_patterns import field_names, files_below
+from competition.files.other_tables import AND, PATH
 from competition.tasks.classification.formats.answers import OTHER_SEPARATORS, joined_labels, parted
 
 # Columns of masks and boxes, of which other tasks know more.
@@ -32,7 +35,41 @@ def readings(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None
     if any(OTHERS.search(column) for column in [*train.columns, *sample.columns]) or len(sample.columns) < 2:
         return []
     known = _preset(train, sample)
-    return [known] if known is not None else _by_content(train, sample)
+    found = [known] if known is not None else _by_content(train, sample)
+    return [*(every for one in found for every in _of_every_file(one, train, data)), *found]
+
+
+def _of_every_file(form: dict[str, Any], train: pd.DataFrame, data: Data | None) -> list[dict[str, Any]]:
+    """Return the settings by which each file of a folder that an id names is an image, and the id is answered by the
+    mean of its files'; none where an id names a single file."""
+    if data is None or isinstance(form["format"], str) or train.empty:
+        return []
+    first, *rest = data.image_file.split("/")
+    keys = form["format"]["train"]["keys"]
+    column, pattern = next((pair for pair in keys.items() if "{image_id}" in pair[1]), ("", ""))
+    if (
+        first != "{image_id}"
+        or pattern != first
+        or not rest
+        or not column.isidentifier()
+        or field_names("/".join(rest))
+    ):
+        return []
+    suffix = Path(rest[-1]).suffix
+    folder = data.dir / data.train_images / str(train[column].iloc[0])
+    if sum(Path(name).suffix == suffix for name in files_below(folder)) < 2:
+        return []
+    files = "/".join([f"{{{column}}}", *("*" for _ in rest[1:]), f"*{suffix}"])
+    asked = form["format"].get("submission", {})
+    grouped = {
+        **form["format"],
+        "train": {**form["format"]["train"], "keys": {PATH: "{image_id}"}},
+        "submission": {"keys": {column: "{image_id}"}, **asked},
+        "group": f"{{{column}}}",
+        "test_csv": f"{data.test_images}/{files}",
+    }
+    of_data = {"train_csv": f"{data.train_csv}{AND}{data.train_images}/{files}", "image_file": "{image_id}"}
+    return [form | {"data": form.get("data", {}) | of_data, "format": grouped}]
 
 
 def _stripped(frame: pd.DataFrame) -> pd.DataFrame:
