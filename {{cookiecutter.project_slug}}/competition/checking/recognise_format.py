@@ -29,7 +29,7 @@ NUM_ROWS = 1000  # that are looked at
 MOST_CHANNELS = 64  # of an image
 NUM_TRIED = 5  # images that are read by a config before it is printed
 EXAMPLE = "configs/mine.yaml"  # where a user may put a config
-STAGES = ("train.csv", "the sample submission", "a submission", "images")
+STAGES = ("train.csv", "the sample submission", "a submission", "images and their answers")
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def _refuse_unknown(data: Data) -> None:
     raise CompetitionError(
         "\n".join(
             [
-                f"{data.dir / data.train_csv}, {data.sample_submission}: no format known here fits; name a config and "
-                f"say in its `format:` how the columns are to be read",
+                f"{data.dir / data.train_csv}, {data.sample_submission}: no format known here fits, of "
+                f"{' or '.join(task_names())}; name a config and say in its `format:` how the columns are to be read",
                 *beside,
             ]
         )

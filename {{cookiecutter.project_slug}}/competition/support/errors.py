@@ -49,7 +49,7 @@ FILE = re.compile(r"(command line \(.*?\)|[^:]*/[^:]*|[^:\s]+\.(?:yaml|yml|csv|t
 LINE = re.compile(r"(?:line |row )(\d+): ")
 KEY = re.compile(r"(?:column )?'?(--?[\w-]+|[A-Za-z_][\w.\[\]-]*)'?(?: is missing|: )")
 FOUND = re.compile(r"found (.+?)(?:[;,] (?:expected|did you mean|known here)|; |$)|\(value (.+?)\)")
-EXPECTED = re.compile(r"(?:expected |did you mean )(.+)$")
+EXPECTED = re.compile(r"(?:expected |did you mean )(.+?)(?:[;,] found .+)?$")
 
 
 def fault_of(message: str) -> Fault:

@@ -107,9 +107,20 @@ def test_what_fails_and_what_is_packed_is_told_beside_the_lines(tmp_path: Path) 
     with zipfile.ZipFile(tmp_path / "train_images.zip", "w") as archive:
         archive.writestr("a.png", b"")
     lines = recognise_folder([f"data.dir={tmp_path}"])
-    assert "fail at images:" in lines[0]
+    assert "fail at images and their answers:" in lines[0]
     assert "train_images/a: no such image file" in lines[1]
     assert any("packed are train_images.zip" in line for line in lines)
+
+
+@pytest.mark.skipif("segmentation" not in task_names(), reason="masks are read")
+def test_one_damaged_mask_hides_no_format_and_its_line_is_told(tmp_path: Path) -> None:
+    draw(tmp_path, *(f"train_images/a{k}.png" for k in range(12)), "test_images/b.png")
+    rows = [f"a{k},0,{'1 10 90 x' if k == 5 else '1 10 70 10'}" for k in range(12)]
+    write(tmp_path / "train.csv", "image_id,class_id,rle", *rows)
+    write(tmp_path / "sample_submission.csv", "image_id,class_id,rle", "b,0,")
+    lines = recognise_folder([f"data.dir={tmp_path}"])
+    assert yaml.safe_load("\n".join(lines))["base"] == "segmentation.yaml"
+    assert "line 7: rle: expected whole numbers" in lines[1]
 
 
 @needs_classes

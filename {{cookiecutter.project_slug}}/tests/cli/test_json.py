@@ -83,6 +83,10 @@ def test_faults_of_a_config_are_objects(ask: Callable[..., dict[str, Any]], tmp_
             "outputs/a/cv.csv: line 3: damaged (column f1: found 'x', expected a number); tune again",
             ("outputs/a/cv.csv", 3, None, "'x'", "a number); tune again"),
         ),
+        (
+            "train.csv: line 9: rle: expected whole numbers `start length ...`, found '1 x'",
+            ("train.csv", 9, "rle", "'1 x'", "whole numbers `start length ...`"),
+        ),
         ("no config file given: name one of configs/*.yaml", (None, None, None, None, None)),
         ("--mean: found 'x'; expected mean or rank", (None, None, "--mean", "'x'", "mean or rank")),
         ("a.yaml: task: this key is missing", ("a.yaml", None, "task", None, None)),
