@@ -35,6 +35,11 @@ def _fits_into_memory(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
+def _is_course(given: Any) -> bool:
+    """Return whether a value is a list of epochs, each with a size."""
+    return isinstance(given, list) and bool(given) and all(isinstance(one, list) and len(one) == 2 for one in given)
+
+
 ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_both_sides), AfterValidator(_fits_into_memory)]
 # An epoch and the size of training images from then on.
 SizeFrom = Annotated[
@@ -204,9 +209,12 @@ class Data(Section):
     def _size_by_epoch(cls, given: Any) -> Any:
         """Read a course of sizes as those of training and, for all else, the last one."""
         size = given.get("image_size") if isinstance(given, dict) else None
-        if not (isinstance(size, list) and size and all(isinstance(one, list) and len(one) == 2 for one in size)):
-            return given
-        return given | {"image_size": size[-1][1], "train_sizes": size}
+        if _is_course(size):
+            return given | {"image_size": size[-1][1], "train_sizes": size}
+        course = given.get("train_sizes") if size is not None else None
+        # A run's config has both; over it another size may be given, which is that of all epochs then.
+        is_other = _is_course(course) and _both_sides(course[-1][1]) != _both_sides(size)
+        return given | {"train_sizes": []} if is_other else given
 
     @field_validator("train_sizes")
     @classmethod
