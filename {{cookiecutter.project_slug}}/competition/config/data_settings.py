@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeGuard
 
 from pydantic import (
     AfterValidator,
@@ -35,7 +35,7 @@ def _fits_into_memory(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
-def _is_course(given: Any) -> bool:
+def _is_course(given: Any) -> TypeGuard[list[Any]]:
     """Return whether a value is a list of epochs, each with a size."""
     return isinstance(given, list) and bool(given) and all(isinstance(one, list) and len(one) == 2 for one in given)
 

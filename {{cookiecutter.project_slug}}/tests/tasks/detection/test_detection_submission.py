@@ -337,7 +337,7 @@ def test_centres_alone_are_handed_in_without_confidence_and_read_back_where_they
 def test_the_truth_can_be_handed_in_as_shares_whatever_train_csv_has(units: str, tmp_path: Path) -> None:
     box = "5,10,50,20" if units == "pixels" else "0.05,0.25,0.5,0.5"
     (tmp_path / "train.csv").write_text(f"image_id,class,x1,y1,x2,y2\na,cat,{box}\n")
-    form = {"class_id": "class", "boxes": ["x1", "y1", "x2", "y2"], "layout": "xyxy", "units": units}
+    form: dict[str, Any] = {"class_id": "class", "boxes": ["x1", "y1", "x2", "y2"], "layout": "xyxy", "units": units}
     form |= {"submission": {"layout": "xyxy", "units": "shares"}}
     made = TaskConfig(name="t", task="detection", data=Data(dir=tmp_path), format=DetectionFormat.model_validate(form))
     table = read_table(made)
