@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeGuard
 
 from pydantic import (
     AfterValidator,
@@ -33,6 +33,11 @@ def _fits_into_memory(size: tuple[int, int]) -> tuple[int, int]:
     if size[0] * size[1] > MOST_PIXELS:
         raise ValueError(f"{size[0]} x {size[1]} are more than {MOST_PIXELS:,} pixels; expected fewer, or data.window")
     return size
+
+
+def _is_course(given: Any) -> TypeGuard[list[Any]]:
+    """Return whether a value is a list of epochs, each with a size."""
+    return isinstance(given, list) and bool(given) and all(isinstance(one, list) and len(one) == 2 for one in given)
 
 
 ImageSize = Annotated[tuple[Side, Side], BeforeValidator(_both_sides), AfterValidator(_fits_into_memory)]
@@ -205,9 +210,12 @@ class Data(Section):
     def _size_by_epoch(cls, given: Any) -> Any:
         """Read a course of sizes as those of training and, for all else, the last one."""
         size = given.get("image_size") if isinstance(given, dict) else None
-        if not (isinstance(size, list) and size and all(isinstance(one, list) and len(one) == 2 for one in size)):
-            return given
-        return given | {"image_size": size[-1][1], "train_sizes": size}
+        if _is_course(size):
+            return given | {"image_size": size[-1][1], "train_sizes": size}
+        course = given.get("train_sizes") if size is not None else None
+        # A run's config has both; over it another size may be given, which is that of all epochs then.
+        is_other = _is_course(course) and _both_sides(course[-1][1]) != _both_sides(size)
+        return given | {"train_sizes": []} if is_other else given
 
     @field_validator("train_sizes")
     @classmethod

@@ -17,6 +17,8 @@ from competition.support.user_file import defined_in
 
 Step = A.BasicTransform | A.BaseCompose
 POLICIES = ("RandAugment", "TrivialAugmentWide", "AutoAugment", "AugMix")  # of torchvision; without masks and boxes
+# What is done to every image, of validation and test, too; once more here, training images would be others.
+DONE_LATER = ("Normalize", "ToFloat", "FromFloat", "ToTensorV2", "ToTensor3D")
 KEY = "data.augmentation.more"
 
 
@@ -58,6 +60,11 @@ def _kind(name: str, key: str) -> Any:
         if not (isinstance(kind, type) and issubclass(kind, A.BasicTransform | A.BaseCompose)):
             raise CompetitionError(f"{key}: {path}.py: {own} is no class of a transform of albumentations")
         return kind
+    if name in DONE_LATER:
+        raise CompetitionError(
+            f"{key}: {name} makes images what networks see, which is done to all of them by data.mean and data.std; "
+            "leave it out"
+        )
     if name in POLICIES:
         return lambda p=1.0, **arguments: Policy(name, arguments, p=p)
     known = {

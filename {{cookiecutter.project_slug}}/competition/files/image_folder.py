@@ -173,12 +173,14 @@ def row_in_words(data: Data, line: int) -> str:
 
 
 def ids_in(data: Data, folder: str, pattern: str) -> np.ndarray:
-    """Return (n,) str, sorted: the ids of the images in a folder whose names follow the pattern, which may name folders
-    below it."""
+    """Return (n,) str, sorted: the ids of the images in a folder whose names follow the pattern.
+
+    It may name folders below it; others, as of masks beside the images, are not looked into.
+    """
     whole = re.compile(expression(pattern))
     found = (whole.fullmatch(name) for name in files_below(data.dir / folder))
     ids = {_id_of(one.groupdict(), data.id_parts) for one in found if one}
-    return np.array(sorted(ids - {""}), dtype=object)
+    return np.array(sorted(one for one in ids if one and "/" not in one), dtype=object)
 
 
 def _id_of(fields: Mapping[str, str], parts: str | None) -> str:

@@ -59,6 +59,8 @@ def refuse_other_sizes(network: nn.Module, channels: int, sizes: Mapping[tuple[i
         try:
             with torch.no_grad():
                 network(torch.zeros(1, channels, *size, dtype=next(network.parameters()).dtype))
+        except CompetitionError as error:  # it tells its sizes itself
+            raise CompetitionError(f"{key}: {error}") from None
         except Exception as error:  # each network has errors of its own
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise CompetitionError(

@@ -269,6 +269,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "a misspelt argument": ({"GaussianBlur": {"blur_limits": 3}}, 'takes no "blur_limits"; did you mean blur_limit?'),
     "a wrong value": ({"GaussianBlur": {"p": 2}}, "more.0: GaussianBlur: "),
+    "what all images get": ({"Normalize": {}}, "more.0: Normalize makes images what networks see"),
     "one deep inside": (
         {"OneOf": {"transforms": ["Blur", {"Sequential": {"transforms": ["Blurr"]}}]}},
         'more.0.OneOf.transforms.1.Sequential.transforms.0: "Blurr" is no transform of albumentations; did you mean',

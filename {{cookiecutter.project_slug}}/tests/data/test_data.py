@@ -309,7 +309,11 @@ def test_training_images_have_the_size_of_their_epoch_and_all_others_the_last(
     words = ["data.image_size=[[0, 32], [1, [48, 64]], [3, 96]]", f"data.dir={sample}", "data.num_workers=0"]
     sized = load_config([config_file], words)
     assert load_config([config_file], [*words, "data.image_size=64"]).data.train_sizes == []
-    assert validate(sized.model_dump(mode="json"), {}, "again") == sized
+    kept = sized.model_dump(mode="json")
+    assert validate(kept, {}, "again") == sized
+    # A run's own config with another size over it: training sees that size, too, from the first epoch on.
+    other, same = (validate(kept | {"data": kept["data"] | {"image_size": size}}, {}, "again") for size in (64, 96))
+    assert (other.data.train_sizes, same) == ([], sized)
     table = Task(sized.task).table.read_table(sized)
     data = FoldData(sized, table, np.arange(len(table.image_ids)) % 2)
     sizes = [tuple(data.batch(0, epoch)["image"].shape[-2:]) for epoch in range(5)]

@@ -60,6 +60,8 @@ def test_ids_are_those_of_the_files_that_follow_the_pattern(tmp_path: Path) -> N
     touch(tmp_path, "t/a/a.png", "t/b/b.png", "t/c/d.png", "u/case1/s_01_64.png", "u/case2/s_02_64.png")
     data = Data(dir=tmp_path)
     assert ids_in(data, "t", "{image_id}/{image_id}.png").tolist() == ["a", "b"]
+    touch(tmp_path, "flat/a.png", "flat/masks/a.png")  # a folder that no pattern names
+    assert ids_in(data, "flat", "{image_id}.png").tolist() == ["a"]
     assert ids_in(data, "t", "**/{image_id}.png").tolist() == ["a", "b", "d"]
     parts = data.model_copy(update={"id_parts": "{case}_slice_{number}"})
     assert ids_in(parts, "u", "{case}/s_{number}_*.png").tolist() == ["case1_slice_01", "case2_slice_02"]

@@ -290,6 +290,15 @@ class TaskConfig(Config):
             raise ValueError("decode.cut_points does not go with format.group, whose images are joined after it")
         return decode
 
+    @model_validator(mode="after")
+    def _host_knows_the_truth(self) -> Self:
+        if self.host_metric is not None and self.format.unknown:
+            raise ValueError(
+                "host_metric: a host's file takes labels of 0 and 1 only, and would count what format.unknown names as "
+                "0; leave out either: the metrics by name look at known labels only"
+            )
+        return self
+
     @property
     def train_keys(self) -> Mapping[str, str]:
         """By column of train.csv, how it holds {image_id}."""

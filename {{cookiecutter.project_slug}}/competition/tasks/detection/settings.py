@@ -221,21 +221,35 @@ class TaskConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _nothing_to_join(cls, values: Any) -> Any:
-        """Leave out suppression where the network says each object once and nobody asked for it."""
-        model, decode = (
-            (values.get(name) or {} for name in ("model", "decode")) if isinstance(values, dict) else ({}, {})
+        """Leave out suppression where the network says each object once and nobody asked for it: not in windows, of
+        which several show an object."""
+        model, decode, data = (
+            (values.get(name) or {} for name in ("model", "decode", "data"))
+            if isinstance(values, dict)
+            else ({}, {}, {})
         )
-        is_once = isinstance(model, dict) and model.get("architecture") in OF_TRANSFORMERS
+        window = data.get("window") if isinstance(data, dict) else getattr(data, "window", None)
+        is_once = window is None and isinstance(model, dict) and model.get("architecture") in OF_TRANSFORMERS
         if is_once and isinstance(decode, dict) and "join" not in decode:
             return values | {"decode": decode | {"join": "none"}}
         return values
+
+    @model_validator(mode="after")
+    def _windows_are_joined(self) -> Self:
+        if self.data.window is not None and self.decode.join == "none":
+            raise ValueError(
+                "decode.join: found none with data.window: an object that several windows show would be handed in "
+                "several times; expected nms, soft_nms or wbf"
+            )
+        return self
 
     @model_validator(mode="after")
     def _losses_are_of_the_architecture(self) -> Self:
         own = {"focal_alpha", "focal_gamma", "box_kind"} if self.model.architecture != "fcos" else set()
         if changed := sorted(key for key in own if getattr(self.loss, key) != DetectionLoss.model_fields[key].default):
             raise ValueError(f"loss.{changed[0]}: only fcos goes by it; {self.model.architecture} has its authors' own")
-        if self.model.architecture != "fcos" and not self.loss.classification + self.loss.box:
+        learnt = self.loss.classification + self.loss.box + sum(self.loss.files.values())
+        if self.model.architecture != "fcos" and not learnt:
             raise ValueError("loss: nothing is learnt; give classification and box weights over 0")
         return self
 

@@ -31,6 +31,7 @@ class DetectionTable:
     labels: np.ndarray  # (boxes,) int64
     starts: np.ndarray  # (n + 1,)
     in_shares: bool = False  # of the image's sides; else pixels
+    submits_shares: bool = False  # of them, for which an answer tells the image's size
     sizes: np.ndarray | None = None  # (n, 2) height and width as the csv file has them, NaN for an image without
     where: str = ""  # the csv file, for messages
     groups = None  # every image is answered by itself
@@ -47,7 +48,7 @@ class DetectionTable:
         has_area = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         if len(found) and (fault := self._misfit(index, found, has_area, height, width)):
             raise CompetitionError(f"{self.where}: line {self.lines[index]}: image {self.image_ids[index]!r}: {fault}")
-        size = {"size": np.array([height, width])} if self.in_shares else {}
+        size = {"size": np.array([height, width])} if self.submits_shares else {}
         return {"bboxes": boxes[has_area], "labels": self.labels[span][has_area], **size}
 
     def in_pixels(self, index: int, height: int, width: int) -> np.ndarray:
@@ -131,6 +132,7 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
         lines=np.concatenate([line(frame.index.to_numpy()[first]), np.zeros(len(absent), dtype=np.int64)]),
         boxes=corners[order].astype(np.float32),
         in_shares=form.units == "shares",
+        submits_shares=form.submits_shares,
         sizes=_sizes(form, path, frame, first, len(absent)),
         where=str(path),
         labels=pd.Index(classes).get_indexer(pd.Index(names[order])).astype(np.int64),

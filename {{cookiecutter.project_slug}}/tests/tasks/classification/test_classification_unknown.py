@@ -124,3 +124,8 @@ def test_pages_judge_an_image_by_what_is_known() -> None:
     truth = {"labels": np.array([True, False]), "known": np.array([True, False])}
     found = outcome(said, {**said, "labels": np.array([True, True])}, truth, 2)
     assert (found.score, found.too_much, found.labels.tolist(), found.num_true.tolist()) == (0.9, 0, [0], [1, 0])
+
+
+def test_a_host_is_not_handed_what_nobody_knows_as_zeros(tmp_path: Path) -> None:
+    with pytest.raises(CompetitionError, match=r"host_metric: .* would count what format\.unknown names as 0"):
+        config(tmp_path, host_metric={"file": "score.py"})

@@ -24,7 +24,7 @@ from competition.tasks.detection.loss import image_losses
 from competition.tasks.detection.model import BoxNetwork, build_network
 from competition.tasks.detection.prediction import predictions
 from competition.tasks.detection.settings import TaskConfig
-from competition.tasks.encoder import encoder_layers
+from competition.tasks.encoder import encoder_layers, refuse_other_sizes
 from competition.tasks.pretrained import weights_note
 from competition.training.checkpoint import export_weights
 
@@ -375,6 +375,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
         {"data": {"image_size": [64, 128]}, "tta": ["scale1.5"]},
         "tta: scale1.5: found 96 x 192; lw_detr takes multiples of 64, as 128 x 192",
     ),
+    "windows without joining": (
+        "dfine",
+        TINY["dfine"],
+        {"data": {"window": {}}, "decode": {"join": "none"}},
+        "decode.join: found none with data.window",
+    ),
     "windows": ("rf_detr", TINY["rf_detr"], {"data": {"image_size": [48, 64]}}, "takes multiples of 32, as 64 x 64"),
     "too few places": ("dfine", TINY["dfine"] | {"network": {}}, {}, "126 places for the 300 queries"),
     "no size": ("lw_detr", {}, {}, "model.size: is missing"),
@@ -429,10 +435,20 @@ def test_weights_most_of_which_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert re.search(r"\d+ of \d+ tensors of rf_detr fit", said)
 
 
+def test_a_size_of_some_epochs_that_a_transformer_cannot_take_is_told_by_its_own_multiple() -> None:
+    pytest.importorskip("transformers")
+    network = build_network(config("dfine"), CLASSES)
+    said = refusal(lambda: refuse_other_sizes(network, 3, {(64, 80): "data.image_size"}))
+    assert re.fullmatch(r"data\.image_size: .*found 64 x 80; dfine takes multiples of 32, as 64 x (64|96)", said)
+
+
 def test_boxes_of_one_transformer_all_stay_and_those_of_several_are_averaged() -> None:
     settings = config("dfine")
     assert settings.decode.join == "none"
     assert config("fcos").decode.join == "nms"
+    # Windows overlap, and an object that two of them show is to be handed in once.
+    assert config("dfine", TINY["dfine"], data={"window": {"size": 64}}).decode.join == "nms"
+    assert config("dfine", TINY["dfine"], loss={"box": 0, "classification": 0, "mine.py": 1}).loss.files
     assert config("dfine", TINY["dfine"], decode={"join": "soft_nms"}).decode.join == "soft_nms"
     one: dict[str, np.ndarray] = {
         "boxes": np.array([[10, 10, 50, 50], [11, 10, 51, 50]], dtype=np.float32),

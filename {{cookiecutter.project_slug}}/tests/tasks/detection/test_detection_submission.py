@@ -17,8 +17,15 @@ from competition.tasks.contract import Target
 from competition.tasks.detection.decode import decode
 from competition.tasks.detection.score import evidence, scores
 from competition.tasks.detection.settings import DetectionDecode, DetectionFormat, DetectionSubmission, TaskConfig
-from competition.tasks.detection.submission import id_columns, read_submission, read_test_ids, write_submission
+from competition.tasks.detection.submission import (
+    id_columns,
+    perfect_answer,
+    read_submission,
+    read_test_ids,
+    write_submission,
+)
 from competition.tasks.detection.submission import rows as rows_of
+from competition.tasks.detection.table import read_table
 
 CLASSES = ("cat", "dog")
 CONFIG = TaskConfig(name="t", task="detection")
@@ -324,3 +331,16 @@ def test_centres_alone_are_handed_in_without_confidence_and_read_back_where_they
     assert (tmp_path / "s.csv").read_text().splitlines()[1] == "a,dog 20 35 cat 2 2"
     np.testing.assert_allclose((back["bboxes"][:, :2] + back["bboxes"][:, 2:]) / 2, [[20, 35], [2, 2]], atol=1e-3)
     assert back["labels"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("units", ["pixels", "shares"])
+def test_the_truth_can_be_handed_in_as_shares_whatever_train_csv_has(units: str, tmp_path: Path) -> None:
+    box = "5,10,50,20" if units == "pixels" else "0.05,0.25,0.5,0.5"
+    (tmp_path / "train.csv").write_text(f"image_id,class,x1,y1,x2,y2\na,cat,{box}\n")
+    form: dict[str, Any] = {"class_id": "class", "boxes": ["x1", "y1", "x2", "y2"], "layout": "xyxy", "units": units}
+    form |= {"submission": {"layout": "xyxy", "units": "shares"}}
+    made = TaskConfig(name="t", task="detection", data=Data(dir=tmp_path), format=DetectionFormat.model_validate(form))
+    table = read_table(made)
+    truth = perfect_answer(table.target(0, 40, 100), 1)
+    _, (row,) = rows_of(made, [("a", truth)], table.classes)
+    assert [float(word) for word in row[1].split()[2:]] == [0.05, 0.25, 0.5, 0.5]
