@@ -66,7 +66,12 @@ class SlurmJob:
                 "more time (slurm.time, trainer.max_time); what was to follow it is stopped"
             )
         job = os.environ["SLURM_JOB_ID"]
-        subprocess.run(["scontrol", "requeue", job], check=True, timeout=60)
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode:
+            sys.exit(
+                f"{self.name}: stopped (exit {status}) and saved, but job {job} cannot wait again "
+                f"({' '.join(done.stderr.split())[:200]}); the same `competition run --slurm` goes on"
+            )
         print(f"{self.name}: stopped (exit {status}); job {job} waits again, to go on", flush=True)
         sys.exit(0)
 

@@ -19,7 +19,7 @@ from typing import Any
 from competition.clusters.job import SlurmJob
 from competition.config.loading import known_keys
 from competition.config.settings import Config
-from competition.runs.folder import LATEST
+from competition.runs.folder import DONE, LATEST, OOF, SUBMISSION, TEST, is_finished
 from competition.support.atomic_files import read_own_text, replacing
 from competition.support.errors import CompetitionError
 from competition.support.paths import here
@@ -68,7 +68,7 @@ def hand_over(config: Config, jobs: Sequence[Job], last: Job) -> list[str]:
     follow = {"dependency": f"afterok:{':'.join(arrays)}", "kill-on-invalid-dep": "yes"} if arrays else {}
     found = dict(zip([job.name for job in jobs], ids, strict=True))
     _note(noted, found)
-    [of_last] = _submit(config, [SlurmJob(last.name, last.words, last.log, last.log.parent / "test.npz")], follow)
+    [of_last] = _submit(config, [SlurmJob(last.name, last.words, last.log, last.log.parent / TEST)], follow)
     _note(noted, found | {last.name: of_last})
     told = [
         f"{name}: job {job}, which writes to {job_.log}" for (name, job), job_ in zip(found.items(), jobs, strict=True)
@@ -121,7 +121,7 @@ def parameters(config: Config, follow: Mapping[str, str] | None = None) -> dict[
     }
     setup = own.get("setup", [])
     own["setup"] = [*(setup if isinstance(setup, list) else [setup]), f"export SUBMITIT_PREEMPT_SIGNAL={SIGNAL}"]
-    options: dict[str, Any] = {"requeue": True}
+    options: dict[str, Any] = {} if "requeue" in config.slurm else {"requeue": True}
     if (gpus := _num_gpus(config)) and not any(key.startswith(("gpus", "gres")) for key in given):
         options["gpus-per-node"] = gpus
     nodes, tasks = 1, 1
@@ -195,16 +195,22 @@ def jobs_in_words() -> list[str]:
 
 def _lost(run: Path, jobs: Mapping[str, str], queue: Mapping[str, Queued]) -> list[str]:
     """Return a line where jobs of a run are gone that did not end well; the first says why."""
-    # submitit writes a result for what came to its end, and only for that.
-    gone = [
-        name for name, job in jobs.items() if job not in queue and not (run / FOLDER / f"{job}_0_result.pkl").is_file()
-    ]
+    gone = [name for name, job in jobs.items() if job not in queue and not _is_done(run, name, job)]
     if not gone:
         return []
     folder = run / gone[0]
     log = folder / "train.log" if folder.is_dir() else run / "run.log"
     reason = f" ({log}: {last_line(log)})" if log.is_file() else ""
     return [f"{run.name}: {', '.join(gone)} did not end{reason}; the same `competition run --slurm` goes on"]
+
+
+def _is_done(run: Path, name: str, job: str) -> bool:
+    """Return whether a job came to its end, for which submitit writes a result, or its work was done without it."""
+    made = (run / name / OOF, run / name / DONE) if (run / name).is_dir() else (run / SUBMISSION,)
+    is_unfinished = (run / name).is_dir() and not is_finished(run / name)
+    handed_over = (run / FOLDER / JOBS).stat().st_mtime_ns
+    is_made = not is_unfinished and any(one.is_file() and one.stat().st_mtime_ns > handed_over for one in made)
+    return is_made or (run / FOLDER / f"{job}_0_result.pkl").is_file()
 
 
 def _queue() -> dict[str, Queued] | None:

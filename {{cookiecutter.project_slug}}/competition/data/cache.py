@@ -12,13 +12,14 @@ import json
 import mmap
 import os
 import shutil
+import stat
 import struct
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
@@ -30,7 +31,7 @@ from competition.config.data_settings import Data
 from competition.data.augmentation import ImageAugmentation, Resized
 from competition.support.atomic_files import delete_leftovers, explaining_unwritable, replacing
 from competition.support.errors import CompetitionError
-from competition.support.machine import cores_here
+from competition.support.machine import cores_here, memory_here
 from competition.support.paths import PACKAGE, here
 from competition.support.progress import progress
 
@@ -41,8 +42,9 @@ END = struct.Struct("<8sq")  # the last bytes of a whole file: MAGIC, and how ma
 MAGIC = b"images 1"
 ALIGNED = 64  # bytes
 COLUMNS = 6  # of the index, int64: offset, height, width and bytes a value of what is kept; height, width of the file
-DECIDES_PIXELS = ("files/images.py", "data/augmentation.py", "data/cache.py")  # and libraries
-LIBRARIES = ("pillow", "tifffile", "albumentations", "numpy")
+# Code that decides what is kept, and what it imports of this project: readers of further formats come to files/.
+DECIDES_PIXELS = ("files/*.py", "data/augmentation.py", "data/cache.py", "data/dataset.py")
+LIBRARIES = ("pillow", "tifffile", "imagecodecs", "pydicom", "albumentations", "numpy")  # some may not be there
 
 Read = Callable[[Path], np.ndarray]
 ReadSize = Callable[[Path], tuple[int, int]]
@@ -135,20 +137,28 @@ def _is_resized(data: Data) -> bool:
 def _key(data: Data, files: Sequence[Path], read: Read) -> str:
     """Return a name that changes with the files and with whatever decides what becomes of them."""
     sizes = data.image_size if _is_resized(data) else "as decoded"
-    settings = [data.channels, data.max_pixels, sizes, cv2.__version__, *map(version, LIBRARIES)]
+    settings = [data.channels, data.max_pixels, sizes, cv2.__version__, *map(_version, LIBRARIES)]
     known = hashlib.sha256(json.dumps(settings).encode())
-    for name in DECIDES_PIXELS:
-        known.update((PACKAGE / name).read_bytes())
+    for pattern in DECIDES_PIXELS:
+        for path in sorted(PACKAGE.glob(pattern)):
+            known.update(path.read_bytes())
     for file in files:
         try:
             status = file.stat()
         except (OSError, ValueError):
             read(file)  # tells what is wrong with it
             raise
-        known.update(
-            f"{os.path.realpath(file)}\0{status.st_size} {status.st_mtime_ns}\0".encode(errors="surrogateescape")
-        )
+        # The second time, too: archives and rsync give another file the first one of the one before it.
+        state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+        known.update(f"{os.path.realpath(file)}\0{state}\0".encode(errors="surrogateescape"))
     return known.hexdigest()[:24]
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def _bytes_needed(data: Data, files: Sequence[Path], read: Read, read_size: ReadSize) -> int:
@@ -216,9 +226,27 @@ def _folders(data: Data) -> list[Path]:
     on_disk = data.dir / FOLDER
     # What is in a notebook's working folder is kept as its output; its inputs cannot be written to.
     if here().kaggle is not None or not os.access(data.dir, os.W_OK):
-        on_disk = Path(tempfile.gettempdir()) / f"competition-{os.getuid()}"
+        on_disk = _of_this_user(Path(tempfile.gettempdir()) / f"competition-{os.getuid()}")
     shared = hold_shared_memory() if data.cache == "memory" else None
     return [on_disk] if shared is None else [shared, on_disk]
+
+
+def _of_this_user(folder: Path) -> Path:
+    """Make a folder where anybody can make one; raise CompetitionError where somebody else did, by its known name."""
+    with explaining_unwritable(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_own(folder):
+        raise CompetitionError(
+            f"data.cache: {folder}: is not this user's, so that others could put images there; set TMPDIR to a folder "
+            "of yours, or leave data.cache out"
+        )
+    return folder
+
+
+def _is_own(folder: Path) -> bool:
+    """Return whether a folder is this user's; a link may lead anywhere."""
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
 def _with_room(folders: Sequence[Path], needed: int, number: int) -> Path:
@@ -241,13 +269,7 @@ def _free(folder: Path) -> int:
     free = shutil.disk_usage(folder).free
     if not folder.is_relative_to(SHARED_MEMORY):
         return free
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            free = min(free, int(line.split()[1]) * 1024)
-    with suppress(OSError, ValueError):  # of a container
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-        free = min(free, limit - used)
-    return free
+    return min(free, memory_here())
 
 
 def _in_words(number: int, needed: int) -> str:
@@ -280,8 +302,9 @@ def hold_shared_memory() -> Path | None:
         _delete_if_alone(folder)
         fcntl.flock(users, fcntl.LOCK_SH)
         atexit.register(_let_go, folder, os.getpid())
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder if folder.stat().st_uid == os.getuid() else None
+    with suppress(OSError):  # a file or a link that leads nowhere, of somebody else's
+        folder.mkdir(mode=0o700, exist_ok=True)
+    return folder if _is_own(folder) else None
 
 
 def _delete_if_alone(folder: Path) -> None:

@@ -6,6 +6,7 @@ takes its place in outputs/ as a whole, by renaming; one that is further here th
 
 import shutil
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import yaml
@@ -13,7 +14,7 @@ import yaml
 from competition.comparison.update_ledger import record
 from competition.config.loading import load_config
 from competition.kaggle.api import UNDER_WAY, KaggleService, competition_name
-from competition.kaggle.session import LISTING, Listing, damaged, read_listing, restore
+from competition.kaggle.session import FOLDS, LISTING, Listing, damaged, read_listing, restore
 from competition.kaggle.training import newest_output, sessions, training_name
 from competition.runs.folder import CONFIG, is_finished, read_kept_config, read_metrics, refuse_changed_config
 from competition.runs.ledger import BY_HAND, Line, change_ledger, ledger_path, read_ledger
@@ -23,7 +24,7 @@ from competition.support.locks import holding
 from competition.support.paths import here
 from competition.support.progress import progress
 
-BESIDE = {LISTING, "folds.csv", "outputs/runs.csv"}  # what is wanted besides the run's own files
+BESIDE = (LISTING, FOLDS, "outputs/runs.csv")  # what is wanted besides the run's own files
 BEFORE = ".before"
 OF_THERE = ("started", "git_commit", "git_dirty", "data", "folds_csv", "device", "versions")  # of a line of the ledger
 
@@ -61,7 +62,11 @@ def _download(service: KaggleService, notebook: str, run: str, files: dict[str, 
     """Return the folder with a session's files of a run; those that a start before this one brought are not asked for
     again."""
     working = here().outputs / f".{notebook.rpartition('/')[2]}.fetch"
-    wanted = sorted(name for name in files if name in BESIDE or name.startswith(f"outputs/{run}/"))
+    wanted = sorted(
+        name
+        for name in files
+        if name.startswith(f"outputs/{run}/") or any(fnmatchcase(name, pattern) for pattern in BESIDE)
+    )
     if LISTING in wanted:  # anew: notebooks may have been deleted, and another one made of this name
         service.fetch_file(files[LISTING], working / LISTING)
     listing = read_listing(working)
@@ -103,7 +108,9 @@ def _take_in(working: Path, run: str, listing: Listing | None) -> list[str]:
     if not stays:
         for path in [path for path in came.iterdir() if path.name not in {one.name for one in trainings}]:
             _exchange(path, target / path.name)
-    return [*lines, *_take_folds(working / "folds.csv", target)]
+    for folds in sorted(working.glob(FOLDS)) if trainings else ():  # without a training they are of no use
+        lines += _take_folds(folds, target)
+    return lines or [f"{target}: no training had begun"]
 
 
 def _as_here(training: Path, data_dir: str) -> None:
@@ -138,8 +145,6 @@ def _exchange(new: Path, old: Path) -> None:
 
 def _take_folds(folds: Path, target: Path) -> list[str]:
     """Keep the folds that a run was trained with: with it, and beside train.csv where that is here and has none."""
-    if not folds.is_file():
-        return []
     data = Path(read_kept_config(next(target.glob(f"fold*/{CONFIG}")).parent)["data"]["dir"])
     beside = data / folds.name
     if data.is_dir() and not beside.exists():

@@ -21,6 +21,7 @@ from competition.support.paths import here
 
 JOB = "job.json"  # in the folder of the code
 LISTING = "training.json"  # beside outputs/
+FOLDS = "folds*.csv"  # there, too: folds.csv, or folds_TABLE.csv of another table than train.csv
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ def main() -> None:
     outputs = here().outputs
     if job.former is not None:
         take_up(job.former, outputs.parent)
-    kept = outputs.parent / "folds.csv"
-    if Path("folds.csv").is_file() and not kept.is_file():
-        shutil.copyfile("folds.csv", kept)
+    for folds in Path().glob(FOLDS):
+        if not (outputs.parent / folds).is_file():
+            shutil.copyfile(folds, outputs.parent / folds)
     if lacking := list(what_lacks(Path("pyproject.toml"))):
         print(f"== install: {', '.join(lacking)}", flush=True)
         subprocess.run([sys.executable, "-m", "pip", "install", "-q", *lacking], check=True)
@@ -92,12 +93,12 @@ def take_up(notebook: str, working: Path) -> None:
     found = found or [one for depth in ("", "*/", "*/*/") for one in root.glob(f"{depth}{slug}/outputs")]
     if not found:
         sys.exit(f"{root}: the output of {notebook}, from which this goes on, is not there; add it as an input")
-    for name in ("outputs", "folds.csv", LISTING):
-        source = found[0].parent / name
+    left = found[0].parent
+    for source in (left / "outputs", left / LISTING, *left.glob(FOLDS)):
         if source.is_dir():
-            shutil.copytree(source, working / name, copy_function=shutil.copyfile, dirs_exist_ok=True)
+            shutil.copytree(source, working / source.name, copy_function=shutil.copyfile, dirs_exist_ok=True)
         elif source.is_file():
-            shutil.copyfile(source, working / name)
+            shutil.copyfile(source, working / source.name)
     restore(working)
     (working / LISTING).unlink(missing_ok=True)
 
@@ -106,7 +107,7 @@ def write_listing(working: Path, job: Job, status: int) -> None:
     """List all files of a run with their checksums, and the texts of those whose names begin with a dot."""
     run = working / "outputs" / job.run
     paths = [path for path in sorted(run.rglob("*")) if path.is_file()]
-    paths += [path for path in (working / "outputs" / "runs.csv", working / "folds.csv") if path.is_file()]
+    paths += [path for path in (working / "outputs" / "runs.csv", *sorted(working.glob(FOLDS))) if path.is_file()]
     names = {path.relative_to(working).as_posix(): path for path in paths}
     is_dotted = {name: any(part.startswith(".") for part in Path(name).parts) for name in names}
     files = {name: _described(path) for name, path in names.items() if not is_dotted[name]}

@@ -8,6 +8,7 @@ needed here: it is the notebook's input, too.
 import base64
 import io
 import json
+import re
 import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -145,7 +146,7 @@ def _code(paths: list[Path], config: Config) -> dict[str, Path]:
     configs = [*Path("configs").rglob("*.yaml"), *(one for path in paths for one in _with_bases(path))]
     files |= {_inside(path): path for path in [Path("pyproject.toml"), *configs]}
     if folds_path(config).is_file() and config.data.folds is None:
-        files["folds.csv"] = folds_path(config)
+        files[folds_path(config).name] = folds_path(config)
     return files
 
 
@@ -162,11 +163,22 @@ def _named(config: Config) -> dict[str, Path]:
         "data.folds": config.data.folds,
         "data.pseudo": config.data.pseudo,
         "data.group_file": config.data.group_file.file if config.data.group_file else None,
-        "host_metric": config.host_metric.file if config.host_metric else None,
         "model.pretrained": Path(pretrained) if isinstance(pretrained, str) else None,
     }
+    named |= {file: Path(file) for file in _users_code(config.model_dump(mode="json"))}
     # A file that is not here is one of the notebook's inputs, or of the competition's.
     return {_inside(path, f"{key}: "): path for key, path in named.items() if path is not None and path.is_file()}
+
+
+def _users_code(values: Any) -> Iterator[str]:
+    """Yield each FILE.py, or that of FILE.py:NAME, wherever a config has one: as a loss, an optimizer, a step."""
+    if isinstance(values, dict):
+        values = [*values, *values.values()]
+    if isinstance(values, list):
+        for one in values:
+            yield from _users_code(one)
+    elif isinstance(values, str) and (found := re.fullmatch(r"(.+\.py)(?::\w+)?", values)):
+        yield found[1]
 
 
 def _inside(path: Path, what: str = "") -> str:
@@ -193,7 +205,7 @@ def _notebook(files: dict[str, Path], job: Job) -> dict[str, Any]:
         largest = max(files.values(), key=lambda path: path.stat().st_size)
         raise CompetitionError(
             f"{largest}: {largest.stat().st_size / 1e6:.1f} MB, too large to travel in a notebook; make it a data set "
-            "on Kaggle, add it by --dataset OWNER/NAME and name its file as it lies there (folds.csv is made there)"
+            "on Kaggle, add it by --dataset OWNER/NAME and name its file as it lies there (folds are made there)"
         )
     cells = [
         {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": source}

@@ -1,4 +1,4 @@
-"""What of this machine a process may use, cores and GPUs, and how trainings share them. No torch: it loads for seconds.
+"""What of this machine a process may use, cores, memory and GPUs, and how trainings share them. No torch.
 
 A process is told its share by its environment: the GPUs it sees, and how many threads and readers of images it begins.
 """
@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
@@ -17,6 +18,7 @@ from competition.support.errors import CompetitionError
 
 VISIBLE, ORDER = "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"
 CORES, THREADS = "COMPETITION_CORES", "OMP_NUM_THREADS"  # the first is this project's own
+MEMORY, GROUPS, OF_GROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 SECONDS = 60.0  # for nvidia-smi, which without a running daemon wakes every GPU up
 
 
@@ -162,3 +164,33 @@ def cores_here() -> int:
     mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = os.environ.get(CORES, "")
     return max(min(mine, int(share)), 1) if share.isdecimal() else mine
+
+
+def memory_here() -> int:
+    """Return how many bytes of memory Linux has left for this process, which a container or a scheduler may have
+    limited."""
+    found = re.search(r"^MemAvailable: +(\d+) kB", MEMORY.read_text(), re.MULTILINE)
+    left = [int(found[1]) * 1024] if found else [0]
+    for folder, most, used in _limits():
+        with suppress(OSError, ValueError):  # it has no limit
+            counted = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            # Pages of files that were read are given up where something else needs memory.
+            given_up = int(counted.get("total_inactive_file", counted.get("inactive_file", 0)))
+            left.append(int((folder / most).read_text()) - int((folder / used).read_text()) + given_up)
+    return max(min(left), 0)
+
+
+def _limits() -> Iterator[tuple[Path, str, str]]:
+    """Yield each group that counts this process's memory, and the files that say how much it may have and has.
+
+    A limit of a job is some groups above those of its steps and processes.
+    """
+    for line in GROUPS.read_text().splitlines() if GROUPS.is_file() else ():
+        _, kinds, name = line.split(":", 2)
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        root = OF_GROUPS / "memory" if kinds else OF_GROUPS
+        files = ("memory.limit_in_bytes", "memory.usage_in_bytes") if kinds else ("memory.max", "memory.current")
+        place = Path(name.lstrip("/"))
+        for part in (place, *place.parents):
+            yield root / part, *files

@@ -61,6 +61,8 @@ class Crew:
         else:
             process = subprocess.Popen(command, env=environment)
         self.running.append(Running(job, process, gpus))
+        for number in self.asked:  # what came, Ctrl-C too, before there was a process that it could reach
+            process.send_signal(number)
         return self.running[-1]
 
     def ended(self) -> list[Running]:

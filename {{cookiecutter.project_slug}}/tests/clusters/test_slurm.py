@@ -14,7 +14,8 @@ from small_cluster import end_all_jobs, queue, said, wait_for
 from tiny import PROJECT, TINY
 from trainings import assert_ended_like
 
-from competition.clusters.slurm import parameters, sbatch_words
+from competition.clusters.job import TOLD, SlurmJob
+from competition.clusters.slurm import jobs_in_words, parameters, sbatch_words
 from competition.config.loading import load_config, task_names
 from competition.support.errors import CompetitionError
 from competition.tasks.made_up_images import write_sample
@@ -54,6 +55,58 @@ def test_a_job_asks_for_the_gpus_and_machines_that_the_trainer_has() -> None:
     assert two["setup"] == ["module load cuda", *one["setup"]]
     with pytest.raises(CompetitionError, match=r"trainer\.devices: found 'auto'; expected a number with --slurm"):
         of_config("trainer.devices=auto", "trainer.num_nodes=2")
+
+
+def test_a_job_may_be_told_not_to_be_requeued() -> None:
+    assert of_config("trainer.accelerator=cpu", "slurm.requeue=false")["additional_parameters"] == {}
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Return a function that makes a program of SLURM's, which a machine without one lacks, and work in a folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(name: str, script: str) -> None:
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return make
+
+
+def test_what_was_done_without_its_job_is_not_missed(program: Callable[[str, str], None]) -> None:
+    program("squeue", "exit 0")
+    for name in ("fold0", "fold1", "slurm"):
+        (Path("outputs/t") / name).mkdir(parents=True)
+    Path("outputs/t/fold0/oof.npz").touch()
+    os.utime("outputs/t/fold0/oof.npz", (0, 0))  # trained before, and for more epochs now
+    Path("outputs/t/slurm/jobs.json").write_text('{"fold0": "1_0", "fold1": "1_1", "run": "2"}\n')
+    assert [line.partition(" did not")[0] for line in jobs_in_words()] == ["t: fold0, fold1, run"]
+    for made in ("fold0/oof.npz", "fold1/oof.npz"):
+        Path("outputs/t", made).write_text("made by `competition run`, later")
+        os.utime(Path("outputs/t", made), (2**32, 2**32))
+    assert [line.partition(" did not")[0] for line in jobs_in_words()] == ["t: run"]
+    Path("outputs/t/submission.csv").touch()
+    os.utime("outputs/t/submission.csv", (2**32, 2**32))
+    assert jobs_in_words() == []
+
+
+def test_a_job_that_slurm_does_not_requeue_says_so_in_one_line(
+    program: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program("scontrol", "echo 'Requested operation is presently disabled' >&2; exit 1")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    (tmp_path / "competition.py").write_text("raise SystemExit(3)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    kept = {number: signal.getsignal(number) for number in (*TOLD, signal.SIGCONT)}
+    try:
+        with pytest.raises(SystemExit, match=r"fold0: stopped \(exit 3\) .*job 7 cannot wait again \(Requested oper"):
+            SlurmJob("fold0", ["train"], tmp_path / "log", tmp_path / "latest.pt")()
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
 
 
 def test_without_slurm_or_with_parallel_it_is_refused_in_one_line(

@@ -8,13 +8,13 @@ import signal
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any, NoReturn
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import Command
 from tiny import TINY
 from trainings import assert_ended_like, files_up_to
 
@@ -27,7 +27,10 @@ from competition.data.dataset import ImageDataset, SeededIndex, share_cache
 from competition.data.window_dataset import WindowDataset
 from competition.files.images import read_image
 from competition.support.errors import CompetitionError
+from competition.support.paths import PACKAGE
 from competition.tasks.contract import Task
+
+Command = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture(autouse=True)
@@ -162,9 +165,30 @@ def test_the_file_is_found_by_the_images_and_by_what_decides_their_pixels_alone(
             opened(settings(tmp_path, **other), files, unread)
     with pytest.raises(AssertionError, match="was read"):
         opened(data, files[1:], unread)
-    np.save(files[2], np.load(files[2]))  # nothing but its time is new
+    times = files[2].stat().st_atime_ns, files[2].stat().st_mtime_ns
+    np.save(files[2], np.load(files[2]) + 1)  # of the same size and, as from an archive, the same time
+    os.utime(files[2], ns=times)
     with pytest.raises(AssertionError, match="was read"):
         opened(data, files, unread)
+
+
+def test_images_are_kept_anew_where_any_code_that_reads_them_is_another(
+    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    for name in ("files", "data"):
+        shutil.copytree(PACKAGE / name, package / name, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(cache_module, "PACKAGE", package)
+    opened(settings(tmp_path), files)
+    (package / "tasks").mkdir()
+    (package / "tasks" / "loss.py").touch()
+    opened(settings(tmp_path), files, unread)
+    for name in ("files/images.py", "files/dicom.py", "files/of_my_own.py", "data/dataset.py"):
+        with (package / name).open("a") as code:
+            code.write("\n")
+        with pytest.raises(AssertionError, match="was read"):
+            opened(settings(tmp_path), files, unread)
+        opened(settings(tmp_path), files)
 
 
 def test_a_damaged_file_is_made_anew(tmp_path: Path, files: list[Path]) -> None:
@@ -277,6 +301,27 @@ def test_a_folder_that_cannot_be_written_to_is_left_alone(
     cache = opened(settings(tmp_path, cache=where), files)
     assert not (tmp_path / "cache").exists()
     assert_whole(cache, files)
+
+
+@pytest.mark.parametrize("how", ["link", "owner"])
+def test_a_folder_that_another_user_made_by_its_known_name_is_not_used(
+    tmp_path: Path, shared_memory: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    name, theirs = f"competition-{os.getuid()}", tmp_path / "theirs"
+    theirs.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, how: False)  # as of a notebook's inputs: images go elsewhere
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    if how == "link":
+        for folder in (shared_memory, tmp_path / "tmp"):
+            (folder / name).symlink_to(theirs)
+    else:
+        user = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    for where in ("memory", "disk"):
+        with pytest.raises(CompetitionError, match=r"data\.cache: .*competition-\d+: is not this user's, .* TMPDIR"):
+            opened(settings(tmp_path, cache=where), files)
+    assert list(theirs.iterdir()) == []
 
 
 def test_an_image_that_cannot_be_read_is_named_with_its_line_before_anything_is_written(

@@ -136,7 +136,11 @@ def test_code_travels_and_neither_data_nor_results_nor_secrets(
     for name in ("data/folds.csv", "data/train.csv", "outputs/t/fold0/latest.pt", ".env", ".git/config", "mine/m.py"):
         (repo / name).parent.mkdir(parents=True, exist_ok=True)
         (repo / name).write_text("image_id,fold\na,0\n")
-    (repo / "mine" / "big.yaml").write_text(f"base: ../{CONFIG}\nhost_metric: mine/m.py\ntrainer: {{max_epochs: 3}}\n")
+    (repo / "mine" / "steps.py").touch()
+    (repo / "mine" / "big.yaml").write_text(
+        f"base: ../{CONFIG}\nhost_metric: mine/m.py\ntrainer: {{max_epochs: 3}}\n"
+        "data: {augmentation: {more: [{mine/steps.py:Stain: {p: 0.5}}]}}\n"
+    )
     done = kaggle_command("push", "--train", "mine/big.yaml", "data.dir=/mnt/of-mine", "data.folds=data/folds.csv")
     assert done.returncode == 0, done.stderr
     [notebook] = kaggle.notebooks
@@ -149,7 +153,8 @@ def test_code_travels_and_neither_data_nor_results_nor_secrets(
     package = {path.suffix for path in places.PACKAGE.rglob("[!.]*") if path.is_file()} - {".pyc"}
     assert {Path(name).suffix for name in names if name.startswith("competition/")} == package
     others = {name for name in names if not name.startswith(("competition/", "configs/"))}
-    assert others == {"pyproject.toml", "mine/big.yaml", "mine/m.py", "data/folds.csv", "job.json"}
+    mine = {"mine/big.yaml", "mine/m.py", "mine/steps.py"}
+    assert others == {"pyproject.toml", *mine, "data/folds.csv", "job.json"}
     job = json.load(archive_of(notebook).extractfile("job.json"))  # ty: ignore[invalid-argument-type]
     assert (job["run"], job["data_dir"], job["former"]) == ("big", "/mnt/of-mine", None)
     assert job["words"][:2] == ["mine/big.yaml", "configs/trainer/kaggle_t4x2.yaml"]
@@ -165,6 +170,28 @@ def test_another_accelerator_has_the_preset_of_one_gpu_and_the_time_limit(
     assert (notebook["machineShape"], notebook["datasetDataSources"]) == ("NvidiaL4", ["ada-l/weights"])
     job = json.load(archive_of(notebook).extractfile("job.json"))  # ty: ignore[invalid-argument-type]
     assert job["words"] == [CONFIG, "configs/trainer/gpu.yaml", "trainer.max_time=00:08:30:00"]
+
+
+def test_folds_of_a_second_table_travel_there_and_back(
+    kaggle: StandIn, repo: Path, kaggle_command: Command, left: Callable[..., Session], tmp_path: Path
+) -> None:
+    for name in ("train.csv", "folds.csv", "folds_second.csv"):
+        (repo / "data").mkdir(exist_ok=True)
+        (repo / "data" / name).write_text(f"image_id,fold\n{name},0\n")
+    assert kaggle_command("push", "--train", CONFIG, "data.train_csv=second.csv", "name=t").returncode == 0
+    folds = {name for name in archive_of(kaggle.notebooks[0]).getnames() if name.startswith("folds")}
+    assert folds == {"folds_second.csv"}
+    assert left(2, folds="folds_second.csv").files["folds_second.csv"]
+    assert kaggle_command("fetch", "t").returncode == 0
+    assert (repo / "outputs" / "t" / "folds_second.csv").is_file()
+    session_before = tmp_path / "kaggle" / "input" / "t-train-1"
+    (session_before / "outputs").mkdir(parents=True)
+    shutil.copy(repo / "outputs" / "t" / "folds_second.csv", session_before)
+    (tmp_path / "working").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "KAGGLE", tmp_path / "kaggle")
+        session.take_up("ada-l/t-train-1", tmp_path / "working")
+    assert (tmp_path / "working" / "folds_second.csv").is_file()
 
 
 @pytest.mark.parametrize(
@@ -245,11 +272,11 @@ def put_training(folder: Path, epochs: int, *words: str) -> Path:
 def left(kaggle: StandIn, repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Session]:
     """Return a function that lets Kaggle have a session of a run `t` that has trained so many epochs."""
 
-    def leave(epochs: int, *words: str, listed: bool = True) -> Session:
+    def leave(epochs: int, *words: str, listed: bool = True, folds: str = "folds.csv") -> Session:
         working = tmp_path_factory.mktemp("working")
         fold = put_training(working / "outputs" / "t" / "fold0", epochs, *words)
         (fold.parent / ".cv.csv.sources").write_text("made of")
-        (working / "folds.csv").write_text("image_id,fold\na,0\n")
+        (working / folds).write_text("image_id,fold\na,0\n")
         if listed:
             session.write_listing(working, session.Job("t", [CONFIG], "/mnt/of-mine"), 3)
         paths = [path for path in working.rglob("*") if path.is_file() and not path.name.startswith(".")]
@@ -279,6 +306,17 @@ def test_a_session_that_kaggle_ended_is_fetched_as_far_as_it_came(
     assert done.returncode == 0, done.stderr
     assert "outputs/t/fold0: 2 epochs of its training" in done.stdout
     assert "Kaggle ended it before it had stopped by itself" in done.stdout
+
+
+def test_a_session_that_failed_before_its_training_leaves_what_it_had_written(
+    kaggle: StandIn, repo: Path, kaggle_command: Command
+) -> None:
+    files = {"outputs/t/check.html": b"faults", "folds.csv": b"image_id,fold\na,0\n"}
+    kaggle.sessions["ada-l/digits-t-train-1"] = Session(["COMPLETE"], files)
+    done = kaggle_command("fetch", "t")
+    assert done.returncode == 0, done.stderr
+    assert "outputs/t: no training had begun" in done.stdout
+    assert (repo / "outputs" / "t" / "check.html").read_bytes() == b"faults"
 
 
 def test_what_is_further_here_stays(left: Callable[..., Session], repo: Path, kaggle_command: Command) -> None:

@@ -72,8 +72,9 @@ def test_an_image_outside_of_its_folder_is_not_read(config: Config, image_id: st
 @pytest.mark.parametrize("image_id", [one for one in OUTSIDE if one != ".."])  # "...png" is a name
 def test_a_mask_outside_of_its_folder_is_not_read(image_id: str) -> None:
     files = pytest.importorskip("competition.tasks.segmentation.formats.mask_files")
-    data: Any = None
-    masks = files.MaskFiles("data/masks/{class_id}/{image_id}.png", np.array([image_id]), ("a", "b"), data, None)
+    unread: Any = None  # data, lines and layout
+    pattern = "data/masks/{class_id}/{image_id}.png"
+    masks = files.MaskFiles(pattern, np.array([image_id]), ("a", "b"), unread, unread, unread)
     with pytest.raises(CompetitionError, match="leads out of its folder"):
         masks.paths(0)
 

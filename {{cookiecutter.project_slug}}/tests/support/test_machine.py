@@ -12,8 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from competition.support import machine as machine_module
 from competition.support.errors import CompetitionError, StoppedError
-from competition.support.machine import CORES, ORDER, THREADS, VISIBLE, Share, cores_here, gpus_here, share_machine
+from competition.support.machine import (
+    CORES,
+    ORDER,
+    THREADS,
+    VISIBLE,
+    Share,
+    cores_here,
+    gpus_here,
+    memory_here,
+    share_machine,
+)
 from competition.support.processes import Crew, Job, run_jobs
 
 GPU = {"accelerator": "gpu", "devices": 1}
@@ -191,3 +202,48 @@ def test_a_signal_is_passed_on_and_nothing_new_begins(folder: Path) -> None:
     assert stopped.value.status == 128 + signal.SIGTERM
     assert time.monotonic() - began < 20
     assert not Path("c.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_that_begins_as_somebody_asks_to_stop_is_stopped(number: signal.Signals) -> None:
+    def ask() -> list[str]:
+        os.kill(os.getpid(), number)
+        return []
+
+    job = Job("a", ["a.json", "30"], Path("a.log"), ask)
+    began = time.monotonic()
+    with pytest.raises(StoppedError):
+        run_jobs([job])
+    assert time.monotonic() - began < 25
+
+
+@pytest.mark.parametrize(
+    ("groups", "folder", "files"),
+    [
+        (
+            "0::/system.slice/scope/job_7/step_0/task_0\n",
+            "system.slice/scope/job_7",
+            {"memory.max": "10000", "memory.current": "4000", "memory.stat": "file 3000\ninactive_file 1000\n"},
+        ),
+        (  # a container that sees its own group as the root
+            "9:name=systemd:/docker/a\n4:cpu,memory:/docker/a\n",
+            "memory",
+            {
+                "memory.limit_in_bytes": "10000",
+                "memory.usage_in_bytes": "4000",
+                "memory.stat": "inactive_file 7\ntotal_inactive_file 1000\n",
+            },
+        ),
+    ],
+)
+def test_memory_is_what_a_job_or_a_container_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str, folder: str, files: dict[str, str]
+) -> None:
+    assert memory_here() > 1 << 20
+    (tmp_path / "groups").write_text(groups)
+    (tmp_path / "cgroup" / folder).mkdir(parents=True)
+    for name, text in files.items():
+        (tmp_path / "cgroup" / folder / name).write_text(text)
+    monkeypatch.setattr(machine_module, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(machine_module, "OF_GROUPS", tmp_path / "cgroup")
+    assert memory_here() == 7000
