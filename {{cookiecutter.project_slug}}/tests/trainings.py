@@ -24,7 +24,7 @@ from competition.cli.app import main
 from competition.config.loading import task_names
 from competition.pipeline import run as run_module
 from competition.tasks.contract import Task
-from competition.training.checkpoint import load_checkpoint
+from competition.training.checkpoint import epoch_paths, load_checkpoint
 
 MEASURED = ("seconds", "samples_per_second", "memory_mb")  # the columns of metrics.csv that no two runs share
 
@@ -207,6 +207,9 @@ def assert_ended_like(folder: Path, unbroken: Path) -> None:
         for part in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "global_step"):
             assert_same(found[part], expected[part], f"{name}: {part}")
     assert rows(folder) == rows(unbroken)
+    assert [path.name for path in epoch_paths(folder)] == [path.name for path in epoch_paths(unbroken)]
+    for path in [*epoch_paths(unbroken), *unbroken.glob("soup.pt")]:
+        assert_same(load_checkpoint(folder / path.name)["state_dict"], load_checkpoint(path)["state_dict"], path.name)
     with np.load(folder / "oof.npz") as found, np.load(unbroken / "oof.npz") as expected:
         assert found.files == expected.files
         assert all(np.array_equal(found[name], expected[name]) for name in expected.files)

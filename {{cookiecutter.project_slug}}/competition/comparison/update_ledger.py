@@ -22,6 +22,7 @@ from competition.runs.folder import (
     LATEST,
     SUBMISSION,
     Run,
+    chosen_weights,
     fold_of,
     is_finished,
     read_kept_config,
@@ -187,7 +188,9 @@ def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> di
 
 
 def kept_epoch(folder: Path, config: Config) -> Mapping[str, str] | None:
-    """Return the row of metrics.csv of the epoch whose weights predict."""
+    """Return the row of metrics.csv of the epoch whose weights predict, or of weights.csv where these were chosen."""
+    if chosen := chosen_weights(folder, config.checkpoint):
+        return chosen
     rows = read_metrics(folder)
     if config.checkpoint.predict_with == "latest":
         return rows[-1] if rows else None

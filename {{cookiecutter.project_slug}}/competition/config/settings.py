@@ -139,13 +139,29 @@ Mode = Literal["min", "max"]
 
 
 class Checkpoint(Section):
-    """Which weights are kept as best, and whether prediction uses them or the latest."""
+    """Which weights are kept, and which of them predict: of `soup` and `auto` the better ones on the fold's images."""
 
     monitor: str = "val/loss"  # or a score: val/dice, ...
     mode: Mode | None = None  # which value is better; None: the lower loss, the better score
-    predict_with: Literal["best", "latest"] = "best"
+    predict_with: Literal["best", "latest", "soup", "auto"] = "best"  # soup: or best; auto: best, latest or soup
+    keep: Annotated[int, Field(ge=2, le=100)] | None = None  # epochs whose weights a soup is the average of
     every_steps: Count | None = None  # save latest.pt in mid-epoch, too
     every_minutes: Positive | None = None
+
+    @model_validator(mode="after")
+    def _soup_has_epochs(self) -> Self:
+        if self.chooses and self.keep is None:
+            raise ValueError(f"predict_with: {self.predict_with} needs keep: how many epochs are averaged, as 5")
+        if self.keep is not None and not self.chooses:
+            raise ValueError(
+                f"keep: {self.keep} does nothing with predict_with: {self.predict_with}; expected soup or auto"
+            )
+        return self
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the weights that predict are chosen after training, among the averages of several epochs, too."""
+        return self.predict_with in ("soup", "auto")
 
 
 def _name_of_a_file(given: object) -> object:

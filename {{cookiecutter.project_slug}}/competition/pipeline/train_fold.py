@@ -19,6 +19,7 @@ from competition.training.devices import refuse_gpus_without_kernels
 from competition.training.fit import export, fit
 from competition.training.fold_data import FoldData
 from competition.training.lost_process import explaining_lost_process
+from competition.training.soup import choose_weights
 
 
 def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) -> Path:
@@ -40,6 +41,7 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
         with explaining_lost_process("training"):
             fit(config, table, data, begun=lambda device: begin(config, bases, device))
             if len(data.val_set):
+                choose_weights(config, table, data)
                 _predict_out_of_fold(config, table, data)
             else:
                 export(config, folder / LATEST)

@@ -13,7 +13,8 @@ from competition.support.paths import PACKAGE, here
 
 CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submission.csv"
 POSTPROCESS, CV, VIEWS, METRICS = "postprocess.yaml", "cv.csv", "tta.csv", "metrics.csv"
-LATEST = "latest.pt"
+LATEST, SOUP = "latest.pt", "soup.pt"
+CHOICE = "weights.csv"  # which weights were compared at the end, and which of them predict
 DONE = "latest.safetensors"  # what a training without validation ends with
 # Keys that may differ between two starts of one run: they say what becomes of predictions ...
 AFTER_TRAINING = (
@@ -124,7 +125,20 @@ def best_name(settings: Checkpoint) -> str:
 
 def weights_name(folder: Path, settings: Checkpoint) -> str:
     """Return the file name of the checkpoint in a training's folder that prediction uses."""
-    return LATEST if settings.predict_with == "latest" or is_of_all(folder) else best_name(settings)
+    row = chosen_weights(folder, settings)
+    chosen = row["weights"] if row else settings.predict_with
+    if is_of_all(folder) or chosen == "latest":
+        return LATEST
+    return SOUP if row and chosen == "soup" else best_name(settings)
+
+
+def chosen_weights(folder: Path, settings: Checkpoint) -> dict[str, str] | None:
+    """Return the row of weights.csv of the weights that predict; None where there was no choice, or not yet."""
+    if not settings.chooses:
+        return None
+    way_on = f"delete {folder / OOF} and it, and go on with `competition train --resume`"
+    rows = read_rows(folder / CHOICE, way_on, ("predicts",), texts=("weights", "epochs"))
+    return next((row for row in rows if float(row["predicts"])), None)
 
 
 def is_of_all(folder: Path) -> bool:
@@ -190,6 +204,7 @@ def remember_config(folder: Path, config: Config) -> None:
     if is_finished(folder):
         for name in (OOF, DONE):
             (folder / name).unlink(missing_ok=True)
+    (folder / CHOICE).unlink(missing_ok=True)  # made anew at the end, perhaps of more epochs
     _write_config(folder, config)
 
 

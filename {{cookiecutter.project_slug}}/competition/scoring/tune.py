@@ -10,7 +10,7 @@ import numpy as np
 from competition.config.loading import dump_yaml
 from competition.config.settings import Config, with_decode
 from competition.runs.blend_recipe import blend_sources
-from competition.runs.folder import CONFIG, CV, POSTPROCESS, Run, read_metrics
+from competition.runs.folder import CONFIG, CV, POSTPROCESS, Run, chosen_weights, read_metrics
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files
 from competition.support.atomic_files import read_rows, replacing, write_csv
 from competition.support.errors import CompetitionError
@@ -100,8 +100,8 @@ def describe_tuning(tuned: Tuned) -> list[str]:
 
 
 def describe_choice(run: Run) -> list[str]:
-    """Say how much better the epoch that each fold predicts with was than its last ones: it was chosen on the images
-    that it is scored on, so that a part of this is luck. No line where no epoch was chosen."""
+    """Say how much better the weights that each fold predicts with were than its last epochs: they were chosen on the
+    images that they are scored on, so that a part of this is luck. No line where none were chosen."""
     metric, kept = run.config.metrics[0], run.config.checkpoint
     if kept.predict_with == "latest":
         return []
@@ -110,8 +110,13 @@ def describe_choice(run: Run) -> list[str]:
     if not known:
         return []
     each = ", ".join(f"{name} {gain:+.4f}" for name, gain in known.items())
+    what = "is the epoch, of each fold its best"
+    if kept.chooses:
+        chosen = (chosen_weights(run.folder / name, kept) for name in known)
+        names = ", ".join(f"{name} {row['weights']}" for name, row in zip(known, chosen, strict=True) if row)
+        what = f"are the weights ({names or 'best'}), of each fold the best among epochs and their soups"
     return [
-        f"not cross-fitted is the epoch, of each fold its best by {kept.monitor} on the images it is scored on: "
+        f"not cross-fitted {what} by {kept.monitor} on the images it is scored on: "
         f"{np.mean(list(known.values())):+.4f} in {metric} against the mean of its last {LAST_EPOCHS} epochs ({each}); "
         "up to so much of the score may be luck"
     ]
@@ -123,7 +128,8 @@ def _gain_of_best(folder: Path, config: Config) -> float | None:
     metric = f"val/{config.metrics[0]}"
     columns = (config.checkpoint.monitor, metric)
     seen = [row for row in read_metrics(folder) if all(np.isfinite(float(row.get(name) or "nan")) for name in columns)]
-    if len(seen) < 2 or (best := best_row(seen, config)) is None:
+    best = chosen_weights(folder, config.checkpoint) or best_row(seen, config)
+    if len(seen) < 2 or best is None:
         return None
     gain = float(best[metric]) - float(np.mean([float(row[metric]) for row in seen[-LAST_EPOCHS:]]))
     return -gain if Task(config.task).score.lower_is_better(config.metrics[0]) else gain

@@ -1,4 +1,7 @@
-"""`latest.pt` after every epoch and `best_loss.pt` (or `best_score.pt`) whenever the monitored value improves."""
+"""`latest.pt` after every epoch and `best_loss.pt` (or `best_score.pt`) whenever the monitored value improves.
+
+With `checkpoint.keep` the weights of the best epochs besides, `epoch3.pt`, for a soup.
+"""
 
 import hashlib
 import math
@@ -86,21 +89,26 @@ class LatestAndBest(Checkpoint):
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         self.is_best = False  # is what latest.pt holds
+        self.kept: dict[int, float] = {}  # the best epochs and their values
+        self.is_kept = False  # whether latest.pt holds one of them
         self._validated = False
         self._last_saved = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the best value over a resume."""
-        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "is_best": self.is_best}
+        best = {"best_value": self.best_value, "best_epoch": self.best_epoch, "is_best": self.is_best}
+        return best if self.settings.keep is None else best | {"kept": dict(self.kept), "is_kept": self.is_kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best value so far."""
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
         self.is_best = state_dict["is_best"]
+        self.kept, self.is_kept = state_dict.get("kept", {}), state_dict.get("is_kept", False)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the best once more: the last run may have been killed after it saved that and before it linked it."""
         self._keep_if_best(trainer)
+        self._keep_epoch(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note that the monitored value is of this epoch; without validation it would be an old one."""
@@ -116,12 +124,15 @@ class LatestAndBest(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the epoch, and keep it as best if it is."""
         self.is_best = self._improves(trainer)
+        self.is_kept = self._is_among_best(trainer)
         self._validated = False
         self.save_latest(trainer)
         self._keep_if_best(trainer)
+        self._keep_epoch(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say which weights are the best where no epoch could be compared with another."""
+        """Say which weights are the best where no epoch could be compared with another; wait for what is written."""
+        trainer.strategy.barrier()
         if self.best_value is None and not is_of_all(self.folder) and trainer.is_global_zero:
             print(f"{self.settings.monitor} was not computed or never a number: the last epoch is the best", flush=True)
 
@@ -135,8 +146,38 @@ class LatestAndBest(Checkpoint):
             link_or_copy(self.folder / LATEST, self.folder / best_name(self.settings))
         self.is_best = False  # what is saved in the middle of the next epoch is not
 
+    def _is_among_best(self, trainer: pl.Trainer) -> bool:
+        """Note the epoch's value if it is one of the best, of equal ones the earlier, and forget the worst."""
+        value = self._value(trainer)
+        if self.settings.keep is None or not math.isfinite(value):
+            return False
+        self.kept[trainer.current_epoch] = value
+        sign = 1 if self.mode == "min" else -1
+        best = sorted(self.kept, key=lambda epoch: (sign * self.kept[epoch], epoch))[: self.settings.keep]
+        self.kept = {epoch: self.kept[epoch] for epoch in best}
+        return trainer.current_epoch in self.kept
+
+    def _keep_epoch(self, trainer: pl.Trainer) -> None:
+        """Write the weights of latest.pt as those of its epoch, then delete what is no more among the best.
+
+        In this order, and after latest.pt, which names them: a kill at any moment loses none that it names.
+        """
+        if self.is_kept and trainer.is_global_zero:
+            state = load_checkpoint(self.folder / LATEST)
+            epoch = state["epoch"]
+            kept = {name: state[name] for name in ("state_dict", "hyper_parameters", "epoch")}
+            AtomicCheckpointIO().save_checkpoint(kept | {"value": self.kept[epoch]}, epoch_path(self.folder, epoch))
+        self.is_kept = False
+        if self.settings.keep is not None and trainer.is_global_zero:
+            for path in epoch_paths(self.folder):
+                if int(path.stem.removeprefix("epoch")) not in self.kept:
+                    path.unlink()
+
+    def _value(self, trainer: pl.Trainer) -> float:
+        return float(trainer.callback_metrics[self.settings.monitor]) if self._validated else math.nan
+
     def _improves(self, trainer: pl.Trainer) -> bool:
-        value = float(trainer.callback_metrics[self.settings.monitor]) if self._validated else math.nan
+        value = self._value(trainer)
         best, is_lower_better = self.best_value, self.mode == "min"
         if not math.isfinite(value):
             return best is None and not is_of_all(self.folder)
@@ -161,6 +202,16 @@ def is_step_done(trainer: pl.Trainer, batch_index: int) -> bool:
     Between two steps there are gradients that no checkpoint holds.
     """
     return (batch_index + 1) % trainer.accumulate_grad_batches == 0
+
+
+def epoch_path(folder: Path, epoch: int) -> Path:
+    """Return where the weights of an epoch are kept for a soup."""
+    return folder / f"epoch{epoch}.pt"
+
+
+def epoch_paths(folder: Path) -> list[Path]:
+    """Return the epochs whose weights are kept."""
+    return sorted(path for path in folder.glob("epoch*.pt") if path.stem.removeprefix("epoch").isdigit())
 
 
 def link_or_copy(source: Path, target: Path) -> None:

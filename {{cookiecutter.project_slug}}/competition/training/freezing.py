@@ -34,6 +34,11 @@ class Frozen:
         """Names of the parameters that the optimizer has from the start, though they learn only later."""
         return self.names if self.until is not None else set()
 
+    @property
+    def resting(self) -> set[nn.Module]:
+        """Modules that never learn."""
+        return set(self._modules) if self.until is None else set()
+
     def rest(self) -> None:
         """Put what is frozen into evaluation mode."""
         for module in self._modules:

@@ -125,7 +125,11 @@ class StopInGoodOrder(Checkpoint):
 
 
 class EndAtSigterm(pl.Callback):
-    """Ends a prediction at SIGTERM: Lightning only takes note of it, and goes on to the end."""
+    """Ends a prediction, or a validation by itself, at SIGTERM: Lightning only takes note of it, and goes on."""
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the signal as for a prediction."""
+        self.on_predict_start(trainer, pl_module)
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the signal from Lightning's handler, which puts back the one before at the end."""

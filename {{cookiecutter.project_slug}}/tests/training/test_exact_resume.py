@@ -1,7 +1,7 @@
 """A training of which all is random that can be: killed in mid-epoch it ends, bit for bit, as an unbroken one does.
 
-Mixed images, windows, pseudo-labels, averaged weights, layers that learn later, sizes and rates by epoch, two processes
-with two workers each: all at once. (One process is test_kill.py's and test_resume.py's.)
+Mixed images, windows, pseudo-labels, averaged weights and epochs, layers that learn later, sizes and rates by epoch,
+two processes with two workers each: all at once. (One process is test_kill.py's and test_resume.py's.)
 
 Run as a script, this file does it: python tests/training/test_exact_resume.py FOLDER. Its child processes are forks,
 which start in no time where a new Python would import for seconds.
@@ -29,6 +29,7 @@ KILLED_AT = (4,)  # optimizer steps: in the middle of the second epoch; test_kil
 WORDS = (
     *("model.encoder=test_resnet", "data.batch_size=4", "data.num_workers=2"),
     *("trainer.accelerator=cpu", f"trainer.max_epochs={EPOCHS}", "ema.decay=0.5", "checkpoint.every_steps=1"),
+    *("checkpoint.keep=2", "checkpoint.predict_with=auto"),
     *("trainer.strategy=ddp", f"trainer.devices={PROCESSES}"),
     "model.channels_last=true",
     *("optimizer.name=lion", "optimizer.layer_decay=0.9", "scheduler.name=plateau", "scheduler.patience=1"),

@@ -28,6 +28,7 @@ EPOCHS = 4
 WORDS = (
     *("model.encoder=test_resnet", "data.image_size=32", "data.batch_size=4", "data.num_workers=0"),
     *("trainer.accelerator=cpu", f"trainer.max_epochs={EPOCHS}", "ema.decay=0.5"),
+    *("checkpoint.keep=2", "checkpoint.predict_with=soup"),
 )
 
 
