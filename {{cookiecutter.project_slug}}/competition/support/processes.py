@@ -16,6 +16,7 @@ from competition.support.machine import Share
 
 PASSED_ON = [number for number in STOP_SIGNALS if number != signal.SIGINT]
 SECONDS = 0.2  # between two looks at what goes on
+GO_ON = "stopped; the same line goes on where it was"
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def run_jobs(jobs: list[Job], announce: Callable[[Job], None] = lambda job: None
     """Run jobs in order, as many at a time as share the machine; else one after the other.
 
     Raises CompetitionError if one fails (those running end first, none is begun), StoppedError with its exit status if
-    one stopped in good order, to go on later.
+    one stopped in good order, to go on later, or with a signal's that came as they ended.
     """
     crew = Crew(share or Share())
     waiting, to_log, statuses = list(jobs), crew.share.parallel > 1, dict[str, int]()
@@ -120,6 +121,8 @@ def run_jobs(jobs: list[Job], announce: Callable[[Job], None] = lambda job: None
                     print(f"{one.job.name}: {last_line(one.job.log)}", flush=True)
     for name, status in statuses.items():
         _raise_on(status, next(job for job in jobs if job.name == name), to_log=to_log)
+    if crew.asked:  # as the last one ended well
+        raise StoppedError(GO_ON, 128 + crew.asked[0])
 
 
 def exit_status(returncode: int) -> int:
@@ -135,7 +138,7 @@ def has_stopped(status: int) -> bool:
 def _raise_on(returncode: int, job: Job, *, to_log: bool) -> None:
     status = exit_status(returncode)
     if has_stopped(status):
-        raise StoppedError("stopped; the same line goes on where it was", status)
+        raise StoppedError(GO_ON, status)
     if status:
         where = f"see {job.log}" if to_log else "see above"
         raise CompetitionError(f"`competition {job.words[0]}` failed (exit {status}); {where}")

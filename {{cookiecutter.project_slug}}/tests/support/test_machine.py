@@ -204,6 +204,21 @@ def test_a_signal_is_passed_on_and_nothing_new_begins(folder: Path) -> None:
     assert not Path("c.json").exists()
 
 
+def test_what_is_asked_to_stop_as_a_training_ends_well_goes_on_to_nothing(folder: Path) -> None:
+    """Else what waits would be left out without a word, and the next stage begin."""
+    (folder / "competition.py").write_text(
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "open(sys.argv[1], 'w').close()\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+    )
+    for waiting in (("a", "b"), ("c",)):
+        with pytest.raises(StoppedError) as stopped:
+            run_jobs(jobs(*waiting))
+        assert stopped.value.status == 128 + signal.SIGTERM
+    assert [Path(f"{name}.json").exists() for name in "abc"] == [True, False, True]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_training_that_begins_as_somebody_asks_to_stop_is_stopped(number: signal.Signals) -> None:
     def ask() -> list[str]:
