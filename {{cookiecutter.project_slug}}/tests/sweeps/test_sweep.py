@@ -156,7 +156,7 @@ def test_a_range_that_cannot_be_is_one_line(word: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["optimizer.lr=log(1e-3, 1)", "optimizer.name=[adamw, adamx]"], "(optimizer.name=adamx): optimizer.name"),
+        (["optimizer.lr=log(1e-3, 1)", "scheduler.name=[cosine, cosin]"], "(scheduler.name=cosin): scheduler.name"),
         (["ema.decay=uniform(0.5, 2)"], "(ema.decay=2.0): ema.decay"),
         (["optimizer.lr=1e-3"], "found no range to search"),
         (["optimizer.lr=lg(1, 2)"], "found no range to search"),
