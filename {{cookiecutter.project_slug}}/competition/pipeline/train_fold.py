@@ -14,12 +14,12 @@ from competition.scoring.out_of_fold import describe_scores, score_predictions
 from competition.support.locks import holding
 from competition.tasks.contract import Table, Task
 from competition.tasks.host_metric import load_score
+from competition.training.averaging import choose_weights
 from competition.training.checkpoint import LATEST, export_weights, exported_path, weights_to_use
 from competition.training.devices import refuse_gpus_without_kernels
 from competition.training.fit import export, fit
 from competition.training.fold_data import FoldData
 from competition.training.lost_process import explaining_lost_process
-from competition.training.soup import choose_weights
 
 
 def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) -> Path:

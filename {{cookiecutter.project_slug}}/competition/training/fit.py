@@ -17,8 +17,9 @@ from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
 from competition.tasks.encoder import refuse_other_sizes
 from competition.tasks.pretrained import weights_note
+from competition.tasks.user_losses import load_loss
+from competition.training.averaging import AverageWeights
 from competition.training.checkpoint import LATEST, LatestAndBest, export_weights, exported_path, load_checkpoint
-from competition.training.ema import AverageWeights
 from competition.training.fold_data import FoldData, mixing_warnings, per_device_batch_size
 from competition.training.logger import MetricsCsv, build_loggers
 from competition.training.lost_process import watch_processes
@@ -26,7 +27,6 @@ from competition.training.module import CompetitionModule
 from competition.training.monitor import better_mode
 from competition.training.stopping import StopEarly, StopInGoodOrder, StopOnNan
 from competition.training.trainer import build_trainer, describe_device, describe_trainer
-from competition.training.user_losses import load_loss
 
 
 def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], None]) -> None:

@@ -18,12 +18,12 @@ from competition.support.errors import CompetitionError
 from competition.tasks.contract import Evidence, Target, Task
 from competition.tasks.encoder import save_memory
 from competition.tasks.host_metric import HOST, score_by_host
+from competition.tasks.user_losses import add_losses
 from competition.training.fold_data import FoldData
 from competition.training.freezing import Frozen
 from competition.training.monitor import HOST_MONITOR, better_mode
 from competition.training.optimizer import build_optimizer
 from competition.training.schedule import Plateau, learning_rate_factor
-from competition.training.user_losses import add_losses
 
 
 class CompetitionModule(pl.LightningModule):

@@ -16,8 +16,8 @@ from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.data.folds import make_folds, read_folds
 from competition.tasks.contract import Task
+from competition.training.averaging import AverageWeights
 from competition.training.checkpoint import load_checkpoint
-from competition.training.ema import AverageWeights
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer

@@ -17,8 +17,8 @@ from competition.data.folds import make_folds, read_folds
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 from competition.tasks.encoder import encoder_layers
+from competition.training.averaging import AverageWeights
 from competition.training.checkpoint import LATEST, LatestAndBest, load_checkpoint
-from competition.training.ema import AverageWeights
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer

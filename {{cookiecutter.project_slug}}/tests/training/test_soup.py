@@ -18,10 +18,10 @@ from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
+from competition.training.averaging import Judge, averaged, choose_weights
 from competition.training.checkpoint import epoch_paths, load_checkpoint
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
-from competition.training.soup import Judge, averaged, choose_weights
 
 Command = Callable[..., CompletedProcess[str]]
 TASK = task_names()[0]

@@ -1,7 +1,9 @@
-"""The average of the weights of a fold's best epochs (`checkpoint.keep`), used only where it is better on the fold.
+"""Averages of weights: the moving one of all steps (`ema`), and that of a fold's best epochs (`checkpoint.keep`).
 
-Two are tried: of all that were kept, and greedily, from the best epoch on, of those that make it better. The choice is
-made by `checkpoint.monitor` on the very images that the fold is scored on: `tune` says how much of the score that is.
+The moving average is what is validated, saved and used for prediction. The other is used only where it is better on the
+fold. Two are tried: of all that were kept, and greedily, from the best epoch on, of those that make it better. The
+choice is made by `checkpoint.monitor` on the very images that the fold is scored on: `tune` says how much of the score
+that is.
 """
 
 import math
@@ -12,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import get_ema_avg_fn
 
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset, ready
@@ -33,6 +37,30 @@ from competition.training.trainer import build_trainer
 MOST_IMAGES = 1024  # that the statistics of batch norm are computed from again: evenly spaced ones
 
 State = dict[str, Tensor]
+
+
+class AverageWeights(WeightAveraging):
+    """Lightning's average, which up to `start_step` is the weights themselves.
+
+    Lightning's own moving average would stay at the weights that training began with, and these would be validated and
+    saved.
+    """
+
+    def __init__(self, decay: float, start_step: int = 0) -> None:
+        super().__init__(avg_fn=self._average)
+        self.start_step = start_step
+        self._move = get_ema_avg_fn(decay)
+        self._has_started = False
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Average, or copy up to the start."""
+        self._has_started = trainer.global_step > self.start_step
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def _average(self, average: Tensor, weights: Tensor, number: Tensor | int) -> Tensor:
+        return self._move(average, weights, number) if self._has_started else weights
 
 
 @dataclass(frozen=True)
