@@ -132,7 +132,7 @@ def _readings(task: str, data: Data, given: Data, tables: dict[str, str]) -> lis
             for one in ([{}, images] if images else [{}])
         ]
         best = max(reversed(tried), key=lambda one: one.stage)  # what was found, where neither gets further
-        readings.append(_with_channels(best) if best.stage == STAGES.index("images") else best)
+        readings.append(_with_channels(best) if best.stage == len(STAGES) - 1 else best)
     return readings
 
 
