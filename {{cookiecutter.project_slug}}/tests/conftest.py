@@ -43,6 +43,20 @@ def nothing_left_running() -> Iterator[None]:
     leftovers.end(os.getpid(), before)
 
 
+# What Lightning sets of a group of processes, also where the group is this process alone.
+OF_A_GROUP = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+
+
+@pytest.fixture(autouse=True)
+def no_group_left() -> Iterator[None]:
+    """Forget the group that a test was in: what the next one starts would take its port, or think itself part of it."""
+    for name in OF_A_GROUP:  # of a fixture of many tests, too
+        os.environ.pop(name, None)
+    yield
+    for name in OF_A_GROUP:
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(scope="session")
 def project() -> Path:
     """Return the folder with configs/, competition/ and pyproject.toml."""
