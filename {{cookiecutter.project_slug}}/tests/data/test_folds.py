@@ -307,8 +307,8 @@ HINTS = {
 
 @pytest.mark.parametrize(("ids", "told"), HINTS.values(), ids=HINTS)
 def test_what_looks_like_a_group_in_image_ids_is_told(config: Config, ids: list[str], told: str) -> None:
-    entries = {"image_ids": np.array(ids, dtype=object), "lines": np.arange(len(ids)) + 2, "classes": ("ring", "disc")}
-    entries |= {"groups": None}
+    entries: dict[str, Any] = {"image_ids": np.array(ids, dtype=object), "lines": np.arange(len(ids)) + 2}
+    entries |= {"classes": ("ring", "disc"), "groups": None}
     lines = hint_at_groups(config, cast(Any, SimpleNamespace(**entries)))
     assert len(lines) == bool(told)
     assert told in "".join(lines)
