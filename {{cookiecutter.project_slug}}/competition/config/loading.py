@@ -129,8 +129,7 @@ def load_config(paths: list[Path], overrides: list[str] | None = None) -> Config
     """
     if not paths:
         raise CompetitionError("no config file given: name one of configs/*.yaml")
-    parts = [part for path in paths for part in _read_with_base(path, ())]
-    parts += [(f"command line ({_short(word)})", _parse_override(word)) for word in overrides or []]
+    parts = _parts(paths, overrides or [])
     merged: dict[str, Any] = {"name": paths[0].stem}
     source: dict[str, str] = {}
     for where, values in parts:
@@ -190,11 +189,15 @@ def parse_overrides(words: list[str]) -> dict[str, Any]:
 def read_values(paths: list[Path], words: list[str]) -> dict[str, Any]:
     """Merge YAML files with their bases, then `key=value` words, into plain values, unchecked."""
     merged: dict[str, Any] = {}
-    for path in paths:
-        for _, values in _read_with_base(path, ()):
-            _merge(merged, values, "", {})
-    _merge(merged, parse_overrides(words), "", {})
+    for _, values in _parts(paths, words):
+        _merge(merged, values, "", {})
     return merged
+
+
+def _parts(paths: list[Path], words: list[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Return what files with their bases, then words set, each with where it stands: a later one wins."""
+    parts = [part for path in paths for part in _read_with_base(path, ())]
+    return parts + [(f"command line ({_short(word)})", _parse_override(word)) for word in words]
 
 
 def complete(task: str, values: dict[str, Any]) -> Config:
@@ -279,6 +282,13 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, dict[
     if not isinstance(base, str) or not base or "\0" in base:
         raise CompetitionError(f"{path}: base: found {show(base)}; expected the name of a file beside this one")
     return [*_read_with_base(path.parent / base, (*seen, path.resolve())), (str(path), values)]
+
+
+def with_bases(path: Path) -> Iterator[Path]:
+    """Yield a config file, and those that it inherits from, the nearest first."""
+    yield path
+    if base := read_yaml(path).get("base"):
+        yield from with_bases(path.parent / str(base))
 
 
 def read_yaml(path: Path, role: str = "") -> dict[str, Any]:

@@ -9,16 +9,14 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import yaml
-
 from competition.comparison.update_ledger import record
-from competition.config.loading import load_config
+from competition.config.loading import dump_yaml, load_config
 from competition.kaggle.api import UNDER_WAY, KaggleService, competition_name
 from competition.kaggle.session import FOLDS, LISTING, Listing, damaged, read_listing, restore
 from competition.kaggle.training import newest_output, sessions, training_name
 from competition.runs.folder import CONFIG, is_finished, read_kept_config, read_metrics, refuse_changed_config
 from competition.runs.ledger import BY_HAND, Line, change_ledger, ledger_path, read_ledger
-from competition.support.atomic_files import replacing
+from competition.support.atomic_files import marked, replacing
 from competition.support.errors import CompetitionError
 from competition.support.locks import holding
 from competition.support.paths import here
@@ -119,7 +117,7 @@ def _as_here(training: Path, data_dir: str) -> None:
     if values["data"].get("dir") == "data" != data_dir:
         values["data"]["dir"] = data_dir
         with replacing(training / CONFIG) as temporary:
-            temporary.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            temporary.write_text(marked(dump_yaml(values)), encoding="utf-8")
 
 
 def _progress(training: Path) -> tuple[bool, int]:

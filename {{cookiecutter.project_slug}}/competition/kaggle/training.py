@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from competition.config.loading import load_config, read_yaml
+from competition.config.loading import load_config, with_bases
 from competition.config.settings import Config
 from competition.data.folds import folds_path
 from competition.kaggle.api import UNDER_WAY, KaggleService, competition_name
@@ -143,17 +143,11 @@ def _code(paths: list[Path], config: Config) -> dict[str, Path]:
         for name, path in package.items()
         if name.parts[0] != LEFT_OUT and not any(part == "__pycache__" or part.startswith(".") for part in name.parts)
     }
-    configs = [*Path("configs").rglob("*.yaml"), *(one for path in paths for one in _with_bases(path))]
+    configs = [*Path("configs").rglob("*.yaml"), *(one for path in paths for one in with_bases(path))]
     files |= {_inside(path): path for path in [Path("pyproject.toml"), *configs]}
     if folds_path(config).is_file() and config.data.folds is None:
         files[folds_path(config).name] = folds_path(config)
     return files
-
-
-def _with_bases(path: Path) -> Iterator[Path]:
-    yield path
-    if base := read_yaml(path).get("base"):
-        yield from _with_bases(path.parent / base)
 
 
 def _named(config: Config) -> dict[str, Path]:

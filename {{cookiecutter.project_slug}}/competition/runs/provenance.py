@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from competition.config.loading import config_differences, dump_config, load_config, read_yaml
+from competition.config.loading import config_differences, dump_config, load_config, read_yaml, with_bases
 from competition.config.settings import Config
 from competition.data.folds import folds_path
 from competition.files.other_tables import table_and_pattern
@@ -112,13 +112,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 def base_names(path: Path) -> list[str]:
     """Return the names of the runs of a config file and of those it inherits from, the nearest first."""
-    names = []
-    next_one: Path | None = path
-    while next_one is not None:
-        values = read_yaml(next_one)
-        names.append(str(values.get("name", next_one.stem)))
-        next_one = next_one.parent / str(values["base"]) if values.get("base") else None
-    return names
+    return [str(read_yaml(one).get("name", one.stem)) for one in with_bases(path)]
 
 
 def parent_of(config: Config, bases: Iterable[str], lines: Mapping[str, Line]) -> str:

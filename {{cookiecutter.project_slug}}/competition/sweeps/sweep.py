@@ -13,16 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
 from filelock import FileLock, Timeout
 
 from competition.checking.check import refuse_missing_data
 from competition.comparison.update_ledger import kept_epoch
-from competition.config.loading import config_differences, load_config, read_values, read_yaml
+from competition.config.loading import config_differences, dump_yaml, load_config, read_values, read_yaml
 from competition.config.settings import Config
 from competition.data.folds import folds_path, make_folds
 from competition.pipeline.run import hold_cache, time_limit, trainings
-from competition.runs.folder import ELSEWHERE, is_among, is_finished
+from competition.runs.folder import AFTER_TRAINING, ELSEWHERE, is_among, is_finished
 from competition.scoring.out_of_fold import lower_is_better
 from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError, StoppedError
@@ -37,11 +36,7 @@ from competition.training.monitor import refuse_unknown_monitor
 SECONDS = 0.5  # between two looks at the trainings
 BETWEEN_PAGES = 30.0  # seconds: a page takes one or two
 SWEEPS, SWEEP, BEST = "sweeps", "sweep.yaml", "best.yaml"
-# What trainings are not scored by, which may differ between two starts; metrics and what decodes must not.
-NOT_SCORED = (
-    *("tta", "inference", "format.submission", "data.sample_submission"),
-    *("data.test_images", "data.test_image_file", "data.test_csv"),
-)
+SCORED_BY = ("decode", "metrics", "host_metric")  # trials, which must be the same for all
 MOST_FAILURES = 3  # at the start, after which something is wrong with all
 
 
@@ -155,10 +150,11 @@ def _remember(asked: Sweep) -> None:
                     f"{left}: is left of an earlier sweep of this name; give this one another (name=...), or delete it"
                 )
             with replacing(path) as temporary:
-                temporary.write_text(yaml.safe_dump(now, sort_keys=False, allow_unicode=True), encoding="utf-8")
+                temporary.write_text(dump_yaml(now), encoding="utf-8")
             return
         before = read_yaml(path)
-    may_differ = (*ELSEWHERE, *NOT_SCORED, *(one.key for one in asked.ranges))
+    not_scored_by = (key for key in AFTER_TRAINING if key not in SCORED_BY)
+    may_differ = (*ELSEWHERE, *not_scored_by, *(one.key for one in asked.ranges))
     changes = [
         *config_differences({**before, "config": None}, {**now, "config": None}),
         *(
@@ -361,6 +357,4 @@ def best_config(asked: Sweep, words: list[str]) -> str:
     values = read_values(asked.paths[1:], [*asked.words, *words])
     kept = {key: value for key, value in values.items() if key not in ("name", "fold", "folds", "seed", "seeds")}
     base = Path(os.path.relpath(asked.paths[0].resolve(), asked.folder.resolve())).as_posix()
-    return yaml.safe_dump(
-        {"base": base, "name": f"{asked.config.name}_best", **kept}, sort_keys=False, allow_unicode=True
-    )
+    return dump_yaml({"base": base, "name": f"{asked.config.name}_best", **kept})
