@@ -4,7 +4,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path, PurePath
 
@@ -31,15 +31,21 @@ def filled(pattern: str, fields: Mapping[str, str]) -> str:
         assert field is not None
         return _cut_and_padded(fields[field["name"]], field)
 
-    name, plain = IN_BRACES.sub(fill, pattern), IN_BRACES.sub("x", pattern)
     values = [fields[name] for name in field_names(pattern)]
-    is_elsewhere = climbs(name) != climbs(plain) or PurePath(name).is_absolute() != PurePath(plain).is_absolute()
+    name, image_id = IN_BRACES.sub(fill, pattern), fields.get("image_id", values[0])
+    refuse_elsewhere(name, pattern, image_id, values)
+    return name
+
+
+def refuse_elsewhere(name: str, pattern: str, image_id: str, values: Iterable[str]) -> None:
+    """Raise CompetitionError where a pattern filled with `values` leads elsewhere than the pattern does."""
+    plain = IN_BRACES.sub("x", pattern)
+    is_elsewhere = _climbs(name) != _climbs(plain) or PurePath(name).is_absolute() != PurePath(plain).is_absolute()
     if is_elsewhere or any(PurePath(value).is_absolute() for value in values) or "\0" in name:
         raise CompetitionError(
-            f"image {fields.get('image_id', values[0])!r}: leads out of its folder by way of {pattern!r}; expected the "
-            "name of a file in it, without '..' and not beginning with '/'"
+            f"image {image_id!r}: leads out of its folder by way of {pattern!r}; expected the name of a file in it, "
+            "without '..' and not beginning with '/'"
         )
-    return name
 
 
 def _cut_and_padded(value: str, field: re.Match[str]) -> str:
@@ -60,7 +66,7 @@ def _slice(field: re.Match[str]) -> slice:
     return slice(*(int(field[name]) if field[name] else None for name in ("from", "to")))
 
 
-def climbs(name: str) -> tuple[int, int]:
+def _climbs(name: str) -> tuple[int, int]:
     """Return how often a path goes up, all in all and beyond where it begins."""
     return PurePath(name).parts.count(".."), PurePath(os.path.normpath(name)).parts.count("..")
 
@@ -70,7 +76,7 @@ def expression(pattern: str, fields: Mapping[str, str] | None = None) -> str:
     pieces, seen = [], set[str]()
     for number, piece in enumerate(IN_BRACES.split(pattern)):
         if number % 2 == 0:
-            pieces += [EXPRESSIONS.get(part, re.escape(part)) for part in GLOBS.split(piece)]
+            pieces.append(expression_of_text(piece))
             continue
         field = FIELD.fullmatch(piece)
         assert field is not None
@@ -84,6 +90,11 @@ def expression(pattern: str, fields: Mapping[str, str] | None = None) -> str:
             pieces.append(f"(?P={field['name']})" if field["name"] in seen else f"(?P<{field['name']}>{text})")
             seen.add(field["name"])
     return "".join(pieces)
+
+
+def expression_of_text(text: str) -> str:
+    """Return the regular expression of what stands between the fields of a pattern: itself, but for its `*`."""
+    return "".join(EXPRESSIONS.get(part, re.escape(part)) for part in GLOBS.split(text))
 
 
 def find_file(folder: Path, pattern: str, fields: Mapping[str, str]) -> Path:

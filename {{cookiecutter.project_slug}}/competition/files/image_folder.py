@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import takewhile
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +13,14 @@ from competition.config.data_settings import Data
 from competition.config.settings import Config
 from competition.files.csv_file import read_csv
 from competition.files.csv_keys import split_keys
-from competition.files.file_patterns import climbs, expression, field_names, files_below, filled, find_file
+from competition.files.file_patterns import (
+    expression,
+    field_names,
+    files_below,
+    filled,
+    find_file,
+    refuse_elsewhere,
+)
 from competition.files.other_tables import AND
 from competition.support.errors import CompetitionError
 
@@ -136,13 +143,7 @@ def file_name(pattern: str, image_id: str, class_id: str = "") -> str:
     files are written by it, too.
     """
     name = pattern.replace("{image_id}", image_id).replace("{class_id}", class_id)
-    plain = pattern.replace("{image_id}", "x").replace("{class_id}", "x")
-    is_elsewhere = climbs(name) != climbs(plain) or PurePath(name).is_absolute() != PurePath(plain).is_absolute()
-    if is_elsewhere or any(PurePath(one).is_absolute() for one in (image_id, class_id)) or "\0" in name:
-        raise CompetitionError(
-            f"image {image_id!r}: leads out of its folder by way of {pattern!r}; expected the name of a file in it, "
-            "without '..' and not beginning with '/'"
-        )
+    refuse_elsewhere(name, pattern, image_id, (image_id, class_id))
     return name
 
 

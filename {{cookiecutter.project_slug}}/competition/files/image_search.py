@@ -4,17 +4,17 @@ A cell of a csv file names an image where a file is called so, with or without i
 file is called as the cell begins, up to `_` or `-`: what follows is a class, or the same word in all.
 """
 
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 
 import pandas as pd
 
 from competition.config.data_settings import Data
+from competition.files.file_patterns import files_below
 from competition.files.image_folder import SUFFIXES, image_path, may_be_id, test_pattern
 from competition.support.errors import CompetitionError
 
@@ -46,7 +46,8 @@ class _Files:
 
     @classmethod
     def below(cls, folder: Path) -> "_Files":
-        names = sorted(_images_below(folder))
+        images = (name for name in files_below(folder) if name.lower().endswith(SUFFIXES))
+        names = sorted(islice(images, MOST_FILES))
         by_name, by_folder = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
         for name in names:
             *places, last = name.split("/")
@@ -56,18 +57,6 @@ class _Files:
             for place in dict.fromkeys(places):
                 by_folder[place].append(name)
         return cls(names, dict(by_name), dict(by_folder))
-
-
-def _images_below(folder: Path) -> Iterator[str]:
-    number = 0
-    for place, _, names in os.walk(folder):
-        below = Path(place).relative_to(folder)
-        for name in names:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield (below / name).as_posix()
-                number += 1
-        if number > MOST_FILES:
-            return
 
 
 def find_images(data: Data, train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, str]:
@@ -85,7 +74,7 @@ def find_images(data: Data, train: pd.DataFrame, sample: pd.DataFrame) -> dict[s
     if of_train is None or of_test is None:
         return _keys(data, of_train, of_test)
     as_train = data.model_copy(update={"id_parts": of_train.parts})
-    if any(_is_there(as_train, of_test.folder, of_train.pattern, cell) for cell in _ids(sample)):
+    if any(is_there(as_train, of_test.folder, of_train.pattern, cell) for cell in _ids(sample)):
         of_test = Place(of_test.folder, of_train.pattern, of_train.parts)  # one pattern for both, if it can be
     return _keys(data, of_train, of_test)
 
@@ -109,12 +98,13 @@ def _holds(data: Data, train: pd.DataFrame, sample: pd.DataFrame) -> bool:
     """Return whether the images of the first rows are found by the keys as they are."""
     tables = ((train, data.train_images, data.image_file), (sample, data.test_images, test_pattern(data)))
     return all(
-        frame.empty or any(_is_there(data, folder, pattern, cell) for cell in _ids(frame))
+        frame.empty or any(is_there(data, folder, pattern, cell) for cell in _ids(frame))
         for frame, folder, pattern in tables
     )
 
 
-def _is_there(data: Data, folder: str, pattern: str, cell: str) -> bool:
+def is_there(data: Data, folder: str, pattern: str, cell: str) -> bool:
+    """Return whether a pattern names a file by an id alone; where columns name it, too, they are not known here."""
     try:
         return image_path(data, folder, pattern, cell).is_file()
     except (CompetitionError, KeyError, OSError):

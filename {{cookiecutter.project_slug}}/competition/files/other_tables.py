@@ -16,10 +16,9 @@ import csv
 import gzip
 import io
 import json
-import os
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from typing import Any
 import pandas as pd
 
 from competition.config.section import IN_BRACES
+from competition.files.file_patterns import expression_of_text, files_below
 from competition.support.errors import CompetitionError
 
 LARGEST = 1 << 30  # bytes of a json file, or of what is in an archive
@@ -231,7 +231,7 @@ def _of_file_names(path: Path) -> pd.DataFrame:
     if odd := next((name for name in fields if not _is_field(name)), None):
         raise CompetitionError(f"{path}: found a field {odd!r}; expected a name of letters other than {PATH!r}")
     expression = re.compile(_expression(pattern))
-    found = ((name, expression.fullmatch(name)) for name in sorted(_files_below(folder)))
+    found = ((name, expression.fullmatch(name)) for name in sorted(files_below(folder)))
     return pd.DataFrame([[*one.groups(), name] for name, one in found if one], columns=[*fields, PATH], dtype=str)
 
 
@@ -244,7 +244,7 @@ def _expression(pattern: str) -> str:
     pieces = []
     for number, piece in enumerate(IN_BRACES.split(pattern)):
         if number % 2 == 0:
-            pieces.append(re.escape(piece).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*"))
+            pieces.append(expression_of_text(piece))
             continue
         name, _, texts = piece.partition(ONE_OF)
         if name in seen:
@@ -254,9 +254,3 @@ def _expression(pattern: str) -> str:
             pieces.append(f"(?P<{name}>{known or '[^/]+'})")
             seen.add(name)
     return "".join(pieces)
-
-
-def _files_below(folder: Path) -> Iterator[str]:
-    for place, _, names in os.walk(folder):
-        below = Path(place).relative_to(folder)
-        yield from ((below / name).as_posix() for name in names if not name.startswith("."))

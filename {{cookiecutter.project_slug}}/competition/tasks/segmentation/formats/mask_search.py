@@ -11,7 +11,8 @@ import pandas as pd
 
 from competition.config.data_settings import Data
 from competition.files.csv_keys import Keys
-from competition.files.image_folder import SUFFIXES, ids_in, image_path, may_be_id
+from competition.files.image_folder import SUFFIXES, ids_in, may_be_id
+from competition.files.image_search import is_there
 from competition.support.errors import CompetitionError
 from competition.tasks.segmentation.formats.mask_files import class_patterns, is_mask_name, name_pattern, read_labels
 
@@ -82,25 +83,22 @@ def _image_ids(train: pd.DataFrame, data: Data) -> Iterator[_Ids]:
     images of the folder."""
     if train.empty:
         ids = _some(ids_in(data, data.train_images, data.image_file).tolist())
-        if any(_is_there(data, one) for one in ids):
+        if any(_has_image(data, one) for one in ids):
             yield _Ids(ids)
     for column in train.columns:
         cells = _some([cell for cell in train[column].unique().tolist() if may_be_id(cell)])
-        if any(_is_there(data, cell) for cell in cells):
+        if any(_has_image(data, cell) for cell in cells):
             yield _Ids(cells, {column: "{image_id}"})
         suffix = Path(cells[0]).suffix if cells else ""
         if suffix.lower() in SUFFIXES and all(cell.endswith(suffix) for cell in cells):
             named = {} if data.image_file != "{image_id}" else {"image_file": f"{{image_id}}{suffix}"}
             ids = [cell.removesuffix(suffix) for cell in cells]
-            if any(_is_there(data.model_copy(update=named), one) for one in ids):
+            if any(_has_image(data.model_copy(update=named), one) for one in ids):
                 yield _Ids(ids, {column: f"{{image_id}}{suffix}"}, suffix, named)
 
 
-def _is_there(data: Data, image_id: str) -> bool:
-    try:
-        return image_path(data, data.train_images, data.image_file, image_id).is_file()
-    except (CompetitionError, KeyError):  # its file is named by a column
-        return False
+def _has_image(data: Data, image_id: str) -> bool:
+    return is_there(data, data.train_images, data.image_file, image_id)
 
 
 def _some(ids: list[str]) -> list[str]:
