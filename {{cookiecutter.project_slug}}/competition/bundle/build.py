@@ -10,7 +10,6 @@ import numpy as np
 import yaml
 
 from competition.bundle.manifest import (
-    BUNDLE,
     CHECK,
     IMAGES,
     MANIFEST,
@@ -33,7 +32,7 @@ from competition.files.image_folder import is_plain, test_image, train_image
 from competition.prediction.ensemble import inference_precision
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter, how_predicted
 from competition.runs.blend_recipe import members_of, read_recipe
-from competition.runs.folder import CONFIG, POSTPROCESS, TEST, Run
+from competition.runs.folder import BUNDLE, CONFIG, POSTPROCESS, TEST, Run
 from competition.scoring.tune import describe_staleness
 from competition.support.errors import CompetitionError
 from competition.support.freshness import changed_sources, is_up_to_date, remember_sources

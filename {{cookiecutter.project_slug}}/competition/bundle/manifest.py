@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from competition.support.errors import CompetitionError
-from competition.support.paths import T4, name_on_kaggle
+from competition.support.on_kaggle import DATASET, KERNEL, name_on_kaggle, notebook_metadata
 
-BUNDLE = "bundle"  # in a run's folder
 MANIFEST = "manifest.json"
-DATASET, KERNEL = "dataset-metadata.json", "kernel-metadata.json"  # for Kaggle
 SCRIPT, NOTEBOOK = "infer.py", "infer.ipynb"
 RECIPE = "blend.yaml"  # sources, weights and mean, where several runs predict
 RUNS = "runs"  # <run>/config.yaml and a file of weights for each training
@@ -105,19 +103,12 @@ def write_metadata(bundle: Path, run: str, competition: str | None) -> None:
     """Write Kaggle's two files of metadata for a bundle."""
     name = name_on_kaggle(competition or "competition", run)
     dataset = {"id": name, "title": name, "licenses": [{"name": "other"}]}
-    notebook = {
-        "id": f"{name}-infer",
-        "title": f"{name}-infer",
-        "code_file": NOTEBOOK,
-        "language": "python",
-        "kernel_type": "notebook",
-        "is_private": "true",
-        "enable_gpu": "true",  # what clients before 2.0 know
-        "machine_shape": T4,
-        "enable_internet": "false",
-        "dataset_sources": [name],
-        "competition_sources": [competition] if competition else [],
-        "kernel_sources": [],
-    }
+    notebook = notebook_metadata(
+        f"{name}-infer",
+        NOTEBOOK,
+        has_internet=False,
+        datasets=[name],
+        competitions=[competition] if competition else [],
+    )
     for file, values in ((DATASET, dataset), (KERNEL, notebook)):
         (bundle / file).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -19,7 +19,8 @@ NO_TRAIN = re.compile(r"sample|submission|test|solution|answer|folds|near_duplic
 OF_LABELS = re.compile(r"train|label", re.IGNORECASE)
 BEGINNING = 20_000  # characters of a json file, in which a record with an array is told
 ARRAY = re.compile(rf"\s*\[\s*\{{[^\]\}}]*\[(\s*[-+.\deE]+\s*,){{{LONGEST_LIST // 2}}}")
-ARCHIVES = (".zip", ".7z", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".gz", ".rar")
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ARCHIVES = (".zip", ".7z", *TARS, ".gz", ".rar")
 
 
 def possible_tables(data: Data) -> Iterator[dict[str, str]]:

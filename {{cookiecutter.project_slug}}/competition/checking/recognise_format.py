@@ -16,7 +16,7 @@ from competition.config.data_settings import Data
 from competition.config.loading import complete, dump_yaml, format_presets, parse_overrides, settings_of, task_names
 from competition.config.settings import Config
 from competition.data.groups import hint_at_groups
-from competition.files.csv_file import read_header, refuse_no_header, refuse_other_separator
+from competition.files.csv_file import UNNAMED, not_utf8, read_header, refuse_no_header, refuse_other_separator
 from competition.files.image_folder import test_image, train_image
 from competition.files.image_search import find_images
 from competition.files.images import count_channels, read_image
@@ -308,12 +308,12 @@ def _first_rows(path: Path, *, strict: bool = False) -> pd.DataFrame:
             frame = pd.read_csv(path, nrows=NUM_ROWS, **as_text)
     except (OSError, ValueError, CompetitionError) as error:  # pandas' own errors are ValueErrors
         if strict and isinstance(error, UnicodeDecodeError):
-            raise CompetitionError(f"{path}: not a csv file in UTF-8 ({error}); save it anew as CSV UTF-8") from None
+            raise not_utf8(path, error) from None
         if strict and not isinstance(error, OSError):
             raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
         return pd.DataFrame()
     # Columns without a name number the rows.
-    return frame.rename(columns=str.strip).loc[:, lambda rows: ~rows.columns.str.fullmatch(r"|Unnamed: \d+")]
+    return frame.rename(columns=str.strip).loc[:, lambda rows: ~rows.columns.str.fullmatch(UNNAMED)]
 
 
 def _yaml_lines(values: dict[str, Any]) -> list[str]:

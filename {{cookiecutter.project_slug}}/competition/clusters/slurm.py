@@ -22,6 +22,7 @@ from competition.config.settings import Config
 from competition.runs.folder import DONE, LATEST, OOF, SUBMISSION, TEST, is_finished
 from competition.support.atomic_files import read_own_text, replacing
 from competition.support.errors import CompetitionError
+from competition.support.machine import number_of_devices
 from competition.support.paths import here
 from competition.support.processes import Job, last_line
 
@@ -140,8 +141,7 @@ def _num_gpus(config: Config) -> int:
     """Return how many GPUs of a machine `trainer:` asks for; 0 where it leaves that open."""
     if str(config.trainer.get("accelerator", "auto")) not in ("gpu", "cuda"):
         return 0
-    devices = config.trainer.get("devices", "auto")
-    return len(devices) if isinstance(devices, list) else max(int(devices), 0) if str(devices).isdigit() else 0
+    return number_of_devices(config.trainer.get("devices", "auto"))
 
 
 def _processes_a_node(config: Config) -> int:

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,22 @@ def explain_all(faults: Sequence[Any], source: dict[str, str], default: str, sch
     for fault in faults:
         start, expectation = _explain(fault, source, default, schema)
         expected.setdefault(start, []).append(expectation)
-        hints[start] = hints.get(start) or _nearest(fault)
+        hints[start] = hints.get(start) or _literal_meant(fault)
     return [start + " or ".join(dict.fromkeys(each)) + hints[start] for start, each in expected.items()]
 
 
-def _nearest(fault: Any) -> str:
+def _literal_meant(fault: Any) -> str:
     """Return a guess at the name that was meant, where one of several was expected."""
     if fault["type"] != "literal_error":
         return ""
     names = re.findall(r"'([^']+)'", fault["ctx"]["expected"])
-    near = difflib.get_close_matches(str(fault["input"]), names, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = nearest(str(fault["input"]), names)
+    return f"; did you mean {near}?" if near else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return which of the known names was meant, most likely."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
 
 
 def _explain(fault: Any, source: dict[str, str], default: str, schema: type[Config]) -> tuple[str, str]:
@@ -44,8 +49,8 @@ def _explain(fault: Any, source: dict[str, str], default: str, schema: type[Conf
     key, value = ".".join(map(str, path)), show(fault["input"])
     if fault["type"] == "extra_forbidden":
         siblings = _known_keys(schema, path[:-1])
-        near = difflib.get_close_matches(str(path[-1]), siblings, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(siblings)}"
+        near = nearest(str(path[-1]), siblings)
+        hint = f"did you mean `{near}`?" if near else f"known here: {', '.join(siblings)}"
         return f"{where}: {key}: unknown key (value {value}); {hint}", ""
     if fault["type"] == "missing":
         return f"{where}: {key}: this key is missing", ""
@@ -139,8 +144,8 @@ def check_trainer_keys(config: Config, source: dict[str, str], default: str) -> 
         if key in OURS:
             lines.append(f"{where}: trainer.{key}: set by the project itself; see {OURS[key]}")
         elif key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"did you mean `{near[0]}`?" if near else "see pytorch_lightning.Trainer for the keys"
+            near = nearest(key, known)
+            hint = f"did you mean `{near}`?" if near else "see pytorch_lightning.Trainer for the keys"
             lines.append(f"{where}: trainer.{key}: unknown key (value {show(value)}); {hint}")
         elif key in TRAINER_NUMBERS and (expected := _expected_number(value, *TRAINER_NUMBERS[key])):
             lines.append(f"{where}: trainer.{key}: found {show(value)}; expected {expected}")

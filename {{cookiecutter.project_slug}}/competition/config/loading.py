@@ -1,7 +1,6 @@
 """From YAML files and `key=value` words to one typed, checked `Config`."""
 
 import copy
-import difflib
 import importlib
 import json
 import re
@@ -14,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from competition.config.faults import check_trainer_keys, explain_all, show
+from competition.config.faults import check_trainer_keys, explain_all, nearest, show
 from competition.config.settings import Config
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE
@@ -225,8 +224,8 @@ def with_preset(values: dict[str, Any], source: dict[str, str], default_source: 
         return values
     presets = format_presets(str(values["task"]))
     if not isinstance(name, str) or name not in presets:
-        near = difflib.get_close_matches(str(name), presets, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(presets)}"
+        near = nearest(str(name), presets)
+        hint = f"did you mean {near!r}?" if near else f"known here: {', '.join(presets)}"
         where = source.get("format.like", default_source)
         raise CompetitionError(f"{where}: format: {show(name)} is no format this project knows; {hint}")
     merged = copy.deepcopy(presets[name])

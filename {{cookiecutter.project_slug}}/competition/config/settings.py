@@ -252,6 +252,11 @@ class Config(Section):
         return []
 
     @property
+    def has_many_rows_an_id(self) -> bool:
+        """Whether rows of a submission that are called the same are any number, and not one each."""
+        return False
+
+    @property
     def train_csv(self) -> Path:
         """The training answers."""
         return self.data.dir / self.data.train_csv

@@ -1,6 +1,5 @@
 """The steps of `data.augmentation.more`: transforms of albumentations, policies of torchvision, or the user's own."""
 
-import difflib
 import inspect
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ import albumentations as A
 import numpy as np
 
 from competition.config.data_settings import LISTS, named_step
-from competition.config.faults import show
+from competition.config.faults import nearest, show
 from competition.support.errors import CompetitionError
 from competition.support.user_file import defined_in
 
@@ -92,8 +91,8 @@ def _leaves(steps: Sequence[Any]) -> Iterator[Any]:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known[:12])} ..."
+    near = nearest(name, known)
+    return f"did you mean {near}?" if near else f"known are {', '.join(known[:12])} ..."
 
 
 def _reason(error: Exception) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 from competition.files.other_tables import READERS, has_table, is_other_table, read_other_table
 from competition.support.errors import CompetitionError
 
+UNNAMED = re.compile(r"|Unnamed: \d+")  # columns without a name, as pandas calls them
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 LONGEST_NAMES = 1000  # characters of column names in a message
 BEGINNING = 100  # characters that are kept of a long text
@@ -52,7 +53,7 @@ def read_csv(path: Path, columns: Sequence[str], *, long: str | None = None) -> 
         if "read(nbytes) on source failed" in str(error):
             raise KeyboardInterrupt from None  # what pandas 2.2 on Python 3.11 makes of it
         if isinstance(error, UnicodeDecodeError):
-            raise CompetitionError(f"{path}: not a csv file in UTF-8 ({error}); save it anew as CSV UTF-8") from None
+            raise not_utf8(path, error) from None
         raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
     if frame.empty:
         raise CompetitionError(f"{path}: has a header but no row")
@@ -221,6 +222,11 @@ def read_header(path: Path) -> list[str]:
     return header
 
 
+def not_utf8(path: Path, error: UnicodeDecodeError) -> CompetitionError:
+    """Return what is to be said of a csv file in another encoding."""
+    return CompetitionError(f"{path}: not a csv file in UTF-8 ({error}); save it anew as CSV UTF-8")
+
+
 def refuse_no_header(path: Path) -> None:
     """Raise CompetitionError for what would take long to read a header from, as no csv file does."""
     if path.exists() and not path.is_file():
@@ -234,7 +240,7 @@ def refuse_no_header(path: Path) -> None:
         first.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if len(first) < LONGEST_HEADER:
-            raise CompetitionError(f"{path}: not a csv file in UTF-8 ({error}); save it anew as CSV UTF-8") from None
+            raise not_utf8(path, error) from None
     if len(first) == LONGEST_HEADER and b"\r" not in first:
         raise CompetitionError(f"{path}: not a csv file: its first line has more than {LONGEST_HEADER} bytes")
     if (number := first.count(b",") + 1) > MOST_COLUMNS:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from competition.checking.competition_files import TARS
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.files.image_folder import file_name
@@ -72,7 +73,6 @@ def _next_steps(folder: Path, config: Config | None, configs: list[Path]) -> lis
     return [*lines, f"next: competition check {' '.join(map(str, configs)) or 'CONFIG'}"]
 
 
-TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 BLOCK = 1 << 20
 DEEPEST = 8  # archives in one another
 ENCRYPTED = 1  # of a member's flags

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from competition.kaggle.api import KaggleService
+from competition.runs.folder import BUNDLE
 from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
-from competition.support.paths import T4, here
+from competition.support.on_kaggle import DATASET, KERNEL, T4
+from competition.support.paths import here
 
-BUNDLE = "bundle"  # as in competition/bundle/manifest.py, which may have been taken out
-DATASET, KERNEL = "dataset-metadata.json", "kernel-metadata.json"
 SECRET_NAMES = {  # .gitignore has them, too
     "kaggle.json",
     "access_token",

@@ -20,11 +20,12 @@ from competition.config.loading import load_config, with_bases
 from competition.config.settings import Config
 from competition.data.folds import folds_path
 from competition.kaggle.api import UNDER_WAY, KaggleService, competition_name
-from competition.kaggle.push import KERNEL, refuse_secrets
+from competition.kaggle.push import refuse_secrets
 from competition.kaggle.session import JOB, Job
 from competition.runs.provenance import git_state
 from competition.support.errors import CompetitionError
-from competition.support.paths import PACKAGE, T4, name_on_kaggle
+from competition.support.on_kaggle import KERNEL, T4, name_on_kaggle, notebook_metadata
+from competition.support.paths import PACKAGE
 
 PRESETS = Path("configs/trainer")
 LEFT_OUT = (
@@ -33,6 +34,7 @@ LEFT_OUT = (
 PRESET, ONE_GPU = PRESETS / "kaggle_t4x2.yaml", PRESETS / "gpu.yaml"
 MAX_TIME = "trainer.max_time=00:08:30:00"  # sessions end after 9 or 12 hours, and what is not saved is lost
 MOST_BYTES = 900_000  # of a notebook, which Kaggle takes up to a megabyte of
+CODE_FILE = "train.ipynb"
 GAP = 2  # a notebook of the row may have been deleted
 CELL = """# Made by `competition push --train`: trains, stops in time; `competition fetch RUN` brings home what it left.
 import base64, io, subprocess, sys, tarfile, tempfile
@@ -72,12 +74,16 @@ def push_training(
     job = Job(config.name, [*map(_inside, paths), *overrides], data_dir, commit, dirty, former)
     notebook = f"{series}-{number}"
     quota = service.gpu_quota()
-    sources = {
-        "dataset_sources": list(datasets),
-        "competition_sources": [name],
-        "kernel_sources": [former] if former else [],
-    }
-    address = _send(service, notebook, _notebook(files, job), accelerator, sources)
+    metadata = notebook_metadata(
+        notebook,
+        CODE_FILE,
+        has_internet=True,
+        accelerator=accelerator,
+        datasets=datasets,
+        competitions=[name],
+        notebooks=[former] if former else [],
+    )
+    address = _send(service, metadata, _notebook(files, job))
     begun = f"goes on from {former}" if former else "begins anew"
     lines = [f"notebook: {address}", f"on {accelerator}; {begun}; then `competition fetch {config.name}`"]
     return notebook, [*([quota] if quota else []), *lines]
@@ -216,22 +222,8 @@ def _as_anybody(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-def _send(
-    service: KaggleService, name: str, notebook: dict[str, Any], accelerator: str, sources: dict[str, list[str]]
-) -> str:
-    metadata = {
-        "id": name,
-        "title": name.rpartition("/")[2],
-        "code_file": "train.ipynb",
-        "language": "python",
-        "kernel_type": "notebook",
-        "is_private": "true",
-        "enable_gpu": "true",  # what clients before 2.0 know
-        "machine_shape": accelerator,
-        "enable_internet": "true",
-        **sources,
-    }
+def _send(service: KaggleService, metadata: dict[str, Any], notebook: dict[str, Any]) -> str:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / KERNEL).write_text(json.dumps(metadata), encoding="utf-8")
-        (Path(folder) / "train.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
-        return service.push_notebook(name, Path(folder))
+        (Path(folder) / CODE_FILE).write_text(json.dumps(notebook), encoding="utf-8")
+        return service.push_notebook(metadata["id"], Path(folder))

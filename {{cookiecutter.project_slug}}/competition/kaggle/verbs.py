@@ -8,8 +8,8 @@ import typer
 
 from competition.config.arguments import CompetitionName, Message, split
 from competition.support.errors import CompetitionError
+from competition.support.on_kaggle import T4
 from competition.support.optional_rooms import has_room
-from competition.support.paths import T4
 from competition.support.telling import numbers, tell
 
 

@@ -11,6 +11,7 @@ from competition.config.settings import Config
 from competition.data.folds import folds_path, make_folds
 from competition.prediction.stored import Predictions
 from competition.runs.folder import (
+    BUNDLE,
     TEST,
     Run,
     is_finished,
@@ -159,7 +160,6 @@ def _predict(opened: Run) -> None:
 def _bundle(opened: Run) -> None:
     """Bundle it for an offline notebook; the submission is written, whatever becomes of this."""
     from competition.bundle.build import is_bundled
-    from competition.bundle.manifest import BUNDLE
 
     if is_bundled(opened):
         _say("bundle", f"{opened.folder / BUNDLE} is up to date")

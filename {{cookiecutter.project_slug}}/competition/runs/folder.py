@@ -14,6 +14,7 @@ from competition.support.paths import PACKAGE, here
 CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submission.csv"
 POSTPROCESS, CV, VIEWS, METRICS = "postprocess.yaml", "cv.csv", "tta.csv", "metrics.csv"
 LATEST, SOUP = "latest.pt", "soup.pt"
+BUNDLE = "bundle"  # a folder
 CHOICE = "weights.csv"  # which weights were compared at the end, and which of them predict
 DONE = "latest.safetensors"  # what a training without validation ends with
 # Keys that may differ between two starts of one run: they say what becomes of predictions ...

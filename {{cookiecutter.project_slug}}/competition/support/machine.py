@@ -87,7 +87,7 @@ def share_machine(trainer: Mapping[str, Any], parallel: int | None, trainings: i
     On one GPU, and without any, that is one. Raises CompetitionError where more are asked for than fit.
     """
     devices = trainer.get("devices", "auto")
-    asked = 1 if isinstance(devices, list) else _number(devices)
+    asked = 1 if isinstance(devices, list) else number_of_devices(devices)
     if str(trainer.get("accelerator", "auto")) not in ("auto", "gpu", "cuda") or not (names := gpus_here()):
         return Share(parallel or 1, asked or 1).among(trainings)
     if isinstance(devices, list) or (isinstance(devices, str) and "," in devices):
@@ -108,8 +108,10 @@ def share_machine(trainer: Mapping[str, Any], parallel: int | None, trainings: i
     return Share(parallel or fit or 1, asked, Gpus(names)).among(trainings)
 
 
-def _number(devices: Any) -> int:
+def number_of_devices(devices: Any) -> int:
     """Return how many devices `trainer.devices` says; 0 for all."""
+    if isinstance(devices, list):
+        return len(devices)
     return max(int(devices), 0) if str(devices).lstrip("-").isdigit() else 0
 
 

@@ -4,9 +4,7 @@ A notebook finds a competition's files in `/kaggle/input/NAME` (read-only) and k
 So the same config works in both, and a run that was trained there is opened here.
 """
 
-import hashlib
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +14,6 @@ from competition.support.errors import CompetitionError
 
 PACKAGE = Path(__file__).parents[1]  # competition/
 KAGGLE = Path(os.environ.get("COMPETITION_KAGGLE", "/kaggle"))  # a test has a folder of its own
-T4 = "NvidiaTeslaT4"  # two of them; a notebook that only asks for a GPU may get a P100, which torch no longer knows
 NOTEBOOK = "KAGGLE_KERNEL_RUN_TYPE"  # set in every Kaggle notebook: Interactive or Batch
 ADDRESS = "https://www.kaggle.com/competitions/"
 
@@ -88,14 +85,3 @@ def competition_in(pyproject: Path) -> str | None:
         raise CompetitionError(f"{pyproject}: not a TOML file: {error}") from None
     name = str(urls.get("Competition", "")).removeprefix(ADDRESS).strip("/")
     return name if name and all(letter.isalnum() or letter == "-" for letter in name) else None
-
-
-def name_on_kaggle(*given: str) -> str:
-    """Return 6 to 50 letters, digits and hyphens that are other ones for every other competition or run."""
-    parts = [re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in given]
-    name = "-".join(parts)
-    if parts == list(given) and 6 <= len(name) <= 40:
-        return name
-    # What was changed or is cut off still tells two runs apart.
-    told_apart = hashlib.sha256("\0".join(given).encode()).hexdigest()[:6]
-    return "-".join(filter(None, (parts[0][:12].strip("-"), parts[1][:20].strip("-"), told_apart)))

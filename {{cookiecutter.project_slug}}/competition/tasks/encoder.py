@@ -157,18 +157,18 @@ def _layers_by_timm(name: str) -> dict[str, int]:
         return {}
     match: Any = whole.group_matcher
     layers = group_parameters(whole, match(coarse=False), reverse=True)
-    return {_spelt(one): number for one, number in layers.items()}
+    return {spelt(one): number for one, number in layers.items()}
 
 
 def _number(name: str, known: dict[str, int]) -> int | None:
     """Return the layer of a parameter, whose name may have something before that of the whole network."""
     while name:
-        if _spelt(name) in known:
-            return known[_spelt(name)]
+        if spelt(name) in known:
+            return known[spelt(name)]
         name = name.partition(".")[2]
     return None
 
 
-def _spelt(name: str) -> str:
+def spelt(name: str) -> str:
     """Write `stages_0`, as features are called, like `stages.0` of a whole network."""
     return name.replace("_", ".")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from competition.config.settings import Model
 from competition.support.errors import CompetitionError
-from competition.tasks.encoder import size_arguments
+from competition.tasks.encoder import size_arguments, spelt
 
 GO_ON = (
     "give a local file (model.pretrained=/path/to/weights.safetensors) or start from random weights "
@@ -151,12 +151,12 @@ def by_names_of(found: State, own: State) -> State:
     shared = ""
     while len(own) > 1 and len({name[len(shared) :].partition(".")[0] for name in own}) == 1:
         shared += next(iter(own))[len(shared) :].partition(".")[0] + "."
-    names = {_spelt(name[len(shared) :]): name for name in own}
+    names = {spelt(name[len(shared) :]): name for name in own}
     by_prefix: dict[str, State] = {}
     for key, value in found.items():
-        spelt = _spelt(key)
-        for start in [0, *(dot.end() for dot in re.finditer(r"\.", spelt))]:
-            if (name := names.get(spelt[start:])) is not None:
+        full = spelt(key)
+        for start in [0, *(dot.end() for dot in re.finditer(r"\.", full))]:
+            if (name := names.get(full[start:])) is not None:
                 by_prefix.setdefault(key[:start], {})[name] = value
 
     def merit(prefix: str) -> tuple[int, bool]:
@@ -164,10 +164,6 @@ def by_names_of(found: State, own: State) -> State:
         return fitting, re.search("ema|averag|teacher", prefix) is not None
 
     return by_prefix[max(by_prefix, key=merit)] if by_prefix else {}
-
-
-def _spelt(name: str) -> str:
-    return name.replace("_", ".")
 
 
 def for_channels(found: Tensor, wanted: Tensor, channels: int) -> Tensor:

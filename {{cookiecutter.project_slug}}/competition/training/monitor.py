@@ -1,10 +1,9 @@
 """What `checkpoint.monitor` names: the value by which an epoch is the best and a training stops early. No torch."""
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 
-from competition.config.faults import show
+from competition.config.faults import nearest, show
 from competition.config.settings import Config, Mode
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
@@ -40,8 +39,8 @@ def refuse_unknown_monitor(config: Config) -> None:
             raise CompetitionError(
                 f"checkpoint.monitor: found {found}, but there is no host_metric: FILE to compute it"
             )
-        near = difflib.get_close_matches(found, known, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = nearest(found, known)
+        hint = f"; did you mean {near}?" if near else ""
         raise CompetitionError(
             f"checkpoint.monitor: found {show(found)}; expected {LOSS} or val/ and one of `metrics:`, here "
             f"{', '.join(known[1:])}{hint}"

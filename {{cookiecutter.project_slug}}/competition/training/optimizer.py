@@ -1,6 +1,5 @@
 """The optimizer: any of timm's or torch's by name, and which weights learn at which rate."""
 
-import difflib
 import inspect
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -9,7 +8,7 @@ import timm.optim
 import torch
 from torch import nn
 
-from competition.config.faults import show
+from competition.config.faults import nearest, show
 from competition.config.settings import Optimizer
 from competition.support.errors import CompetitionError
 from competition.tasks.encoder import encoder_layers, undecayed
@@ -98,8 +97,8 @@ def _check_arguments(kind: type[torch.optim.Optimizer], settings: Optimizer) -> 
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+    near = nearest(name, known)
+    return f"did you mean {near}?" if near else f"known here: {', '.join(known)}"
 
 
 def _explained(settings: Optimizer, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

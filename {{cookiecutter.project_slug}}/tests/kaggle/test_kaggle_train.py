@@ -27,7 +27,8 @@ from competition.kaggle.training import push_training
 from competition.runs.ledger import read_ledger
 from competition.support import paths as places
 from competition.support.errors import CompetitionError
-from competition.support.paths import ADDRESS, T4
+from competition.support.on_kaggle import T4
+from competition.support.paths import ADDRESS
 from competition.tasks.made_up_images import write_sample
 
 Command = Callable[..., CompletedProcess[str]]

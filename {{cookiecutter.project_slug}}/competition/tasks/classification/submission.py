@@ -1,13 +1,12 @@
 """submission.csv in the format of `format.submission`: which rows it has, written and read back."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from competition.files.csv_file import group_by_image, line, read_csv, read_header, row_faults
+from competition.files.csv_file import UNNAMED, group_by_image, line, read_csv, read_header, row_faults
 from competition.files.csv_keys import has_class, join_keys, split_keys
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
@@ -18,19 +17,12 @@ from competition.tasks.classification.formats.groups import groups_of, groups_of
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Target
 
-UNNAMED = re.compile(r"|Unnamed: \d+")  # columns without a name, as pandas calls them
-
 
 def id_columns(config: TaskConfig) -> list[str]:
     """Return the columns of the ids, in the order of sample_submission.csv."""
     keys, sample = config.format.submission_keys, config.sample_submission
     header = [name.strip() for name in read_header(sample)] if sample.is_file() else list(keys)
     return [name for name in header if name in keys]
-
-
-def may_repeat_keys(config: TaskConfig) -> bool:
-    """Return whether rows of equal ids may be any number: each stands once."""
-    return False
 
 
 def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:

@@ -22,11 +22,6 @@ def id_columns(config: TaskConfig) -> list[str]:
     return [config.format.submission.image_id]
 
 
-def may_repeat_keys(config: TaskConfig) -> bool:
-    """Return whether rows of equal ids may be any number: each stands once."""
-    return False
-
-
 def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
     """Return none: answers are strings."""
     return []

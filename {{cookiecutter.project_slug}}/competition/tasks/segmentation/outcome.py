@@ -7,16 +7,14 @@ import numpy as np
 
 from competition.config.settings import Config
 from competition.tasks.contract import Outcome, Prediction, Target
-from competition.tasks.segmentation.resize import resize_mask
+from competition.tasks.segmentation.resize import resize_mask, without_ignored
 
 PIXELS_A_CLASS = 500  # of an image, by chance, which stand for all in the curve of precision and recall
 
 
 def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: int) -> Outcome:
     """Score by the mean Dice of the classes, 1 where both masks are empty; wrong pixels are shares of the image."""
-    said = answer["mask"]
-    if "ignored" in truth:
-        said = said * (1 - resize_mask(truth["ignored"], *said.shape[:2]))[:, :, None]
+    said = without_ignored(answer["mask"], truth)
     true = resize_mask(truth["mask"], *said.shape[:2])
     dice, too_much, too_little = [], 0, 0
     for k in range(num_classes):

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+from competition.tasks.contract import Target
+
 
 def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize (h, w) or (h, w, classes) of 0 and 1 by the pixel whose centre is nearest."""
@@ -14,6 +16,13 @@ def resize_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
         for k in range(layers.shape[2])
     ]
     return np.stack(resized, axis=-1).reshape(height, width, *mask.shape[2:])
+
+
+def without_ignored(mask: np.ndarray, truth: Target) -> np.ndarray:
+    """Return a mask (h, w, classes), at any size, without what the truth says is to be ignored."""
+    if "ignored" not in truth:
+        return mask
+    return mask * (1 - resize_mask(truth["ignored"], *mask.shape[:2]))[:, :, None]
 
 
 def resize_probabilities(probabilities: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from competition.tasks.average_precision import mean_average_precision
 from competition.tasks.contract import Evidence, Table, Target
 from competition.tasks.segmentation.objects import Objects, objects_of, overlaps, parts_of
-from competition.tasks.segmentation.resize import resize_mask
+from competition.tasks.segmentation.resize import resize_mask, without_ignored
 from competition.tasks.segmentation.volumes import madison_score, slice_evidence
 
 MAP_IOU = 0.6  # kaggle.com/c/hubmap-hacking-the-human-vasculature
@@ -77,8 +77,7 @@ def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidenc
     said, true = answer["mask"], truth["mask"]
     if said.shape[:2] == (1, 1):
         said = np.broadcast_to(said, true.shape)
-    if "ignored" in truth:
-        said = said * (1 - resize_mask(truth["ignored"], *said.shape[:2]))[:, :, None]
+    said = without_ignored(said, truth)
     counts = []
     for k in range(true.shape[-1]):  # a contiguous layer is counted several times faster than a strided one
         predicted = np.ascontiguousarray(said[:, :, k])

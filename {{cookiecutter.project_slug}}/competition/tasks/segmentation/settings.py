@@ -262,6 +262,11 @@ class TaskConfig(Config):
         return self.format.size or (height, width)
 
     @property
+    def has_many_rows_an_id(self) -> bool:
+        """Whether an image and class may have several rows: of objects, which are as many as there are."""
+        return self.format.rows == "objects"
+
+    @property
     def train_keys(self) -> Mapping[str, str] | None:
         """By column of train.csv, how it holds {image_id}; none where there is no train.csv."""
         return self.format.train.keys

@@ -28,11 +28,6 @@ def id_columns(config: TaskConfig) -> list[str]:
     return sorted(keys, key=lambda column: header.index(column) if column in header else len(header))
 
 
-def may_repeat_keys(config: TaskConfig) -> bool:
-    """Return whether an image and class may have several rows: of objects, which are as many as there are."""
-    return config.format.rows == "objects"
-
-
 def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
     """Return none: answers are strings."""
     return []
@@ -45,7 +40,7 @@ def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     frame, image_id, class_id = _read(sample, config, classes)
     keys = id_columns(config)
     faults = _unknown_classes(sample, class_id, classes)
-    again = np.flatnonzero(frame.duplicated(keys) & (not may_repeat_keys(config)))
+    again = np.flatnonzero(frame.duplicated(keys) & (not config.has_many_rows_an_id))
     faults += row_faults(sample, again, frame[keys[0]], "a second row of its class")
     if faults:
         raise CompetitionError("\n".join(faults))
@@ -78,7 +73,7 @@ def write_submission(
             assert name == answer_id
             first = {class_of[place]: place for place in reversed(places)}
             for place in places:
-                is_told = may_repeat_keys(config) and place != first[class_of[place]]
+                is_told = config.has_many_rows_an_id and place != first[class_of[place]]
                 cells = [] if is_told else write_cells(answer, class_of[place], classes, config)
                 before, after = sample_rows[place][:column], sample_rows[place][column + 1 :]
                 waiting[place] = [[*before, cell, *after] for cell in cells]
@@ -144,7 +139,7 @@ def read_submission(
             if class_of[place] not in classes:
                 raise CompetitionError(f"{row}: found class {class_of[place]!r}; expected {', '.join(classes)}")
             try:
-                if may_repeat_keys(config):
+                if config.has_many_rows_an_id:
                     found.append(
                         (classes.index(class_of[place]), decode_pixels(texts[place], *size, config.format.rle))
                     )
@@ -152,7 +147,7 @@ def read_submission(
                     read_cell(texts[place], mask, class_of[place], classes, config)
             except ValueError as error:
                 raise CompetitionError(f"{row}: {column}: {error}") from None
-        if may_repeat_keys(config):
+        if config.has_many_rows_an_id:
             objects = objects_from([one for one in found if len(one[1])], *size)
             yield name, {"mask": objects.mask(len(classes)), "objects": objects}
         else:

@@ -5,7 +5,6 @@ half: D-FINE's decoder is NaN there for many, and what says boxes needs the digi
 """
 
 import copy
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from packaging.version import Version
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
+from competition.config.faults import nearest
 from competition.config.views import view_of
 from competition.support.errors import CompetitionError
 from competition.tasks.detection.architectures.detr_loss import DetrLoss, Layer, Truth, noisy_pairs
@@ -287,7 +287,7 @@ def network_keys(model: DetectionModel, channels: int) -> dict[str, Any]:
         backbone = {"model_type": "timm_backbone", "backbone": model.encoder, "out_indices": levels}
         keys |= {"backbone_config": backbone | {"use_pretrained_backbone": False}, "encoder_in_channels": widths}
     keys |= model.network
-    backbone = {"num_channels": channels} | keys["backbone_config"] | ({"num_channels": channels})
+    backbone = keys["backbone_config"] | {"num_channels": channels}
     if "stem_channels" in backbone:
         backbone["stem_channels"] = [channels, *backbone["stem_channels"][1:]]
     return keys | {"backbone_config": backbone}
@@ -298,8 +298,8 @@ def _config(transformers: Any, kind: Kind, keys: dict[str, Any], num_classes: in
     known = maker().to_dict()
     # A folder's config.json may have keys of other versions, a user's own are typed.
     if "model_type" not in keys and (odd := [key for key in keys if key not in {*known, BATCH_NORM}]):
-        near = difflib.get_close_matches(odd[0], known, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"expected keys of transformers.{kind.name}Config"
+        near = nearest(odd[0], known)
+        hint = f"did you mean `{near}`?" if near else f"expected keys of transformers.{kind.name}Config"
         raise CompetitionError(f"model.network.{odd[0]}: unknown key (value {keys[odd[0]]}); {hint}")
     try:
         own = {key: value for key, value in keys.items() if key != "model_type"}
