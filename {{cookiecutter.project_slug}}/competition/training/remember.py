@@ -78,7 +78,7 @@ class RememberImages(pl.Callback):
         if self._loader is None:
             images = ImageDataset(self.data.config, self._ids(), table=self.data.train_table)
             if self.data.train_set.cache is not None:
-                images.read_from(self.data.train_set.cache, [images.file(index) for index in range(len(images))])
+                images.read_from(self.data.train_set.cache, [images.source(index) for index in range(len(images))])
             self._loader = evaluation_loader(images, trainer.global_rank, trainer.world_size)
         return self._loader
 
