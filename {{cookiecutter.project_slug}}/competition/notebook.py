@@ -21,6 +21,7 @@ from competition.prediction.ensemble import Ensemble, predict_stream
 from competition.prediction.predict import load_network
 from competition.runs.folder import CONFIG, Run, fold_of
 from competition.support.errors import CompetitionError
+from competition.tasks.columns import fit_columns
 from competition.tasks.contract import Prediction, Target, Task
 from competition.training.checkpoint import weights_to_use
 from competition.training.fold_data import FoldData
@@ -54,7 +55,9 @@ class OpenFold:
 
     def module(self) -> CompetitionModule:
         """Return the LightningModule as a training begins with it."""
-        return CompetitionModule(self.config.model_dump(mode="json"), list(self.table.classes))
+        module = CompetitionModule(self.config.model_dump(mode="json"), list(self.table.classes))
+        fit_columns(module.network, self.train_set.columns)
+        return module
 
 
 class Predicted(NamedTuple):

@@ -11,6 +11,7 @@ import yaml
 
 from competition.bundle.manifest import (
     CHECK,
+    COLUMNS,
     IMAGES,
     MANIFEST,
     NOTEBOOK,
@@ -29,6 +30,7 @@ from competition.config.loading import dump_config, dump_yaml
 from competition.config.settings import Config, Logger
 from competition.files.file_patterns import filled
 from competition.files.image_folder import is_plain, test_image, train_image
+from competition.files.table_columns import test_values, train_values, write_values
 from competition.prediction.ensemble import inference_precision
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter, how_predicted
 from competition.runs.blend_recipe import members_of, read_recipe
@@ -207,7 +209,12 @@ def _write_check(config: Config, path: Path, folder: Path, training: str, number
             target = folder / IMAGES / filled(pattern, {"image_id": image_id, "suffix": source.suffix})
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
-        writer.finish(folder / f"{training or 'test'}.npz", stored.classes, stored.views)
+        path = folder / f"{training or 'test'}.npz"
+        writer.finish(path, stored.classes, stored.views)
+    if config.data.columns is not None:
+        image_ids = Predictions(path).image_ids
+        values = (train_values if training else test_values)(config, image_ids)
+        write_values(path.with_suffix(COLUMNS), config.data.columns, image_ids, values)
 
 
 def _each(files: list[Path]) -> Iterator[Prediction]:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from competition.bundle.manifest import CHECK, IMAGES, RECIPE, RUNS, UNSEEN, WHEELS, read_manifest
+from competition.bundle.manifest import CHECK, COLUMNS, IMAGES, RECIPE, RUNS, UNSEEN, WHEELS, read_manifest
 from competition.bundle.wheels import import_wheels
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.config.views import views_of
 from competition.files.image_folder import is_plain
+from competition.files.table_columns import read_values
 from competition.prediction.averages import Ranks, average_predictions
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter
 from competition.runs.blend_recipe import unless_equal
@@ -162,7 +163,10 @@ def _differences(member: Member) -> Iterator[tuple[Path, float]]:
             continue
         stored = Predictions(path)
         ensemble = member.ensemble(path.stem if path.stem in member.trainings else None)
-        found = predict_stream(ensemble, ImageDataset(config, np.array(stored.image_ids, dtype=object)))
+        columns = config.data.columns
+        told = None if columns is None else read_values(path.with_suffix(COLUMNS), columns, stored.image_ids)
+        dataset = ImageDataset(config, np.array(stored.image_ids, dtype=object), columns=told)
+        found = predict_stream(ensemble, dataset)
         for (_, _, before), (_, _, _, now) in zip(stored, found, strict=True):
             yield path, task.decode.difference(now, before)
 

@@ -1,5 +1,6 @@
 """A bundle as a function of one image, for competitions that ask for predictions one by one. No Lightning."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from competition.bundle.offline import Bundle, Member
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
 from competition.files.images import as_network_sees
+from competition.files.table_columns import ColumnValues, given_values
 from competition.prediction.ensemble import Ensemble, predict_stream
 from competition.runs.blend_recipe import unless_equal
 from competition.support.errors import CompetitionError
@@ -33,30 +35,43 @@ class Predictor:
         self._weights = unless_equal([weight for weight in recipe.get("weights", []) if weight > 0])
         self._ensembles = [(member, member.ensemble()) for member in self.bundle.members]
 
-    def __call__(self, image_id: str, image: np.ndarray | None = None) -> pd.DataFrame:
+    def __call__(
+        self, image_id: str, image: np.ndarray | None = None, columns: Mapping[str, object] | None = None
+    ) -> pd.DataFrame:
         """Return a submission's rows of an image (H, W, channels) of uint8, uint16 or floats; ids and labels are text.
 
-        Without `image` it is read from the test images. Raises CompetitionError where it cannot be.
+        Without `image` it is read from the test images, without `columns` what `data.columns` asks for from the test
+        table; of `columns` as {"age": 40} what is left out is missing. Raises CompetitionError where it cannot be.
         """
+        self._refuse_unknown(columns or {})
         task, config, classes = Task(self.bundle.config.task), self.bundle.config, self.bundle.members[0].classes
-        each = [_predict(member, ensemble, image_id, image) for member, ensemble in self._ensembles]
+        each = [_predict(member, ensemble, image_id, image, columns) for member, ensemble in self._ensembles]
         height, width, _ = each[0]
         predictions = [prediction for _, _, prediction in each]
         one = predictions[0]
         if len(predictions) > 1:
             one = task.decode.average(predictions, config, self._weights)
         answer = task.decode.decode(one, height, width, config)
-        columns, rows = task.submission.rows(config, [(image_id, answer)], classes)
+        header, rows = task.submission.rows(config, [(image_id, answer)], classes)
         numbers = set(task.submission.number_columns(config, classes))
-        frame = pd.DataFrame(list(rows), columns=columns, dtype=object)  # text: 00123 is a name, 03 a label
-        return frame.astype({name: float for name in columns if name.strip() in numbers})
+        frame = pd.DataFrame(list(rows), columns=header, dtype=object)  # text: 00123 is a name, 03 a label
+        return frame.astype({name: float for name in header if name.strip() in numbers})
+
+    def _refuse_unknown(self, columns: Mapping[str, object]) -> None:
+        used = [member.config.data.columns for member, _ in self._ensembles]
+        known = {name for one in used if one is not None for name in one.names}
+        if strange := next((name for name in columns if name not in known), None):
+            raise CompetitionError(
+                f"columns: the networks of this bundle look at {', '.join(sorted(known)) or 'no column'}; found "
+                f"{strange!r}"
+            )
 
 
 class GivenImage(ImageDataset):
     """One image that is in memory already."""
 
-    def __init__(self, config: Config, image_id: str, image: np.ndarray) -> None:
-        super().__init__(config, np.array([image_id], dtype=object))
+    def __init__(self, config: Config, image_id: str, image: np.ndarray, columns: ColumnValues | None) -> None:
+        super().__init__(config, np.array([image_id], dtype=object), columns=columns)
         if image.ndim != 3 or image.shape[2] != config.data.channels:
             raise CompetitionError(
                 f"image {image_id!r}: found shape {image.shape}; expected (height, width, {config.data.channels})"
@@ -72,12 +87,17 @@ class GivenImage(ImageDataset):
         return self.image.shape[0], self.image.shape[1]
 
 
-def _predict(member: Member, ensemble: Ensemble, image_id: str, image: np.ndarray | None) -> tuple[int, int, dict]:
+def _predict(
+    member: Member, ensemble: Ensemble, image_id: str, image: np.ndarray | None, columns: Mapping[str, object] | None
+) -> tuple[int, int, dict]:
     data = member.config.data.model_copy(update={"num_workers": 0})
     config = member.config.model_copy(update={"data": data})
+    told = None
+    if columns is not None and data.columns is not None:
+        told = given_values(data.columns, columns, image_id)
     if image is None:
-        dataset = ImageDataset(config, np.array([image_id], dtype=object))
+        dataset = ImageDataset(config, np.array([image_id], dtype=object), columns=told)
     else:
-        dataset = GivenImage(config, image_id, image)
+        dataset = GivenImage(config, image_id, image, told)
     [(_, height, width, prediction)] = predict_stream(ensemble, dataset)
     return height, width, prediction

@@ -18,7 +18,9 @@ from competition.data.cache import ImageCache, open_cache
 from competition.data.pseudo_labels import JoinedTable
 from competition.files.image_folder import row_in_words, test_image, train_image
 from competition.files.images import read_image, read_image_size
+from competition.files.table_columns import ColumnValues, test_values, train_values
 from competition.support.errors import CompetitionError
+from competition.tasks.columns import collate_columns, column_tensors
 from competition.tasks.contract import Table, Target, Task
 
 Sample = dict[str, Any]
@@ -38,12 +40,20 @@ class ImageDataset(Dataset[Sample]):
     """Images by id: with a table training images, which have targets, without one test images, which have none."""
 
     def __init__(
-        self, config: Config, image_ids: np.ndarray, *, table: Table | None = None, train: bool = False
+        self,
+        config: Config,
+        image_ids: np.ndarray,
+        *,
+        table: Table | None = None,
+        train: bool = False,
+        columns: ColumnValues | None = None,
     ) -> None:
+        """Take what `data.columns` say of the images, if it is known, or read it."""
         self.config = config
         self.image_ids = image_ids
         self.table = table
         self.rows = _rows_of(image_ids, table) if table else None
+        self.columns = columns or self._read_columns()
         self.augmentation = ImageAugmentation(config.data, train=train)
         self.cache: ImageCache | None = None  # see `share_cache`
         self._cache_rows: list[int] = []  # of the images, in order
@@ -87,6 +97,7 @@ class ImageDataset(Dataset[Sample]):
             "height": height,
             "width": width,
         }
+        sample |= column_tensors(self.columns, index)
         return sample | (Task(self.config.task).dataset.target_tensors(target) if self.table else {})
 
     def read(self, index: int) -> np.ndarray:
@@ -109,6 +120,15 @@ class ImageDataset(Dataset[Sample]):
         """Return where an image is."""
         is_of_test = self.table is None or self._is_pseudo(index)
         return (test_image if is_of_test else train_image)(self.config, self.image_ids[index])
+
+    def _read_columns(self) -> ColumnValues | None:
+        if self.config.data.columns is None:
+            return None
+        of_test = np.array([self.table is None or self._is_pseudo(index) for index in range(len(self))], dtype=bool)
+        train, test = train_values(self.config, self.image_ids[~of_test]), None
+        if of_test.any():
+            test = test_values(self.config, self.image_ids[of_test])
+        return train if test is None else train.woven(test, of_test)
 
     def _is_pseudo(self, index: int) -> bool:
         return isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
@@ -145,6 +165,7 @@ class ImageDataset(Dataset[Sample]):
             "height": torch.tensor([sample["height"] for sample in samples]),
             "width": torch.tensor([sample["width"] for sample in samples]),
         }
+        batch |= collate_columns(samples)
         return batch | (Task(self.config.task).dataset.collate_targets(samples) if self.table else {})
 
     def _joined(self, images: Sequence[torch.Tensor]) -> torch.Tensor:

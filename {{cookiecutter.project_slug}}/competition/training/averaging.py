@@ -198,7 +198,7 @@ class RecomputeNorms(pl.Callback):
             dtype = next(module.network.parameters()).dtype
             seen = ready(trainer.strategy.batch_to_device(batch), module.config, dtype)
             with trainer.precision_plugin.val_step_context():
-                module(seen["image"])
+                module(seen)
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum
             norm.eval()

@@ -1,4 +1,4 @@
-"""The network: any classifier of timm."""
+"""The network: any classifier of timm; where it looks at more than pixels, its features and what is joined to them."""
 
 from typing import Any
 
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.prediction import Activation
 from competition.tasks.classification.settings import TaskConfig
-from competition.tasks.encoder import drop_path_arguments, note_encoder, size_arguments
-from competition.tasks.pretrained import check_encoder, load_pretrained, note_weights
+from competition.tasks.columns import ColumnJoin
+from competition.tasks.encoder import drop_path_arguments, note_encoder, num_features, size_arguments
+from competition.tasks.pretrained import check_encoder, load_pretrained, note_weights, weights_note
 
 
 def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
@@ -19,12 +20,16 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
 
     What makes predictions of them goes with it as `activation_of_answers`, which has no weights.
     """
+    network = JoinedNetwork(config, num_classes) if joins_anything(config) else build_encoder(config, num_classes)
+    network.add_module("activation_of_answers", Activation(config.format.target, config.format.bounds))
+    return network
+
+
+def build_encoder(config: TaskConfig, num_classes: int) -> nn.Module:
+    """Return a network of timm with the weights it begins with; of no classes one that ends with the features."""
     model, size = config.model, config.data.image_size
     check_encoder(model.encoder)
-    arguments: dict[str, Any] = size_arguments(model.encoder, size)
-    arguments |= drop_path_arguments(model.encoder, model.drop_path)
-    if model.pool is not None and model.pool != GEM:
-        arguments["global_pool"] = model.pool
+    arguments = encoder_arguments(config)
     try:
         network = timm.create_model(
             model.encoder,
@@ -45,8 +50,45 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
     if model.pool == GEM:
         _pool_by_mean_of_powers(network, model.encoder)
     note_encoder(network, "", model.encoder)
-    network.add_module("activation_of_answers", Activation(config.format.target, config.format.bounds))
     return network
+
+
+def encoder_arguments(config: TaskConfig) -> dict[str, Any]:
+    """Return what a network of timm is built with beside channels and classes."""
+    model = config.model
+    arguments: dict[str, Any] = size_arguments(model.encoder, config.data.image_size)
+    arguments |= drop_path_arguments(model.encoder, model.drop_path)
+    if model.pool is not None and model.pool != GEM:
+        arguments["global_pool"] = model.pool
+    return arguments
+
+
+def joins_anything(config: TaskConfig) -> bool:
+    """Return whether the network looks at more than an image's pixels."""
+    return config.data.columns is not None
+
+
+class JoinedNetwork(nn.Module):
+    """Encoder, features of an image, what is joined to them, classifier."""
+
+    def __init__(self, config: TaskConfig, num_classes: int) -> None:
+        super().__init__()
+        self.encoder = build_encoder(config, 0)
+        size = num_features(config.model.encoder, encoder_arguments(config))
+        self.columns = None
+        if config.data.columns is not None:
+            self.columns = ColumnJoin(config.data.columns, size, config.model.join_columns)
+            size = self.columns.num_features
+        self.classifier = nn.Linear(size, num_classes)
+        note_encoder(self, "encoder", config.model.encoder)
+        note_weights(self, weights_note(self.encoder))
+
+    def forward(self, images: Tensor, **beside: Tensor) -> Tensor:
+        """Map images (B, channels, H, W), and what is told `beside` them, to logits (B, classes)."""
+        features = self.encoder(images)
+        if self.columns is not None:
+            features = self.columns(features, **beside)
+        return self.classifier(features)
 
 
 GEM = "gem"

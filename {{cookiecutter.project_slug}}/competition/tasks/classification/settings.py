@@ -72,6 +72,8 @@ class ClassificationModel(Model):
     dropout: Probability = 0.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
     pool: str | None = None  # how features become one vector: avg, max, avgmax, gem, token ...; None: the network's own
+    # What becomes of data.columns: concat puts them beside the features, film scales and shifts features by them.
+    join_columns: Literal["concat", "film"] = "concat"
 
 
 class TrainFormat(Section):
