@@ -17,6 +17,7 @@ from competition.config.settings import Config, Fold
 from competition.config.views import views_of
 from competition.data.dataset import Batch, ImageDataset
 from competition.data.folds import read_folds
+from competition.data.series_dataset import open_dataset
 from competition.prediction.ensemble import Ensemble, predict_stream
 from competition.prediction.predict import load_network
 from competition.runs.folder import CONFIG, Run, fold_of
@@ -41,7 +42,7 @@ class OpenFold:
     @cached_property
     def test_set(self) -> ImageDataset:
         """The images that a submission answers."""
-        return ImageDataset(
+        return open_dataset(
             self.config, Task(self.config.task).submission.read_test_ids(self.config, self.table.classes)
         )
 

@@ -14,6 +14,7 @@ from competition.bundle.manifest import (
     COLUMNS,
     IMAGES,
     MANIFEST,
+    MEMBERS,
     NOTEBOOK,
     RECIPE,
     RUNS,
@@ -30,6 +31,7 @@ from competition.config.loading import dump_config, dump_yaml
 from competition.config.settings import Config, Logger
 from competition.files.file_patterns import filled
 from competition.files.image_folder import is_plain, test_image, train_image
+from competition.files.series import images_of_groups, is_series
 from competition.files.table_columns import test_values, train_values, write_values
 from competition.prediction.ensemble import inference_precision
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter, how_predicted
@@ -201,18 +203,23 @@ def _write_check(config: Config, path: Path, folder: Path, training: str, number
         )
     image_file = train_image if training else test_image
     pattern = config.data.image_file if is_plain(config.data) else "{image_id}{suffix}"
+    path, chosen = folder / f"{training or 'test'}.npz", list[str]()
     with PredictionWriter(folder) as writer:
         for row in np.unique(np.linspace(0, len(stored) - 1, min(number, len(stored))).astype(int)).tolist():
-            image_id = stored.image_ids[row]
-            writer.add(image_id, *stored.sizes[row], stored[row])
-            source = image_file(config, image_id)
-            target = folder / IMAGES / filled(pattern, {"image_id": image_id, "suffix": source.suffix})
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
-        path = folder / f"{training or 'test'}.npz"
+            writer.add(stored.image_ids[row], *stored.sizes[row], stored[row])
+            chosen.append(stored.image_ids[row])
         writer.finish(path, stored.classes, stored.views)
+    image_ids = chosen
+    if is_series(config):
+        members = images_of_groups(config, chosen, of_test=not training)
+        path.with_suffix(MEMBERS).write_text(json.dumps(members), encoding="utf-8")
+        image_ids = [image_id for group in members.values() for image_id in group]
+    for image_id in image_ids:
+        source = image_file(config, image_id)
+        target = folder / IMAGES / filled(pattern, {"image_id": image_id, "suffix": source.suffix})
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
     if config.data.columns is not None:
-        image_ids = Predictions(path).image_ids
         values = (train_values if training else test_values)(config, image_ids)
         write_values(path.with_suffix(COLUMNS), config.data.columns, image_ids, values)
 

@@ -16,6 +16,7 @@ RECIPE = "blend.yaml"  # sources, weights and mean, where several runs predict
 RUNS = "runs"  # <run>/config.yaml and a file of weights for each training
 CHECK = "check"  # <run>/<training>.npz: stored predictions, and their images
 IMAGES = "images"
+MEMBERS = ".members.json"  # beside <training>.npz: the images of its groups
 COLUMNS = ".columns.csv"  # beside <training>.npz: what the networks were told of its images
 UNSEEN = "unseen.npz"  # what stands for an image that cannot be read
 WHEELS = "wheels"

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from competition.bundle.manifest import CHECK, COLUMNS, IMAGES, RECIPE, RUNS, UNSEEN, WHEELS, read_manifest
+from competition.bundle.manifest import CHECK, COLUMNS, IMAGES, MEMBERS, RECIPE, RUNS, UNSEEN, WHEELS, read_manifest
 from competition.bundle.wheels import import_wheels
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.config.views import views_of
 from competition.files.image_folder import is_plain
+from competition.files.series import is_series, one_by_one
 from competition.files.table_columns import read_values
 from competition.prediction.averages import Ranks, average_predictions
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter
@@ -32,6 +33,7 @@ from competition.tasks.contract import Prediction, Task
 if TYPE_CHECKING:  # torch is imported after the wheels have been unpacked
     from torch import nn
 
+    from competition.data.dataset import ImageDataset
     from competition.prediction.ensemble import Ensemble
 
 
@@ -150,7 +152,6 @@ def infer(folder: Path, data: Path | None = None, output: Path = Path(SUBMISSION
 
 def _differences(member: Member) -> Iterator[tuple[Path, float]]:
     """Yield how far each stored prediction is from the one that is made here."""
-    from competition.data.dataset import ImageDataset
     from competition.prediction.ensemble import predict_stream
 
     task = Task(member.config.task)
@@ -163,23 +164,38 @@ def _differences(member: Member) -> Iterator[tuple[Path, float]]:
             continue
         stored = Predictions(path)
         ensemble = member.ensemble(path.stem if path.stem in member.trainings else None)
-        columns = config.data.columns
-        told = None if columns is None else read_values(path.with_suffix(COLUMNS), columns, stored.image_ids)
-        dataset = ImageDataset(config, np.array(stored.image_ids, dtype=object), columns=told)
-        found = predict_stream(ensemble, dataset)
+        found = predict_stream(ensemble, _kept_dataset(config, path, stored.image_ids))
         for (_, _, before), (_, _, _, now) in zip(stored, found, strict=True):
             yield path, task.decode.difference(now, before)
 
 
+def _kept_dataset(config: Config, path: Path, names: list[str]) -> "ImageDataset":
+    """Return the images that a bundle keeps with the predictions of a file, with what the networks were told of them;
+    of groups their images."""
+    from competition.data.dataset import ImageDataset
+    from competition.data.series_dataset import SeriesDataset
+
+    members, ids = None, names
+    if is_series(config):
+        members = json.loads(path.with_suffix(MEMBERS).read_text(encoding="utf-8"))
+        ids = [image_id for name in names for image_id in members[name]]
+    columns = config.data.columns
+    told = None if columns is None else read_values(path.with_suffix(COLUMNS), columns, ids)
+    images = ImageDataset(one_by_one(config), np.array(ids, dtype=object), columns=told)
+    if members is None:
+        return images
+    return SeriesDataset(config, np.array(names, dtype=object), images=images, members=members)
+
+
 def _predict(member: Member, path: Path) -> list[str]:
     """Predict the test images with all networks of a run; return a line for every image that cannot be read."""
-    from competition.bundle.unreadable_images import ForgivingDataset
+    from competition.bundle.unreadable_images import forgiving
     from competition.prediction import ensemble as inference
     from competition.training.devices import inference_devices
 
     config, task = member.config, Task(member.config.task)
     ids = task.submission.read_test_ids(config, member.classes)
-    dataset, ensemble = ForgivingDataset(config, ids), member.ensemble()
+    dataset, ensemble = forgiving(config, ids), member.ensemble()
     devices = inference_devices(config)
     seen = f"{len(ids)} images x {len(ensemble.networks)} networks x {len(ensemble.views)} views of {member.name}"
     print(f"{seen} on {', '.join(map(str, devices))}", flush=True)

@@ -1,6 +1,6 @@
 """A bundle as a function of one image, for competitions that ask for predictions one by one. No Lightning."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +9,16 @@ import pandas as pd
 from competition.bundle.offline import Bundle, Member
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
+from competition.data.series_dataset import SeriesDataset
 from competition.files.images import as_network_sees
+from competition.files.series import images_of_groups, is_series, one_by_one
 from competition.files.table_columns import ColumnValues, given_values
 from competition.prediction.ensemble import Ensemble, predict_stream
 from competition.runs.blend_recipe import unless_equal
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
+
+Given = np.ndarray | Sequence[np.ndarray]
 
 
 class Predictor:
@@ -30,18 +34,19 @@ class Predictor:
         recipe, config = self.bundle.recipe, self.bundle.config
         if recipe.get("mean") == "rank" or getattr(config.decode, "quantile", None) is not None:
             raise CompetitionError(f"{folder}: ranks and quantiles are of all images together, not of one at a time")
-        if getattr(config.format, "group", None) is not None:
+        if getattr(config, "averaged_groups", None) is not None:
             raise CompetitionError(f"{folder}: format.group: an answer is of all images of a group, not of one")
         self._weights = unless_equal([weight for weight in recipe.get("weights", []) if weight > 0])
         self._ensembles = [(member, member.ensemble()) for member in self.bundle.members]
 
     def __call__(
-        self, image_id: str, image: np.ndarray | None = None, columns: Mapping[str, object] | None = None
+        self, image_id: str, image: Given | None = None, columns: Mapping[str, object] | None = None
     ) -> pd.DataFrame:
         """Return a submission's rows of an image (H, W, channels) of uint8, uint16 or floats; ids and labels are text.
 
         Without `image` it is read from the test images, without `columns` what `data.columns` asks for from the test
-        table; of `columns` as {"age": 40} what is left out is missing. Raises CompetitionError where it cannot be.
+        table; of `columns` as {"age": 40} what is left out is missing. With `model.join` the id is that of a group, and
+        `image` a list of its images. Raises CompetitionError where it cannot be.
         """
         self._refuse_unknown(columns or {})
         task, config, classes = Task(self.bundle.config.task), self.bundle.config, self.bundle.members[0].classes
@@ -67,37 +72,56 @@ class Predictor:
             )
 
 
-class GivenImage(ImageDataset):
-    """One image that is in memory already."""
+class GivenImages(ImageDataset):
+    """Images that are in memory already."""
 
-    def __init__(self, config: Config, image_id: str, image: np.ndarray, columns: ColumnValues | None) -> None:
-        super().__init__(config, np.array([image_id], dtype=object), columns=columns)
-        if image.ndim != 3 or image.shape[2] != config.data.channels:
-            raise CompetitionError(
-                f"image {image_id!r}: found shape {image.shape}; expected (height, width, {config.data.channels})"
-            )
-        self.image = as_network_sees(image, f"image {image_id!r}")
+    def __init__(
+        self, config: Config, image_ids: Sequence[str], images: Sequence[np.ndarray], columns: ColumnValues | None
+    ) -> None:
+        super().__init__(config, np.array(image_ids, dtype=object), columns=columns)
+        channels = config.data.channels
+        for image_id, image in zip(image_ids, images, strict=True):
+            if image.ndim != 3 or image.shape[2] != channels:
+                raise CompetitionError(
+                    f"image {image_id!r}: found shape {image.shape}; expected (height, width, {channels})"
+                )
+        self.given = [as_network_sees(one, f"image {name!r}") for name, one in zip(image_ids, images, strict=True)]
 
     def read(self, index: int) -> np.ndarray:
         """Return the image."""
-        return self.image
+        return self.given[index]
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Return its height and width."""
-        return self.image.shape[0], self.image.shape[1]
+        return self.given[index].shape[0], self.given[index].shape[1]
 
 
 def _predict(
-    member: Member, ensemble: Ensemble, image_id: str, image: np.ndarray | None, columns: Mapping[str, object] | None
+    member: Member, ensemble: Ensemble, name: str, image: Given | None, columns: Mapping[str, object] | None
 ) -> tuple[int, int, dict]:
     data = member.config.data.model_copy(update={"num_workers": 0})
     config = member.config.model_copy(update={"data": data})
-    told = None
-    if columns is not None and data.columns is not None:
-        told = given_values(data.columns, columns, image_id)
-    if image is None:
-        dataset = ImageDataset(config, np.array([image_id], dtype=object), columns=told)
-    else:
-        dataset = GivenImage(config, image_id, image, told)
-    [(_, height, width, prediction)] = predict_stream(ensemble, dataset)
+    [(_, height, width, prediction)] = predict_stream(ensemble, _dataset(config, name, image, columns))
     return height, width, prediction
+
+
+def _dataset(config: Config, name: str, image: Given | None, columns: Mapping[str, object] | None) -> ImageDataset:
+    """Return a dataset of an image, or of a group of them, with what is given of it and the rest from files."""
+    given = [image] if isinstance(image, np.ndarray) else image
+    ids = [name]
+    if is_series(config):
+        ids = [f"{name} {number}" for number in range(len(given))] if given else _members(config, name)
+    told = None
+    if columns is not None and config.data.columns is not None:
+        told = given_values(config.data.columns, columns, name)[[0] * len(ids)]
+    if given is None:
+        images = ImageDataset(one_by_one(config), np.array(ids, dtype=object), columns=told)
+    else:
+        images = GivenImages(one_by_one(config), ids, given, told)
+    if not is_series(config):
+        return images
+    return SeriesDataset(config, np.array([name], dtype=object), images=images, members={name: ids})
+
+
+def _members(config: Config, group: str) -> list[str]:
+    return images_of_groups(config, [group], of_test=True)[group]

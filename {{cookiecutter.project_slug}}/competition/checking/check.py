@@ -17,6 +17,7 @@ from competition.files.csv_file import MOST_LINES, read_header
 from competition.files.image_folder import one_of_many, row_in_words, test_image, train_image
 from competition.files.images import read_image
 from competition.files.other_tables import has_table
+from competition.files.series import one_by_one
 from competition.files.table_columns import describe_columns
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
@@ -125,6 +126,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     report. Raises CompetitionError with a line for every fault found.
     """
     refuse_missing_data(config)
+    config = one_by_one(config)
     task = Task(config.task)
     faults: list[str] = []
     _collect(faults, lambda: refuse_unknown_monitor(config))

@@ -203,6 +203,7 @@ class Data(Section):
     id_parts: FieldPattern | None = None  # names parts of ids for image_file, as "{case}_{day}_slice_{slice}"
     test_csv: str | None = None  # table in dir with the columns of test images; None: the sample submission
     columns: Columns | None = None  # that the network is told of an image, as {numeric: [age], categorical: [sex]}
+    group_images: Count = 8  # with model.join: how many images of a group training draws at a time; else all are seen
     absent_images: Literal["ignore", "empty"] = "ignore"  # images without a row: left out, or without mask and box
     classes: list[str] | None = None  # None: the sorted labels of train.csv
     folds: Path | None = None  # None: folds.csv in dir; name another file where dir cannot be written to

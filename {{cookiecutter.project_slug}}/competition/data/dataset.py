@@ -58,6 +58,10 @@ class ImageDataset(Dataset[Sample]):
         self.cache: ImageCache | None = None  # see `share_cache`
         self._cache_rows: list[int] = []  # of the images, in order
 
+    def of_images(self) -> "ImageDataset":
+        """Return the dataset of the single images that samples are made of."""
+        return self
+
     def __len__(self) -> int:
         return len(self.image_ids)
 

@@ -58,7 +58,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
             _say(lengthen(config, latest, more))
         else:
             load_checkpoint(latest)
-    share_cache(config, [data.train_set, data.val_set])
+    share_cache(config, [data.train_set.of_images(), data.val_set.of_images()])
     if trainer.is_global_zero:
         remember_config(folder, config)  # last of what may be refused: what has a config counts as a run
         begun(describe_device(trainer))

@@ -12,6 +12,7 @@ from competition.tasks.classification.prediction import Activation
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.columns import ColumnJoin
 from competition.tasks.encoder import drop_path_arguments, note_encoder, num_features, size_arguments
+from competition.tasks.group_join import GroupJoin
 from competition.tasks.pretrained import check_encoder, load_pretrained, note_weights, weights_note
 
 
@@ -65,11 +66,11 @@ def encoder_arguments(config: TaskConfig) -> dict[str, Any]:
 
 def joins_anything(config: TaskConfig) -> bool:
     """Return whether the network looks at more than an image's pixels."""
-    return config.data.columns is not None
+    return config.data.columns is not None or config.model.join is not None
 
 
 class JoinedNetwork(nn.Module):
-    """Encoder, features of an image, what is joined to them, classifier."""
+    """Encoder, features of an image, what is joined to them, features of a group of images, classifier."""
 
     def __init__(self, config: TaskConfig, num_classes: int) -> None:
         super().__init__()
@@ -79,16 +80,23 @@ class JoinedNetwork(nn.Module):
         if config.data.columns is not None:
             self.columns = ColumnJoin(config.data.columns, size, config.model.join_columns)
             size = self.columns.num_features
+        self.group = None if config.model.join is None else GroupJoin(config.model.join, size)
+        self.at_once = config.data.batch_size  # images, where nothing is kept for a backward pass
         self.classifier = nn.Linear(size, num_classes)
         note_encoder(self, "encoder", config.model.encoder)
         note_weights(self, weights_note(self.encoder))
 
-    def forward(self, images: Tensor, **beside: Tensor) -> Tensor:
-        """Map images (B, channels, H, W), and what is told `beside` them, to logits (B, classes)."""
-        features = self.encoder(images)
+    def forward(self, images: Tensor, group_sizes: Tensor | None = None, **columns: Tensor) -> Tensor:
+        """Map images (N, channels, H, W), and what columns say of them, to logits (N, classes), (groups, classes)."""
+        return self.classifier(self.features(images, group_sizes, **columns))
+
+    def features(self, images: Tensor, group_sizes: Tensor | None = None, **columns: Tensor) -> Tensor:
+        """Return (N, F), or (groups, F), what the classifier looks at."""
+        parts = [images] if torch.is_grad_enabled() else images.split(self.at_once)
+        features = torch.cat([self.encoder(part) for part in parts])
         if self.columns is not None:
-            features = self.columns(features, **beside)
-        return self.classifier(features)
+            features = self.columns(features, **columns)
+        return features if self.group is None else self.group(features, group_sizes)
 
 
 GEM = "gem"
