@@ -11,8 +11,10 @@ import yaml
 
 from competition.bundle.manifest import (
     CHECK,
+    COLUMNS,
     IMAGES,
     MANIFEST,
+    MEMBERS,
     NOTEBOOK,
     RECIPE,
     RUNS,
@@ -29,6 +31,8 @@ from competition.bundle.wheels import download_wheels, missing_packages
 from competition.config.loading import dump_config, dump_yaml
 from competition.config.settings import Config, Logger
 from competition.files.item_source import test_source, train_source
+from competition.files.series import images_of_groups, is_series
+from competition.files.table_columns import test_values, train_values, write_values
 from competition.prediction.ensemble import inference_precision
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter, how_predicted
 from competition.runs.blend_recipe import members_of, read_recipe
@@ -193,15 +197,24 @@ def _write_check(config: Config, path: Path, folder: Path, training: str, number
             f"`competition predict {config.name}`"
         )
     name, source_of = (training, train_source) if training else ("test", test_source)
-    images, copied = folder / IMAGES / name, []
-    images.mkdir(parents=True, exist_ok=True)
+    path, chosen = folder / f"{name}.npz", list[str]()
     with PredictionWriter(folder) as writer:
         for row in np.unique(np.linspace(0, len(stored) - 1, min(number, len(stored))).astype(int)).tolist():
-            image_id = stored.image_ids[row]
-            writer.add(image_id, *stored.sizes[row], stored[row])
-            copied.append(source_of(config, image_id).copy_to(images, str(row)))
-        writer.finish(folder / f"{name}.npz", stored.classes, stored.views)
+            writer.add(stored.image_ids[row], *stored.sizes[row], stored[row])
+            chosen.append(stored.image_ids[row])
+        writer.finish(path, stored.classes, stored.views)
+    image_ids = chosen
+    if is_series(config):
+        members = images_of_groups(config, chosen, of_test=not training)
+        path.with_suffix(MEMBERS).write_text(json.dumps(members), encoding="utf-8")
+        image_ids = [image_id for group in members.values() for image_id in group]
+    images = folder / IMAGES / name
+    images.mkdir(parents=True, exist_ok=True)
+    copied = [source_of(config, one).copy_to(images, str(number)) for number, one in enumerate(image_ids)]
     (images / SOURCES).write_text(json.dumps(copied), encoding="utf-8")
+    if config.data.columns is not None:
+        values = (train_values if training else test_values)(config, image_ids)
+        write_values(path.with_suffix(COLUMNS), config.data.columns, image_ids, values)
 
 
 def _each(files: list[Path]) -> Iterator[Prediction]:

@@ -246,6 +246,12 @@ class Config(Section):
             known[seen] = name
         return given
 
+    @model_validator(mode="after")
+    def _network_joins_columns(self) -> Self:
+        if self.data.columns is not None and not hasattr(self.model, "join_columns"):
+            raise ValueError(f"data.columns: networks of {self.task} look at images alone; leave it out")
+        return self
+
     @property
     def packages(self) -> list[str]:
         """What this config needs beside the project's own requirements: a bundle brings what the image lacks."""

@@ -17,7 +17,9 @@ from competition.data.cache import ImageCache, open_cache
 from competition.data.pseudo_labels import JoinedTable
 from competition.files.image_folder import row_in_words
 from competition.files.item_source import ImageFile, ImageSource, joined, own_part, test_source, train_source
+from competition.files.table_columns import ColumnValues, test_values, train_values
 from competition.support.errors import CompetitionError
+from competition.tasks.columns import collate_columns, column_tensors
 from competition.tasks.contract import Table, Target, Task
 
 Sample = dict[str, Any]
@@ -37,15 +39,27 @@ class ImageDataset(Dataset[Sample]):
     """Images by id: with a table training images, which have targets, without one test images, which have none."""
 
     def __init__(
-        self, config: Config, image_ids: np.ndarray, *, table: Table | None = None, train: bool = False
+        self,
+        config: Config,
+        image_ids: np.ndarray,
+        *,
+        table: Table | None = None,
+        train: bool = False,
+        columns: ColumnValues | None = None,
     ) -> None:
+        """Take what `data.columns` say of the images, if it is known, or read it."""
         self.config = config
         self.image_ids = image_ids
         self.table = table
         self.rows = _rows_of(image_ids, table) if table else None
+        self.columns = columns or self._read_columns()
         self.augmentation = ImageAugmentation(config.data, train=train)
         self.cache: ImageCache | None = None  # see `share_cache`
         self._cache_rows = np.empty((0, 0), dtype=np.int64)  # of the files of the images, in order; -1: black
+
+    def of_images(self) -> "ImageDataset":
+        """Return the dataset of the single images that samples are made of."""
+        return self
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -86,6 +100,7 @@ class ImageDataset(Dataset[Sample]):
             "height": height,
             "width": width,
         }
+        sample |= column_tensors(self.columns, index)
         return sample | (Task(self.config.task).dataset.target_tensors(target) if self.table else {})
 
     def read(self, index: int) -> np.ndarray:
@@ -122,6 +137,15 @@ class ImageDataset(Dataset[Sample]):
         is_of_test = self.table is None or self._is_pseudo(index)
         return (test_source if is_of_test else train_source)(self.config, self.image_ids[index])
 
+    def _read_columns(self) -> ColumnValues | None:
+        if self.config.data.columns is None:
+            return None
+        of_test = np.array([self.table is None or self._is_pseudo(index) for index in range(len(self))], dtype=bool)
+        train, test = train_values(self.config, self.image_ids[~of_test]), None
+        if of_test.any():
+            test = test_values(self.config, self.image_ids[of_test])
+        return train if test is None else train.woven(test, of_test)
+
     def _is_pseudo(self, index: int) -> bool:
         return isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
 
@@ -157,6 +181,7 @@ class ImageDataset(Dataset[Sample]):
             "height": torch.tensor([sample["height"] for sample in samples]),
             "width": torch.tensor([sample["width"] for sample in samples]),
         }
+        batch |= collate_columns(samples)
         return batch | (Task(self.config.task).dataset.collate_targets(samples) if self.table else {})
 
     def _joined(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -173,8 +198,14 @@ class ImageDataset(Dataset[Sample]):
 class GivenSources(ImageDataset):
     """Images without targets whose files are known, wherever they are."""
 
-    def __init__(self, config: Config, image_ids: np.ndarray, sources: Sequence[ImageSource]) -> None:
-        super().__init__(config, image_ids)
+    def __init__(
+        self,
+        config: Config,
+        image_ids: np.ndarray,
+        sources: Sequence[ImageSource],
+        columns: ColumnValues | None = None,
+    ) -> None:
+        super().__init__(config, image_ids, columns=columns)
         self._sources = sources
 
     def source(self, index: int) -> ImageSource:

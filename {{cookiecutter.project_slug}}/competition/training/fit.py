@@ -14,6 +14,7 @@ from competition.files.image_folder import one_of_many
 from competition.runs.folder import METRICS, OOF, is_finished, more_epochs, remember_config
 from competition.sampling.epoch_plan import plan_warnings
 from competition.support.errors import CompetitionError
+from competition.tasks.columns import fit_columns
 from competition.tasks.contract import Table, Task
 from competition.tasks.encoder import refuse_other_sizes
 from competition.tasks.pretrained import weights_note
@@ -43,6 +44,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     watch_processes(trainer, "training")
     batch_size = per_device_batch_size(config, trainer.world_size, trainer.accumulate_grad_batches)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    fit_columns(module.network, data.train_set.columns)
     module.build_optimizer()  # what cannot be had is refused before a run is there
     refuse_other_sizes(module.network, config.data.channels, _sizes(config))
     module.train()
@@ -57,7 +59,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
             _say(lengthen(config, latest, more))
         else:
             load_checkpoint(latest)
-    share_cache(config, [data.train_set, data.val_set])
+    share_cache(config, [data.train_set.of_images(), data.val_set.of_images()])
     if trainer.is_global_zero:
         remember_config(folder, config)  # last of what may be refused: what has a config counts as a run
         begun(describe_device(trainer))

@@ -42,8 +42,12 @@ WORDS = (
 def configure(task: str, name: str) -> Config:
     """Return the config of a training of which everything is random that can be."""
     shipped = PROJECT / "configs" / f"{task}.yaml"
-    ways = getattr(load_config([shipped]), "mix")  # noqa: B009 - each task has its own
-    return load_config([shipped], [*WORDS, *(f"mix.{key}=0.8" for key in type(ways).model_fields), f"name={name}"])
+    plain = load_config([shipped])
+    ways = getattr(plain, "mix")  # noqa: B009 - each task has its own
+    more = [f"mix.{key}=0.8" for key in type(ways).model_fields]
+    if hasattr(plain.model, "join_columns"):
+        more.append("data.columns.categorical=[image_id]")  # a column that every table has
+    return load_config([shipped], [*WORDS, *more, f"name={name}"])
 
 
 def start(config: Config) -> list[int]:

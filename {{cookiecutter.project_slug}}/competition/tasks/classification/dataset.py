@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.columns import mixed_columns
 from competition.tasks.contract import Target
 
 
@@ -51,7 +52,7 @@ def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generato
         mixed = images.clone()
         mixed[..., top:bottom, left:right] = images[order][..., top:bottom, left:right]
         share = 1 - (bottom - top) * (right - left) / (images.shape[-2] * images.shape[-1])
-    return {**batch, "image": mixed, **_mixed_targets(batch, order, share)}
+    return {**batch, "image": mixed, **mixed_columns(batch, order, share), **_mixed_targets(batch, order, share)}
 
 
 def _mixed_targets(batch: dict[str, Any], order: Tensor, share: float) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from competition.config.data_settings import PositiveColumn
 from competition.config.section import Count, Losses, Positive, Probability, Section, names_in
 from competition.config.settings import Config, Model
 from competition.files.csv_keys import Keys, has_class
@@ -75,6 +76,9 @@ class MetricLearning(Section):
     centers: Count = 3  # of each class, with subcenter_arcface
 
 
+Join = Literal["attention", "gated_attention", "max", "mean", "lse"]  # of the features of a group's images
+
+
 class ClassificationModel(Model):
     """Any timm model by name."""
 
@@ -85,6 +89,11 @@ class ClassificationModel(Model):
     dropout: Probability = 0.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
     pool: str | None = None  # how features become one vector: avg, max, avgmax, gem, token ...; None: the network's own
+    # What becomes of data.columns: concat puts them beside the features, film scales and shifts features by them.
+    join_columns: Literal["concat", "film"] = "concat"
+    # With format.group: a sample is a group, whose images the network joins. None: it answers each image by itself, and
+    # format.join says what becomes of the answers.
+    join: Join | None = None
 
 
 class TrainFormat(Section):
@@ -126,7 +135,7 @@ class ClassificationFormat(Section):
     none: str | None = None  # label string that means no class; without it an image is given its best one at least
     new: str | None = None  # label of classes that train.csv does not have, e.g. new_individual; for `top`
     group: str | None = None  # from columns of train.csv, "{patient_id}_{laterality}": its images are answered as one
-    join: Literal["mean", "max"] = "mean"  # how the predictions of a group become one
+    join: Literal["mean", "max"] = "mean"  # how the predictions of a group become one, and its images' truth
     test_csv: str = "test.csv"  # with `group`: in data.dir, the test images with those columns
     bounds: tuple[float, float] | None = None  # lowest and highest number of a regression; the network keeps to them
     class_weights: dict[str, Positive] = {}  # in log_loss, rsna2022 and weighted_r2, by class; 1 for the others
@@ -299,7 +308,8 @@ class TaskConfig(Config):
             raise ValueError("decode.quantile is for format.target multi")
         if form and decode.cut_points is not None and form.target != "regression":
             raise ValueError("decode.cut_points is for format.target regression")
-        if form and decode.cut_points is not None and form.group is not None:
+        model = info.data.get("model")
+        if form and decode.cut_points is not None and form.group is not None and not (model and model.join):
             raise ValueError("decode.cut_points does not go with format.group, whose images are joined after it")
         return decode
 
@@ -325,6 +335,28 @@ class TaskConfig(Config):
                 "0; leave out either: the metrics by name look at known labels only"
             )
         return self
+
+    @model_validator(mode="after")
+    def _groups_can_be_joined(self) -> Self:
+        if self.model.join is None:
+            return self
+        if self.format.group is None:
+            raise ValueError("model.join needs format.group: columns whose images are one sample, as '{study}'")
+        used = {
+            "data.window": self.data.window is not None,
+            "data.pseudo": self.data.pseudo is not None,
+            "mix": self.mix.mixup is not None or self.mix.cutmix is not None,
+            "sampler.positive": isinstance(self.sampler.positive, PositiveColumn),
+        }
+        if name := next((name for name, is_used in used.items() if is_used), None):
+            raise ValueError(f"{name} is of single images, and model.join makes a sample of a group; leave out either")
+        return self
+
+    @property
+    def averaged_groups(self) -> str | None:
+        """The pattern of groups whose images are answered one by one, and their answers joined; none where the network
+        itself joins them."""
+        return self.format.group if self.model.join is None else None
 
     @property
     def train_keys(self) -> Mapping[str, str]:
