@@ -18,6 +18,7 @@ CHECK = "check"  # <run>/<training>.npz: stored predictions, and their images
 IMAGES = "images"
 UNSEEN = "unseen.npz"  # what stands for an image that cannot be read
 WHEELS = "wheels"
+PARTS = "parts"  # bundles of other runs, whole, whose rows are handed in beside this one's
 CHANGED_LATER = {MANIFEST, DATASET, KERNEL}  # `push` writes the account's name into the last two
 
 
