@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from competition.bundle.manifest import (
     MANIFEST,
     MEMBERS,
     NOTEBOOK,
+    PARTS,
     RECIPE,
     RUNS,
     SCRIPT,
@@ -23,6 +24,7 @@ from competition.bundle.manifest import (
     UNSEEN,
     WHEELS,
     overrides_of,
+    read_manifest,
     write_manifest,
     write_metadata,
 )
@@ -38,6 +40,7 @@ from competition.prediction.stored import TOLERANCE, Predictions, PredictionWrit
 from competition.runs.blend_recipe import members_of, read_recipe
 from competition.runs.folder import BUNDLE, CONFIG, POSTPROCESS, TEST, Run
 from competition.scoring.tune import describe_staleness
+from competition.submission.join import folder_of, is_of_this_project
 from competition.support.errors import CompetitionError
 from competition.support.freshness import changed_sources, is_up_to_date, remember_sources
 from competition.support.locks import holding
@@ -81,8 +84,11 @@ BUNDLE = found[0]"""
 IN_NOTEBOOK = {"place": FIND, "function": "infer", "arguments": ""}
 
 
-def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bool = True) -> tuple[Path, list[str]]:
-    """Write outputs/<run>/bundle/ anew; return it, and warnings and how well it reproduces what was scored.
+def make_bundle(
+    run: Run, overrides: list[str] | None = None, *, with_wheels: bool = True, join: Sequence[str] = ()
+) -> tuple[Path, list[str]]:
+    """Write outputs/<run>/bundle/ anew, with the bundles of the runs `join`, whose rows come in, too; return it, and
+    warnings and how well it reproduces what was scored.
 
     An earlier one stands until this one is whole and has proved itself. Of a blend, `overrides` hold for its runs, too.
     Raises CompetitionError where something that it needs has not been made yet, where it would not predict what was
@@ -92,7 +98,7 @@ def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bo
     with holding(run.folder, "bundle", (building.name,)):
         _put_back(old, run.folder / BUNDLE)
         try:
-            lines = _build(run, overrides or [], building, with_wheels=with_wheels)
+            lines = _build(run, overrides or [], building, with_wheels=with_wheels, join=join)
             lines.append(_prove(run, building))
             if (run.folder / BUNDLE).exists():
                 (run.folder / BUNDLE).rename(old)
@@ -111,8 +117,10 @@ def _put_back(old: Path, bundle: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -> list[str]:
+def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool, join: Sequence[str]) -> list[str]:
     """Write everything into a folder; return warnings."""
+    for bundle in map(_bundle_to_join, join):
+        shutil.copytree(bundle, folder / PARTS / bundle.parent.name)
     recipe, members = read_recipe(run.folder), members_of(run, overrides)
     runs = {member.folder.name: _write_member(member, folder) for member in members}
     _write_config(folder / CONFIG, run)
@@ -130,6 +138,20 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -
     write_manifest(folder, runs, name, overrides)
     write_metadata(folder, run.folder.name, name)
     return lines
+
+
+def _bundle_to_join(name: str) -> Path:
+    """Return the bundle of another run; raise CompetitionError where there is none, or one that is old."""
+    folder = folder_of(name)
+    way_on = f"make it first with `competition bundle {folder.name}`"
+    if not (folder / BUNDLE / MANIFEST).is_file():
+        raise CompetitionError(f"{folder / BUNDLE}: no bundle there; {way_on}")
+    if is_of_this_project(folder) and not is_up_to_date(
+        folder / BUNDLE / MANIFEST, Run.open(str(folder)).bundle_sources()
+    ):
+        raise CompetitionError(f"{folder / BUNDLE}: is older than what it was made from; {way_on}")
+    read_manifest(folder / BUNDLE)
+    return folder / BUNDLE
 
 
 def _packages(members: list[Run]) -> list[str]:
@@ -266,6 +288,8 @@ def is_bundled(opened: Run) -> bool:
         return False
     if (bundle / POSTPROCESS).is_file() != (opened.folder / POSTPROCESS).is_file():
         return False
+    if (bundle / PARTS).is_dir():
+        return False  # whether the bundles of other runs are up to date is not known here
     python = opened.config.inference.python
     needed = missing_packages(PACKAGE.parent / "pyproject.toml", python, opened.config.packages)
     if needed and not (bundle / WHEELS).is_dir():

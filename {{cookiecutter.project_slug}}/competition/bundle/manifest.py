@@ -21,6 +21,7 @@ MEMBERS = ".members.json"  # beside <training>.npz: the images of its groups
 COLUMNS = ".columns.csv"  # beside <training>.npz: what the networks were told of its images
 UNSEEN = "unseen.npz"  # what stands for an image that cannot be read
 WHEELS = "wheels"
+PARTS = "parts"  # bundles of other runs, whole, whose rows are handed in beside this one's
 CHANGED_LATER = {MANIFEST, DATASET, KERNEL}  # `push` writes the account's name into the last two
 
 

@@ -4,6 +4,8 @@
 """
 
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +20,10 @@ from competition.bundle.manifest import (
     COLUMNS,
     IMAGES,
     MEMBERS,
+    PARTS,
     RECIPE,
     RUNS,
+    SCRIPT,
     SOURCES,
     UNSEEN,
     WHEELS,
@@ -36,6 +40,7 @@ from competition.prediction.averages import Ranks, average_predictions
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter
 from competition.runs.blend_recipe import unless_equal
 from competition.runs.folder import CONFIG, POSTPROCESS, SUBMISSION, read_own_yaml
+from competition.submission.join import join_submissions
 from competition.submission.submit import checked_submission
 from competition.support.errors import CompetitionError
 from competition.support.paths import KAGGLE
@@ -97,6 +102,11 @@ class Bundle:
         path = self.folder / RECIPE
         return read_own_yaml(path, "make the bundle again") if path.is_file() else {}
 
+    @property
+    def parts(self) -> list[Path]:
+        """Return the bundles of other runs whose rows are handed in, too."""
+        return sorted((self.folder / PARTS).iterdir()) if (self.folder / PARTS).is_dir() else []
+
     def _where_data_is(self, data: Path | None) -> list[str]:
         """Return the word of a config that names the folder of the competition's files, if it is known better."""
         name = self.manifest["competition"]
@@ -152,13 +162,33 @@ def infer(folder: Path, data: Path | None = None, output: Path = Path(SUBMISSION
     number, gap = bundle.reproduce()
     print(f"{number} stored predictions made again: largest difference {gap:.4f}, {TOLERANCE} allowed", flush=True)
     with tempfile.TemporaryDirectory() as workspace:
+        others = [_submission_of(part, bundle.config.data.dir, Path(workspace)) for part in bundle.parts]
         stored, lines = bundle.predict(Path(workspace))
         for line in lines:
             print(f"warning: {line}", flush=True)
-        with checked_submission(output, bundle.config, stored):
+        written = Path(workspace) / SUBMISSION if others else output
+        with checked_submission(written, bundle.config, stored):
             pass
+        if others:
+            join_submissions([written, *others], bundle.config, output)
+            print(
+                f"{output}: all rows, those of {', '.join(part.name for part in bundle.parts)} among them", flush=True
+            )
     print(f"{output}: {len(stored)} images, checked", flush=True)
     return output
+
+
+def _submission_of(part: Path, data: Path, workspace: Path) -> Path:
+    """Let another bundle write its rows, in a process of its own: its code and packages are its own, too."""
+    folder = workspace / f"part {part.name}"
+    folder.mkdir()
+    words = [sys.executable, str((part / SCRIPT).resolve()), str(data.resolve())]
+    done = subprocess.run(words, cwd=folder, check=False, capture_output=True, text=True)
+    print(done.stdout, end="", flush=True)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+        raise CompetitionError(f"{part}: {said[-1]}")
+    return folder / SUBMISSION
 
 
 def _differences(member: Member) -> Iterator[tuple[Path, float]]:

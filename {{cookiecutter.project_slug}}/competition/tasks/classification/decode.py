@@ -33,7 +33,7 @@ def may_be_new(config: TaskConfig) -> bool:
 def hands_in_decisions(config: TaskConfig) -> bool:
     """Return whether what is handed in is decided by thresholds, for which the scale of predictions matters."""
     form = config.format.submission
-    return form.value == "decision" or form.layout not in ("columns", "rows")
+    return form.value == "decision" or form.layout not in ("columns", "rows", "boxes")
 
 
 def hands_in_ranks(config: TaskConfig) -> bool:

@@ -24,6 +24,7 @@ MetricName = Literal[
     "micro_f1",
     "samples_f1",
     "pf1",
+    "voc_map",
     "map5",
     "qwk",
     "rmse",
@@ -48,6 +49,7 @@ SCORABLE: dict[MetricName, tuple[TargetKind, ...]] = {
     "micro_f1": CLASSES,
     "samples_f1": ("multi",),
     "pf1": ("multi",),
+    "voc_map": CLASSES,
     "map5": ("single",),
     "qwk": ("single", "regression"),
     "rmse": ("regression",),
@@ -56,7 +58,7 @@ SCORABLE: dict[MetricName, tuple[TargetKind, ...]] = {
     "weighted_r2": ("regression",),
 }
 TRAIN_LAYOUTS = {"label": ("single",), "label_string": ("multi",)}
-SUBMISSION_LAYOUTS = {"label": ("single",), "label_string": ("multi",), "top": ("single",)}
+SUBMISSION_LAYOUTS = {"label": ("single",), "label_string": ("multi",), "top": ("single",), "boxes": CLASSES}
 LOSSES = {
     "cross_entropy": ("single",),
     "bce": ("multi", "regression"),
@@ -114,15 +116,17 @@ class SubmissionFormat(Section):
     """How the submission tells the answers; a single column beside the ids has the name it has in the sample.
 
     columns: a column a class. rows: a row an image and class. label: the best class. label_string: the classes over
-    their threshold. top: the `top` best classes.
+    their threshold. top: the `top` best classes. boxes: `class p 0 0 1 1` of each class behind one another, with its
+    probability p.
     """
 
     keys: Keys | None = None  # None: those of train.csv
-    layout: Literal["columns", "rows", "label", "label_string", "top"] = "columns"
+    layout: Literal["columns", "rows", "label", "label_string", "top", "boxes"] = "columns"
     value: Literal["probability", "decision"] = "probability"  # of columns and rows; a decision is 0 or 1
     top: Count = 5
     separator: Separator | None = None  # of a label string; None: that of train.csv
     keep: list[str] = []  # columns of the sample that are handed in as they are
+    names: dict[str, str] = {}  # what classes are called there, where it is not as in train.csv
 
 
 class ClassificationFormat(Section):
@@ -154,7 +158,7 @@ class ClassificationFormat(Section):
     def submission_separator(self) -> str:
         """What stands between the classes of one cell of a submission."""
         form, train = self.submission, self.train
-        return " " if form.layout == "top" else form.separator or train.separator
+        return " " if form.layout in ("top", "boxes") else form.separator or train.separator
 
     @property
     def submission_keys(self) -> Keys:
@@ -284,7 +288,7 @@ class TaskConfig(Config):
             if form.target not in SCORABLE[name]:
                 usable = ", ".join(metric for metric, targets in SCORABLE.items() if form.target in targets)
                 raise ValueError(f"{name} cannot score format.target {form.target}; expected some of {usable}")
-            if form.submission.layout == "top" and name in ("log_loss", "roc_auc"):
+            if form.submission.layout == "top" and name in ("log_loss", "roc_auc", "voc_map"):
                 raise ValueError(f"{name} needs probabilities, and format.submission.layout top hands in none")
         return metrics
 

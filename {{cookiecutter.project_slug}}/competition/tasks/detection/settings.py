@@ -17,7 +17,7 @@ Units = Literal["pixels", "shares"]
 # COCO's mAP and the same at one IoU; then what the pages of known competitions define: see score.py.
 MetricName = Literal[
     "map", "map40", "map45", "map50", "map55", "map60", "map65", "map70", "map75", "map80", "map85", "map90", "map95",
-    "vinbigdata", "wheat", "rsna", "f1", "f2",
+    "vinbigdata", "voc_map", "wheat", "rsna", "f1", "f2",
 ]  # fmt: skip
 
 
