@@ -40,7 +40,10 @@ class Model(Section):
 
 
 class Optimizer(Section):
-    """Settings of the optimizer, of timm by its name there (adamw, sgd, lion, muon, adopt) or of torch (NAdam)."""
+    """Settings of the optimizer, of timm by its name there (adamw, sgd, lion, muon, adopt) or of torch (NAdam).
+
+    Or schedulefree_adamw, schedulefree_sgd, schedulefree_radam (Defazio et al. 2024): the package is an extra.
+    """
 
     name: Annotated[str, Field(min_length=1)] = "adamw"
     lr: Positive = 1e-3
@@ -48,6 +51,11 @@ class Optimizer(Section):
     arguments: dict[str, Any] = {}  # further ones, as {betas: [0.9, 0.95]}
     encoder_lr: Positive = 1.0  # what the encoder's learning rate is of the others'
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # of each layer of the encoder against the one behind it
+
+    @property
+    def is_schedule_free(self) -> bool:
+        """Whether it averages the weights itself, in place of a learning rate that falls."""
+        return self.name.startswith("schedulefree_")
 
 
 class Scheduler(Section):
@@ -207,6 +215,17 @@ class Config(Section):
     loss: Any
     metrics: Any
     decode: Any
+
+    @model_validator(mode="after")
+    def _averages_once(self) -> Self:
+        name = self.optimizer.name
+        if self.optimizer.is_schedule_free and self.scheduler.name != "constant":
+            raise ValueError(
+                f"scheduler.name: {name} needs no rate that falls; expected constant, which may have a warmup"
+            )
+        if self.optimizer.is_schedule_free and self.ema is not None:
+            raise ValueError(f"ema: {name} averages the weights itself; leave out either")
+        return self
 
     @field_validator("fold", "folds")
     @classmethod

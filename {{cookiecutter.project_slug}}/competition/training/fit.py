@@ -18,7 +18,7 @@ from competition.tasks.contract import Table, Task
 from competition.tasks.encoder import refuse_other_sizes
 from competition.tasks.pretrained import weights_note
 from competition.tasks.user_losses import load_loss
-from competition.training.averaging import AverageWeights
+from competition.training.averaging import AverageWeights, ScheduleFreeWeights
 from competition.training.checkpoint import LATEST, LatestAndBest, export_weights, exported_path, load_checkpoint
 from competition.training.fold_data import FoldData, mixing_warnings, per_device_batch_size
 from competition.training.logger import MetricsCsv, build_loggers
@@ -116,6 +116,8 @@ def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
     ]
     if ema := config.ema:
         callbacks.insert(0, AverageWeights(ema.decay, ema.start_step))
+    if config.optimizer.is_schedule_free:
+        callbacks.insert(0, ScheduleFreeWeights(data))
     if (stop := config.early_stopping) and config.fold != "all":
         callbacks.append(StopEarly(config.checkpoint.monitor, stop, mode))
     return callbacks
