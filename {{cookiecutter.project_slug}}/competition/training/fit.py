@@ -69,10 +69,11 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
         _say(line)
     if module.frozen.names:
         until = f" in the epochs up to {module.frozen.until}" if module.frozen.until else ""
-        _say(
-            f"model.freeze: {len(module.frozen.names)} of {len(list(module.parameters()))} tensors do not learn{until}"
-        )
+        key = "model.freeze" if config.model.lora is None else "model.lora"
+        _say(f"{key}: {len(module.frozen.names)} of {len(list(module.parameters()))} tensors do not learn{until}")
     added = {**Task(config.task).loss.weights(config), **config.loss.files}
+    if (distil := config.loss.distil) is not None:
+        added[f"distil of {distil.run}"] = distil.weight
     added = {name: weight for name, weight in added.items() if weight}
     _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
     for line in [*one_of_many(config, table.image_ids), *planned, *mixing_warnings(config, batch_size)]:
