@@ -206,6 +206,7 @@ class ClassificationFormat(Section):
 class ClassificationLoss(Losses):
     """Losses with the weights by which they are added; without any, the usual one of the target."""
 
+    has_teachers = True
     cross_entropy: Weight | None = None  # of one class an image
     bce: Weight | None = None  # binary cross entropy of each class, or of a number within format.bounds
     focal: Weight | None = None  # Lin et al. 2017
@@ -218,7 +219,7 @@ class ClassificationLoss(Losses):
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> Self:
-        if self.weights and not any([*self.weights.values(), *self.files.values()]):
+        if self.weights and not any([*self.weights.values(), *self.files.values(), self.distil]):
             raise ValueError(f"loss: nothing is learnt; give one of {', '.join(self.weights)} a weight over 0")
         return self
 
