@@ -4,6 +4,7 @@ import math
 import os
 import random
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,9 @@ class ImageAugmentation:
             rest = {key: value for key, value in target.items() if key != "ignored"}
             moved, changed = self(image, {**rest, "mask": both}, seed, epoch)
             return moved, {**changed, "mask": changed["mask"][:, :, :-1], "ignored": changed["mask"][:, :, -1]}
-        if "keypoints" in target:  # albumentations counts from the middle of the first pixel, all else here from its corner
+        if (
+            "keypoints" in target
+        ):  # albumentations counts from the middle of the first pixel, all else here from its corner
             moved, changed = self._change(image, {**target, "keypoints": target["keypoints"] - 0.5}, seed, epoch)
             return moved, _points_inside(changed, *moved.shape[:2])
         return self._change(image, target, seed, epoch)
@@ -140,7 +143,7 @@ class ImageAugmentation:
                 *([_Resize(height, width, mask_interpolation=NEAREST)] if self._has_more else []),  # of what they cut
                 *(_random_changes(self.data.augmentation) if self.train else []),
             ]
-            return A.Compose(steps, **({PLACES[places][0]: PLACES[places][1]()} if places else {}))
+            return A.Compose(steps, **({} if places is None else PLACES[places]()))
 
     def _before_resizing(self, height: int, width: int) -> list[A.BasicTransform | A.BaseCompose]:
         """Return all that comes first: where there is any of it, `data.cache` keeps whole images for it."""
@@ -258,15 +261,14 @@ def _random_changes(settings: Augmentation) -> list[A.BasicTransform]:
     return steps
 
 
-def _box_settings() -> A.BboxParams:
-    return A.BboxParams(
-        "pascal_voc", label_fields=["labels"], min_visibility=MIN_VISIBLE, clip=True, filter_invalid_bboxes=True
-    )
+def _box_settings() -> dict[str, Any]:
+    how: dict[str, Any] = {"min_visibility": MIN_VISIBLE, "clip": True, "filter_invalid_bboxes": True}
+    return {"bbox_params": A.BboxParams("pascal_voc", label_fields=["labels"], **how)}
 
 
-def _point_settings() -> A.KeypointParams:
+def _point_settings() -> dict[str, Any]:
     # Which are inside is told at the end: between steps the library would drop those on the half of a border pixel.
-    return A.KeypointParams("xy", label_fields=["labels"], remove_invisible=False)
+    return {"keypoint_params": A.KeypointParams("xy", label_fields=["labels"], remove_invisible=False)}
 
 
 def _points_inside(target: Target, height: int, width: int) -> Target:
@@ -276,5 +278,5 @@ def _points_inside(target: Target, height: int, width: int) -> Target:
     return {**target, "keypoints": points[inside], "labels": np.asarray(target["labels"])[inside]}
 
 
-# What of a target moves with the image beside masks, as albumentations calls it: its setting, and how it is made.
-PLACES = {"bboxes": ("bbox_params", _box_settings), "keypoints": ("keypoint_params", _point_settings)}
+# What of a target moves with the image beside masks, as albumentations calls it, and what a pipeline is told of it.
+PLACES: dict[str, Callable[[], dict[str, Any]]] = {"bboxes": _box_settings, "keypoints": _point_settings}

@@ -48,8 +48,8 @@ def cut_image(image: np.ndarray, place: Place) -> np.ndarray:
 
 
 def cut_target(target: Target, place: Place) -> Target:
-    """Return what of a target is in a window: `mask` and `ignored` cut, `bboxes` and `keypoints` (and `labels`) shifted,
-    boxes clipped."""
+    """Return what of a target is in a window: `mask` and `ignored` cut, `bboxes` or `keypoints` (and `labels`) shifted,
+    and boxes clipped."""
     if "mask" in target:
         return target | {key: cut_image(target[key], place) for key in ("mask", "ignored") if key in target}
     if "keypoints" in target:

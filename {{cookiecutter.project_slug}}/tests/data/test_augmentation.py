@@ -351,10 +351,14 @@ def test_points_lie_where_what_they_are_of_is_seen(settings: dict[str, Any]) -> 
 def test_a_point_on_the_border_stays_and_one_outside_goes() -> None:
     points = np.array([[0, 0], [20, 10], [20.5, 5], [0.2, 15.9]], dtype=np.float32)
     target = {"keypoints": points, "labels": np.arange(4)}
-    _, moved = changed_by({"horizontal_flip": 1.0}, size=(16, 20), channels=1)(np.zeros((16, 20, 1), np.uint8), target, 0)
+    _, moved = changed_by({"horizontal_flip": 1.0}, size=(16, 20), channels=1)(
+        np.zeros((16, 20, 1), np.uint8), target, 0
+    )
     np.testing.assert_allclose(moved["keypoints"], [[20, 0], [0, 10], [19.8, 15.9]], atol=1e-5)
     assert moved["labels"].tolist() == [0, 1, 3]
     nothing = {"keypoints": points[:0], "labels": np.zeros(0, dtype=np.int64)}
-    _, moved = changed_by({"horizontal_flip": 1.0}, size=(16, 20), channels=1)(np.zeros((16, 20, 1), np.uint8), nothing, 0)
+    _, moved = changed_by({"horizontal_flip": 1.0}, size=(16, 20), channels=1)(
+        np.zeros((16, 20, 1), np.uint8), nothing, 0
+    )
     assert moved["keypoints"].shape == (0, 2)
     assert len(moved["labels"]) == 0
