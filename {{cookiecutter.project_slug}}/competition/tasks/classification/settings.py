@@ -323,6 +323,7 @@ class TaskConfig(Config):
         if self.model.head == "linear":
             return self
         others = [name for name, weight in self.loss.weights.items() if weight and name != "cross_entropy"]
+        others += [] if self.loss.distil is None else ["distil"]
         if self.format.target != "single" or others or self.loss.files:
             found = self.format.target if self.format.target != "single" else [*others, *self.loss.files][0]
             raise ValueError(
