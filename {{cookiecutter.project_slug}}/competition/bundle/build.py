@@ -217,8 +217,14 @@ def _each(files: list[Path]) -> Iterator[Prediction]:
 def _write_config(path: Path, run: Run) -> None:
     """Write what prediction needs of a run's config: nothing of the hub, of Lightning, or of this machine's folders."""
     config = run.untuned
-    of_training = {"folds": None, "split": "stratified", "group": None, "group_file": None, "pseudo": None}
-    of_training["group_pattern"] = None
+    of_training: dict[str, Any] = {
+        "folds": None,
+        "split": "stratified",
+        "group": None,
+        "group_file": None,
+        "group_pattern": None,
+    }
+    of_training |= {"pseudo": None, "extra": [], "weight": None, "weights_csv": None}
     update = {
         "data": config.data.model_copy(update=of_training),
         "model": config.model.model_copy(update={"pretrained": False}),

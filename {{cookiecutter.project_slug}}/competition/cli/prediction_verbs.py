@@ -1,10 +1,20 @@
 """Verbs of what comes after training: thresholds, predictions, submissions, bundles."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from competition.config.arguments import CompetitionName, Message, Overrides, RunName, Runs, names_and_values
+from competition.config.arguments import (
+    CompetitionName,
+    Confidence,
+    Message,
+    Overrides,
+    Quota,
+    RunName,
+    Runs,
+    names_and_values,
+)
 from competition.support.atomic_files import is_number
 from competition.support.errors import CompetitionError
 
@@ -116,11 +126,23 @@ def submit(
 def pseudo(
     run: RunName,
     overrides: Overrides = None,
-    confidence: Annotated[float, typer.Option(min=0, max=1, help="How sure an image's prediction must be.")] = 0.9,
+    confidence: Confidence = 0.9,
+    quota: Quota = None,
 ) -> None:
     """Write the confident test predictions of a run as training rows: pseudo.csv, for data.pseudo."""
     from competition.runs.folder import Run
-    from competition.submission.write_pseudo_labels import make_pseudo
+    from competition.submission.write_pseudo_labels import Choice, make_pseudo, refuse_unpredicted
 
-    path, words = make_pseudo(Run.open(run, overrides), confidence)
+    opened = Run.open(run, overrides)
+    refuse_unpredicted(opened)
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+    from competition.prediction.predict import predict_test_by_fold, predicting
+
+    with predicting(opened):
+        by_fold = predict_test_by_fold(opened)
+    rank_zero_only(lambda: _tell_written(*make_pseudo(opened, Choice(confidence, quota), by_fold)))()
+
+
+def _tell_written(path: Path, words: str) -> None:
     print(f"written to {path}: {words}")

@@ -15,8 +15,8 @@ from competition.config.data_settings import Data
 from competition.config.settings import Config
 from competition.data.augmentation import ImageAugmentation, Resized
 from competition.data.cache import ImageCache, open_cache
-from competition.data.pseudo_labels import JoinedTable
-from competition.files.image_folder import row_in_words, test_image, train_image
+from competition.data.extra_sets import training_image, training_row
+from competition.files.image_folder import test_image
 from competition.files.images import read_image, read_image_size
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Target, Task
@@ -44,6 +44,7 @@ class ImageDataset(Dataset[Sample]):
         self.image_ids = image_ids
         self.table = table
         self.rows = _rows_of(image_ids, table) if table else None
+        self.weights: np.ndarray | None = None  # (n,) what images count in the loss; none: all alike
         self.augmentation = ImageAugmentation(config.data, train=train)
         self.cache: ImageCache | None = None  # see `share_cache`
         self._cache_rows: list[int] = []  # of the images, in order
@@ -87,6 +88,8 @@ class ImageDataset(Dataset[Sample]):
             "height": height,
             "width": width,
         }
+        if self.weights is not None:
+            sample["weight"] = torch.tensor(self.weights[index], dtype=torch.float32)
         return sample | (Task(self.config.task).dataset.target_tensors(target) if self.table else {})
 
     def read(self, index: int) -> np.ndarray:
@@ -107,24 +110,20 @@ class ImageDataset(Dataset[Sample]):
 
     def file(self, index: int) -> Path:
         """Return where an image is."""
-        is_of_test = self.table is None or self._is_pseudo(index)
-        return (test_image if is_of_test else train_image)(self.config, self.image_ids[index])
-
-    def _is_pseudo(self, index: int) -> bool:
-        return isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
+        if self.table is None:
+            return test_image(self.config, self.image_ids[index])
+        return training_image(self.config, self.table, self._table_row(index))
 
     def _named(self, index: int, read: Callable[[Path, int, int], Found]) -> Found:
         """Read from an image's file; what is wrong with it is told with its csv line."""
-        data, is_pseudo = self.config.data, self._is_pseudo(index)
+        data = self.config.data
         try:
             return read(self.file(index), data.channels, data.max_pixels)
         except CompetitionError as error:
-            if is_pseudo:
-                raise CompetitionError(f"{error} (of {data.pseudo})") from None
             if self.table is None:
                 raise CompetitionError(f"{error} (image {index + 1} of {data.sample_submission})") from None
-            line = self.table.lines[self._table_row(index)]
-            raise CompetitionError(f"{error} ({row_in_words(data, line)})") from None
+            where = training_row(self.config, self.table, self._table_row(index))
+            raise CompetitionError(f"{error} ({where})") from None
 
     def target(self, index: int, height: int, width: int) -> Target:
         """Return the answer in pixels of the original image; nothing for a test image."""
@@ -145,6 +144,8 @@ class ImageDataset(Dataset[Sample]):
             "height": torch.tensor([sample["height"] for sample in samples]),
             "width": torch.tensor([sample["width"] for sample in samples]),
         }
+        if self.weights is not None:
+            batch["weight"] = torch.stack([sample["weight"] for sample in samples])
         return batch | (Task(self.config.task).dataset.collate_targets(samples) if self.table else {})
 
     def _joined(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
