@@ -30,8 +30,9 @@ from competition.config.settings import Config, Logger
 from competition.files.file_patterns import filled
 from competition.files.image_folder import is_plain, test_image, train_image
 from competition.prediction.ensemble import inference_precision
+from competition.prediction.stacking import packages_of
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter, how_predicted
-from competition.runs.blend_recipe import members_of, read_recipe
+from competition.runs.blend_recipe import STACK, members_of, read_recipe
 from competition.runs.folder import BUNDLE, CONFIG, POSTPROCESS, TEST, Run
 from competition.scoring.tune import describe_staleness
 from competition.support.errors import CompetitionError
@@ -115,12 +116,13 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -
     if (run.folder / POSTPROCESS).is_file():
         _write_thresholds(folder / POSTPROCESS, run.config)
     if recipe:
-        kept = {key: recipe[key] for key in ("sources", "weights", "mean")}
+        kept = {key: recipe[key] for key in ("sources", "weights", "mean", STACK) if key in recipe}
         (folder / RECIPE).write_text(dump_yaml(kept), encoding="utf-8")
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     _write_scripts(folder)
     python = run.config.inference.python
-    packages = missing_packages(PACKAGE.parent / "pyproject.toml", python, _packages(members)) if with_wheels else {}
+    more = [*_packages(members), *packages_of(recipe)]
+    packages = missing_packages(PACKAGE.parent / "pyproject.toml", python, more) if with_wheels else {}
     lines = [*_describe_age(run, members), *download_wheels(packages, folder / WHEELS, python)]
     name = competition_in(Path("pyproject.toml"))
     write_manifest(folder, runs, name, overrides)
@@ -266,7 +268,8 @@ def is_bundled(opened: Run) -> bool:
     if (bundle / POSTPROCESS).is_file() != (opened.folder / POSTPROCESS).is_file():
         return False
     python = opened.config.inference.python
-    needed = missing_packages(PACKAGE.parent / "pyproject.toml", python, opened.config.packages)
+    more = [*opened.config.packages, *packages_of(read_recipe(opened.folder))]
+    needed = missing_packages(PACKAGE.parent / "pyproject.toml", python, more)
     if needed and not (bundle / WHEELS).is_dir():
         return False  # there was no network
     return is_up_to_date(bundle / MANIFEST, opened.bundle_sources())

@@ -10,7 +10,8 @@ from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
 from competition.files.images import as_network_sees
 from competition.prediction.ensemble import Ensemble, predict_stream
-from competition.runs.blend_recipe import unless_equal
+from competition.prediction.stacking import Stack, texts_of_test
+from competition.runs.blend_recipe import STACK, unless_equal
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 
@@ -31,6 +32,7 @@ class Predictor:
         if getattr(config.format, "group", None) is not None:
             raise CompetitionError(f"{folder}: format.group: an answer is of all images of a group, not of one")
         self._weights = unless_equal([weight for weight in recipe.get("weights", []) if weight > 0])
+        self._stack = Stack.read(recipe[STACK]) if STACK in recipe else None
         self._ensembles = [(member, member.ensemble()) for member in self.bundle.members]
 
     def __call__(self, image_id: str, image: np.ndarray | None = None) -> pd.DataFrame:
@@ -43,7 +45,10 @@ class Predictor:
         height, width, _ = each[0]
         predictions = [prediction for _, _, prediction in each]
         one = predictions[0]
-        if len(predictions) > 1:
+        if self._stack is not None:
+            texts = texts_of_test(config, list(self._stack.columns), [image_id])
+            one = self._stack.prediction(predictions, texts)
+        elif len(predictions) > 1:
             one = task.decode.average(predictions, config, self._weights)
         answer = task.decode.decode(one, height, width, config)
         columns, rows = task.submission.rows(config, [(image_id, answer)], classes)

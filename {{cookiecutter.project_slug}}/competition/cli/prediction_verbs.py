@@ -123,6 +123,30 @@ def submit(
         tell([send(submission.path, opened.config.name, message, competition)], sent=True)
 
 
+def stack(
+    words: Runs,
+    name: Annotated[str | None, typer.Option(help="Name of the stack; else theirs joined by + and _stack.")] = None,
+    model: Annotated[str | None, typer.Option(help="logistic (of classes), ridge (of numbers) or lightgbm.")] = None,
+    with_columns: Annotated[str, typer.Option(help="Columns of train.csv that go in, too, as age,sex.")] = "",
+) -> None:
+    """Join runs by a model that is fitted on out-of-fold predictions, each fold on the others, and submit it."""
+    from competition.comparison.update_ledger import record
+    from competition.runs.folder import Run
+    from competition.submission.stack import make_stack
+    from competition.submission.submit import describe_submission, make_submission
+
+    names, overrides = names_and_values(words)
+    if overrides:
+        raise CompetitionError(f"{overrides[0]}: a stack has the first run's config; name runs alone")
+    runs = [Run.open(one) for one in names]
+    called = name or "+".join(run.folder.name for run in runs) + "_stack"
+    columns = [one.strip() for one in with_columns.split(",") if one.strip()]
+    opened = make_stack(runs, called, model, columns)
+    submission = make_submission(opened)
+    record(opened.folder, [])
+    print("\n".join(describe_submission(submission)))
+
+
 def pseudo(
     run: RunName,
     overrides: Overrides = None,

@@ -47,10 +47,15 @@ def train_image(config: Config, image_id: str) -> Path:
 def test_image(config: Config, image_id: str) -> Path:
     """Return the file of a test image; raise CompetitionError where its id leads out of the folder."""
     data, pattern = config.data, test_pattern(config.data)
-    table = data.dir / (data.test_csv or data.sample_submission)
-    keys = config.train_keys or {} if data.test_csv else config.submission_keys
-    columns = _columns(table, keys, _column_names(data, pattern), image_id)
+    columns = test_columns(config, _column_names(data, pattern), image_id)
     return image_path(data, data.test_images, pattern, image_id, columns)
+
+
+def test_columns(config: Config, names: tuple[str, ...], image_id: str) -> dict[str, str]:
+    """Return what a test image has in columns of `data.test_csv`, or of the sample submission."""
+    data = config.data
+    table = data.dir / (data.test_csv or data.sample_submission)
+    return _columns(table, config.train_keys or {} if data.test_csv else config.submission_keys, names, image_id)
 
 
 def test_pattern(data: Data) -> str:
