@@ -17,6 +17,7 @@ from competition.bundle.manifest import (
     RECIPE,
     RUNS,
     SCRIPT,
+    SOURCES,
     UNSEEN,
     WHEELS,
     overrides_of,
@@ -27,8 +28,7 @@ from competition.bundle.offline import Bundle
 from competition.bundle.wheels import download_wheels, missing_packages
 from competition.config.loading import dump_config, dump_yaml
 from competition.config.settings import Config, Logger
-from competition.files.file_patterns import filled
-from competition.files.image_folder import is_plain, test_image, train_image
+from competition.files.item_source import test_source, train_source
 from competition.prediction.ensemble import inference_precision
 from competition.prediction.stacking import packages_of
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter, how_predicted
@@ -188,28 +188,22 @@ def _write_member(run: Run, folder: Path) -> dict[str, Any]:
 def _write_check(config: Config, path: Path, folder: Path, training: str, number: int) -> None:
     """Copy some out-of-fold predictions of a training, or test predictions (no training), and their images."""
     stored = Predictions(path)
-    if ".." in Path(config.data.image_file).parts or Path(config.data.image_file).is_absolute():
-        raise CompetitionError(
-            f"data.image_file: {config.data.image_file!r} leads out of the folder of images, and so out of a bundle; "
-            "name the folders by data.train_images and data.test_images"
-        )
     if stored.views != config.tta:
         found, asked = map(how_predicted, (stored.views, config.tta))
         raise CompetitionError(
             f"{path}: was predicted in the views {found}, while tta asks for {asked}; make it again with "
             f"`competition predict {config.name}`"
         )
-    image_file = train_image if training else test_image
-    pattern = config.data.image_file if is_plain(config.data) else "{image_id}{suffix}"
+    name, source_of = (training, train_source) if training else ("test", test_source)
+    images, copied = folder / IMAGES / name, []
+    images.mkdir(parents=True, exist_ok=True)
     with PredictionWriter(folder) as writer:
         for row in np.unique(np.linspace(0, len(stored) - 1, min(number, len(stored))).astype(int)).tolist():
             image_id = stored.image_ids[row]
             writer.add(image_id, *stored.sizes[row], stored[row])
-            source = image_file(config, image_id)
-            target = folder / IMAGES / filled(pattern, {"image_id": image_id, "suffix": source.suffix})
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
-        writer.finish(folder / f"{training or 'test'}.npz", stored.classes, stored.views)
+            copied.append(source_of(config, image_id).copy_to(images, str(row)))
+        writer.finish(folder / f"{name}.npz", stored.classes, stored.views)
+    (images / SOURCES).write_text(json.dumps(copied), encoding="utf-8")
 
 
 def _each(files: list[Path]) -> Iterator[Prediction]:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from competition.bundle.manifest import CHECK, IMAGES, RECIPE, RUNS, UNSEEN, WHEELS, read_manifest
+from competition.bundle.manifest import CHECK, IMAGES, RECIPE, RUNS, SOURCES, UNSEEN, WHEELS, read_manifest
 from competition.bundle.wheels import import_wheels
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.config.views import views_of
-from competition.files.image_folder import is_plain
+from competition.files.item_source import copied_source
 from competition.prediction.averages import Ranks, average_predictions
 from competition.prediction.stacking import Stack, apply_stack, texts_of_test
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter
@@ -157,20 +157,20 @@ def infer(folder: Path, data: Path | None = None, output: Path = Path(SUBMISSION
 
 def _differences(member: Member) -> Iterator[tuple[Path, float]]:
     """Yield how far each stored prediction is from the one that is made here."""
-    from competition.data.dataset import ImageDataset
+    from competition.data.dataset import GivenSources
     from competition.prediction.ensemble import predict_stream
 
-    task = Task(member.config.task)
-    beside: dict[str, Any] = {"dir": member.check, "test_images": IMAGES, "num_workers": 0}
-    if not is_plain(member.config.data):  # the files beside it bear their ids
-        beside |= {"image_file": "{image_id}.*", "test_image_file": None, "id_parts": None}
-    config = member.config.model_copy(update={"data": member.config.data.model_copy(update=beside)})
+    task, data = Task(member.config.task), member.config.data.model_copy(update={"num_workers": 0})
+    config = member.config.model_copy(update={"data": data})
     for path in sorted(member.check.glob("*.npz")):
         if path.name == UNSEEN:
             continue
         stored = Predictions(path)
         ensemble = member.ensemble(path.stem if path.stem in member.trainings else None)
-        found = predict_stream(ensemble, ImageDataset(config, np.array(stored.image_ids, dtype=object)))
+        images = member.check / IMAGES / path.stem
+        copied = json.loads((images / SOURCES).read_text(encoding="utf-8"))
+        sources = [copied_source(data, images, names) for names in copied]
+        found = predict_stream(ensemble, GivenSources(config, np.array(stored.image_ids, dtype=object), sources))
         for (_, _, before), (_, _, _, now) in zip(stored, found, strict=True):
             yield path, task.decode.difference(now, before)
 

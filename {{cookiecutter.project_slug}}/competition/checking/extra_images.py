@@ -7,7 +7,7 @@ import numpy as np
 from competition.checking.near_duplicates import Thumbnails, near_duplicates
 from competition.config.settings import Config
 from competition.data.extra_sets import DUPLICATE_COLUMNS, Extra, duplicate_sources, duplicates_path
-from competition.files.images import read_image
+from competition.files.item_source import own_part
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.support.freshness import remember_sources
@@ -43,16 +43,15 @@ def _number_and_name(extra: Extra) -> tuple[int, str]:
 
 
 def _look(config: Config, extra: Extra, row: int, thumbnails: Thumbnails) -> list[str]:
-    data = config.data
     try:
-        pixels = read_image(extra.file(row), data.channels, data.max_pixels)
+        pixels = extra.source(row).read()
     except CompetitionError as error:
         return [f"{error} ({extra.name} line {extra.table.lines[row]})"]
     try:
         extra.target(row, *pixels.shape[:2])
     except CompetitionError as error:
         return str(error).splitlines()
-    thumbnails.add(row, pixels)
+    thumbnails.add(row, own_part(pixels, config.data))
     return []
 
 

@@ -98,13 +98,13 @@ def submit(
     from competition.comparison.update_ledger import record
     from competition.scoring.tune import describe_staleness
     from competition.submission.submit import describe_submission, make_submission, open_runs
-    from competition.support.optional_rooms import has_room
+    from competition.support.optional_rooms import refuse_without_room
     from competition.support.telling import tell
 
     if not to_kaggle and (message or competition):
         raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")
-    if to_kaggle and not has_room("kaggle"):
-        raise CompetitionError("--kaggle: this repo has no room for it: competition/kaggle/ was taken out")
+    if to_kaggle:
+        refuse_without_room("kaggle", "--kaggle")
     runs, overrides = names_and_values(words)
     opened = open_runs(runs, overrides, name=name, weights=weights, mean=mean)
     submission = make_submission(opened)

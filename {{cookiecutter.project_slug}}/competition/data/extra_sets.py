@@ -14,7 +14,8 @@ from competition.config.section import Section
 from competition.config.settings import Config
 from competition.data.folds import folds_path, is_validated
 from competition.files.csv_file import read_csv, read_header, read_image_column, row_faults
-from competition.files.image_folder import row_in_words, test_image, train_image
+from competition.files.image_folder import row_in_words
+from competition.files.item_source import ImageSource, test_source, train_source
 from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date
 from competition.tasks.contract import Table, Target, Task
@@ -41,9 +42,9 @@ class Extra:
         """Return whether these are test images."""
         return not self.prefix
 
-    def file(self, row: int) -> Path:
-        """Return where an image is."""
-        return (test_image if self.of_test else train_image)(self.config, self.table.image_ids[row])
+    def source(self, row: int) -> ImageSource:
+        """Return what an image is made of."""
+        return (test_source if self.of_test else train_source)(self.config, self.table.image_ids[row])
 
     def target(self, row: int, height: int, width: int) -> Target:
         """Return the answer for an image by the classes of train.csv."""
@@ -108,12 +109,12 @@ def set_config(config: Config, one: ExtraSet, classes: Sequence[str]) -> Config:
             "dir": one.dir or config.data.dir,
             "train_csv": one.csv,
             "train_images": one.images,
-            "image_file": one.image_file,
-            "id_parts": None,
             "classes": list(classes),
             "group": None,
         }
     )
+    if one.image_file is not None:
+        data = data.model_copy(update={"image_file": one.image_file, "files": None, "stack": None, "id_parts": None})
     try:
         form = type(config.format).model_validate(_over(config.format, one.format))
     except ValueError as error:  # pydantic's are many lines
@@ -281,10 +282,10 @@ def image_column(config: Config, table: Table, name: str) -> np.ndarray:
     return table.column(values, name) if isinstance(table, JoinedTable) else values
 
 
-def training_image(config: Config, table: Table, index: int) -> Path:
-    """Return where an image of a training part is."""
+def training_source(config: Config, table: Table, index: int) -> ImageSource:
+    """Return what an image of a training part is made of."""
     found = table.extra(index) if isinstance(table, JoinedTable) else None
-    return train_image(config, table.image_ids[index]) if found is None else found[0].file(found[1])
+    return train_source(config, table.image_ids[index]) if found is None else found[0].source(found[1])
 
 
 def training_row(config: Config, table: Table, index: int) -> str:

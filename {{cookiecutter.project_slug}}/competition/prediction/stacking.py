@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from competition.config.settings import Config
-from competition.files.image_folder import test_columns
+from competition.files.image_folder import test_folder
 from competition.prediction.averages import side_by_side
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.runs.blend_recipe import STACK
@@ -164,5 +164,5 @@ def apply_stack(stack: Stack, sources: Sequence[Predictions], texts: Texts, path
 
 def texts_of_test(config: Config, names: Sequence[str], image_ids: Sequence[str]) -> dict[str, np.ndarray]:
     """Return by column (n,) text, of the test images of these ids; see `data.test_csv`."""
-    rows = [test_columns(config, tuple(names), image_id) for image_id in image_ids] if names else []
+    rows = [test_folder(config).columns(tuple(names), image_id) for image_id in image_ids]
     return {name: np.array([row[name] for row in rows], dtype=object) for name in names}

@@ -31,6 +31,7 @@ from competition.training.fold_data import FoldData
 from competition.training.lost_process import watch_processes
 from competition.training.module import CompetitionModule
 from competition.training.monitor import better_mode
+from competition.training.remember import RememberImages
 from competition.training.stopping import EndAtSigterm
 from competition.training.trainer import build_trainer
 
@@ -105,7 +106,7 @@ class Judge:
         values["model"] = values["model"] | {"pretrained": False}
         self.module = CompetitionModule(values, list(table.classes))
         self._norms = RecomputeNorms(data)
-        self.trainer = build_trainer(config, [self._norms, EndAtSigterm()])
+        self.trainer = build_trainer(config, [self._norms, RememberImages(data), EndAtSigterm()])
         watch_processes(self.trainer, "training")
 
     def by_value(self, kept: Sequence[Path]) -> list[tuple[int, Path]]:

@@ -25,6 +25,7 @@ from competition.training.logger import MetricsCsv, build_loggers
 from competition.training.lost_process import watch_processes
 from competition.training.module import CompetitionModule
 from competition.training.monitor import better_mode
+from competition.training.remember import RememberImages
 from competition.training.stopping import StopEarly, StopInGoodOrder, StopOnNan
 from competition.training.trainer import build_trainer, describe_device, describe_trainer
 
@@ -113,6 +114,7 @@ def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
         MetricsCsv(folder / METRICS, config.metrics, describe_epoch=data.describe_epoch),
         checkpoint,
         StopInGoodOrder(checkpoint, config.trainer.get("max_time")),
+        RememberImages(data),
     ]
     if ema := config.ema:
         callbacks.insert(0, AverageWeights(ema.decay, ema.start_step))

@@ -79,7 +79,9 @@ def test_a_further_set_is_in_every_training_part_and_in_no_validation(
         assert len(data.train_set) == (folds != fold).sum() + 20
         assert set(data.val_set.image_ids) == set(table.image_ids[folds == fold])
     at = len(table.image_ids)
-    assert data.train_set.file(len(data.train_set) - 20) == more / "train_images" / "train_000000.png"
+    assert str(data.train_set.source(len(data.train_set) - 20).files[0]) == str(
+        more / "train_images" / "train_000000.png"
+    )
     assert (data.train_table.present()[at:] == theirs.present()).all()
     sample = data.train_set[len(data.train_set) - 19]
     assert sample["weight"] == 0.75

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from competition.support.errors import CompetitionError
+from competition.tasks.classification.metric_head import metric_head
 from competition.tasks.classification.settings import ClassificationLoss, TargetKind, TaskConfig
 from competition.tasks.focal import binary_focal_losses, easing
 
@@ -22,6 +23,8 @@ def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], con
         return _of_numbers(outputs, batch["value"], weights(config), config.format.bounds)
     _check_class_weights(config.loss, outputs.shape[1])
     truth = soft_labels(batch, outputs.shape[1]) if target == "single" else batch["labels"]
+    if (head := metric_head(network)) is not None:
+        outputs = head.logits(outputs, truth)
     losses = {"cross_entropy": _cross_entropy, "bce": _bce, "focal": _focal if target == "single" else _binary_focal}
     each = [weight * losses[name](outputs, truth, config.loss) for name, weight in weights(config).items()]
     return torch.stack(each).sum(dim=0) if each else outputs.new_zeros(len(outputs))

@@ -8,6 +8,7 @@ from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 
 from competition.support.errors import CompetitionError
+from competition.tasks.classification.metric_head import put_metric_head
 from competition.tasks.classification.prediction import Activation
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.encoder import drop_path_arguments, note_encoder, size_arguments
@@ -42,10 +43,14 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
             "of convolutions, token, avg, map or max of transformers"
         ) from None
     note_weights(network, load_pretrained(network, model, config.data.channels, "classifier", size))
+    if model.head != "linear":
+        put_metric_head(network, num_classes, model)
     if model.pool == GEM:
         _pool_by_mean_of_powers(network, model.encoder)
     note_encoder(network, "", model.encoder)
-    network.add_module("activation_of_answers", Activation(config.format.target, config.format.bounds))
+    compares = model.head != "linear" and config.format.submission.layout == "top"
+    scale = model.metric_learning.scale if compares else None
+    network.add_module("activation_of_answers", Activation(config.format.target, config.format.bounds, scale))
     return network
 
 

@@ -66,8 +66,21 @@ LOSSES = {
 }
 
 
+class MetricLearning(Section):
+    """What a head learns that is not `linear`: see tasks/classification/metric_head.py."""
+
+    size: Count = 512  # of an embedding
+    margin: Annotated[float, Field(ge=0, lt=1.5)] = 0.3  # an angle in radians, or of cosface a cosine
+    scale: Positive = 30.0  # of cosines, before cross entropy
+    centers: Count = 3  # of each class, with subcenter_arcface
+
+
 class ClassificationModel(Model):
     """Any timm model by name."""
+
+    # linear, or what learns distances for many classes of few images each, and answers by the nearest training images.
+    head: Literal["linear", "arcface", "subcenter_arcface", "cosface"] = "linear"
+    metric_learning: MetricLearning = MetricLearning()
 
     dropout: Probability = 0.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
@@ -290,6 +303,20 @@ class TaskConfig(Config):
         if form and decode.cut_points is not None and form.group is not None:
             raise ValueError("decode.cut_points does not go with format.group, whose images are joined after it")
         return decode
+
+    @model_validator(mode="after")
+    def _distances_can_be_learnt(self) -> Self:
+        if self.model.head == "linear":
+            return self
+        others = [name for name, weight in self.loss.weights.items() if weight and name != "cross_entropy"]
+        if self.format.target != "single" or others or self.loss.files:
+            found = self.format.target if self.format.target != "single" else [*others, *self.loss.files][0]
+            raise ValueError(
+                f"model.head: {self.model.head} is for format.target single and loss.cross_entropy alone; found {found}"
+            )
+        if self.data.window is not None:
+            raise ValueError(f"model.head: {self.model.head} does not go with data.window: it compares whole images")
+        return self
 
     @model_validator(mode="after")
     def _host_knows_the_truth(self) -> Self:
