@@ -68,7 +68,10 @@ def _towards_teacher(outputs: Tensor, said: Tensor, config: TaskConfig, temperat
 
 
 def soft_labels(batch: dict[str, Any], num_classes: int) -> Tensor:
-    """Return targets (B, classes) float32 that sum to 1: `label`, and of mixed images `partner`, by their `share`."""
+    """Return targets (B, classes) float32 that sum to 1: `soft`, or `label`, and of mixed images `partner`, by their
+    `share`."""
+    if "soft" in batch:
+        return batch["soft"]
     labels = functional.one_hot(batch["label"], num_classes).float()
     if "partner" not in batch:
         return labels

@@ -137,6 +137,13 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
     return table if form.fuse_readers is None else _fuse_readers(table, form.fuse_readers)
 
 
+def renumbered(target: Target, numbers: np.ndarray, num_classes: int) -> Target:
+    """Return an answer whose label k is `numbers[k]`; boxes of a negative one are left out."""
+    labels = numbers[target["labels"]] if len(target["labels"]) else target["labels"]
+    is_kept = labels >= 0
+    return {**target, "bboxes": target["bboxes"][is_kept], "labels": labels[is_kept]}
+
+
 def _read_columns(form: DetectionFormat, path: Path) -> tuple["pd.Series", pd.DataFrame]:
     """Return the image id of each row, and the columns that classes and boxes stand in."""
     parts = form.image_id_columns
