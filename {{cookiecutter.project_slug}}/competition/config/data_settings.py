@@ -156,7 +156,8 @@ class Stack(Section):
     """
 
     # The fields of image ids, as "case{case}_day{day}_slice_{slice}": one is the order, the others are the group. None:
-    # `order` and `group` are columns of train.csv (of test_csv, or the sample submission).
+    # `order` and `group` are columns of train.csv (of test_csv, or the sample submission); without any of them
+    # neighbours are the slices of a volume, which image_file names, as "{case}.tif[{slice}]".
     by: FieldPattern | None = None
     order: str | None = None  # None: the last field of `by`
     group: str | None = None  # a column; None with `by`: its other fields
@@ -165,7 +166,7 @@ class Stack(Section):
 
     @model_validator(mode="after")
     def _tells_an_order(self) -> Self:
-        if self.by is None and (self.order is None or self.group is None):
+        if self.by is None and (self.order is None) != (self.group is None):
             raise ValueError(
                 "expected by: a pattern of image ids, as 'case{case}_slice_{slice}', or order: and group: columns"
             )
@@ -176,6 +177,11 @@ class Stack(Section):
         if self.edge == "zero" and 0 not in self.take:
             raise ValueError("edge: zero needs 0 in take:, or an image could be black altogether")
         return self
+
+    @property
+    def is_of_volumes(self) -> bool:
+        """Return whether neighbours are slices of the same file."""
+        return self.by is None and self.order is None
 
     @property
     def own(self) -> int:
@@ -359,6 +365,12 @@ class Data(Section):
     def _test_files_are_named(self) -> Self:
         if self.files is not None and self.test_image_file is not None:
             raise ValueError("data.files names the files of test images, too; leave data.test_image_file out")
+        patterns = [*(self.files or [self.image_file]), *filter(None, [self.test_image_file])]
+        if self.stack is not None and self.stack.is_of_volumes and not all(one.endswith("]") for one in patterns):
+            raise ValueError(
+                "data.stack: expected by: a pattern of image ids, as 'case{case}_slice_{slice}', or order: and group: "
+                "columns; or image_file: a slice of a volume, as '{case}.tif[{slice}]'"
+            )
         return self
 
     @property
