@@ -110,7 +110,10 @@ class Run:
     def test_sources(self) -> list[Path]:
         """Return what test.npz is made from."""
         weights = [one / weights_name(one, self.config.checkpoint) for one in self.finished()]
-        return [self.config.sample_submission, *weights]
+        data, form = self.config.data, self.config.format
+        named = [data.test_csv, form.test_csv if getattr(form, "group", None) else None]
+        tables = [path for name in dict.fromkeys(named) if name and (path := data.dir / name).is_file()]
+        return [self.config.sample_submission, *tables, *weights]
 
     def bundle_sources(self) -> list[Path]:
         """Return what a bundle is made from, this package included."""

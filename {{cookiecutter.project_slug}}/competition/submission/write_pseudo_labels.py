@@ -11,6 +11,7 @@ import numpy as np
 
 from competition.config.settings import Config
 from competition.data.pseudo_labels import own_config
+from competition.files.series import is_series
 from competition.prediction.stored import Predictions
 from competition.runs.folder import TEST, Run
 from competition.support.atomic_files import write_csv
@@ -27,6 +28,10 @@ def make_pseudo(run: Run, confidence: float) -> tuple[Path, str]:
 
     Raises CompetitionError where there is none.
     """
+    if is_series(run.config):
+        raise CompetitionError(
+            f"{run.folder}: model.join: it answers groups, and pseudo-labels are of single images; take another run"
+        )
     stored = Predictions(run.folder / TEST)
     config = own_config(run.config, stored.classes)
     labels = Task(config.task).pseudo_labels
