@@ -20,6 +20,7 @@ from competition.data.folds import read_folds
 from competition.data.series_dataset import open_dataset
 from competition.prediction.ensemble import Ensemble, predict_stream
 from competition.prediction.predict import load_network
+from competition.prediction.teacher import read_teacher
 from competition.runs.folder import CONFIG, Run, fold_of
 from competition.support.errors import CompetitionError
 from competition.tasks.columns import fit_columns
@@ -38,6 +39,7 @@ class OpenFold:
         self.table = Task(config.task).table.read_table(config)
         self.data = FoldData(config, self.table, read_folds(config, self.table))
         self.train_set, self.val_set = self.data.train_set, self.data.val_set
+        self.data.teacher = read_teacher(config, self.table, self.train_set.image_ids)
 
     @cached_property
     def test_set(self) -> ImageDataset:

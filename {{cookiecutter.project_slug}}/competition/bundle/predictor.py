@@ -36,6 +36,10 @@ class Predictor:
             raise CompetitionError(f"{folder}: ranks and quantiles are of all images together, not of one at a time")
         if getattr(config, "averaged_groups", None) is not None:
             raise CompetitionError(f"{folder}: format.group: an answer is of all images of a group, not of one")
+        if self.bundle.parts:
+            raise CompetitionError(
+                f"{folder}: joins the rows of {len(self.bundle.parts) + 1} bundles; open each by itself"
+            )
         self._weights = unless_equal([weight for weight in recipe.get("weights", []) if weight > 0])
         self._ensembles = [(member, member.ensemble()) for member in self.bundle.members]
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from competition.config.arguments import CompetitionName, Message, Overrides, RunName, Runs, names_and_values
+from competition.config.arguments import CompetitionName, Join, Message, Overrides, RunName, Runs, names_and_values
 from competition.support.atomic_files import is_number
 from competition.support.errors import CompetitionError
 
@@ -80,21 +80,25 @@ def submit(
     name: Annotated[str | None, typer.Option(help="Name of the average of several runs.")] = None,
     weights: Annotated[str | None, typer.Option(help="A number for each run, as 2,1; or fit: on out-of-fold.")] = None,
     mean: Annotated[str, typer.Option(help="mean, or rank: of the ranks of class probabilities.")] = "mean",
+    join: Join = None,
     to_kaggle: Annotated[bool, typer.Option("--kaggle", help="Send it, if nothing is wrong with it.")] = False,
     message: Message = None,
     competition: CompetitionName = None,
 ) -> None:
-    """Write and check submission.csv from a run, or the average of several; with --kaggle send it."""
+    """Write and check submission.csv from a run, or the average of several; with --kaggle send it.
+
+    With --join write joined.csv, too: with the rows that other runs answer, as of studies beside images.
+    """
     from competition.comparison.update_ledger import record
     from competition.scoring.tune import describe_staleness
     from competition.submission.submit import describe_submission, make_submission, open_runs
-    from competition.support.optional_rooms import has_room
+    from competition.support.optional_rooms import refuse_without_room
     from competition.support.telling import tell
 
     if not to_kaggle and (message or competition):
         raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")
-    if to_kaggle and not has_room("kaggle"):
-        raise CompetitionError("--kaggle: this repo has no room for it: competition/kaggle/ was taken out")
+    if to_kaggle:
+        refuse_without_room("kaggle", "--kaggle")
     runs, overrides = names_and_values(words)
     opened = open_runs(runs, overrides, name=name, weights=weights, mean=mean)
     submission = make_submission(opened)
@@ -107,10 +111,16 @@ def submit(
         test_scores=submission.test_scores,
         constant_scores=submission.blind_scores,
     )
+    file = submission.path
+    if join:
+        from competition.submission.join import join_with
+
+        file = join_with(opened, join)
+        tell([f"joined:  {file}  (with {', '.join(join)}; all rows that are asked for)"], joined=file)
     if to_kaggle:
         from competition.kaggle.send_submission import send
 
-        tell([send(submission.path, opened.config.name, message, competition)], sent=True)
+        tell([send(file, opened.config.name, message, competition)], sent=True)
 
 
 def pseudo(

@@ -6,7 +6,7 @@ import typer
 
 from competition.config.arguments import Parallel, Words, how_many, split
 from competition.support.errors import CompetitionError
-from competition.support.optional_rooms import has_room
+from competition.support.optional_rooms import refuse_without_room
 
 if TYPE_CHECKING:
     from competition.config.settings import Config
@@ -57,8 +57,7 @@ def run(
     if not slurm:
         run_all(*split(words), parallel=how_many(parallel))
         return
-    if not has_room("clusters"):
-        raise CompetitionError("--slurm: this repo has no room for it: competition/clusters/ was taken out")
+    refuse_without_room("clusters", "--slurm")
     if parallel != "auto":
         raise CompetitionError(f"--parallel {parallel}: SLURM says how many run at a time; leave it out with --slurm")
     from competition.clusters.slurm import hand_over, refuse_without_engine, sbatch_words

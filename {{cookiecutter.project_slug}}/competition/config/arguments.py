@@ -24,6 +24,10 @@ Parallel = Annotated[
     str,
     typer.Option(metavar="N", help="Trainings at the same time, each with GPUs of its own; auto: as many as fit."),
 ]
+Join = Annotated[
+    list[str] | None,
+    typer.Option(metavar="RUN", help="Another run, of a project elsewhere by its folder, whose rows come in, too."),
+]
 Message = Annotated[str | None, typer.Option("--message", "-m", help="What Kaggle shows beside it; else the run.")]
 
 

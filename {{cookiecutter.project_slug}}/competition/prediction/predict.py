@@ -29,7 +29,7 @@ from competition.support.errors import CompetitionError
 from competition.support.freshness import remember_sources
 from competition.support.locks import holding
 from competition.tasks.contract import Prediction, Task
-from competition.training.checkpoint import load_checkpoint, weights_to_use
+from competition.training.checkpoint import load_checkpoint, network_state, weights_to_use
 from competition.training.devices import refuse_gpus_without_kernels
 from competition.training.lost_process import explaining_lost_process, watch_processes
 from competition.training.module import CompetitionModule
@@ -75,9 +75,9 @@ def load_network(path: Path) -> tuple[nn.Module, list[str]]:
     checkpoint = load_checkpoint(path)
     parameters = checkpoint["hyper_parameters"]
     values = parameters["config"]
-    values = values | {"model": values["model"] | {"pretrained": False}}
+    values = values | {"model": values["model"] | {"pretrained": False, "lora": None}}
     module = CompetitionModule(values, parameters["classes"])
-    module.load_state_dict(checkpoint["state_dict"])
+    module.load_state_dict(network_state(checkpoint))
     return module.network.eval(), parameters["classes"]
 
 

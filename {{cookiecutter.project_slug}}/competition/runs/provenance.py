@@ -20,7 +20,7 @@ from competition.config.settings import Config
 from competition.data.folds import folds_path
 from competition.files.other_tables import table_and_pattern
 from competition.runs.blend_recipe import blend_sources
-from competition.runs.folder import ELSEWHERE, Run, is_among
+from competition.runs.folder import ELSEWHERE, OOF, Run, is_among
 from competition.runs.ledger import Line
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE, here
@@ -53,9 +53,12 @@ def git_state(folder: Path = PACKAGE) -> tuple[str, str]:
 
 
 def data_fingerprint(config: Config) -> str:
-    """Return a checksum of train.csv, of rows of pseudo-labels, and of names and sizes of the training images."""
+    """Return a checksum of train.csv, of rows of pseudo-labels, of what a run that it learns from says, and of names
+    and sizes of the training images."""
     digest = hashlib.sha256()
-    for path in (table_and_pattern(config.train_csv)[0], config.data.pseudo):
+    distil = config.loss.distil
+    said = sorted((here().outputs / distil.run).glob(f"fold*/{OOF}")) if distil is not None else []
+    for path in (table_and_pattern(config.train_csv)[0], config.data.pseudo, *said):
         if path is not None and path.is_file():
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

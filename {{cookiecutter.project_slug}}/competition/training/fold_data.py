@@ -1,5 +1,7 @@
 """The data of a training: images of a fold, who draws which of them on any number of processes, and the loaders."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -35,6 +37,7 @@ class FoldData(pl.LightningDataModule):
         train_ids = self.train_table.image_ids[self.train_rows]
         self.train_set = open_dataset(config, train_ids, table=self.train_table, train=True)
         self.val_set = open_dataset(config, table.image_ids[val_rows], table=table)
+        self.teacher: Callable[[Batch], Batch] | None = None  # adds what another run says, where `loss.distil` has one
         self._position = {image_id: index for index, image_id in enumerate(self.val_set.image_ids)}
         self._resumed = {"epoch": 0, "batches_done": 0}
         self._batches_done = 0  # of the current epoch
@@ -81,6 +84,8 @@ class FoldData(pl.LightningDataModule):
 
     def mixed(self, batch: Batch, epoch: int, number: int) -> Batch:
         """Mix normalised images of a batch as `mix:` has it; what is drawn follows from run, epoch and place."""
+        if self.teacher is not None:
+            batch = self.teacher(batch)
         rng = np.random.default_rng([self.config.seed, epoch, number, self._share()[0]])
         return Task(self.config.task).dataset.mix_batch(batch, self.config, rng)
 

@@ -19,6 +19,7 @@ from competition.tasks.beside import beside
 from competition.tasks.contract import Evidence, Target, Task
 from competition.tasks.encoder import save_memory
 from competition.tasks.host_metric import HOST, score_by_host
+from competition.tasks.lora import add_adapters
 from competition.tasks.user_losses import add_losses
 from competition.training.fold_data import FoldData
 from competition.training.freezing import Frozen
@@ -39,6 +40,8 @@ class CompetitionModule(pl.LightningModule):
         self.network = self.task.model.build_network(self.config, len(classes))
         if self.config.model.gradient_checkpointing:
             save_memory(self.network)
+        if self.config.model.lora is not None:
+            add_adapters(self.network, self.config)
         self.frozen = Frozen(self.network, self.config.model)
         self.frozen.rest()  # Lightning keeps the mode that modules come in
         if self.config.model.channels_last:

@@ -33,8 +33,9 @@ def collate_targets(targets: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
 def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generator) -> dict[str, Any]:
     """Mix each image with another of the batch, by mixup or cutmix of `mix:`.
 
-    `labels` and `value` become the mixed ones. To `label` (B,) come `partner` (B,) and `share` (), that of the image
-    itself: the loss, which knows how many classes there are, makes them soft targets (B, classes).
+    `labels`, `value` and what a `teacher` says become the mixed ones. To `label` (B,) come `partner` (B,) and `share`
+    (), that of the image itself: the loss, which knows how many classes there are, makes them soft targets
+    (B, classes).
     """
     settings = config.mix
     ways = [way for way in ("mixup", "cutmix") if getattr(settings, way) is not None]
@@ -56,10 +57,11 @@ def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generato
 
 
 def _mixed_targets(batch: dict[str, Any], order: Tensor, share: float) -> dict[str, Tensor]:
+    keys = [key for key in ("labels", "value", "teacher") if key in batch]
+    mixed = {key: batch[key] * share + batch[key][order] * (1 - share) for key in keys}
     if "label" in batch:
-        return {"partner": batch["label"][order], "share": torch.tensor(share, device=order.device)}
-    key = "labels" if "labels" in batch else "value"
-    return {key: batch[key] * share + batch[key][order] * (1 - share)}
+        mixed |= {"partner": batch["label"][order], "share": torch.tensor(share, device=order.device)}
+    return mixed
 
 
 def _box(height: int, width: int, area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:

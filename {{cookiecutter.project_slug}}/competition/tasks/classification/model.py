@@ -8,6 +8,7 @@ from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 
 from competition.support.errors import CompetitionError
+from competition.tasks.classification.metric_head import MetricHead, put_metric_head
 from competition.tasks.classification.prediction import Activation
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.columns import ColumnJoin
@@ -22,7 +23,9 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
     What makes predictions of them goes with it as `activation_of_answers`, which has no weights.
     """
     network = JoinedNetwork(config, num_classes) if joins_anything(config) else build_encoder(config, num_classes)
-    network.add_module("activation_of_answers", Activation(config.format.target, config.format.bounds))
+    compares = config.model.head != "linear" and config.format.submission.layout == "top"
+    scale = config.model.metric_learning.scale if compares else None
+    network.add_module("activation_of_answers", Activation(config.format.target, config.format.bounds, scale))
     return network
 
 
@@ -48,6 +51,8 @@ def build_encoder(config: TaskConfig, num_classes: int) -> nn.Module:
             "of convolutions, token, avg, map or max of transformers"
         ) from None
     note_weights(network, load_pretrained(network, model, config.data.channels, "classifier", size))
+    if num_classes and model.head != "linear":
+        put_metric_head(network, num_classes, model)
     if model.pool == GEM:
         _pool_by_mean_of_powers(network, model.encoder)
     note_encoder(network, "", model.encoder)
@@ -82,7 +87,7 @@ class JoinedNetwork(nn.Module):
             size = self.columns.num_features
         self.group = None if config.model.join is None else GroupJoin(config.model.join, size)
         self.at_once = config.data.batch_size  # images, where nothing is kept for a backward pass
-        self.classifier = build_head(size, num_classes)
+        self.classifier = build_head(config, size, num_classes)
         note_encoder(self, "encoder", config.model.encoder)
         note_weights(self, weights_note(self.encoder))
 
@@ -99,9 +104,11 @@ class JoinedNetwork(nn.Module):
         return features if self.group is None else self.group(features, group_sizes)
 
 
-def build_head(num_features: int, num_classes: int) -> nn.Module:
+def build_head(config: TaskConfig, num_features: int, num_classes: int) -> nn.Module:
     """Return what maps features (B, F) of an image, or of a group, to logits (B, classes)."""
-    return nn.Linear(num_features, num_classes)
+    if config.model.head == "linear":
+        return nn.Linear(num_features, num_classes)
+    return MetricHead(num_features, num_classes, config.model)
 
 
 GEM = "gem"

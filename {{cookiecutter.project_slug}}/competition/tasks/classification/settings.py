@@ -24,6 +24,7 @@ MetricName = Literal[
     "micro_f1",
     "samples_f1",
     "pf1",
+    "voc_map",
     "map5",
     "qwk",
     "rmse",
@@ -48,6 +49,7 @@ SCORABLE: dict[MetricName, tuple[TargetKind, ...]] = {
     "micro_f1": CLASSES,
     "samples_f1": ("multi",),
     "pf1": ("multi",),
+    "voc_map": CLASSES,
     "map5": ("single",),
     "qwk": ("single", "regression"),
     "rmse": ("regression",),
@@ -56,7 +58,7 @@ SCORABLE: dict[MetricName, tuple[TargetKind, ...]] = {
     "weighted_r2": ("regression",),
 }
 TRAIN_LAYOUTS = {"label": ("single",), "label_string": ("multi",)}
-SUBMISSION_LAYOUTS = {"label": ("single",), "label_string": ("multi",), "top": ("single",)}
+SUBMISSION_LAYOUTS = {"label": ("single",), "label_string": ("multi",), "top": ("single",), "boxes": CLASSES}
 LOSSES = {
     "cross_entropy": ("single",),
     "bce": ("multi", "regression"),
@@ -67,11 +69,24 @@ LOSSES = {
 }
 
 
+class MetricLearning(Section):
+    """What a head learns that is not `linear`: see tasks/classification/metric_head.py."""
+
+    size: Count = 512  # of an embedding
+    margin: Annotated[float, Field(ge=0, lt=1.5)] = 0.3  # an angle in radians, or of cosface a cosine
+    scale: Positive = 30.0  # of cosines, before cross entropy
+    centers: Count = 3  # of each class, with subcenter_arcface
+
+
 Join = Literal["attention", "gated_attention", "max", "mean", "lse"]  # of the features of a group's images
 
 
 class ClassificationModel(Model):
     """Any timm model by name."""
+
+    # linear, or what learns distances for many classes of few images each, and answers by the nearest training images.
+    head: Literal["linear", "arcface", "subcenter_arcface", "cosface"] = "linear"
+    metric_learning: MetricLearning = MetricLearning()
 
     dropout: Probability = 0.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
@@ -101,15 +116,17 @@ class SubmissionFormat(Section):
     """How the submission tells the answers; a single column beside the ids has the name it has in the sample.
 
     columns: a column a class. rows: a row an image and class. label: the best class. label_string: the classes over
-    their threshold. top: the `top` best classes.
+    their threshold. top: the `top` best classes. boxes: `class p 0 0 1 1` of each class behind one another, with its
+    probability p.
     """
 
     keys: Keys | None = None  # None: those of train.csv
-    layout: Literal["columns", "rows", "label", "label_string", "top"] = "columns"
+    layout: Literal["columns", "rows", "label", "label_string", "top", "boxes"] = "columns"
     value: Literal["probability", "decision"] = "probability"  # of columns and rows; a decision is 0 or 1
     top: Count = 5
     separator: Separator | None = None  # of a label string; None: that of train.csv
     keep: list[str] = []  # columns of the sample that are handed in as they are
+    names: dict[str, str] = {}  # what classes are called there, where it is not as in train.csv
 
 
 class ClassificationFormat(Section):
@@ -141,7 +158,7 @@ class ClassificationFormat(Section):
     def submission_separator(self) -> str:
         """What stands between the classes of one cell of a submission."""
         form, train = self.submission, self.train
-        return " " if form.layout == "top" else form.separator or train.separator
+        return " " if form.layout in ("top", "boxes") else form.separator or train.separator
 
     @property
     def submission_keys(self) -> Keys:
@@ -189,6 +206,7 @@ class ClassificationFormat(Section):
 class ClassificationLoss(Losses):
     """Losses with the weights by which they are added; without any, the usual one of the target."""
 
+    has_teachers = True
     cross_entropy: Weight | None = None  # of one class an image
     bce: Weight | None = None  # binary cross entropy of each class, or of a number within format.bounds
     focal: Weight | None = None  # Lin et al. 2017
@@ -201,7 +219,7 @@ class ClassificationLoss(Losses):
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> Self:
-        if self.weights and not any([*self.weights.values(), *self.files.values()]):
+        if self.weights and not any([*self.weights.values(), *self.files.values(), self.distil]):
             raise ValueError(f"loss: nothing is learnt; give one of {', '.join(self.weights)} a weight over 0")
         return self
 
@@ -271,7 +289,7 @@ class TaskConfig(Config):
             if form.target not in SCORABLE[name]:
                 usable = ", ".join(metric for metric, targets in SCORABLE.items() if form.target in targets)
                 raise ValueError(f"{name} cannot score format.target {form.target}; expected some of {usable}")
-            if form.submission.layout == "top" and name in ("log_loss", "roc_auc"):
+            if form.submission.layout == "top" and name in ("log_loss", "roc_auc", "voc_map"):
                 raise ValueError(f"{name} needs probabilities, and format.submission.layout top hands in none")
         return metrics
 
@@ -299,6 +317,20 @@ class TaskConfig(Config):
         if form and decode.cut_points is not None and form.group is not None and not (model and model.join):
             raise ValueError("decode.cut_points does not go with format.group, whose images are joined after it")
         return decode
+
+    @model_validator(mode="after")
+    def _distances_can_be_learnt(self) -> Self:
+        if self.model.head == "linear":
+            return self
+        others = [name for name, weight in self.loss.weights.items() if weight and name != "cross_entropy"]
+        if self.format.target != "single" or others or self.loss.files:
+            found = self.format.target if self.format.target != "single" else [*others, *self.loss.files][0]
+            raise ValueError(
+                f"model.head: {self.model.head} is for format.target single and loss.cross_entropy alone; found {found}"
+            )
+        if self.data.window is not None:
+            raise ValueError(f"model.head: {self.model.head} does not go with data.window: it compares whole images")
+        return self
 
     @model_validator(mode="after")
     def _host_knows_the_truth(self) -> Self:

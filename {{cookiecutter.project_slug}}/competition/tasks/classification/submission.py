@@ -8,6 +8,7 @@ import pandas as pd
 
 from competition.files.csv_file import UNNAMED, group_by_image, line, read_csv, read_header, row_faults
 from competition.files.csv_keys import has_class, join_keys, split_keys
+from competition.files.other_tables import has_table
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.decode import decided, join_groups, settle
@@ -21,20 +22,20 @@ from competition.tasks.contract import Target
 def id_columns(config: TaskConfig) -> list[str]:
     """Return the columns of the ids, in the order of sample_submission.csv."""
     keys, sample = config.format.submission_keys, config.sample_submission
-    header = [name.strip() for name in read_header(sample)] if sample.is_file() else list(keys)
+    header = [name.strip() for name in read_header(sample)] if has_table(sample) else list(keys)
     return [name for name in header if name in keys]
 
 
 def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
     """Return those of probabilities, decisions or values; labels are names, even 03."""
-    has_numbers = config.format.submission.layout not in ("label", "label_string", "top")
-    return _value_columns(config, classes) if has_numbers else []
+    has_numbers = config.format.submission.layout in ("columns", "rows")
+    return _value_columns(config, _named(config, classes)) if has_numbers else []
 
 
 def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     """Return image ids in order; of groups the ids of their images, which stand in `format.test_csv`, or their names
     where the network joins their images."""
-    sample, form = config.sample_submission, config.format
+    sample, form, classes = config.sample_submission, config.format, _named(config, classes)
     frame = read_csv(sample, [*form.submission_keys, *_value_columns(config, classes)])
     ids, class_ids = split_keys(frame, form.submission_keys, sample, classes)
     if class_ids is None:
@@ -73,7 +74,7 @@ def rows(
     config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
 ) -> tuple[list[str], Iterator[list[str]]]:
     """Return the columns of sample_submission.csv, and a row an image (or group), or a row an image and class."""
-    columns = read_header(config.sample_submission)
+    columns, classes = read_header(config.sample_submission), _named(config, classes)
     values = _value_columns(config, classes)
     written = _rows([name.strip() for name in columns], values, config, answers, classes)
     return ["" if UNNAMED.fullmatch(name) else name for name in columns], written
@@ -97,6 +98,15 @@ def _rows(
         for ids, texts in by_class:
             texts_of = dict(zip([*keys, *values], [*ids, *texts], strict=True)) | kept.get(tuple(ids), {})
             yield [texts_of.get(column, "") for column in columns]
+
+
+def _named(config: TaskConfig, classes: Sequence[str]) -> list[str]:
+    """Return what the classes are called in the submission."""
+    names = config.format.submission.names
+    if unknown := [name for name in names if name not in classes]:
+        known = ", ".join(list(classes)[:12])
+        raise CompetitionError(f"format.submission.names: {unknown[0]!r} is no class; expected some of {known}")
+    return [names.get(name, name) for name in classes]
 
 
 def _is_kept(config: TaskConfig, name: str) -> bool:
@@ -151,7 +161,7 @@ def read_submission(
     path: Path, config: TaskConfig, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
 ) -> Iterator[tuple[str, Target]]:
     """Yield image id and answer; raise CompetitionError at the first value that is not valid."""
-    form = config.format
+    form, classes = config.format, _named(config, classes)
     columns = _value_columns(config, classes)
     frame = read_csv(path, [*form.submission_keys, *columns])
     ids, class_ids = split_keys(frame, form.submission_keys, path, classes)
@@ -195,11 +205,14 @@ def _value_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
     layout = form.submission.layout
     separator = form.submission_separator
     torn = next((name for name in classes if parted(name, separator) != [name]), None)
-    if torn is not None and layout in ("label_string", "top"):
+    if torn is not None and layout in ("label_string", "top", "boxes"):
         what = "blanks" if separator == " " else repr(separator)
-        raise CompetitionError(f"format.submission.layout {layout}: class {torn!r} has {what}; they part the classes")
+        raise CompetitionError(
+            f"format.submission.layout {layout}: class {torn!r} has {what}; they part the classes: name it "
+            "otherwise by format.submission.names"
+        )
     # Without a sample `read_csv` says what is missing.
-    header = [name.strip() for name in read_header(sample)] if sample.is_file() else []
+    header = [name.strip() for name in read_header(sample)] if has_table(sample) else []
     others = [name for name in header if name not in form.submission_keys and not _is_kept(config, name)]
     is_table = layout == "columns" and len(classes) > 1
     expected = list(classes) if is_table else others[:1] or ["answer"]
