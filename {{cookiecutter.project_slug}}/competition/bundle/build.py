@@ -36,8 +36,9 @@ from competition.files.item_source import test_source, train_source
 from competition.files.series import images_of_groups, is_series
 from competition.files.table_columns import test_values, train_values, write_values
 from competition.prediction.ensemble import inference_precision
+from competition.prediction.stacking import packages_of
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter, how_predicted
-from competition.runs.blend_recipe import members_of, read_recipe
+from competition.runs.blend_recipe import STACK, members_of, read_recipe
 from competition.runs.folder import BUNDLE, CONFIG, POSTPROCESS, TEST, Run
 from competition.scoring.tune import describe_staleness
 from competition.submission.join import folder_of, is_of_this_project
@@ -127,12 +128,13 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool, j
     if (run.folder / POSTPROCESS).is_file():
         _write_thresholds(folder / POSTPROCESS, run.config)
     if recipe:
-        kept = {key: recipe[key] for key in ("sources", "weights", "mean")}
+        kept = {key: recipe[key] for key in ("sources", "weights", "mean", STACK) if key in recipe}
         (folder / RECIPE).write_text(dump_yaml(kept), encoding="utf-8")
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     _write_scripts(folder)
     python = run.config.inference.python
-    packages = missing_packages(PACKAGE.parent / "pyproject.toml", python, _packages(members)) if with_wheels else {}
+    more = [*_packages(members), *packages_of(recipe)]
+    packages = missing_packages(PACKAGE.parent / "pyproject.toml", python, more) if with_wheels else {}
     lines = [*_describe_age(run, members), *download_wheels(packages, folder / WHEELS, python)]
     name = competition_in(Path("pyproject.toml"))
     write_manifest(folder, runs, name, overrides)
@@ -246,8 +248,14 @@ def _each(files: list[Path]) -> Iterator[Prediction]:
 def _write_config(path: Path, run: Run) -> None:
     """Write what prediction needs of a run's config: nothing of the hub, of Lightning, or of this machine's folders."""
     config = run.untuned
-    of_training = {"folds": None, "split": "stratified", "group": None, "group_file": None, "pseudo": None}
-    of_training["group_pattern"] = None
+    of_training: dict[str, Any] = {
+        "folds": None,
+        "split": "stratified",
+        "group": None,
+        "group_file": None,
+        "group_pattern": None,
+    }
+    of_training |= {"pseudo": None, "extra": [], "weight": None, "weights_csv": None}
     update = {
         "data": config.data.model_copy(update=of_training),
         "model": config.model.model_copy(update={"pretrained": False}),
@@ -291,7 +299,8 @@ def is_bundled(opened: Run) -> bool:
     if (bundle / PARTS).is_dir():
         return False  # whether the bundles of other runs are up to date is not known here
     python = opened.config.inference.python
-    needed = missing_packages(PACKAGE.parent / "pyproject.toml", python, opened.config.packages)
+    more = [*opened.config.packages, *packages_of(read_recipe(opened.folder))]
+    needed = missing_packages(PACKAGE.parent / "pyproject.toml", python, more)
     if needed and not (bundle / WHEELS).is_dir():
         return False  # there was no network
     return is_up_to_date(bundle / MANIFEST, opened.bundle_sources())

@@ -37,8 +37,9 @@ from competition.files.item_source import copied_source
 from competition.files.series import is_series, one_by_one
 from competition.files.table_columns import read_values
 from competition.prediction.averages import Ranks, average_predictions
+from competition.prediction.stacking import Stack, apply_stack, texts_of_test
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter
-from competition.runs.blend_recipe import unless_equal
+from competition.runs.blend_recipe import STACK, unless_equal
 from competition.runs.folder import CONFIG, POSTPROCESS, SUBMISSION, read_own_yaml
 from competition.submission.join import join_submissions
 from competition.submission.submit import checked_submission
@@ -145,10 +146,17 @@ class Bundle:
             lines += _predict(member, files[-1])
         if not self.recipe:
             return Predictions(files[0]), lines
+        if STACK in self.recipe:
+            return self._stacked([Predictions(path) for path in files], folder / "all runs.npz"), lines
         each = [Ranks(Predictions(path)) if self.recipe["mean"] == "rank" else Predictions(path) for path in files]
         weights = [weight for weight in self.recipe["weights"] if weight > 0]
         average_predictions(each, folder / "all runs.npz", self.config, unless_equal(weights))
         return Predictions(folder / "all runs.npz"), list(dict.fromkeys(lines))
+
+    def _stacked(self, sources: list[Predictions], path: Path) -> Predictions:
+        stack = Stack.read(self.recipe[STACK])
+        apply_stack(stack, sources, texts_of_test(self.config, list(stack.columns), sources[0].image_ids), path)
+        return Predictions(path)
 
 
 def infer(folder: Path, data: Path | None = None, output: Path = Path(SUBMISSION)) -> Path:

@@ -14,7 +14,8 @@ from competition.files.images import as_network_sees
 from competition.files.series import images_of_groups, is_series, one_by_one
 from competition.files.table_columns import ColumnValues, given_values
 from competition.prediction.ensemble import Ensemble, predict_stream
-from competition.runs.blend_recipe import unless_equal
+from competition.prediction.stacking import Stack, texts_of_test
+from competition.runs.blend_recipe import STACK, unless_equal
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 
@@ -41,6 +42,7 @@ class Predictor:
                 f"{folder}: joins the rows of {len(self.bundle.parts) + 1} bundles; open each by itself"
             )
         self._weights = unless_equal([weight for weight in recipe.get("weights", []) if weight > 0])
+        self._stack = Stack.read(recipe[STACK]) if STACK in recipe else None
         self._ensembles = [(member, member.ensemble()) for member in self.bundle.members]
 
     def __call__(
@@ -58,7 +60,10 @@ class Predictor:
         height, width, _ = each[0]
         predictions = [prediction for _, _, prediction in each]
         one = predictions[0]
-        if len(predictions) > 1:
+        if self._stack is not None:
+            texts = texts_of_test(config, list(self._stack.columns), [image_id])
+            one = self._stack.prediction(predictions, texts)
+        elif len(predictions) > 1:
             one = task.decode.average(predictions, config, self._weights)
         answer = task.decode.decode(one, height, width, config)
         header, rows = task.submission.rows(config, [(image_id, answer)], classes)

@@ -8,9 +8,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from competition.checking.extra_images import check_extras
 from competition.checking.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
 from competition.checking.recognise_format import hint_at_format
 from competition.config.settings import Config
+from competition.data.extra_sets import own_weights, read_extras
 from competition.data.folds import folds_path, read_folds
 from competition.data.groups import hint_at_groups
 from competition.files.csv_file import MOST_LINES, read_header
@@ -145,17 +147,24 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     thumbnails = Thumbnails.of(len(table.image_ids)) if config.data.near_duplicates else None
     seen = Seen.of(task, table, 0 if test_ids is None else len(test_ids), config)
     seen.folds = folds
+    is_compared = bool(config.data.extra) and config.data.near_duplicates
+    test_thumbnails = Thumbnails.of(len(seen.test.heights)) if is_compared else None
+    _collect(faults, lambda: own_weights(config, table))
+    extras = _collect(faults, lambda: read_extras(config, table)) or []
     faults += _check_train_images(config, seen, thumbnails) or uncounted
     if test_ids is None:
         faults += hint_at_format(config)
     else:
         report.append(f"{config.data.sample_submission}: {len(test_ids)} images")
         _collect(faults, lambda: try_submission(config, table.classes, test_ids.tolist()))
-        faults += _check_test_images(config, test_ids, seen)
+        faults += _check_test_images(config, test_ids, seen, test_thumbnails)
         both = set(test_ids) & set(table.image_ids)
         if both:
             files = f"{config.data.train_csv} and {config.data.sample_submission}"
             report.append(f"images in both {files}: {len(both)}, as {min(both)!r}")
+    both_seen = [] if thumbnails is None or test_thumbnails is None else [thumbnails, test_thumbnails]
+    more_faults, more_lines = check_extras(config, table, extras, both_seen, _look_at_all)
+    faults, report = faults + more_faults, report + more_lines
     asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
     doubts = [] if counts is None else _doubtful_classes(config, table, asked)
     doubts += hint_at_groups(config, table)
@@ -202,12 +211,15 @@ def _check_train_images(config: Config, seen: Seen, thumbnails: Thumbnails | Non
     return _look_at_all(look, len(table.image_ids), "training images")
 
 
-def _check_test_images(config: Config, test_ids: np.ndarray, seen: Seen) -> list[str]:
+def _check_test_images(config: Config, test_ids: np.ndarray, seen: Seen, thumbnails: Thumbnails | None) -> list[str]:
     data = config.data
 
     def look(index: int) -> list[str]:
         try:
-            seen.test.add(index, test_source(config, test_ids[index]).read())
+            pixels = test_source(config, test_ids[index]).read()
+            seen.test.add(index, pixels)
+            if thumbnails is not None:
+                thumbnails.add(index, own_part(pixels, data))
         except CompetitionError as error:
             return [f"{error} (image {index + 1} of {data.sample_submission})"]
         return []

@@ -217,6 +217,18 @@ class Columns(Section):
         return ", ".join(self.names)
 
 
+class ExtraSet(Section):
+    """Images from elsewhere: in the training part of every fold, never validated on."""
+
+    csv: str  # in dir, as the next
+    images: str = "train_images"
+    dir: Path | None = None  # None: data.dir
+    image_file: FieldPattern | None = None  # None: files are found as those of train.csv are
+    format: dict[str, Any] = {}  # what its csv file has otherwise than train.csv, as keys of `format:`
+    weight: Annotated[float, Field(ge=0)] | str = 1.0  # what an image counts in the loss, or a column that tells
+    classes: dict[str, str | None] = {}  # its name of a class: ours, or null: left out
+
+
 Split = Literal["stratified", "kfold", "group", "stratified_group", "multilabel", "amount"]
 
 
@@ -255,6 +267,9 @@ class Data(Section):
     split: Split = "stratified"  # amount: by mask area, boxes or value; multilabel: every class evenly
     near_duplicates: bool = True  # whether `check` looks for them
     pseudo: Path | None = None  # pseudo.csv of another run: test images that every fold trains on, too
+    extra: list[ExtraSet] = []  # further sets of images that every fold trains on
+    weight: str | None = None  # column of train.csv: what an image counts in the loss, 0: it is left out
+    weights_csv: Path | None = None  # a csv of image_id,weight with the same; 1 for images that it does not name
     image_size: ImageSize = (256, 256)  # height, width of what the network sees; or by epoch: [[0, 128], [10, 224]]
     train_sizes: list[SizeFrom] = []  # what `image_size` by epoch is read as
     window: Window | None = None

@@ -14,10 +14,9 @@ from competition.config.data_settings import Data
 from competition.config.settings import Config
 from competition.data.augmentation import ImageAugmentation, Resized
 from competition.data.cache import ImageCache, open_cache
-from competition.data.pseudo_labels import JoinedTable
-from competition.files.image_folder import row_in_words
-from competition.files.item_source import ImageFile, ImageSource, joined, own_part, test_source, train_source
-from competition.files.table_columns import ColumnValues, test_values, train_values
+from competition.data.extra_sets import training_columns, training_row, training_source
+from competition.files.item_source import ImageFile, ImageSource, joined, own_part, test_source
+from competition.files.table_columns import ColumnValues, test_values
 from competition.support.errors import CompetitionError
 from competition.tasks.columns import collate_columns, column_tensors
 from competition.tasks.contract import Table, Target, Task
@@ -53,6 +52,7 @@ class ImageDataset(Dataset[Sample]):
         self.table = table
         self.rows = _rows_of(image_ids, table) if table else None
         self.columns = columns or self._read_columns()
+        self.weights: np.ndarray | None = None  # (n,) what images count in the loss; none: all alike
         self.augmentation = ImageAugmentation(config.data, train=train)
         self.cache: ImageCache | None = None  # see `share_cache`
         self._cache_rows = np.empty((0, 0), dtype=np.int64)  # of the files of the images, in order; -1: black
@@ -100,7 +100,7 @@ class ImageDataset(Dataset[Sample]):
             "height": height,
             "width": width,
         }
-        sample |= column_tensors(self.columns, index)
+        sample |= column_tensors(self.columns, index) | self.weight_of(index)
         return sample | (Task(self.config.task).dataset.target_tensors(target) if self.table else {})
 
     def read(self, index: int) -> np.ndarray:
@@ -134,33 +134,31 @@ class ImageDataset(Dataset[Sample]):
 
     def source(self, index: int) -> ImageSource:
         """Return what an image is made of."""
-        is_of_test = self.table is None or self._is_pseudo(index)
-        return (test_source if is_of_test else train_source)(self.config, self.image_ids[index])
+        if self.table is None:
+            return test_source(self.config, self.image_ids[index])
+        return training_source(self.config, self.table, self._table_row(index))
 
     def _read_columns(self) -> ColumnValues | None:
         if self.config.data.columns is None:
             return None
-        of_test = np.array([self.table is None or self._is_pseudo(index) for index in range(len(self))], dtype=bool)
-        train, test = train_values(self.config, self.image_ids[~of_test]), None
-        if of_test.any():
-            test = test_values(self.config, self.image_ids[of_test])
-        return train if test is None else train.woven(test, of_test)
+        if self.table is None or self.rows is None:
+            return test_values(self.config, self.image_ids)
+        return training_columns(self.config, self.table, self.rows)
 
-    def _is_pseudo(self, index: int) -> bool:
-        return isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
+    def weight_of(self, index: int) -> dict[str, torch.Tensor]:
+        """Return `weight` (), what an image counts in the loss; nothing where all count alike."""
+        return {} if self.weights is None else {"weight": torch.tensor(self.weights[index], dtype=torch.float32)}
 
     def named(self, index: int, read: Callable[[], Found]) -> Found:
         """Read from an image's files; what is wrong with one is told with the image's csv line."""
-        data, is_pseudo = self.config.data, self._is_pseudo(index)
+        data = self.config.data
         try:
             return read()
         except CompetitionError as error:
-            if is_pseudo:
-                raise CompetitionError(f"{error} (of {data.pseudo})") from None
             if self.table is None:
                 raise CompetitionError(f"{error} (image {index + 1} of {data.sample_submission})") from None
-            line = self.table.lines[self._table_row(index)]
-            raise CompetitionError(f"{error} ({row_in_words(data, line)})") from None
+            where = training_row(self.config, self.table, self._table_row(index))
+            raise CompetitionError(f"{error} ({where})") from None
 
     def target(self, index: int, height: int, width: int) -> Target:
         """Return the answer in pixels of the original image; nothing for a test image."""
@@ -181,7 +179,7 @@ class ImageDataset(Dataset[Sample]):
             "height": torch.tensor([sample["height"] for sample in samples]),
             "width": torch.tensor([sample["width"] for sample in samples]),
         }
-        batch |= collate_columns(samples)
+        batch |= collate_columns(samples) | collate_weights(samples)
         return batch | (Task(self.config.task).dataset.collate_targets(samples) if self.table else {})
 
     def _joined(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -211,6 +209,11 @@ class GivenSources(ImageDataset):
     def source(self, index: int) -> ImageSource:
         """Return what an image is made of."""
         return self._sources[index]
+
+
+def collate_weights(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
+    """Stack to `weight` (B,) where samples have one."""
+    return {"weight": torch.stack([one["weight"] for one in samples])} if "weight" in samples[0] else {}
 
 
 def _channels_first(image: np.ndarray) -> torch.Tensor:

@@ -19,9 +19,10 @@ from competition.prediction.averages import Ranks, average_predictions
 from competition.prediction.ensemble import Ensemble, predict_batch
 from competition.prediction.predict import load_network
 from competition.prediction.stored import Predictions, PredictionWriter
-from competition.runs.blend_recipe import read_recipe, unless_equal
+from competition.runs.blend_recipe import STACK, read_recipe, unless_equal
 from competition.runs.folder import Run, fold_of
 from competition.scoring.out_of_fold import OutOfFold, folds_of_files
+from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
 from competition.training.checkpoint import weights_to_use
 from competition.training.devices import inference_device, inference_devices
@@ -122,6 +123,8 @@ class Trial:
         """Predict `number` images by every run whose networks predict; keep the predictions in a folder."""
         self.run, self.table, self.folder = run, table, folder
         recipe = read_recipe(run.folder)
+        if recipe.get("mean") == STACK:
+            raise CompetitionError(f"{run.folder}: is a stack; estimate the runs that it is made of")
         self.is_of_ranks = recipe.get("mean") == "rank"
         self.weights = [weight for weight in recipe.get("weights", [1.0]) if weight > 0]
         self.folds = _images_by_fold(members, table, number)

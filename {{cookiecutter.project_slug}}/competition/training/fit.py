@@ -79,7 +79,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
         added[f"distil of {distil.run}"] = distil.weight
     added = {name: weight for name, weight in added.items() if weight}
     _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
-    for line in [*one_of_many(config, table.image_ids), *planned, *mixing_warnings(config, batch_size)]:
+    for line in [*one_of_many(config, table.image_ids), *data.notes, *planned, *mixing_warnings(config, batch_size)]:
         _say(line)
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)
 

@@ -8,9 +8,9 @@ import torch
 
 from competition.config.settings import Config
 from competition.data.dataset import Batch, ready, seeded
+from competition.data.extra_sets import training_part
 from competition.data.folds import is_validated
 from competition.data.loaders import ImageLoader, evaluation_loader, worker_settings
-from competition.data.pseudo_labels import training_part
 from competition.data.series_dataset import open_dataset
 from competition.sampling.batch_sampler import TrainBatches
 from competition.sampling.build import fold_sampler
@@ -32,10 +32,11 @@ class FoldData(pl.LightningDataModule):
         super().__init__()
         self.config = config
         self.table = table
-        self.train_table, self.train_rows = training_part(config, table, folds)
+        self.train_table, self.train_rows, weights, self.notes = training_part(config, table, folds)
         val_rows = np.flatnonzero(is_validated(config, folds))
         train_ids = self.train_table.image_ids[self.train_rows]
         self.train_set = open_dataset(config, train_ids, table=self.train_table, train=True)
+        self.train_set.weights = weights
         self.val_set = open_dataset(config, table.image_ids[val_rows], table=table)
         self.teacher: Callable[[Batch], Batch] | None = None  # adds what another run says, where `loss.distil` has one
         self._position = {image_id: index for index, image_id in enumerate(self.val_set.image_ids)}

@@ -70,7 +70,8 @@ class CompetitionModule(pl.LightningModule):
 
     def _losses_of(self, outputs: Any, batch: Batch) -> Tensor:
         own = self.task.loss.image_losses(self.network, outputs, batch, self.config)
-        return add_losses(own, self.config.loss.files, outputs, batch)
+        losses = add_losses(own, self.config.loss.files, outputs, batch)
+        return losses * batch["weight"].to(losses.dtype) if "weight" in batch else losses
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the batch's part of the mean loss of a step's images, whatever processes and batches these are in."""

@@ -1,8 +1,8 @@
 """A training of which all is random that can be: killed in mid-epoch it ends, bit for bit, as an unbroken one does.
 
-Mixed images, windows, pseudo-labels, another run to learn from, averaged weights and epochs, layers that learn later,
-sizes and rates by epoch, two processes with two workers each: all at once. (One process is test_kill.py's and
-test_resume.py's.)
+Mixed images, windows, pseudo-labels, a further set of half the weight, another run to learn from, averaged weights and
+epochs, layers that learn later, sizes and rates by epoch, two processes with two workers each: all at once. (One
+process is test_kill.py's and test_resume.py's.)
 
 Run as a script, this file does it: python tests/training/test_exact_resume.py FOLDER. Its child processes are forks,
 which start in no time where a new Python would import for seconds.
@@ -39,6 +39,7 @@ WORDS = (
     *("model.freeze=0.5", "model.unfreeze_epoch=1", "data.image_size=[[0, 32], [1, 64]]"),
     "data.augmentation.more=[{Rotate: {p: 0.5}}, {OneOf: {transforms: [GaussNoise, {RandomGamma: {p: 1}}]}}]",
     *("data.window.size=96", "data.window.overlap=0", "data.pseudo=data/solution.csv"),
+    "data.extra=[{csv: train.csv, weight: 0.5}]",
 )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.columns import mixed_columns
@@ -14,20 +15,27 @@ from competition.tasks.contract import Target
 
 def target_tensors(target: Target) -> dict[str, Tensor]:
     """Turn `label` into an int64 tensor, `labels` (classes,) or `value` (columns,) into a float32 one, in which NaN
-    stands for a label that is not `known`."""
+    stands for a label that is not `known`; probabilities, `soft` (classes,), stand for labels."""
+    soft = {"soft": torch.tensor(target["soft"], dtype=torch.float32)} if "soft" in target else {}
     if "label" in target:
-        return {"label": torch.tensor(target["label"])}
+        return {"label": torch.tensor(target["label"]), **soft}
     key = "labels" if "labels" in target else "value"
-    values = torch.tensor(target[key], dtype=torch.float32)
+    values = soft.get("soft", torch.tensor(target[key], dtype=torch.float32))
     if "known" in target:  # mixed with another image's, too, it stays unknown
         values[~torch.tensor(target["known"])] = torch.nan
     return {key: values}
 
 
 def collate_targets(targets: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
-    """Stack to `label` (B,), `labels` (B, classes) or `value` (B, columns)."""
+    """Stack to `label` (B,), `labels` (B, classes) or `value` (B, columns); `label` to `soft` (B, classes), too, where
+    some are."""
     key = next(key for key in ("label", "labels", "value") if key in targets[0])
-    return {key: torch.stack([target[key] for target in targets])}
+    batch = {key: torch.stack([target[key] for target in targets])}
+    sizes = [len(target["soft"]) for target in targets if "soft" in target]
+    if sizes and key == "label":
+        sure = functional.one_hot(batch["label"], sizes[0]).float()
+        batch["soft"] = torch.stack([target.get("soft", one) for target, one in zip(targets, sure, strict=True)])
+    return batch
 
 
 def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generator) -> dict[str, Any]:
@@ -57,9 +65,9 @@ def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generato
 
 
 def _mixed_targets(batch: dict[str, Any], order: Tensor, share: float) -> dict[str, Tensor]:
-    keys = [key for key in ("labels", "value", "teacher") if key in batch]
+    keys = [key for key in ("soft", "labels", "value", "weight", "teacher") if key in batch]
     mixed = {key: batch[key] * share + batch[key][order] * (1 - share) for key in keys}
-    if "label" in batch:
+    if "label" in batch and "soft" not in batch:
         mixed |= {"partner": batch["label"][order], "share": torch.tensor(share, device=order.device)}
     return mixed
 
@@ -76,6 +84,8 @@ def _box(height: int, width: int, area: float, rng: np.random.Generator) -> tupl
 
 def batch_targets(batch: dict[str, Any]) -> list[Target]:
     """Return the answers of a batch; of two labels that are mixed, `probabilities` (classes up to the larger one,)."""
+    if "soft" in batch:
+        return [{"probabilities": row} for row in batch["soft"].cpu().numpy()]
     if "share" in batch:
         labels = batch["label"].cpu().numpy(), batch["partner"].cpu().numpy()
         soft = np.zeros((len(labels[0]), max(map(np.max, labels)) + 1))

@@ -21,7 +21,7 @@ def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], con
 
     What another run says of the images, `teacher` (B, n) where there is one, is learnt, too.
     """
-    own = _own_losses(outputs.float(), batch, config)
+    own = _own_losses(network, outputs.float(), batch, config)
     if "teacher" not in batch:
         return own
     distil = config.loss.distil
@@ -29,7 +29,7 @@ def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], con
     return own + distil.weight * _towards_teacher(outputs.float(), batch["teacher"], config, distil.temperature)
 
 
-def _own_losses(outputs: Tensor, batch: dict[str, Any], config: TaskConfig) -> Tensor:
+def _own_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], config: TaskConfig) -> Tensor:
     target = config.format.target
     if target == "regression":
         return _of_numbers(outputs, batch["value"], weights(config), config.format.bounds)
@@ -68,7 +68,10 @@ def _towards_teacher(outputs: Tensor, said: Tensor, config: TaskConfig, temperat
 
 
 def soft_labels(batch: dict[str, Any], num_classes: int) -> Tensor:
-    """Return targets (B, classes) float32 that sum to 1: `label`, and of mixed images `partner`, by their `share`."""
+    """Return targets (B, classes) float32 that sum to 1: `soft`, or `label`, and of mixed images `partner`, by their
+    `share`."""
+    if "soft" in batch:
+        return batch["soft"]
     labels = functional.one_hot(batch["label"], num_classes).float()
     if "partner" not in batch:
         return labels

@@ -57,7 +57,7 @@ SCORABLE: dict[MetricName, tuple[TargetKind, ...]] = {
     "r2": ("regression",),
     "weighted_r2": ("regression",),
 }
-TRAIN_LAYOUTS = {"label": ("single",), "label_string": ("multi",)}
+TRAIN_LAYOUTS = {"label": ("single",), "label_string": ("multi",), "probabilities": CLASSES}
 SUBMISSION_LAYOUTS = {"label": ("single",), "label_string": ("multi",), "top": ("single",), "boxes": CLASSES}
 LOSSES = {
     "cross_entropy": ("single",),
@@ -102,11 +102,12 @@ class TrainFormat(Section):
     """How train.csv tells the answers.
 
     label: a class in `column`. label_string: classes in `column` with `separator` between them. columns: a column a
-    class with 0 or 1, or a column a number. rows: a row an image and class, 0 or 1 in `column`.
+    class with 0 or 1, or a column a number. rows: a row an image and class, 0 or 1 in `column`. probabilities: a column
+    a class with its probability; scores take the likeliest class, or those over one half.
     """
 
     keys: Keys = {"image_id": "{image_id}"}
-    layout: Literal["label", "label_string", "columns", "rows"] = "label"
+    layout: Literal["label", "label_string", "columns", "rows", "probabilities"] = "label"
     column: str = "label"
     separator: Separator = " "  # of a label string, as "|" or ","; " ": any blanks
     names: dict[str, str | float] = {}  # what is read in place of a cell of train.csv, as {Cover: 0, UERD: 1}
@@ -172,7 +173,7 @@ class ClassificationFormat(Section):
             ("submission", self.submission.layout, SUBMISSION_LAYOUTS),
         ):
             if self.target not in known.get(layout, (self.target,)):
-                raise ValueError(f"format.{name}.layout {layout} is for format.target {known[layout][0]}")
+                raise ValueError(f"format.{name}.layout {layout} is for format.target {' or '.join(known[layout])}")
         if self.target == "regression" and self.submission.value == "decision":
             raise ValueError("format.submission.value decision is for classes, not for format.target regression")
         for name, layout, keys in (
@@ -323,6 +324,7 @@ class TaskConfig(Config):
         if self.model.head == "linear":
             return self
         others = [name for name, weight in self.loss.weights.items() if weight and name != "cross_entropy"]
+        others += [] if self.loss.distil is None else ["distil"]
         if self.format.target != "single" or others or self.loss.files:
             found = self.format.target if self.format.target != "single" else [*others, *self.loss.files][0]
             raise ValueError(

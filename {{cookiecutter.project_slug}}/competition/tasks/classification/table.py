@@ -144,6 +144,28 @@ class RegressionTable(Entries):
         ]
 
 
+@dataclass(frozen=True)
+class SoftTable(ClassificationTable):
+    """Probabilities of the classes of an image that has one: `labels` are the likeliest."""
+
+    probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))  # (n, classes)
+
+    def target(self, index: int, height: int, width: int) -> Target:
+        """Return `label`, the likeliest class, and `soft` (classes,), which sum to 1."""
+        return {**super().target(index, height, width), "soft": self.probabilities[index]}
+
+
+@dataclass(frozen=True)
+class SoftLabelsTable(MultiLabelTable):
+    """The probability of each class of an image that may have several: `labels` are those over one half."""
+
+    probabilities: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))  # (n, classes)
+
+    def target(self, index: int, height: int, width: int) -> Target:
+        """Return `labels` (classes,) bool and `soft` (classes,), from 0 to 1."""
+        return {**super().target(index, height, width), "soft": self.probabilities[index]}
+
+
 AnyTable = ClassificationTable | MultiLabelTable | RegressionTable
 
 
@@ -156,7 +178,8 @@ def read_table(config: TaskConfig, path: Path | None = None) -> AnyTable:
 def _read_images(config: TaskConfig, path: Path | None) -> AnyTable:
     form, is_train = config.format, path is None
     path = path or config.train_csv
-    columns = class_columns(config, path) if form.train.layout == "columns" else [form.train.column]
+    in_columns = form.train.layout in ("columns", "probabilities")
+    columns = class_columns(config, path) if in_columns else [form.train.column]
     grouped = names_in(form.group) if form.group else []
     frame = read_csv(path, list(dict.fromkeys([*form.train.keys, *columns, *grouped])))
     if is_train and form.train.names:
@@ -185,10 +208,36 @@ def _read_images(config: TaskConfig, path: Path | None) -> AnyTable:
     entries = (ids.to_numpy(dtype=object)[first], read.classes, line(frame.index.to_numpy()[first]))
     if form.target == "regression":
         return RegressionTable(*entries, read.values, groups, _class_weights(config, read.classes))
+    is_soft, weights = form.train.layout == "probabilities", _class_weights(config, read.classes)
+    if is_soft and form.target == "multi":
+        return SoftLabelsTable(*entries, read.values > 0.5, groups, weights, None, read.values)
+    if is_soft:
+        return SoftTable(*entries, _only_label(read.values), groups, read.values)
     if form.target == "multi":
         known = read.values != UNKNOWN if form.unknown else None
-        return MultiLabelTable(*entries, read.values == 1, groups, _class_weights(config, read.classes), known)
+        return MultiLabelTable(*entries, read.values == 1, groups, weights, known)
     return ClassificationTable(*entries, _only_label(read.values), groups)
+
+
+def renumbered(target: Target, numbers: np.ndarray, num_classes: int) -> Target:
+    """Return an answer whose class or number k is `numbers[k]`, negative ones left out; of several labels those that
+    none of these is are not `known`."""
+    found = {key: value for key, value in target.items() if key not in ("grades", "class_weights")}
+    kept = numbers >= 0
+    if "label" in target:
+        found["label"] = int(numbers[target["label"]])
+    for key in ("labels", "soft", "value"):
+        if key in target:
+            values = np.asarray(target[key])
+            found[key] = np.zeros(num_classes, dtype=values.dtype)
+            join = np.add if key == "soft" and "label" in target else np.maximum
+            join.at(found[key], numbers[kept], values[kept])
+    if "labels" in target:
+        found["known"] = np.zeros(num_classes, dtype=bool)
+        found["known"][numbers[kept & np.asarray(target.get("known", kept))]] = True
+    if "soft" in found and "label" in target:
+        found["soft"] /= max(found["soft"].sum(), 1e-12)
+    return found
 
 
 def _joined(classes: tuple[str, ...]) -> list[str]:

@@ -15,6 +15,7 @@ from competition.support.errors import CompetitionError
 from competition.tasks.classification.settings import TaskConfig
 
 UNKNOWN = -1.0  # the value of a label that `format.unknown` says nobody knows
+SUM_TOLERANCE = 0.01  # of probabilities that were rounded
 WORDS = {"True": "1", "true": "1", "TRUE": "1", "False": "0", "false": "0", "FALSE": "0"}
 OTHER_SEPARATORS = "|,;"  # of labels that a config says are parted by blanks
 
@@ -156,12 +157,31 @@ def read_rows(
     return Read(classes, values, faults)
 
 
+def read_probabilities(
+    config: TaskConfig, path: Path, frame: pd.DataFrame, ids: pd.Series, class_ids: pd.Series | None, is_train: bool
+) -> Read:
+    """Read a column a class with its probability; of an image that has one class they sum to 1."""
+    names = class_columns(config, path)
+    values, faults = np.empty((len(frame), len(names))), list[str]()
+    for number, name in enumerate(names):
+        values[:, number] = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=np.float64)
+        wrong = np.flatnonzero(~((values[:, number] >= 0) & (values[:, number] <= 1)))
+        faults += row_faults(path, wrong, frame[name], f"expected a probability in column {name}")
+    if config.format.target == "single" and not faults:
+        sums = values.sum(axis=1)
+        wrong = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
+        faults += row_faults(path, wrong, ids, f"expected probabilities of {', '.join(names[:12])} that sum to 1")
+        values /= np.maximum(sums, SUM_TOLERANCE)[:, None]
+    return Read(tuple(names), values, faults)
+
+
 Reader = Callable[[TaskConfig, Path, pd.DataFrame, pd.Series, pd.Series | None, bool], Read]
 READERS: dict[str, Reader] = {
     "label": read_label,
     "label_string": read_label_string,
     "columns": read_columns,
     "rows": read_rows,
+    "probabilities": read_probabilities,
 }
 
 

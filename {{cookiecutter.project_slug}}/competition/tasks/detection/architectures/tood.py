@@ -68,8 +68,9 @@ class Head(nn.Module):
         self.scales = nn.Parameter(torch.ones(len(PYRAMID_STRIDES)))
         for layer in (self.classes, self.reaches):
             nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.classes.bias, -math.log((1 - RARE) / RARE))
+        for layer, start in ((self.reaches, 0.0), (self.classes, -math.log((1 - RARE) / RARE))):
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, start)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return (B, A, classes) logits and (B, A, 4) reaches to left, top, right and bottom in strides."""
