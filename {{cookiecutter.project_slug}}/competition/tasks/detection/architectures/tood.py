@@ -133,9 +133,8 @@ class AlignedDetector(BoxNetwork):
         """Return `boxes`, `scores` and `labels` of each image in pixels of what the network saw, best first."""
         found = []
         for logits, boxes in zip(outputs.logits, outputs.boxes, strict=True):
-            scores, places = logits.sigmoid().flatten().sort(descending=True, stable=True)
-            number = min(int((scores > LEAST_SCORE).sum()), MOST_CANDIDATES)
-            scores, places = scores[:number], places[:number]
+            scores, places = logits.sigmoid().flatten().topk(min(logits.numel(), MOST_CANDIDATES))
+            scores, places = scores[scores > LEAST_SCORE], places[scores > LEAST_SCORE]
             points, classes = places // logits.shape[1], places % logits.shape[1]
             clipped = clip_boxes_to_image(boxes[points], outputs.image_size)
             keep = batched_nms(clipped, scores, classes, MOST_OVERLAP)[:MOST_DETECTIONS]
