@@ -66,10 +66,10 @@ class Head(nn.Module):
         self.classes = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.reaches = in_full_precision(nn.Conv2d(channels, 4, 3, padding=1))
         self.scales = nn.Parameter(torch.ones(len(PYRAMID_STRIDES)))
-        for layer in (self.classes, self.reaches):
+        for layer, bias in ((self.classes, -math.log((1 - RARE) / RARE)), (self.reaches, 0.0)):
             nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
-        nn.init.constant_(self.classes.bias, -math.log((1 - RARE) / RARE))
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, bias)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return (B, A, classes) logits and (B, A, 4) reaches to left, top, right and bottom in strides."""
