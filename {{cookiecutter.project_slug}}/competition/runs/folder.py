@@ -16,6 +16,7 @@ CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submissio
 POSTPROCESS, CV, VIEWS, METRICS = "postprocess.yaml", "cv.csv", "tta.csv", "metrics.csv"
 LATEST, SOUP = "latest.pt", "soup.pt"
 BUNDLE = "bundle"  # a folder
+SWEEPS, JOURNAL = "sweeps", "journal.jsonl"  # the folder of all sweeps, and what each notes of its trials
 CHOICE = "weights.csv"  # which weights were compared at the end, and which of them predict
 DONE = "latest.safetensors"  # what a training without validation ends with
 # Keys that may differ between two starts of one run: they say what becomes of predictions ...

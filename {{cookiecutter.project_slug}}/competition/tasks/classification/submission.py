@@ -33,7 +33,8 @@ def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
 
 
 def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
-    """Return image ids in order; of groups the ids of their images, which stand in `format.test_csv`."""
+    """Return image ids in order; of groups the ids of their images, which stand in `format.test_csv`, or their names
+    where the network joins their images."""
     sample, form, classes = config.sample_submission, config.format, _named(config, classes)
     frame = read_csv(sample, [*form.submission_keys, *_value_columns(config, classes)])
     ids, class_ids = split_keys(frame, form.submission_keys, sample, classes)
@@ -45,7 +46,8 @@ def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     if faults:
         raise CompetitionError("\n".join(faults))
     ids = ids.iloc[group_by_image(ids)[1]]
-    return _images_of_groups(config, ids) if form.group else ids.to_numpy(dtype=object)
+    images = _images_of_groups(config, ids) if form.group else ids.to_numpy(dtype=object)
+    return images if config.model.join is None else ids.to_numpy(dtype=object)
 
 
 def asked_classes(config: TaskConfig, classes: Sequence[str]) -> set[str] | None:
@@ -124,7 +126,7 @@ def _kept(config: TaskConfig, names: list[str]) -> dict[tuple[str, ...], dict[st
 
 def _settled(config: TaskConfig, answers: Iterable[tuple[str, Target]]) -> Iterator[tuple[str, Target]]:
     """Yield the decided answers by image, or by group; all are held in memory where they are decided together."""
-    if config.format.group is None and config.decode.quantile is None:
+    if config.averaged_groups is None and config.decode.quantile is None:
         for image_id, answer in answers:
             yield image_id, settle([_complete(answer, config)])[0]
         return
@@ -133,7 +135,7 @@ def _settled(config: TaskConfig, answers: Iterable[tuple[str, Target]]) -> Itera
         return
     names = [image_id for image_id, _ in pairs]
     complete = [_complete(answer, config) for _, answer in pairs]
-    if config.format.group is not None:
+    if config.averaged_groups is not None:
         names, complete = join_groups(complete, groups_of(config, names))
     yield from zip(names, settle(complete), strict=True)
 
@@ -166,7 +168,7 @@ def read_submission(
     if class_ids is not None and (faults := _class_row_faults(path, ids, class_ids, classes)):
         raise CompetitionError("\n".join(faults))
     numbers = {name: number for number, name in enumerate(classes)}
-    images = _images_by_group(config) if form.group else {}
+    images = _images_by_group(config) if config.averaged_groups else {}
     for image_id, at, cells in _cells_by_image(frame[columns], ids, class_ids, classes):
         try:
             answer = read_cells(cells, config, numbers)
@@ -174,7 +176,7 @@ def read_submission(
             row, column = (at[error.cell], columns[0]) if class_ids is not None else (at[0], columns[error.cell])
             place = f"{path}: line {line(int(frame.index[row]))}: column {column}"
             raise CompetitionError(f"{place}: found {cells[error.cell][:60]!r}, {error.expected}") from None
-        if form.group and image_id not in images:
+        if config.averaged_groups and image_id not in images:
             raise CompetitionError(
                 f"{path}: line {line(int(frame.index[at[0]]))}: {image_id!r} is no group of test.csv"
             )

@@ -4,7 +4,7 @@ One setting after the other, coarse to fine: the cut, the IoU at which boxes are
 other's way, and then, class by class, a cut of its own. A change is kept only if it scores better than what was there.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ import numpy as np
 from competition.config.settings import with_decode
 from competition.support.progress import progress
 from competition.tasks.average_precision import mean_average_precision
+from competition.tasks.climb import Climb
 from competition.tasks.contract import Evidence, Prediction, Scored, Target
 from competition.tasks.detection.decode import decode
 from competition.tasks.detection.metrics import (
@@ -82,7 +83,7 @@ class BoxSearch:
 
     def best(self, rows: np.ndarray) -> dict[str, Any]:
         """Return `min_score`, `iou` and `class_agnostic` that score best on the images `rows`."""
-        climb = _Climb(self._objective, rows, self._start)
+        climb = Climb(lambda point: self._objective(point, rows), self._start)
         if self._has_cut:
             climb.look(climb.point.with_cut(lambda _, cut=cut: cut) for cut in COARSE_CUTS)
             self._refine_cut(climb, None, FINE_CUTS)
@@ -104,22 +105,8 @@ class BoxSearch:
             cuts = [min(cut, HIGHEST_CUT_OF_MAP) for cut in cuts]
         return Point(given.iou, given.class_agnostic, tuple(cuts))
 
-    def _refine_cut(self, climb: "_Climb", class_number: int | None, steps: Sequence[float]) -> None:
+    def _refine_cut(self, climb: Climb[Point], class_number: int | None, steps: Sequence[float]) -> None:
         climb.look(climb.point.with_cut(lambda cut, step=step: cut + step, class_number) for step in steps)
-
-
-class _Climb:
-    """The best point so far on some images."""
-
-    def __init__(self, objective: Objective, rows: np.ndarray, start: Point) -> None:
-        self._objective = cache(lambda point: objective(point, rows))
-        self.point, self.score = start, self._objective(start)
-
-    def look(self, points: Iterable[Point]) -> None:
-        """Move to the best of the points if it is better."""
-        for point in list(points):
-            if (score := self._objective(point)) > self.score:
-                self.point, self.score = point, score
 
 
 def search(config: TaskConfig, images: Scored, num_classes: int) -> BoxSearch:
