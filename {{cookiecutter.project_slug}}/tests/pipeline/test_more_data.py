@@ -35,7 +35,7 @@ def write_stripes(folder: Path, number: int, seed: int, prefix: str) -> pd.DataF
     for index in range(number):
         label = ["across", "down"][int(rng.integers(2))]
         wave = np.sin(np.arange(SIDE) * rng.uniform(0.6, 1.0) + rng.uniform(0, 6.3))
-        pixels = 128 + 70 * (wave[:, None] if label == "across" else wave[None]) + rng.normal(0, 40, (SIDE, SIDE))
+        pixels = 128 + 40 * (wave[:, None] if label == "across" else wave[None]) + rng.normal(0, 70, (SIDE, SIDE))
         image_id = f"{prefix}{index:03}.png"
         cv2.imwrite(str(folder / image_id), np.repeat(np.clip(pixels, 0, 255).astype(np.uint8)[..., None], 3, axis=2))
         rows.append((image_id, label))
@@ -66,8 +66,8 @@ def test_a_further_set_pays(stripes: list[str], command: Command, tmp_path: Path
     extra = (
         f"data.extra=[{{dir: {tmp_path / 'more'}, csv: labels.csv, images: images, classes: {{h: across, v: down}}}}]"
     )
-    for words in (["name=few"], ["name=many", extra]):
-        if len(words) > 1:
+    for words in (["name=few", "trainer.max_epochs=3"], ["name=many", "trainer.max_epochs=3", extra]):
+        if extra in words:
             assert "160 images more in the training part" in command("check", *stripes, *words).stdout
         for fold in (0, 1):
             done = command("train", *stripes, *words, f"fold={fold}")
@@ -75,8 +75,8 @@ def test_a_further_set_pays(stripes: list[str], command: Command, tmp_path: Path
     frame = pd.read_csv(tmp_path / "data" / "train.csv", index_col="image_id")["label"]
     truth = (frame == "down").astype(int)
     few, many = (accuracy(tmp_path / "outputs" / name, truth) for name in ("few", "many"))
-    assert many > few + 0.1
-    assert many > 0.9
+    assert many > few + 0.2
+    assert many > 0.85
 
 
 @pytest.mark.skipif(not has_room("pages"), reason="this repo has no pages")
