@@ -8,6 +8,7 @@ import typer
 from competition.config.arguments import (
     CompetitionName,
     Confidence,
+    Join,
     Message,
     Overrides,
     Quota,
@@ -90,11 +91,15 @@ def submit(
     name: Annotated[str | None, typer.Option(help="Name of the average of several runs.")] = None,
     weights: Annotated[str | None, typer.Option(help="A number for each run, as 2,1; or fit: on out-of-fold.")] = None,
     mean: Annotated[str, typer.Option(help="mean, or rank: of the ranks of class probabilities.")] = "mean",
+    join: Join = None,
     to_kaggle: Annotated[bool, typer.Option("--kaggle", help="Send it, if nothing is wrong with it.")] = False,
     message: Message = None,
     competition: CompetitionName = None,
 ) -> None:
-    """Write and check submission.csv from a run, or the average of several; with --kaggle send it."""
+    """Write and check submission.csv from a run, or the average of several; with --kaggle send it.
+
+    With --join write joined.csv, too: with the rows that other runs answer, as of studies beside images.
+    """
     from competition.comparison.update_ledger import record
     from competition.scoring.tune import describe_staleness
     from competition.submission.submit import describe_submission, make_submission, open_runs
@@ -117,10 +122,16 @@ def submit(
         test_scores=submission.test_scores,
         constant_scores=submission.blind_scores,
     )
+    file = submission.path
+    if join:
+        from competition.submission.join import join_with
+
+        file = join_with(opened, join)
+        tell([f"joined:  {file}  (with {', '.join(join)}; all rows that are asked for)"], joined=file)
     if to_kaggle:
         from competition.kaggle.send_submission import send
 
-        tell([send(submission.path, opened.config.name, message, competition)], sent=True)
+        tell([send(file, opened.config.name, message, competition)], sent=True)
 
 
 def stack(

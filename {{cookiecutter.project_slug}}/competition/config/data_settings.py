@@ -191,6 +191,32 @@ class GroupFile(Section):
     group: str = "group"  # column
 
 
+class Columns(Section):
+    """Columns of train.csv and of the test table (test_csv, or the sample submission) that the network is told of an
+    image beside its pixels; how it joins them says model.join_columns."""
+
+    numeric: list[str] = []  # scaled by the training images of the fold; an empty cell is a value of its own
+    categorical: list[str] = []  # each value is learnt; empty ones and those of no training image, too
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if not self.names:
+            raise ValueError("expected columns, as {numeric: [age], categorical: [sex, site]}")
+        if twice := next((name for name in self.names if self.names.count(name) > 1), None):
+            raise ValueError(f"it names {twice!r} twice; list each column once")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """All of them, the numeric ones first."""
+        return [*self.numeric, *self.categorical]
+
+    @property
+    def named(self) -> str:
+        """All of them, in words."""
+        return ", ".join(self.names)
+
+
 class ExtraSet(Section):
     """Images from elsewhere: in the training part of every fold, never validated on."""
 
@@ -227,6 +253,8 @@ class Data(Section):
     stack: Stack | None = None  # neighbours of an image as further channels
     id_parts: FieldPattern | None = None  # names parts of ids for image_file, as "{case}_{day}_slice_{slice}"
     test_csv: str | None = None  # table in dir with the columns of test images; None: the sample submission
+    columns: Columns | None = None  # that the network is told of an image, as {numeric: [age], categorical: [sex]}
+    group_images: Count = 8  # with model.join: how many images of a group training draws at a time; else all are seen
     absent_images: Literal["ignore", "empty"] = "ignore"  # images without a row: left out, or without mask and box
     classes: list[str] | None = None  # None: the sorted labels of train.csv
     folds: Path | None = None  # None: folds.csv in dir; name another file where dir cannot be written to

@@ -14,9 +14,11 @@ from competition.config.data_settings import Data
 from competition.config.settings import Config
 from competition.data.augmentation import ImageAugmentation, Resized
 from competition.data.cache import ImageCache, open_cache
-from competition.data.extra_sets import training_row, training_source
+from competition.data.extra_sets import training_columns, training_row, training_source
 from competition.files.item_source import ImageFile, ImageSource, joined, own_part, test_source
+from competition.files.table_columns import ColumnValues, test_values
 from competition.support.errors import CompetitionError
+from competition.tasks.columns import collate_columns, column_tensors
 from competition.tasks.contract import Table, Target, Task
 
 Sample = dict[str, Any]
@@ -36,16 +38,28 @@ class ImageDataset(Dataset[Sample]):
     """Images by id: with a table training images, which have targets, without one test images, which have none."""
 
     def __init__(
-        self, config: Config, image_ids: np.ndarray, *, table: Table | None = None, train: bool = False
+        self,
+        config: Config,
+        image_ids: np.ndarray,
+        *,
+        table: Table | None = None,
+        train: bool = False,
+        columns: ColumnValues | None = None,
     ) -> None:
+        """Take what `data.columns` say of the images, if it is known, or read it."""
         self.config = config
         self.image_ids = image_ids
         self.table = table
         self.rows = _rows_of(image_ids, table) if table else None
+        self.columns = columns or self._read_columns()
         self.weights: np.ndarray | None = None  # (n,) what images count in the loss; none: all alike
         self.augmentation = ImageAugmentation(config.data, train=train)
         self.cache: ImageCache | None = None  # see `share_cache`
         self._cache_rows = np.empty((0, 0), dtype=np.int64)  # of the files of the images, in order; -1: black
+
+    def of_images(self) -> "ImageDataset":
+        """Return the dataset of the single images that samples are made of."""
+        return self
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -86,8 +100,7 @@ class ImageDataset(Dataset[Sample]):
             "height": height,
             "width": width,
         }
-        if self.weights is not None:
-            sample["weight"] = torch.tensor(self.weights[index], dtype=torch.float32)
+        sample |= column_tensors(self.columns, index) | self.weight_of(index)
         return sample | (Task(self.config.task).dataset.target_tensors(target) if self.table else {})
 
     def read(self, index: int) -> np.ndarray:
@@ -125,6 +138,17 @@ class ImageDataset(Dataset[Sample]):
             return test_source(self.config, self.image_ids[index])
         return training_source(self.config, self.table, self._table_row(index))
 
+    def _read_columns(self) -> ColumnValues | None:
+        if self.config.data.columns is None:
+            return None
+        if self.table is None or self.rows is None:
+            return test_values(self.config, self.image_ids)
+        return training_columns(self.config, self.table, self.rows)
+
+    def weight_of(self, index: int) -> dict[str, torch.Tensor]:
+        """Return `weight` (), what an image counts in the loss; nothing where all count alike."""
+        return {} if self.weights is None else {"weight": torch.tensor(self.weights[index], dtype=torch.float32)}
+
     def named(self, index: int, read: Callable[[], Found]) -> Found:
         """Read from an image's files; what is wrong with one is told with the image's csv line."""
         data = self.config.data
@@ -155,8 +179,7 @@ class ImageDataset(Dataset[Sample]):
             "height": torch.tensor([sample["height"] for sample in samples]),
             "width": torch.tensor([sample["width"] for sample in samples]),
         }
-        if self.weights is not None:
-            batch["weight"] = torch.stack([sample["weight"] for sample in samples])
+        batch |= collate_columns(samples) | collate_weights(samples)
         return batch | (Task(self.config.task).dataset.collate_targets(samples) if self.table else {})
 
     def _joined(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -173,13 +196,24 @@ class ImageDataset(Dataset[Sample]):
 class GivenSources(ImageDataset):
     """Images without targets whose files are known, wherever they are."""
 
-    def __init__(self, config: Config, image_ids: np.ndarray, sources: Sequence[ImageSource]) -> None:
-        super().__init__(config, image_ids)
+    def __init__(
+        self,
+        config: Config,
+        image_ids: np.ndarray,
+        sources: Sequence[ImageSource],
+        columns: ColumnValues | None = None,
+    ) -> None:
+        super().__init__(config, image_ids, columns=columns)
         self._sources = sources
 
     def source(self, index: int) -> ImageSource:
         """Return what an image is made of."""
         return self._sources[index]
+
+
+def collate_weights(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
+    """Stack to `weight` (B,) where samples have one."""
+    return {"weight": torch.stack([one["weight"] for one in samples])} if "weight" in samples[0] else {}
 
 
 def _channels_first(image: np.ndarray) -> torch.Tensor:

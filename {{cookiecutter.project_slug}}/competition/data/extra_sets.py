@@ -17,6 +17,7 @@ from competition.data.folds import folds_path, is_validated
 from competition.files.csv_file import read_csv, read_header, read_image_column, row_faults
 from competition.files.image_folder import row_in_words
 from competition.files.item_source import ImageSource, test_source, train_source
+from competition.files.table_columns import ColumnValues, test_values, train_values
 from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date
 from competition.tasks.contract import Table, Target, Task
@@ -294,6 +295,20 @@ def training_source(config: Config, table: Table, index: int) -> ImageSource:
     """Return what an image of a training part is made of."""
     found = table.extra(index) if isinstance(table, JoinedTable) else None
     return train_source(config, table.image_ids[index]) if found is None else found[0].source(found[1])
+
+
+def training_columns(config: Config, table: Table, rows: np.ndarray) -> ColumnValues:
+    """Return what `data.columns` say of images of a training part, each by the table of its set."""
+    found = [table.extra(row) if isinstance(table, JoinedTable) else None for row in rows.tolist()]
+    values = train_values(config, [table.image_ids[row] for row, one in zip(rows, found, strict=True) if one is None])
+    known = np.array([one is None for one in found], dtype=bool)
+    for extra in table.extras if isinstance(table, JoinedTable) else []:
+        is_its = np.array([one is not None and one[0] is extra for one in found], dtype=bool)
+        ids = [extra.table.image_ids[one[1]] for one in found if one is not None and one[0] is extra]
+        more = test_values(config, ids) if extra.of_test else train_values(extra.config, ids)
+        values = values.woven(more, is_its[known | is_its])
+        known |= is_its
+    return values
 
 
 def training_row(config: Config, table: Table, index: int) -> str:

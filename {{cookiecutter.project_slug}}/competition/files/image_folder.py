@@ -23,6 +23,7 @@ from competition.files.file_patterns import (
     refuse_elsewhere,
 )
 from competition.files.other_tables import AND
+from competition.files.series import is_series
 from competition.support.errors import CompetitionError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".dcm", ".dicom", ".bmp", ".webp")
@@ -136,6 +137,8 @@ def rows_by_image(
 
 def one_of_many(config: Config, image_ids: np.ndarray) -> list[str]:
     """Warn where an id names a folder of images of which one is read: the pattern's last part has no field."""
+    if is_series(config):  # its images are all read
+        return []
     pattern = config.data.image_file
     last = pattern.rpartition("/")[2]
     if config.data.files is None and field_names(pattern) and "/" in pattern and last and not field_names(last):

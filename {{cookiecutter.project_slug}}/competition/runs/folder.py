@@ -7,6 +7,7 @@ from typing import Any
 
 from competition.config.loading import config_differences, dump_config, dump_yaml, load_config, parse_yaml
 from competition.config.settings import Checkpoint, Config
+from competition.files.other_tables import table_and_pattern
 from competition.support.atomic_files import marked, read_own_text, read_rows, replacing
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE, here
@@ -111,7 +112,8 @@ class Run:
     def test_sources(self) -> list[Path]:
         """Return what test.npz is made from."""
         weights = [one / weights_name(one, self.config.checkpoint) for one in self.finished()]
-        return [self.config.sample_submission, *weights]
+        sample, _ = table_and_pattern(self.config.sample_submission)
+        return [*([sample] if sample else []), *weights]
 
     def bundle_sources(self) -> list[Path]:
         """Return what a bundle is made from, this package included."""

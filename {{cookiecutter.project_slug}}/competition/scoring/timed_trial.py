@@ -13,6 +13,7 @@ from competition.config.settings import Config, Inference, InferencePrecision
 from competition.config.views import View, views_of
 from competition.data.dataset import Batch, ImageDataset
 from competition.data.loaders import evaluation_loader, num_workers
+from competition.data.series_dataset import open_dataset
 from competition.data.window_dataset import WholeImages
 from competition.prediction.averages import Ranks, average_predictions
 from competition.prediction.ensemble import Ensemble, predict_batch
@@ -227,7 +228,7 @@ def _try(run: Run, table: Table | None, folds: Mapping[str, list[str]], folder: 
     alone = config.model_copy(update={"data": config.data.model_copy(update={"num_workers": 0})})
     exact = as_trained(config)
     for fold, ids in folds.items():
-        dataset = ImageDataset(alone, np.array(ids, dtype=object), table=table)
+        dataset = open_dataset(alone, np.array(ids, dtype=object), table=table)
         named = [path for path in run.finished() if fold_of(path.name) == fold]
         for training in named or run.finished()[:1]:
             network, classes = load_network(weights_to_use(training, config.checkpoint))

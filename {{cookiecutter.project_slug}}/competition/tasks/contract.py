@@ -22,7 +22,8 @@ if TYPE_CHECKING:  # verbs that need no tensor must not import torch
     from competition.config.views import View
     from competition.tasks.windows import Place
 
-# What is known of one image's answer, in the words of albumentations: `mask`, or `bboxes` and `labels`, or `label`.
+# What is known of one image's answer, in the words of albumentations: `mask`, or `bboxes` and `labels`, or `keypoints`
+# and `labels`, or `label`.
 Target = dict[str, Any]
 # What a network says of one image, as numpy arrays: the same keys for every image; stored in oof.npz and test.npz.
 Prediction = dict[str, np.ndarray]

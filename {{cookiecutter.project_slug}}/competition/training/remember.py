@@ -9,8 +9,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
 
-from competition.data.dataset import ImageDataset, ready
+from competition.data.dataset import ready
 from competition.data.loaders import ImageLoader, evaluation_loader
+from competition.data.series_dataset import open_dataset
 from competition.support.distributed import of_all_processes
 from competition.tasks.memory import EMBEDDINGS, LABELS, Memory
 from competition.training.fold_data import FoldData
@@ -66,7 +67,7 @@ class RememberImages(pl.Callback):
                 dtype = next(pl_module.network.parameters()).dtype
                 seen = ready(trainer.strategy.batch_to_device(batch), pl_module.config, dtype)
                 with trainer.precision_plugin.val_step_context():
-                    pl_module(seen["image"])
+                    pl_module(seen)
                 labels.append(batch["label"])
         shares = of_all_processes((memory.end().cpu(), torch.cat(labels).cpu()))
         pl_module.train(was_training)
@@ -76,10 +77,11 @@ class RememberImages(pl.Callback):
 
     def _batches(self, trainer: pl.Trainer) -> ImageLoader:
         if self._loader is None:
-            images = ImageDataset(self.data.config, self._ids(), table=self.data.train_table)
-            if self.data.train_set.cache is not None:
-                images.read_from(self.data.train_set.cache, [images.source(index) for index in range(len(images))])
-            self._loader = evaluation_loader(images, trainer.global_rank, trainer.world_size)
+            shown = open_dataset(self.data.config, self._ids(), table=self.data.train_table)
+            images, cache = shown.of_images(), self.data.train_set.of_images().cache
+            if cache is not None:
+                images.read_from(cache, [images.source(index) for index in range(len(images))])
+            self._loader = evaluation_loader(shown, trainer.global_rank, trainer.world_size)
         return self._loader
 
     def _ids(self) -> np.ndarray:

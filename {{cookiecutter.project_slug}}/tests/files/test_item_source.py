@@ -67,7 +67,7 @@ def test_group_and_order_may_be_columns_and_any_field_the_order(config_file: Pat
     rows = [("a", "s1", "-2.5"), ("b", "s1", "-10"), ("c", "s1", "3"), ("d", "s2", "0")]
     config = configured(config_file, tmp_path, stack={"group": "study", "order": "z", "take": [-1, 0, 1]})
     keys = config.train_keys or {}
-    lines = [[*keys, "study", "z"], *([*join_keys(keys, row[0], "0"), *row[1:]] for row in rows)]
+    lines = [[*keys, "study", "z"], *([*join_keys(dict(keys), row[0], "0"), *row[1:]] for row in rows)]
     (tmp_path / "train.csv").write_text("".join(f"{','.join(line)}\n" for line in lines))
     found = {name: channels(train_source(config, name)) for name in names}
     assert found == {"a": [2, 1, 3], "b": [2, 2, 1], "c": [1, 3, 3], "d": [4, 4, 4]}

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.columns import mixed_columns
 from competition.tasks.contract import Target
 
 
@@ -40,8 +41,9 @@ def collate_targets(targets: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
 def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generator) -> dict[str, Any]:
     """Mix each image with another of the batch, by mixup or cutmix of `mix:`.
 
-    `labels` and `value` become the mixed ones. To `label` (B,) come `partner` (B,) and `share` (), that of the image
-    itself: the loss, which knows how many classes there are, makes them soft targets (B, classes).
+    `labels`, `value` and what a `teacher` says become the mixed ones. To `label` (B,) come `partner` (B,) and `share`
+    (), that of the image itself: the loss, which knows how many classes there are, makes them soft targets
+    (B, classes).
     """
     settings = config.mix
     ways = [way for way in ("mixup", "cutmix") if getattr(settings, way) is not None]
@@ -59,11 +61,11 @@ def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generato
         mixed = images.clone()
         mixed[..., top:bottom, left:right] = images[order][..., top:bottom, left:right]
         share = 1 - (bottom - top) * (right - left) / (images.shape[-2] * images.shape[-1])
-    return {**batch, "image": mixed, **_mixed_targets(batch, order, share)}
+    return {**batch, "image": mixed, **mixed_columns(batch, order, share), **_mixed_targets(batch, order, share)}
 
 
 def _mixed_targets(batch: dict[str, Any], order: Tensor, share: float) -> dict[str, Tensor]:
-    keys = [key for key in ("soft", "labels", "value", "weight") if key in batch]
+    keys = [key for key in ("soft", "labels", "value", "weight", "teacher") if key in batch]
     mixed = {key: batch[key] * share + batch[key][order] * (1 - share) for key in keys}
     if "label" in batch and "soft" not in batch:
         mixed |= {"partner": batch["label"][order], "share": torch.tensor(share, device=order.device)}

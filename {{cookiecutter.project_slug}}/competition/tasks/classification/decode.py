@@ -33,7 +33,7 @@ def may_be_new(config: TaskConfig) -> bool:
 def hands_in_decisions(config: TaskConfig) -> bool:
     """Return whether what is handed in is decided by thresholds, for which the scale of predictions matters."""
     form = config.format.submission
-    return form.value == "decision" or form.layout not in ("columns", "rows")
+    return form.value == "decision" or form.layout not in ("columns", "rows", "boxes")
 
 
 def hands_in_ranks(config: TaskConfig) -> bool:
@@ -63,7 +63,7 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
     """
     if config.format.target == "regression":
         values = prediction["values"].astype(np.float64)
-        if config.format.group:  # whole numbers are made of what its images say together
+        if config.averaged_groups:  # whole numbers are made of what its images say together
             return {"value": values, "join": config.format.join, "is_whole": hands_in_ranks(config)}
         return {"value": rank(values, config)}
     return decided(prediction["probabilities"], config)
@@ -112,7 +112,7 @@ def decided(probabilities: np.ndarray, config: TaskConfig) -> Target:
     rules: Target = {"is_single": form.target == "single", "needs_one": needs_one(config), "join": form.join}
     key = "thresholds" if settings.quantile is None else "quantile"
     rules[key] = one_a_class(getattr(settings, key), len(probabilities), f"decode.{key}")
-    if form.group is not None or settings.quantile is not None:
+    if config.averaged_groups is not None or settings.quantile is not None:
         return answer | rules
     settled = settle([answer | rules])[0]
     return {name: value for name, value in settled.items() if name not in rules}

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from competition.config.section import names_in
 from competition.files.csv_file import group_by_image, line, read_csv, row_faults
 from competition.files.csv_keys import has_class, split_keys
+from competition.files.series import group_names
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.formats.answers import READERS, UNKNOWN, class_columns, joined_labels
-from competition.tasks.classification.formats.groups import group_columns, group_names
+from competition.tasks.classification.formats.groups import table_of_groups
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Target
 
@@ -24,6 +26,7 @@ class Entries:
     image_ids: np.ndarray
     classes: tuple[str, ...]
     lines: np.ndarray
+    of_images: "AnyTable | None" = field(default=None, kw_only=True)  # where the entries are groups of images
 
     def _with_group(self, target: Target, groups: np.ndarray | None, index: int) -> Target:
         return target if groups is None else {**target, "group": groups[index]}
@@ -167,12 +170,17 @@ AnyTable = ClassificationTable | MultiLabelTable | RegressionTable
 
 
 def read_table(config: TaskConfig, path: Path | None = None) -> AnyTable:
-    """Read train.csv; raise CompetitionError with a line per fault."""
+    """Read train.csv, of groups that are a sample an entry each; raise CompetitionError with a line per fault."""
+    table = _read_images(config, path)
+    return table if config.model.join is None else table_of_groups(table, config.format.join)
+
+
+def _read_images(config: TaskConfig, path: Path | None) -> AnyTable:
     form, is_train = config.format, path is None
     path = path or config.train_csv
     in_columns = form.train.layout in ("columns", "probabilities")
     columns = class_columns(config, path) if in_columns else [form.train.column]
-    grouped = group_columns(form.group) if form.group else []
+    grouped = names_in(form.group) if form.group else []
     frame = read_csv(path, list(dict.fromkeys([*form.train.keys, *columns, *grouped])))
     if is_train and form.train.names:
         named = {text: str(name) for text, name in form.train.names.items()}

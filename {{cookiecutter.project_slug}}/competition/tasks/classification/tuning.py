@@ -204,7 +204,7 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
     probabilities = np.stack([images.prediction(i)["probabilities"] for i in progress(number, "reading predictions")])
     truth = np.array([one["label"] if is_single else one["labels"] for one in truths])
     groups = None
-    if config.format.group is not None:
+    if config.averaged_groups is not None:
         groups = np.unique([str(one["group"]) for one in truths], return_inverse=True)[1]
     known = np.array([one["known"] for one in truths]) if "known" in truths[0] else None
     return ThresholdSearch(config, images, probabilities, truth, groups, truths[0].get("grades"), known)
@@ -229,7 +229,7 @@ def _of_new_classes(config: TaskConfig, images: Scored) -> Search:
 def _cut_points(config: TaskConfig, images: Scored) -> Search:
     """Return a search where there is one column of whole numbers, of which there are not too many."""
     truth = np.stack([images.truth(i)["value"] for i in range(len(images))])
-    if truth.shape[1] > 1 or (truth != np.rint(truth)).any() or config.format.group is not None:
+    if truth.shape[1] > 1 or (truth != np.rint(truth)).any() or config.averaged_groups is not None:
         return Nothing()
     lowest = int(lowest_rank(config))
     highest = int(config.format.bounds[1] if config.format.bounds else truth.max())

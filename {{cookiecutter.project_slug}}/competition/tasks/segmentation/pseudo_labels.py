@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from competition.tasks.contract import Prediction, Target
+from competition.tasks.maps import resize_probabilities
 from competition.tasks.segmentation.formats.rle import encode_rle
-from competition.tasks.segmentation.resize import resize_mask, resize_probabilities
+from competition.tasks.segmentation.resize import resize_mask
 from competition.tasks.segmentation.settings import SegmentationFormat, TaskConfig
 
 

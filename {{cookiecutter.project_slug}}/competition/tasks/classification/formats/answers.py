@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from competition.config.section import names_in
 from competition.files.csv_file import group_by_image, read_header, resolve_classes, row_faults
 from competition.files.other_tables import has_table
 from competition.support.errors import CompetitionError
-from competition.tasks.classification.formats.groups import group_columns
 from competition.tasks.classification.settings import TaskConfig
 
 UNKNOWN = -1.0  # the value of a label that `format.unknown` says nobody knows
@@ -40,7 +40,7 @@ def class_columns(config: TaskConfig, path: Path) -> list[str]:
         asked = [name for name in sample if name not in form.submission_keys]
         if set(asked) <= set(header):
             return asked
-    known = {*form.train.keys, *(group_columns(form.group) if form.group else []), config.data.group}
+    known = {*form.train.keys, *(names_in(form.group) if form.group else []), config.data.group}
     left = [name for name in header if name not in known]
     if not left:
         raise CompetitionError(
