@@ -16,6 +16,18 @@ OF_STRINGS = (*COORDINATES, "w", "h", "class", "conf")  # words that say somethi
 F_SCORE = re.compile(r"f(\d+(\.\d+)?)(_mean)?")
 
 
+def _of_points(words: str) -> str:
+    found = words.split()
+    if any(found.count(name) != 1 for name in COORDINATES) or any(found.count(name) > 1 for name in OF_STRINGS):
+        raise ValueError(f"expected x and y once, as in 'class x y'; known words: {', '.join(OF_STRINGS)}")
+    return words
+
+
+def _refuse_other_numbers(points: list[str] | str, key: str) -> None:
+    if isinstance(points, list) and len(points) != len(COORDINATES):
+        raise ValueError(f"{key} lists {len(points)} columns; expected those of x and y, or the name of one")
+
+
 class PointsModel(Model):
     """A network of segmentation-models-pytorch that draws a heatmap a class; any timm encoder as `tu-NAME`."""
 
@@ -137,18 +149,6 @@ class PointsFormat(Section):
         if self.point_string and "class" in self.point_string.split() and self.class_id is not None:
             raise ValueError("format.point_string tells the classes; expected format.class_id: null")
         return self
-
-
-def _of_points(words: str) -> str:
-    found = words.split()
-    if any(found.count(name) != 1 for name in COORDINATES) or any(found.count(name) > 1 for name in OF_STRINGS):
-        raise ValueError(f"expected x and y once, as in 'class x y'; known words: {', '.join(OF_STRINGS)}")
-    return words
-
-
-def _refuse_other_numbers(points: list[str] | str, key: str) -> None:
-    if isinstance(points, list) and len(points) != len(COORDINATES):
-        raise ValueError(f"{key} lists {len(points)} columns; expected those of x and y, or the name of one")
 
 
 def _known_metric(name: str) -> str:

@@ -29,13 +29,12 @@ class PointsTable:
     starts: np.ndarray  # (n + 1,)
     reach: np.ndarray  # (classes,) float64, pixels within which a point counts as found
     in_shares: bool = False  # of the image's sides; else pixels
-    submits_shares: bool = False  # of them, for which an answer tells the image's size
     where: str = ""  # the csv file, for messages
     groups = None  # every image is answered by itself
 
     def target(self, index: int, height: int, width: int) -> Target:
-        """Return `keypoints` (k, 2) float32 xy and `labels` (k,) of those inside the image, and `reach` (classes,), and
-        `size` where shares of it are handed in.
+        """Return `keypoints` (k, 2) float32 xy and `labels` (k,) of those inside the image, its `size` (height, width),
+        and `reach` (classes,).
 
         Raises CompetitionError where the points cannot be of an image of this size.
         """
@@ -48,8 +47,8 @@ class PointsTable:
                 f"lie outside its {width} x {height} pixels, as {left:g},{top:g}; expected points of this file, x "
                 "across and y down, in format.units"
             )
-        size = {"size": np.array([height, width])} if self.submits_shares else {}
-        return {"keypoints": found[inside], "labels": self._labels(index)[inside], "reach": self.reach, **size}
+        known = {"size": np.array([height, width]), "reach": self.reach}
+        return {"keypoints": found[inside], "labels": self._labels(index)[inside], **known}
 
     def in_pixels(self, index: int, height: int, width: int) -> np.ndarray:
         """Return (k, 2) float32 the points of an image of this size, which may lie outside of it."""
@@ -110,7 +109,6 @@ def read_table(config: TaskConfig, path: Path | None = None) -> PointsTable:
         starts=np.concatenate([[0], np.cumsum(np.bincount(codes[found.row], minlength=len(first) + len(absent)))]),
         reach=_reach(config, classes),
         in_shares=form.units == "shares",
-        submits_shares=form.submits_shares,
         where=str(path),
     )
 

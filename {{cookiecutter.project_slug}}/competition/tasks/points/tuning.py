@@ -15,6 +15,7 @@ from competition.config.settings import with_decode
 from competition.support.progress import progress
 from competition.tasks.climb import Climb
 from competition.tasks.contract import Prediction, Scored, Target
+from competition.tasks.maps import resize_probabilities
 from competition.tasks.points.decode import decode
 from competition.tasks.points.metrics import joined, match, score_of_points
 from competition.tasks.points.score import evidence
@@ -150,4 +151,13 @@ def regression_sample(
 
     They are the cells of true points and some by chance; the same `seed` gives the same ones.
     """
-    return None
+    shape = predictions[0]["heatmap"].shape
+    models = [np.stack([resize_probabilities(one, *shape[1:]) for one in each["heatmap"]]) for each in predictions]
+    columns, rows = np.floor(truth["keypoints"] * shape[:0:-1] / truth["size"][::-1]).astype(np.int64).T
+    places = (truth["labels"], np.minimum(rows, shape[1] - 1), np.minimum(columns, shape[2] - 1))
+    is_point = np.zeros(shape, dtype=bool)
+    is_point[places] = True
+    by_chance = np.random.default_rng(seed).integers(is_point.size, size=CELLS_A_POINT * max(len(rows), 1))
+    chosen = np.concatenate([np.ravel_multi_index(places, shape), by_chance])
+    values = np.stack([one.reshape(-1)[chosen] for one in models], axis=1)
+    return values.astype(np.float64), is_point.reshape(-1)[chosen].astype(np.float64)

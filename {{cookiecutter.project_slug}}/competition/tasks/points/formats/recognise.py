@@ -80,12 +80,24 @@ def _rows(train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, Any] | None:
 def _string(texts: "pd.Series", has_class: bool) -> str:
     """Tell the words of a point from the sample's strings: classes are no numbers, confidences the odd number out."""
     words = [text.split() for text in texts if text.strip()]
-    for shape in ("x y", "class x y", "conf x y", "class conf x y"):
-        length = len(shape.split())
-        fits = words and all(len(each) % length == 0 for each in words)
-        if fits and all(_is_name(each[0]) == shape.startswith("class") for each in words):
+    for shape in ("class conf x y", "class x y", "conf x y", "x y"):
+        names = shape.split()
+        fits = words and all(len(each) % len(names) == 0 for each in words)
+        if not fits or any(_is_name(each[0]) != shape.startswith("class") for each in words):
+            continue
+        if "conf" not in names or _are_shares(words, names.index("conf"), len(names)):
             return shape
     return "class x y" if has_class else "x y"
+
+
+def _are_shares(words: list[list[str]], at: int, length: int) -> bool:
+    """Return whether every so-manieth word is a number from 0 to 1 and those behind it are not all such."""
+    try:
+        confidences = [float(word) for each in words for word in each[at::length]]
+        places = [float(word) for each in words for word in each[at + 1 :: length]]
+    except ValueError:
+        return False
+    return all(0 <= one <= 1 for one in confidences) and max(places) > 1
 
 
 def _is_name(word: str) -> bool:
