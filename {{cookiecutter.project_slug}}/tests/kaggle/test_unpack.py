@@ -266,7 +266,7 @@ JPG, PNG = b"\xff\xd8one", b"\x89PNGtwo"
 
 
 def test_documents_of_bson_become_a_table_and_files(folder: Path) -> None:
-    documents = [
+    documents: list[dict[str, object]] = [
         {"_id": 7, "imgs": [{"picture": JPG}, {"picture": PNG}], "category_id": 1 << 40, "none": None},
         {"_id": 8, "imgs": [{"picture": PNG}], "category_id": 5, "name": "thé", "share": 0.5},
     ]
