@@ -16,7 +16,7 @@ import tifffile
 from PIL import Image
 from pydantic import ValidationError
 
-from competition.config.data_settings import Data
+from competition.config.data_settings import MAX_PIXELS, Data
 from competition.files.images import PNG_START, read_image, read_image_size
 from competition.files.item_source import copied_source
 from competition.support.errors import CompetitionError
@@ -200,10 +200,10 @@ def test_what_no_library_here_reads_is_refused_for_the_true_reason(tmp_path: Pat
 # -- what is no image to learn from, or would never end
 
 
-def refusal(path: Path, *bound: int) -> str:
+def refusal(path: Path, max_pixels: int = MAX_PIXELS) -> str:
     """Return what is said of a file, in one line, that begins with its name."""
     with pytest.raises(CompetitionError) as refused:
-        read_image(path, 3, *bound)
+        read_image(path, 3, max_pixels)
     told = str(refused.value)
     assert "\n" not in told
     assert told.startswith(f"{path}: ".replace("\0", r"\0"))
