@@ -178,7 +178,7 @@ def test_a_blend_of_changed_predictions_starts_anew_but_for_the_submission_it_is
     assert "rows that differ" in command("submit", "a", "b", "--name", "x").stdout
     assert (runs / "x/cv.csv").is_file()  # it was tuned on these very predictions
     shutil.copy(runs / "a" / TEST, runs / "b" / TEST)
-    assert "rows that differ" in command("submit", "a", "b", "--name", "x").stdout
+    assert "the submission before" in command("submit", "a", "b", "--name", "x").stdout
     assert not (runs / "x/cv.csv").exists()
     assert not (runs / "x/postprocess.yaml").exists()
 
@@ -410,14 +410,16 @@ def test_pseudo_labels_say_what_the_run_predicted(runs: Path, command: Command, 
         expected = _as_target(Task(task).decode.decode(prediction, *size, own), prediction)
         assert joined.image_ids[24 + index] == image_id
         assert joined.is_pseudo(24 + index)
-        for key, values in joined.target(24 + index, *size).items():
-            np.testing.assert_allclose(values, expected[key], atol=0.02)
+        found = joined.target(24 + index, *size)
+        assert found.keys() & expected.keys()
+        for key in found.keys() & expected.keys():
+            np.testing.assert_allclose(found[key], expected[key], atol=0.02)
     assert len(JoinedTable(table, table).image_ids) == 24
 
 
 def _as_target(answer: Target, prediction: Prediction) -> Target:
-    label = int(prediction["probabilities"].argmax()) if "bboxes" not in answer and "mask" not in answer else 0
-    return {**answer, "label": label}
+    is_of_image = "probabilities" in prediction and prediction["probabilities"].ndim == 1
+    return {**answer, "label": int(prediction["probabilities"].argmax())} if is_of_image else answer
 
 
 def test_pseudo_masks_are_decoded_at_the_size_that_is_handed_in(runs: Path, command: Command, task: str) -> None:
