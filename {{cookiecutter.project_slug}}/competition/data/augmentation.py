@@ -124,7 +124,9 @@ class ImageAugmentation:
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Return an image (H, W, channels) as large as the network sees it."""
-        return _Resize(*self.data.image_size)(image=image)["image"]
+        step = _Resize(*self.data.image_size)
+        step.each = self.data.file_channels
+        return step(image=image)["image"]
 
     def _more(self, *, first: bool) -> list[A.BasicTransform | A.BaseCompose]:
         """Return the named steps before or after resizing."""
@@ -136,9 +138,11 @@ class ImageAugmentation:
         with warnings.catch_warnings():
             # albumentations only warns of a wrong argument and then goes on without it.
             warnings.simplefilter("error", UserWarning)
+            resize = _Resize(height, width, mask_interpolation=NEAREST)
+            resize.each = self.data.file_channels
             steps = [
                 *self._before_resizing(height, width),
-                _Resize(height, width, mask_interpolation=NEAREST),
+                resize,
                 *self._more(first=False),
                 *([_Resize(height, width, mask_interpolation=NEAREST)] if self._has_more else []),  # of what they cut
                 *(_random_changes(self.data.augmentation) if self.train else []),
@@ -194,12 +198,21 @@ class _CropOfOwnShape(A.RandomResizedCrop):
 
 
 class _Resize(A.Resize):
-    """Make an image as large as the network sees it; where that was `done`, only its mask, boxes and points."""
+    """Make an image as large as the network sees it; where that was `done`, only its mask, boxes and points.
+
+    Of several files each is made so by itself, as the cache keeps it: OpenCV's last bits hang on how many there are.
+    """
 
     done: np.ndarray | None = None
+    each: int | None = None  # channels of a file
 
     def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
-        return super().apply(img, **params) if self.done is None else self.done
+        if self.done is not None:
+            return self.done
+        if self.each is None or self.each == img.shape[2]:
+            return super().apply(img, **params)
+        parts = [np.ascontiguousarray(img[:, :, at : at + self.each]) for at in range(0, img.shape[2], self.each)]
+        return np.concatenate([super(_Resize, self).apply(part, **params) for part in parts], axis=2)
 
     def apply_to_keypoints(self, keypoints: np.ndarray, **params: Any) -> np.ndarray:
         height, width = params["shape"][:2]

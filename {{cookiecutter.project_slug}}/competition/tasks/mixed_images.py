@@ -60,7 +60,7 @@ def mosaic(batch: dict[str, Any], places: str, keeps: Keeps, chosen: np.ndarray,
     for image, quarters in zip(chosen.tolist(), placed, strict=True):
         where[image] = torch.cat([each for each, _ in quarters])
         labels[image] = torch.cat([each for _, each in quarters])
-    return {**batch, "image": mixed, places: where, "labels": labels}
+    return {**batch, "image": mixed, places: where, "labels": labels, **_weights(batch, chosen, parts)}
 
 
 def mixup(batch: dict[str, Any], places: str, chosen: np.ndarray, others: np.ndarray) -> dict[str, Any]:
@@ -73,4 +73,15 @@ def mixup(batch: dict[str, Any], places: str, chosen: np.ndarray, others: np.nda
         if one != two:
             where[one] = torch.cat([batch[places][one], batch[places][two]])
             labels[one] = torch.cat([batch["labels"][one], batch["labels"][two]])
-    return {**batch, "image": mixed, places: where, "labels": labels}
+    both = np.stack([chosen, others], axis=1)
+    return {**batch, "image": mixed, places: where, "labels": labels, **_weights(batch, chosen, both)}
+
+
+def _weights(batch: dict[str, Any], chosen: np.ndarray, parts: np.ndarray) -> dict[str, Tensor]:
+    """Return what images count in the loss, where that differs: `chosen` (k,) the mean of their `parts` (k, number)."""
+    if "weight" not in batch:
+        return {}
+    weights: Tensor = batch["weight"].clone()
+    at, of = (torch.from_numpy(numbers).to(weights.device) for numbers in (chosen, parts))
+    weights[at] = batch["weight"][of].mean(dim=1)
+    return {"weight": weights}

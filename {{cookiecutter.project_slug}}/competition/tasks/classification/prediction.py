@@ -13,10 +13,17 @@ from competition.tasks.windows import Place
 
 
 class Activation(nn.Module):
-    """Softmax for one class an image, sigmoid for any number of them; numbers as they are, or within bounds."""
+    """Softmax for one class an image, sigmoid for any number of them; numbers as they are, or within bounds.
 
-    def __init__(self, target: TargetKind, bounds: tuple[float, float] | None = None) -> None:
+    With the `scale` of cosines each class has 0 (the opposite) to 1 (the same): however many others are as near, or
+    near at all.
+    """
+
+    def __init__(
+        self, target: TargetKind, bounds: tuple[float, float] | None = None, scale: float | None = None
+    ) -> None:
         super().__init__()
+        self.scale = scale
         self.target = target
         self.bounds = bounds
 
@@ -27,6 +34,8 @@ class Activation(nn.Module):
 
     def forward(self, outputs: Tensor) -> Tensor:
         """Map outputs (B, n) to predictions (B, n)."""
+        if self.scale is not None:
+            return ((1 + outputs / self.scale) / 2).clamp(0, 1)
         if self.target == "single":
             return outputs.softmax(dim=1)
         if self.target == "multi":

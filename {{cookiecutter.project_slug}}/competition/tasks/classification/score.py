@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from competition.tasks.classification.decode import join_groups, settle
+from competition.tasks.classification.decode import join_groups, settle, true_class
 from competition.tasks.classification.metrics import MULTI, NUMBERS, SINGLE, MultiLabels, Numbers, SingleLabels
 from competition.tasks.classification.table import MultiLabelTable, RegressionTable
 from competition.tasks.contract import Evidence, Table, Target
@@ -19,8 +19,9 @@ def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidenc
     if "top" in kept:
         # There are thousands of classes where only the best are handed in.
         kept.pop("probabilities", None)
+        kept.pop("is_new_at_0", None)
     key = next(key for key in ("label", "labels", "value") if key in truth)
-    kept["truth"] = np.asarray(truth[key])
+    kept["truth"] = np.asarray(true_class(answer, truth["label"]) if key == "label" else truth[key])
     also = ("group", "class_weights", "known", *(["grades"] if "qwk" in metrics else []))
     return kept | {key: np.asarray(truth[key]) for key in also if key in truth}
 

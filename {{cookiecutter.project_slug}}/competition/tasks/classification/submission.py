@@ -8,6 +8,7 @@ import pandas as pd
 
 from competition.files.csv_file import UNNAMED, group_by_image, line, read_csv, read_header, row_faults
 from competition.files.csv_keys import has_class, join_keys, split_keys
+from competition.files.other_tables import has_table
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.decode import decided, join_groups, settle
@@ -21,19 +22,20 @@ from competition.tasks.contract import Target
 def id_columns(config: TaskConfig) -> list[str]:
     """Return the columns of the ids, in the order of sample_submission.csv."""
     keys, sample = config.format.submission_keys, config.sample_submission
-    header = [name.strip() for name in read_header(sample)] if sample.is_file() else list(keys)
+    header = [name.strip() for name in read_header(sample)] if has_table(sample) else list(keys)
     return [name for name in header if name in keys]
 
 
 def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
     """Return those of probabilities, decisions or values; labels are names, even 03."""
-    has_numbers = config.format.submission.layout not in ("label", "label_string", "top")
-    return _value_columns(config, classes) if has_numbers else []
+    has_numbers = config.format.submission.layout in ("columns", "rows")
+    return _value_columns(config, _named(config, classes)) if has_numbers else []
 
 
 def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
-    """Return image ids in order; of groups the ids of their images, which stand in `format.test_csv`."""
-    sample, form = config.sample_submission, config.format
+    """Return image ids in order; of groups the ids of their images, which stand in `format.test_csv`, or their names
+    where the network joins their images."""
+    sample, form, classes = config.sample_submission, config.format, _named(config, classes)
     frame = read_csv(sample, [*form.submission_keys, *_value_columns(config, classes)])
     ids, class_ids = split_keys(frame, form.submission_keys, sample, classes)
     if class_ids is None:
@@ -44,7 +46,8 @@ def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     if faults:
         raise CompetitionError("\n".join(faults))
     ids = ids.iloc[group_by_image(ids)[1]]
-    return _images_of_groups(config, ids) if form.group else ids.to_numpy(dtype=object)
+    images = _images_of_groups(config, ids) if form.group else ids.to_numpy(dtype=object)
+    return images if config.model.join is None else ids.to_numpy(dtype=object)
 
 
 def asked_classes(config: TaskConfig, classes: Sequence[str]) -> set[str] | None:
@@ -71,7 +74,7 @@ def rows(
     config: TaskConfig, answers: Iterable[tuple[str, Target]], classes: Sequence[str]
 ) -> tuple[list[str], Iterator[list[str]]]:
     """Return the columns of sample_submission.csv, and a row an image (or group), or a row an image and class."""
-    columns = read_header(config.sample_submission)
+    columns, classes = read_header(config.sample_submission), _named(config, classes)
     values = _value_columns(config, classes)
     written = _rows([name.strip() for name in columns], values, config, answers, classes)
     return ["" if UNNAMED.fullmatch(name) else name for name in columns], written
@@ -97,6 +100,15 @@ def _rows(
             yield [texts_of.get(column, "") for column in columns]
 
 
+def _named(config: TaskConfig, classes: Sequence[str]) -> list[str]:
+    """Return what the classes are called in the submission."""
+    names = config.format.submission.names
+    if unknown := [name for name in names if name not in classes]:
+        known = ", ".join(list(classes)[:12])
+        raise CompetitionError(f"format.submission.names: {unknown[0]!r} is no class; expected some of {known}")
+    return [names.get(name, name) for name in classes]
+
+
 def _is_kept(config: TaskConfig, name: str) -> bool:
     return UNNAMED.fullmatch(name) is not None or name in config.format.submission.keep
 
@@ -114,7 +126,7 @@ def _kept(config: TaskConfig, names: list[str]) -> dict[tuple[str, ...], dict[st
 
 def _settled(config: TaskConfig, answers: Iterable[tuple[str, Target]]) -> Iterator[tuple[str, Target]]:
     """Yield the decided answers by image, or by group; all are held in memory where they are decided together."""
-    if config.format.group is None and config.decode.quantile is None:
+    if config.averaged_groups is None and config.decode.quantile is None:
         for image_id, answer in answers:
             yield image_id, settle([_complete(answer, config)])[0]
         return
@@ -123,7 +135,7 @@ def _settled(config: TaskConfig, answers: Iterable[tuple[str, Target]]) -> Itera
         return
     names = [image_id for image_id, _ in pairs]
     complete = [_complete(answer, config) for _, answer in pairs]
-    if config.format.group is not None:
+    if config.averaged_groups is not None:
         names, complete = join_groups(complete, groups_of(config, names))
     yield from zip(names, settle(complete), strict=True)
 
@@ -149,14 +161,14 @@ def read_submission(
     path: Path, config: TaskConfig, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
 ) -> Iterator[tuple[str, Target]]:
     """Yield image id and answer; raise CompetitionError at the first value that is not valid."""
-    form = config.format
+    form, classes = config.format, _named(config, classes)
     columns = _value_columns(config, classes)
     frame = read_csv(path, [*form.submission_keys, *columns])
     ids, class_ids = split_keys(frame, form.submission_keys, path, classes)
     if class_ids is not None and (faults := _class_row_faults(path, ids, class_ids, classes)):
         raise CompetitionError("\n".join(faults))
     numbers = {name: number for number, name in enumerate(classes)}
-    images = _images_by_group(config) if form.group else {}
+    images = _images_by_group(config) if config.averaged_groups else {}
     for image_id, at, cells in _cells_by_image(frame[columns], ids, class_ids, classes):
         try:
             answer = read_cells(cells, config, numbers)
@@ -164,7 +176,7 @@ def read_submission(
             row, column = (at[error.cell], columns[0]) if class_ids is not None else (at[0], columns[error.cell])
             place = f"{path}: line {line(int(frame.index[row]))}: column {column}"
             raise CompetitionError(f"{place}: found {cells[error.cell][:60]!r}, {error.expected}") from None
-        if form.group and image_id not in images:
+        if config.averaged_groups and image_id not in images:
             raise CompetitionError(
                 f"{path}: line {line(int(frame.index[at[0]]))}: {image_id!r} is no group of test.csv"
             )
@@ -193,11 +205,14 @@ def _value_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
     layout = form.submission.layout
     separator = form.submission_separator
     torn = next((name for name in classes if parted(name, separator) != [name]), None)
-    if torn is not None and layout in ("label_string", "top"):
+    if torn is not None and layout in ("label_string", "top", "boxes"):
         what = "blanks" if separator == " " else repr(separator)
-        raise CompetitionError(f"format.submission.layout {layout}: class {torn!r} has {what}; they part the classes")
+        raise CompetitionError(
+            f"format.submission.layout {layout}: class {torn!r} has {what}; they part the classes: name it "
+            "otherwise by format.submission.names"
+        )
     # Without a sample `read_csv` says what is missing.
-    header = [name.strip() for name in read_header(sample)] if sample.is_file() else []
+    header = [name.strip() for name in read_header(sample)] if has_table(sample) else []
     others = [name for name in header if name not in form.submission_keys and not _is_kept(config, name)]
     is_table = layout == "columns" and len(classes) > 1
     expected = list(classes) if is_table else others[:1] or ["answer"]

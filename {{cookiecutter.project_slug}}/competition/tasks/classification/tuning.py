@@ -10,12 +10,17 @@ import numpy as np
 from competition.config.settings import Config, with_decode
 from competition.support.progress import progress
 from competition.tasks.classification.decode import (
+    NEW,
+    best_classes,
     choose,
+    decided,
     hands_in_decisions,
     lowest_rank,
+    may_be_new,
     needs_one,
     over_quantiles,
     over_thresholds,
+    true_class,
 )
 from competition.tasks.classification.metrics import MULTI, OF_PROBABILITIES, SINGLE, MultiLabels, SingleLabels
 from competition.tasks.classification.score import lower_is_better
@@ -35,6 +40,7 @@ MOST_CLASSES = 200  # of more a threshold each would be chance, and take long
 # Coarse places, finer ones, rounds over the classes; a host's metric may take seconds.
 EFFORT, SINGLE_EFFORT, HOST_EFFORT = (12, 8, 3), (12, 6, 2), (9, 5, 1)
 MOST_RANKS = 50
+MOST_NEW_THRESHOLDS = 41
 MOST_NUMBERS = 100  # of an image with more classes, its own and others by chance stand for all
 
 # Metrics of decisions whose best thresholds are found exactly, class by class.
@@ -65,6 +71,34 @@ class CutPointSearch:
         """Return `cut_points`."""
         values, truth = self.values[rows], self.truth[rows]
         return {"cut_points": best_cut_points(values, truth, self.lowest, self.num_ranks, self.own)}
+
+
+@dataclass(frozen=True)
+class NewClassSearch:
+    """From which probability on a class is believed, and stands before `format.new`."""
+
+    config: TaskConfig
+    images: Scored
+    top: np.ndarray  # (n, k) int, classes, the best first
+    probabilities: np.ndarray  # (n, k) of those
+    truth: np.ndarray  # (n,) int, NEW for a class that the network had never seen
+
+    def best(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return `new_threshold`: between two probabilities, the own one where none is better."""
+        own, steps = self.config.decode.new_threshold, np.linspace(0, 1, MOST_NEW_THRESHOLDS)
+        tried = [own, *np.quantile(self.probabilities[rows, 0], steps).tolist()]
+        score = self._score if self.config.host_metric is None else self._host_score
+        return {"new_threshold": max(tried, key=lambda threshold: score(rows, threshold))}
+
+    def _host_score(self, rows: np.ndarray, threshold: float) -> float:
+        return self.images.score(with_decode(self.config, {"new_threshold": threshold}), rows)
+
+    def _score(self, rows: np.ndarray, threshold: float) -> float:
+        metric, number = self.config.metrics[0], self.top.shape[1]
+        places = (self.probabilities[rows] >= threshold).sum(axis=1)
+        top = np.array([np.insert(one, at, NEW)[:number] for one, at in zip(self.top[rows], places, strict=True)])
+        score = SINGLE[metric](SingleLabels(None, top[:, 0], top, self.truth[rows], None))
+        return -score if lower_is_better(metric) else score
 
 
 @dataclass(frozen=True)
@@ -157,7 +191,9 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
     is_host, metric = config.host_metric is not None, config.metrics[0]
     if config.format.target == "regression":
         return _cut_points(config, images) if is_host or metric == "qwk" else Nothing()
-    if not hands_in_decisions(config) or config.format.submission.layout == "top":
+    if config.format.submission.layout == "top":
+        return _of_new_classes(config, images)
+    if not hands_in_decisions(config):
         return Nothing()
     if metric in OF_PROBABILITIES and not is_host:
         return Nothing()
@@ -168,16 +204,32 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
     probabilities = np.stack([images.prediction(i)["probabilities"] for i in progress(number, "reading predictions")])
     truth = np.array([one["label"] if is_single else one["labels"] for one in truths])
     groups = None
-    if config.format.group is not None:
+    if config.averaged_groups is not None:
         groups = np.unique([str(one["group"]) for one in truths], return_inverse=True)[1]
     known = np.array([one["known"] for one in truths]) if "known" in truths[0] else None
     return ThresholdSearch(config, images, probabilities, truth, groups, truths[0].get("grades"), known)
 
 
+def _of_new_classes(config: TaskConfig, images: Scored) -> Search:
+    """Return a search where some images are of classes that the network which answered had never seen."""
+    if not may_be_new(config):
+        return Nothing()
+    number = range(len(images))
+    each = [images.prediction(index)["probabilities"] for index in progress(number, "reading predictions")]
+    labels = [int(images.truth(index)["label"]) for index in number]
+    truth = np.array([true_class(decided(one, config), label) for one, label in zip(each, labels, strict=True)])
+    if not (truth == NEW).any():
+        return Nothing()
+    without = with_decode(config, {"new_threshold": 0.0})  # which puts NEW behind all
+    top = np.stack([best_classes(one, without) for one in each])
+    probabilities = np.stack([one[best] for one, best in zip(each, top, strict=True)])
+    return NewClassSearch(config, images, top, probabilities, truth)
+
+
 def _cut_points(config: TaskConfig, images: Scored) -> Search:
     """Return a search where there is one column of whole numbers, of which there are not too many."""
     truth = np.stack([images.truth(i)["value"] for i in range(len(images))])
-    if truth.shape[1] > 1 or (truth != np.rint(truth)).any() or config.format.group is not None:
+    if truth.shape[1] > 1 or (truth != np.rint(truth)).any() or config.averaged_groups is not None:
         return Nothing()
     lowest = int(lowest_rank(config))
     highest = int(config.format.bounds[1] if config.format.bounds else truth.max())

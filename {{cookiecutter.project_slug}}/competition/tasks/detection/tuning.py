@@ -18,12 +18,12 @@ from competition.tasks.climb import Climb
 from competition.tasks.contract import Evidence, Prediction, Scored, Target
 from competition.tasks.detection.decode import decode
 from competition.tasks.detection.metrics import (
+    OVER_IOU,
     THRESHOLDS,
-    VINBIGDATA_IOU,
     match,
     match_voc,
     score_of_counts,
-    score_vinbigdata,
+    score_voc,
 )
 from competition.tasks.detection.score import coco_thresholds, count_true, evidence, is_coco
 from competition.tasks.detection.settings import TaskConfig
@@ -161,8 +161,8 @@ class LookedUp:
             return score_of_counts(self._metric, right, found, num_true.sum(axis=1))
         keep &= np.repeat(np.isin(np.arange(len(boxes.starts) - 1), rows), np.diff(boxes.starts))
         kept = boxes.hits[keep], boxes.scores[keep], boxes.labels[keep]
-        if self._metric == "vinbigdata":
-            return score_vinbigdata(*kept, found, num_true)
+        if self._metric in OVER_IOU:
+            return score_voc(*kept, found, num_true)
         return mean_average_precision(*kept, num_true.sum(axis=0), "coco")
 
     def _joined(self, iou: float, class_agnostic: bool) -> _Boxes:
@@ -182,8 +182,8 @@ class LookedUp:
         )
 
     def _hits(self, one: Evidence) -> np.ndarray:
-        if self._metric == "vinbigdata":
-            return match_voc(one, VINBIGDATA_IOU)
+        if self._metric in OVER_IOU:
+            return match_voc(one, OVER_IOU[self._metric])
         is_coco_metric = is_coco(self._metric)
         return match(one, np.array(coco_thresholds(self._metric)) if is_coco_metric else THRESHOLDS[self._metric])
 
