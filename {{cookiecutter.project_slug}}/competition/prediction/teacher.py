@@ -31,7 +31,8 @@ def read_teacher(config: Config, table: Table, image_ids: Sequence[str] | np.nda
     """Return what the run of `loss.distil` says of the training images; None without one.
 
     An image of train.csv has the answer of networks that have not seen it, a pseudo-label that of the fold's own
-    networks, where `pseudo` has asked them, else of all; of several seeds it is the average. Raises CompetitionError where the run says nothing of one.
+    networks, where `pseudo` has asked them, else of all; of several seeds it is the average. Raises CompetitionError
+    where the run says nothing of one.
     """
     distil = config.loss.distil
     if distil is None:

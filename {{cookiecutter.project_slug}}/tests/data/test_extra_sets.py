@@ -114,7 +114,10 @@ def test_classes_of_a_further_set_can_be_left_out(config: Config, data_dir: Path
         ({"csv": "train.csv"}, ["train.csv: line", "'a ", "expected one of our classes"]),
         ({"csv": "train.csv", "weight": "label2"}, ["label2"]),
         ({"csv": "train.csv", "format": {"colour": 1}}, ["data.extra: train.csv: format: ", "colour"]),
-        ({"csv": "train.csv", "format": {"like": "whales"}}, ["data.extra: train.csv: format: 'whales' is no format"]),
+        (
+            {"csv": "train.csv", "format": {"like": "whales"}},
+            ["data.extra: train.csv: format: ", "whales", "is no format"],
+        ),
     ],
 )
 def test_what_is_wrong_with_a_further_set_is_said(

@@ -113,6 +113,13 @@ def read_table(config: TaskConfig, path: Path | None = None) -> PointsTable:
     )
 
 
+def renumbered(target: Target, numbers: np.ndarray, num_classes: int) -> Target:
+    """Return an answer whose label k is `numbers[k]`; points of a negative one are left out."""
+    labels = numbers[target["labels"]] if len(target["labels"]) else target["labels"]
+    is_kept = labels >= 0
+    return {**target, "keypoints": target["keypoints"][is_kept], "labels": labels[is_kept]}
+
+
 def _reach(config: TaskConfig, classes: tuple[str, ...]) -> np.ndarray:
     distance = config.matching.distance
     if isinstance(distance, list) and len(distance) != len(classes):
