@@ -16,7 +16,7 @@ import tifffile
 from PIL import Image
 from pydantic import ValidationError
 
-from competition.config.data_settings import Data
+from competition.config.data_settings import MAX_PIXELS, Data
 from competition.files.images import PNG_START, read_image, read_image_size
 from competition.files.item_source import copied_source
 from competition.support.errors import CompetitionError
@@ -200,10 +200,10 @@ def test_what_no_library_here_reads_is_refused_for_the_true_reason(tmp_path: Pat
 # -- what is no image to learn from, or would never end
 
 
-def refusal(path: Path, *bound: int) -> str:
+def refusal(path: Path, max_pixels: int = MAX_PIXELS) -> str:
     """Return what is said of a file, in one line, that begins with its name."""
     with pytest.raises(CompetitionError) as refused:
-        read_image(path, 3, *bound)
+        read_image(path, 3, max_pixels)
     told = str(refused.value)
     assert "\n" not in told
     assert told.startswith(f"{path}: ".replace("\0", r"\0"))
@@ -490,7 +490,7 @@ def test_windows_of_ones_own_show_a_dicom_file_each_as_a_channel(tmp_path: Path)
     white_first = dicom(tmp_path / "b.dcm", SHADES, PhotometricInterpretation="MONOCHROME1")
     read = read_image(white_first, 3, windows=[(500.0, 1000.0)])
     np.testing.assert_allclose(read[:, :, 2], 1 - SHADES / 1000, atol=1e-4)  # repeated, as any grey
-    data = Data(dir=tmp_path, dicom_window=[40, 80], train_images=".")
+    data = Data.model_validate({"dir": tmp_path, "dicom_window": [40, 80], "train_images": "."})
     assert data.windows == ((40, 80),)
     source = copied_source(data, tmp_path, ["a.dcm"])
     np.testing.assert_allclose(source.read()[:, :, 0], np.clip(units / 80, 0, 1), atol=1e-4)
@@ -501,7 +501,7 @@ def test_windows_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match=r"2 windows make 2 channels of a file; data\.channels says 3"):
         Data(dir=tmp_path, dicom_window=[[40, 80], [0, 1]])
     with pytest.raises(ValidationError, match="greater than 0"):
-        Data(dir=tmp_path, dicom_window=[40, 0])
+        Data.model_validate({"dir": tmp_path, "dicom_window": [40, 0]})
     Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(CompetitionError, match=r"a\.png: is no DICOM file, which data\.dicom_window is for"):
         read_image(tmp_path / "a.png", 3, windows=[(1.0, 2.0)])

@@ -89,7 +89,7 @@ def test_what_only_neighbours_tell_is_learnt_and_handed_in_from_training_to_a_bu
     assert command("predict", "stacked").returncode == 0
     assert command("submit", "stacked").returncode == 0
     handed_in = pd.read_csv("outputs/stacked/submission.csv").set_index("image_id")
-    assert np.mean([handed_in.loc[one, "1"] > 0.5 for one in truth] == np.array([*truth.values()])) > 0.9
+    assert np.mean([float(str(handed_in.loc[one, "1"])) > 0.5 for one in truth] == np.array([*truth.values()])) > 0.9
     bundle, _ = make_bundle(Run.open("stacked"), with_wheels=False)
     again = pd.read_csv(infer(bundle, tmp_path / "data", tmp_path / "again.csv")).set_index("image_id")
     np.testing.assert_allclose(again, handed_in, atol=1e-4)
