@@ -211,6 +211,23 @@ def test_weights_multiply_the_losses_of_images_and_nothing_else(config: Config, 
     torch.testing.assert_close(weighted, alone * batch["weight"])
 
 
+def test_images_that_count_alike_do_so_once_they_are_mixed(config: Config, data_dir: Path, table: Table) -> None:
+    """And a mixed image counts no less than the least, and no more than the most, of those that it is made of."""
+    mix = getattr(config, "mix")  # noqa: B009 - each task has its own
+    ways = dict.fromkeys((name for name in type(mix).model_fields if name != "probability"), 1.0)
+    mixing = config.model_copy(update={"mix": type(mix)(**{**mix.model_dump(), **ways})})
+    make_folds(with_data(mixing, dir=data_dir))
+    batch = FoldData(with_data(config, dir=data_dir), table, read_folds(with_data(config, dir=data_dir), table)).batch()
+    dataset, number = Task(config.task).dataset, len(batch["image_id"])
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        alike = dataset.mix_batch(batch | {"weight": torch.full((number,), 0.5)}, mixing, rng)
+        torch.testing.assert_close(alike["weight"], torch.full((number,), 0.5))
+        other = dataset.mix_batch(batch | {"weight": torch.arange(number).float()}, mixing, rng)
+        assert other["weight"].min() >= 0
+        assert other["weight"].max() <= number - 1
+
+
 def _numbers_of(batch: dict[str, Any]) -> list[int]:
     return [int(one.split("_")[1].split(".")[0]) for one in batch["image_id"]]
 
