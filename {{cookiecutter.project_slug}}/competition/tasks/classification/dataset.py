@@ -7,26 +7,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from competition.tasks.classification.heads import head_by_head
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Target
 
 
+@head_by_head
 def target_tensors(target: Target) -> dict[str, Tensor]:
     """Turn `label` into an int64 tensor, `labels` (classes,) or `value` (columns,) into a float32 one, in which NaN
     stands for a label that is not `known`."""
+    is_known = {key: torch.tensor(bool(target[key])) for key in ("is_known",) if key in target}
     if "label" in target:
-        return {"label": torch.tensor(target["label"])}
+        return {"label": torch.tensor(target["label"]), **is_known}
     key = "labels" if "labels" in target else "value"
     values = torch.tensor(target[key], dtype=torch.float32)
     if "known" in target:  # mixed with another image's, too, it stays unknown
         values[~torch.tensor(target["known"])] = torch.nan
-    return {key: values}
+    return {key: values, **is_known}
 
 
+@head_by_head
 def collate_targets(targets: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
     """Stack to `label` (B,), `labels` (B, classes) or `value` (B, columns)."""
-    key = next(key for key in ("label", "labels", "value") if key in targets[0])
-    return {key: torch.stack([target[key] for target in targets])}
+    keys = [key for key in ("label", "labels", "value", "is_known") if key in targets[0]]
+    return {key: torch.stack([target[key] for target in targets]) for key in keys}
 
 
 def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generator) -> dict[str, Any]:
@@ -54,11 +58,13 @@ def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generato
     return {**batch, "image": mixed, **_mixed_targets(batch, order, share)}
 
 
+@head_by_head
 def _mixed_targets(batch: dict[str, Any], order: Tensor, share: float) -> dict[str, Tensor]:
+    is_known = {key: batch[key] & batch[key][order] for key in ("is_known",) if key in batch}
     if "label" in batch:
-        return {"partner": batch["label"][order], "share": torch.tensor(share, device=order.device)}
+        return {"partner": batch["label"][order], "share": torch.tensor(share, device=order.device), **is_known}
     key = "labels" if "labels" in batch else "value"
-    return {key: batch[key] * share + batch[key][order] * (1 - share)}
+    return {key: batch[key] * share + batch[key][order] * (1 - share), **is_known}
 
 
 def _box(height: int, width: int, area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -71,6 +77,7 @@ def _box(height: int, width: int, area: float, rng: np.random.Generator) -> tupl
     return int(top), int(bottom), int(left), int(right)
 
 
+@head_by_head
 def batch_targets(batch: dict[str, Any]) -> list[Target]:
     """Return the answers of a batch; of two labels that are mixed, `probabilities` (classes up to the larger one,)."""
     if "share" in batch:

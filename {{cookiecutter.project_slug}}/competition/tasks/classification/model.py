@@ -8,7 +8,7 @@ from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 
 from competition.support.errors import CompetitionError
-from competition.tasks.classification.prediction import Activation
+from competition.tasks.classification.prediction import activation_of
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.encoder import drop_path_arguments, note_encoder, size_arguments
 from competition.tasks.pretrained import check_encoder, load_pretrained, note_weights
@@ -45,7 +45,7 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
     if model.pool == GEM:
         _pool_by_mean_of_powers(network, model.encoder)
     note_encoder(network, "", model.encoder)
-    network.add_module("activation_of_answers", Activation(config.format.target, config.format.bounds))
+    network.add_module("activation_of_answers", activation_of(config))
     return network
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from competition.config.settings import Config
 from competition.tasks.classification.decode import hands_in_decisions
+from competition.tasks.classification.heads import heads_in, of_head
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Outcome, Prediction, Target
 
@@ -15,7 +16,9 @@ NOTHING = np.zeros(0)
 
 def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: int) -> Outcome:
     """Score by the probability of the truth (the geometric mean over known labels), or by the absolute error of
-    numbers."""
+    numbers; of several targets by the mean of theirs."""
+    if heads_in(truth):
+        return _of_heads(prediction, answer, truth)
     if "value" in truth:
         return _of_numbers(np.atleast_1d(answer["value"]), np.atleast_1d(truth["value"]))
     probabilities = np.asarray(prediction["probabilities"], dtype=np.float64)
@@ -41,15 +44,40 @@ def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: 
 def score_name(config: Config) -> str:
     """Return what an outcome's score is."""
     assert isinstance(config, TaskConfig)
+    if config.format.targets:
+        return "mean over the targets of probability of the truth, or minus the error"
     return "minus the error" if config.format.target == "regression" else "probability of the truth"
 
 
 def threshold_names(config: Config) -> Sequence[str]:
     """Return the threshold of labels; the likeliest class and probabilities are not decided by one number of ours."""
     assert isinstance(config, TaskConfig)
-    if config.format.target != "multi" or not hands_in_decisions(config):
+    if config.format.targets or config.format.target != "multi" or not hands_in_decisions(config):
         return []
     return ["thresholds" if config.decode.quantile is None else "quantile"]
+
+
+def _of_heads(prediction: Prediction, answer: Target, truth: Target) -> Outcome:
+    """Put the outcomes of the targets that are known side by side, classes numbered on."""
+    each: list[Outcome] = []
+    first, num_true, labels = 0, [], [NOTHING.astype(np.int64)]
+    for name in heads_in(truth):
+        own, [values] = of_head(truth, name), of_head(prediction, name).values()
+        known = own.get("is_known", True)
+        if known:
+            each.append(outcome(of_head(prediction, name), of_head(answer, name), own, len(values)))
+            labels.append(each[-1].labels + first)
+        num_true.append(each[-1].num_true if known else np.zeros(len(values), dtype=np.int64))
+        first += len(values)
+    return Outcome(
+        score=float(np.mean([one.score for one in each])) if each else 1.0,
+        too_much=max((one.too_much for one in each), default=0.0),
+        too_little=max((one.too_little for one in each), default=0.0),
+        labels=np.concatenate(labels),
+        confidences=np.concatenate([NOTHING, *(one.confidences for one in each)]),
+        hits=np.concatenate([NOTHING.astype(bool), *(one.hits for one in each)]),
+        num_true=np.concatenate(num_true),
+    )
 
 
 def _of_one_label(probabilities: np.ndarray, answer: Target, label: int) -> Outcome:
@@ -85,7 +113,15 @@ def _of_numbers(value: np.ndarray, true: np.ndarray) -> Outcome:
 
 
 def present(answer: Target, num_classes: int) -> np.ndarray:
-    """Return (classes,) bool: the labels that are decided, else the most likely class; (0,) of a regression."""
+    """Return (classes,) bool: the labels that are decided, else the most likely class; (0,) of a regression, which of
+    several targets has none either."""
+    if heads := heads_in(answer):
+        each = [of_head(answer, name) for name in heads]
+        sizes = [np.size(one["value"] if "value" in one else one["probabilities"]) for one in each]
+        shown = [present(one, size) for one, size in zip(each, sizes, strict=True)]
+        return np.concatenate(
+            [np.resize(one, size) if len(one) else np.zeros(size, bool) for one, size in zip(shown, sizes, strict=True)]
+        )
     if "probabilities" not in answer:
         return np.zeros(0, dtype=bool)
     if "labels" in answer:
@@ -99,5 +135,4 @@ def present(answer: Target, num_classes: int) -> np.ndarray:
 
 def summary(prediction: Prediction, height: int, width: int, num_classes: int) -> np.ndarray:
     """Return the probabilities (classes,), or numbers (columns,)."""
-    [values] = prediction.values()
-    return values.astype(np.float64)
+    return np.concatenate(list(prediction.values())).astype(np.float64)

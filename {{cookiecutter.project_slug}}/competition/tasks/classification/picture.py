@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from competition.config.settings import Config
+from competition.tasks.classification.heads import head_classes, head_config, heads_in, of_head
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Part, Table, Target
 
@@ -16,7 +17,13 @@ def draw(picture: np.ndarray, answer: Target, height: int, width: int, colors: S
 
 
 def caption(answer: Target, classes: tuple[str, ...]) -> str:
-    """Say the label, labels or numbers; of a prediction the likeliest classes, each with its probability."""
+    """Say the label, labels or numbers; of a prediction the likeliest classes, each with its probability. Of
+    several targets each by its name."""
+    if heads := heads_in(answer):
+        each = {name: (of_head(answer, name), tuple(head_classes(classes, name))) for name in heads}
+        return "; ".join(f"{name}: {caption(*one)}" for name, one in each.items())
+    if not answer.get("is_known", True):
+        return "unknown"
     if "value" in answer:
         values = np.atleast_1d(answer["value"]).tolist()
         return ", ".join(f"{value:.4g}" for value in values[: MOST_NAMED + 1])
@@ -40,8 +47,10 @@ def part_name() -> str | None:
 
 
 def amount_name(config: Config) -> str | None:
-    """Return the number of a regression, or the labels where there may be several."""
+    """Return the number of a regression, or the labels where there may be several; of several targets the first's."""
     assert isinstance(config, TaskConfig)
+    if targets := list(config.format.targets):
+        return amount_name(head_config(config, targets[0]))
     return {"regression": "value", "multi": "labels", "single": None}[config.format.target]
 
 

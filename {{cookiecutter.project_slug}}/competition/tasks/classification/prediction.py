@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from competition.config.views import View
-from competition.tasks.classification.settings import TargetKind
+from competition.tasks.classification.heads import each_head, head_classes, side_by_side
+from competition.tasks.classification.settings import TargetKind, TaskConfig
 from competition.tasks.contract import Prediction
 from competition.tasks.windows import Place
 
@@ -37,10 +38,39 @@ class Activation(nn.Module):
         return low + (high - low) * outputs.sigmoid()
 
 
+class Heads(nn.Module):
+    """Several targets, each with its part of the outputs."""
+
+    def __init__(self, each: dict[str, Activation], sizes: dict[str, int]) -> None:
+        super().__init__()
+        self.each = nn.ModuleDict(each)
+        self.sizes = sizes
+
+    def parts(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Cut outputs (B, n) into those of each target."""
+        return dict(zip(self.sizes, outputs.split(list(self.sizes.values()), dim=1), strict=True))
+
+
+def activation_of(config: TaskConfig) -> Activation | Heads:
+    """Return what makes predictions of outputs; of several targets the config must know their classes."""
+    each = {name: Activation(one.format.target, one.format.bounds) for name, one in each_head(config).items()}
+    if not config.format.targets:
+        return each[""]
+    classes = config.data.classes or []
+    return Heads(each, {name: len(head_classes(classes, name)) for name in each})
+
+
 @torch.no_grad()
 def predictions(network: nn.Module, outputs: Tensor, batch: dict[str, Any]) -> list[Prediction]:
     """Return `probabilities` (classes,), or `values` (columns,), float32 for each image of outputs (B, n)."""
     activation = network.get_submodule("activation_of_answers")
+    if isinstance(activation, Heads):
+        said = {name: _said(activation.each[name], part) for name, part in activation.parts(outputs).items()}
+        return [side_by_side(dict(zip(said, image, strict=True))) for image in zip(*said.values(), strict=True)]
+    return _said(activation, outputs)
+
+
+def _said(activation: nn.Module, outputs: Tensor) -> list[Prediction]:
     assert isinstance(activation, Activation)
     return [{activation.key: image} for image in activation(outputs.float()).cpu().numpy()]
 

@@ -10,8 +10,13 @@ from competition.tasks.contract import Prediction, Target
 def own_format(config: TaskConfig) -> ClassificationFormat:
     """Return the format of `image_id,label`, or of `image_id` and a column a class where an image may have several.
 
-    Raises CompetitionError for a regression, which does not say how sure it is.
+    Raises CompetitionError for a regression, which does not say how sure it is, and for several targets.
     """
+    if config.format.targets:
+        raise CompetitionError(
+            "pseudo-labels: of format.targets, several answers an image, none are made; give targets of test images as "
+            "rows of train.csv, with format.targets.NAME.unknown for those that nobody knows"
+        )
     if config.format.target == "regression":
         raise CompetitionError("pseudo-labels: a regression does not say how sure it is of an image")
     layout = "label" if config.format.target == "single" else "columns"

@@ -17,6 +17,7 @@ from competition.tasks.classification.decode import (
     over_quantiles,
     over_thresholds,
 )
+from competition.tasks.classification.heads import each_head, heads_in, of_head
 from competition.tasks.classification.metrics import MULTI, OF_PROBABILITIES, SINGLE, MultiLabels, SingleLabels
 from competition.tasks.classification.score import lower_is_better
 from competition.tasks.classification.settings import TaskConfig
@@ -80,6 +81,52 @@ class BestOf:
         found = self.search.best(rows)
         changed = with_decode(self.config, found)
         return found if self.images.score(changed, rows) > self.images.score(self.config, rows) else {}
+
+
+@dataclass(frozen=True)
+class OfTarget:
+    """The images of which one of several targets is known, as if it were the only one."""
+
+    images: Scored
+    name: str
+    rows: np.ndarray  # numbers of the images
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def prediction(self, index: int) -> Prediction:
+        """Read the stored prediction of an image from disk."""
+        return of_head(self.images.prediction(int(self.rows[index])), self.name)
+
+    def truth(self, index: int) -> Target:
+        """Return the answer."""
+        return of_head(self.images.truth(int(self.rows[index])), self.name)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return the original height and width."""
+        return self.images.size(int(self.rows[index]))
+
+    def score(self, config: Config, rows: np.ndarray) -> float:
+        """Only a host's metric is asked for in this way, and that is of all targets."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class EachTarget:
+    """A search for each of several targets by its own metric: the better each is, the better is their mean."""
+
+    config: TaskConfig
+    images: dict[str, OfTarget]
+    searches: dict[str, Search]
+
+    def best(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return `targets`: what the config has of each, and what was found."""
+        found = {name: own.model_dump(exclude_defaults=True) for name, own in self.config.decode.targets.items()}
+        for name, search in self.searches.items():
+            own = np.flatnonzero(np.isin(self.images[name].rows, rows))
+            if len(own) and (keys := search.best(own)):
+                found[name] = found.get(name, {}) | keys
+        return {"targets": found} if found else {}
 
 
 @dataclass(frozen=True)
@@ -155,6 +202,9 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
     """Prepare a search: thresholds for decisions that are handed in, cut points for kappa of numbers, else nothing."""
     assert isinstance(config, TaskConfig)
     is_host, metric = config.host_metric is not None, config.metrics[0]
+    if config.format.targets:
+        found = _of_each(config, images)
+        return BestOf(config, images, found) if is_host else found
     if config.format.target == "regression":
         return _cut_points(config, images) if is_host or metric == "qwk" else Nothing()
     if not hands_in_decisions(config) or config.format.submission.layout == "top":
@@ -172,6 +222,18 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
         groups = np.unique([str(one["group"]) for one in truths], return_inverse=True)[1]
     known = np.array([one["known"] for one in truths]) if "known" in truths[0] else None
     return ThresholdSearch(config, images, probabilities, truth, groups, truths[0].get("grades"), known)
+
+
+def _of_each(config: TaskConfig, images: Scored) -> Search:
+    """Prepare a search for each target that is handed in."""
+    truths = [images.truth(i) for i in progress(range(len(images)), "reading answers")]
+    of_target, searches = {}, {}
+    for name, one in each_head(config).items():
+        known = np.flatnonzero([truth.get(f"{name}/is_known", True) for truth in truths])
+        of_target[name] = OfTarget(images, name, known)
+        if config.format.targets[name].submit and len(known):
+            searches[name] = search(one, of_target[name], int(truths[0][f"{name}/num_classes"]))
+    return EachTarget(config, of_target, searches)
 
 
 def _cut_points(config: TaskConfig, images: Scored) -> Search:
@@ -207,6 +269,13 @@ def regression_sample(
     predictions: Sequence[Prediction], truth: Target, seed: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return probabilities (k, models) against 0 and 1 (k,), or values against the truth's."""
+    if heads := heads_in(truth):
+        known = [name for name in heads if truth.get(f"{name}/is_known", True)]
+        each = [regression_sample([of_head(p, n) for p in predictions], of_head(truth, n), seed) for n in known]
+        inputs, outputs = (
+            zip(*filter(None, each), strict=True) if known else ([np.zeros((0, len(predictions)))], [np.zeros(0)])
+        )
+        return np.concatenate(inputs), np.concatenate(outputs)
     if "value" in truth:
         return np.stack([p["values"] for p in predictions], axis=1).astype(np.float64), np.asarray(truth["value"])
     stacked = np.stack([p["probabilities"] for p in predictions], axis=1).astype(np.float64)
