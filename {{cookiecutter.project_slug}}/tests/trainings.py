@@ -21,8 +21,10 @@ import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.cli.app import main
-from competition.config.loading import task_names
+from competition.config.loading import dump_config, task_names
+from competition.config.settings import Config
 from competition.pipeline import run as run_module
+from competition.prediction.stored import PredictionWriter
 from competition.tasks.contract import Task
 from competition.training.checkpoint import epoch_paths, load_checkpoint
 
@@ -213,6 +215,19 @@ def assert_ended_like(folder: Path, unbroken: Path) -> None:
     with np.load(folder / "oof.npz") as found, np.load(unbroken / "oof.npz") as expected:
         assert found.files == expected.files
         assert all(np.array_equal(found[name], expected[name]) for name in expected.files)
+
+
+def write_teacher(config: Config, name: str, said: dict[str, dict[str, np.ndarray]], classes: Iterable[str]) -> None:
+    """Write a run that says so of images: by path in its folder, fold0/oof.npz or test.npz, an array (n,) an image."""
+    for path, answers in said.items():
+        place = config.run_folder.parent / name / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.parent.name.startswith("fold"):
+            (place.parent / "config.yaml").write_text(dump_config(config.model_copy(update={"name": name})))
+        with PredictionWriter(place.parent) as writer:
+            for image_id, values in answers.items():
+                writer.add(image_id, 64, 64, {"probabilities": values.astype(np.float32)})
+            writer.finish(place, classes)
 
 
 def live_as_one_of_two(rank: int) -> None:

@@ -17,9 +17,8 @@ from competition.config.loading import complete, dump_yaml, format_presets, pars
 from competition.config.settings import Config
 from competition.data.groups import hint_at_groups
 from competition.files.csv_file import UNNAMED, not_utf8, read_header, refuse_no_header, refuse_other_separator
-from competition.files.image_folder import test_image, train_image
 from competition.files.image_search import find_images
-from competition.files.images import count_channels, read_image
+from competition.files.item_source import test_source, train_source
 from competition.files.other_tables import has_table, is_other_table, read_other_table
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
@@ -150,11 +149,11 @@ def _with_channels(reading: Reading) -> Reading:
     try:
         config = complete(reading.task, reading.part)
         ids = Task(config.task).table.read_table(config).image_ids
-        paths = [train_image(config, ids[row]) for row in _some(len(ids))]
-        channels = count_channels(paths[0], config.data.max_pixels)
+        sources = [train_source(config, ids[row]) for row in _some(len(ids))]
+        channels = sources[0].count_channels()
         if channels == config.data.channels or channels > MOST_CHANNELS:
             return reading
-        images = [read_image(path, channels, config.data.max_pixels) for path in paths]
+        images = [source.of_channels(channels).read() for source in sources]
     except (CompetitionError, IndexError):
         return reading
     most = 255 if images[0].dtype == np.uint8 else 1
@@ -196,12 +195,10 @@ def try_config(config: Config) -> tuple[int, str]:
         stage = 2
         try_submission(config, table.classes, test_ids.tolist())
         stage = 3
-        data = config.data
         for row in _some(len(table.image_ids)):
-            pixels = read_image(train_image(config, table.image_ids[row]), data.channels, data.max_pixels)
-            table.target(row, *pixels.shape[:2])
+            table.target(row, *train_source(config, table.image_ids[row]).read().shape[:2])
         for row in _some(len(test_ids)):
-            read_image(test_image(config, test_ids[row]), data.channels, data.max_pixels)
+            test_source(config, test_ids[row]).read()
     except CompetitionError as error:
         return stage, str(error)
     return len(STAGES), ""

@@ -1,9 +1,9 @@
 """What the sections of a config are made of."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -23,9 +23,23 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
+class Distil(Section):
+    """Learn what another run says of an image, beside what is true of it (Hinton et al. 2015).
+
+    That is what it said of a training image out of fold, by networks that have not seen it; of a test image that is a
+    pseudo-label the mean of all its networks.
+    """
+
+    run: Annotated[str, Field(min_length=1)]  # its name, or its folder
+    weight: Positive = 0.5
+    temperature: Positive = 2.0  # flattens probabilities of both; over 1, classes that are unlikely teach, too
+
+
 class Losses(Section):
     """Weights of losses that are added up: a task's own by name, the user's by file, as `my_loss.py: 0.5`."""
 
+    has_teachers: ClassVar[bool] = False  # whether the task can learn from another run
+    distil: Distil | None = None
     files: dict[str, Annotated[float, Field(ge=0)]] = {}  # each defines image_losses(outputs, batch)
 
     @model_validator(mode="before")
@@ -36,6 +50,13 @@ class Losses(Section):
             return given
         rest = {key: value for key, value in given.items() if key not in files}
         return rest | {"files": (rest.get("files") or {}) | files}
+
+    @field_validator("distil")
+    @classmethod
+    def _can_be_taught(cls, distil: Distil | None) -> Distil | None:
+        if distil is not None and not cls.has_teachers:
+            raise ValueError("only a classification can learn from another run; leave it out, or take data.pseudo")
+        return distil
 
 
 def names_in(pattern: str) -> list[str]:

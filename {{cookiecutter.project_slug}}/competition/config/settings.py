@@ -16,6 +16,15 @@ Fold = Annotated[int, Field(ge=0)] | Literal["all"]  # all: train on everything,
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as numpy and Lightning take it
 
 
+class Lora(Section):
+    """Low-rank adapters in the linear layers of an encoder, which itself rests (Hu et al. 2022); the package peft is an
+    extra. Merged into the weights where these are exported."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    alpha: Positive = 16.0  # over `rank` what their sum weighs
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of what goes into them
+
+
 class Model(Section):
     """The network: `pretrained` is true (from the hub), false (random) or a file of weights."""
 
@@ -26,11 +35,14 @@ class Model(Section):
     freeze: Literal["encoder"] | Annotated[float, Field(gt=0, le=1)] | None = None
     unfreeze_epoch: Count | None = None  # after so many epochs it learns, too; None: never
     gradient_checkpointing: bool = False  # compute the encoder's insides twice instead of keeping them: less memory
+    lora: Lora | None = None  # in place of the encoder's weights small matrices learn
 
     @model_validator(mode="after")
     def _something_is_frozen(self) -> Self:
         if self.unfreeze_epoch is not None and self.freeze is None:
             raise ValueError("model.unfreeze_epoch needs model.freeze: say what is frozen until then")
+        if self.lora is not None and self.freeze is not None:
+            raise ValueError("model.lora freezes the encoder's own weights for good; leave out model.freeze")
         return self
 
     @property
@@ -40,7 +52,10 @@ class Model(Section):
 
 
 class Optimizer(Section):
-    """Settings of the optimizer, of timm by its name there (adamw, sgd, lion, muon, adopt) or of torch (NAdam)."""
+    """Settings of the optimizer, of timm by its name there (adamw, sgd, lion, muon, adopt) or of torch (NAdam).
+
+    Or schedulefree_adamw, schedulefree_sgd, schedulefree_radam (Defazio et al. 2024): the package is an extra.
+    """
 
     name: Annotated[str, Field(min_length=1)] = "adamw"
     lr: Positive = 1e-3
@@ -48,6 +63,11 @@ class Optimizer(Section):
     arguments: dict[str, Any] = {}  # further ones, as {betas: [0.9, 0.95]}
     encoder_lr: Positive = 1.0  # what the encoder's learning rate is of the others'
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # of each layer of the encoder against the one behind it
+
+    @property
+    def is_schedule_free(self) -> bool:
+        """Whether it averages the weights itself, in place of a learning rate that falls."""
+        return self.name.startswith("schedulefree_")
 
 
 class Scheduler(Section):
@@ -208,6 +228,17 @@ class Config(Section):
     metrics: Any
     decode: Any
 
+    @model_validator(mode="after")
+    def _averages_once(self) -> Self:
+        name = self.optimizer.name
+        if self.optimizer.is_schedule_free and self.scheduler.name != "constant":
+            raise ValueError(
+                f"scheduler.name: {name} needs no rate that falls; expected constant, which may have a warmup"
+            )
+        if self.optimizer.is_schedule_free and self.ema is not None:
+            raise ValueError(f"ema: {name} averages the weights itself; leave out either")
+        return self
+
     @field_validator("fold", "folds")
     @classmethod
     def _folds_exist(cls, given: Any, info: ValidationInfo) -> Any:
@@ -245,6 +276,12 @@ class Config(Section):
                 raise ValueError(f"{name} is the view {known[seen]} once more; list each once")
             known[seen] = name
         return given
+
+    @model_validator(mode="after")
+    def _network_joins_columns(self) -> Self:
+        if self.data.columns is not None and not hasattr(self.model, "join_columns"):
+            raise ValueError(f"data.columns: networks of {self.task} look at images alone; leave it out")
+        return self
 
     @property
     def packages(self) -> list[str]:

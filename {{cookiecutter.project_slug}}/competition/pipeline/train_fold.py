@@ -9,6 +9,7 @@ from competition.comparison.update_ledger import begin, record
 from competition.config.settings import Config
 from competition.data.folds import read_folds
 from competition.prediction.predict import load_network, predict_images
+from competition.prediction.teacher import read_teacher
 from competition.runs.folder import OOF, refuse_start
 from competition.scoring.out_of_fold import describe_scores, score_predictions
 from competition.support.locks import holding
@@ -38,6 +39,7 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
             load_score(config.host_metric.file)  # a wrong path should not be found after the training
         table = Task(config.task).table.read_table(config)
         data = FoldData(config, table, read_folds(config, table))
+        data.teacher = read_teacher(config, table, data.train_set.image_ids)
         with explaining_lost_process("training"):
             fit(config, table, data, begun=lambda device: begin(config, bases, device))
             if len(data.val_set):

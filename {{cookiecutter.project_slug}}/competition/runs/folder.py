@@ -7,6 +7,7 @@ from typing import Any
 
 from competition.config.loading import config_differences, dump_config, dump_yaml, load_config, parse_yaml
 from competition.config.settings import Checkpoint, Config
+from competition.files.other_tables import table_and_pattern
 from competition.support.atomic_files import marked, read_own_text, read_rows, replacing
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE, here
@@ -15,6 +16,7 @@ CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submissio
 POSTPROCESS, CV, VIEWS, METRICS = "postprocess.yaml", "cv.csv", "tta.csv", "metrics.csv"
 LATEST, SOUP = "latest.pt", "soup.pt"
 BUNDLE = "bundle"  # a folder
+SWEEPS, JOURNAL = "sweeps", "journal.jsonl"  # the folder of all sweeps, and what each notes of its trials
 CHOICE = "weights.csv"  # which weights were compared at the end, and which of them predict
 DONE = "latest.safetensors"  # what a training without validation ends with
 # Keys that may differ between two starts of one run: they say what becomes of predictions ...
@@ -110,7 +112,8 @@ class Run:
     def test_sources(self) -> list[Path]:
         """Return what test.npz is made from."""
         weights = [one / weights_name(one, self.config.checkpoint) for one in self.finished()]
-        return [self.config.sample_submission, *weights]
+        sample, _ = table_and_pattern(self.config.sample_submission)
+        return [*([sample] if sample else []), *weights]
 
     def bundle_sources(self) -> list[Path]:
         """Return what a bundle is made from, this package included."""

@@ -297,5 +297,5 @@ def _check_written(path: Path, config: Config, classes: Sequence[str], sizes: Ma
     found, asked = read_csv(path, keys), read_csv(sample, keys)
     if config.has_many_rows_an_id:  # in whatever number of rows
         found, asked = (frame.drop_duplicates(ignore_index=True) for frame in (found, asked))
-    if not found.equals(asked):
+    if not np.array_equal(found.to_numpy(), asked.to_numpy()):
         raise CompetitionError(f"{path}: the rows of {','.join(keys)} are not those of {sample}")

@@ -4,6 +4,7 @@ Learning rates and frozen parts go by that order.
 """
 
 import fnmatch
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,20 @@ def drop_path_arguments(name: str, share: float) -> dict[str, Any]:
     except (TypeError, RuntimeError):
         raise CompetitionError(f"model.drop_path: {name} cannot leave out blocks; set it to 0") from None
     return arguments
+
+
+def num_features(name: str, arguments: Mapping[str, Any]) -> int:
+    """Return how many features of an image a network of timm hands to its classifier; raise CompetitionError where that
+    is not told."""
+    whole: Any = _without_weights(name.removeprefix("tu-"), {**arguments, "num_classes": 2})
+    classifier = whole.get_classifier()
+    first = classifier[0] if isinstance(classifier, tuple | list) else classifier
+    if not isinstance(first, nn.Linear):
+        raise CompetitionError(
+            f"model.encoder: {name} ends with no single layer that its features could be taken from, to join others to "
+            "them; take another encoder"
+        )
+    return first.in_features
 
 
 def refuse_other_sizes(network: nn.Module, channels: int, sizes: Mapping[tuple[int, int], str]) -> None:
@@ -121,7 +136,8 @@ def encoder_layers(network: nn.Module, key: str) -> Layers:
         for full, _ in network.named_parameters()
         if full.startswith(start) and not any(full.removeprefix(start).startswith(f"{head}.") for head in heads)
     ]
-    numbers = {full: number for full in names if (number := _number(full.removeprefix(start), known)) is not None}
+    plain = {full: plain_name(full).removeprefix(start) for full in names}
+    numbers = {full: number for full in names if (number := _number(plain[full], known)) is not None}
     if len(numbers) < len(names):
         numbers = {full: index // TOGETHER for index, full in enumerate(names)}
         return Layers(numbers, max(numbers.values(), default=-1) + 1)
@@ -167,6 +183,11 @@ def _number(name: str, known: dict[str, int]) -> int | None:
             return known[spelt(name)]
         name = name.partition(".")[2]
     return None
+
+
+def plain_name(name: str) -> str:
+    """Return what a parameter is called in a network without adapters: that of the layer that an adapter is for."""
+    return re.sub(r"\.(base_layer|lora_[AB]\.default)(?=\.)", "", name)
 
 
 def spelt(name: str) -> str:

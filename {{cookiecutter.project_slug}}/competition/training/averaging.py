@@ -1,6 +1,7 @@
-"""Averages of weights: the moving one of all steps (`ema`), and that of a fold's best epochs (`checkpoint.keep`).
+"""Averages of weights: the moving one of all steps (`ema`), that of a schedule-free optimizer, that of best epochs
+(`checkpoint.keep`).
 
-The moving average is what is validated, saved and used for prediction. The other is used only where it is better on the
+The first two are what is validated, saved and used for prediction. The last is used only where it is better on the
 fold. Two are tried: of all that were kept, and greedily, from the best epoch on, of those that make it better. The
 choice is made by `checkpoint.monitor` on the very images that the fold is scored on: `tune` says how much of the score
 that is.
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
@@ -21,8 +23,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_avg_fn
 
 from competition.config.settings import Config
-from competition.data.dataset import ImageDataset, ready
+from competition.data.dataset import ready
 from competition.data.loaders import evaluation_loader
+from competition.data.series_dataset import open_dataset
 from competition.runs.folder import CHOICE, LATEST, SOUP, best_name
 from competition.support.atomic_files import write_csv
 from competition.tasks.contract import Table
@@ -31,6 +34,7 @@ from competition.training.fold_data import FoldData
 from competition.training.lost_process import watch_processes
 from competition.training.module import CompetitionModule
 from competition.training.monitor import better_mode
+from competition.training.remember import RememberImages
 from competition.training.stopping import EndAtSigterm
 from competition.training.trainer import build_trainer
 
@@ -61,6 +65,76 @@ class AverageWeights(WeightAveraging):
 
     def _average(self, average: Tensor, weights: Tensor, number: Tensor | int) -> Tensor:
         return self._move(average, weights, number) if self._has_started else weights
+
+
+class ScheduleFreeWeights(pl.Callback):
+    """Lets validation and checkpoints have the weights that a schedule-free optimizer averages.
+
+    What it steps from are others. Its own way there and back again rounds: here what it steps from is kept and put
+    back, so that a checkpoint in mid-epoch changes nothing of what follows. Batch norm has statistics of the averaged
+    weights.
+    """
+
+    def __init__(self, data: FoldData) -> None:
+        self._norms = RecomputeNorms(data)
+        self._statistics: tuple[int, State] = (-1, {})  # of batch norm, and after which step
+        self._kept: State = {}
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the averaged weights into the network."""
+        self._show(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put back what it learns from."""
+        self._put_back(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compute the statistics that are saved, where no validation did."""
+        assert isinstance(pl_module, CompetitionModule)
+        if self._statistics[0] == trainer.global_step or not _learning_norms(pl_module):
+            return
+        pl_module.eval()
+        with torch.no_grad():
+            self._show(trainer, pl_module)
+            self._put_back(trainer, pl_module)
+        pl_module.train()
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save the averaged weights in the place of those that it learns from, and these beside them."""
+        checkpoint["current_model_state"] = learning = checkpoint["state_dict"]
+        with torch.no_grad():
+            self._average(trainer, pl_module)
+            averaged = {name: value.clone() for name, value in learning.items()}
+            self._put_back(trainer, pl_module)
+        step, statistics = self._statistics
+        checkpoint["state_dict"] = averaged | (statistics if step == trainer.global_step else {})
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on from the weights that it learns from."""
+        pl_module.load_state_dict(checkpoint["current_model_state"])
+
+    def _show(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._average(trainer, module)
+        self._norms.compute(trainer, module)
+        norms = {name for name, one in module.named_modules() if isinstance(one, _BatchNorm)}
+        buffers = module.named_buffers()
+        found = {name: value.clone() for name, value in buffers if name.rpartition(".")[0] in norms}
+        self._statistics = (trainer.global_step, found)
+
+    def _average(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._kept = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        optimizer: Any = trainer.optimizers[0]
+        optimizer.eval()
+
+    def _put_back(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        optimizer: Any = trainer.optimizers[0]
+        optimizer.train()
+        module.load_state_dict(self._kept)
+        self._kept = {}
 
 
 @dataclass(frozen=True)
@@ -105,7 +179,7 @@ class Judge:
         values["model"] = values["model"] | {"pretrained": False}
         self.module = CompetitionModule(values, list(table.classes))
         self._norms = RecomputeNorms(data)
-        self.trainer = build_trainer(config, [self._norms, EndAtSigterm()])
+        self.trainer = build_trainer(config, [self._norms, RememberImages(data), EndAtSigterm()])
         watch_processes(self.trainer, "training")
 
     def by_value(self, kept: Sequence[Path]) -> list[tuple[int, Path]]:
@@ -173,11 +247,16 @@ class RecomputeNorms(pl.Callback):
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compute them where the weights are averaged."""
-        assert isinstance(pl_module, CompetitionModule)
-        norms = _learning_norms(pl_module)
-        if not self.is_due or not norms:
+        if self.is_due:
+            self.compute(trainer, pl_module)
+
+    def compute(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Compute them; call it on every rank."""
+        assert isinstance(module, CompetitionModule)
+        norms = _learning_norms(module)
+        if not norms:
             return
-        self._compute(trainer, pl_module, norms)
+        self._compute(trainer, module, norms)
         if trainer.world_size > 1:
             own = [value for norm in norms for value in norm.buffers()]
             first = trainer.strategy.broadcast([value.cpu() for value in own])
@@ -198,7 +277,7 @@ class RecomputeNorms(pl.Callback):
             dtype = next(module.network.parameters()).dtype
             seen = ready(trainer.strategy.batch_to_device(batch), module.config, dtype)
             with trainer.precision_plugin.val_step_context():
-                module(seen["image"])
+                module(seen)
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum
             norm.eval()
@@ -210,7 +289,7 @@ class RecomputeNorms(pl.Callback):
         config = data.config.model_copy(update={"data": data.config.data.model_copy(update={"batch_size": size})})
         ids = data.train_table.image_ids[data.train_rows]
         places = np.linspace(0, len(ids) - 1, min(len(ids), MOST_IMAGES)).round().astype(int)
-        return evaluation_loader(ImageDataset(config, ids[places], table=data.train_table))
+        return evaluation_loader(open_dataset(config, ids[places], table=data.train_table))
 
 
 def _learning_norms(module: CompetitionModule) -> list[_BatchNorm]:

@@ -26,6 +26,7 @@ from competition.runs.folder import LATEST, best_name, is_of_all, weights_name
 from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
 from competition.support.freshness import compare_checksums
+from competition.tasks.lora import has_adapters, merged
 
 CHECKSUM = "sha256"  # of the exported weights, in the metadata of their file
 
@@ -54,6 +55,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: not a whole checkpoint ({reason}); delete {path.parent} and train this fold again"
         ) from None
     return checkpoint
+
+
+def network_state(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the weights of a checkpoint as those of the network that predicts, adapters merged into them."""
+    state = checkpoint["state_dict"]
+    return merged(state, checkpoint["hyper_parameters"]["config"]["model"]["lora"]) if has_adapters(state) else state
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -254,7 +261,7 @@ def exported_weights(checkpoint: Path) -> Path:
 
 def export_weights(checkpoint: Path) -> None:
     """Write the network's weights beside a checkpoint as safetensors, by plain names, to load without Lightning."""
-    state = load_checkpoint(checkpoint)["state_dict"]
+    state = network_state(load_checkpoint(checkpoint))
     prefix = "network."
     named = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     seen, plain = set[int](), dict[str, torch.Tensor]()

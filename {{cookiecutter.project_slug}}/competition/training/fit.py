@@ -14,17 +14,19 @@ from competition.files.image_folder import one_of_many
 from competition.runs.folder import METRICS, OOF, is_finished, more_epochs, remember_config
 from competition.sampling.epoch_plan import plan_warnings
 from competition.support.errors import CompetitionError
+from competition.tasks.columns import fit_columns
 from competition.tasks.contract import Table, Task
 from competition.tasks.encoder import refuse_other_sizes
 from competition.tasks.pretrained import weights_note
 from competition.tasks.user_losses import load_loss
-from competition.training.averaging import AverageWeights
+from competition.training.averaging import AverageWeights, ScheduleFreeWeights
 from competition.training.checkpoint import LATEST, LatestAndBest, export_weights, exported_path, load_checkpoint
 from competition.training.fold_data import FoldData, mixing_warnings, per_device_batch_size
 from competition.training.logger import MetricsCsv, build_loggers
 from competition.training.lost_process import watch_processes
 from competition.training.module import CompetitionModule
 from competition.training.monitor import better_mode
+from competition.training.remember import RememberImages
 from competition.training.stopping import StopEarly, StopInGoodOrder, StopOnNan
 from competition.training.trainer import build_trainer, describe_device, describe_trainer
 
@@ -42,6 +44,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     watch_processes(trainer, "training")
     batch_size = per_device_batch_size(config, trainer.world_size, trainer.accumulate_grad_batches)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    fit_columns(module.network, data.train_set.columns)
     module.build_optimizer()  # what cannot be had is refused before a run is there
     refuse_other_sizes(module.network, config.data.channels, _sizes(config))
     module.train()
@@ -56,7 +59,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
             _say(lengthen(config, latest, more))
         else:
             load_checkpoint(latest)
-    share_cache(config, [data.train_set, data.val_set])
+    share_cache(config, [data.train_set.of_images(), data.val_set.of_images()])
     if trainer.is_global_zero:
         remember_config(folder, config)  # last of what may be refused: what has a config counts as a run
         begun(describe_device(trainer))
@@ -69,13 +72,14 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
         _say(line)
     if module.frozen.names:
         until = f" in the epochs up to {module.frozen.until}" if module.frozen.until else ""
-        _say(
-            f"model.freeze: {len(module.frozen.names)} of {len(list(module.parameters()))} tensors do not learn{until}"
-        )
+        key = "model.freeze" if config.model.lora is None else "model.lora"
+        _say(f"{key}: {len(module.frozen.names)} of {len(list(module.parameters()))} tensors do not learn{until}")
     added = {**Task(config.task).loss.weights(config), **config.loss.files}
+    if (distil := config.loss.distil) is not None:
+        added[f"distil of {distil.run}"] = distil.weight
     added = {name: weight for name, weight in added.items() if weight}
     _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
-    for line in [*one_of_many(config, table.image_ids), *planned, *mixing_warnings(config, batch_size)]:
+    for line in [*one_of_many(config, table.image_ids), *data.notes, *planned, *mixing_warnings(config, batch_size)]:
         _say(line)
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)
 
@@ -113,9 +117,12 @@ def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
         MetricsCsv(folder / METRICS, config.metrics, describe_epoch=data.describe_epoch),
         checkpoint,
         StopInGoodOrder(checkpoint, config.trainer.get("max_time")),
+        RememberImages(data),
     ]
     if ema := config.ema:
         callbacks.insert(0, AverageWeights(ema.decay, ema.start_step))
+    if config.optimizer.is_schedule_free:
+        callbacks.insert(0, ScheduleFreeWeights(data))
     if (stop := config.early_stopping) and config.fold != "all":
         callbacks.append(StopEarly(config.checkpoint.monitor, stop, mode))
     return callbacks

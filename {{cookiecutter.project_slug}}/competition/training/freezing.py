@@ -1,4 +1,4 @@
-"""Parts of a network that do not learn, all the time or at first (`model.freeze`, `model.unfreeze_epoch`)."""
+"""Parts of a network that do not learn, all the time or at first: `model.freeze`, or what `model.lora` adapts."""
 
 import gc
 
@@ -8,6 +8,7 @@ from torch import nn
 
 from competition.config.settings import Model
 from competition.tasks.encoder import encoder_layers
+from competition.tasks.lora import frozen_names
 
 
 class Frozen:
@@ -60,6 +61,8 @@ class Frozen:
 
 
 def _frozen_names(network: nn.Module, settings: Model) -> set[str]:
+    if settings.lora is not None:
+        return frozen_names(network)
     if settings.freeze is None:
         return set()
     numbers = encoder_layers(network, "model.freeze").numbers

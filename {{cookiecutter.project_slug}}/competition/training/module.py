@@ -15,9 +15,11 @@ from competition.data.dataset import Batch, ready, seed_everywhere
 from competition.data.window_dataset import WholeImages
 from competition.support.distributed import gather_by_image, packed, unpacked
 from competition.support.errors import CompetitionError
+from competition.tasks.beside import beside
 from competition.tasks.contract import Evidence, Target, Task
 from competition.tasks.encoder import save_memory
 from competition.tasks.host_metric import HOST, score_by_host
+from competition.tasks.lora import add_adapters
 from competition.tasks.user_losses import add_losses
 from competition.training.fold_data import FoldData
 from competition.training.freezing import Frozen
@@ -38,6 +40,8 @@ class CompetitionModule(pl.LightningModule):
         self.network = self.task.model.build_network(with_classes(self.config, classes), len(classes))
         if self.config.model.gradient_checkpointing:
             save_memory(self.network)
+        if self.config.model.lora is not None:
+            add_adapters(self.network, self.config)
         self.frozen = Frozen(self.network, self.config.model)
         self.frozen.rest()  # Lightning keeps the mode that modules come in
         if self.config.model.channels_last:
@@ -56,17 +60,18 @@ class CompetitionModule(pl.LightningModule):
         self.frozen.rest()
         return self
 
-    def forward(self, images: Tensor) -> Any:
-        """Map images (B, channels, H, W) to the task's outputs."""
-        return self.network(images)
+    def forward(self, batch: Batch) -> Any:
+        """Map a batch's images (B, channels, H, W), and what the network is told beside them, to the task's outputs."""
+        return self.network(batch["image"], **beside(batch))
 
     def image_losses(self, batch: Batch) -> Tensor:
         """Return (B,) losses of a batch, one an image."""
-        return self._losses_of(self(batch["image"]), batch)
+        return self._losses_of(self(batch), batch)
 
     def _losses_of(self, outputs: Any, batch: Batch) -> Tensor:
         own = self.task.loss.image_losses(self.network, outputs, batch, self.config)
-        return add_losses(own, self.config.loss.files, outputs, batch)
+        losses = add_losses(own, self.config.loss.files, outputs, batch)
+        return losses * batch["weight"].to(losses.dtype) if "weight" in batch else losses
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the batch's part of the mean loss of a step's images, whatever processes and batches these are in."""
@@ -81,7 +86,7 @@ class CompetitionModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Note each image's loss and what its metrics need; gathered later, as ranks may have unequal batches."""
         batch = self._ready(batch)
-        outputs = self(batch["image"])
+        outputs = self(batch)
         losses = self._losses_of(outputs, batch)
         predictions = self.task.prediction.predictions(self.network, outputs, batch)
         for image_id, loss in zip(batch["image_id"], losses.detach().cpu().double().tolist(), strict=True):

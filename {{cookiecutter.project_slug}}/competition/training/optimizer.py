@@ -1,4 +1,4 @@
-"""The optimizer: any of timm's or torch's by name, and which weights learn at which rate."""
+"""The optimizer: any of timm's, torch's or schedulefree's by name, and which weights learn at which rate."""
 
 import inspect
 from collections.abc import Collection, Iterable
@@ -13,7 +13,13 @@ from competition.config.settings import Optimizer
 from competition.support.errors import CompetitionError
 from competition.tasks.encoder import encoder_layers, undecayed
 
-OURS = ("lr", "weight_decay")  # arguments that have keys of their own
+# Arguments that have keys of their own.
+OURS = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay", "warmup_steps": "scheduler.warmup"}
+SCHEDULE_FREE = {
+    "schedulefree_adamw": "AdamWScheduleFree",
+    "schedulefree_sgd": "SGDScheduleFree",
+    "schedulefree_radam": "RAdamScheduleFree",
+}
 
 
 def build_optimizer(
@@ -69,6 +75,8 @@ def _rates(network: nn.Module, settings: Optimizer) -> dict[str, float]:
 
 def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
     """Return the class: timm's names are in small letters, torch's are those of its classes."""
+    if name in SCHEDULE_FREE:
+        return _schedule_free_class(name)
     known = [str(one) for one in timm.optim.list_optimizers()]
     of_torch = {
         one: kind
@@ -78,18 +86,28 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
     if name in of_torch:
         return of_torch[name]
     if name not in known:
-        raise CompetitionError(
-            f"optimizer.name: {show(name)} is no optimizer of timm or torch; {_nearest(name, [*known, *of_torch])}"
-        )
+        guess = _nearest(name, [*known, *of_torch, *SCHEDULE_FREE])
+        raise CompetitionError(f"optimizer.name: {show(name)} is no optimizer of timm or torch; {guess}")
     kind: Any = timm.optim.get_optimizer_class(name, bind_defaults=False)
     return kind
+
+
+def _schedule_free_class(name: str) -> type[torch.optim.Optimizer]:
+    try:
+        import schedulefree
+    except ImportError:
+        raise CompetitionError(
+            f"optimizer.name: {name} needs the package schedulefree; install it (`uv sync --extra schedulefree` or "
+            "`pip install schedulefree`)"
+        ) from None
+    return getattr(schedulefree, SCHEDULE_FREE[name])
 
 
 def _check_arguments(kind: type[torch.optim.Optimizer], settings: Optimizer) -> None:
     known = [name for name in list(inspect.signature(kind.__init__).parameters)[2:] if name not in OURS]
     for name in settings.arguments:
         if name in OURS:
-            raise CompetitionError(f"optimizer.arguments.{name}: it is set by optimizer.{name}")
+            raise CompetitionError(f"optimizer.arguments.{name}: it is set by {OURS[name]}")
         if name not in known:
             raise CompetitionError(
                 f"optimizer.arguments: {settings.name} takes no {show(name)}; {_nearest(name, known)}"
@@ -105,9 +123,12 @@ def _explained(settings: Optimizer, groups: list[dict[str, Any]]) -> torch.optim
     """Build an optimizer of groups of weights; turn what it says against that into one line."""
     arguments: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.arguments.items()}
     try:
-        if settings.name[0].isupper():
-            of_torch: Any = optimizer_class(settings.name)
-            return of_torch(groups, lr=settings.lr, **arguments)
+        if settings.is_schedule_free or settings.name[0].isupper():
+            kind: Any = optimizer_class(settings.name)
+            optimizer = kind(groups, lr=settings.lr, **arguments)
+            if settings.is_schedule_free:
+                optimizer.train()  # its steps are refused in the other mode; nothing moves yet
+            return optimizer
         return timm.optim.create_optimizer_v2(
             groups, settings.name, lr=settings.lr, weight_decay=settings.weight_decay, **arguments
         )

@@ -94,6 +94,21 @@ PNG, DCM = (both(f"train/{{}}.{suffix}", f"test/{{}}.{suffix}") for suffix in ("
 JPG = both("train/{}.jpg", "test/{}.jpg")
 PARTS = ["epidural", "subdural", "any"]
 SPINE = ["patient_overall", *(f"C{number}" for number in range(1, 8))]
+COVID = ["Negative for Pneumonia", "Typical Appearance", "Indeterminate Appearance", "Atypical Appearance"]
+COVID_IMAGES = {
+    "train_image_level.csv": rows(
+        "id,boxes,label,StudyInstanceUID",
+        IDS,
+        "{}_image,,none 1 0 0 1 1,{}",
+        "{}_image,\"[{'x': 2.5, 'y': 3, 'width': 8, 'height': 9.5}]\",opacity 1 2.5 3 10.5 12.5,{}",
+    ),
+    SAMPLE: rows(
+        "id,PredictionString",
+        split(TESTS, "study") + split(TESTS, "image"),
+        *["{},negative 1 0 0 1 1"] * len(TESTS),
+        *["{},none 1 0 0 1 1"] * len(TESTS),
+    ),
+}
 CASES: dict[str, dict[str, Case]] = {
     "classification": {
         "sample": (
@@ -267,6 +282,20 @@ CASES: dict[str, dict[str, Case]] = {
             both("train/{}/FLAIR/Image-1.dcm", "test/{}/FLAIR/Image-1.dcm")
             + both("train/{}/T1w/Image-1.dcm", "test/{}/T1w/Image-1.dcm"),
         ),
+        "siim_covid": (
+            {
+                "train_study_level.csv": rows(
+                    ",".join(["id", *COVID]),
+                    IDS,
+                    "{}_study,1,0,0,0",
+                    "{}_study,0,1,0,0",
+                    "{}_study,0,0,1,0",
+                    "{}_study,0,0,0,1",
+                ),
+                **COVID_IMAGES,
+            },
+            both("train/{}/s/{}.dcm", "test/{}/s/{}.dcm"),
+        ),
         "seti": (
             {"train_labels.csv": rows("id,target", IDS, "{},0", "{},1"), SAMPLE: rows("id,target", TESTS, "{},0.5")},
             [arrays(*both("train/i/{}.npy", "test/t/{}.npy"), shape=(6, 27, 25))],
@@ -304,6 +333,7 @@ CASES: dict[str, dict[str, Case]] = {
             },
             both("stage_2_train_images/{}.dcm", "stage_2_test_images/{}.dcm"),
         ),
+        "siim_covid": (COVID_IMAGES, both("train/{}/s/{}.dcm", "test/{}/s/{}.dcm")),
         "vinbigdata": (
             {
                 "train.csv": rows(

@@ -51,7 +51,7 @@ def test_a_network_is_built_and_sees_images(path: Path) -> None:
         "width": torch.tensor([70, 80]),
     }
     with torch.no_grad():
-        predictions = Task(config.task).prediction.predictions(module.network, module(batch["image"]), batch)
+        predictions = Task(config.task).prediction.predictions(module.network, module(batch), batch)
     assert len(predictions) == 2
 
 

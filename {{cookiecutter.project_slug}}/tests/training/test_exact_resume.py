@@ -1,7 +1,8 @@
 """A training of which all is random that can be: killed in mid-epoch it ends, bit for bit, as an unbroken one does.
 
-Mixed images, windows, pseudo-labels, averaged weights and epochs, layers that learn later, sizes and rates by epoch,
-two processes with two workers each: all at once. (One process is test_kill.py's and test_resume.py's.)
+Mixed images, windows, pseudo-labels, a further set of half the weight, another run to learn from, averaged weights and
+epochs, layers that learn later, sizes and rates by epoch, two processes with two workers each: all at once. (One
+process is test_kill.py's and test_resume.py's.)
 
 Run as a script, this file does it: python tests/training/test_exact_resume.py FOLDER. Its child processes are forks,
 which start in no time where a new Python would import for seconds.
@@ -13,13 +14,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from trainings import assert_ended_like, fork_group, get_ready, rows, run_as_script, wait
+from trainings import assert_ended_like, fork_group, get_ready, rows, run_as_script, wait, write_teacher
 
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data.folds import make_folds
 from competition.pipeline.train_fold import train
+from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
 
@@ -36,14 +39,31 @@ WORDS = (
     *("model.freeze=0.5", "model.unfreeze_epoch=1", "data.image_size=[[0, 32], [1, 64]]"),
     "data.augmentation.more=[{Rotate: {p: 0.5}}, {OneOf: {transforms: [GaussNoise, {RandomGamma: {p: 1}}]}}]",
     *("data.window.size=96", "data.window.overlap=0", "data.pseudo=data/solution.csv"),
+    "data.extra=[{csv: train.csv, weight: 0.5}]",
 )
 
 
 def configure(task: str, name: str) -> Config:
     """Return the config of a training of which everything is random that can be."""
     shipped = PROJECT / "configs" / f"{task}.yaml"
-    ways = getattr(load_config([shipped]), "mix")  # noqa: B009 - each task has its own
-    return load_config([shipped], [*WORDS, *(f"mix.{key}=0.8" for key in type(ways).model_fields), f"name={name}"])
+    plain = load_config([shipped])
+    ways = getattr(plain, "mix")  # noqa: B009 - each task has its own
+    taught = ["loss.distil.run=teacher"] if type(plain.loss).has_teachers else []
+    more = [*taught, *(f"mix.{key}=0.8" for key in type(ways).model_fields)]
+    if hasattr(plain.model, "join_columns"):
+        more.append("data.columns.categorical=[image_id]")  # a column that every table has
+    return load_config([shipped], [*WORDS, *more, f"name={name}"])
+
+
+def teach(config: Config) -> None:
+    """Write the run that a training learns from, if it does."""
+    if config.loss.distil is None:
+        return
+    table, rng = Task(config.task).table.read_table(config), np.random.default_rng(0)
+    ids = {"fold0/oof.npz": table.image_ids.tolist()}
+    ids["test.npz"] = Task(config.task).submission.read_test_ids(config, table.classes).tolist()
+    said = {path: {one: rng.dirichlet(np.ones(len(table.classes))) for one in its} for path, its in ids.items()}
+    write_teacher(config, "teacher", said, table.classes)
 
 
 def start(config: Config) -> list[int]:
@@ -89,4 +109,5 @@ if __name__ == "__main__":
         os.chdir(Path(sys.argv[1]) / name)
         write_sample(name, Path("data"), size=20)
         make_folds(configure(name, "unbroken"))
+        teach(configure(name, "unbroken"))
         print(f"{name}: {compare(name)} of {len(KILLED_AT)} in mid-epoch", flush=True)

@@ -2,27 +2,37 @@
 
 import copy
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import timm
 import timm.optim
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_layer_decay
-from torch import nn
+from tiny import PROJECT, TINY
+from torch import Tensor, nn
 from trainings import assert_same, rows
 
-from competition.config.loading import load_config
+from competition.config.loading import load_config, task_names
 from competition.config.settings import Config, Optimizer
-from competition.data.folds import make_folds
+from competition.data.dataset import ImageDataset, ready
+from competition.data.folds import make_folds, read_folds
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 from competition.tasks.encoder import note_encoder
-from competition.training.optimizer import build_optimizer, parameter_groups
+from competition.tasks.made_up_images import write_sample
+from competition.training.averaging import ScheduleFreeWeights
+from competition.training.checkpoint import LATEST, LatestAndBest, load_checkpoint
+from competition.training.fold_data import FoldData
+from competition.training.module import CompetitionModule
+from competition.training.optimizer import SCHEDULE_FREE, build_optimizer, parameter_groups
+from competition.training.trainer import build_trainer
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -121,7 +131,9 @@ def test_a_training_with_a_misspelt_one_leaves_nothing_behind(
 # -- states
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "lion", "muon", "adopt", "lamb", "madgrad", "adafactor", "NAdam"])
+@pytest.mark.parametrize(
+    "name", ["adamw", "sgd", "lion", "muon", "adopt", "lamb", "madgrad", "adafactor", "NAdam", *SCHEDULE_FREE]
+)
 def test_its_state_goes_into_a_checkpoint_and_back_bit_for_bit(name: str) -> None:
     settings = Optimizer(name=name, lr=0.01, weight_decay=0.1)
     unbroken = small_network()
@@ -193,3 +205,141 @@ def test_the_rate_of_what_follows_the_encoder_is_logged(words: list[str], comman
     assert done.returncode == 0, done.stderr
     (path,) = Path("outputs").rglob("metrics.csv")
     assert float(rows(path.parent)[-1]["learning_rate"]) == 0.01
+
+
+# -- schedule-free
+
+
+class Steps(pl.Callback):
+    """Notes the gradients and the rate of every step, and the weights that validation sees; saves in mid-epoch."""
+
+    def __init__(self, saved_at: int = 0, folder: Path = Path()) -> None:
+        self.saved_at, self.folder = saved_at, folder
+        self.gradients: list[dict[str, Tensor]] = []
+        self.rates: list[float] = []
+        self.validated: dict[str, Tensor] = {}
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any) -> None:
+        found = {name: value.grad for name, value in pl_module.named_parameters()}
+        self.gradients.append({name: value.clone() for name, value in found.items() if value is not None})
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.saved_at:
+            trainer.save_checkpoint(self.folder / "middle.pt")
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.validated = {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
+
+
+def free_config(tmp_path: Path, sample: Path, name: str = "schedulefree_adamw") -> Config:
+    task = task_names()[0]
+    more = [f"optimizer.name={name}", "scheduler.name=constant", "data.image_size=32", "trainer.max_epochs=2"]
+    more += [f"data.dir={sample}", f"data.folds={tmp_path / 'folds.csv'}", "trainer.gradient_clip_val=null"]
+    config = load_config([PROJECT / "configs" / f"{task}.yaml"], [*TINY, "sampler.share=natural", *more])
+    if not (tmp_path / "folds.csv").is_file():
+        make_folds(config)
+    return config
+
+
+def learn_freely(config: Config, folder: Path, steps: Steps, start: Path | None = None) -> dict[str, Any]:
+    """Train; return latest.pt."""
+    folder.mkdir(exist_ok=True)
+    table = Task(config.task).table.read_table(config)
+    torch.manual_seed(0)
+    module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    data = FoldData(config, table, read_folds(config, table))
+    callbacks = [ScheduleFreeWeights(data), steps, LatestAndBest(folder, config.checkpoint, "min")]
+    build_trainer(config, callbacks).fit(module, data, ckpt_path=start, weights_only=True)
+    return load_checkpoint(folder / LATEST)
+
+
+@pytest.fixture(scope="module")
+def free_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("free") / "data"
+    write_sample(task_names()[0], folder, size=24)
+    return folder
+
+
+@pytest.mark.parametrize("name", SCHEDULE_FREE)
+def test_what_is_validated_and_saved_are_the_weights_that_the_package_averages(
+    name: str, tmp_path: Path, free_sample: Path
+) -> None:
+    config, steps = free_config(tmp_path, free_sample, name), Steps()
+    latest = learn_freely(config, tmp_path / "run", steps)
+    torch.manual_seed(0)
+    twin = CompetitionModule(config.model_dump(mode="json"), list(latest["hyper_parameters"]["classes"]))
+    learnt = dict(twin.named_parameters())
+    optimizer: Any = twin.build_optimizer()  # the package's own loop on the same gradients
+    optimizer.train()
+    for gradients, rate in zip(steps.gradients, steps.rates, strict=True):
+        for value_name, value in learnt.items():
+            value.grad = gradients[value_name].clone()
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+    for value_name, value in learnt.items():
+        torch.testing.assert_close(latest["current_model_state"][value_name], value.detach(), msg=value_name)
+    optimizer.eval()
+    for value_name, value in learnt.items():
+        torch.testing.assert_close(steps.validated[value_name], value.detach(), msg=value_name)
+    assert_same(latest["state_dict"], steps.validated)  # statistics of batch norm, too
+    others = [not torch.allclose(latest["current_model_state"][one], value) for one, value in learnt.items()]
+    assert any(others)
+
+
+def test_batch_norm_has_statistics_of_the_averaged_weights(tmp_path: Path, free_sample: Path) -> None:
+    config = free_config(tmp_path, free_sample)
+    for validates in (1, 0):  # without validation, too
+        given = config.trainer | {"limit_val_batches": validates, "max_epochs": 1}
+        latest = learn_freely(config.model_copy(update={"trainer": given}), tmp_path / f"run{validates}", Steps())
+        table = Task(config.task).table.read_table(config)
+        module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+        module.load_state_dict(latest["state_dict"])
+        data = FoldData(config, table, read_folds(config, table))
+        shown = ImageDataset(config, table.image_ids[data.train_rows], table=table)
+        batch = ready(shown.collate([shown[place] for place in range(len(shown))]), config, torch.float32)
+        seen: list[Tensor] = []
+        first = next(one for one in module.modules() if isinstance(one, nn.BatchNorm2d))
+        first.register_forward_hook(lambda _, given, __, kept=seen: kept.append(given[0].mean(dim=(0, 2, 3))))
+        with torch.no_grad():
+            module(batch["image"])
+        torch.testing.assert_close(first.running_mean, seen[0], rtol=1e-3, atol=1e-4)
+
+
+def test_a_save_in_mid_epoch_changes_nothing_and_a_training_goes_on_from_it_bit_for_bit(
+    tmp_path: Path, free_sample: Path
+) -> None:
+    config = free_config(tmp_path, free_sample)
+    unbroken = learn_freely(config, tmp_path / "unbroken", Steps())
+    saved = learn_freely(config, tmp_path / "saved", Steps(saved_at=4, folder=tmp_path))
+    resumed = learn_freely(config, tmp_path / "resumed", Steps(), tmp_path / "middle.pt")
+    assert load_checkpoint(tmp_path / "middle.pt")["FoldData"]["batches_done"] == 1
+    for part in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers"):
+        assert_same(saved[part], unbroken[part], part)
+        assert_same(resumed[part], unbroken[part], part)
+
+
+UNFIT = {
+    "another course": (["scheduler.name=cosine"], "scheduler.name: schedulefree_sgd needs no rate that falls"),
+    "a second average": (["scheduler.name=constant", "ema.decay=0.9"], "ema: schedulefree_sgd averages the weights"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_what_does_not_go_with_a_schedule_free_one_is_refused(case: str, config_file: Path) -> None:
+    words, expected = UNFIT[case]
+    with pytest.raises(CompetitionError) as refused:
+        load_config([config_file], ["optimizer.name=schedulefree_sgd", *words])
+    assert expected in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_without_its_package_the_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "schedulefree", None)
+    with pytest.raises(CompetitionError, match="uv sync --extra schedulefree"):
+        build_optimizer(small_network(), Optimizer(name="schedulefree_adamw"))

@@ -9,23 +9,37 @@ from torch.nn import functional
 
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.heads import head_config, of_head
+from competition.tasks.classification.kinds import kind_of
+from competition.tasks.classification.metric_head import metric_head
 from competition.tasks.classification.prediction import Heads
-from competition.tasks.classification.settings import ClassificationLoss, TargetKind, TaskConfig
+from competition.tasks.classification.settings import ClassificationLoss, TaskConfig
 from competition.tasks.focal import binary_focal_losses, easing
-
-USUAL: dict[TargetKind, str] = {"single": "cross_entropy", "multi": "bce", "regression": "mse"}
 
 
 def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], config: TaskConfig) -> Tensor:
     """Return (B,) losses of logits (B, classes) against `label` (B,) or `labels` (B, classes), or of numbers
-    (B, columns) against `value`; those of mixed images against soft targets. A label that is NaN is left out."""
+    (B, columns) against `value`; those of mixed images against soft targets. A label that is NaN is left out.
+
+    What another run says of the images, `teacher` (B, n) where there is one, is learnt, too.
+    """
     if config.format.targets:
         return _of_heads(network, outputs, batch, config)
-    outputs, target = outputs.float(), config.format.target
+    own = _own_losses(network, outputs.float(), batch, config)
+    if "teacher" not in batch:
+        return own
+    distil = config.loss.distil
+    assert distil is not None
+    return own + distil.weight * _towards_teacher(outputs.float(), batch["teacher"], config, distil.temperature)
+
+
+def _own_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], config: TaskConfig) -> Tensor:
+    target = config.format.target
     if target == "regression":
         return _of_numbers(outputs, batch["value"], weights(config), config.format.bounds)
     _check_class_weights(config.loss, outputs.shape[1])
     truth = soft_labels(batch, outputs.shape[1]) if target == "single" else batch["labels"]
+    if (head := metric_head(network)) is not None:
+        outputs = head.logits(outputs, truth)
     losses = {"cross_entropy": _cross_entropy, "bce": _bce, "focal": _focal if target == "single" else _binary_focal}
     each = [weight * losses[name](outputs, truth, config.loss) for name, weight in weights(config).items()]
     return torch.stack(each).sum(dim=0) if each else outputs.new_zeros(len(outputs))
@@ -53,11 +67,34 @@ def weights(config: TaskConfig) -> dict[str, float]:
             for name, losses in each.items()
             for loss, weight in losses.items()
         }
-    return config.loss.weights or ({} if config.loss.files else {USUAL[config.format.target]: 1.0})
+    return config.loss.weights or ({} if config.loss.files else {kind_of(config).usual_loss: 1.0})
+
+
+def _towards_teacher(outputs: Tensor, said: Tensor, config: TaskConfig, temperature: float) -> Tensor:
+    """Return (B,) divergences from what another run says: its probabilities (B, classes), or numbers (B, columns).
+
+    Times the square of the temperature, by which gradients are flatter.
+    """
+    target, least = config.format.target, torch.finfo(torch.float32).eps
+    if target == "regression":
+        return _of_numbers(outputs, said, {"mse": 1.0}, config.format.bounds)
+    if target == "single":
+        known = (said.clamp(min=least).log() / temperature).softmax(dim=1)
+        found = (outputs / temperature).log_softmax(dim=1)
+        losses = functional.kl_div(found, known, reduction="none").sum(dim=1)
+    else:
+        known = (said.logit(eps=least) / temperature).sigmoid()
+        entropy = functional.binary_cross_entropy(known, known, reduction="none")
+        crossed = functional.binary_cross_entropy_with_logits(outputs / temperature, known, reduction="none")
+        losses = (crossed - entropy).mean(dim=1)
+    return losses * temperature**2
 
 
 def soft_labels(batch: dict[str, Any], num_classes: int) -> Tensor:
-    """Return targets (B, classes) float32 that sum to 1: `label`, and of mixed images `partner`, by their `share`."""
+    """Return targets (B, classes) float32 that sum to 1: `soft`, or `label`, and of mixed images `partner`, by their
+    `share`."""
+    if "soft" in batch:
+        return batch["soft"]
     labels = functional.one_hot(batch["label"], num_classes).float()
     if "partner" not in batch:
         return labels

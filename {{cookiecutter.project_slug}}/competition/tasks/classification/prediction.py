@@ -8,26 +8,36 @@ from torch import Tensor, nn
 
 from competition.config.views import View
 from competition.tasks.classification.heads import each_head, head_classes, side_by_side
+from competition.tasks.classification.kinds import KINDS
 from competition.tasks.classification.settings import TargetKind, TaskConfig
 from competition.tasks.contract import Prediction
 from competition.tasks.windows import Place
 
 
 class Activation(nn.Module):
-    """Softmax for one class an image, sigmoid for any number of them; numbers as they are, or within bounds."""
+    """Softmax for one class an image, sigmoid for any number of them; numbers as they are, or within bounds.
 
-    def __init__(self, target: TargetKind, bounds: tuple[float, float] | None = None) -> None:
+    With the `scale` of cosines each class has 0 (the opposite) to 1 (the same): however many others are as near, or
+    near at all.
+    """
+
+    def __init__(
+        self, target: TargetKind, bounds: tuple[float, float] | None = None, scale: float | None = None
+    ) -> None:
         super().__init__()
+        self.scale = scale
         self.target = target
         self.bounds = bounds
 
     @property
     def key(self) -> str:
         """What the predictions are called."""
-        return "values" if self.target == "regression" else "probabilities"
+        return KINDS[self.target].said
 
     def forward(self, outputs: Tensor) -> Tensor:
         """Map outputs (B, n) to predictions (B, n)."""
+        if self.scale is not None:
+            return ((1 + outputs / self.scale) / 2).clamp(0, 1)
         if self.target == "single":
             return outputs.softmax(dim=1)
         if self.target == "multi":
@@ -53,11 +63,12 @@ class Heads(nn.Module):
 
 def activation_of(config: TaskConfig) -> Activation | Heads:
     """Return what makes predictions of outputs; of several targets the config must know their classes."""
-    each = {name: Activation(one.format.target, one.format.bounds) for name, one in each_head(config).items()}
-    if not config.format.targets:
-        return each[""]
-    classes = config.data.classes or []
-    return Heads(each, {name: len(head_classes(classes, name)) for name in each})
+    if config.format.targets:
+        each = {name: Activation(one.format.target, one.format.bounds) for name, one in each_head(config).items()}
+        return Heads(each, {name: len(head_classes(config.data.classes or [], name)) for name in each})
+    compares = config.model.head != "linear" and config.format.submission.layout == "top"
+    scale = config.model.metric_learning.scale if compares else None
+    return Activation(config.format.target, config.format.bounds, scale)
 
 
 @torch.no_grad()

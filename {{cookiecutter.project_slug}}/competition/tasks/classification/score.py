@@ -4,14 +4,12 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from competition.tasks.classification.decode import join_groups, settle
+from competition.tasks.classification.decode import join_groups, settle, true_class
 from competition.tasks.classification.heads import head_by_head, heads_in, of_head, side_by_side
-from competition.tasks.classification.metrics import MULTI, NUMBERS, SINGLE, MultiLabels, Numbers, SingleLabels
+from competition.tasks.classification.kinds import KINDS, kind_in
 from competition.tasks.classification.settings import LOWER_IS_BETTER, MEANS
 from competition.tasks.classification.table import MultiLabelTable, RegressionTable, SeveralTable
 from competition.tasks.contract import Evidence, Table, Target
-
-BEST = 5  # classes that map5 looks at
 
 
 @head_by_head
@@ -22,8 +20,10 @@ def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidenc
     if "top" in kept:
         # There are thousands of classes where only the best are handed in.
         kept.pop("probabilities", None)
-    key = next(key for key in ("label", "labels", "value") if key in truth)
-    kept["truth"] = np.asarray(truth[key])
+        kept.pop("is_new_at_0", None)
+    key = kind_in(truth).truth
+    kept["kind"] = np.asarray(kind_in(truth).name)
+    kept["truth"] = np.asarray(true_class(answer, truth["label"]) if key == "label" else truth[key])
     also = ("group", "class_weights", "known", "is_known", "metric", "score_weight")
     also += ("grades",) if any(metric.endswith("qwk") for metric in metrics) else ()
     return kept | {key: np.asarray(truth[key]) for key in also if key in truth}
@@ -36,16 +36,7 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
         return _of_heads(entries, metrics, num_classes)
     if "group" in entries[0]:
         _, entries = join_groups(entries, [str(entry["group"]) for entry in entries])
-    entries = settle(entries)
-    if "value" in entries[0]:
-        weights = entries[0].get("class_weights", 1.0)
-        numbers = Numbers(_stack(entries, "value"), _stack(entries, "truth"), weights)
-        return {name: float(NUMBERS[name](numbers)) for name in metrics}
-    if entries[0]["truth"].ndim == 0:
-        single = _single(entries)
-        return {name: float(SINGLE[name](single)) for name in metrics}
-    multi = _multi(entries, num_classes)
-    return {name: float(MULTI[name](multi)) for name in metrics}
+    return KINDS[str(entries[0]["kind"])].scores(settle(entries), metrics)
 
 
 def _of_heads(entries: Sequence[Evidence], metrics: Iterable[str], num_classes: int) -> dict[str, float]:
@@ -68,33 +59,6 @@ def _of_heads(entries: Sequence[Evidence], metrics: Iterable[str], num_classes: 
         elif name in answered:
             found[metric] = value(name, own)
     return found
-
-
-def _single(entries: Sequence[Evidence]) -> SingleLabels:
-    truth = _stack(entries, "truth").astype(np.int64)
-    if "top" in entries[0]:
-        top = _stack(entries, "top")
-        return SingleLabels(None, top[:, 0], top, truth, entries[0].get("grades"))
-    probabilities = _stack(entries, "probabilities")
-    top = np.argsort(-probabilities, axis=1, kind="stable")[:, :BEST]
-    choice = _stack(entries, "choice") if "choice" in entries[0] else top[:, 0]
-    return SingleLabels(probabilities, choice, top, truth, entries[0].get("grades"))
-
-
-def _multi(entries: Sequence[Evidence], num_classes: int) -> MultiLabels:
-    probabilities = _stack(entries, "probabilities")
-    labels = _stack(entries, "labels") if "labels" in entries[0] else probabilities >= 0.5
-    weights = entries[0].get("class_weights", np.ones(probabilities.shape[1]))
-    is_decision = bool(entries[0].get("is_decision", False))
-    truth, labels = _stack(entries, "truth") > 0, labels.astype(bool)
-    if "known" not in entries[0]:
-        return MultiLabels(probabilities, labels, truth, weights, is_decision)
-    known = _stack(entries, "known").astype(bool)
-    return MultiLabels(probabilities, labels & known, truth & known, weights, is_decision, known)
-
-
-def _stack(entries: Sequence[Evidence], key: str) -> np.ndarray:
-    return np.stack([entry[key] for entry in entries])
 
 
 def lower_is_better(metric: str) -> bool:

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from competition.config.data_settings import PositiveColumn
 from competition.config.section import Count, Losses, Positive, Probability, Section, names_in
 from competition.config.settings import Config, Model
 from competition.files.csv_keys import Keys, has_class
@@ -36,6 +37,7 @@ MetricName = Literal[
     "micro_f1",
     "samples_f1",
     "pf1",
+    "voc_map",
     "map5",
     "qwk",
     "rmse",
@@ -71,6 +73,7 @@ SCORABLE: dict[str, tuple[TargetKind, ...]] = {
     "micro_f1": CLASSES,
     "samples_f1": ("multi",),
     "pf1": ("multi",),
+    "voc_map": CLASSES,
     "map5": ("single",),
     "qwk": ("single", "regression"),
     "rmse": ("regression",),
@@ -78,8 +81,8 @@ SCORABLE: dict[str, tuple[TargetKind, ...]] = {
     "r2": ("regression",),
     "weighted_r2": ("regression",),
 }
-TRAIN_LAYOUTS = {"label": ("single",), "label_string": ("multi",)}
-SUBMISSION_LAYOUTS = {"label": ("single",), "label_string": ("multi",), "top": ("single",)}
+TRAIN_LAYOUTS = {"label": ("single",), "label_string": ("multi",), "probabilities": CLASSES}
+SUBMISSION_LAYOUTS = {"label": ("single",), "label_string": ("multi",), "top": ("single",), "boxes": CLASSES}
 LOSSES = {
     "cross_entropy": ("single",),
     "bce": ("multi", "regression"),
@@ -90,23 +93,45 @@ LOSSES = {
 }
 
 
+class MetricLearning(Section):
+    """What a head learns that is not `linear`: see tasks/classification/metric_head.py."""
+
+    size: Count = 512  # of an embedding
+    margin: Annotated[float, Field(ge=0, lt=1.5)] = 0.3  # an angle in radians, or of cosface a cosine
+    scale: Positive = 30.0  # of cosines, before cross entropy
+    centers: Count = 3  # of each class, with subcenter_arcface
+
+
+Join = Literal["attention", "gated_attention", "max", "mean", "lse"]  # of the features of a group's images
+
+
 class ClassificationModel(Model):
     """Any timm model by name."""
+
+    # linear, or what learns distances for many classes of few images each, and answers by the nearest training images.
+    head: Literal["linear", "arcface", "subcenter_arcface", "cosface"] = "linear"
+    metric_learning: MetricLearning = MetricLearning()
 
     dropout: Probability = 0.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
     pool: str | None = None  # how features become one vector: avg, max, avgmax, gem, token ...; None: the network's own
+    # What becomes of data.columns: concat puts them beside the features, film scales and shifts features by them.
+    join_columns: Literal["concat", "film"] = "concat"
+    # With format.group: a sample is a group, whose images the network joins. None: it answers each image by itself, and
+    # format.join says what becomes of the answers.
+    join: Join | None = None
 
 
 class TrainFormat(Section):
     """How train.csv tells the answers.
 
     label: a class in `column`. label_string: classes in `column` with `separator` between them. columns: a column a
-    class with 0 or 1, or a column a number. rows: a row an image and class, 0 or 1 in `column`.
+    class with 0 or 1, or a column a number. rows: a row an image and class, 0 or 1 in `column`. probabilities: a column
+    a class with its probability; scores take the likeliest class, or those over one half.
     """
 
     keys: Keys = {"image_id": "{image_id}"}
-    layout: Literal["label", "label_string", "columns", "rows"] = "label"
+    layout: Literal["label", "label_string", "columns", "rows", "probabilities"] = "label"
     column: str = "label"
     separator: Separator = " "  # of a label string, as "|" or ","; " ": any blanks
     names: dict[str, str | float] = {}  # what is read in place of a cell of train.csv, as {Cover: 0, UERD: 1}
@@ -116,20 +141,23 @@ class SubmissionFormat(Section):
     """How the submission tells the answers; a single column beside the ids has the name it has in the sample.
 
     columns: a column a class. rows: a row an image and class. label: the best class. label_string: the classes over
-    their threshold. top: the `top` best classes.
+    their threshold. top: the `top` best classes. boxes: `class p 0 0 1 1` of each class behind one another, with its
+    probability p.
     """
 
     keys: Keys | None = None  # None: those of train.csv
-    layout: Literal["columns", "rows", "label", "label_string", "top"] = "columns"
+    layout: Literal["columns", "rows", "label", "label_string", "top", "boxes"] = "columns"
     value: Literal["probability", "decision"] = "probability"  # of columns and rows; a decision is 0 or 1
     top: Count = 5
     separator: Separator | None = None  # of a label string; None: that of train.csv
     keep: list[str] = []  # columns of the sample that are handed in as they are
+    names: dict[str, str] = {}  # what classes are called there, where it is not as in train.csv
 
 
 class ClassificationLoss(Losses):
     """Losses with the weights by which they are added; without any, the usual one of the target."""
 
+    has_teachers = True
     cross_entropy: Weight | None = None  # of one class an image
     bce: Weight | None = None  # binary cross entropy of each class, or of a number within format.bounds
     focal: Weight | None = None  # Lin et al. 2017
@@ -142,7 +170,7 @@ class ClassificationLoss(Losses):
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> Self:
-        if self.weights and not any([*self.weights.values(), *self.files.values()]):
+        if self.weights and not any([*self.weights.values(), *self.files.values(), self.distil]):
             raise ValueError(f"loss: nothing is learnt; give one of {', '.join(self.weights)} a weight over 0")
         return self
 
@@ -258,7 +286,7 @@ class ClassificationFormat(MaybeSeveral):
     none: str | None = None  # label string that means no class; without it an image is given its best one at least
     new: str | None = None  # label of classes that train.csv does not have, e.g. new_individual; for `top`
     group: str | None = None  # from columns of train.csv, "{patient_id}_{laterality}": its images are answered as one
-    join: Literal["mean", "max"] = "mean"  # how the predictions of a group become one
+    join: Literal["mean", "max"] = "mean"  # how the predictions of a group become one, and its images' truth
     test_csv: str = "test.csv"  # with `group`: in data.dir, the test images with those columns
     bounds: tuple[float, float] | None = None  # lowest and highest number of a regression; the network keeps to them
     class_weights: dict[str, Positive] = {}  # in log_loss, rsna2022 and weighted_r2, by class; 1 for the others
@@ -277,7 +305,7 @@ class ClassificationFormat(MaybeSeveral):
     def submission_separator(self) -> str:
         """What stands between the classes of one cell of a submission."""
         form, train = self.submission, self.train
-        return " " if form.layout == "top" else form.separator or train.separator
+        return " " if form.layout in ("top", "boxes") else form.separator or train.separator
 
     @property
     def submission_keys(self) -> Keys:
@@ -323,7 +351,7 @@ class ClassificationFormat(MaybeSeveral):
             ("submission", self.submission.layout, SUBMISSION_LAYOUTS),
         ):
             if self.target not in known.get(layout, (self.target,)):
-                raise ValueError(f"format.{name}.layout {layout} is for format.target {known[layout][0]}")
+                raise ValueError(f"format.{name}.layout {layout} is for format.target {' or '.join(known[layout])}")
         if self.target == "regression" and self.submission.value == "decision":
             raise ValueError("format.submission.value decision is for classes, not for format.target regression")
         for name, layout, keys in (
@@ -433,7 +461,7 @@ class TaskConfig(Config):
         if "format" not in info.data:
             return loss
         said = [key for key, field in type(loss).model_fields.items() if getattr(loss, key) != field.default]
-        if form.targets and (said := [key for key in said if key != "files"]):
+        if form.targets and (said := [key for key in said if key not in ("files", "distil")]):
             raise ValueError(f"loss.{said[0]}: with format.targets the loss is said of each, as {form._as('loss')}")
         if not form.targets:
             check_loss(form, loss)
@@ -445,14 +473,31 @@ class TaskConfig(Config):
         form: ClassificationFormat | None = info.data.get("format")
         if form is None:
             return decode
+        model: ClassificationModel | None = info.data.get("model")
+        joins = model is not None and model.join is not None
         for name, of_target in decode.targets.items():
             if name not in form.targets:
                 known = f"; expected some of {', '.join(form.targets)}" if form.targets else ""
                 raise ValueError(f"decode.targets: {name!r} is none of format.targets{known}")
-            check_decode(form.each[name], of_target, f"decode.targets.{name}.")
+            check_decode(form.each[name], of_target, f"decode.targets.{name}.", joins)
         if not form.targets:
-            check_decode(form, decode)
+            check_decode(form, decode, joins=joins)
         return decode
+
+    @model_validator(mode="after")
+    def _distances_can_be_learnt(self) -> Self:
+        if self.model.head == "linear":
+            return self
+        others = [name for name, weight in self.loss.weights.items() if weight and name != "cross_entropy"]
+        others += [] if self.loss.distil is None else ["distil"]
+        if self.format.target != "single" or others or self.loss.files:
+            found = self.format.target if self.format.target != "single" else [*others, *self.loss.files][0]
+            raise ValueError(
+                f"model.head: {self.model.head} is for format.target single and loss.cross_entropy alone; found {found}"
+            )
+        if self.data.window is not None:
+            raise ValueError(f"model.head: {self.model.head} does not go with data.window: it compares whole images")
+        return self
 
     @model_validator(mode="after")
     def _host_knows_the_truth(self) -> Self:
@@ -465,10 +510,42 @@ class TaskConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _classes_are_told_of_each_target(self) -> Self:
-        if self.format.targets and self.data.classes is not None:
+    def _what_is_of_one_answer(self) -> Self:
+        if not self.format.targets:
+            return self
+        if self.data.classes is not None:
             raise ValueError(f"data.classes is of one answer; with format.targets: {self.format._as('classes')}")
+        used = {
+            "model.head": self.model.head != "linear",
+            "loss.distil": self.loss.distil is not None,
+            "data.extra": bool(self.data.extra),
+            "data.pseudo": self.data.pseudo is not None,
+        }
+        if name := next((name for name, is_used in used.items() if is_used), None):
+            raise ValueError(f"{name} is of one answer an image, and format.targets are several; leave out either")
         return self
+
+    @model_validator(mode="after")
+    def _groups_can_be_joined(self) -> Self:
+        if self.model.join is None:
+            return self
+        if self.format.group is None:
+            raise ValueError("model.join needs format.group: columns whose images are one sample, as '{study}'")
+        used = {
+            "data.window": self.data.window is not None,
+            "data.pseudo": self.data.pseudo is not None,
+            "mix": self.mix.mixup is not None or self.mix.cutmix is not None,
+            "sampler.positive": isinstance(self.sampler.positive, PositiveColumn),
+        }
+        if name := next((name for name, is_used in used.items() if is_used), None):
+            raise ValueError(f"{name} is of single images, and model.join makes a sample of a group; leave out either")
+        return self
+
+    @property
+    def averaged_groups(self) -> str | None:
+        """The pattern of groups whose images are answered one by one, and their answers joined; none where the network
+        itself joins them."""
+        return self.format.group if self.model.join is None else None
 
     @property
     def train_keys(self) -> Mapping[str, str]:
@@ -535,7 +612,7 @@ def check_metric(form: ClassificationFormat, metric: str, key: str) -> None:
     if form.target not in SCORABLE[metric]:
         usable = ", ".join(other for other, targets in SCORABLE.items() if form.target in targets)
         raise ValueError(f"{metric} cannot score {key} {form.target}; expected some of {usable}")
-    if form.submission.layout == "top" and metric in ("log_loss", "roc_auc"):
+    if form.submission.layout == "top" and metric in ("log_loss", "roc_auc", "voc_map"):
         raise ValueError(f"{metric} needs probabilities, and format.submission.layout top hands in none")
 
 
@@ -550,9 +627,13 @@ def check_loss(form: ClassificationFormat, loss: ClassificationLoss, where: str 
             raise ValueError(f"{where}loss.bce of a regression needs {where or 'format.'}bounds")
     if where and loss.files:
         raise ValueError(f"{where}loss: a file of losses gets the outputs of all targets; expected it under loss")
+    if where and loss.distil:
+        raise ValueError(f"{where}loss.distil: another run teaches one answer an image, and format.targets are several")
 
 
-def check_decode(form: ClassificationFormat, decode: ClassificationDecode, where: str = "decode.") -> None:
+def check_decode(
+    form: ClassificationFormat, decode: ClassificationDecode, where: str = "decode.", joins: bool = False
+) -> None:
     """Raise ValueError where answers of a format of one answer are not decided in this way."""
     if decode.targets and not form.targets:
         raise ValueError(f"{where}targets is for format.targets, several answers an image")
@@ -560,5 +641,5 @@ def check_decode(form: ClassificationFormat, decode: ClassificationDecode, where
         raise ValueError(f"{where}quantile is for format.target multi")
     if decode.cut_points is not None and form.target != "regression":
         raise ValueError(f"{where}cut_points is for format.target regression")
-    if decode.cut_points is not None and form.group is not None:
+    if decode.cut_points is not None and form.group is not None and not joins:
         raise ValueError(f"{where}cut_points does not go with format.group, whose images are joined after it")

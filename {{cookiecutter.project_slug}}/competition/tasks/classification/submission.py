@@ -8,6 +8,7 @@ import pandas as pd
 
 from competition.files.csv_file import UNNAMED, group_by_image, line, read_csv, read_header, row_faults
 from competition.files.csv_keys import has_class, join_keys, split_keys
+from competition.files.other_tables import has_table
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.decode import decided, decides_together, join_groups, settle
@@ -21,6 +22,7 @@ from competition.tasks.classification.formats.cells import (
 )
 from competition.tasks.classification.formats.groups import groups_of, groups_of_test
 from competition.tasks.classification.heads import handed_in, head_by_head, head_classes
+from competition.tasks.classification.kinds import kind_in
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Target
 
@@ -28,19 +30,20 @@ from competition.tasks.contract import Target
 def id_columns(config: TaskConfig) -> list[str]:
     """Return the columns of the ids, in the order of sample_submission.csv."""
     keys, sample = config.format.submission_keys, config.sample_submission
-    header = [name.strip() for name in read_header(sample)] if sample.is_file() else list(keys)
+    header = [name.strip() for name in read_header(sample)] if has_table(sample) else list(keys)
     return [name for name in header if name in keys]
 
 
 def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
     """Return those of probabilities, decisions or values; labels are names, even 03."""
     has_numbers = not any(map(is_text, handed_in(config).values()))
-    return _value_columns(config, classes) if has_numbers else []
+    return _value_columns(config, _named(config, classes)) if has_numbers else []
 
 
 def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
-    """Return image ids in order; of groups the ids of their images, which stand in `format.test_csv`."""
-    sample, form = config.sample_submission, config.format
+    """Return image ids in order; of groups the ids of their images, which stand in `format.test_csv`, or their names
+    where the network joins their images."""
+    sample, form, classes = config.sample_submission, config.format, _named(config, classes)
     frame = read_csv(sample, [*form.submission_keys, *_value_columns(config, classes)])
     names = row_names(config, classes)
     ids, class_ids = split_keys(frame, form.submission_keys, sample, names)
@@ -52,7 +55,8 @@ def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     if faults:
         raise CompetitionError("\n".join(faults))
     ids = ids.iloc[group_by_image(ids)[1]]
-    return _images_of_groups(config, ids) if form.group else ids.to_numpy(dtype=object)
+    images = _images_of_groups(config, ids) if form.group else ids.to_numpy(dtype=object)
+    return images if config.model.join is None else ids.to_numpy(dtype=object)
 
 
 def asked_classes(config: TaskConfig, classes: Sequence[str]) -> set[str] | None:
@@ -80,7 +84,7 @@ def rows(
 ) -> tuple[list[str], Iterator[list[str]]]:
     """Return the columns of sample_submission.csv, and a row an image (or group), or a row an image and class, or
     target."""
-    columns = read_header(config.sample_submission)
+    columns, classes = read_header(config.sample_submission), _named(config, classes)
     values = _value_columns(config, classes)
     written = _rows([name.strip() for name in columns], values, config, answers, classes)
     return ["" if UNNAMED.fullmatch(name) else name for name in columns], written
@@ -110,6 +114,19 @@ def row_names(config: TaskConfig, classes: Sequence[str]) -> list[str]:
     return list(handed_in(config)) if config.format.targets else list(classes)
 
 
+def _named(config: TaskConfig, classes: Sequence[str]) -> list[str]:
+    """Return what the classes are called in the submission, of several targets each its own."""
+    names, parts = config.format.submission.names, {name: (name, "") for name in classes}
+    if config.format.targets:
+        parts = {name: (name.partition("/")[2], name.partition("/")[0] + "/") for name in classes}
+    known = [own for own, _ in parts.values()]
+    if unknown := [name for name in names if name not in known]:
+        raise CompetitionError(
+            f"format.submission.names: {unknown[0]!r} is no class; expected some of {', '.join(known[:12])}"
+        )
+    return [before + names.get(own, own) for own, before in parts.values()]
+
+
 def _is_kept(config: TaskConfig, name: str) -> bool:
     return UNNAMED.fullmatch(name) is not None or name in config.format.submission.keep
 
@@ -136,7 +153,7 @@ def _settled(config: TaskConfig, answers: Iterable[tuple[str, Target]]) -> Itera
         return
     names = [image_id for image_id, _ in pairs]
     complete = [_complete(answer, config) for _, answer in pairs]
-    if config.format.group is not None:
+    if config.averaged_groups is not None:
         names, complete = join_groups(complete, groups_of(config, names))
     yield from zip(names, settle(complete), strict=True)
 
@@ -151,20 +168,15 @@ def _complete(answer: Target, config: TaskConfig) -> Target:
 @head_by_head
 def perfect_answer(truth: Target, num_classes: int) -> Target:
     """Return `value`, or `probabilities` of 0 and 1 with `choice` and `top`, or `labels`."""
-    if "value" in truth:
-        return {"value": np.asarray(truth["value"], dtype=np.float64)}
-    if "labels" in truth:
-        return {"probabilities": truth["labels"].astype(np.float32), "labels": truth["labels"]}
-    label = int(truth["label"])
-    sure = (np.arange(truth.get("num_classes", num_classes)) == label).astype(np.float32)
-    return {"probabilities": sure, "choice": label, "top": np.array([label])}
+    kind = kind_in(truth)
+    return kind.perfect_answer(truth[kind.truth], int(truth.get("num_classes", num_classes)))
 
 
 def read_submission(
     path: Path, config: TaskConfig, classes: Sequence[str], sizes: Mapping[str, tuple[int, int]]
 ) -> Iterator[tuple[str, Target]]:
     """Yield image id and answer; raise CompetitionError at the first value that is not valid."""
-    form = config.format
+    form, classes = config.format, _named(config, classes)
     columns = _value_columns(config, classes)
     frame = read_csv(path, [*form.submission_keys, *columns])
     names = row_names(config, classes)
@@ -172,7 +184,7 @@ def read_submission(
     if class_ids is not None and (faults := _class_row_faults(path, ids, class_ids, names)):
         raise CompetitionError("\n".join(faults))
     numbers = {name: number for number, name in enumerate(classes)}
-    images = _images_by_group(config) if form.group else {}
+    images = _images_by_group(config) if config.averaged_groups else {}
     for image_id, at, cells in _cells_by_image(frame[columns], ids, class_ids, names):
         try:
             answer = read_cells(cells, config, numbers)
@@ -180,7 +192,7 @@ def read_submission(
             row, column = at[error.cell // len(columns)], columns[error.cell % len(columns)]
             place = f"{path}: line {line(int(frame.index[row]))}: column {column}"
             raise CompetitionError(f"{place}: found {cells[error.cell][:60]!r}, {error.expected}") from None
-        if form.group and image_id not in images:
+        if config.averaged_groups and image_id not in images:
             raise CompetitionError(
                 f"{path}: line {line(int(frame.index[at[0]]))}: {image_id!r} is no group of test.csv"
             )
@@ -210,7 +222,7 @@ def _value_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
     for name, one in handed_in(config).items():
         _refuse_torn(one, head_classes(classes, name) if name else classes)
     # Without a sample `read_csv` says what is missing.
-    header = [name.strip() for name in read_header(sample)] if sample.is_file() else []
+    header = [name.strip() for name in read_header(sample)] if has_table(sample) else []
     others = [name for name in header if name not in form.submission_keys and not _is_kept(config, name)]
     is_table = layout == "columns" and len(classes) > 1
     if form.targets:
@@ -237,9 +249,12 @@ def _refuse_torn(config: TaskConfig, classes: Sequence[str]) -> None:
     form, layout = config.format, config.format.submission.layout
     separator = form.submission_separator
     torn = next((name for name in classes if parted(name, separator) != [name]), None)
-    if torn is not None and layout in ("label_string", "top"):
+    if torn is not None and layout in ("label_string", "top", "boxes"):
         what = "blanks" if separator == " " else repr(separator)
-        raise CompetitionError(f"format.submission.layout {layout}: class {torn!r} has {what}; they part the classes")
+        raise CompetitionError(
+            f"format.submission.layout {layout}: class {torn!r} has {what}; they part the classes: name it "
+            "otherwise by format.submission.names"
+        )
 
 
 def _columns_of_several(config: TaskConfig, classes: Sequence[str], others: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import timm
 import torch
@@ -35,7 +35,7 @@ class Head(FCOSHead):
 
     def __init__(self, channels: int, num_classes: int, settings: DetectionLoss) -> None:
         super().__init__(channels, 1, num_classes)
-        self.regression_head.bbox_reg = _in_full_precision(self.regression_head.bbox_reg)
+        self.regression_head.bbox_reg = in_full_precision(self.regression_head.bbox_reg)
         self.settings = settings
 
     def compute_loss(
@@ -82,14 +82,18 @@ class Head(FCOSHead):
 
     def _box_losses(self, regression: Tensor, points: Tensor, boxes: Tensor) -> Tensor:
         """Return (k,) the losses of the boxes that points (k, 4) say by `regression` (k, 4)."""
-        found = self.box_coder.decode(regression, points)
-        match self.settings.box_kind:
-            case "giou":
-                return generalized_box_iou_loss(found, boxes)
-            case "diou":
-                return distance_box_iou_loss(found, boxes)
-            case "ciou":
-                return _complete_iou_losses(found, boxes)
+        return box_losses(self.box_coder.decode(regression, points), boxes, self.settings.box_kind)
+
+
+def box_losses(found: Tensor, boxes: Tensor, kind: Literal["giou", "diou", "ciou"]) -> Tensor:
+    """Return (k,) the losses of boxes (k, 4) against true ones (k, 4)."""
+    match kind:
+        case "giou":
+            return generalized_box_iou_loss(found, boxes)
+        case "diou":
+            return distance_box_iou_loss(found, boxes)
+        case "ciou":
+            return _complete_iou_losses(found, boxes)
 
 
 def _complete_iou_losses(found: Tensor, boxes: Tensor) -> Tensor:
@@ -125,7 +129,7 @@ class _FullPrecisionConv(nn.Conv2d):
             return self._conv_forward(input.float(), self.weight.float(), bias)
 
 
-def _in_full_precision(layer: nn.Conv2d) -> nn.Conv2d:
+def in_full_precision(layer: nn.Conv2d) -> nn.Conv2d:
     """Return the layer that says coordinates, with the same weights: bfloat16 knows no pixel of a side over 256."""
     size = (layer.in_channels, layer.out_channels, layer.kernel_size)
     full = nn.utils.skip_init(_FullPrecisionConv, *size, padding=layer.padding)  # draws no number more
@@ -270,8 +274,8 @@ def build_network(config: TaskConfig, num_classes: int) -> BoxNetwork:
     match config.model.architecture:
         case "fcos":
             return build_fcos(config, num_classes)
-        case "faster_rcnn":
-            name = "faster_rcnn"
+        case "faster_rcnn" | "tood" as name:
+            pass
         case _:
             name = "detr"
     module = importlib.import_module(f"competition.tasks.detection.architectures.{name}")

@@ -15,6 +15,7 @@ from competition.tasks.contract import Target
 from competition.tasks.detection.boxes import fuse
 from competition.tasks.detection.formats.box_columns import BoxColumns, read_box_columns
 from competition.tasks.detection.settings import DetectionFormat, TaskConfig
+from competition.tasks.found_items import classes_of_images, counts_in_words, rarest_class
 
 SIDES = ("height", "width")
 ONE_CLASS = "object"  # its name where there is one class and data.classes does not name it
@@ -76,16 +77,12 @@ class DetectionTable:
     def present(self) -> np.ndarray:
         """Return (n, classes) bool: which classes an image has a box of."""
         has_area = (self.boxes[:, 2:] > self.boxes[:, :2]).all(1)
-        image = np.repeat(np.arange(len(self.image_ids)), np.diff(self.starts))[has_area]
-        size = len(self.image_ids) * len(self.classes)
-        flat = np.bincount(image * len(self.classes) + self.labels[has_area], minlength=size)
-        return flat.reshape(len(self.image_ids), len(self.classes)) > 0
+        image = np.repeat(np.arange(len(self.image_ids)), np.diff(self.starts))
+        return classes_of_images(self.labels[has_area], image[has_area], len(self.image_ids), len(self.classes))
 
     def strata(self) -> np.ndarray:
         """Code images by the rarest class they have a box of; 0 where there is none."""
-        present = self.present()
-        rarity = np.argsort(np.argsort(-present.sum(0), kind="stable"))  # commonest 0
-        return np.where(present, rarity + 1, 0).max(1)
+        return rarest_class(self.present())
 
     def amounts(self) -> np.ndarray:
         """Count an image's boxes."""
@@ -93,12 +90,11 @@ class DetectionTable:
 
     def summary(self) -> list[str]:
         """Count boxes by class, images without any, and boxes without area."""
-        counts = ", ".join(
-            f"{name} {count}"
-            for name, count in zip(self.classes, np.bincount(self.labels, minlength=len(self.classes)), strict=True)
-        )
         empty = int((np.diff(self.starts) == 0).sum())
-        lines = [f"boxes: {counts}", f"images without any box: {empty} of {len(self.image_ids)}"]
+        lines = [
+            f"boxes: {counts_in_words(self.labels, self.classes)}",
+            f"images without any box: {empty} of {len(self.image_ids)}",
+        ]
         flat = int((self.boxes[:, 2:] <= self.boxes[:, :2]).any(1).sum())
         return [*lines, f"boxes without area, which are left out: {flat}"] if flat else lines
 
@@ -139,6 +135,13 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
         starts=np.concatenate([[0], np.cumsum(np.bincount(codes[row], minlength=len(first) + len(absent)))]),
     )
     return table if form.fuse_readers is None else _fuse_readers(table, form.fuse_readers)
+
+
+def renumbered(target: Target, numbers: np.ndarray, num_classes: int) -> Target:
+    """Return an answer whose label k is `numbers[k]`; boxes of a negative one are left out."""
+    labels = numbers[target["labels"]] if len(target["labels"]) else target["labels"]
+    is_kept = labels >= 0
+    return {**target, "bboxes": target["bboxes"][is_kept], "labels": labels[is_kept]}
 
 
 def _read_columns(form: DetectionFormat, path: Path) -> tuple["pd.Series", pd.DataFrame]:

@@ -77,6 +77,19 @@ def test_rsna2022_weighs_by_class_and_truth_within_each_study() -> None:
     assert labelled(truth, truth.astype(float), "rsna2022", class_weights=weights) == pytest.approx(0, abs=1e-12)
 
 
+def test_voc_map_of_several_labels_is_that_of_each_where_it_is_known() -> None:
+    rng = np.random.default_rng(0)
+    truth, said = rng.integers(0, 2, (30, 3)), rng.random((30, 3))
+    known = rng.random((30, 3)) < 0.7
+    wanted = np.mean([area(truth[here, k] == 1, said[here, k]) for k, here in enumerate(known.T)])
+    rows = zip(truth > 0, said, known, strict=True)
+    each = [
+        evidence({"probabilities": p, "labels": p >= 0.5}, {"labels": y & k, "known": k}, ["voc_map"])
+        for y, p, k in rows
+    ]
+    assert scores(each, ["voc_map"], 3)["voc_map"] == pytest.approx(wanted)
+
+
 def test_the_error_is_one_minus_accuracy_and_lower_is_better() -> None:
     rng = np.random.default_rng(0)
     truth, said = rng.integers(0, 3, 20), rng.random((20, 3))
@@ -129,6 +142,17 @@ def right(truth: np.ndarray, said: np.ndarray) -> float:
     return float(metrics.accuracy_score(truth, said.argmax(axis=1)))
 
 
+def voc_precision(truth: np.ndarray, said: np.ndarray) -> float:
+    """PASCAL VOC's since 2010: at each right image the best precision from there on; mean of those, then of classes."""
+    return float(np.mean([area(truth == label, said[:, label]) for label in np.unique(truth)]))
+
+
+def area(truth: np.ndarray, said: np.ndarray) -> float:
+    right = truth[np.argsort(-said, kind="stable")]
+    precision = np.cumsum(right) / np.arange(1, len(right) + 1)
+    return float(np.mean([precision[place:].max() for place in np.flatnonzero(right)]))
+
+
 def bengali(truth: dict[str, np.ndarray], said: dict[str, np.ndarray]) -> float:
     """As on its evaluation page: `recall_score(average='macro')` of each component, the roots' counting twice."""
     each = [
@@ -148,6 +172,7 @@ SINGLE: dict[str, Grader] = {
     "leaf": lambda y, p: float(metrics.log_loss(y, p, labels=range(p.shape[1]))),
     "paddy": right,
     "plant_seedlings": lambda y, p: float(metrics.f1_score(y, p.argmax(axis=1), average="micro")),
+    "siim_covid": voc_precision,
     "plant2020": lambda y, p: mean_area(np.eye(p.shape[1])[y], p),
 }
 MULTI: dict[str, Grader] = {

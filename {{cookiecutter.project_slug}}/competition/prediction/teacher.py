@@ -1,0 +1,70 @@
+"""What another run says of the images of a training (`loss.distil`), by image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from competition.config.settings import Config
+from competition.data.dataset import Batch
+from competition.prediction.stored import Predictions
+from competition.runs.folder import TEST, Run
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Prediction, Table, Task
+
+
+class Teacher:
+    """Adds to a batch what was said of its images, before they are mixed: `teacher` (B, n) float32."""
+
+    def __init__(self, said: dict[str, np.ndarray]) -> None:
+        self._places = {image_id: place for place, image_id in enumerate(said)}
+        self._said = torch.from_numpy(np.stack(list(said.values())).astype(np.float32))
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Return the batch with it, on the same device."""
+        places = [self._places[image_id] for image_id in batch["image_id"]]
+        return batch | {"teacher": self._said[places].to(batch["image"].device)}
+
+
+def read_teacher(config: Config, table: Table, image_ids: Sequence[str] | np.ndarray) -> Teacher | None:
+    """Return what the run of `loss.distil` says of the training images; None without one.
+
+    An image of train.csv has the answer of networks that have not seen it, a pseudo-label that of all of them; of
+    several seeds it is the average. Raises CompetitionError where the run says nothing of one.
+    """
+    distil = config.loss.distil
+    if distil is None:
+        return None
+    if distil.run == config.name:
+        raise CompetitionError(f"loss.distil.run: found {distil.run}, this run itself; expected another one")
+    run = Run.open(distil.run)
+    own = set(table.image_ids.tolist())
+    wanted = [str(image_id) for image_id in image_ids]
+    said = _said(run.out_of_fold_files(), [one for one in wanted if one in own], config, table)
+    if pseudo := [one for one in wanted if one not in own]:
+        said |= _said([run.folder / TEST], pseudo, config, table)
+    return Teacher(said)
+
+
+def _said(files: Sequence[Path], image_ids: Sequence[str], config: Config, table: Table) -> dict[str, np.ndarray]:
+    """Return by image id what stored files say, on average; raise CompetitionError where none says anything."""
+    each: dict[str, list[Prediction]] = {image_id: [] for image_id in image_ids}
+    for path in files:
+        stored = Predictions(path)
+        if stored.classes != tuple(table.classes):
+            raise CompetitionError(
+                f"loss.distil.run: {path}: is of the classes {', '.join(stored.classes)}; expected "
+                f"{', '.join(table.classes)}"
+            )
+        for image_id in each.keys() & stored.places.keys():
+            each[image_id].append(stored[stored.places[image_id]])
+    if absent := [image_id for image_id, found in each.items() if not found]:
+        more = f" and {len(absent) - 1} more" if absent[1:] else ""
+        where = " and ".join(map(str, files)) or "the run's folds"
+        raise CompetitionError(
+            f"loss.distil.run: {where} say nothing of the image {absent[0]}{more}; train and predict all folds of that "
+            "run, with `competition run`"
+        )
+    average = Task(config.task).decode.average
+    return {image_id: next(iter(average(found, config).values())) for image_id, found in each.items()}

@@ -1,0 +1,218 @@
+"""Images of a group as one sample: how they are joined, drawn and predicted, and a competition only a group tells."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from tiny import PROJECT, TINY
+from trainings import run_here
+
+from competition.bundle.offline import infer
+from competition.bundle.predictor import Predictor
+from competition.config.loading import load_config
+from competition.data.dataset import SeededIndex
+from competition.data.folds import make_folds
+from competition.data.loaders import evaluation_loader
+from competition.data.series_dataset import open_dataset
+from competition.files.images import read_image
+from competition.notebook import OpenFold
+from competition.prediction.stored import Predictions
+from competition.support.errors import CompetitionError
+from competition.tasks.classification.model import JoinedNetwork
+from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.group_join import GroupJoin
+
+Command = Callable[..., CompletedProcess[str]]
+FORMAT = "format={train: {keys: {image_id: '{image_id}'}}, submission: {keys: {study: '{image_id}'}}, group: '{study}'}"
+WORDS = (FORMAT, "data.image_size=32", "model.join=attention", "data.batch_size=8")
+WAYS = ("attention", "gated_attention", "max", "mean", "lse")
+SMALLEST = 5  # images of a study, of which one bears the sign that the study is sick
+
+
+def make_competition(folder: Path, num_train: int, num_test: int) -> Path:
+    """Write studies of images of noise: of a sick one a single image has a bright square."""
+    rng = np.random.default_rng(0)
+    for part, number in (("train", num_train), ("test", num_test)):
+        (folder / f"{part}_images").mkdir(parents=True)
+        rows, labels = [], {}
+        for study in range(number):
+            name, is_sick, size = f"{part}{study}", study % 2 == 0, SMALLEST + study % 3
+            labels[name] = "sick" if is_sick else "well"
+            for image in range(size):
+                pixels = rng.integers(0, 100, (32, 32, 3), np.uint8)
+                if is_sick and image == study % size:
+                    pixels[8:24, 8:24] = 255
+                Image.fromarray(pixels).save(folder / f"{part}_images" / f"{name}_{image}.png")
+                rows.append([f"{name}_{image}.png", name, labels[name]])
+        order = rng.permutation(len(rows))  # images of a study stand apart
+        header = ["image_id", "study", *(["label"] if part == "train" else [])]
+        with (folder / f"{part}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([header, *(rows[row][: len(header)] for row in order)])
+    sample = pd.DataFrame({"study": list(labels), "sick": 0.5, "well": 0.5})
+    sample.to_csv(folder / "sample_submission.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_competition(tmp_path_factory.mktemp("series") / "data", 12, 4)
+    make_folds(configure(folder))
+    return folder
+
+
+def configure(data: Path, *words: str) -> TaskConfig:
+    config = load_config(
+        [PROJECT / "configs" / "classification.yaml"],
+        [*TINY, *WORDS, f"data.dir={data}", f"data.folds={data / 'folds.csv'}", *words],
+    )
+    assert isinstance(config, TaskConfig)
+    return config
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_group_is_joined_alike_in_any_order_and_company(way: str) -> None:
+    torch.manual_seed(0)
+    join, features = GroupJoin(way, 6).double(), torch.randn(7, 6).double()
+    sizes = torch.tensor([4, 1, 2])
+    together = join(features, sizes)
+    alone = torch.cat([join(part, torch.tensor([len(part)])) for part in features.split(sizes.tolist())])
+    torch.testing.assert_close(together, alone)
+    order = torch.tensor([3, 0, 2, 1, 4, 6, 5])
+    torch.testing.assert_close(join(features[order], sizes), together)
+    torch.testing.assert_close(together[1], features[4])  # of one image that image
+    torch.testing.assert_close(join(features), features)
+    first = features[:4]
+    assert (together[0] <= first.max(dim=0).values + 1e-9).all()
+    assert (together[0] >= first.min(dim=0).values - 1e-9).all()
+
+
+def test_joins_by_hand() -> None:
+    features, sizes = torch.tensor([[1.0, 0], [3, -4], [0, 7]]), torch.tensor([2, 1])
+    assert GroupJoin("max", 2)(features, sizes).tolist() == [[3, 0], [0, 7]]
+    assert GroupJoin("mean", 2)(features, sizes).tolist() == [[2, -2], [0, 7]]
+    expected = torch.stack([torch.log(features[:2].exp().mean(dim=0)), features[2]])
+    torch.testing.assert_close(GroupJoin("lse", 2)(features, sizes), expected)
+
+
+def test_training_draws_some_images_by_the_seed_and_validation_sees_all(data: Path) -> None:
+    fold = OpenFold(configure(data, "data.group_images=3"))
+    drawn = [fold.train_set[SeededIndex(0, seed, 0)] for seed in (1, 1, 2, 3, 4)]
+    names = [[image["image_id"] for image in sample["images"]] for sample in drawn]
+    assert all(len(set(each)) == 3 for each in names)
+    assert names[0] == names[1]
+    assert len({tuple(each) for each in names}) > 1
+    for one, again in zip(drawn[0]["images"], drawn[1]["images"], strict=True):
+        assert torch.equal(one["image"], again["image"])
+    study = str(fold.val_set.image_ids[0])
+    table = pd.read_csv(data / "train.csv")
+    whole = table.image_id[table.study == study].tolist()
+    assert [image["image_id"] for image in fold.val_set[0]["images"]] == whole
+    batch = fold.batch()
+    assert batch["image"].shape[0] == batch["group_sizes"].sum() == 3 * len(batch["image_id"])
+    assert len(fold.module().image_losses(batch)) == len(batch["image_id"])
+
+
+def test_folds_are_those_of_single_images_and_no_group_is_torn(data: Path) -> None:
+    config = configure(data)
+    folds, table = pd.read_csv(data / "folds.csv").set_index("image_id")["fold"], pd.read_csv(data / "train.csv")
+    fold = OpenFold(config)
+    assert set(folds.index) == set(table.image_id)
+    held_out = set(table.study[table.image_id.map(folds) == 0])
+    assert set(fold.val_set.image_ids) == held_out
+    assert set(fold.train_set.image_ids) == set(table.study) - held_out
+
+
+def test_batches_of_prediction_hold_a_bounded_number_of_images(data: Path) -> None:
+    config = configure(data, "data.batch_size=12")
+    table = OpenFold(config).table
+    dataset = open_dataset(config, table.image_ids, table=table)
+    batches = list(evaluation_loader(dataset))
+    assert [name for batch in batches for name in batch["image_id"]] == table.image_ids.tolist()
+    assert max(len(batch["image"]) for batch in batches) <= 12
+    small = evaluation_loader(open_dataset(configure(data, "data.batch_size=2"), table.image_ids, table=table))
+    assert all(len(batch["image_id"]) == 1 for batch in small)
+
+
+def test_what_a_network_sees_at_once_changes_nothing(data: Path) -> None:
+    fold = OpenFold(configure(data))
+    network = fold.module().network.eval()
+    assert isinstance(network, JoinedNetwork)
+    sizes, most = torch.tensor([5, 6]), []
+    network.encoder.register_forward_hook(lambda module, images, features: most.append(len(images[0])))
+    images = torch.randn(11, 3, 32, 32)
+    with torch.no_grad():
+        few = network(images, group_sizes=sizes)
+        assert max(most) == 8
+        network.at_once = 100
+        torch.testing.assert_close(network(images, group_sizes=sizes), few)
+    assert few.shape == (2, 2)
+
+
+def test_a_group_has_what_one_of_its_images_has(data: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(data / "train.csv")
+    first = table.groupby("study").head(1).index
+    table["a"], table["b"] = 0, 0
+    table.loc[first, "a"] = 1
+    table.to_csv(tmp_path / "train.csv", index=False)
+    layout = "format.train.layout=columns"
+    config = configure(
+        data, "format.target=multi", layout, f"data.train_csv={tmp_path / 'train.csv'}", "data.classes=[a, b]"
+    )
+    found = OpenFold(config).table
+    assert found.present().tolist() == [[True, False]] * 12
+    assert found.groups is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["format.group=null"], "model.join needs format.group"),
+        (["mix.mixup=0.4"], "mix is of single images, and model.join makes a sample of a group"),
+        (["data.window.size=32"], "data.window is of single images"),
+        (["data.pseudo=p.csv"], "data.pseudo is of single images"),
+    ],
+)
+def test_what_is_of_single_images_is_refused(words: list[str], said: str, data: Path) -> None:
+    with pytest.raises(CompetitionError, match=said):
+        configure(data, *words)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Let the whole path run on a competition of which one image of a study tells all."""
+    folder = tmp_path_factory.mktemp("trained")
+    make_competition(folder / "data", 40, 8)
+    words = [*TINY, *WORDS, "name=t", "data.num_folds=2", "trainer.max_epochs=8", "optimizer.lr=0.005"]
+    words += ["data.augmentation={horizontal_flip: 0.5}", "data.batch_size=4"]
+    done = run_here(folder, [PROJECT / "configs" / "classification.yaml", *words])
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
+@pytest.mark.slow
+def test_what_one_image_of_a_group_tells_is_learnt_and_bundled(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    score = pd.read_csv("outputs/t/cv.csv", index_col=0)["log_loss"]["pooled"]
+    # Whatever single images of 5 are answered, the mean over their study cannot be better: best are 3/8 and 1.
+    averaged = -0.5 * (np.log((1 + 4 * 0.375) / 5) + np.log(1 - 0.375))
+    assert score < 0.7 * averaged
+    assert Predictions(Path("outputs/t/test.npz")).image_ids == [f"test{study}" for study in range(8)]
+    infer(Path("outputs/t/bundle"), Path("data"), Path("found.csv"))
+    found, submitted = (pd.read_csv(path, index_col="study") for path in ("found.csv", "outputs/t/submission.csv"))
+    np.testing.assert_allclose(found, submitted, atol=1e-5)
+    predictor = Predictor(Path("outputs/t/bundle"), Path("data"))
+    assert predictor("test0")["sick"].item() == pytest.approx(submitted.sick["test0"], abs=1e-5)
+    table = pd.read_csv("data/test.csv")
+    images = [read_image(Path("data/test_images") / name, 3) for name in table.image_id[table.study == "test0"]]
+    assert predictor("new", images[::-1])["sick"].item() == pytest.approx(submitted.sick["test0"], abs=1e-5)
+    (Path("data/test_images") / table.image_id[table.study == "test1"].iloc[0]).write_bytes(b"no image")
+    infer(Path("outputs/t/bundle"), Path("data"), Path("found.csv"))
+    forgiven = pd.read_csv("found.csv", index_col="study")
+    np.testing.assert_allclose(forgiven.drop("test1"), submitted.drop("test1"), atol=1e-5)
+    assert forgiven.sick["test1"] == pytest.approx(submitted.sick["test1"], abs=0.4)
