@@ -14,6 +14,7 @@ from typing import Any
 import leftovers
 import numpy as np
 import pytest
+from task_facts import facts_of
 from tiny import PROJECT, TINY
 
 from competition.cli.app import main
@@ -206,11 +207,7 @@ def give_network(training: Path, seed: int, words: Sequence[str] = ()) -> None:
 @pytest.fixture
 def other_decode(task: str) -> dict[str, Any]:
     """Return keys of `decode:` with values that the shipped config does not have."""
-    return {
-        "segmentation": {"threshold": 0.25},
-        "detection": {"min_score": 0.9},
-        "classification": {"thresholds": [0.9, 0.1, 0.1, 0.1]},
-    }[task]
+    return dict(facts_of(task).other_decode)
 
 
 @pytest.fixture

@@ -24,13 +24,14 @@ class ImageFile:
     """A file that has channels of an image."""
 
     path: Path
+    windows: tuple[tuple[float, float], ...] = ()  # of a DICOM file
 
     def __str__(self) -> str:
         return str(self.path)
 
     def read(self, channels: int, max_pixels: int) -> np.ndarray:
         """Read (H, W, channels); errors as of `read_image`."""
-        return read_image(self.path, channels, max_pixels)
+        return read_image(self.path, channels, max_pixels, self.windows)
 
     def read_size(self, channels: int, max_pixels: int) -> tuple[int, int]:
         """Read height and width, from the header where there is one."""
@@ -92,7 +93,7 @@ class ImageSource:
 
 def copied_source(data: Data, folder: Path, names: Sequence[str | None]) -> ImageSource:
     """Return an image whose files `ImageSource.copy_to` has copied."""
-    files = tuple(None if name is None else ImageFile(folder / name) for name in names)
+    files = tuple(None if name is None else ImageFile(folder / name, data.windows) for name in names)
     return ImageSource(files, data.file_channels, data.max_pixels)
 
 
@@ -127,7 +128,7 @@ def _source(folder: ImageFolder, image_id: str) -> ImageSource:
     data = folder.data
     ids = [image_id] if data.stack is None else neighbours(folder, data.stack, image_id)
     files = (
-        None if one is None else ImageFile(folder.file(one, pattern))
+        None if one is None else ImageFile(folder.file(one, pattern), data.windows)
         for one in ids
         for pattern in data.files or [folder.pattern]
     )

@@ -534,6 +534,8 @@ class TaskConfig(Config):
         used = {
             "data.window": self.data.window is not None,
             "data.pseudo": self.data.pseudo is not None,
+            "data.extra": bool(self.data.extra),
+            "data.weights_csv": self.data.weights_csv is not None,
             "mix": self.mix.mixup is not None or self.mix.cutmix is not None,
             "sampler.positive": isinstance(self.sampler.positive, PositiveColumn),
         }
