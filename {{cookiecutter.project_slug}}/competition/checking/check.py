@@ -19,7 +19,7 @@ from competition.files.csv_file import MOST_LINES, read_header
 from competition.files.image_folder import one_of_many, row_in_words, train_folder
 from competition.files.item_source import own_part, test_source, train_source
 from competition.files.other_tables import has_table
-from competition.files.series import one_by_one
+from competition.files.series import describe_groups, one_by_one
 from competition.files.stacks import group_pattern, neighbours
 from competition.files.table_columns import describe_columns
 from competition.submission.submit import try_submission
@@ -129,7 +129,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     report. Raises CompetitionError with a line for every fault found.
     """
     refuse_missing_data(config)
-    config = one_by_one(config)
+    given, config = config, one_by_one(config)
     task = Task(config.task)
     faults: list[str] = []
     _collect(faults, lambda: refuse_unknown_monitor(config))
@@ -142,6 +142,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     uncounted: list[str] = []  # the first answer at fault; the look at every image tells it with all others
     report += (counts := _collect(uncounted, table.summary)) or []
     test_ids = _collect(faults, lambda: task.submission.read_test_ids(config, table.classes))
+    report += _collect(faults, lambda: describe_groups(given)) or []
     report += _collect(faults, lambda: describe_columns(config, table.image_ids, test_ids)) or []
     folds = _collect(faults, lambda: read_folds(config, table)) if folds_path(config).is_file() else None
     thumbnails = Thumbnails.of(len(table.image_ids)) if config.data.near_duplicates else None
@@ -318,11 +319,10 @@ def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> l
     columns = {name.strip() for name in read_header(config.train_csv)} if has_table(config.train_csv) else set()
     common = [name for k, name in enumerate(table.classes) if has[:, k].sum() > FEW_IMAGES]
     for k, name in enumerate(table.classes):
-        near = (
-            []
-            if name in common or name.isdecimal() or name in columns
-            else difflib.get_close_matches(name, common, n=1, cutoff=0.8)
-        )
+        target, _, own = name.rpartition("/")  # of several targets, each with classes of its own
+        others = [one for one in common if one.rpartition("/")[0] == target]
+        is_known = name in common or own.isdecimal() or own in columns
+        near = [] if is_known else difflib.get_close_matches(name, others, n=1, cutoff=0.8)
         reason = f"is spelt almost as {near[0]!r}" if near else ""
         if asked is not None and name not in asked:
             reason = f"has no row in {config.data.sample_submission}"

@@ -63,7 +63,7 @@ def recognise_folder(words: list[str]) -> list[str]:
     if not readings:
         _refuse_unknown(data)
     most = max(one.stage for one in readings)
-    best, *others = [one for one in readings if one.stage == most]
+    best, *others = [_by_its_name(one, data) for one in readings if one.stage == most]
     train, sample = _tables_of(best, data)
     files = f"{data.dir / train} and {sample}"
     if best.stage == len(STAGES):
@@ -142,6 +142,41 @@ def _known_competitions(data: Data) -> Iterator[Reading]:
             reading = try_reading(task, {"data": {"dir": str(data.dir)} | _given(data), "format": name})
             if reading.stage == len(STAGES):
                 yield reading
+
+
+def _by_its_name(reading: Reading, data: Data) -> Reading:
+    """Return the known competition that reads just what a reading does, if there is one: its name says it in a line,
+    and has the host's metrics."""
+    if reading.stage < len(STAGES) or isinstance(reading.part.get("format"), str):
+        return reading
+    what = None
+    for name in format_presets(reading.task):
+        known = try_reading(reading.task, {"data": {"dir": str(data.dir)} | _given(data), "format": name})
+        if known.stage < len(STAGES):
+            continue
+        what = what or _what_is_read(reading)
+        if _what_is_read(known) == what:
+            return known
+    return reading
+
+
+OF_THE_SCORE = "class_weights"  # a key of answers that readings may differ in
+
+
+def _what_is_read(reading: Reading) -> tuple[Any, ...]:
+    """Return the images of training and test, the classes, and of some images file and answer."""
+    config = complete(reading.task, reading.part)
+    task = Task(config.task)
+    table = task.table.read_table(config)
+    tests = task.submission.read_test_ids(config, table.classes).tolist()
+    rows = _some(len(table.image_ids))
+    sources = [train_source(config, table.image_ids[row]) for row in rows]
+    sizes = [source.read_size() for source in sources]
+    sources += [test_source(config, tests[row]) for row in _some(len(tests))]
+    files = [source.files for source in sources]
+    targets = [table.target(row, *size) for row, size in zip(rows, sizes, strict=True)]
+    answers = [str({key: value for key, value in one.items() if key != OF_THE_SCORE}) for one in targets]
+    return table.image_ids.tolist(), tests, sorted(table.classes), files, answers, task.submission.id_columns(config)
 
 
 def _with_channels(reading: Reading) -> Reading:
@@ -244,7 +279,7 @@ def _forms(task: str, data: Data) -> Iterator[tuple[dict[str, Any], dict[str, st
     if train.empty and sample.empty:
         return
     images = find_images(data, train, sample)
-    images |= table_of_test_images(data.model_copy(update=images), list(sample.columns))
+    images |= table_of_test_images(data.model_copy(update=images), sample)
     for form in Task(task).recognise.readings(train, sample, data.model_copy(update=images)):
         yield form, images
 

@@ -131,6 +131,17 @@ class Window(Section):
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25  # share of a window's side, at least
 
 
+def _one_or_several(given: object) -> object:
+    """Read `[40, 80]` as short for `[[40, 80]]`, and null for none."""
+    is_one = isinstance(given, list) and len(given) == 2 and not any(isinstance(one, list | tuple) for one in given)
+    return [] if given is None else [given] if is_one else given
+
+
+DicomWindow = Annotated[
+    tuple[float, Positive], BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)
+]
+
+
 def _named_file(given: object) -> object:
     """Read `groups.csv` as short for `{file: groups.csv}`."""
     return {"file": given} if isinstance(given, str) else given
@@ -280,6 +291,9 @@ class Data(Section):
     train_sizes: list[SizeFrom] = []  # what `image_size` by epoch is read as
     window: Window | None = None
     channels: Count = 3  # of all files of an image together
+    # Through which window shades of DICOM files are seen: centre and width in rescaled values, as Hounsfield units; of
+    # several each makes a channel, as [[40, 80], [80, 200], [600, 2800]]. None: the first one of the file.
+    dicom_window: Annotated[list[DicomWindow], BeforeValidator(_one_or_several)] = []
     # Height times width of the largest file that is read; a small one may unfold to more.
     max_pixels: Annotated[int, Field(ge=1, le=2**40)] = MAX_PIXELS
     # A value a channel; of a stack those of one place are enough, of several files those of one. Checked even when left
@@ -336,6 +350,17 @@ class Data(Section):
             )
         return channels
 
+    @field_validator("dicom_window")
+    @classmethod
+    def _a_channel_each(cls, windows: list[DicomWindow], info: ValidationInfo) -> list[DicomWindow]:
+        if len(windows) > 1 and {"files", "stack", "channels"} <= info.data.keys():
+            channels = info.data["channels"] // _files_of_image(info.data)
+            if channels % len(windows):
+                raise ValueError(
+                    f"{len(windows)} windows make {len(windows)} channels of a file; data.channels says {channels}"
+                )
+        return windows
+
     @field_validator("mean", "std")
     @classmethod
     def _one_a_channel(cls, values: list[float], info: ValidationInfo) -> list[float]:
@@ -372,6 +397,11 @@ class Data(Section):
                 "columns; or image_file: a slice of a volume, as '{case}.tif[{slice}]'"
             )
         return self
+
+    @property
+    def windows(self) -> tuple[tuple[float, float], ...]:
+        """Through which DICOM files are seen."""
+        return tuple(self.dicom_window)
 
     @property
     def file_channels(self) -> int:
@@ -412,7 +442,8 @@ class Sampler(Section):
     Without this section: every image once, but for those that do not fill the last batch, others in every epoch.
     """
 
-    positive: Literal["mask", "box"] | list[str] | PositiveColumn | None = None  # a list names classes
+    # any: whatever is looked for, masks, boxes or points; a list names classes
+    positive: Literal["mask", "box", "any"] | list[str] | PositiveColumn | None = None
     # One share of positives, or its course: [[0, 0.8], [10, natural]], after so many epochs.
     share: Share | list[tuple[Annotated[int, Field(ge=0)], Share]] = "natural"
     course: Literal["hold", "linear", "cosine"] = "hold"  # between the points of `share`

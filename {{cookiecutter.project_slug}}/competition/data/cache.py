@@ -138,7 +138,7 @@ def _is_resized(data: Data) -> bool:
 def _key(data: Data, files: Sequence[ImageFile], read: Read) -> str:
     """Return a name that changes with the files and with whatever decides what becomes of them."""
     sizes = data.image_size if _is_resized(data) else "as decoded"
-    settings = [data.file_channels, data.max_pixels, sizes, cv2.__version__, *map(_version, LIBRARIES)]
+    settings = [data.file_channels, data.max_pixels, data.windows, sizes, cv2.__version__, *map(_version, LIBRARIES)]
     known = hashlib.sha256(json.dumps(settings).encode())
     for pattern in DECIDES_PIXELS:
         for path in sorted(PACKAGE.glob(pattern)):

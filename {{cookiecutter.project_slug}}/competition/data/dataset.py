@@ -37,6 +37,8 @@ class SeededIndex(NamedTuple):
 class ImageDataset(Dataset[Sample]):
     """Images by id: with a table training images, which have targets, without one test images, which have none."""
 
+    unit = "images"  # what a sample is, in words
+
     def __init__(
         self,
         config: Config,

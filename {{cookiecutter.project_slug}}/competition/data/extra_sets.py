@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from competition.config.data_settings import ExtraSet
+from competition.config.loading import with_preset
 from competition.config.section import Section
 from competition.config.settings import Config
 from competition.data.folds import folds_path, is_validated
@@ -117,11 +118,18 @@ def set_config(config: Config, one: ExtraSet, classes: Sequence[str]) -> Config:
     if one.image_file is not None:
         data = data.model_copy(update={"image_file": one.image_file, "files": None, "stack": None, "id_parts": None})
     try:
-        form = type(config.format).model_validate(_over(config.format, one.format))
+        form = type(config.format).model_validate(_format_of(config, one))
     except ValueError as error:  # pydantic's are many lines
         reason = " ".join(str(error).splitlines()[1:3]).partition("[type=")[0].strip()
         raise CompetitionError(f"data.extra: {one.csv}: format: {reason}; expected keys of `format:`") from None
     return config.model_copy(update={"data": data, "format": form, "decode": type(config.decode)()})
+
+
+def _format_of(config: Config, one: ExtraSet) -> dict[str, Any]:
+    """Return the format of a set: that of train.csv, or of a known competition by `like`, with its own keys over it."""
+    if "like" in one.format:
+        return with_preset({"task": config.task, "format": one.format}, {}, f"data.extra: {one.csv}")["format"]
+    return _over(config.format, one.format)
 
 
 def _over(section: Section, given: dict[str, Any]) -> dict[str, Any]:

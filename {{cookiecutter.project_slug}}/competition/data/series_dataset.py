@@ -26,6 +26,8 @@ def open_dataset(
 class SeriesDataset(ImageDataset):
     """Groups by name, each a sample of its images: at most `data.group_images` of them in training, else all."""
 
+    unit = "groups of images"
+
     def __init__(
         self,
         config: Config,

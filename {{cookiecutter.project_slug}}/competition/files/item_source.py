@@ -26,6 +26,7 @@ class ImageFile:
 
     path: Path
     part: str = ""
+    windows: tuple[tuple[float, float], ...] = ()  # of a DICOM file
 
     def __str__(self) -> str:
         return f"{self.path}[{self.part}]" if self.part else str(self.path)
@@ -33,7 +34,9 @@ class ImageFile:
     def read(self, channels: int, max_pixels: int) -> np.ndarray:
         """Read (H, W, channels); errors as of `read_image`."""
         if not self.part:
-            return read_image(self.path, channels, max_pixels)
+            return read_image(self.path, channels, max_pixels, windows=self.windows)
+        if self.windows:
+            raise CompetitionError(f"{self.path}: is no DICOM file, which data.dicom_window is for; leave it out")
         return as_image(read_part(self.path, self.part, max_pixels), channels, self.path)
 
     def read_size(self, channels: int, max_pixels: int) -> tuple[int, int]:
@@ -109,7 +112,7 @@ class ImageSource:
 
 def copied_source(data: Data, folder: Path, names: Sequence[str | None]) -> ImageSource:
     """Return an image whose files `ImageSource.copy_to` has copied."""
-    files = tuple(None if name is None else ImageFile(folder / name) for name in names)
+    files = tuple(None if name is None else ImageFile(folder / name, windows=data.windows) for name in names)
     return ImageSource(files, data.file_channels, data.max_pixels)
 
 
@@ -143,16 +146,18 @@ def test_source(config: Config, image_id: str) -> ImageSource:
 def _source(folder: ImageFolder, image_id: str) -> ImageSource:
     data = folder.data
     patterns = data.files or [folder.pattern]
-    if data.stack is None or data.stack.is_of_volumes:
-        own = [ImageFile(folder.file(image_id, one), folder.part(image_id, one)) for one in patterns]
-        files = own if data.stack is None else _slices(own, data.stack)
+
+    def files_of(one: str) -> list[ImageFile]:
+        return [ImageFile(folder.file(one, each), folder.part(one, each), data.windows) for each in patterns]
+
+    if data.stack is None:
+        files: list[ImageFile | None] = [*files_of(image_id)]
+    elif data.stack.is_of_volumes:
+        files = _slices(files_of(image_id), data.stack)
     else:
+        black: list[None] = [None] * len(patterns)
         ids = neighbours(folder, data.stack, image_id)
-        files = [
-            None if one is None else ImageFile(folder.file(one, pattern), folder.part(one, pattern))
-            for one in ids
-            for pattern in patterns
-        ]
+        files = [file for one in ids for file in (black if one is None else files_of(one))]
     return ImageSource(tuple(files), data.file_channels, data.max_pixels)
 
 

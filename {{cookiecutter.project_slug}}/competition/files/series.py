@@ -50,6 +50,18 @@ def images_of_groups(config: Config, groups: np.ndarray | list[str], *, of_test:
     return {group: known[group] for group in groups}
 
 
+def describe_groups(config: Config) -> list[str]:
+    """Say how many images the groups of train.csv have; nothing where samples are single images."""
+    if not is_series(config):
+        return []
+    sizes = [len(images) for images in members(config, of_test=False).values()]
+    drawn = config.data.group_images
+    return [
+        f"groups: {len(sizes)} of {min(sizes)} to {max(sizes)} images; training draws {drawn} of a larger one "
+        "(data.group_images)"
+    ]
+
+
 def image_of(config: Config, item: str) -> str:
     """Return the image that stands for an item of train.csv: of a series its first one."""
     return members(config, of_test=False)[item][0] if is_series(config) else item

@@ -13,6 +13,7 @@ import numpy as np
 from competition.pages.gallery import Outcomes, galleries, legend, look_at
 from competition.pages.page import Grid, Section, number, write_page
 from competition.pages.report_plots import Rows, answer_plots, learning_plots, threshold_plots
+from competition.pages.suspects import suspects
 from competition.runs.blend_recipe import blend_sources
 from competition.runs.folder import CONFIG, CV, METRICS, OOF, POSTPROCESS, VIEWS, Run, read_metrics
 from competition.scoring import tune
@@ -57,6 +58,7 @@ def write_report(run: Run, overrides: Sequence[str] = ()) -> Path:
         _learning(run, metrics),
         _folds(run, outcomes),
         _gallery(run, outcomes),
+        suspects(run, outcomes),
         _thresholds(run, own, outcomes),
         _answers(outcomes),
         _views(run),

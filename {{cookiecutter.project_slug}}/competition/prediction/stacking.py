@@ -3,6 +3,7 @@ out-of-fold predictions. Here it is applied, from the numbers in its recipe; `su
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,10 +132,9 @@ def _by_trees(trees: Sequence[str], kind: Kind, inputs: np.ndarray) -> np.ndarra
 def lightgbm_module() -> Any:
     """Import LightGBM; raise CompetitionError where it is not installed."""
     try:
-        import lightgbm
+        return import_module("lightgbm")
     except ImportError:
         raise CompetitionError("--model lightgbm: LightGBM is not installed; `uv sync --extra stack`") from None
-    return lightgbm
 
 
 def packages_of(recipe: Mapping[str, Any]) -> list[str]:

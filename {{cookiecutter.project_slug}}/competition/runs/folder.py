@@ -112,8 +112,10 @@ class Run:
     def test_sources(self) -> list[Path]:
         """Return what test.npz is made from."""
         weights = [one / weights_name(one, self.config.checkpoint) for one in self.finished()]
-        sample, _ = table_and_pattern(self.config.sample_submission)
-        return [*([sample] if sample else []), *weights]
+        data, form = self.config.data, self.config.format
+        named = [data.sample_submission, data.test_csv, form.test_csv if getattr(form, "group", None) else None]
+        tables = [table_and_pattern(data.dir / name)[0] for name in dict.fromkeys(named) if name]
+        return [*(path for path in tables if path is not None), *weights]
 
     def bundle_sources(self) -> list[Path]:
         """Return what a bundle is made from, this package included."""

@@ -145,12 +145,12 @@ def _fit(config: Config, kind: Kind, model: Model, folds: Sequence[Fold]) -> Sta
     """Fit a model, of linear ones as strongly bound as does best on each of the folds when it is left out."""
     bounds = getattr(config.format, "bounds", None)
     if model == "lightgbm":
-        return _fitted(kind, model, Fold.joined(folds), 1.0, bounds, config.seed)
+        return fitted(kind, model, Fold.joined(folds), 1.0, bounds, config.seed)
     strength = STRENGTHS[1]
     if len(folds) > 1:
         losses = {one: _loss_when_left_out(kind, model, folds, one, bounds) for one in STRENGTHS}
         strength = min(losses, key=lambda one: losses[one])
-    return _fitted(kind, model, Fold.joined(folds), strength, bounds, config.seed)
+    return fitted(kind, model, Fold.joined(folds), strength, bounds, config.seed)
 
 
 def _loss_when_left_out(
@@ -159,7 +159,7 @@ def _loss_when_left_out(
     total = 0.0
     for number, fold in enumerate(folds):
         others = [other for place, other in enumerate(folds) if place != number]
-        found = _fitted(kind, model, Fold.joined(others), strength, bounds, 0).outputs(fold.said, fold.texts)
+        found = fitted(kind, model, Fold.joined(others), strength, bounds, 0).outputs(fold.said, fold.texts)
         if kind == "regression":
             total += float(((found - fold.truth) ** 2).sum())
         else:
@@ -168,9 +168,10 @@ def _loss_when_left_out(
     return total
 
 
-def _fitted(
+def fitted(
     kind: Kind, model: Model, fold: Fold, strength: float, bounds: tuple[float, float] | None, seed: int
 ) -> Stack:
+    """Fit a model to what runs say of images: linear ones the less bound, the larger `strength` is."""
     columns = {name: Column.of(name, texts) for name, texts in fold.texts.items()}
     inputs = inputs_of(kind, fold.said, columns, fold.texts)
     center, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 1e-6)

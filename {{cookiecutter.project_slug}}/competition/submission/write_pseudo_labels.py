@@ -15,6 +15,7 @@ import numpy as np
 
 from competition.config.settings import Config
 from competition.data.extra_sets import WEIGHT_COLUMNS, of_fold, own_config, pseudo_files
+from competition.files.series import is_series
 from competition.prediction.stored import Predictions
 from competition.runs.folder import TEST, Run
 from competition.support.atomic_files import write_csv
@@ -53,6 +54,10 @@ def make_pseudo(run: Run, choice: Choice, by_fold: Mapping[int, Path]) -> tuple[
 
     Raises CompetitionError where there is none.
     """
+    if is_series(run.config):
+        raise CompetitionError(
+            f"{run.folder}: model.join: it answers groups, and pseudo-labels are of single images; take another run"
+        )
     path = run.folder / PSEUDO
     for stale in pseudo_files(path)[1:]:
         stale.unlink()

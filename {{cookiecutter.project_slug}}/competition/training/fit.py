@@ -63,10 +63,10 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     if trainer.is_global_zero:
         remember_config(folder, config)  # last of what may be refused: what has a config counts as a run
         begun(describe_device(trainer))
-    checked = (
-        f"{len(data.val_set)} validation images" if len(data.val_set) else "no validation: all images are trained on"
-    )
-    _say(f"fold {config.fold}: {len(data.train_set)} training images, {checked}")
+    checked = "no validation: all images are trained on"
+    if len(data.val_set):
+        checked = f"{len(data.val_set)} validation {data.val_set.unit}"
+    _say(f"fold {config.fold}: {len(data.train_set)} training {data.train_set.unit}, {checked}")
     _say(describe_trainer(config, trainer, batch_size))
     if latest is None and (line := weights_note(module.network)) is not None:
         _say(line)
@@ -81,6 +81,8 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
     for line in [*one_of_many(config, table.image_ids), *data.notes, *planned, *mixing_warnings(config, batch_size)]:
         _say(line)
+    # Lightning does it after it has restored weights, which rounds those of 64-true.
+    trainer.precision_plugin.convert_module(module)
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)
 
 

@@ -12,7 +12,6 @@ import torch
 
 from competition.checking.check import check
 from competition.config.data_settings import Sampler
-from competition.config.loading import complete
 from competition.config.settings import Config
 from competition.data.extra_sets import duplicates_path, pseudo_of_fold, training_part
 from competition.data.folds import make_folds, read_folds
@@ -20,8 +19,6 @@ from competition.runs.provenance import data_fingerprint
 from competition.sampling.build import fold_sampler
 from competition.sampling.sampler import RatioSampler
 from competition.support.errors import CompetitionError
-from competition.tasks.classification.dataset import collate_targets, target_tensors
-from competition.tasks.classification.loss import soft_labels
 from competition.tasks.contract import Table, Task
 from competition.tasks.made_up_images import write_sample
 from competition.training.fold_data import FoldData
@@ -117,6 +114,10 @@ def test_classes_of_a_further_set_can_be_left_out(config: Config, data_dir: Path
         ({"csv": "train.csv"}, ["train.csv: line", "'a ", "expected one of our classes"]),
         ({"csv": "train.csv", "weight": "label2"}, ["label2"]),
         ({"csv": "train.csv", "format": {"colour": 1}}, ["data.extra: train.csv: format: ", "colour"]),
+        (
+            {"csv": "train.csv", "format": {"like": "whales"}},
+            ["data.extra: train.csv: format: ", "whales", "is no format"],
+        ),
     ],
 )
 def test_what_is_wrong_with_a_further_set_is_said(
@@ -210,6 +211,23 @@ def test_weights_multiply_the_losses_of_images_and_nothing_else(config: Config, 
     torch.testing.assert_close(weighted, alone * batch["weight"])
 
 
+def test_images_that_count_alike_do_so_once_they_are_mixed(config: Config, data_dir: Path, table: Table) -> None:
+    """And a mixed image counts no less than the least, and no more than the most, of those that it is made of."""
+    mix = getattr(config, "mix")  # noqa: B009 - each task has its own
+    ways = dict.fromkeys((name for name in type(mix).model_fields if name != "probability"), 1.0)
+    mixing = config.model_copy(update={"mix": type(mix)(**{**mix.model_dump(), **ways})})
+    make_folds(with_data(mixing, dir=data_dir))
+    batch = FoldData(with_data(config, dir=data_dir), table, read_folds(with_data(config, dir=data_dir), table)).batch()
+    dataset, number = Task(config.task).dataset, len(batch["image_id"])
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        alike = dataset.mix_batch(batch | {"weight": torch.full((number,), 0.5)}, mixing, rng)
+        torch.testing.assert_close(alike["weight"], torch.full((number,), 0.5))
+        other = dataset.mix_batch(batch | {"weight": torch.arange(number).float()}, mixing, rng)
+        assert other["weight"].min() >= 0
+        assert other["weight"].max() <= number - 1
+
+
 def _numbers_of(batch: dict[str, Any]) -> list[int]:
     return [int(one.split("_")[1].split(".")[0]) for one in batch["image_id"]]
 
@@ -226,27 +244,3 @@ def test_a_fold_learns_from_pseudo_labels_of_its_own_network_alone(tmp_path: Pat
     assert pseudo_of_fold(path, "all") == path
     with pytest.raises(CompetitionError, match="networks that have trained on what fold 1"):
         pseudo_of_fold(path, 1)
-
-
-def test_soft_labels_are_learnt_beside_hard_ones(tmp_path: Path) -> None:
-    (tmp_path / "soft.csv").write_text("image_id,a,b,c\nx,0.7,0.2,0.1\ny,0,0,1\n")
-    data = {"classes": ["a", "b", "c"], "dir": str(tmp_path), "train_csv": "soft.csv"}
-    form = {"train": {"layout": "probabilities"}}
-    table = Task("classification").table.read_table(complete("classification", {"data": data, "format": form}))
-    assert table.present().tolist() == [[True, False, False], [False, False, True]]
-    targets = [target_tensors(table.target(0, 8, 8)), target_tensors({"label": 1})]
-    batch = collate_targets(targets)
-    expected = torch.tensor([[0.7, 0.2, 0.1], [0.0, 1.0, 0.0]])
-    torch.testing.assert_close(soft_labels(batch, 3), expected)
-    (tmp_path / "soft.csv").write_text("image_id,a,b,c\nx,0.7,0.2,0.7\ny,0,2,1\n")
-    with pytest.raises(CompetitionError, match="line 3: found '2'; expected a probability in column b"):
-        Task("classification").table.read_table(complete("classification", {"data": data, "format": form}))
-
-
-def test_several_labels_of_a_set_that_knows_fewer_classes_are_unknown() -> None:
-    """It says nothing of the classes that none of its own is."""
-    found = Task("classification").table.renumbered(
-        {"labels": np.array([True, False])}, np.array([2, -1]), num_classes=3
-    )
-    assert found["labels"].tolist() == [False, False, True]
-    assert found["known"].tolist() == [False, False, True]

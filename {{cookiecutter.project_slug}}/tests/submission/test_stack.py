@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from competition.config.loading import complete, dump_config, load_config, task_names
-from competition.prediction.stacking import Column, Stack, inputs_of
+from competition.prediction.stacking import Column, Kind, Model, Stack, inputs_of
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.runs.folder import CONFIG, OOF, TEST, Run
-from competition.submission.stack import make_stack
+from competition.submission.stack import Fold, fitted, make_stack
 from competition.support.errors import CompetitionError
 from competition.support.optional_rooms import has_room
 
@@ -195,3 +195,53 @@ def test_a_stack_is_bundled_with_its_columns(predicted: Path, data_dir: Path, co
 def test_a_stack_that_is_read_again_is_the_same() -> None:
     stack = Stack("regression", "ridge", {"a": Column(1.0, 2.0)}, [0.0], [1.0], [[1.0]], [0.5], bounds=(0.0, 1.0))
     assert Stack.read(yaml.safe_load(yaml.safe_dump(stack.written()))) == stack
+
+
+def fold_of(kind: str, rng: np.random.Generator) -> Fold:
+    """Return what two runs say of 60 images, and a truth that follows from it; of labels, some nobody knows."""
+    said = rng.uniform(0.05, 0.95, (60, 2, 2))
+    odds = said[:, 0] - said[:, 1] + rng.normal(0, 0.2, (60, 2))
+    if kind == "regression":
+        return Fold(said, {}, 5 + odds)
+    truth = (odds > 0).astype(float)
+    if kind == "multi":
+        truth[:10, 1] = np.nan
+    else:
+        truth[:, 1] = 1 - truth[:, 0]
+        said = said / said.sum(axis=2, keepdims=True)
+    return Fold(said, {}, truth)
+
+
+@pytest.mark.parametrize("kind", ["single", "multi", "regression"])
+def test_linear_stacks_are_those_of_scikit_learn(kind: Kind) -> None:
+    """The same numbers, from coefficients alone."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    fold = fold_of(kind, np.random.default_rng(1))
+    model: Model = "ridge" if kind == "regression" else "logistic"
+    found = fitted(kind, model, fold, 0.5, None, 0).outputs(fold.said, {})
+    inputs = inputs_of(kind, fold.said, {}, {})
+    inputs = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
+    if kind == "regression":
+        expected = Ridge(alpha=2.0).fit(inputs, fold.truth).predict(inputs)
+    else:
+        each = []
+        for values in fold.truth.T:
+            known = ~np.isnan(values)
+            each.append(LogisticRegression(C=0.5, max_iter=2000).fit(inputs[known], values[known]))
+        expected = np.stack([one.predict_proba(inputs)[:, 1] for one in each], axis=1)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["single", "multi", "regression"])
+def test_trees_learn_every_kind_of_answer(kind: Kind) -> None:
+    pytest.importorskip("lightgbm")
+    rng = np.random.default_rng(2)
+    folds = [fold_of(kind, rng) for _ in range(6)]
+    stack = fitted(kind, "lightgbm", Fold.joined(folds[:-1]), 1.0, None, 0)
+    again = Stack.read(yaml.safe_load(yaml.safe_dump(stack.written())))
+    found, truth = again.outputs(folds[-1].said, {}), folds[-1].truth
+    assert found.shape == truth.shape
+    known = ~np.isnan(truth)
+    wrong = np.abs(found - truth)[known].mean()
+    assert wrong < 0.8 * np.abs(np.nanmean(truth) - truth)[known].mean()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.metric_head import MetricHead, put_metric_head
-from competition.tasks.classification.prediction import Activation
+from competition.tasks.classification.prediction import activation_of
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.columns import ColumnJoin
 from competition.tasks.encoder import drop_path_arguments, note_encoder, num_features, size_arguments
@@ -23,9 +23,7 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
     What makes predictions of them goes with it as `activation_of_answers`, which has no weights.
     """
     network = JoinedNetwork(config, num_classes) if joins_anything(config) else build_encoder(config, num_classes)
-    compares = config.model.head != "linear" and config.format.submission.layout == "top"
-    scale = config.model.metric_learning.scale if compares else None
-    network.add_module("activation_of_answers", Activation(config.format.target, config.format.bounds, scale))
+    network.add_module("activation_of_answers", activation_of(config))
     return network
 
 
@@ -87,8 +85,7 @@ class JoinedNetwork(nn.Module):
             size = self.columns.num_features
         self.group = None if config.model.join is None else GroupJoin(config.model.join, size)
         self.at_once = config.data.batch_size  # images, where nothing is kept for a backward pass
-        is_linear = config.model.head == "linear"
-        self.classifier = nn.Linear(size, num_classes) if is_linear else MetricHead(size, num_classes, config.model)
+        self.classifier = build_head(config, size, num_classes)
         note_encoder(self, "encoder", config.model.encoder)
         note_weights(self, weights_note(self.encoder))
 
@@ -98,11 +95,18 @@ class JoinedNetwork(nn.Module):
 
     def features(self, images: Tensor, group_sizes: Tensor | None = None, **columns: Tensor) -> Tensor:
         """Return (N, F), or (groups, F), what the classifier looks at."""
-        parts = [images] if torch.is_grad_enabled() else images.split(self.at_once)
+        parts = [images] if torch.is_grad_enabled() else images.tensor_split(-(-len(images) // self.at_once))
         features = torch.cat([self.encoder(part) for part in parts])
         if self.columns is not None:
             features = self.columns(features, **columns)
         return features if self.group is None else self.group(features, group_sizes)
+
+
+def build_head(config: TaskConfig, num_features: int, num_classes: int) -> nn.Module:
+    """Return what maps features (B, F) of an image, or of a group, to logits (B, classes)."""
+    if config.model.head == "linear":
+        return nn.Linear(num_features, num_classes)
+    return MetricHead(num_features, num_classes, config.model)
 
 
 GEM = "gem"

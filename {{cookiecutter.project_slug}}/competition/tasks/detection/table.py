@@ -10,14 +10,16 @@ import pandas as pd
 
 from competition.files.csv_file import group_by_image, line, read_csv, read_header, resolve_classes, row_faults
 from competition.files.image_folder import absent_images
+from competition.files.other_tables import has_table
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
 from competition.tasks.detection.boxes import fuse
 from competition.tasks.detection.formats.box_columns import BoxColumns, read_box_columns
 from competition.tasks.detection.settings import DetectionFormat, TaskConfig
-from competition.tasks.found_items import classes_of_images, counts_in_words, rarest_class
+from competition.tasks.found_items import classes_of_images, counts_in_words, rarest_class, renumbered_items
 
 SIDES = ("height", "width")
+CROWD, IS_CROWD = "iscrowd", ("1", "1.0", "True", "true")  # COCO's mark of a region in which objects are not told apart
 ONE_CLASS = "object"  # its name where there is one class and data.classes does not name it
 
 
@@ -139,16 +141,21 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
 
 def renumbered(target: Target, numbers: np.ndarray, num_classes: int) -> Target:
     """Return an answer whose label k is `numbers[k]`; boxes of a negative one are left out."""
-    labels = numbers[target["labels"]] if len(target["labels"]) else target["labels"]
-    is_kept = labels >= 0
-    return {**target, "bboxes": target["bboxes"][is_kept], "labels": labels[is_kept]}
+    return renumbered_items(target, "bboxes", numbers)
 
 
 def _read_columns(form: DetectionFormat, path: Path) -> tuple["pd.Series", pd.DataFrame]:
     """Return the image id of each row, and the columns that classes and boxes stand in."""
     parts = form.image_id_columns
     columns = [*parts, *([form.class_id] if form.class_id else []), *form.box_columns]
-    frame = read_csv(path, list(dict.fromkeys(columns)))
+    is_coco = has_table(path) and CROWD in [name.strip() for name in read_header(path)]
+    frame = read_csv(path, list(dict.fromkeys([*columns, *([CROWD] if is_coco else [])])))
+    if is_coco and len(crowds := np.flatnonzero(frame[CROWD].isin(IS_CROWD))):
+        raise CompetitionError(
+            f"{path}: line {line(int(frame.index[crowds[0]]))}: {CROWD} is 1 here, and in {len(crowds)} rows of "
+            f"{len(frame)}: regions of many objects, which COCO's metric ignores and which would be learnt as boxes; "
+            f"leave them out by data.train_csv='{path.name} where {CROWD}!=1'"
+        )
     if parts == [form.image_id]:
         return frame[form.image_id].rename("image_id"), frame
     texts = zip(*(frame[part] for part in parts), strict=True)

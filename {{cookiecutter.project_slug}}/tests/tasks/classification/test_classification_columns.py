@@ -13,6 +13,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from tiny import PROJECT, TINY
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from trainings import run_here
@@ -31,6 +32,7 @@ from competition.tasks.classification.dataset import mix_batch
 from competition.tasks.classification.model import build_network
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.columns import ColumnJoin, fingerprint
+from competition.training.freezing import Frozen
 
 Command = Callable[..., CompletedProcess[str]]
 COLUMNS = ("data.columns={numeric: [age], categorical: [site]}", "data.test_csv=test.csv", "data.image_size=32")
@@ -168,6 +170,18 @@ def test_without_columns_the_network_is_that_of_timm(data: Path) -> None:
     assert {name: value.shape for name, value in build_network(config, 2).state_dict().items()} == {
         name: value.shape for name, value in expected.items()
     }
+
+
+def test_the_encoder_rests_and_begins_with_other_weights_as_ever(data: Path, tmp_path: Path) -> None:
+    network = build_network(configure(data), 2)
+    resting = Frozen(network, configure(data, "model.freeze=encoder").model).names
+    assert resting == {name for name, _ in network.named_parameters() if name.startswith("encoder.")}
+    save_file(network.state_dict(), tmp_path / "told.safetensors")
+    pretrained = f"model.pretrained={tmp_path / 'told.safetensors'}"
+    for words in ([], ["data.columns=null"]):
+        state = build_network(configure(data, pretrained, *words), 2).state_dict()
+        name = "conv1.0.weight" if words else "encoder.conv1.0.weight"
+        assert torch.equal(state[name], network.state_dict()["encoder.conv1.0.weight"])
 
 
 @pytest.mark.parametrize(

@@ -66,11 +66,10 @@ class Head(nn.Module):
         self.classes = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.reaches = in_full_precision(nn.Conv2d(channels, 4, 3, padding=1))
         self.scales = nn.Parameter(torch.ones(len(PYRAMID_STRIDES)))
-        for layer in (self.classes, self.reaches):
+        for layer, bias in ((self.classes, -math.log((1 - RARE) / RARE)), (self.reaches, 0.0)):
             nn.init.normal_(layer.weight, std=0.01)
-        for layer, start in ((self.reaches, 0.0), (self.classes, -math.log((1 - RARE) / RARE))):
             assert layer.bias is not None
-            nn.init.constant_(layer.bias, start)
+            nn.init.constant_(layer.bias, bias)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return (B, A, classes) logits and (B, A, 4) reaches to left, top, right and bottom in strides."""
@@ -134,9 +133,8 @@ class AlignedDetector(BoxNetwork):
         """Return `boxes`, `scores` and `labels` of each image in pixels of what the network saw, best first."""
         found = []
         for logits, boxes in zip(outputs.logits, outputs.boxes, strict=True):
-            scores, places = logits.sigmoid().flatten().sort(descending=True, stable=True)
-            number = min(int((scores > LEAST_SCORE).sum()), MOST_CANDIDATES)
-            scores, places = scores[:number], places[:number]
+            scores, places = logits.sigmoid().flatten().topk(min(logits.numel(), MOST_CANDIDATES))
+            scores, places = scores[scores > LEAST_SCORE], places[scores > LEAST_SCORE]
             points, classes = places // logits.shape[1], places % logits.shape[1]
             clipped = clip_boxes_to_image(boxes[points], outputs.image_size)
             keep = batched_nms(clipped, scores, classes, MOST_OVERLAP)[:MOST_DETECTIONS]
