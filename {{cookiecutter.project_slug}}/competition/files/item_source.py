@@ -65,6 +65,10 @@ class ImageSource:
         """Return the files, each once."""
         return list(dict.fromkeys(file for file in self.files if file is not None))
 
+    def own_file(self, data: Data) -> ImageFile | None:
+        """Return the first file that is the image's own, where the others are neighbours."""
+        return self.files[0 if data.stack is None else data.stack.own * len(self.files) // len(data.stack.take)]
+
     def read(self) -> np.ndarray:
         """Read (H, W, channels of all), uint8 or float32.
 
@@ -166,8 +170,10 @@ def _slices(own: Sequence[ImageFile], stack: Stack) -> list[ImageFile | None]:
     found: list[ImageFile | None] = []
     for step in stack.take:
         for file in own:
-            number = place_within(slice_of(file.path, file.part) + step, number_of_slices(file.path, file.part), stack)
-            found.append(None if number is None else replace(file, part=at_slice(file.part, number)))
+            here, number = slice_of(file.path, file.part), number_of_slices(file.path, file.part)
+            is_there = 0 <= here < number  # if not, it is told where it is read
+            place = place_within(here + step, number, stack) if is_there else here
+            found.append(None if place is None else replace(file, part=at_slice(file.part, place)))
     return found
 
 

@@ -93,7 +93,7 @@ def slice_of(path: Path, part: str) -> int:
 def at_slice(part: str, number: int) -> str:
     """Return a part with another slice."""
     name, ranges = Part.of(part)
-    items = [f"{one.start}" if one.is_one else f"{one.start}:{'' if one.end is None else one.end}" for one in ranges]
+    items = [str(one.start) if one.is_one else f"{one.start}:{'' if one.end is None else one.end}" for one in ranges]
     items[_place(part)] = str(number)
     return ",".join([name, *items] if name else items)
 
