@@ -36,6 +36,7 @@ from competition.scoring.out_of_fold import score_predictions
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.model import JoinedNetwork
 from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.contract import Task
 from competition.tasks.group_join import GroupJoin
 from competition.training.checkpoint import load_checkpoint
 from competition.training.module import CompetitionModule
@@ -180,6 +181,22 @@ def test_a_group_has_what_one_of_its_images_has(data: Path, tmp_path: Path) -> N
     found = OpenFold(config).table
     assert found.present().tolist() == [[True, False]] * 12
     assert found.groups is None
+
+
+def test_a_group_of_soft_labels_has_their_mean(data: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(data / "train.csv")
+    first = ~table.duplicated("study")
+    table["a"], table["b"] = np.where(first, 1.0, 0.25), np.where(first, 0.0, 0.75)
+    table.to_csv(tmp_path / "train.csv", index=False)
+    config = configure(data, "format.train.layout=probabilities", f"data.train_csv={tmp_path / 'train.csv'}")
+    found = Task("classification").table.read_table(
+        config.model_copy(update={"data": config.data.model_copy(update={"classes": ["a", "b"]})})
+    )
+    sizes = table.groupby("study", sort=False).size().to_numpy()
+    for row, size in enumerate(sizes):
+        target = found.target(row, 1, 1)
+        np.testing.assert_allclose(target["soft"], [(1 + 0.25 * (size - 1)) / size, 0.75 * (size - 1) / size])
+        assert target["label"] == int(size > 3)
 
 
 @pytest.mark.parametrize(
