@@ -24,7 +24,7 @@ from trainings import assert_ended_like, fork_group, get_ready, rows, run_as_scr
 from competition.bundle.offline import infer
 from competition.bundle.predictor import Predictor
 from competition.config.loading import load_config
-from competition.data.dataset import SeededIndex
+from competition.data.dataset import SeededIndex, share_cache
 from competition.data.folds import make_folds
 from competition.data.loaders import evaluation_loader
 from competition.data.series_dataset import open_dataset
@@ -130,6 +130,17 @@ def test_training_draws_some_images_by_the_seed_and_validation_sees_all(data: Pa
     batch = fold.batch()
     assert batch["image"].shape[0] == batch["group_sizes"].sum() == 3 * len(batch["image_id"])
     assert len(fold.module().image_losses(batch)) == len(batch["image_id"])
+    assert fold.picture(batch).width > 0
+
+
+def test_images_of_groups_come_from_the_cache_unchanged(data: Path) -> None:
+    plain = OpenFold(configure(data)).train_set
+    config = configure(data, "data.cache=disk")
+    kept = OpenFold(config).train_set
+    share_cache(config, [kept.of_images()])
+    assert kept.of_images().cache is not None
+    for one, other in zip(plain[SeededIndex(1, 5, 0)]["images"], kept[SeededIndex(1, 5, 0)]["images"], strict=True):
+        assert torch.equal(one["image"], other["image"])
 
 
 def test_folds_are_those_of_single_images_and_no_group_is_torn(data: Path) -> None:
