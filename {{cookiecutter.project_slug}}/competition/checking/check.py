@@ -319,11 +319,10 @@ def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> l
     columns = {name.strip() for name in read_header(config.train_csv)} if has_table(config.train_csv) else set()
     common = [name for k, name in enumerate(table.classes) if has[:, k].sum() > FEW_IMAGES]
     for k, name in enumerate(table.classes):
-        near = (
-            []
-            if name in common or name.isdecimal() or name in columns
-            else difflib.get_close_matches(name, common, n=1, cutoff=0.8)
-        )
+        target, _, own = name.rpartition("/")  # of several targets, each with classes of its own
+        others = [one for one in common if one.rpartition("/")[0] == target]
+        is_known = name in common or own.isdecimal() or own in columns
+        near = [] if is_known else difflib.get_close_matches(name, others, n=1, cutoff=0.8)
         reason = f"is spelt almost as {near[0]!r}" if near else ""
         if asked is not None and name not in asked:
             reason = f"has no row in {config.data.sample_submission}"

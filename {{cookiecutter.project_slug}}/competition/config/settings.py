@@ -1,7 +1,7 @@
 """What may stand in a config: the sections every task shares, in the order data flows through them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -338,6 +338,11 @@ class Config(Section):
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def with_classes(config: AnyConfig, classes: Sequence[str]) -> AnyConfig:
+    """Return the config with the classes that were found, in their order."""
+    return config.model_copy(update={"data": config.data.model_copy(update={"classes": list(classes)})})
 
 
 def with_decode(config: AnyConfig, keys: Mapping[str, Any]) -> AnyConfig:

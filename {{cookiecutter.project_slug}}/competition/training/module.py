@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from competition.config.loading import validate
-from competition.config.settings import Config
+from competition.config.settings import Config, with_classes
 from competition.data.dataset import Batch, ready, seed_everywhere
 from competition.data.window_dataset import WholeImages
 from competition.support.distributed import gather_by_image, packed, unpacked
@@ -37,7 +37,7 @@ class CompetitionModule(pl.LightningModule):
         self.config: Config = validate(config, {}, "checkpoint")
         self.task = Task(self.config.task)
         self.classes = classes
-        self.network = self.task.model.build_network(self.config, len(classes))
+        self.network = self.task.model.build_network(with_classes(self.config, classes), len(classes))
         if self.config.model.gradient_checkpointing:
             save_memory(self.network)
         if self.config.model.lora is not None:

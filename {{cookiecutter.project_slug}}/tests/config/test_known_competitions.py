@@ -172,6 +172,20 @@ CASES: dict[str, dict[str, Case]] = {
             },
             PLAIN,
         ),
+        "bengali": (
+            {
+                "train.csv": rows(
+                    "image_id,grapheme_root,vowel_diacritic,consonant_diacritic,grapheme",
+                    IDS,
+                    "{},15,9,5,x",
+                    "{},9,0,0,y",
+                ),
+                SAMPLE: rows(
+                    "row_id,target", split(TESTS, "consonant_diacritic", "grapheme_root", "vowel_diacritic"), "{},0"
+                ),
+            },
+            both("train_images/{}.png", "test_images/{}.png"),
+        ),
         "petfinder": (
             {
                 "train.csv": rows("Id,Eyes,Pawpularity", IDS, "{},1,20", "{},0,90"),
