@@ -59,6 +59,7 @@ class Optimizer(Section):
 
     name: Annotated[str, Field(min_length=1)] = "adamw"
     lr: Positive = 1e-3
+    lr_batch_size: Count | None = None  # the batch that `lr` is for, where `data.batch_size: auto` finds another
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2  # not of biases, norms and what a network names itself
     arguments: dict[str, Any] = {}  # further ones, as {betas: [0.9, 0.95]}
     encoder_lr: Positive = 1.0  # what the encoder's learning rate is of the others'

@@ -8,6 +8,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from competition.comparison.update_ledger import begin, record
 from competition.config.settings import Config
 from competition.data.folds import read_folds
+from competition.pipeline.find_batch_size import with_batch_size
 from competition.prediction.predict import load_network, predict_images
 from competition.prediction.teacher import read_teacher
 from competition.runs.folder import OOF, refuse_start
@@ -31,8 +32,9 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
 
     Raises CompetitionError for a user's mistake, StoppedError where it was asked to stop and can go on.
     """
-    folder = config.fold_folder
     refuse_gpus_without_kernels(config)
+    config = with_batch_size(config)
+    folder = config.fold_folder
     with holding(folder, "training"):
         refuse_start(config, resume=resume)
         if config.host_metric is not None:

@@ -74,7 +74,7 @@ class CompetitionModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the batch's part of the mean loss of a step's images, whatever processes and batches these are in."""
         data = self._data()
-        losses = self.image_losses(data.mixed(self._ready(batch), self.current_epoch, batch_index))
+        losses = self.image_losses(data.mixed(self.ready(batch), self.current_epoch, batch_index))
         loss = losses.mean()
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(losses))
         # Lightning divides by the accumulated batches and takes the mean of the processes, as if all were of one size.
@@ -83,7 +83,7 @@ class CompetitionModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Note each image's loss and what its metrics need; gathered later, as ranks may have unequal batches."""
-        batch = self._ready(batch)
+        batch = self.ready(batch)
         outputs = self(batch["image"])
         losses = self._losses_of(outputs, batch)
         predictions = self.task.prediction.predictions(self.network, outputs, batch)
@@ -151,7 +151,8 @@ class CompetitionModule(pl.LightningModule):
                 group["lr"] = peak * plateau(schedule.last_epoch)
         self._monitored = None
 
-    def _ready(self, batch: Batch) -> Batch:
+    def ready(self, batch: Batch) -> Batch:
+        """Return a batch with the images that the network sees."""
         # Not in on_after_batch_transfer, of which Lightning warns where there is a LightningDataModule.
         return ready(batch, self.config, next(self.network.parameters()).dtype)
 
