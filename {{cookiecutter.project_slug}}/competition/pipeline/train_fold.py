@@ -16,6 +16,7 @@ from competition.scoring.out_of_fold import describe_scores, score_predictions
 from competition.support.locks import holding
 from competition.tasks.contract import Table, Task
 from competition.tasks.host_metric import load_score
+from competition.tasks.user_metrics import load_metric
 from competition.training.averaging import choose_weights
 from competition.training.checkpoint import LATEST, export_weights, exported_path, weights_to_use
 from competition.training.devices import refuse_gpus_without_kernels
@@ -39,6 +40,8 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
         refuse_start(config, resume=resume)
         if config.host_metric is not None:
             load_score(config.host_metric.file)  # a wrong path should not be found after the training
+        for metric in config.metric_files:
+            load_metric(metric)
         table = Task(config.task).table.read_table(config)
         data = FoldData(config, table, read_folds(config, table))
         data.teacher = read_teacher(config, table, data.train_set.image_ids)

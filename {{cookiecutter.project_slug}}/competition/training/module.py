@@ -20,6 +20,7 @@ from competition.tasks.encoder import save_memory
 from competition.tasks.host_metric import HOST, score_by_host
 from competition.tasks.lora import add_adapters
 from competition.tasks.user_losses import add_losses
+from competition.tasks.user_metrics import evidence_of, scores_of
 from competition.training.fold_data import FoldData
 from competition.training.freezing import Frozen
 from competition.training.monitor import HOST_MONITOR, better_mode
@@ -93,7 +94,7 @@ class CompetitionModule(pl.LightningModule):
         for image_id, height, width, prediction in self._images.add(batch, predictions):
             answer = self.task.decode.decode(prediction, height, width, self.config)
             truth = data.truth(image_id, height, width)
-            evidence = self.task.score.evidence(answer, truth, self.config.metrics)
+            evidence = evidence_of(self.config, answer, truth)
             self._evidence[image_id] = {**evidence, "loss": np.array(np.mean(self._losses.pop(image_id)))}
             if self.config.checkpoint.monitor == HOST_MONITOR:
                 self._evidence[image_id]["answer"] = packed((image_id, height, width, answer))
@@ -108,7 +109,7 @@ class CompetitionModule(pl.LightningModule):
                 "batches hold; raise it"
             )
         results = {"loss": sum(float(one["loss"]) for one in gathered) / len(gathered)}
-        results |= self.task.score.scores(gathered, self.config.metrics, len(self.classes))
+        results |= scores_of(self.config, gathered, len(self.classes))
         if self.config.checkpoint.monitor == HOST_MONITOR:
             results["host_metric"] = self._host_score([unpacked(one["answer"]) for one in gathered])
         self._monitored = results.get(self.config.checkpoint.monitor.removeprefix("val/"))
