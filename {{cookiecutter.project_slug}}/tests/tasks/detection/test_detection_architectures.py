@@ -305,6 +305,17 @@ def saved(tmp_path: Path, architecture: str, steps: int) -> tuple[Path, BoxNetwo
     return folder, network
 
 
+@each_detr
+def test_a_loss_of_the_users_sees_what_the_network_says_while_it_learns(architecture: str) -> None:
+    made = config(architecture)
+    network = build_network(made, CLASSES).train()
+    outputs = network(torch.randn(len(BOXES), 3, *SIZE))
+    image_losses(network, outputs, batch_of(BOXES), made)  # comes first, with the noise of true boxes
+    logits = outputs.said["logits"][:, -outputs.said["queries"] :]
+    assert logits.shape == (len(BOXES), outputs.said["queries"], CLASSES)
+    assert logits.requires_grad
+
+
 @pytest.mark.slow
 def test_a_pretrained_folder_begins_better_than_nothing(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
