@@ -300,7 +300,8 @@ class Data(Section):
     # out: the default has three values.
     mean: list[float] = Field([0.485, 0.456, 0.406], validate_default=True)
     std: list[Positive] = Field([0.229, 0.224, 0.225], validate_default=True)
-    batch_size: Count = 16  # global: over all devices and accumulated batches
+    batch_size: Count = 16  # global: over all devices and accumulated batches; auto: the largest that fits the GPU
+    finds_batch_size: bool = False  # what `batch_size: auto` is read as
     num_workers: Annotated[int, Field(ge=0, le=1024)] | None = (
         None  # processes that read images; None: a share of the cores, see `num_workers`
     )
@@ -319,6 +320,13 @@ class Data(Section):
         # A run's config has both; over it another size may be given, which is that of all epochs then.
         is_other = _is_course(course) and _both_sides(course[-1][1]) != _both_sides(size)
         return given | {"train_sizes": []} if is_other else given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _batch_to_be_found(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("batch_size") == "auto":
+            return {key: given[key] for key in given if key != "batch_size"} | {"finds_batch_size": True}
+        return given
 
     @field_validator("train_sizes")
     @classmethod
