@@ -242,6 +242,8 @@ def _look_at_all(look: Callable[[int], list[str]], number: int, what: str) -> li
 
 def _unused_images(config: Config, used: np.ndarray) -> list[str]:
     folder = config.data.dir / config.data.train_images
+    if folder == config.data.dir:  # where all else is, too
+        return []
     known = {file.path for image_id in used for file in train_source(config, image_id).present()}
     unused = [path for path in sorted(folder.iterdir()) if path not in known and path.is_file()]
     name = config.data.train_csv
