@@ -44,8 +44,8 @@ class Kind(ABC):
         """Compute metrics of decided answers."""
 
     @abstractmethod
-    def outcome(self, said: np.ndarray, answer: Target, truth: Target) -> Outcome:
-        """Compare what is said (n,) with the truth."""
+    def outcome(self, prediction: Prediction, answer: Target, truth: Target) -> Outcome:
+        """Compare what is said with the truth."""
 
     @abstractmethod
     def caption(self, truth: Any, classes: Sequence[str]) -> str:
@@ -93,9 +93,10 @@ class OneClass(Kind):
         choice = stacked(entries, "choice") if "choice" in entries[0] else top[:, 0]
         return SingleLabels(probabilities, choice, top, truth, entries[0].get("grades"))
 
-    def outcome(self, said: np.ndarray, answer: Target, truth: Target) -> Outcome:
+    def outcome(self, prediction: Prediction, answer: Target, truth: Target) -> Outcome:
         """Compare with the only true class, which is negative where train.csv does not have it."""
-        label, num_classes = int(truth["label"]), len(said)
+        said, label = np.asarray(prediction["probabilities"], dtype=np.float64), int(truth["label"])
+        num_classes = len(said)
         chosen = int(np.flatnonzero(said_labels(answer, num_classes))[0])
         of_truth = float(said[label]) if label >= 0 else 0.0
         is_wrong = chosen != label
@@ -149,8 +150,9 @@ class AnyClasses(Kind):
         known = stacked(entries, "known").astype(bool)
         return MultiLabels(probabilities, labels & known, truth & known, weights, is_decision, known)
 
-    def outcome(self, said: np.ndarray, answer: Target, truth: Target) -> Outcome:
+    def outcome(self, prediction: Prediction, answer: Target, truth: Target) -> Outcome:
         """Score by the geometric mean of the probabilities of known labels."""
+        said = np.asarray(prediction["probabilities"], dtype=np.float64)
         num_classes = len(said)
         known = np.flatnonzero(truth["known"]) if "known" in truth else np.arange(num_classes)
         decided = said_labels(answer, num_classes)
@@ -203,7 +205,7 @@ class SomeNumbers(Kind):
         case = Numbers(stacked(entries, "value"), stacked(entries, "truth"), weights)
         return {name: float(NUMBERS[name](case)) for name in metrics}
 
-    def outcome(self, said: np.ndarray, answer: Target, truth: Target) -> Outcome:
+    def outcome(self, prediction: Prediction, answer: Target, truth: Target) -> Outcome:
         """Score by the absolute error."""
         value, true = np.atleast_1d(answer["value"]), np.atleast_1d(truth["value"])
         error = value.astype(np.float64) - true

@@ -17,8 +17,7 @@ def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: 
     numbers; of several targets by the mean of theirs."""
     if heads_in(truth):
         return _of_heads(prediction, answer, truth)
-    kind = kind_in(truth)
-    return kind.outcome(np.asarray(prediction[kind.said], dtype=np.float64), answer, truth)
+    return kind_in(truth).outcome(prediction, answer, truth)
 
 
 def score_name(config: Config) -> str:

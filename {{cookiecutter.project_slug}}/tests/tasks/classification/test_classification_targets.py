@@ -71,7 +71,8 @@ def folder(tmp_path: Path) -> Path:
 
 def config_of(folder: Path, form: dict[str, Any] = ROWS, **sections: Any) -> TaskConfig:
     values = {"data": {"dir": str(folder), "image_size": 32}, "model": {"encoder": "test_resnet"}, "format": form}
-    made = complete("classification", {**values, **sections})
+    model = values["model"] | sections.pop("model", {})
+    made = complete("classification", {**values, **sections, "model": model})
     assert isinstance(made, TaskConfig)
     return made
 
@@ -157,6 +158,39 @@ def test_probabilities_of_several_answers_stand_in_rows_or_columns(tmp_path: Pat
     for key, values in answer.items():
         assert back[key].tolist() == values.tolist()
     try_submission(config, classes, ["a"])
+
+
+@pytest.mark.parametrize("join", [None, "mean"], ids=["averaged", "joined"])
+def test_several_answers_of_a_group_of_images_stand_in_its_rows(tmp_path: Path, join: str | None) -> None:
+    (tmp_path / "train.csv").write_text(
+        "image_id,study,left,right\na,s,No/Mild,Severe\nb,s,No/Mild,Severe\nc,t,Severe,\nd,t,Severe,\ne,u,No/Mild,No/Mild\n"
+    )
+    (tmp_path / "test.csv").write_text("image_id,study\nx,y\nw,z\nv,y\n")
+    rows = "y_left,.5,.5\nz_left,.5,.5\nz_right,.5,.5\ny_right,.5,.5\n"
+    (tmp_path / "sample_submission.csv").write_text(f"row_id,no_mild,severe\n{rows}")
+    targets = {name: {"unknown": [""], "metric": "log_loss"} for name in ("left", "right")}
+    names = {"No/Mild": "no_mild", "Severe": "severe"}
+    asked = {"keys": {"row_id": "{image_id}_{class_id}"}, "layout": "rows", "names": names}
+    config = config_of(tmp_path, {"targets": targets, "group": "{study}", "submission": asked}, model={"join": join})
+    table = table_of(config)
+    assert table.classes == ("left/No/Mild", "left/Severe", "right/No/Mild", "right/Severe")
+    assert table.image_ids.tolist() == (list("abcde") if join is None else list("stu"))
+    assert [table.target(row, 9, 9)["right/is_known"] for row in range(len(table.image_ids))] == (
+        [True, True, False, False, True] if join is None else [True, False, True]
+    )
+    said = {"y": (0.75, 0.25), "z": (0.5, 0.125)}
+    tests = read_test_ids(config, table.classes).tolist()
+    assert tests == (["x", "v", "w"] if join is None else ["y", "z"])
+    studies = {"x": "y", "v": "y", "w": "z"}
+    pairs = {one: [np.array([1 - p, p]) for p in said[studies.get(one, one)]] for one in tests}
+    answers = [(one, {"left/probabilities": pair[0], "right/probabilities": pair[1]}) for one, pair in pairs.items()]
+    write_submission(tmp_path / "s.csv", config, answers, table.classes)
+    written = (tmp_path / "s.csv").read_text().splitlines()
+    assert written[1:] == ["y_left,0.25,0.75", "z_left,0.5,0.5", "z_right,0.875,0.125", "y_right,0.75,0.25"]
+    truths = [table.target(row, 9, 9) for row in range(len(table.image_ids))]
+    each = [{key: said for key, said in perfect_answer(one, 4).items() if "probab" in key} for one in truths]
+    found = [evidence(answer, one, config.metrics) for answer, one in zip(each, truths, strict=True)]
+    assert scores(found, config.metrics, 4)["mean_loss"] == pytest.approx(0, abs=1e-9)
 
 
 def test_the_score_is_the_weighted_mean_of_those_of_the_known_answers(folder: Path) -> None:
