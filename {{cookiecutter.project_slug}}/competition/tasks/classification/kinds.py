@@ -12,7 +12,7 @@ import numpy as np
 
 from competition.tasks.classification.metrics import MULTI, NUMBERS, SINGLE, MultiLabels, Numbers, SingleLabels
 from competition.tasks.classification.settings import TargetKind, TaskConfig
-from competition.tasks.contract import Evidence, Outcome, Target
+from competition.tasks.contract import Evidence, Outcome, Prediction, Target
 
 LEAST = 1e-6  # probability
 NOTHING = np.zeros(0)
