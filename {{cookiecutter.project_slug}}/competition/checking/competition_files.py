@@ -177,6 +177,7 @@ def archives(folder: Path) -> list[str]:
         [f"{folder}: packed are {', '.join(found[:8])}; images in archives are not read: {way_on}"] if found else []
     )
     arrays = [path.name for path in sorted(folder.glob("*.json")) if _has_arrays(path)]
+    arrays += [path.name for path in sorted(folder.glob("*.bson"))]
     arrays = [name for name in arrays if not (folder / f"{Path(name).stem}_images").is_dir()]
     return packed + [f"{folder}: {', '.join(arrays)}: images are arrays in it; files of them: {way_on}"] * bool(arrays)
 

@@ -430,7 +430,8 @@ class Sampler(Section):
     Without this section: every image once, but for those that do not fill the last batch, others in every epoch.
     """
 
-    positive: Literal["mask", "box"] | list[str] | PositiveColumn | None = None  # a list names classes
+    # any: whatever is looked for, masks, boxes or points; a list names classes
+    positive: Literal["mask", "box", "any"] | list[str] | PositiveColumn | None = None
     # One share of positives, or its course: [[0, 0.8], [10, natural]], after so many epochs.
     share: Share | list[tuple[Annotated[int, Field(ge=0)], Share]] = "natural"
     course: Literal["hold", "linear", "cosine"] = "hold"  # between the points of `share`

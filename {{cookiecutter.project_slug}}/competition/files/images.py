@@ -39,7 +39,7 @@ class UnfitError(Exception):
     """A whole file that cannot be taken as it is; its text says why, after the file's name."""
 
 
-def read_image(path: Path, channels: int, max_pixels: int = MAX_PIXELS, windows: dicom.Windows = ()) -> np.ndarray:
+def read_image(path: Path, channels: int, max_pixels: int = MAX_PIXELS, *, windows: dicom.Windows = ()) -> np.ndarray:
     """Read an image as (height, width, channels), uint8 or float32.
 
     An array whose first side is `channels`, and the last is not, has its channels first.

@@ -31,7 +31,7 @@ class ImageFile:
 
     def read(self, channels: int, max_pixels: int) -> np.ndarray:
         """Read (H, W, channels); errors as of `read_image`."""
-        return read_image(self.path, channels, max_pixels, self.windows)
+        return read_image(self.path, channels, max_pixels, windows=self.windows)
 
     def read_size(self, channels: int, max_pixels: int) -> tuple[int, int]:
         """Read height and width, from the header where there is one."""

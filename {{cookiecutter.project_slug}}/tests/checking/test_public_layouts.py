@@ -132,6 +132,15 @@ def whales(folder: Path) -> None:
     )
 
 
+def cdiscount(folder: Path) -> None:
+    """What `competition unpack` makes of bson: every product has some images, and is answered as one."""
+    draw(folder, *(f"train_images/{k}/{n}.jpg" for k in range(8) for n in range(1 + k % 3)))
+    draw(folder, *(f"test_images/{k}/{n}.jpg" for k in (10, 11) for n in range(2)))
+    write(folder / "train.csv", "_id,category_id", *(f"{k},{1000010653 + k % 2}" for k in range(8)))
+    write(folder / "test.csv", "_id", "10", "11")
+    write(folder / "sample_submission.csv", "_id,category_id", "10,1000010653", "11,1000010653")
+
+
 LAYOUTS: dict[Callable[[Path], None], list[str]] = {
     dogs_vs_cats: ["dog"],
     state_farm: ["c0", "c1", "c2"],
@@ -140,6 +149,7 @@ LAYOUTS: dict[Callable[[Path], None], list[str]] = {
     imet2020: ["10", "11", "12", "20", "21"],
     iwildcam2019: ["0", "7", "14"],
     iwildcam2020: ["0", "70", "140"],
+    cdiscount: ["1000010653", "1000010654"],
     whales: ["new_whale", "w_0", "w_1", "w_2"],
 }
 

@@ -490,7 +490,7 @@ def test_windows_of_ones_own_show_a_dicom_file_each_as_a_channel(tmp_path: Path)
     white_first = dicom(tmp_path / "b.dcm", SHADES, PhotometricInterpretation="MONOCHROME1")
     read = read_image(white_first, 3, windows=[(500.0, 1000.0)])
     np.testing.assert_allclose(read[:, :, 2], 1 - SHADES / 1000, atol=1e-4)  # repeated, as any grey
-    data = Data.model_validate({"dir": tmp_path, "dicom_window": [40, 80], "train_images": "."})
+    data = Data.model_validate({"dir": tmp_path, "dicom_window": [40, 80]})
     assert data.windows == ((40, 80),)
     source = copied_source(data, tmp_path, ["a.dcm"])
     np.testing.assert_allclose(source.read()[:, :, 0], np.clip(units / 80, 0, 1), atol=1e-4)
@@ -499,7 +499,7 @@ def test_windows_of_ones_own_show_a_dicom_file_each_as_a_channel(tmp_path: Path)
 
 def test_windows_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match=r"2 windows make 2 channels of a file; data\.channels says 3"):
-        Data(dir=tmp_path, dicom_window=[[40, 80], [0, 1]])
+        Data.model_validate({"dir": tmp_path, "dicom_window": [[40, 80], [0, 1]]})
     with pytest.raises(ValidationError, match="greater than 0"):
         Data.model_validate({"dir": tmp_path, "dicom_window": [40, 0]})
     Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(tmp_path / "a.png")

@@ -57,8 +57,8 @@ def _of_every_file(form: dict[str, Any], train: pd.DataFrame, data: Data | None)
     ):
         return []
     suffix = Path(rest[-1]).suffix
-    folder = data.dir / data.train_images / str(train[column].iloc[0])
-    if sum(Path(name).suffix == suffix for name in files_below(folder)) < 2:
+    folders = (data.dir / data.train_images / str(one) for one in train[column].unique()[:FEW])
+    if all(sum(Path(name).suffix == suffix for name in files_below(folder)) < 2 for folder in folders):
         return []
     files = "/".join([f"{{{column}}}", *("*" for _ in rest[1:]), f"*{suffix}"])
     asked = form["format"].get("submission", {})
