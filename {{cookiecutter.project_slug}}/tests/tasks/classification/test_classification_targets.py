@@ -22,9 +22,10 @@ from competition.prediction.averages import average_predictions
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
+from competition.support.optional_rooms import has_room
 from competition.tasks.classification.dataset import batch_targets, collate_targets, mix_batch, target_tensors
 from competition.tasks.classification.decode import decode
-from competition.tasks.classification.heads import head_config, of_head
+from competition.tasks.classification.kinds.heads import head_config, of_head
 from competition.tasks.classification.loss import image_losses
 from competition.tasks.classification.model import build_network
 from competition.tasks.classification.outcome import outcome, present
@@ -270,7 +271,9 @@ def test_mixed_images_have_the_mixed_answers_and_none_that_one_of_them_lacks(fol
         mixed["tint/is_known"].tolist()
         == (~torch.isin(torch.arange(6), lacking) & ~torch.isin(partner, lacking)).tolist()
     )
-    assert batch_targets(mixed)[0]["shape/probabilities"].sum() == pytest.approx(1)
+    shown = batch_targets(mixed)[0]
+    assert shown["shape/probabilities"].sum() == pytest.approx(1)
+    assert shown["tint/is_known"] is mixed["tint/is_known"].tolist()[0]
 
 
 class Images:
@@ -360,6 +363,13 @@ def changed(name: str, **keys: Any) -> dict[str, Any]:
         (ROWS | {"targets": {"2 d": {}}}, {}, "expected letters, digits and _"),
         (ROWS | {"targets": {"a": {"submit": False}}}, {}, "none is handed in"),
         (ROWS | {"target": "multi"}, {}, r"format\.target is of one answer; .* format\.targets\.shape\.target"),
+        (ROWS | {"train": {"column": "x"}}, {}, r"format\.train\.column is of one answer; .*targets\.shape\.columns"),
+        (ROWS | {"submission": {"layout": "label"}}, {}, r"layout label is of one answer; .*targets\.shape\.hand_in"),
+        (
+            ROWS,
+            {"model": {"head": "arcface"}},
+            r"model\.head is of one answer an image, and format\.targets are several",
+        ),
         (ROWS, {"loss": {"focal": 1}}, r"loss\.focal: with format\.targets .* format\.targets\.shape\.loss"),
         (ROWS, {"metrics": ["accuracy"]}, "accuracy cannot score format.targets; expected mean"),
         (ROWS, {"metrics": ["tint/rmse"]}, r"rmse cannot score format\.targets\.tint\.target single"),
@@ -436,7 +446,7 @@ def test_several_answers_go_all_the_way(command: Callable[..., CompletedProcess[
         "trainer": {"max_epochs": 8, "accelerator": "cpu"},
     }
     (tmp_path / "several.yaml").write_text(yaml.safe_dump(values))
-    for words in (["check", "several.yaml"], ["run", "several.yaml"], ["bundle", "several"], ["report", "several"]):
+    for words in (["check", "several.yaml"], ["run", "several.yaml"]):
         ended = command(*words)
         assert ended.returncode == 0, (words, ended.stderr)
     folder = tmp_path / "outputs" / "several"
@@ -446,6 +456,10 @@ def test_several_answers_go_all_the_way(command: Callable[..., CompletedProcess[
     assert pooled["mean"] > 0.6  # by chance it is below a half
     decided = yaml.safe_load((folder / "postprocess.yaml").read_text())["decode"]
     assert set(decided.get("targets", {})) <= {"shape", "tint", "marks"}
+    if not has_room("bundle"):
+        return
+    ended = command("bundle", "several")
+    assert ended.returncode == 0, ended.stderr
     (tmp_path / "elsewhere").mkdir()
     done = subprocess.run(
         [sys.executable, str(folder / "bundle" / "infer.py"), str(tmp_path / "data")],
@@ -456,3 +470,7 @@ def test_several_answers_go_all_the_way(command: Callable[..., CompletedProcess[
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "elsewhere" / "submission.csv").read_text() == (folder / "submission.csv").read_text()
+    from competition.bundle.predictor import Predictor
+
+    rows = Predictor(folder / "bundle", tmp_path / "data")("test_3")
+    assert rows.to_csv(index=False).splitlines()[1:] == (folder / "submission.csv").read_text().splitlines()[10:13]
