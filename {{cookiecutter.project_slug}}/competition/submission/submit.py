@@ -24,6 +24,7 @@ from competition.support.paths import here
 from competition.support.progress import progress
 from competition.tasks.contract import TRIAL_SIZE, Target, Task
 from competition.tasks.host_metric import score_by_host
+from competition.tasks.user_metrics import evidence_of, scores_of
 
 MOST_IMAGES = 1000  # out-of-fold images that are looked at
 SIGNIFICANT = 3.0  # standard errors
@@ -200,8 +201,8 @@ def score_submission(
             return ((image_id, solution.target(position[image_id], *sizes[image_id])) for image_id in names)
 
         pairs = progress(zip(answers(), true(), strict=True), "scoring", len(names))
-        evidence = [task.score.evidence(answer, target, config.metrics) for (_, answer), (_, target) in pairs]
-        own = task.score.scores(evidence, config.metrics, len(stored.classes))
+        evidence = [evidence_of(config, answer, target) for (_, answer), (_, target) in pairs]
+        own = scores_of(config, evidence, len(stored.classes))
         return {**score_by_host(config, stored.classes, answers(), true()), **own}
 
     found = scores(lambda: task.submission.read_submission(path, config, stored.classes, sizes))

@@ -116,7 +116,7 @@ def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
     checkpoint = LatestAndBest(folder, config.checkpoint, mode)
     callbacks: list[Callback] = [
         StopOnNan(),
-        MetricsCsv(folder / METRICS, config.metrics, describe_epoch=data.describe_epoch),
+        MetricsCsv(folder / METRICS, config.metric_names, describe_epoch=data.describe_epoch),
         checkpoint,
         StopInGoodOrder(checkpoint, config.trainer.get("max_time")),
         RememberImages(data),

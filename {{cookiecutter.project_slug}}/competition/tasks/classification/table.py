@@ -337,12 +337,19 @@ def _read_one(config: TaskConfig, path: Path | None, target: TargetFormat | None
 
 def renumbered(target: Target, numbers: np.ndarray, num_classes: int) -> Target:
     """Return an answer whose class or number k is `numbers[k]`, negative ones left out; of several labels those that
-    none of these is are not `known`."""
+    none of these is are not `known`. Raises CompetitionError where not one is a column of a regression."""
     found = {key: value for key, value in target.items() if key not in ("grades", "class_weights")}
     kept = numbers >= 0
     if "label" in target:
         found["label"] = int(numbers[target["label"]])
-    for key in ("labels", "soft", "value"):
+    if "value" in target:
+        named = numbers[kept].tolist()
+        if wrong := [number for number in range(num_classes) if named.count(number) != 1]:
+            raise CompetitionError(
+                f"data.extra: classes: {named.count(wrong[0])} are column {wrong[0] + 1} of {num_classes}; expected one"
+            )
+        found["value"] = np.asarray(target["value"])[kept][np.argsort(numbers[kept])]
+    for key in ("labels", "soft"):
         if key in target:
             values = np.asarray(target[key])
             found[key] = np.zeros(num_classes, dtype=values.dtype)

@@ -150,7 +150,7 @@ LAYOUTS = {
         ["Id", "Predicted"],
         lambda i: [[i.stem, "0"]],
         r"\w+,\d+( \d+)*",
-        (PNG, "data.channels=3", "data.mean=[0.5,0.5,0.5]", "data.std=[0.2,0.2,0.2]"),
+        (PNG, "data.files=null", "data.channels=3", "data.mean=[0.5,0.5,0.5]", "data.std=[0.2,0.2,0.2]"),
     ),
     "happywhale": Layout(
         ["image", "species", "individual_id"],

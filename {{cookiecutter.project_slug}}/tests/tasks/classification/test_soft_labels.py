@@ -38,6 +38,14 @@ def test_several_labels_of_a_set_that_knows_fewer_classes_are_unknown() -> None:
     assert found["known"].tolist() == [False, False, True]
 
 
+def test_numbers_of_a_set_are_those_of_the_columns_that_its_own_are() -> None:
+    renumbered = Task("classification").table.renumbered
+    value = {"value": np.array([-3.0, 5.0, 7.0])}
+    assert renumbered(value, np.array([1, -1, 0]), num_classes=2)["value"].tolist() == [7, -3]
+    with pytest.raises(CompetitionError, match="0 are column 2 of 2; expected one"):
+        renumbered(value, np.array([0, -1, -1]), num_classes=2)
+
+
 def test_what_an_image_counts_is_mixed_as_its_label_is() -> None:
     """Of an image that is a third of another's, a third counts as that one does."""
     labels = torch.tensor([0, 1, 1, 0, 1])
