@@ -234,7 +234,7 @@ def test_a_loss_of_boxes_is_chosen_by_name_and_falls_to_nothing_at_the_truth(kin
 @pytest.mark.parametrize("reach", ["linear", "exponential"])
 def test_an_exponential_reach_has_a_slope_at_every_side_before_anything_is_learnt(reach: str) -> None:
     network = build_fcos(config(reach=reach), CLASSES).train()
-    layer = network.fcos.head.regression_head.bbox_reg
+    layer = network.get_submodule("fcos.head.regression_head.bbox_reg")
     said: list[Tensor] = []
     layer.register_forward_hook(lambda _, given, result: (result.retain_grad(), said.append(result))[0])
     outputs = network(torch.randn(2, 3, 64, 64))
