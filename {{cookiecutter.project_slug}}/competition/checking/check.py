@@ -335,7 +335,7 @@ def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> l
             lines.append(
                 f"warning: {config.train_csv}: class {name!r} ({len(rows)} images, the first on line "
                 f"{min(table.lines[rows].tolist(), default=0)}) {reason}; if it is a typing error, correct it; if not, "
-                f"list it in data.classes"
+                f"list it in {f'format.targets.{target}' if target else 'data'}.classes"
             )
     return lines
 

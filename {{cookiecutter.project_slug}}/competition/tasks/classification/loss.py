@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from competition.support.errors import CompetitionError
-from competition.tasks.classification.heads import head_config, of_head
-from competition.tasks.classification.kinds import kind_of
+from competition.tasks.classification.kinds.find import kind_of
+from competition.tasks.classification.kinds.heads import head_config, of_head
 from competition.tasks.classification.metric_head import metric_head
 from competition.tasks.classification.prediction import Heads
 from competition.tasks.classification.settings import ClassificationLoss, TaskConfig
