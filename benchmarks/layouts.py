@@ -1,13 +1,16 @@
-"""Tiny competitions in public layouts: which are recognised, by how many lines of YAML, and the truth's score.
+"""Tiny competitions in public layouts: which are recognised, by how many lines of YAML, and how they are scored.
 
     python benchmarks/layouts.py TOOL [ID...]
 
 TOOL is a script that makes them: `TOOL OUT all` writes OUT/ID/ with answers.csv of the hidden truth beside the files
 that are handed out, `TOOL --grade ID submission.csv answers.csv` scores as the host does. Prints a table: a competition
 is recognised where `check data.dir=...` prints a config that passes `check`. The truth, written in the columns of the
-sample submission, is scored by the host; and again after the project has read it and written it anew.
+sample submission, is scored by the host after the project has read it and written it anew. Then a submission with
+faults (answers of every third image swapped with the next one's, masks moved by 7 pixels, boxes by 3) is scored by the
+project, by the metric of the printed config, and by the host.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -16,20 +19,85 @@ from pathlib import Path
 import pandas as pd
 
 PROJECT = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}"
+# The host's metric, where the printed config has another: what a folder looks like does not tell it.
+METRICS = {
+    "inaturalist-2019-fgvc6": "error",
+    "herbarium-2020-fgvc7": "macro_f1",
+    "plant-seedlings-classification": "accuracy",
+}
 THROUGH_US = """
-import sys
+import json, re, sys
 from pathlib import Path
+import numpy as np
 from competition.config.loading import load_config
-from competition.files.image_folder import test_image
-from competition.files.images import read_image_size
+from competition.files.item_source import test_source
 from competition.tasks.contract import Task
-config = load_config([Path(sys.argv[1])], [])
+
+config_file, truth, written, faulty, *words = sys.argv[1:]
+config = load_config([Path(config_file)], words)
 task, data = Task(config.task), config.data
-classes = task.table.read_table(config).classes
-ids = task.submission.read_test_ids(config, classes)
-sizes = {one: read_image_size(test_image(config, one), data.channels, data.max_pixels) for one in ids}
-answers = dict(task.submission.read_submission(Path(sys.argv[2]), config, classes, sizes))
-task.submission.write_submission(Path(sys.argv[3]), config, [(one, answers[one]) for one in ids], classes)
+table = task.table.read_table(config)
+classes, ids = table.classes, task.submission.read_test_ids(config, table.classes).tolist()
+where = data.sample_submission.partition(" where ")
+sizes = {one: test_source(config, one).read_size() for one in ids}
+
+def read(path):
+    return dict(task.submission.read_submission(Path(path + where[1] + where[2]), config, classes, sizes))
+
+right = read(truth)
+task.submission.write_submission(Path(written), config, [(one, right[one]) for one in ids], classes)
+group = getattr(config.format, "group", None)
+if group:
+    from competition.tasks.classification.formats.groups import groups_of
+    units = dict(zip(ids, groups_of(config, ids)))
+else:
+    units = {one: one for one in ids}
+order = list(dict.fromkeys(units.values()))
+first = {unit: one for one, unit in reversed(units.items())}
+
+def fault(one):
+    answer, place = dict(right[one]), order.index(units[one])
+    if "mask" in answer:
+        return {"mask": np.roll(answer["mask"], 7 * (place % 2 == 0), axis=1)}
+    if "bboxes" in answer or "points" in answer:
+        key = "bboxes" if "bboxes" in answer else "points"
+        height, width = sizes[one]
+        most = np.resize([width, height], answer[key].shape[1:])
+        moved = answer[key] + 3 * (place % 2 == 0) * np.resize([1, 0], answer[key].shape[1:])
+        return answer | {key: np.minimum(moved, most).astype(answer[key].dtype)}
+    if place % 3 < 2 and (place % 3 == 1 or place + 1 < len(order)):
+        answer = dict(right[first[order[place + 1 if place % 3 == 0 else place - 1]]])
+    form = config.format.submission
+    if "value" in answer or form.value == "decision" or form.layout not in ("columns", "rows", "boxes"):
+        return answer
+    doubt = place / (2 * len(order))  # so that no two are as sure, of which hosts think differently
+    even = 1 / len(classes) if config.format.target == "single" else 0.5
+    mixed = (1 - doubt) * answer["probabilities"] + doubt * even
+    return {key: value for key, value in answer.items() if key not in ("choice", "labels")} | {"probabilities": mixed}
+
+task.submission.write_submission(Path(faulty), config, [(one, fault(one)) for one in ids], classes)
+said = read(faulty) if not where[1] else dict(task.submission.read_submission(Path(faulty), config, classes, sizes))
+example = table.target(0, *next(iter(sizes.values()))) if config.task == "classification" else {}
+
+def target(one):
+    answer = right[one]
+    if "mask" in answer:
+        place = re.search(config.format.volume, one) if config.format.volume else None
+        volume = {"volume": place[1] if place.groups() else place[0], "slice": one} if place else {}
+        return {key: answer[key] for key in ("mask", "objects") if key in answer} | volume
+    if config.task != "classification":
+        return {key: value for key, value in answer.items() if key != "scores"}
+    more = {key: example[key] for key in ("class_weights", "grades") if key in example}
+    more |= {"group": units[one]} if group else {}
+    if "value" in answer:
+        return {"value": answer["value"], **more}
+    if config.format.target == "multi":
+        return {"labels": answer["probabilities"] >= 0.5, **more}
+    return {"label": int(answer["top"][0]) if "top" in answer else int(answer["probabilities"].argmax()), **more}
+
+evidence = [task.score.evidence(said[one], target(one), config.metrics) for one in ids]
+name = config.metrics[0]
+print(json.dumps([name, task.score.scores(evidence, [name], len(classes))[name]]))
 """
 
 
@@ -49,41 +117,56 @@ def truth_in_columns(folder: Path) -> Path:
     return path
 
 
+def grade(tool: Path, name: str, file: Path, truth: Path, answers: Path) -> str:
+    """Return the host's score of a file, with the rows of the truth that another run would answer."""
+    rows, whole = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (file, truth))
+    key = rows.columns[0]
+    if len(rest := whole[~whole[key].isin(rows[key])]):
+        pd.concat([rows, rest]).to_csv(file, index=False)
+    status, score = said(tool, "--grade", name, file, answers)
+    return f"{float(score):.4f}" if status == 0 else "-"
+
+
 def line(tool: Path, folder: Path) -> list[str]:
-    """Return the cells of a competition: its name, lines of YAML, recognised or not, the host's scores."""
+    """Return the cells of a competition: its name, lines of YAML, recognised or not, scores."""
     name = folder.name
     answers = folder.with_name(f"{name}.answers.csv")
     said("-m", "competition", "unpack", folder)
+    truth = truth_in_columns(folder)
+    (folder / "answers.csv").rename(answers)
+    (folder / "truth.csv").rename(truth := folder.with_name(f"{name}.truth.csv"))
     status, printed = said("-m", "competition", "check", f"data.dir={folder}")
     config = folder / "mine.yaml"
     config.write_text(printed)
-    for base in ("classification", "detection", "segmentation"):
-        (folder / f"{base}.yaml").write_text((PROJECT / "configs" / f"{base}.yaml").read_text())
+    for base in PROJECT.glob("configs/*.yaml"):
+        (folder / base.name).write_text(base.read_text())
     is_read = status == 0 and said("-m", "competition", "check", config, "data.near_duplicates=false")[0] == 0
     lines = [one for one in printed.splitlines() if one.strip() and not one.startswith("#")]
-    truth = truth_in_columns(folder)
-    (folder / "answers.csv").rename(answers)
-    host = said(tool, "--grade", name, truth, answers)
-    written = folder / "written.csv"
-    ours = (1, "")
-    if is_read and said("-c", THROUGH_US, config, truth, written)[0] == 0:
-        ours = said(tool, "--grade", name, written, answers)
-    cells = [f"{float(score):.3f}" if status == 0 else "-" for status, score in (host, ours)]
-    return [name, str(len(lines)) if is_read else "-", "yes" if is_read else "no", *cells]
+    cells = [name, str(len(lines)) if is_read else "-", "yes" if is_read else "no"]
+    files = [folder / f"{word}.csv" for word in ("written", "faulty")]
+    words = [f"metrics=[{METRICS[name]}]"] if name in METRICS else []
+    status, ours = said("-c", THROUGH_US, config, truth, *files, *words) if is_read else (1, "")
+    if status:
+        return [*cells, "-", "-", "-", "-"]
+    metric, score = json.loads(ours.splitlines()[-1])
+    host = [grade(tool, name, file, truth, answers) for file in files]
+    return [*cells, host[0], metric, f"{score:.4f}", host[1]]
 
 
 def main(tool: Path, wanted: list[str], out: Path) -> None:
     """Make the competitions and print their table."""
     subprocess.run([sys.executable, str(tool), str(out), *(wanted or ["all"])], check=True, stdout=subprocess.DEVNULL)
     print(
-        "| competition | lines of YAML | recognised | the truth's score | read and written by us |",
-        "|---|---|---|---|---|",
+        "| competition | lines of YAML | recognised | the truth, read and written | our metric | with faults: ours "
+        "| the host's |",
+        "|---|---|---|---|---|---|---|",
         sep="\n",
+        flush=True,
     )
-    folders = sorted(one for one in out.iterdir() if one.is_dir())
-    rows = [line(tool, folder) for folder in folders]
-    for cells in rows:
-        print(f"| {' | '.join(cells)} |", flush=True)
+    rows = []
+    for folder in sorted(one for one in out.iterdir() if one.is_dir()):
+        rows.append(line(tool, folder))
+        print(f"| {' | '.join(rows[-1])} |", flush=True)
     print(f"\n{sum(cells[2] == 'yes' for cells in rows)} of {len(rows)} recognised")
 
 

@@ -1,4 +1,4 @@
-"""Draw docs/picture.png: the rooms of a rendered repo, and what the first runs of the three tasks predict.
+"""Draw docs/picture.png: the rooms of a rendered repo, and what the first runs of three tasks predict.
 
     python docs/draw_picture.py SEGMENTATION_REPO DETECTION_REPO CLASSIFICATION_REPO [PICTURE]
 

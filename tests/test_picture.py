@@ -8,8 +8,10 @@ from pathlib import Path
 import cv2
 import pandas as pd
 import pytest
-from baking import REPOSITORY, TASKS, environment, run
+from baking import REPOSITORY, environment, run
 from competition.tasks.made_up_images import write_sample
+
+DRAWN = ("segmentation", "detection", "classification")  # as the script takes their repos
 
 
 def hand_in_the_solution(repo: Path, task: str) -> None:
@@ -34,7 +36,7 @@ def hand_in_the_solution(repo: Path, task: str) -> None:
 
 @pytest.mark.slow
 def test_the_picture_has_every_room_of_a_rendered_repo(bake_once: Callable[[str], Path], tmp_path: Path) -> None:
-    repos = {task: shutil.copytree(bake_once(task), tmp_path / task) for task in TASKS}
+    repos = {task: shutil.copytree(bake_once(task), tmp_path / task) for task in DRAWN}
     for task, repo in repos.items():
         write_sample(task, repo / "data", 20)
         hand_in_the_solution(repo, task)

@@ -17,11 +17,13 @@ from competition.config.settings import Config, Fold
 from competition.config.views import views_of
 from competition.data.dataset import Batch, ImageDataset
 from competition.data.folds import read_folds
+from competition.data.series_dataset import open_dataset
 from competition.prediction.ensemble import Ensemble, predict_stream
 from competition.prediction.predict import load_network
 from competition.prediction.teacher import read_teacher
 from competition.runs.folder import CONFIG, Run, fold_of
 from competition.support.errors import CompetitionError
+from competition.tasks.columns import fit_columns
 from competition.tasks.contract import Prediction, Target, Task
 from competition.training.checkpoint import weights_to_use
 from competition.training.fold_data import FoldData
@@ -42,7 +44,7 @@ class OpenFold:
     @cached_property
     def test_set(self) -> ImageDataset:
         """The images that a submission answers."""
-        return ImageDataset(
+        return open_dataset(
             self.config, Task(self.config.task).submission.read_test_ids(self.config, self.table.classes)
         )
 
@@ -56,7 +58,9 @@ class OpenFold:
 
     def module(self) -> CompetitionModule:
         """Return the LightningModule as a training begins with it."""
-        return CompetitionModule(self.config.model_dump(mode="json"), list(self.table.classes))
+        module = CompetitionModule(self.config.model_dump(mode="json"), list(self.table.classes))
+        fit_columns(module.network, self.train_set.columns)
+        return module
 
 
 class Predicted(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any
 import leftovers
 import numpy as np
 import pytest
+from task_facts import facts_of
 from tiny import PROJECT, TINY
 
 from competition.cli.app import main
@@ -126,6 +127,7 @@ def predict_untrained(config_file: Path, sample: Path, folder: Path) -> None:
     from competition.training.module import CompetitionModule
 
     words = [*TINY, f"data.dir={sample}", f"data.folds={folder / 'folds.csv'}", "name=t"]
+    words += facts_of(load_config([config_file]).task).untrained
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         make_folds(load_config([config_file], words))
@@ -206,11 +208,7 @@ def give_network(training: Path, seed: int, words: Sequence[str] = ()) -> None:
 @pytest.fixture
 def other_decode(task: str) -> dict[str, Any]:
     """Return keys of `decode:` with values that the shipped config does not have."""
-    return {
-        "segmentation": {"threshold": 0.25},
-        "detection": {"min_score": 0.9},
-        "classification": {"thresholds": [0.9, 0.1, 0.1, 0.1]},
-    }[task]
+    return dict(facts_of(task).other_decode)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ ON_ENCODER: dict[str, Any] = {"encoder": "test_resnet", "pyramid_channels": 64}
 # Sides are to be multiples of 32; 64 x 96 pixels have places enough for the queries.
 TINY: dict[str, dict[str, Any]] = {
     "fcos": ON_ENCODER,
+    "tood": ON_ENCODER,
     "faster_rcnn": ON_ENCODER,
     "dfine": ON_ENCODER | {"network": HYBRID | {"max_num_bins": 8, "depth_mult": 0.34, "lqe_hidden_dim": 16}},
     "rt_detr_v2": ON_ENCODER | {"network": HYBRID},

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,20 @@ import yaml
 
 from competition.bundle.manifest import (
     CHECK,
+    COLUMNS,
     IMAGES,
     MANIFEST,
+    MEMBERS,
     NOTEBOOK,
+    PARTS,
     RECIPE,
     RUNS,
     SCRIPT,
+    SOURCES,
     UNSEEN,
     WHEELS,
     overrides_of,
+    read_manifest,
     write_manifest,
     write_metadata,
 )
@@ -27,13 +32,16 @@ from competition.bundle.offline import Bundle
 from competition.bundle.wheels import download_wheels, missing_packages
 from competition.config.loading import dump_config, dump_yaml
 from competition.config.settings import Config, Logger
-from competition.files.file_patterns import filled
-from competition.files.image_folder import is_plain, test_image, train_image
+from competition.files.item_source import test_source, train_source
+from competition.files.series import images_of_groups, is_series
+from competition.files.table_columns import test_values, train_values, write_values
 from competition.prediction.ensemble import inference_precision
+from competition.prediction.stacking import packages_of
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter, how_predicted
-from competition.runs.blend_recipe import members_of, read_recipe
+from competition.runs.blend_recipe import STACK, members_of, read_recipe
 from competition.runs.folder import BUNDLE, CONFIG, POSTPROCESS, TEST, Run
 from competition.scoring.tune import describe_staleness
+from competition.submission.join import folder_of, is_of_this_project
 from competition.support.errors import CompetitionError
 from competition.support.freshness import changed_sources, is_up_to_date, remember_sources
 from competition.support.locks import holding
@@ -77,8 +85,11 @@ BUNDLE = found[0]"""
 IN_NOTEBOOK = {"place": FIND, "function": "infer", "arguments": ""}
 
 
-def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bool = True) -> tuple[Path, list[str]]:
-    """Write outputs/<run>/bundle/ anew; return it, and warnings and how well it reproduces what was scored.
+def make_bundle(
+    run: Run, overrides: list[str] | None = None, *, with_wheels: bool = True, join: Sequence[str] = ()
+) -> tuple[Path, list[str]]:
+    """Write outputs/<run>/bundle/ anew, with the bundles of the runs `join`, whose rows come in, too; return it, and
+    warnings and how well it reproduces what was scored.
 
     An earlier one stands until this one is whole and has proved itself. Of a blend, `overrides` hold for its runs, too.
     Raises CompetitionError where something that it needs has not been made yet, where it would not predict what was
@@ -88,7 +99,7 @@ def make_bundle(run: Run, overrides: list[str] | None = None, *, with_wheels: bo
     with holding(run.folder, "bundle", (building.name,)):
         _put_back(old, run.folder / BUNDLE)
         try:
-            lines = _build(run, overrides or [], building, with_wheels=with_wheels)
+            lines = _build(run, overrides or [], building, with_wheels=with_wheels, join=join)
             lines.append(_prove(run, building))
             if (run.folder / BUNDLE).exists():
                 (run.folder / BUNDLE).rename(old)
@@ -107,25 +118,42 @@ def _put_back(old: Path, bundle: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool) -> list[str]:
+def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool, join: Sequence[str]) -> list[str]:
     """Write everything into a folder; return warnings."""
+    for bundle in map(_bundle_to_join, join):
+        shutil.copytree(bundle, folder / PARTS / bundle.parent.name)
     recipe, members = read_recipe(run.folder), members_of(run, overrides)
     runs = {member.folder.name: _write_member(member, folder) for member in members}
     _write_config(folder / CONFIG, run)
     if (run.folder / POSTPROCESS).is_file():
         _write_thresholds(folder / POSTPROCESS, run.config)
     if recipe:
-        kept = {key: recipe[key] for key in ("sources", "weights", "mean")}
+        kept = {key: recipe[key] for key in ("sources", "weights", "mean", STACK) if key in recipe}
         (folder / RECIPE).write_text(dump_yaml(kept), encoding="utf-8")
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     _write_scripts(folder)
     python = run.config.inference.python
-    packages = missing_packages(PACKAGE.parent / "pyproject.toml", python, _packages(members)) if with_wheels else {}
+    more = [*_packages(members), *packages_of(recipe)]
+    packages = missing_packages(PACKAGE.parent / "pyproject.toml", python, more) if with_wheels else {}
     lines = [*_describe_age(run, members), *download_wheels(packages, folder / WHEELS, python)]
     name = competition_in(Path("pyproject.toml"))
     write_manifest(folder, runs, name, overrides)
     write_metadata(folder, run.folder.name, name)
     return lines
+
+
+def _bundle_to_join(name: str) -> Path:
+    """Return the bundle of another run; raise CompetitionError where there is none, or one that is old."""
+    folder = folder_of(name)
+    way_on = f"make it first with `competition bundle {folder.name}`"
+    if not (folder / BUNDLE / MANIFEST).is_file():
+        raise CompetitionError(f"{folder / BUNDLE}: no bundle there; {way_on}")
+    if is_of_this_project(folder) and not is_up_to_date(
+        folder / BUNDLE / MANIFEST, Run.open(str(folder)).bundle_sources()
+    ):
+        raise CompetitionError(f"{folder / BUNDLE}: is older than what it was made from; {way_on}")
+    read_manifest(folder / BUNDLE)
+    return folder / BUNDLE
 
 
 def _packages(members: list[Run]) -> list[str]:
@@ -186,28 +214,31 @@ def _write_member(run: Run, folder: Path) -> dict[str, Any]:
 def _write_check(config: Config, path: Path, folder: Path, training: str, number: int) -> None:
     """Copy some out-of-fold predictions of a training, or test predictions (no training), and their images."""
     stored = Predictions(path)
-    if ".." in Path(config.data.image_file).parts or Path(config.data.image_file).is_absolute():
-        raise CompetitionError(
-            f"data.image_file: {config.data.image_file!r} leads out of the folder of images, and so out of a bundle; "
-            "name the folders by data.train_images and data.test_images"
-        )
     if stored.views != config.tta:
         found, asked = map(how_predicted, (stored.views, config.tta))
         raise CompetitionError(
             f"{path}: was predicted in the views {found}, while tta asks for {asked}; make it again with "
             f"`competition predict {config.name}`"
         )
-    image_file = train_image if training else test_image
-    pattern = config.data.image_file if is_plain(config.data) else "{image_id}{suffix}"
+    name, source_of = (training, train_source) if training else ("test", test_source)
+    path, chosen = folder / f"{name}.npz", list[str]()
     with PredictionWriter(folder) as writer:
         for row in np.unique(np.linspace(0, len(stored) - 1, min(number, len(stored))).astype(int)).tolist():
-            image_id = stored.image_ids[row]
-            writer.add(image_id, *stored.sizes[row], stored[row])
-            source = image_file(config, image_id)
-            target = folder / IMAGES / filled(pattern, {"image_id": image_id, "suffix": source.suffix})
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
-        writer.finish(folder / f"{training or 'test'}.npz", stored.classes, stored.views)
+            writer.add(stored.image_ids[row], *stored.sizes[row], stored[row])
+            chosen.append(stored.image_ids[row])
+        writer.finish(path, stored.classes, stored.views)
+    image_ids = chosen
+    if is_series(config):
+        members = images_of_groups(config, chosen, of_test=not training)
+        path.with_suffix(MEMBERS).write_text(json.dumps(members), encoding="utf-8")
+        image_ids = [image_id for group in members.values() for image_id in group]
+    images = folder / IMAGES / name
+    images.mkdir(parents=True, exist_ok=True)
+    copied = [source_of(config, one).copy_to(images, str(number)) for number, one in enumerate(image_ids)]
+    (images / SOURCES).write_text(json.dumps(copied), encoding="utf-8")
+    if config.data.columns is not None:
+        values = (train_values if training else test_values)(config, image_ids)
+        write_values(path.with_suffix(COLUMNS), config.data.columns, image_ids, values)
 
 
 def _each(files: list[Path]) -> Iterator[Prediction]:
@@ -217,8 +248,14 @@ def _each(files: list[Path]) -> Iterator[Prediction]:
 def _write_config(path: Path, run: Run) -> None:
     """Write what prediction needs of a run's config: nothing of the hub, of Lightning, or of this machine's folders."""
     config = run.untuned
-    of_training = {"folds": None, "split": "stratified", "group": None, "group_file": None, "pseudo": None}
-    of_training["group_pattern"] = None
+    of_training: dict[str, Any] = {
+        "folds": None,
+        "split": "stratified",
+        "group": None,
+        "group_file": None,
+        "group_pattern": None,
+    }
+    of_training |= {"pseudo": None, "extra": [], "weight": None, "weights_csv": None}
     update = {
         "data": config.data.model_copy(update=of_training),
         "model": config.model.model_copy(update={"pretrained": False}),
@@ -259,8 +296,11 @@ def is_bundled(opened: Run) -> bool:
         return False
     if (bundle / POSTPROCESS).is_file() != (opened.folder / POSTPROCESS).is_file():
         return False
+    if (bundle / PARTS).is_dir():
+        return False  # whether the bundles of other runs are up to date is not known here
     python = opened.config.inference.python
-    needed = missing_packages(PACKAGE.parent / "pyproject.toml", python, opened.config.packages)
+    more = [*opened.config.packages, *packages_of(read_recipe(opened.folder))]
+    needed = missing_packages(PACKAGE.parent / "pyproject.toml", python, more)
     if needed and not (bundle / WHEELS).is_dir():
         return False  # there was no network
     return is_up_to_date(bundle / MANIFEST, opened.bundle_sources())

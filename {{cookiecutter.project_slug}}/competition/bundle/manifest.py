@@ -15,9 +15,13 @@ SCRIPT, NOTEBOOK = "infer.py", "infer.ipynb"
 RECIPE = "blend.yaml"  # sources, weights and mean, where several runs predict
 RUNS = "runs"  # <run>/config.yaml and a file of weights for each training
 CHECK = "check"  # <run>/<training>.npz: stored predictions, and their images
-IMAGES = "images"
+IMAGES = "images"  # <training>/: the files of each image, and which these are, in the order of predictions
+SOURCES = "sources.json"
+MEMBERS = ".members.json"  # beside <training>.npz: the images of its groups
+COLUMNS = ".columns.csv"  # beside <training>.npz: what the networks were told of its images
 UNSEEN = "unseen.npz"  # what stands for an image that cannot be read
 WHEELS = "wheels"
+PARTS = "parts"  # bundles of other runs, whole, whose rows are handed in beside this one's
 CHANGED_LATER = {MANIFEST, DATASET, KERNEL}  # `push` writes the account's name into the last two
 
 

@@ -4,6 +4,8 @@
 """
 
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,16 +15,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from competition.bundle.manifest import CHECK, IMAGES, RECIPE, RUNS, UNSEEN, WHEELS, read_manifest
+from competition.bundle.manifest import (
+    CHECK,
+    COLUMNS,
+    IMAGES,
+    MEMBERS,
+    PARTS,
+    RECIPE,
+    RUNS,
+    SCRIPT,
+    SOURCES,
+    UNSEEN,
+    WHEELS,
+    read_manifest,
+)
 from competition.bundle.wheels import import_wheels
 from competition.config.loading import load_config
-from competition.config.settings import Config
+from competition.config.settings import Config, with_classes
 from competition.config.views import views_of
-from competition.files.image_folder import is_plain
+from competition.files.item_source import copied_source
+from competition.files.series import is_series, one_by_one
+from competition.files.table_columns import read_values
 from competition.prediction.averages import Ranks, average_predictions
+from competition.prediction.stacking import Stack, apply_stack, texts_of_test
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter
-from competition.runs.blend_recipe import unless_equal
+from competition.runs.blend_recipe import STACK, unless_equal
 from competition.runs.folder import CONFIG, POSTPROCESS, SUBMISSION, read_own_yaml
+from competition.submission.join import join_submissions
 from competition.submission.submit import checked_submission
 from competition.support.errors import CompetitionError
 from competition.support.paths import KAGGLE
@@ -31,6 +50,7 @@ from competition.tasks.contract import Prediction, Task
 if TYPE_CHECKING:  # torch is imported after the wheels have been unpacked
     from torch import nn
 
+    from competition.data.dataset import ImageDataset
     from competition.prediction.ensemble import Ensemble
 
 
@@ -52,7 +72,8 @@ class Member:
 
         networks = {}
         for training in self.trainings:
-            network = Task(self.config.task).model.build_network(self.config, len(self.classes))
+            config = with_classes(self.config, self.classes)
+            network = Task(config.task).model.build_network(config, len(self.classes))
             network.load_state_dict(load_file(self.weights / f"{training}.safetensors"))
             networks[training] = network.eval()
         return networks
@@ -82,6 +103,11 @@ class Bundle:
         """Return `sources`, `weights` and `mean` of several runs, nothing for a single one."""
         path = self.folder / RECIPE
         return read_own_yaml(path, "make the bundle again") if path.is_file() else {}
+
+    @property
+    def parts(self) -> list[Path]:
+        """Return the bundles of other runs whose rows are handed in, too."""
+        return sorted((self.folder / PARTS).iterdir()) if (self.folder / PARTS).is_dir() else []
 
     def _where_data_is(self, data: Path | None) -> list[str]:
         """Return the word of a config that names the folder of the competition's files, if it is known better."""
@@ -121,10 +147,17 @@ class Bundle:
             lines += _predict(member, files[-1])
         if not self.recipe:
             return Predictions(files[0]), lines
+        if STACK in self.recipe:
+            return self._stacked([Predictions(path) for path in files], folder / "all runs.npz"), lines
         each = [Ranks(Predictions(path)) if self.recipe["mean"] == "rank" else Predictions(path) for path in files]
         weights = [weight for weight in self.recipe["weights"] if weight > 0]
         average_predictions(each, folder / "all runs.npz", self.config, unless_equal(weights))
         return Predictions(folder / "all runs.npz"), list(dict.fromkeys(lines))
+
+    def _stacked(self, sources: list[Predictions], path: Path) -> Predictions:
+        stack = Stack.read(self.recipe[STACK])
+        apply_stack(stack, sources, texts_of_test(self.config, list(stack.columns), sources[0].image_ids), path)
+        return Predictions(path)
 
 
 def infer(folder: Path, data: Path | None = None, output: Path = Path(SUBMISSION)) -> Path:
@@ -138,44 +171,81 @@ def infer(folder: Path, data: Path | None = None, output: Path = Path(SUBMISSION
     number, gap = bundle.reproduce()
     print(f"{number} stored predictions made again: largest difference {gap:.4f}, {TOLERANCE} allowed", flush=True)
     with tempfile.TemporaryDirectory() as workspace:
+        others = [_submission_of(part, bundle.config.data.dir, Path(workspace)) for part in bundle.parts]
         stored, lines = bundle.predict(Path(workspace))
         for line in lines:
             print(f"warning: {line}", flush=True)
-        with checked_submission(output, bundle.config, stored):
+        written = Path(workspace) / SUBMISSION if others else output
+        with checked_submission(written, bundle.config, stored):
             pass
+        if others:
+            join_submissions([written, *others], bundle.config, output)
+            print(
+                f"{output}: all rows, those of {', '.join(part.name for part in bundle.parts)} among them", flush=True
+            )
     print(f"{output}: {len(stored)} images, checked", flush=True)
     return output
 
 
+def _submission_of(part: Path, data: Path, workspace: Path) -> Path:
+    """Let another bundle write its rows, in a process of its own: its code and packages are its own, too."""
+    folder = workspace / f"part {part.name}"
+    folder.mkdir()
+    words = [sys.executable, str((part / SCRIPT).resolve()), str(data.resolve())]
+    done = subprocess.run(words, cwd=folder, check=False, capture_output=True, text=True)
+    print(done.stdout, end="", flush=True)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+        raise CompetitionError(f"{part}: {said[-1]}")
+    return folder / SUBMISSION
+
+
 def _differences(member: Member) -> Iterator[tuple[Path, float]]:
     """Yield how far each stored prediction is from the one that is made here."""
-    from competition.data.dataset import ImageDataset
     from competition.prediction.ensemble import predict_stream
 
-    task = Task(member.config.task)
-    beside: dict[str, Any] = {"dir": member.check, "test_images": IMAGES, "num_workers": 0}
-    if not is_plain(member.config.data):  # the files beside it bear their ids
-        beside |= {"image_file": "{image_id}.*", "test_image_file": None, "id_parts": None}
-    config = member.config.model_copy(update={"data": member.config.data.model_copy(update=beside)})
+    task, data = Task(member.config.task), member.config.data.model_copy(update={"num_workers": 0})
+    config = member.config.model_copy(update={"data": data})
     for path in sorted(member.check.glob("*.npz")):
         if path.name == UNSEEN:
             continue
         stored = Predictions(path)
         ensemble = member.ensemble(path.stem if path.stem in member.trainings else None)
-        found = predict_stream(ensemble, ImageDataset(config, np.array(stored.image_ids, dtype=object)))
+        found = predict_stream(ensemble, _kept_dataset(config, path, stored.image_ids))
         for (_, _, before), (_, _, _, now) in zip(stored, found, strict=True):
             yield path, task.decode.difference(now, before)
 
 
+def _kept_dataset(config: Config, path: Path, names: list[str]) -> "ImageDataset":
+    """Return the images that a bundle keeps with the predictions of a file, with what the networks were told of them;
+    of groups their images."""
+    from competition.data.dataset import GivenSources
+    from competition.data.series_dataset import SeriesDataset
+
+    members, ids = None, names
+    if is_series(config):
+        members = json.loads(path.with_suffix(MEMBERS).read_text(encoding="utf-8"))
+        ids = [image_id for name in names for image_id in members[name]]
+    columns = config.data.columns
+    told = None if columns is None else read_values(path.with_suffix(COLUMNS), columns, ids)
+    folder = path.parent / IMAGES / path.stem
+    copied = json.loads((folder / SOURCES).read_text(encoding="utf-8"))
+    sources = [copied_source(config.data, folder, names) for names in copied]
+    images = GivenSources(one_by_one(config), np.array(ids, dtype=object), sources, told)
+    if members is None:
+        return images
+    return SeriesDataset(config, np.array(names, dtype=object), images=images, members=members)
+
+
 def _predict(member: Member, path: Path) -> list[str]:
     """Predict the test images with all networks of a run; return a line for every image that cannot be read."""
-    from competition.bundle.unreadable_images import ForgivingDataset
+    from competition.bundle.unreadable_images import forgiving
     from competition.prediction import ensemble as inference
     from competition.training.devices import inference_devices
 
     config, task = member.config, Task(member.config.task)
     ids = task.submission.read_test_ids(config, member.classes)
-    dataset, ensemble = ForgivingDataset(config, ids), member.ensemble()
+    dataset, ensemble = forgiving(config, ids), member.ensemble()
     devices = inference_devices(config)
     seen = f"{len(ids)} images x {len(ensemble.networks)} networks x {len(ensemble.views)} views of {member.name}"
     print(f"{seen} on {', '.join(map(str, devices))}", flush=True)

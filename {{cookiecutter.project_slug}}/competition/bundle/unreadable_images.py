@@ -4,7 +4,9 @@ import numpy as np
 import torch
 
 from competition.config.settings import Config
-from competition.data.dataset import ImageDataset
+from competition.data.dataset import ImageDataset, Sample, SeededIndex
+from competition.data.series_dataset import SeriesDataset
+from competition.files.series import images_of_groups, is_series, one_by_one
 from competition.support.errors import CompetitionError
 
 MOST_UNREADABLE = 0.1  # of the images that a submission may answer without having seen them
@@ -58,3 +60,42 @@ class ForgivingDataset(ImageDataset):
         except Exception as error:
             return " ".join(str(error).split())
         return "it was read now"
+
+
+class ForgivingSeries(SeriesDataset):
+    """Groups of test images, without those that cannot be read; where none of a group can, they are black."""
+
+    def __init__(self, config: Config, groups: np.ndarray) -> None:
+        members = images_of_groups(config, groups, of_test=True)
+        ids = np.array([image_id for group in groups for image_id in members[group]], dtype=object)
+        self.forgiving = ForgivingDataset(one_by_one(config), ids)
+        super().__init__(config, groups, images=self.forgiving, members=members)
+
+    def __getitem__(self, index: SeededIndex | int) -> Sample:
+        """Return the sample of a group's images that can be read."""
+        sample, row = super().__getitem__(index), index if isinstance(index, int) else index.index
+        read = [not self.forgiving.is_unreadable(place) for place in self.places[row]]
+        if any(read):
+            sample["images"] = [image for image, is_read in zip(sample["images"], read, strict=True) if is_read]
+        return sample
+
+    def is_unreadable(self, index: int) -> bool:
+        """Return whether no image of a group could be read."""
+        return all(map(self.forgiving.is_unreadable, self.places[index]))
+
+    def refuse_too_many(self) -> None:
+        """Do as of single images."""
+        self.forgiving.refuse_too_many()
+
+    def unreadable(self) -> list[int]:
+        """Return the images that could not be read so far."""
+        return self.forgiving.unreadable()
+
+    def reason(self, index: int) -> str:
+        """Return what is wrong with an image."""
+        return self.forgiving.reason(index)
+
+
+def forgiving(config: Config, image_ids: np.ndarray) -> ForgivingDataset | ForgivingSeries:
+    """Return the test images, or groups of them, of which what cannot be read costs nothing else."""
+    return ForgivingSeries(config, image_ids) if is_series(config) else ForgivingDataset(config, image_ids)

@@ -8,15 +8,20 @@ from typing import TypeVar
 
 import numpy as np
 
+from competition.checking.extra_images import check_extras
 from competition.checking.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
 from competition.checking.recognise_format import hint_at_format
 from competition.config.settings import Config
+from competition.data.extra_sets import own_weights, read_extras
 from competition.data.folds import folds_path, read_folds
 from competition.data.groups import hint_at_groups
 from competition.files.csv_file import MOST_LINES, read_header
-from competition.files.image_folder import one_of_many, row_in_words, test_image, train_image
-from competition.files.images import read_image
+from competition.files.image_folder import one_of_many, row_in_words
+from competition.files.item_source import own_part, test_source, train_source
 from competition.files.other_tables import has_table
+from competition.files.series import describe_groups, one_by_one
+from competition.files.stacks import group_pattern
+from competition.files.table_columns import describe_columns
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
 from competition.support.progress import progress
@@ -124,6 +129,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     report. Raises CompetitionError with a line for every fault found.
     """
     refuse_missing_data(config)
+    given, config = config, one_by_one(config)
     task = Task(config.task)
     faults: list[str] = []
     _collect(faults, lambda: refuse_unknown_monitor(config))
@@ -136,28 +142,37 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     uncounted: list[str] = []  # the first answer at fault; the look at every image tells it with all others
     report += (counts := _collect(uncounted, table.summary)) or []
     test_ids = _collect(faults, lambda: task.submission.read_test_ids(config, table.classes))
+    report += _collect(faults, lambda: describe_groups(given)) or []
+    report += _collect(faults, lambda: describe_columns(config, table.image_ids, test_ids)) or []
     folds = _collect(faults, lambda: read_folds(config, table)) if folds_path(config).is_file() else None
     thumbnails = Thumbnails.of(len(table.image_ids)) if config.data.near_duplicates else None
     seen = Seen.of(task, table, 0 if test_ids is None else len(test_ids), config)
     seen.folds = folds
+    is_compared = bool(config.data.extra) and config.data.near_duplicates
+    test_thumbnails = Thumbnails.of(len(seen.test.heights)) if is_compared else None
+    _collect(faults, lambda: own_weights(config, table))
+    extras = _collect(faults, lambda: read_extras(config, table)) or []
     faults += _check_train_images(config, seen, thumbnails) or uncounted
     if test_ids is None:
         faults += hint_at_format(config)
     else:
         report.append(f"{config.data.sample_submission}: {len(test_ids)} images")
         _collect(faults, lambda: try_submission(config, table.classes, test_ids.tolist()))
-        faults += _check_test_images(config, test_ids, seen)
+        faults += _check_test_images(config, test_ids, seen, test_thumbnails)
         both = set(test_ids) & set(table.image_ids)
         if both:
             files = f"{config.data.train_csv} and {config.data.sample_submission}"
             report.append(f"images in both {files}: {len(both)}, as {min(both)!r}")
+    both_seen = [] if thumbnails is None or test_thumbnails is None else [thumbnails, test_thumbnails]
+    more_faults, more_lines = check_extras(config, table, extras, both_seen, _look_at_all)
+    faults, report = faults + more_faults, report + more_lines
     asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
     doubts = [] if counts is None else _doubtful_classes(config, table, asked)
     doubts += hint_at_groups(config, table)
     report += (ranges := seen.train.ranges())
     doubts += _unfit_normalisation(config, seen.train) if ranges else []
     doubts += _outside(config, seen)
-    doubts += [] if faults else one_of_many(config, table.image_ids)
+    doubts += [] if faults else [*one_of_many(config, table.image_ids), *_torn_stacks(config, table, folds)]
     if thumbnails is not None:
         seen.groups = near_duplicates(thumbnails)
     drawn = [write_page(config, seen, [*report, *doubts], faults)] if write_page and counts is not None else []
@@ -183,7 +198,7 @@ def _check_train_images(config: Config, seen: Seen, thumbnails: Thumbnails | Non
 
     def look(index: int) -> list[str]:
         try:
-            pixels = read_image(train_image(config, table.image_ids[index]), data.channels, data.max_pixels)
+            pixels = train_source(config, table.image_ids[index]).read()
         except CompetitionError as error:
             return [f"{error} ({row_in_words(data, table.lines[index])})"]
         try:
@@ -191,19 +206,21 @@ def _check_train_images(config: Config, seen: Seen, thumbnails: Thumbnails | Non
         except CompetitionError as error:
             return str(error).splitlines()
         if thumbnails is not None:
-            thumbnails.add(index, pixels)
+            thumbnails.add(index, own_part(pixels, data))
         return []
 
     return _look_at_all(look, len(table.image_ids), "training images")
 
 
-def _check_test_images(config: Config, test_ids: np.ndarray, seen: Seen) -> list[str]:
+def _check_test_images(config: Config, test_ids: np.ndarray, seen: Seen, thumbnails: Thumbnails | None) -> list[str]:
     data = config.data
 
     def look(index: int) -> list[str]:
         try:
-            pixels = read_image(test_image(config, test_ids[index]), data.channels, data.max_pixels)
+            pixels = test_source(config, test_ids[index]).read()
             seen.test.add(index, pixels)
+            if thumbnails is not None:
+                thumbnails.add(index, own_part(pixels, data))
         except CompetitionError as error:
             return [f"{error} (image {index + 1} of {data.sample_submission})"]
         return []
@@ -225,7 +242,7 @@ def _look_at_all(look: Callable[[int], list[str]], number: int, what: str) -> li
 
 def _unused_images(config: Config, used: np.ndarray) -> list[str]:
     folder = config.data.dir / config.data.train_images
-    known = {train_image(config, image_id) for image_id in used}
+    known = {file.path for image_id in used for file in train_source(config, image_id).present()}
     unused = [path for path in sorted(folder.iterdir()) if path not in known and path.is_file()]
     name = config.data.train_csv
     return [f"{folder}: {len(unused)} files that {name} does not name, as {unused[0].name}"] if unused else []
@@ -266,6 +283,35 @@ def _outside(config: Config, seen: Seen) -> list[str]:
     ]
 
 
+def _torn_stacks(config: Config, table: Table, folds: np.ndarray | None) -> list[str]:
+    """Warn where images of one stack lie in different folds, or will: training sees what validation is asked about."""
+    data = config.data
+    if data.stack is None:
+        return []
+    key, value = ("group", data.stack.group) if data.stack.group else ("group_pattern", group_pattern(data.stack))
+    way_on = f"data.{key}='{value}'" if value else "data.group, data.group_pattern or data.group_file"
+    way_on += " keeps a stack in one fold"
+    if folds is None:
+        is_grouped = table.groups is not None or any((data.group, data.group_file, data.group_pattern))
+        return [] if is_grouped else [f"warning: images of one stack may come into different folds: {way_on}"]
+    sources = [train_source(config, image_id) for image_id in table.image_ids]
+    owner = {source.own_file(data): row for row, source in enumerate(sources)}
+    torn = [
+        (table.image_ids[row], table.image_ids[owner[file]], folds[row], folds[owner[file]])
+        for row in range(len(sources))
+        for file in sources[row].present()
+        if file in owner and folds[owner[file]] != folds[row]
+    ]
+    if not torn:
+        return []
+    (one, other, fold, other_fold), number = torn[0], len({one for one, *_ in torn})
+    return [
+        f"warning: {number} images have neighbours of their stack in other folds, as {one!r} in fold {fold} has "
+        f"{other!r} in fold {other_fold}: the score of a fold is too good where training has seen its images; "
+        f"{way_on}, once the folds are made again"
+    ]
+
+
 def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> list[str]:
     """Warn of classes that are typing errors, most often: nobody listed them, and sample_submission.csv does not ask
     for them, or few images have one whose name is almost another's."""
@@ -275,11 +321,10 @@ def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> l
     columns = {name.strip() for name in read_header(config.train_csv)} if has_table(config.train_csv) else set()
     common = [name for k, name in enumerate(table.classes) if has[:, k].sum() > FEW_IMAGES]
     for k, name in enumerate(table.classes):
-        near = (
-            []
-            if name in common or name.isdecimal() or name in columns
-            else difflib.get_close_matches(name, common, n=1, cutoff=0.8)
-        )
+        target, _, own = name.rpartition("/")  # of several targets, each with classes of its own
+        others = [one for one in common if one.rpartition("/")[0] == target]
+        is_known = name in common or own.isdecimal() or own in columns
+        near = [] if is_known else difflib.get_close_matches(name, others, n=1, cutoff=0.8)
         reason = f"is spelt almost as {near[0]!r}" if near else ""
         if asked is not None and name not in asked:
             reason = f"has no row in {config.data.sample_submission}"

@@ -5,16 +5,22 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
+
 from competition.config.data_settings import Data
-from competition.files.csv_file import read_header
+from competition.files.csv_file import read_csv, read_header
 from competition.files.file_patterns import field_names
-from competition.files.image_folder import SUFFIXES
+from competition.files.image_folder import SUFFIXES, may_be_id
+from competition.files.image_search import is_there
 from competition.files.other_tables import LONGEST_LIST, READERS, has_table
 from competition.support.errors import CompetitionError
 from competition.support.optional_rooms import has_room
 
 DEEPEST = 2  # folders below data.dir that tables are looked for in
 MOST_TABLES = 8  # that are tried
+LABEL_IN_NAME = re.compile(r"(?P<label>[A-Za-z]+)(?P<between>[._-])\d+(?P<suffix>\.\w+)")  # as cat.12.jpg
+MOST_NAMES = 10_000  # of a folder that are looked at
+MOST_LABELS = 20  # that names of files begin with
 NO_TRAIN = re.compile(r"sample|submission|test|solution|answer|folds|near_duplicates|depths|meta_?data", re.IGNORECASE)
 OF_LABELS = re.compile(r"train|label", re.IGNORECASE)
 BEGINNING = 20_000  # characters of a json file, in which a record with an array is told
@@ -38,10 +44,13 @@ def possible_tables(data: Data) -> Iterator[dict[str, str]]:
             yield of_sample | ({"train_csv": train} if train else {})
 
 
-def table_of_test_images(data: Data, asked: list[str]) -> dict[str, str]:
+def table_of_test_images(data: Data, sample: pd.DataFrame) -> dict[str, str]:
     """Return the keys that say which table has the columns by which test images are named; none where the sample has
     them, or none are."""
-    columns = set(field_names(data.image_file)) - {"image_id"} - set(field_names(data.id_parts or ""))
+    columns, asked = set(field_names(data.image_file)) - {"image_id"}, list(sample.columns)
+    columns -= set(field_names(data.id_parts or ""))
+    if not columns and data.test_csv is None:
+        return _table_of_file_names(data, sample)
     if not columns or columns <= set(asked) or data.test_csv is not None or data.test_image_file is not None:
         return {}
     for name in _tables(data.dir):
@@ -55,6 +64,34 @@ def table_of_test_images(data: Data, asked: list[str]) -> dict[str, str]:
     return {}
 
 
+def _table_of_file_names(data: Data, sample: pd.DataFrame) -> dict[str, str]:
+    """Return the keys that say which table names the test images, where their ids do not and it has the same ids."""
+    ids = [] if sample.empty else sample.iloc[:5, 0].tolist()
+    pattern = data.test_image_file or data.image_file
+    if not ids or is_there(data, data.test_images, pattern, ids[0]):
+        return {}
+    for name in _tables(data.dir):
+        if not re.search("test", name, re.IGNORECASE) or name in (data.train_csv, data.sample_submission):
+            continue
+        try:
+            frame = read_csv(data.dir / name, [one.strip() for one in read_header(data.dir / name)])
+        except CompetitionError:
+            continue
+        known = next((column for column in frame if set(ids) <= set(frame[column])), None)
+        rows = frame if known is None else frame[frame[known].isin(ids)]
+        for column in frame if known is not None else ():
+            for folder in (data.test_images, str(Path(name).parent), ".", *_folders_of_test(data)):
+                if may_be_id(rows[column].iloc[0]) and all((data.dir / folder / one).is_file() for one in rows[column]):
+                    return {"test_csv": name, "test_images": folder, "test_image_file": f"{{{column}}}"}
+    return {}
+
+
+def _folders_of_test(data: Data) -> list[str]:
+    return [
+        path.relative_to(data.dir).as_posix() for path in _folders(data.dir) if re.search("test", str(path.name), re.I)
+    ]
+
+
 def _samples(data: Data) -> list[str]:
     is_known = "sample_submission" in data.model_fields_set or has_table(data.dir / data.sample_submission)
     called = [] if is_known else [name for name in _tables(data.dir) if re.search("submission", name, re.IGNORECASE)]
@@ -63,7 +100,11 @@ def _samples(data: Data) -> list[str]:
 
 def _trains(data: Data) -> list[str]:
     """Return the tables that may be that of training images; metadata in a folder of training images is one, too."""
-    found = [name for name in _tables(data.dir) if not NO_TRAIN.search(name) or re.search(r"train/[^/]*$", name)]
+    found = [
+        name
+        for name in _tables(data.dir)
+        if not NO_TRAIN.search(name) or re.search(r"train/[^/]*$|train_?meta_?data[^/]*$", name)
+    ]
     found.sort(key=lambda name: (not OF_LABELS.search(name), name.count("/"), len(name), name))
     return found[:MOST_TABLES]
 
@@ -103,6 +144,13 @@ def _folder_patterns(data: Data, sample: str) -> Iterator[str]:
     likely = [folder for folder, number in parents.items() if number > 1 and not re.search("test", folder.name, re.I)]
     for folder in sorted(likely, key=lambda one: (not OF_LABELS.search(one.name), len(one.parts), str(one))):
         yield f"{folder.relative_to(data.dir).as_posix()}/{{{names[1]}}}/{{{names[0]}}}"
+    for folder in _folders(data.dir) if not likely else ():
+        files = _first_files(folder, MOST_NAMES)
+        found = [one for one in (LABEL_IN_NAME.fullmatch(file.name) for file in files) if one]
+        labels = {one["label"] for one in found}
+        if len(found) == len(files) and 1 < len(labels) <= MOST_LABELS and not re.search("test", folder.name, re.I):
+            name = f"{{{names[1]}}}{found[0]['between']}{{{names[0]}}}{found[0]['suffix']}"
+            yield f"{folder.relative_to(data.dir).as_posix()}/{name}"
 
 
 def _folders(folder: Path) -> Iterator[Path]:
@@ -112,8 +160,8 @@ def _folders(folder: Path) -> Iterator[Path]:
             yield from (below for below in sorted(one.iterdir())[:1000] if below.is_dir())
 
 
-def _first_files(folder: Path) -> list[Path]:
-    return [one for one, _ in zip(folder.iterdir(), range(5), strict=False)]
+def _first_files(folder: Path, number: int = 5) -> list[Path]:
+    return [one for one, _ in zip(folder.iterdir(), range(number), strict=False)]
 
 
 def archives(folder: Path) -> list[str]:
@@ -129,6 +177,7 @@ def archives(folder: Path) -> list[str]:
         [f"{folder}: packed are {', '.join(found[:8])}; images in archives are not read: {way_on}"] if found else []
     )
     arrays = [path.name for path in sorted(folder.glob("*.json")) if _has_arrays(path)]
+    arrays += [path.name for path in sorted(folder.glob("*.bson"))]
     arrays = [name for name in arrays if not (folder / f"{Path(name).stem}_images").is_dir()]
     return packed + [f"{folder}: {', '.join(arrays)}: images are arrays in it; files of them: {way_on}"] * bool(arrays)
 

@@ -17,9 +17,8 @@ from competition.config.loading import complete, dump_yaml, format_presets, pars
 from competition.config.settings import Config
 from competition.data.groups import hint_at_groups
 from competition.files.csv_file import UNNAMED, not_utf8, read_header, refuse_no_header, refuse_other_separator
-from competition.files.image_folder import test_image, train_image
 from competition.files.image_search import find_images
-from competition.files.images import count_channels, read_image
+from competition.files.item_source import test_source, train_source
 from competition.files.other_tables import has_table, is_other_table, read_other_table
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
@@ -64,7 +63,7 @@ def recognise_folder(words: list[str]) -> list[str]:
     if not readings:
         _refuse_unknown(data)
     most = max(one.stage for one in readings)
-    best, *others = [one for one in readings if one.stage == most]
+    best, *others = [_by_its_name(one, data) for one in readings if one.stage == most]
     train, sample = _tables_of(best, data)
     files = f"{data.dir / train} and {sample}"
     if best.stage == len(STAGES):
@@ -145,16 +144,51 @@ def _known_competitions(data: Data) -> Iterator[Reading]:
                 yield reading
 
 
+def _by_its_name(reading: Reading, data: Data) -> Reading:
+    """Return the known competition that reads just what a reading does, if there is one: its name says it in a line,
+    and has the host's metrics."""
+    if reading.stage < len(STAGES) or isinstance(reading.part.get("format"), str):
+        return reading
+    what = None
+    for name in format_presets(reading.task):
+        known = try_reading(reading.task, {"data": {"dir": str(data.dir)} | _given(data), "format": name})
+        if known.stage < len(STAGES):
+            continue
+        what = what or _what_is_read(reading)
+        if _what_is_read(known) == what:
+            return known
+    return reading
+
+
+OF_THE_SCORE = "class_weights"  # a key of answers that readings may differ in
+
+
+def _what_is_read(reading: Reading) -> tuple[Any, ...]:
+    """Return the images of training and test, the classes, and of some images file and answer."""
+    config = complete(reading.task, reading.part)
+    task = Task(config.task)
+    table = task.table.read_table(config)
+    tests = task.submission.read_test_ids(config, table.classes).tolist()
+    rows = _some(len(table.image_ids))
+    sources = [train_source(config, table.image_ids[row]) for row in rows]
+    sizes = [source.read_size() for source in sources]
+    sources += [test_source(config, tests[row]) for row in _some(len(tests))]
+    files = [source.files for source in sources]
+    targets = [table.target(row, *size) for row, size in zip(rows, sizes, strict=True)]
+    answers = [str({key: value for key, value in one.items() if key != OF_THE_SCORE}) for one in targets]
+    return table.image_ids.tolist(), tests, sorted(table.classes), files, answers, task.submission.id_columns(config)
+
+
 def _with_channels(reading: Reading) -> Reading:
     """Return a reading with as many channels as the first images have, if it gets further so."""
     try:
         config = complete(reading.task, reading.part)
         ids = Task(config.task).table.read_table(config).image_ids
-        paths = [train_image(config, ids[row]) for row in _some(len(ids))]
-        channels = count_channels(paths[0], config.data.max_pixels)
+        sources = [train_source(config, ids[row]) for row in _some(len(ids))]
+        channels = sources[0].count_channels()
         if channels == config.data.channels or channels > MOST_CHANNELS:
             return reading
-        images = [read_image(path, channels, config.data.max_pixels) for path in paths]
+        images = [source.of_channels(channels).read() for source in sources]
     except (CompetitionError, IndexError):
         return reading
     most = 255 if images[0].dtype == np.uint8 else 1
@@ -196,12 +230,10 @@ def try_config(config: Config) -> tuple[int, str]:
         stage = 2
         try_submission(config, table.classes, test_ids.tolist())
         stage = 3
-        data = config.data
         for row in _some(len(table.image_ids)):
-            pixels = read_image(train_image(config, table.image_ids[row]), data.channels, data.max_pixels)
-            table.target(row, *pixels.shape[:2])
+            table.target(row, *train_source(config, table.image_ids[row]).read().shape[:2])
         for row in _some(len(test_ids)):
-            read_image(test_image(config, test_ids[row]), data.channels, data.max_pixels)
+            test_source(config, test_ids[row]).read()
     except CompetitionError as error:
         return stage, str(error)
     return len(STAGES), ""
@@ -247,7 +279,7 @@ def _forms(task: str, data: Data) -> Iterator[tuple[dict[str, Any], dict[str, st
     if train.empty and sample.empty:
         return
     images = find_images(data, train, sample)
-    images |= table_of_test_images(data.model_copy(update=images), list(sample.columns))
+    images |= table_of_test_images(data.model_copy(update=images), sample)
     for form in Task(task).recognise.readings(train, sample, data.model_copy(update=images)):
         yield form, images
 

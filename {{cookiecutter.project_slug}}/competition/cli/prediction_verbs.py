@@ -1,10 +1,21 @@
 """Verbs of what comes after training: thresholds, predictions, submissions, bundles."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from competition.config.arguments import CompetitionName, Message, Overrides, RunName, Runs, names_and_values
+from competition.config.arguments import (
+    CompetitionName,
+    Confidence,
+    Join,
+    Message,
+    Overrides,
+    Quota,
+    RunName,
+    Runs,
+    names_and_values,
+)
 from competition.support.atomic_files import is_number
 from competition.support.errors import CompetitionError
 
@@ -80,21 +91,25 @@ def submit(
     name: Annotated[str | None, typer.Option(help="Name of the average of several runs.")] = None,
     weights: Annotated[str | None, typer.Option(help="A number for each run, as 2,1; or fit: on out-of-fold.")] = None,
     mean: Annotated[str, typer.Option(help="mean, or rank: of the ranks of class probabilities.")] = "mean",
+    join: Join = None,
     to_kaggle: Annotated[bool, typer.Option("--kaggle", help="Send it, if nothing is wrong with it.")] = False,
     message: Message = None,
     competition: CompetitionName = None,
 ) -> None:
-    """Write and check submission.csv from a run, or the average of several; with --kaggle send it."""
+    """Write and check submission.csv from a run, or the average of several; with --kaggle send it.
+
+    With --join write joined.csv, too: with the rows that other runs answer, as of studies beside images.
+    """
     from competition.comparison.update_ledger import record
     from competition.scoring.tune import describe_staleness
     from competition.submission.submit import describe_submission, make_submission, open_runs
-    from competition.support.optional_rooms import has_room
+    from competition.support.optional_rooms import refuse_without_room
     from competition.support.telling import tell
 
     if not to_kaggle and (message or competition):
         raise CompetitionError("--message, --competition: nothing would be sent; add --kaggle")
-    if to_kaggle and not has_room("kaggle"):
-        raise CompetitionError("--kaggle: this repo has no room for it: competition/kaggle/ was taken out")
+    if to_kaggle:
+        refuse_without_room("kaggle", "--kaggle")
     runs, overrides = names_and_values(words)
     opened = open_runs(runs, overrides, name=name, weights=weights, mean=mean)
     submission = make_submission(opened)
@@ -107,20 +122,62 @@ def submit(
         test_scores=submission.test_scores,
         constant_scores=submission.blind_scores,
     )
+    file = submission.path
+    if join:
+        from competition.submission.join import join_with
+
+        file = join_with(opened, join)
+        tell([f"joined:  {file}  (with {', '.join(join)}; all rows that are asked for)"], joined=file)
     if to_kaggle:
         from competition.kaggle.send_submission import send
 
-        tell([send(submission.path, opened.config.name, message, competition)], sent=True)
+        tell([send(file, opened.config.name, message, competition)], sent=True)
+
+
+def stack(
+    words: Runs,
+    name: Annotated[str | None, typer.Option(help="Name of the stack; else theirs joined by + and _stack.")] = None,
+    model: Annotated[str | None, typer.Option(help="logistic (of classes), ridge (of numbers) or lightgbm.")] = None,
+    with_columns: Annotated[str, typer.Option(help="Columns of train.csv that go in, too, as age,sex.")] = "",
+) -> None:
+    """Join runs by a model that is fitted on out-of-fold predictions, each fold on the others, and submit it."""
+    from competition.comparison.update_ledger import record
+    from competition.runs.folder import Run
+    from competition.submission.stack import make_stack
+    from competition.submission.submit import describe_submission, make_submission
+
+    names, overrides = names_and_values(words)
+    if overrides:
+        raise CompetitionError(f"{overrides[0]}: a stack has the first run's config; name runs alone")
+    runs = [Run.open(one) for one in names]
+    called = name or "+".join(run.folder.name for run in runs) + "_stack"
+    columns = [one.strip() for one in with_columns.split(",") if one.strip()]
+    opened = make_stack(runs, called, model, columns)
+    submission = make_submission(opened)
+    record(opened.folder, [])
+    print("\n".join(describe_submission(submission)))
 
 
 def pseudo(
     run: RunName,
     overrides: Overrides = None,
-    confidence: Annotated[float, typer.Option(min=0, max=1, help="How sure an image's prediction must be.")] = 0.9,
+    confidence: Confidence = 0.9,
+    quota: Quota = None,
 ) -> None:
     """Write the confident test predictions of a run as training rows: pseudo.csv, for data.pseudo."""
     from competition.runs.folder import Run
-    from competition.submission.write_pseudo_labels import make_pseudo
+    from competition.submission.write_pseudo_labels import Choice, make_pseudo, refuse_unpredicted
 
-    path, words = make_pseudo(Run.open(run, overrides), confidence)
+    opened = Run.open(run, overrides)
+    refuse_unpredicted(opened)
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+    from competition.prediction.predict import predict_test_by_fold, predicting
+
+    with predicting(opened):
+        by_fold = predict_test_by_fold(opened)
+    rank_zero_only(lambda: _tell_written(*make_pseudo(opened, Choice(confidence, quota), by_fold)))()
+
+
+def _tell_written(path: Path, words: str) -> None:
     print(f"written to {path}: {words}")

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from competition.config.arguments import Parallel, Words, how_many, split
+from competition.config.arguments import Confidence, Parallel, Quota, Words, how_many, split
 from competition.support.errors import CompetitionError
-from competition.support.optional_rooms import has_room
+from competition.support.optional_rooms import refuse_without_room
 
 if TYPE_CHECKING:
     from competition.config.settings import Config
@@ -52,15 +52,22 @@ def run(
     slurm: Annotated[
         bool, typer.Option("--slurm", help="As jobs of a cluster; key=value behind it are sbatch's, as partition=gpu.")
     ] = False,
+    rounds: Annotated[
+        int, typer.Option(min=0, help="Train so many times more, with pseudo-labels of the run before.")
+    ] = 0,
+    confidence: Confidence = 0.9,
+    quota: Quota = None,
 ) -> None:
     """Do everything in order, fold after fold; skip what is done, go on with what is half done."""
+    from competition.pipeline.run import Rounds, run_rounds
     from competition.pipeline.run import run as run_all
 
     if not slurm:
-        run_all(*split(words), parallel=how_many(parallel))
+        run_rounds(*split(words), Rounds(rounds, confidence, quota), parallel=how_many(parallel))
         return
-    if not has_room("clusters"):
-        raise CompetitionError("--slurm: this repo has no room for it: competition/clusters/ was taken out")
+    if rounds:
+        raise CompetitionError(f"--rounds {rounds}: each waits for the one before; leave it out with --slurm")
+    refuse_without_room("clusters", "--slurm")
     if parallel != "auto":
         raise CompetitionError(f"--parallel {parallel}: SLURM says how many run at a time; leave it out with --slurm")
     from competition.clusters.slurm import hand_over, refuse_without_engine, sbatch_words

@@ -50,8 +50,12 @@ class SlurmJob:
         if status:
             sys.exit(
                 f"{self.name}: `competition {self.words[0]}` ended before its end (exit {status}): "
-                f"{last_line(self.log)}; what was to follow it is stopped; the same `competition run --slurm` goes on"
+                f"{last_line(self.log)}; what was to follow it is stopped; {self._way_on}"
             )
+
+    @property
+    def _way_on(self) -> str:
+        return f"the same `competition {'sweep' if self.words[0] == 'sweep' else 'run'} --slurm` goes on"
 
     def _environment(self) -> dict[str, str]:
         """On one machine Lightning starts the processes, as without SLURM: a single one does not look like a job."""
@@ -70,7 +74,7 @@ class SlurmJob:
         if done.returncode:
             sys.exit(
                 f"{self.name}: stopped (exit {status}) and saved, but job {job} cannot wait again "
-                f"({' '.join(done.stderr.split())[:200]}); the same `competition run --slurm` goes on"
+                f"({' '.join(done.stderr.split())[:200]}); {self._way_on}"
             )
         print(f"{self.name}: stopped (exit {status}); job {job} waits again, to go on", flush=True)
         sys.exit(0)

@@ -1,6 +1,7 @@
-"""`run --slurm`: trainings as an array of jobs, by submitit, and one that waits for them; which wait, run, or failed.
+"""`--slurm`: jobs of a run or a sweep, by submitit; which wait, run, or failed.
 
-Which jobs a run has is noted in its folder, where they write what they say, too. When they run is SLURM's affair.
+A run is an array of trainings and a job that waits for them; a sweep an array of jobs that share its trials. Which jobs
+there are is noted in the folder of either, where they write what they say, too. When they run is SLURM's affair.
 """
 
 import json
@@ -19,7 +20,7 @@ from typing import Any
 from competition.clusters.job import SlurmJob
 from competition.config.loading import known_keys
 from competition.config.settings import Config
-from competition.runs.folder import DONE, LATEST, OOF, SUBMISSION, TEST, is_finished
+from competition.runs.folder import DONE, JOURNAL, LATEST, OOF, SUBMISSION, SWEEPS, TEST, is_finished
 from competition.support.atomic_files import read_own_text, replacing
 from competition.support.errors import CompetitionError
 from competition.support.machine import number_of_devices
@@ -27,6 +28,7 @@ from competition.support.paths import here
 from competition.support.processes import Job, last_line
 
 FOLDER, JOBS = "slurm", "jobs.json"
+HOW_TO_LOOK = "`competition runs` shows what waits and runs; scancel ends a job, and the same line goes on where it was"
 SIGNAL = "USR1"  # which a training listens to; NCCL leaves it alone
 # What submitit does, for which sbatch has no option, or that it would say twice.
 OF_SUBMITIT = ("setup", "array_parallelism", "signal_delay_s", "srun_args", "job_name", "wckey")
@@ -53,7 +55,40 @@ def hand_over(config: Config, jobs: Sequence[Job], last: Job) -> list[str]:
     Returns lines that say which jobs they are. Raises CompetitionError where SLURM refuses, or jobs of the same run
     wait or run.
     """
-    noted = config.run_folder / FOLDER / JOBS
+    noted = _noted(config.run_folder)
+    trained = [_as_slurm_job(config, job, job.log.parent / LATEST) for job in jobs]
+    ids = _submit(config, config.run_folder, trained)
+    arrays = sorted({job.partition("_")[0] for job in ids})
+    follow = {"dependency": f"afterok:{':'.join(arrays)}", "kill-on-invalid-dep": "yes"} if arrays else {}
+    found = dict(zip([job.name for job in jobs], ids, strict=True))
+    _note(noted, found)
+    of_last = SlurmJob(last.name, last.words, last.log, last.log.parent / TEST)
+    [its_id] = _submit(config, config.run_folder, [of_last], follow)
+    _note(noted, found | {last.name: its_id})
+    told = _in_words(jobs, ids)
+    return [
+        *told,
+        f"tune, predict, submit: job {its_id}, which writes to {last.log}"
+        + (", once all of these are done" if told else ""),
+        HOW_TO_LOOK,
+    ]
+
+
+def hand_over_sweep(config: Config, folder: Path, words: Sequence[str], number: int) -> list[str]:
+    """Hand jobs to SLURM that all go on with the sweep of a folder, by the words of its verb; say which they are.
+
+    Errors as of `hand_over`. One that is stopped goes on later, with the trials that it or others left.
+    """
+    noted = _noted(folder)
+    jobs = [SlurmJob(f"sweep{at}", list(words), folder / f"sweep{at}.log", folder / JOURNAL) for at in range(number)]
+    ids = _submit(config, folder, jobs, {})
+    _note(noted, dict(zip([job.name for job in jobs], ids, strict=True)))
+    return [*_in_words(jobs, ids), HOW_TO_LOOK]
+
+
+def _noted(folder: Path) -> Path:
+    """Return where the jobs of a run or a sweep are noted; raise CompetitionError while some of them wait or run."""
+    noted = folder / FOLDER / JOBS
     queue = _queue() if noted.is_file() else {}
     if queue is None:
         raise CompetitionError(
@@ -61,40 +96,28 @@ def hand_over(config: Config, jobs: Sequence[Job], last: Job) -> list[str]:
         )
     if there := [f"{name} (job {job})" for name, job in _read(noted).items() if job in queue]:
         raise CompetitionError(
-            f"{config.run_folder}: waits or runs already: {', '.join(there)}; see `competition runs`, or end them "
-            "with scancel"
+            f"{folder}: waits or runs already: {', '.join(there)}; see `competition runs`, or end them with scancel"
         )
-    ids = _submit(config, [_as_slurm_job(config, job, job.log.parent / LATEST) for job in jobs])
-    arrays = sorted({job.partition("_")[0] for job in ids})
-    follow = {"dependency": f"afterok:{':'.join(arrays)}", "kill-on-invalid-dep": "yes"} if arrays else {}
-    found = dict(zip([job.name for job in jobs], ids, strict=True))
-    _note(noted, found)
-    [of_last] = _submit(config, [SlurmJob(last.name, last.words, last.log, last.log.parent / TEST)], follow)
-    _note(noted, found | {last.name: of_last})
-    told = [
-        f"{name}: job {job}, which writes to {job_.log}" for (name, job), job_ in zip(found.items(), jobs, strict=True)
-    ]
-    return [
-        *told,
-        f"tune, predict, submit: job {of_last}, which writes to {last.log}"
-        + (", once all of these are done" if told else ""),
-        "`competition runs` shows what waits and runs; scancel ends a job, and the same line goes on where it was",
-    ]
+    return noted
+
+
+def _in_words(jobs: Sequence[Job | SlurmJob], ids: Sequence[str]) -> list[str]:
+    return [f"{one.name}: job {job}, which writes to {one.log}" for one, job in zip(jobs, ids, strict=True)]
 
 
 def _as_slurm_job(config: Config, job: Job, saved: Path) -> SlurmJob:
     return SlurmJob(job.name, job.words, job.log, saved, on_many=_num_nodes(config) > 1)
 
 
-def _submit(config: Config, jobs: Sequence[SlurmJob], follow: Mapping[str, str] | None = None) -> list[str]:
-    """Submit jobs, several as an array; return their ids."""
+def _submit(config: Config, of: Path, jobs: Sequence[SlurmJob], follow: Mapping[str, str] | None = None) -> list[str]:
+    """Submit jobs of the folder of a run or a sweep, several as an array; return their ids."""
     if not jobs:
         return []
     os.environ["SUBMITIT_PREEMPT_SIGNAL"] = SIGNAL  # which it reads when it is imported
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    folder = config.run_folder.absolute() / FOLDER
+    folder = of.absolute() / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     try:
         executor = SlurmExecutor(folder)
@@ -114,7 +137,7 @@ def _submit(config: Config, jobs: Sequence[SlurmJob], follow: Mapping[str, str] 
 def parameters(config: Config, follow: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return what submitit is told of a job: the options of sbatch that the config has, and what the Trainer asks for.
 
-    `follow` are options of the job that comes last, which needs one process on one machine.
+    `follow` are options of a job that starts its trainings itself or has none, and is one process on one machine.
     """
     given = {key.replace("_", "-"): value for key, value in config.slurm.items() if value not in (None, False)}
     own: dict[str, Any] = {
@@ -178,8 +201,13 @@ class Queued:
 
 
 def jobs_in_words() -> list[str]:
-    """Return a line for each job of the runs here that waits or runs, and one for each run of which one did not end."""
-    noted = {path: _read(path) for path in sorted(here().outputs.glob(f"*/{FOLDER}/{JOBS}"))}
+    """Return a line for each job of the runs and sweeps here that waits or runs, and one for each of which one did not
+    end."""
+    noted = {
+        path: _read(path)
+        for of in ("*", f"{SWEEPS}/*")
+        for path in sorted(here().outputs.glob(f"{of}/{FOLDER}/{JOBS}"))
+    }
     queue = _queue() if noted else None
     if queue is None:
         return []
@@ -199,9 +227,10 @@ def _lost(run: Path, jobs: Mapping[str, str], queue: Mapping[str, Queued]) -> li
     if not gone:
         return []
     folder = run / gone[0]
-    log = folder / "train.log" if folder.is_dir() else run / "run.log"
+    log = folder / "train.log" if folder.is_dir() else run / f"{gone[0]}.log"
     reason = f" ({log}: {last_line(log)})" if log.is_file() else ""
-    return [f"{run.name}: {', '.join(gone)} did not end{reason}; the same `competition run --slurm` goes on"]
+    verb = "sweep" if run.parent.name == SWEEPS else "run"
+    return [f"{run.name}: {', '.join(gone)} did not end{reason}; the same `competition {verb} --slurm` goes on"]
 
 
 def _is_done(run: Path, name: str, job: str) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from competition.config.views import views_of
-from competition.data.dataset import ImageDataset
+from competition.data.series_dataset import open_dataset
 from competition.prediction.ensemble import Ensemble, inference_precision, predict_stream
 from competition.prediction.predict import load_network
 from competition.prediction.stored import TOLERANCE, Predictions
@@ -121,7 +121,7 @@ def _predict_again(
     for image_id in stored.image_ids[:number]:
         if image_id not in known:
             raise CompetitionError(f"{run.config.train_csv}: has no image {image_id!r} any more, which is in {path}")
-    dataset = ImageDataset(run.config, np.array(stored.image_ids[:number], dtype=object), table=table)
+    dataset = open_dataset(run.config, np.array(stored.image_ids[:number], dtype=object), table=table)
     ensemble = Ensemble(run.config, [network], views_of(stored.views))
     for index, (image_id, _, _, prediction) in enumerate(islice(predict_stream(ensemble, dataset), number)):
         yield image_id, stored[index], prediction

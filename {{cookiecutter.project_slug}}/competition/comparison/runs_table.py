@@ -81,7 +81,7 @@ def two_runs(one: Line, other: Line) -> list[RenderableType]:
     if one.thresholds != other.thresholds:
         parts.append(Text(f"note: {one.run} is scored {one.thresholds}, {other.run} {other.thresholds}"))
     if one.data != other.data:
-        parts.append(Text("note: their data differ (train.csv, pseudo-labels or the training images)"))
+        parts.append(Text("note: their data differ (train.csv, other tables of training images, or the images)"))
     return [*parts, Text(paired_gain(one, other).in_words(one.run, other.run, one.metric))]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from competition.config.settings import Config
-from competition.runs.blend_recipe import read_recipe
+from competition.runs.blend_recipe import STACK, read_recipe
 from competition.runs.folder import (
     CONFIG,
     LATEST,
@@ -139,7 +139,7 @@ def _config_facts(opened: Run, line: Line, lines: Mapping[str, Line]) -> dict[st
         **facts,
         **made_of,
         "parent": " + ".join(about["sources"]),
-        "difference": f"{about['mean']} of {shares}",
+        "difference": f"{about['mean']} of {', '.join(about['sources']) if about['mean'] == STACK else shares}",
     }
 
 

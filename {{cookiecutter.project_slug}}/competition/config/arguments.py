@@ -24,6 +24,12 @@ Parallel = Annotated[
     str,
     typer.Option(metavar="N", help="Trainings at the same time, each with GPUs of its own; auto: as many as fit."),
 ]
+Join = Annotated[
+    list[str] | None,
+    typer.Option(metavar="RUN", help="Another run, of a project elsewhere by its folder, whose rows come in, too."),
+]
+Confidence = Annotated[float, typer.Option(min=0, max=1, help="How sure a pseudo-label must be.")]
+Quota = Annotated[int | None, typer.Option(min=1, help="At most so many pseudo-labels of a class, the surest.")]
 Message = Annotated[str | None, typer.Option("--message", "-m", help="What Kaggle shows beside it; else the run.")]
 
 

@@ -131,6 +131,17 @@ class Window(Section):
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25  # share of a window's side, at least
 
 
+def _one_or_several(given: object) -> object:
+    """Read `[40, 80]` as short for `[[40, 80]]`, and null for none."""
+    is_one = isinstance(given, list) and len(given) == 2 and not any(isinstance(one, list | tuple) for one in given)
+    return [] if given is None else [given] if is_one else given
+
+
+DicomWindow = Annotated[
+    tuple[float, Positive], BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)
+]
+
+
 def _named_file(given: object) -> object:
     """Read `groups.csv` as short for `{file: groups.csv}`."""
     return {"file": given} if isinstance(given, str) else given
@@ -148,12 +159,91 @@ def regular_expression(pattern: str) -> str:
 FieldPattern = Annotated[str, AfterValidator(field_pattern)]
 
 
+class Stack(Section):
+    """Neighbours of an image as further channels: slices of a scan, times, layers.
+
+    Those of a group are in the order of numbers, or of texts with numbers in them; neighbours are those next to an
+    image among the files that are there, also without a row in train.csv.
+    """
+
+    # The fields of image ids, as "case{case}_day{day}_slice_{slice}": one is the order, the others are the group. None:
+    # `order` and `group` are columns of train.csv (of test_csv, or the sample submission); without any of them
+    # neighbours are the slices of a volume, which image_file names, as "{case}.tif[{slice}]".
+    by: FieldPattern | None = None
+    order: str | None = None  # None: the last field of `by`
+    group: str | None = None  # a column; None with `by`: its other fields
+    take: Annotated[list[Annotated[int, Field(ge=-1000, le=1000)]], Field(min_length=1)]  # places, 0: the image itself
+    edge: Literal["repeat", "mirror", "zero"] = "repeat"  # beyond the first and last of a group
+
+    @model_validator(mode="after")
+    def _tells_an_order(self) -> Self:
+        if self.by is None and (self.order is None) != (self.group is None):
+            raise ValueError(
+                "expected by: a pattern of image ids, as 'case{case}_slice_{slice}', or order: and group: columns"
+            )
+        if self.by is not None and self.group is not None:
+            raise ValueError("group is a column, and by: has the group in its fields; expected one of them")
+        if self.by is not None and self.order is not None and f"{{{self.order}}}" not in self.by:
+            raise ValueError(f"order: {self.order!r} is no field of by: {self.by!r}")
+        if self.edge == "zero" and 0 not in self.take:
+            raise ValueError("edge: zero needs 0 in take:, or an image could be black altogether")
+        return self
+
+    @property
+    def is_of_volumes(self) -> bool:
+        """Return whether neighbours are slices of the same file."""
+        return self.by is None and self.order is None
+
+    @property
+    def own(self) -> int:
+        """The place in `take` of the image itself, or of what is nearest to it."""
+        return min(range(len(self.take)), key=lambda place: abs(self.take[place]))
+
+
 class GroupFile(Section):
     """A csv file that says which images belong together: a row an image, by its id or its file's name."""
 
     file: Path  # from here; a name alone may also lie in data.dir
     image_id: str = "image_id"  # column
     group: str = "group"  # column
+
+
+class Columns(Section):
+    """Columns of train.csv and of the test table (test_csv, or the sample submission) that the network is told of an
+    image beside its pixels; how it joins them says model.join_columns."""
+
+    numeric: list[str] = []  # scaled by the training images of the fold; an empty cell is a value of its own
+    categorical: list[str] = []  # each value is learnt; empty ones and those of no training image, too
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if not self.names:
+            raise ValueError("expected columns, as {numeric: [age], categorical: [sex, site]}")
+        if twice := next((name for name in self.names if self.names.count(name) > 1), None):
+            raise ValueError(f"it names {twice!r} twice; list each column once")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """All of them, the numeric ones first."""
+        return [*self.numeric, *self.categorical]
+
+    @property
+    def named(self) -> str:
+        """All of them, in words."""
+        return ", ".join(self.names)
+
+
+class ExtraSet(Section):
+    """Images from elsewhere: in the training part of every fold, never validated on."""
+
+    csv: str  # in dir, as the next
+    images: str = "train_images"
+    dir: Path | None = None  # None: data.dir
+    image_file: FieldPattern | None = None  # None: files are found as those of train.csv are
+    format: dict[str, Any] = {}  # what its csv file has otherwise than train.csv, as keys of `format:`
+    weight: Annotated[float, Field(ge=0)] | str = 1.0  # what an image counts in the loss, or a column that tells
+    classes: dict[str, str | None] = {}  # its name of a class: ours, or null: left out
 
 
 Split = Literal["stratified", "kfold", "group", "stratified_group", "multilabel", "amount"]
@@ -174,8 +264,14 @@ class Data(Section):
     # cut or padded, and * or **/ for what they do not tell, as "{label}/{image_id[0]}/{image_id:0>5}_*.png".
     image_file: FieldPattern = "{image_id}"
     test_image_file: FieldPattern | None = None  # None: as image_file
+    # Several files of one image, whose channels follow each other, as ["{image_id}_red.png", "{image_id}_green.png"];
+    # image_file is the first of them then.
+    files: Annotated[list[FieldPattern], Field(min_length=1)] | None = None
+    stack: Stack | None = None  # neighbours of an image as further channels
     id_parts: FieldPattern | None = None  # names parts of ids for image_file, as "{case}_{day}_slice_{slice}"
     test_csv: str | None = None  # table in dir with the columns of test images; None: the sample submission
+    columns: Columns | None = None  # that the network is told of an image, as {numeric: [age], categorical: [sex]}
+    group_images: Count = 8  # with model.join: how many images of a group training draws at a time; else all are seen
     absent_images: Literal["ignore", "empty"] = "ignore"  # images without a row: left out, or without mask and box
     classes: list[str] | None = None  # None: the sorted labels of train.csv
     folds: Path | None = None  # None: folds.csv in dir; name another file where dir cannot be written to
@@ -188,13 +284,20 @@ class Data(Section):
     split: Split = "stratified"  # amount: by mask area, boxes or value; multilabel: every class evenly
     near_duplicates: bool = True  # whether `check` looks for them
     pseudo: Path | None = None  # pseudo.csv of another run: test images that every fold trains on, too
+    extra: list[ExtraSet] = []  # further sets of images that every fold trains on
+    weight: str | None = None  # column of train.csv: what an image counts in the loss, 0: it is left out
+    weights_csv: Path | None = None  # a csv of image_id,weight with the same; 1 for images that it does not name
     image_size: ImageSize = (256, 256)  # height, width of what the network sees; or by epoch: [[0, 128], [10, 224]]
     train_sizes: list[SizeFrom] = []  # what `image_size` by epoch is read as
     window: Window | None = None
-    channels: Count = 3
+    channels: Count = 3  # of all files of an image together
+    # Through which window shades of DICOM files are seen: centre and width in rescaled values, as Hounsfield units; of
+    # several each makes a channel, as [[40, 80], [80, 200], [600, 2800]]. None: the first one of the file.
+    dicom_window: Annotated[list[DicomWindow], BeforeValidator(_one_or_several)] = []
     # Height times width of the largest file that is read; a small one may unfold to more.
     max_pixels: Annotated[int, Field(ge=1, le=2**40)] = MAX_PIXELS
-    # Checked even when left out: the default has three values.
+    # A value a channel; of a stack those of one place are enough, of several files those of one. Checked even when left
+    # out: the default has three values.
     mean: list[float] = Field([0.485, 0.456, 0.406], validate_default=True)
     std: list[Positive] = Field([0.229, 0.224, 0.225], validate_default=True)
     batch_size: Count = 16  # global: over all devices and accumulated batches; auto: the largest that fits the GPU
@@ -238,10 +341,43 @@ class Data(Section):
         known = [size for first, size in self.train_sizes if epoch is not None and first <= epoch]
         return known[-1] if known else self.image_size
 
+    @model_validator(mode="before")
+    @classmethod
+    def _first_of_files(cls, given: Any) -> Any:
+        files = given.get("files") if isinstance(given, dict) else None
+        return given | {"image_file": files[0]} if isinstance(files, list) and files else given
+
+    @field_validator("channels")
+    @classmethod
+    def _are_shared(cls, channels: int, info: ValidationInfo) -> int:
+        number = _files_of_image(info.data)
+        if channels % number:
+            raise ValueError(
+                f"data.channels {channels} is that of all {number} files of an image (data.stack, data.files) "
+                f"together; expected {number}, if they are grey, or {3 * number}"
+            )
+        return channels
+
+    @field_validator("dicom_window")
+    @classmethod
+    def _a_channel_each(cls, windows: list[DicomWindow], info: ValidationInfo) -> list[DicomWindow]:
+        if len(windows) > 1 and {"files", "stack", "channels"} <= info.data.keys():
+            channels = info.data["channels"] // _files_of_image(info.data)
+            if channels % len(windows):
+                raise ValueError(
+                    f"{len(windows)} windows make {len(windows)} channels of a file; data.channels says {channels}"
+                )
+        return windows
+
     @field_validator("mean", "std")
     @classmethod
     def _one_a_channel(cls, values: list[float], info: ValidationInfo) -> list[float]:
-        channels = info.data.get("channels", len(values))
+        if not {"files", "stack"} <= info.data.keys():  # they are at fault
+            return values
+        channels, stack = info.data.get("channels", len(values)), info.data["stack"]
+        for number in (_files_of_image(info.data), 1 if stack is None else len(stack.take)):
+            if len(values) * number == channels:
+                return values * number
         if len(values) != channels:
             raise ValueError(
                 f"data.{info.field_name} has {len(values)} values for data.channels {channels}; give one a channel"
@@ -258,6 +394,28 @@ class Data(Section):
             raise ValueError("it would tear groups apart; expected group or stratified_group")
         return split
 
+    @model_validator(mode="after")
+    def _test_files_are_named(self) -> Self:
+        if self.files is not None and self.test_image_file is not None:
+            raise ValueError("data.files names the files of test images, too; leave data.test_image_file out")
+        patterns = [*(self.files or [self.image_file]), *filter(None, [self.test_image_file])]
+        if self.stack is not None and self.stack.is_of_volumes and not all(one.endswith("]") for one in patterns):
+            raise ValueError(
+                "data.stack: expected by: a pattern of image ids, as 'case{case}_slice_{slice}', or order: and group: "
+                "columns; or image_file: a slice of a volume, as '{case}.tif[{slice}]'"
+            )
+        return self
+
+    @property
+    def windows(self) -> tuple[tuple[float, float], ...]:
+        """Through which DICOM files are seen."""
+        return tuple(self.dicom_window)
+
+    @property
+    def file_channels(self) -> int:
+        """How many of the channels each file of an image has."""
+        return self.channels // _files_of_image(self.__dict__)
+
     @property
     def window_size(self) -> tuple[int, int] | None:
         """Height and width of a window in pixels of the image; none where images are seen whole."""
@@ -269,6 +427,12 @@ class Data(Section):
         if classes is not None and len(set(classes)) != len(classes):
             raise ValueError("data.classes names a class twice; list each once")
         return classes
+
+
+def _files_of_image(known: Mapping[str, Any]) -> int:
+    """Return how many files an image has, by the values of `data:` that are known."""
+    files, stack = known.get("files"), known.get("stack")
+    return (1 if files is None else len(files)) * (1 if stack is None else len(stack.take))
 
 
 Share = Annotated[float, Field(gt=0, le=1)] | Literal["natural"]
@@ -286,7 +450,8 @@ class Sampler(Section):
     Without this section: every image once, but for those that do not fill the last batch, others in every epoch.
     """
 
-    positive: Literal["mask", "box"] | list[str] | PositiveColumn | None = None  # a list names classes
+    # any: whatever is looked for, masks, boxes or points; a list names classes
+    positive: Literal["mask", "box", "any"] | list[str] | PositiveColumn | None = None
     # One share of positives, or its course: [[0, 0.8], [10, natural]], after so many epochs.
     share: Share | list[tuple[Annotated[int, Field(ge=0)], Share]] = "natural"
     course: Literal["hold", "linear", "cosine"] = "hold"  # between the points of `share`

@@ -1,7 +1,7 @@
 """What may stand in a config: the sections every task shares, in the order data flows through them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -284,6 +284,12 @@ class Config(Section):
             known[seen] = name
         return given
 
+    @model_validator(mode="after")
+    def _network_joins_columns(self) -> Self:
+        if self.data.columns is not None and not hasattr(self.model, "join_columns"):
+            raise ValueError(f"data.columns: networks of {self.task} look at images alone; leave it out")
+        return self
+
     @property
     def metric_names(self) -> list[str]:
         """What it is scored by beside a host's metric, the task's own first."""
@@ -344,6 +350,11 @@ class Config(Section):
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def with_classes(config: AnyConfig, classes: Sequence[str]) -> AnyConfig:
+    """Return the config with the classes that were found, in their order."""
+    return config.model_copy(update={"data": config.data.model_copy(update={"classes": list(classes)})})
 
 
 def with_decode(config: AnyConfig, keys: Mapping[str, Any]) -> AnyConfig:

@@ -4,6 +4,7 @@ import math
 import os
 import random
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,7 @@ class Resized:
 
 
 class ImageAugmentation:
-    """Turns an image as it was read into one of `data.image_size`, not normalised yet; masks and boxes follow.
+    """Turns an image as it was read into one of `data.image_size`, not normalised yet; masks, boxes, points follow.
 
     With `train` the random changes of `data.augmentation` are among the steps.
     """
@@ -49,7 +50,7 @@ class ImageAugmentation:
         self.data = data
         self.train = train
         # By what `_build` takes: not functools.cache, which could not be sent to a process that is not a fork.
-        self._pipelines: dict[tuple[bool, tuple[int, int]], A.Compose] = {}
+        self._pipelines: dict[tuple[str | None, tuple[int, int]], A.Compose] = {}
         more = build_steps(data.augmentation.more) if train else []  # faults are told at once
         self._has_more, self._cuts_off = bool(more), changes_values(more)
 
@@ -59,18 +60,29 @@ class ImageAugmentation:
         """Change an image (H, W, channels), uint8 or float32, and its target; the draw depends on `seed` alone.
 
         Training images may have another size in each epoch. Returns (height, width, channels), uint8 or, where it was
-        float32 or its light was changed, float32 in the image's own range, and the target with `mask` (and `ignored`)
-        or `bboxes` at the same size.
+        float32 or its light was changed, float32 in the image's own range, and the target with `mask` (and `ignored`),
+        `bboxes` or `keypoints` at the same size.
         """
         if "ignored" in target:  # goes wherever the masks go
             both = np.concatenate([target["mask"], target["ignored"][:, :, None]], axis=2)
             rest = {key: value for key, value in target.items() if key != "ignored"}
             moved, changed = self(image, {**rest, "mask": both}, seed, epoch)
             return moved, {**changed, "mask": changed["mask"][:, :, :-1], "ignored": changed["mask"][:, :, -1]}
+        if (
+            "keypoints" in target
+        ):  # albumentations counts from the middle of the first pixel, all else here from its corner
+            moved, changed = self._change(image, {**target, "keypoints": target["keypoints"] - 0.5}, seed, epoch)
+            return moved, _points_inside(changed, *moved.shape[:2])
+        return self._change(image, target, seed, epoch)
+
+    def _change(
+        self, image: np.ndarray | Resized, target: Target, seed: int, epoch: int | None
+    ) -> tuple[np.ndarray, Target]:
         done = image.pixels if isinstance(image, Resized) else None
         # To the steps before it is resized it is as large as its mask and boxes, and has no channel to look at.
         pixels = image if isinstance(image, np.ndarray) else np.empty((*image.shape, 0), image.pixels.dtype)
-        key = "bboxes" in target, self.data.size_in(epoch) if self.train else self.data.image_size
+        places = next((name for name in PLACES if name in target), None)
+        key = places, self.data.size_in(epoch) if self.train else self.data.image_size
         if key not in self._pipelines:
             self._pipelines[key] = self._build(*key)
         pipeline = self._pipelines[key]
@@ -79,7 +91,7 @@ class ImageAugmentation:
         # steps: `set_random_seed` would give each step the same numbers, and with them one change goes all others.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         # Of the rest the library would take some for targets of its own, by their names.
-        known = {name: target[name] for name in ("mask", "bboxes", "labels") if name in target}
+        known = {name: target[name] for name in ("mask", *PLACES, "labels") if name in target}
         if not self._has_more:
             changed = pipeline(image=pixels, **known)
         else:
@@ -112,26 +124,30 @@ class ImageAugmentation:
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Return an image (H, W, channels) as large as the network sees it."""
-        return _Resize(*self.data.image_size)(image=image)["image"]
+        step = _Resize(*self.data.image_size)
+        step.each = self.data.file_channels
+        return step(image=image)["image"]
 
     def _more(self, *, first: bool) -> list[A.BasicTransform | A.BaseCompose]:
         """Return the named steps before or after resizing."""
         given = self.data.augmentation.more if self.train else []
         return build_steps(one for one in given if one.get(FIRST, False) == first)
 
-    def _build(self, with_boxes: bool, size: tuple[int, int]) -> A.Compose:
+    def _build(self, places: str | None, size: tuple[int, int]) -> A.Compose:
         height, width = size
         with warnings.catch_warnings():
             # albumentations only warns of a wrong argument and then goes on without it.
             warnings.simplefilter("error", UserWarning)
+            resize = _Resize(height, width, mask_interpolation=NEAREST)
+            resize.each = self.data.file_channels
             steps = [
                 *self._before_resizing(height, width),
-                _Resize(height, width, mask_interpolation=NEAREST),
+                resize,
                 *self._more(first=False),
-                *([A.Resize(height, width, mask_interpolation=NEAREST)] if self._has_more else []),  # of what they cut
+                *([_Resize(height, width, mask_interpolation=NEAREST)] if self._has_more else []),  # of what they cut
                 *(_random_changes(self.data.augmentation) if self.train else []),
             ]
-            return A.Compose(steps, bbox_params=_box_settings() if with_boxes else None)
+            return A.Compose(steps, **({} if places is None else PLACES[places]()))
 
     def _before_resizing(self, height: int, width: int) -> list[A.BasicTransform | A.BaseCompose]:
         """Return all that comes first: where there is any of it, `data.cache` keeps whole images for it."""
@@ -173,14 +189,44 @@ class _CropOfOwnShape(A.RandomResizedCrop):
         top, left = draw.randint(0, height - rows), draw.randint(0, width - columns)
         return {"crop_coords": (left, top, left + columns, top + rows)}
 
+    def apply_to_keypoints(
+        self, keypoints: np.ndarray, crop_coords: tuple[int, int, int, int], **params: Any
+    ) -> np.ndarray:
+        left, top, right, bottom = crop_coords
+        scaled = super().apply_to_keypoints(keypoints, crop_coords, **params)
+        return _from_middles(scaled, self.size[1] / (right - left), self.size[0] / (bottom - top))
+
 
 class _Resize(A.Resize):
-    """Make an image as large as the network sees it; where that was `done`, only its mask and boxes."""
+    """Make an image as large as the network sees it; where that was `done`, only its mask, boxes and points.
+
+    Of several files each is made so by itself, as the cache keeps it: OpenCV's last bits hang on how many there are.
+    """
 
     done: np.ndarray | None = None
+    each: int | None = None  # channels of a file
 
     def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
-        return super().apply(img, **params) if self.done is None else self.done
+        if self.done is not None:
+            return self.done
+        if self.each is None or self.each == img.shape[2]:
+            return super().apply(img, **params)
+        parts = [np.ascontiguousarray(img[:, :, at : at + self.each]) for at in range(0, img.shape[2], self.each)]
+        return np.concatenate([super(_Resize, self).apply(part, **params) for part in parts], axis=2)
+
+    def apply_to_keypoints(self, keypoints: np.ndarray, **params: Any) -> np.ndarray:
+        height, width = params["shape"][:2]
+        scaled = super().apply_to_keypoints(keypoints, **params)
+        return _from_middles(scaled, self.width / width, self.height / height)
+
+
+def _from_middles(scaled: np.ndarray, across: float, along: float) -> np.ndarray:
+    """Return points that the library scaled from the middle of the first pixel as if scaled from its corner, as the
+    image is."""
+    scaled = scaled.astype(np.float32)
+    scaled[:, 0] += (across - 1) / 2
+    scaled[:, 1] += (along - 1) / 2
+    return scaled
 
 
 class _Light(A.RandomBrightnessContrast):
@@ -228,7 +274,22 @@ def _random_changes(settings: Augmentation) -> list[A.BasicTransform]:
     return steps
 
 
-def _box_settings() -> A.BboxParams:
-    return A.BboxParams(
-        "pascal_voc", label_fields=["labels"], min_visibility=MIN_VISIBLE, clip=True, filter_invalid_bboxes=True
-    )
+def _box_settings() -> dict[str, Any]:
+    how: dict[str, Any] = {"min_visibility": MIN_VISIBLE, "clip": True, "filter_invalid_bboxes": True}
+    return {"bbox_params": A.BboxParams("pascal_voc", label_fields=["labels"], **how)}
+
+
+def _point_settings() -> dict[str, Any]:
+    # Which are inside is told at the end: between steps the library would drop those on the half of a border pixel.
+    return {"keypoint_params": A.KeypointParams("xy", label_fields=["labels"], remove_invisible=False)}
+
+
+def _points_inside(target: Target, height: int, width: int) -> Target:
+    """Return a target whose points are counted from the corner again, without those outside of the image."""
+    points = np.asarray(target["keypoints"], dtype=np.float32).reshape(-1, 2) + np.float32(0.5)
+    inside = ((points >= 0) & (points <= np.array([width, height], dtype=np.float32))).all(axis=1)
+    return {**target, "keypoints": points[inside], "labels": np.asarray(target["labels"])[inside]}
+
+
+# What of a target moves with the image beside masks, as albumentations calls it, and what a pipeline is told of it.
+PLACES: dict[str, Callable[[], dict[str, Any]]] = {"bboxes": _box_settings, "keypoints": _point_settings}

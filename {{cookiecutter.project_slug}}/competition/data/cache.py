@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from competition.config.data_settings import Data
 from competition.data.augmentation import ImageAugmentation, Resized
+from competition.files.item_source import ImageFile
 from competition.support.atomic_files import delete_leftovers, explaining_unwritable, replacing
 from competition.support.errors import CompetitionError
 from competition.support.machine import cores_here, memory_here
@@ -46,14 +47,14 @@ COLUMNS = 6  # of the index, int64: offset, height, width and bytes a value of w
 DECIDES_PIXELS = ("files/*.py", "data/augmentation.py", "data/cache.py", "data/dataset.py")
 LIBRARIES = ("pillow", "tifffile", "imagecodecs", "pydicom", "albumentations", "numpy")  # some may not be there
 
-Read = Callable[[Path], np.ndarray]
-ReadSize = Callable[[Path], tuple[int, int]]
+Read = Callable[[ImageFile], np.ndarray]
+ReadSize = Callable[[ImageFile], tuple[int, int]]
 
 
 class ImageCache:
-    """A file of images, by the paths of theirs; every process maps the same pages of it."""
+    """A file of images, by the files that they were; every process maps the same pages of it."""
 
-    def __init__(self, path: Path, files: Sequence[Path], channels: int, *, is_resized: bool) -> None:
+    def __init__(self, path: Path, files: Sequence[ImageFile], channels: int, *, is_resized: bool) -> None:
         """Open a file; raise ValueError where it is not whole."""
         self.path = path
         self.is_resized = is_resized
@@ -70,7 +71,7 @@ class ImageCache:
             raise ValueError(f"{self.path} is not whole")
         self._index = np.frombuffer(self._bytes, np.int64, number * COLUMNS, start).reshape(number, COLUMNS)
 
-    def row(self, file: Path) -> int:
+    def row(self, file: ImageFile) -> int:
         """Return the number of an image here, by which it is asked for."""
         return self._row[file]
 
@@ -97,7 +98,7 @@ class ImageCache:
         self._open()
 
 
-def open_cache(data: Data, files: Iterable[Path], read: Read, read_size: ReadSize) -> ImageCache:
+def open_cache(data: Data, files: Iterable[ImageFile], read: Read, read_size: ReadSize) -> ImageCache:
     """Return the images of `files`, from `data.cache`; made first where no process has made it before.
 
     `read` and `read_size` read a file, and raise CompetitionError where it cannot be. So does this where there is no
@@ -122,10 +123,10 @@ def open_cache(data: Data, files: Iterable[Path], read: Read, read_size: ReadSiz
     return cache
 
 
-def _found(path: Path, data: Data, files: Sequence[Path]) -> ImageCache | None:
+def _found(path: Path, data: Data, files: Sequence[ImageFile]) -> ImageCache | None:
     """Return a file that is there and whole."""
     try:
-        return ImageCache(path, files, data.channels, is_resized=_is_resized(data))
+        return ImageCache(path, files, data.file_channels, is_resized=_is_resized(data))
     except (OSError, ValueError):
         return None
 
@@ -134,23 +135,23 @@ def _is_resized(data: Data) -> bool:
     return not ImageAugmentation(data, train=True).is_random_before_resizing
 
 
-def _key(data: Data, files: Sequence[Path], read: Read) -> str:
+def _key(data: Data, files: Sequence[ImageFile], read: Read) -> str:
     """Return a name that changes with the files and with whatever decides what becomes of them."""
     sizes = data.image_size if _is_resized(data) else "as decoded"
-    settings = [data.channels, data.max_pixels, sizes, cv2.__version__, *map(_version, LIBRARIES)]
+    settings = [data.file_channels, data.max_pixels, data.windows, sizes, cv2.__version__, *map(_version, LIBRARIES)]
     known = hashlib.sha256(json.dumps(settings).encode())
     for pattern in DECIDES_PIXELS:
         for path in sorted(PACKAGE.glob(pattern)):
             known.update(path.read_bytes())
     for file in files:
         try:
-            status = file.stat()
+            status = file.path.stat()
         except (OSError, ValueError):
             read(file)  # tells what is wrong with it
             raise
         # The second time, too: archives and rsync give another file the first one of the one before it.
         state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-        known.update(f"{os.path.realpath(file)}\0{state}\0".encode(errors="surrogateescape"))
+        known.update(f"{os.path.realpath(file.path)}\0{file.part}\0{state}\0".encode(errors="surrogateescape"))
     return known.hexdigest()[:24]
 
 
@@ -161,9 +162,9 @@ def _version(library: str) -> str | None:
         return None
 
 
-def _bytes_needed(data: Data, files: Sequence[Path], read: Read, read_size: ReadSize) -> int:
+def _bytes_needed(data: Data, files: Sequence[ImageFile], read: Read, read_size: ReadSize) -> int:
     """Return how large the file will be, if all images are of the first one's type."""
-    a_pixel = data.channels * read(files[0]).itemsize
+    a_pixel = data.file_channels * read(files[0]).itemsize
     if _is_resized(data):
         height, width = data.image_size
         return len(files) * height * width * a_pixel
@@ -171,11 +172,11 @@ def _bytes_needed(data: Data, files: Sequence[Path], read: Read, read_size: Read
         return sum(height * width * a_pixel for height, width in pool.map(read_size, files))
 
 
-def _kept_images(data: Data, files: Sequence[Path], read: Read) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
+def _kept_images(data: Data, files: Sequence[ImageFile], read: Read) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
     """Yield of each file, in order, the pixels that are kept, and height and width; few images are in memory."""
     resize = ImageAugmentation(data, train=False).resize if _is_resized(data) else None
 
-    def kept(file: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    def kept(file: ImageFile) -> tuple[np.ndarray, tuple[int, int]]:
         image = read(file)
         return image if resize is None else resize(image), (image.shape[0], image.shape[1])
 

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import cv2
@@ -15,10 +14,11 @@ from competition.config.data_settings import Data
 from competition.config.settings import Config
 from competition.data.augmentation import ImageAugmentation, Resized
 from competition.data.cache import ImageCache, open_cache
-from competition.data.pseudo_labels import JoinedTable
-from competition.files.image_folder import row_in_words, test_image, train_image
-from competition.files.images import read_image, read_image_size
+from competition.data.extra_sets import training_columns, training_row, training_source
+from competition.files.item_source import ImageFile, ImageSource, joined, own_part, test_source
+from competition.files.table_columns import ColumnValues, test_values
 from competition.support.errors import CompetitionError
+from competition.tasks.columns import collate_columns, column_tensors
 from competition.tasks.contract import Table, Target, Task
 
 Sample = dict[str, Any]
@@ -37,16 +37,31 @@ class SeededIndex(NamedTuple):
 class ImageDataset(Dataset[Sample]):
     """Images by id: with a table training images, which have targets, without one test images, which have none."""
 
+    unit = "images"  # what a sample is, in words
+
     def __init__(
-        self, config: Config, image_ids: np.ndarray, *, table: Table | None = None, train: bool = False
+        self,
+        config: Config,
+        image_ids: np.ndarray,
+        *,
+        table: Table | None = None,
+        train: bool = False,
+        columns: ColumnValues | None = None,
     ) -> None:
+        """Take what `data.columns` say of the images, if it is known, or read it."""
         self.config = config
         self.image_ids = image_ids
         self.table = table
         self.rows = _rows_of(image_ids, table) if table else None
+        self.columns = columns or self._read_columns()
+        self.weights: np.ndarray | None = None  # (n,) what images count in the loss; none: all alike
         self.augmentation = ImageAugmentation(config.data, train=train)
         self.cache: ImageCache | None = None  # see `share_cache`
-        self._cache_rows: list[int] = []  # of the images, in order
+        self._cache_rows = np.empty((0, 0), dtype=np.int64)  # of the files of the images, in order; -1: black
+
+    def of_images(self) -> "ImageDataset":
+        """Return the dataset of the single images that samples are made of."""
+        return self
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -87,44 +102,65 @@ class ImageDataset(Dataset[Sample]):
             "height": height,
             "width": width,
         }
+        sample |= column_tensors(self.columns, index) | self.weight_of(index)
         return sample | (Task(self.config.task).dataset.target_tensors(target) if self.table else {})
 
     def read(self, index: int) -> np.ndarray:
         """Read one image (H, W, channels)."""
         kept = self._kept(index)
-        return kept if isinstance(kept, np.ndarray) else self._named(index, read_image)
+        return kept if isinstance(kept, np.ndarray) else self.named(index, lambda: self.source(index).read())
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Read height and width of one image."""
-        return self._named(index, read_image_size) if self.cache is None else self.cache.size(self._cache_rows[index])
+        if self.cache is not None:
+            return self.cache.size(max(self._cache_rows[index].tolist()))
+        return self.named(index, lambda: self.source(index).read_size())
 
     def _kept(self, index: int) -> np.ndarray | Resized | None:
-        return None if self.cache is None else self.cache.image(self._cache_rows[index])
+        if self.cache is None:
+            return None
+        kept = [None if row < 0 else self.cache.image(row) for row in self._cache_rows[index].tolist()]
+        if len(kept) == 1:
+            return kept[0]
+        pieces = [one.pixels if isinstance(one, Resized) else one for one in kept]
+        shapes = {one.shape[:2] for one in kept if one is not None}
+        if len(shapes) > 1 or len({piece.dtype for piece in pieces if piece is not None}) > 1:
+            self.named(index, lambda: self.source(index).read())  # tells which file it is
+        whole = joined(pieces)
+        return Resized(whole, *shapes.pop()) if self.cache.is_resized else whole
 
-    def read_from(self, cache: ImageCache, files: Sequence[Path]) -> None:
-        """Take images from a cache from now on, in which they are by their `files`."""
-        self.cache, self._cache_rows = cache, [cache.row(file) for file in files]
+    def read_from(self, cache: ImageCache, sources: Sequence[ImageSource]) -> None:
+        """Take images from a cache from now on, in which their files are."""
+        rows = [[-1 if file is None else cache.row(file) for file in source.files] for source in sources]
+        self.cache, self._cache_rows = cache, np.array(rows, dtype=np.int64)
 
-    def file(self, index: int) -> Path:
-        """Return where an image is."""
-        is_of_test = self.table is None or self._is_pseudo(index)
-        return (test_image if is_of_test else train_image)(self.config, self.image_ids[index])
+    def source(self, index: int) -> ImageSource:
+        """Return what an image is made of."""
+        if self.table is None:
+            return test_source(self.config, self.image_ids[index])
+        return training_source(self.config, self.table, self._table_row(index))
 
-    def _is_pseudo(self, index: int) -> bool:
-        return isinstance(self.table, JoinedTable) and self.table.is_pseudo(self._table_row(index))
+    def _read_columns(self) -> ColumnValues | None:
+        if self.config.data.columns is None:
+            return None
+        if self.table is None or self.rows is None:
+            return test_values(self.config, self.image_ids)
+        return training_columns(self.config, self.table, self.rows)
 
-    def _named(self, index: int, read: Callable[[Path, int, int], Found]) -> Found:
-        """Read from an image's file; what is wrong with it is told with its csv line."""
-        data, is_pseudo = self.config.data, self._is_pseudo(index)
+    def weight_of(self, index: int) -> dict[str, torch.Tensor]:
+        """Return `weight` (), what an image counts in the loss; nothing where all count alike."""
+        return {} if self.weights is None else {"weight": torch.tensor(self.weights[index], dtype=torch.float32)}
+
+    def named(self, index: int, read: Callable[[], Found]) -> Found:
+        """Read from an image's files; what is wrong with one is told with the image's csv line."""
+        data = self.config.data
         try:
-            return read(self.file(index), data.channels, data.max_pixels)
+            return read()
         except CompetitionError as error:
-            if is_pseudo:
-                raise CompetitionError(f"{error} (of {data.pseudo})") from None
             if self.table is None:
                 raise CompetitionError(f"{error} (image {index + 1} of {data.sample_submission})") from None
-            line = self.table.lines[self._table_row(index)]
-            raise CompetitionError(f"{error} ({row_in_words(data, line)})") from None
+            where = training_row(self.config, self.table, self._table_row(index))
+            raise CompetitionError(f"{error} ({where})") from None
 
     def target(self, index: int, height: int, width: int) -> Target:
         """Return the answer in pixels of the original image; nothing for a test image."""
@@ -145,6 +181,7 @@ class ImageDataset(Dataset[Sample]):
             "height": torch.tensor([sample["height"] for sample in samples]),
             "width": torch.tensor([sample["width"] for sample in samples]),
         }
+        batch |= collate_columns(samples) | collate_weights(samples)
         return batch | (Task(self.config.task).dataset.collate_targets(samples) if self.table else {})
 
     def _joined(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -156,6 +193,29 @@ class ImageDataset(Dataset[Sample]):
             if image.dtype == torch.uint8:
                 _normalise(place, self.config)
         return joined
+
+
+class GivenSources(ImageDataset):
+    """Images without targets whose files are known, wherever they are."""
+
+    def __init__(
+        self,
+        config: Config,
+        image_ids: np.ndarray,
+        sources: Sequence[ImageSource],
+        columns: ColumnValues | None = None,
+    ) -> None:
+        super().__init__(config, image_ids, columns=columns)
+        self._sources = sources
+
+    def source(self, index: int) -> ImageSource:
+        """Return what an image is made of."""
+        return self._sources[index]
+
+
+def collate_weights(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
+    """Stack to `weight` (B,) where samples have one."""
+    return {"weight": torch.stack([one["weight"] for one in samples])} if "weight" in samples[0] else {}
 
 
 def _channels_first(image: np.ndarray) -> torch.Tensor:
@@ -186,8 +246,12 @@ def _normalise(images: torch.Tensor, config: Config, largest: int = 255) -> torc
 
 
 def pixels_of(image: np.ndarray, data: Data, *, is_8_bit: bool) -> np.ndarray:
-    """Return the pixels (H, W, channels) that were `normalised` to (channels, H, W), to look at: uint8, or float32."""
+    """Return the pixels (H, W, channels) that were `normalised` to (channels, H, W), to look at: uint8, or float32.
+
+    Of a stack they are those of the image itself.
+    """
     values = image.transpose(1, 2, 0) * np.array(data.std, np.float32) + np.array(data.mean, np.float32)
+    values = own_part(values, data)
     return np.clip(np.round(values * 255), 0, 255).astype(np.uint8) if is_8_bit else values
 
 
@@ -204,21 +268,25 @@ def share_cache(config: Config, datasets: Sequence[ImageDataset]) -> None:
     """
     if config.data.cache is None:
         return
-    files = [[dataset.file(index) for index in range(len(dataset))] for dataset in datasets]
+    sources = [[dataset.source(index) for index in range(len(dataset))] for dataset in datasets]
     places = {
-        file: (dataset, index) for dataset, its in zip(datasets, files, strict=True) for index, file in enumerate(its)
+        file: (dataset, index)
+        for dataset, its in zip(datasets, sources, strict=True)
+        for index, source in enumerate(its)
+        for file in source.present()
     }
+    each = config.data.file_channels, config.data.max_pixels
 
-    def read(file: Path) -> np.ndarray:
+    def read(file: ImageFile) -> np.ndarray:
         dataset, index = places[file]
-        return dataset.read(index)
+        return dataset.named(index, lambda: file.read(*each))
 
-    def read_size(file: Path) -> tuple[int, int]:
+    def read_size(file: ImageFile) -> tuple[int, int]:
         dataset, index = places[file]
-        return dataset.read_size(index)
+        return dataset.named(index, lambda: file.read_size(*each))
 
     cache = open_cache(config.data, places, read, read_size)
-    for dataset, its in zip(datasets, files, strict=True):
+    for dataset, its in zip(datasets, sources, strict=True):
         dataset.read_from(cache, its)
 
 

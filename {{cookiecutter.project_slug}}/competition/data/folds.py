@@ -10,6 +10,7 @@ from competition.config.settings import Config
 from competition.data.groups import read_groups
 from competition.files.csv_file import read_csv
 from competition.files.other_tables import table_name
+from competition.files.series import is_series, one_by_one
 from competition.support.atomic_files import replacing, write_csv
 from competition.support.errors import CompetitionError
 from competition.support.paths import here
@@ -34,6 +35,7 @@ def folds_path(config: Config) -> Path:
 
 def make_folds(config: Config) -> list[str]:
     """Split the images into folds, write folds.csv and return lines that show how even the folds are."""
+    config = one_by_one(config)
     table = Task(config.task).table.read_table(config)
     groups = read_groups(config, table)
     folds = split_table(config, table, groups)
@@ -74,7 +76,11 @@ def _strata(config: Config, table: Table) -> np.ndarray:
 
 
 def read_folds(config: Config, table: Table) -> np.ndarray:
-    """Return the fold (n,) of each image of the table from folds.csv."""
+    """Return the fold (n,) of each image of the table from folds.csv; of each group that of its images."""
+    if is_series(config):
+        of_images = getattr(table, "of_images")  # noqa: B009 - of tables of groups
+        folds = dict(zip(of_images.groups, read_folds(one_by_one(config), of_images), strict=True))
+        return np.array([folds[group] for group in table.image_ids], dtype=np.int64)
     path = folds_path(config)
     if not path.is_file():
         raise CompetitionError(f"{path}: no such file; make it with `competition folds CONFIG`")

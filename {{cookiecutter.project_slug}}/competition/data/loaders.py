@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset, Sample
+from competition.data.series_dataset import SeriesBatches, SeriesDataset
 from competition.data.window_dataset import WindowDataset
 from competition.support.distributed import num_processes
 from competition.support.errors import STOP_SIGNALS, CompetitionError
@@ -102,6 +103,9 @@ def evaluation_loader(dataset: ImageDataset, rank: int = 0, world_size: int = 1)
     # Accumulated batches do not make these smaller: nothing is kept for a backward pass.
     batch_size = max(dataset.config.data.batch_size // world_size, 1)
     settings = worker_settings(dataset.config)
+    if isinstance(dataset, SeriesDataset):
+        batches = SeriesBatches(dataset, list(share), batch_size)
+        return ImageLoader(batches, 1, collate_fn=batches.collate, **settings)
     if dataset.config.data.window is not None:
         windows = WindowDataset(dataset, list(share))
         return ImageLoader(windows, batch_size, collate_fn=windows.collate, **settings)

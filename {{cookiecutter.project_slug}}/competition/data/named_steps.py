@@ -134,3 +134,7 @@ class Policy(A.DualTransform):
     def apply_to_bboxes(self, bboxes: np.ndarray, **params: Any) -> np.ndarray:
         """Refuse what would not follow."""
         raise CompetitionError(f"{KEY}: {self.name} is for classes: boxes do not follow it; take albumentations' own")
+
+    def apply_to_keypoints(self, keypoints: np.ndarray, **params: Any) -> np.ndarray:
+        """Refuse what would not follow."""
+        raise CompetitionError(f"{KEY}: {self.name} is for classes: points do not follow it; take albumentations' own")

@@ -1,14 +1,16 @@
 """DICOM images (.dcm, .dicom), by pydicom, an extra of the project: as a viewer shows them. No torch."""
 
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
 SUFFIXES = (".dcm", ".dicom")
+Windows = Sequence[tuple[float, float]]  # centre and width of each, in rescaled values, as Hounsfield units
 
 
 class NoReaderError(Exception):
-    """Its text says which package reads the file."""
+    """Its text says which package reads the file, or why none does as asked."""
 
 
 def read_size(file: BinaryIO) -> tuple[int, int]:
@@ -17,11 +19,12 @@ def read_size(file: BinaryIO) -> tuple[int, int]:
     return int(found.Rows), int(found.Columns)
 
 
-def read_dicom(file: BinaryIO) -> np.ndarray:
-    """Return (H, W), (H, W, 3) or, of several frames, (H, W, frames): colours as they are, shades as uint16.
+def read_dicom(file: BinaryIO, windows: Windows = ()) -> np.ndarray:
+    """Return (H, W, channels): colours as they are, shades as uint16, of several frames each a channel.
 
-    Shades are rescaled (modality LUT), seen through the first window of the file, or without one from their lowest to
-    their highest value, and turned round where they begin at white (MONOCHROME1).
+    Shades are rescaled (modality LUT), seen through `windows`, of which each makes a channel, or else the first window
+    of the file, or without one from their lowest to their highest value; and turned round where they begin at white
+    (MONOCHROME1).
     """
     pydicom = _pydicom()
     found = pydicom.dcmread(file, force=True)
@@ -35,14 +38,20 @@ def read_dicom(file: BinaryIO) -> np.ndarray:
             ) from None
         raise ValueError(reason) from None
     if int(found.SamplesPerPixel) == 3:
+        if windows:
+            raise NoReaderError("has colours; expected shades, which data.dicom_window is for")
         return _colours(found, pixels)
     shades = pydicom.pixels.apply_modality_lut(pixels, found).astype(np.float64)
-    low, high = _window(found) or (float(shades.min()), float(shades.max()))
-    shares = np.clip((shades - low) / max(high - low, 1e-12), 0, 1)
+    shades = shades[:, :, None] if shades.ndim == 2 else shades.transpose(1, 2, 0)
+    ends = [_ends(*window) for window in windows] or [_window(found) or (float(shades.min()), float(shades.max()))]
+    shares = np.concatenate([np.clip((shades - low) / max(high - low, 1e-12), 0, 1) for low, high in ends], axis=2)
     if found.PhotometricInterpretation == "MONOCHROME1":
         shares = 1 - shares
-    whole = np.round(shares * 65535).astype(np.uint16)
-    return whole if whole.ndim == 2 else np.ascontiguousarray(whole.transpose(1, 2, 0))
+    return np.round(shares * 65535).astype(np.uint16)
+
+
+def _ends(center: float, width: float) -> tuple[float, float]:
+    return center - width / 2, center + width / 2
 
 
 def _pydicom() -> Any:
@@ -60,7 +69,7 @@ def _window(found: Any) -> tuple[float, float] | None:
         center, width = (np.atleast_1d(found[key].value).astype(float)[0] for key in ("WindowCenter", "WindowWidth"))
     except (KeyError, TypeError, ValueError, IndexError):
         return None
-    return (center - width / 2, center + width / 2) if width > 0 else None
+    return _ends(center, width) if width > 0 else None
 
 
 def _colours(found: Any, pixels: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
@@ -16,12 +17,14 @@ from competition.files.csv_keys import split_keys
 from competition.files.file_patterns import (
     expression,
     field_names,
+    file_and_part,
     files_below,
     filled,
     find_file,
     refuse_elsewhere,
 )
 from competition.files.other_tables import AND
+from competition.files.series import is_series
 from competition.support.errors import CompetitionError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".dcm", ".dicom", ".bmp", ".webp")
@@ -37,20 +40,70 @@ def suffix_of(path: Path) -> str | None:
         return None
 
 
-def train_image(config: Config, image_id: str) -> Path:
-    """Return the file of a training image; raise CompetitionError where its id leads out of the folder."""
+@dataclass(frozen=True)
+class ImageFolder:
+    """Where the images of training, or of test, are, and which table has their columns."""
+
+    data: Data
+    folder: str  # in data.dir
+    pattern: str
+    table: Path
+    keys: Mapping[str, str]
+
+    def file(self, image_id: str, pattern: str | None = None) -> Path:
+        """Return an image's file, by another pattern where one is given; raise CompetitionError where its id leads out
+        of the folder."""
+        asked, _ = file_and_part(pattern or self.pattern)
+        return find_file(self.data.dir / self.folder, asked, self._fields(asked, image_id))
+
+    def part(self, image_id: str, pattern: str) -> str:
+        """Return the part of an image's file that a pattern means, as a slice of a volume; "" for all of it."""
+        _, asked = file_and_part(pattern)
+        return filled(asked, self._fields(asked, image_id)) if field_names(asked) else asked
+
+    def _fields(self, pattern: str, image_id: str) -> dict[str, str]:
+        columns = self.columns(_column_names(self.data, pattern), image_id)
+        return {"image_id": image_id, **id_parts(self.data, image_id), **columns}
+
+    def columns(self, names: tuple[str, ...], image_id: str) -> dict[str, str]:
+        """Return what an image has in columns of the table."""
+        if not names:
+            return {}
+        known = rows_by_image(*self.table_state(), names)
+        if image_id not in known:
+            raise CompetitionError(
+                f"{self.table}: has no row of image {image_id!r}, whose {', '.join(names)} its file is named by"
+            )
+        return dict(zip(names, known[image_id], strict=True))
+
+    def table_state(self) -> tuple[Path, tuple[tuple[str, str], ...], tuple[int, int]]:
+        """Return the table, its key columns, and what changes whenever it does."""
+        state = self.table.stat() if self.table.is_file() else None
+        return self.table, tuple(self.keys.items()), (state.st_mtime_ns, state.st_size) if state else (0, 0)
+
+
+def train_folder(config: Config) -> ImageFolder:
+    """Return where training images are."""
     data = config.data
-    columns = _columns(config.train_csv, config.train_keys or {}, _column_names(data, data.image_file), image_id)
-    return image_path(data, data.train_images, data.image_file, image_id, columns)
+    return ImageFolder(data, data.train_images, data.image_file, config.train_csv, config.train_keys or {})
+
+
+def test_folder(config: Config) -> ImageFolder:
+    """Return where test images are."""
+    data = config.data
+    table = data.dir / (data.test_csv or data.sample_submission)
+    keys = config.train_keys or {} if data.test_csv else config.submission_keys
+    return ImageFolder(data, data.test_images, test_pattern(data), table, keys)
+
+
+def train_image(config: Config, image_id: str) -> Path:
+    """Return the file of a training image, the first of several."""
+    return train_folder(config).file(image_id)
 
 
 def test_image(config: Config, image_id: str) -> Path:
-    """Return the file of a test image; raise CompetitionError where its id leads out of the folder."""
-    data, pattern = config.data, test_pattern(config.data)
-    table = data.dir / (data.test_csv or data.sample_submission)
-    keys = config.train_keys or {} if data.test_csv else config.submission_keys
-    columns = _columns(table, keys, _column_names(data, pattern), image_id)
-    return image_path(data, data.test_images, pattern, image_id, columns)
+    """Return the file of a test image, the first of several."""
+    return test_folder(config).file(image_id)
 
 
 def test_pattern(data: Data) -> str:
@@ -58,16 +111,10 @@ def test_pattern(data: Data) -> str:
     return data.test_image_file or data.image_file
 
 
-def is_plain(data: Data) -> bool:
-    """Return whether an image's id alone names its file, in training and test alike."""
-    only_id = re.fullmatch(r"[^{}*]*\{image_id\}[^{}*]*", data.image_file)
-    return only_id is not None and data.test_image_file is None
-
-
 def image_path(data: Data, folder: str, pattern: str, image_id: str, columns: Mapping[str, str] | None = None) -> Path:
     """Return an image's file in a folder of `data.dir`, by a pattern filled with its id, parts of it and `columns`."""
     fields = {"image_id": image_id, **id_parts(data, image_id), **(columns or {})}
-    return find_file(data.dir / folder, pattern, fields)
+    return find_file(data.dir / folder, file_and_part(pattern)[0], fields)
 
 
 def id_parts(data: Data, image_id: str) -> dict[str, str]:
@@ -86,24 +133,11 @@ def _column_names(data: Data, pattern: str) -> tuple[str, ...]:
     return tuple(name for name in field_names(pattern) if name != "image_id" and name not in parts)
 
 
-def _columns(path: Path, keys: Mapping[str, str], names: tuple[str, ...], image_id: str) -> dict[str, str]:
-    """Return what an image has in columns of a table, found by its id."""
-    if not names:
-        return {}
-    state = path.stat() if path.is_file() else None
-    changed = (state.st_mtime_ns, state.st_size) if state else (0, 0)
-    known = _rows_by_image(path, tuple(keys.items()), names, changed)
-    if image_id not in known:
-        raise CompetitionError(
-            f"{path}: has no row of image {image_id!r}, whose {', '.join(names)} its file is named by"
-        )
-    return dict(zip(names, known[image_id], strict=True))
-
-
 @lru_cache(maxsize=8)
-def _rows_by_image(
-    path: Path, keys: tuple[tuple[str, str], ...], names: tuple[str, ...], changed: tuple[int, int]
+def rows_by_image(
+    path: Path, keys: tuple[tuple[str, str], ...], changed: tuple[int, int], names: tuple[str, ...]
 ) -> dict[str, tuple[str, ...]]:
+    """Return what each image has in columns of a table, by its id."""
     frame = read_csv(path, list(dict.fromkeys([*(column for column, _ in keys), *names])))
     ids, _ = split_keys(frame, dict(keys), path)
     rows = frame[list(names)].itertuples(index=False, name=None)
@@ -112,9 +146,18 @@ def _rows_by_image(
 
 def one_of_many(config: Config, image_ids: np.ndarray) -> list[str]:
     """Warn where an id names a folder of images of which one is read: the pattern's last part has no field."""
-    pattern = config.data.image_file
+    if is_series(config):  # its images are all read
+        return []
+    pattern, part = file_and_part(config.data.image_file)
     last = pattern.rpartition("/")[2]
-    if field_names(pattern) and "/" in pattern and last and not field_names(last):
+    if (
+        config.data.files is None
+        and not part
+        and field_names(pattern)
+        and "/" in pattern
+        and last
+        and not field_names(last)
+    ):
         for image_id in image_ids[:1]:
             path = train_image(config, image_id)
             beside = [name for name in files_below(_own_folder(config, path)) if Path(name).suffix == path.suffix]
@@ -122,7 +165,7 @@ def one_of_many(config: Config, image_ids: np.ndarray) -> list[str]:
                 "where each is to be an image, and the id is answered by all: format.group='{column}' and "
                 f"data.train_csv='TABLE{AND}FOLDER/{{column}}/*{path.suffix}'"
                 if config.task == "classification"
-                else "where the others matter, write images of several channels, and name them in data.image_file"
+                else "where the others matter, name those that are channels of one image in data.files"
             )
             if len(beside) > 1:
                 return [f"warning: 1 of {len(beside)} images of an id is read, as {path} of {image_id!r}; {way_on}"]
@@ -178,9 +221,14 @@ def ids_in(data: Data, folder: str, pattern: str) -> np.ndarray:
 
     It may name folders below it; others, as of masks beside the images, are not looked into.
     """
-    whole = re.compile(expression(pattern))
-    found = (whole.fullmatch(name) for name in files_below(data.dir / folder))
-    ids = {_id_of(one.groupdict(), data.id_parts) for one in found if one}
+    return ids_below(data.dir / folder, pattern, data.id_parts)
+
+
+def ids_below(root: Path, pattern: str, parts: str | None) -> np.ndarray:
+    """Do as `ids_in`."""
+    whole = re.compile(expression(file_and_part(pattern)[0]))
+    found = (whole.fullmatch(name) for name in files_below(root))
+    ids = {_id_of(one.groupdict(), parts) for one in found if one}
     return np.array(sorted(one for one in ids if one and "/" not in one), dtype=object)
 
 

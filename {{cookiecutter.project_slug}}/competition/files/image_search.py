@@ -16,6 +16,7 @@ import pandas as pd
 from competition.config.data_settings import Data
 from competition.files.file_patterns import files_below
 from competition.files.image_folder import SUFFIXES, image_path, may_be_id, test_pattern
+from competition.files.other_tables import PATH
 from competition.support.errors import CompetitionError
 
 MOST_FILES = 1_000_000  # that are looked at
@@ -66,6 +67,8 @@ def find_images(data: Data, train: pd.DataFrame, sample: pd.DataFrame) -> dict[s
     files = _Files.below(data.dir)
     if not files.names:
         return {}
+    if PATH in train and not any(train[name].is_unique for name in train if name in sample and name != PATH):
+        train = train[[PATH]]  # no other column tells which file is meant
     of_train = _find(files, train, list(sample.columns), OF_TRAIN, OF_TEST)
     of_test = _find(files, sample, list(train.columns), OF_TEST, OF_TRAIN)
     is_whole = any(cell.lower().endswith(SUFFIXES) for cell in _ids(sample))  # ids have the ending

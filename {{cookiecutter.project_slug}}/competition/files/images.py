@@ -39,26 +39,39 @@ class UnfitError(Exception):
     """A whole file that cannot be taken as it is; its text says why, after the file's name."""
 
 
-def read_image(path: Path, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(path: Path, channels: int, max_pixels: int = MAX_PIXELS, *, windows: dicom.Windows = ()) -> np.ndarray:
     """Read an image as (height, width, channels), uint8 or float32.
 
     An array whose first side is `channels`, and the last is not, has its channels first.
     8 bit stays uint8; 16 bit becomes float32 from 0 to 1; floats (npy, tif) stay as they are. Grey is repeated to
     three channels, colour is turned grey for one, an alpha channel is dropped. The orientation noted in a photo's
-    EXIF data is not applied: masks and boxes of competitions are drawn on the stored pixels.
+    EXIF data is not applied: masks and boxes of competitions are drawn on the stored pixels. Of a DICOM file each of
+    `windows` makes a channel.
 
     Raises CompetitionError if the file is missing, truncated, no image, larger than `max_pixels`, or has another number
     of channels or values that are no numbers.
     """
-    pixels = _match_channels(_read_stored(path, max_pixels), channels, path)
-    return as_network_sees(pixels, str(path))
+    return as_image(_read_stored(path, max_pixels, windows), channels, path)
 
 
-def _read_stored(path: Path, max_pixels: int) -> np.ndarray:
+def _read_stored(path: Path, max_pixels: int, windows: dicom.Windows = ()) -> np.ndarray:
     """Read an image as (H, W, C), or an array with its channels first as it is."""
     suffix = path.suffix.lower()
-    decode = _dicom if suffix in dicom.SUFFIXES else _decode
-    pixels = decoded(path, lambda file: decode(file, suffix, max_pixels), "image")
+    if suffix in dicom.SUFFIXES:
+        pixels = decoded(path, lambda file: _dicom(file, windows, max_pixels), "image")
+    elif windows and path.is_file():
+        raise CompetitionError(f"{path}: is no DICOM file, which data.dicom_window is for; leave it out")
+    else:
+        pixels = decoded(path, lambda file: _decode(file, suffix, max_pixels), "image")
+    return _with_channels(pixels, path)
+
+
+def as_image(pixels: np.ndarray, channels: int, path: Path) -> np.ndarray:
+    """Return (height, width) or (height, width, channels) that a file has as `read_image` does; errors as of it."""
+    return as_network_sees(_match_channels(_with_channels(pixels, path), channels, path), str(path))
+
+
+def _with_channels(pixels: np.ndarray, path: Path) -> np.ndarray:
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.ndim != 3 or 0 in pixels.shape:
@@ -168,11 +181,11 @@ def _opencv(data: bytes, *, is_rgb: bool) -> np.ndarray:
     return pixels
 
 
-def _dicom(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
+def _dicom(file: BinaryIO, windows: dicom.Windows, max_pixels: int) -> np.ndarray:
     try:
         refuse_large(*dicom.read_size(file), max_pixels)
         file.seek(0)
-        return dicom.read_dicom(file)
+        return dicom.read_dicom(file, windows)
     except dicom.NoReaderError as error:
         raise UnfitError(str(error)) from None
 

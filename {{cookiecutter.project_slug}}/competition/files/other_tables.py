@@ -10,6 +10,8 @@
   folder with a field. `{label=cat|dog}` takes files of these labels alone.
 - a table and a pattern, as `train.csv & train_images/{StudyInstanceUID}/*.dcm`: a row a file, with the columns of the
   row that has its fields; so every slice of a study is an image.
+- some rows of a table, as `sample_submission.csv where id={study}_study`: those whose column follows the pattern, with
+  a column more for each field in it; by `!=` those that do not follow it, as `train.json where iscrowd!=1`.
 """
 
 import csv
@@ -26,7 +28,7 @@ from typing import Any
 import pandas as pd
 
 from competition.config.section import IN_BRACES
-from competition.files.file_patterns import expression_of_text, files_below
+from competition.files.file_patterns import expression, expression_of_text, field_names, files_below
 from competition.support.errors import CompetitionError
 
 LARGEST = 1 << 30  # bytes of a json file, or of what is in an archive
@@ -34,16 +36,13 @@ LONGEST_LIST = 1000  # numbers of a list that are kept as text
 PATH = "path"  # the column of a file's path in a table of file names
 AND = " & "  # between a table and the pattern of the files that its rows have
 ONE_OF = "="  # between a field of file names and the texts it may have
+WHERE = re.compile(r" where (?P<column>[^=&]*[^=&!])(?P<sign>!?=)(?P<text>[^&]*?)(?= & |$)")
 
 
 def is_other_table(path: Path) -> bool:
-    """Return whether a path is that of a table read here: by its ending, or as a pattern of file names."""
-    return is_pattern(path) or path.suffix.lower() in READERS
-
-
-def is_pattern(path: Path) -> bool:
-    """Return whether a path has fields, as train/{label}/{image_id}."""
-    return IN_BRACES.search(str(path)) is not None
+    """Return whether a path is that of a table read here: by its ending, of some rows, or a pattern of file names."""
+    table, pattern = table_and_pattern(path)
+    return pattern is not None or table != path or path.suffix.lower() in READERS
 
 
 def has_table(path: Path) -> bool:
@@ -55,11 +54,11 @@ def has_table(path: Path) -> bool:
 
 def table_and_pattern(path: Path) -> tuple[Path | None, Path | None]:
     """Return the file of a table, and the pattern of its rows' files; none for what a path does not name."""
-    text = str(path)
-    if not is_pattern(path):
-        return path, None
+    text = WHERE.sub("", str(path), count=1)
+    if IN_BRACES.search(text) is None:
+        return Path(text), None
     table, joined, pattern = text.partition(AND)
-    return (Path(table), Path(table).parent / pattern) if joined else (None, path)
+    return (Path(table), Path(table).parent / pattern) if joined else (None, Path(text))
 
 
 def pattern_folder(path: Path) -> Path:
@@ -71,17 +70,53 @@ def pattern_folder(path: Path) -> Path:
 def table_name(path: Path) -> str:
     """Return what a table is called, for a file of its own beside it."""
     table, pattern = table_and_pattern(path)
-    if pattern is None:
-        return path.name.partition(".")[0]
-    return pattern_folder(pattern).name if table is None else f"{table.name.partition('.')[0]}_files"
+    where = WHERE.search(str(path))
+    rows = "" if where is None else re.sub(r"\W+", "_", where[0].replace("!=", " not "))
+    if pattern is not None and table is None:
+        return pattern_folder(pattern).name + rows
+    assert table is not None
+    return table.name.partition(".")[0] + rows + ("" if pattern is None else "_files")
 
 
 def read_other_table(path: Path) -> pd.DataFrame:
     """Return a table as text, empty where there is nothing; the index tells each row as that of `read_csv` does."""
     table, pattern = table_and_pattern(path)
-    if pattern is not None:
-        files = _of_file_names(pattern)
-        return _indexed(files if table is None else _joined(read_other_table(table), files, path), 1)
+    where = WHERE.search(str(path))
+    found = _indexed(_of_file_names(pattern), 1) if pattern is not None else None
+    rows = found if table is None else _of_file(table)
+    assert rows is not None
+    rows = rows if where is None else _selected(rows.rename(columns=str.strip), where, path)
+    return rows if table is None or found is None else _indexed(_joined(rows, found, path), 1)
+
+
+def _selected(table: pd.DataFrame, where: re.Match[str], path: Path) -> pd.DataFrame:
+    """Return the rows that ` where COLUMN=PATTERN` means, with the fields of the pattern as columns."""
+    column, pattern = where["column"].strip(), where["text"].strip()
+    if column not in table:
+        raise CompetitionError(f"{path}: column {column!r} is missing; found {','.join(map(str, table))}")
+    fields = field_names(pattern)
+    odd = [name for name in IN_BRACES.findall(pattern) if not name.isidentifier() or name in table]
+    if odd or (fields and where["sign"] == "!="):
+        name = odd[0] if odd else fields[0]
+        raise CompetitionError(
+            f"{path}: found the field {{{name}}}; expected, behind `=` alone, a name of letters that is no column yet"
+        )
+    whole = re.compile(expression(pattern))
+    found = [whole.fullmatch(text) for text in table[column]]
+    is_asked = pd.Series([(one is not None) == (where["sign"] == "=") for one in found], index=table.index)
+    if not is_asked.any():
+        raise CompetitionError(
+            f"{path}: no row of {len(table)} is so, as {column} of the first is {_first(table[column])}"
+        )
+    more = {name: [one[name] for one in found if one] for name in fields}
+    return table[is_asked].assign(**more)
+
+
+def _first(texts: pd.Series) -> str:
+    return repr(texts.iloc[0][:60]) if len(texts) else "not there"
+
+
+def _of_file(path: Path) -> pd.DataFrame:
     try:
         state = path.stat()
         return _read(path, state.st_mtime_ns, state.st_size)

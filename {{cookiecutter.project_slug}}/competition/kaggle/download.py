@@ -19,6 +19,7 @@ from competition.files.image_folder import file_name
 from competition.files.image_search import IDS
 from competition.files.other_tables import LONGEST_LIST, has_table
 from competition.kaggle.api import KaggleService, competition_name
+from competition.kaggle.bson_images import write_bson
 from competition.support.errors import CompetitionError
 from competition.support.paths import here
 from competition.support.progress import progress
@@ -104,6 +105,7 @@ def unpack_folder(folder: Path) -> list[str]:
         files = _unpack_tar(path, folder) if path.name.lower().endswith(TARS) else _unpack_beside(path, 0)
         lines.append(f"{path}: {len(files)} files")
     lines += [line for path in sorted(folder.glob("*.json")) for line in _write_arrays(path)]
+    lines += [line for path in sorted(folder.glob("*.bson")) for line in write_bson(path)]
     return lines or [f"{folder}: no archive in it"]
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from competition.config.loading import load_config, with_bases
 from competition.config.settings import Config
+from competition.data.extra_sets import pseudo_files
 from competition.data.folds import folds_path
 from competition.kaggle.api import UNDER_WAY, KaggleService, competition_name
 from competition.kaggle.push import refuse_secrets
@@ -162,9 +163,12 @@ def _named(config: Config) -> dict[str, Path]:
     named: dict[str, Path | None] = {
         "data.folds": config.data.folds,
         "data.pseudo": config.data.pseudo,
+        "data.weights_csv": config.data.weights_csv,
         "data.group_file": config.data.group_file.file if config.data.group_file else None,
         "model.pretrained": Path(pretrained) if isinstance(pretrained, str) else None,
     }
+    if config.data.pseudo is not None:
+        named |= {f"data.pseudo: {path.name}": path for path in pseudo_files(config.data.pseudo)[1:]}
     named |= {file: Path(file) for file in _users_code(config.model_dump(mode="json"))}
     # A file that is not here is one of the notebook's inputs, or of the competition's.
     return {_inside(path, f"{key}: "): path for key, path in named.items() if path is not None and path.is_file()}

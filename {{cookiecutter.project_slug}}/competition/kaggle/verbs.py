@@ -9,7 +9,7 @@ import typer
 from competition.config.arguments import CompetitionName, Message, split
 from competition.support.errors import CompetitionError
 from competition.support.on_kaggle import T4
-from competition.support.optional_rooms import has_room
+from competition.support.optional_rooms import refuse_without_room
 from competition.support.telling import numbers, tell
 
 
@@ -67,8 +67,7 @@ def push(
         raise CompetitionError(
             f"push {' '.join(words)}: expected one run; --follow, --dataset and --competition are of --train CONFIG"
         )
-    if not has_room("bundle"):
-        raise CompetitionError("push RUN: this repo has no room for it: competition/bundle/ was taken out")
+    refuse_without_room("bundle", "push RUN")
     from competition.kaggle.push import push as push_bundle
 
     print("\n".join(push_bundle(words[0], message, accelerator)))

@@ -97,10 +97,9 @@ def _parts(config: Config, seen: Seen) -> Section:
         words.append(f"{number(outside)} of them reach out of their image, and are cut there.")
     sides = np.sqrt([part.area for part in parts])
     counts = np.bincount([part.class_number for part in parts], minlength=len(seen.table.classes))
-    plots = [
-        histogram(sides, f"√area of {name} (of the image: 1)", limits=(0, 1)),
-        class_plot(seen.table.classes, counts, name),
-    ]
+    plots = [class_plot(seen.table.classes, counts, name)]
+    if sides.any():  # points have no area
+        plots.insert(0, histogram(sides, f"√area of {name} (of the image: 1)", limits=(0, 1)))
     if name != seen.task.picture.amount_name(config):  # which is drawn already
         plots.append(histogram(np.array([len(image) for image in seen.parts.values()]), f"{name} an image"))
     return Section(title, words, plots=plots)

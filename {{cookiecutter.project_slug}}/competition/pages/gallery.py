@@ -75,7 +75,7 @@ def galleries(config: Config, outcomes: Outcomes) -> list[Section]:
         too_little[0]: (too_little[1], _largest(_values(outcomes, "too_little"))),
     }
     shown = sorted({int(place) for _, places in kinds.values() for place in places})
-    drawn = {place: _picture(config, outcomes, place) for place in progress(shown, "drawing")}
+    drawn = {place: picture_of(config, outcomes, place) for place in progress(shown, "drawing")}
     return [_section(title, words, [drawn[int(place)] for place in places]) for title, (words, places) in kinds.items()]
 
 
@@ -93,7 +93,7 @@ def _section(title: str, words: str, pictures: Sequence[Picture | None]) -> Sect
     return Section(title, ["The images cannot be read." if pictures else "There is none."])
 
 
-def _picture(config: Config, outcomes: Outcomes, place: int) -> Picture | None:
+def picture_of(config: Config, outcomes: Outcomes, place: int) -> Picture | None:
     """Draw truth and prediction onto an image; the prediction is decoded again, as masks of all are not kept."""
     images, row = outcomes.images, int(outcomes.rows[place])
     image_id, task, classes = images.image_ids[row], images.task, images.table.classes

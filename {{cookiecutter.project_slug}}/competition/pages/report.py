@@ -13,11 +13,13 @@ import numpy as np
 from competition.pages.gallery import Outcomes, galleries, legend, look_at
 from competition.pages.page import Grid, Section, number, write_page
 from competition.pages.report_plots import Rows, answer_plots, learning_plots, threshold_plots
+from competition.pages.suspects import suspects
 from competition.runs.blend_recipe import blend_sources
 from competition.runs.folder import CONFIG, CV, METRICS, OOF, POSTPROCESS, VIEWS, Run, read_metrics
 from competition.scoring import tune
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files
 from competition.scoring.tune import THRESHOLDS, describe_choice, describe_staleness, honest_scores, read_cv
+from competition.submission.stack_table import describe_stack
 from competition.support.atomic_files import read_rows
 from competition.support.freshness import is_up_to_date, remember_sources
 from competition.tasks.contract import Task
@@ -57,6 +59,7 @@ def write_report(run: Run, overrides: Sequence[str] = ()) -> Path:
         _learning(run, metrics),
         _folds(run, outcomes),
         _gallery(run, outcomes),
+        suspects(run, outcomes),
         _thresholds(run, own, outcomes),
         _answers(outcomes),
         _views(run),
@@ -122,7 +125,8 @@ def _folds(run: Run, outcomes: Outcomes | None) -> Section:
     if not rows and outcomes is None:
         return Section(title, [NO_IMAGES])
     if not rows:
-        return Section(title, [f"There is no {CV} yet: the command competition tune {run.folder.name} writes it."])
+        missing = f"There is no {CV} yet: the command competition tune {run.folder.name} writes it."
+        return Section(title, [*describe_stack(run.folder), missing])
     columns = [name for name in rows[0] if name not in ("images", THRESHOLDS)]
     metrics = [name for name in columns if not any(name.endswith(way) for way in WAYS if way)]
     grids = [
@@ -130,7 +134,8 @@ def _folds(run: Run, outcomes: Outcomes | None) -> Section:
         for way, says in WAYS.items()
         if metrics[0] + way in columns
     ]
-    return Section(title, [*describe_staleness(run), *describe_choice(run)], grids=grids)
+    said = [*describe_staleness(run), *describe_choice(run), *describe_stack(run.folder)]
+    return Section(title, said, grids=grids)
 
 
 def _cv_rows(run: Run) -> list[dict[str, str]]:

@@ -7,17 +7,18 @@ import numpy as np
 
 from competition.config.settings import Config
 from competition.data.pictures import CLASS_COLORS, class_legend, small_picture
-from competition.files.image_folder import row_in_words, train_image
-from competition.files.images import read_image
+from competition.files.image_folder import row_in_words
+from competition.files.item_source import own_part, train_source
+from competition.files.series import image_of
 from competition.pages.page import Picture, as_picture, css_color
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
 
 
 def read_training_image(config: Config, image_id: str) -> np.ndarray | None:
-    """Read an image (H, W, channels); none where it cannot be read, which is said elsewhere."""
+    """Read an image (H, W, channels), without its neighbours; none where it cannot be, which is said elsewhere."""
     try:
-        return read_image(train_image(config, image_id), config.data.channels, config.data.max_pixels)
+        return own_part(train_source(config, image_of(config, image_id)).read(), config.data)
     except CompetitionError:
         return None
 

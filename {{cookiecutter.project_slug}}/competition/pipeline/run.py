@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from competition.checking.check import WritePage, check
 from competition.comparison.update_ledger import record
@@ -72,6 +73,30 @@ def run(
     if has_room("pages"):
         _write_page(opened)
     _report(opened, submission, time.perf_counter() - started)
+
+
+class Rounds(NamedTuple):
+    """How often a run is trained once more with pseudo-labels of the one before, and which."""
+
+    number: int = 0
+    confidence: float = 0.9
+    quota: int | None = None
+
+
+def run_rounds(paths: list[Path], overrides: list[str], rounds: Rounds, *, parallel: int | None = None) -> None:
+    """Run a config, then its rounds NAME_round1, ..., each with pseudo-labels of the run before: by `pseudo`, a fold by
+    its own networks, so that no round has seen a label that it is scored on."""
+    run(paths, overrides, parallel=parallel)
+    base = load_config(paths, overrides)
+    before = base.run_folder
+    options = [f"--confidence={rounds.confidence:g}", *([f"--quota={rounds.quota}"] if rounds.quota else [])]
+    for number in range(1, rounds.number + 1):
+        name = f"{base.name}_round{number}"
+        _say("pseudo", f"labels of {before.name} for {name}")
+        run_jobs([Job("pseudo", ["pseudo", str(before), *options], before / "pseudo.log")])
+        more = [f"name={name}", f"data.pseudo={before / 'pseudo.csv'}"]
+        run(paths, [*overrides, *more], parallel=parallel)
+        before = before.with_name(name)
 
 
 def _check_and_fold(config: Config) -> None:

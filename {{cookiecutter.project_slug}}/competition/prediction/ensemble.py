@@ -20,6 +20,7 @@ from competition.data.dataset import Batch, ImageDataset, ready
 from competition.data.loaders import evaluation_loader, explaining_lost_reader
 from competition.data.window_dataset import WholeImages
 from competition.support.errors import CompetitionError
+from competition.tasks.beside import beside
 from competition.tasks.contract import Prediction, Task
 from competition.training.devices import inference_device, precision_here
 
@@ -59,7 +60,7 @@ class Ensemble(nn.Module):
             images = interpolate(images, size, mode="bilinear", antialias=True)
         sides = {"height": batch["width"], "width": batch["height"]} if view.swap_axes else {}
         seen = {**batch, "image": images, **sides}
-        predictions = self.task.prediction.predictions(network, network(images), seen)
+        predictions = self.task.prediction.predictions(network, network(images, **beside(seen)), seen)
         sizes = zip(batch["height"].tolist(), batch["width"].tolist(), strict=True)
         undo = self.task.prediction.undo_view
         return [undo(one, view, *size) for one, size in zip(predictions, sizes, strict=True)]

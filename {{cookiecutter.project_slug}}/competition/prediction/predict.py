@@ -18,14 +18,15 @@ from competition.config.settings import Config
 from competition.config.views import View, views_of
 from competition.data.dataset import Batch, ImageDataset
 from competition.data.loaders import evaluation_loader
+from competition.data.series_dataset import open_dataset
 from competition.data.window_dataset import WholeImages
 from competition.prediction.ensemble import Ensemble
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.runs.blend_recipe import refuse_blend
-from competition.runs.folder import Run
+from competition.runs.folder import TEST, Run, fold_of, weights_name
 from competition.support.atomic_files import OF_PREDICTION
 from competition.support.errors import CompetitionError
-from competition.support.freshness import remember_sources
+from competition.support.freshness import is_up_to_date, remember_sources
 from competition.support.locks import holding
 from competition.tasks.contract import Prediction, Task
 from competition.training.checkpoint import load_checkpoint, network_state, weights_to_use
@@ -127,7 +128,7 @@ def predict_out_of_fold(run: Run) -> list[Path]:
     table = Task(config.task).table.read_table(config) if stale else None
     for path in stale:
         network, classes = load_network(weights_to_use(path.parent, config.checkpoint))
-        dataset = ImageDataset(config, np.array(Predictions(path).image_ids, dtype=object), table=table)
+        dataset = open_dataset(config, np.array(Predictions(path).image_ids, dtype=object), table=table)
         with holding(path.parent, "training"):
             predict_images(config, [network], dataset, path, classes)
     return stale
@@ -143,11 +144,37 @@ def predict_test(run: Run) -> Path:
         raise CompetitionError(f"{run.folder}: its folds were trained on different classes; train them again")
     task = Task(config.task)
     ids = task.submission.read_test_ids(config, classes)
-    dataset = ImageDataset(config, ids)
+    dataset = open_dataset(config, ids)
     path = run.folder / "test.npz"
     predict_images(config, [network for network, _ in loaded], dataset, path, classes)
     rank_zero_only(remember_sources)(path, run.test_sources())
     return path
+
+
+def predict_test_by_fold(run: Run) -> dict[int, Path]:
+    """Predict the test images by the networks of each fold alone; return by fold its test.npz.
+
+    Folds whose weights are not here, as those of a blend, are left out; files that are up to date stay.
+    """
+    config, files = run.config, dict[int, Path]()
+    folds: dict[str, list[Path]] = {}
+    for folder in run.finished():
+        if (folder / weights_name(folder, config.checkpoint)).is_file():
+            folds.setdefault(fold_of(folder.name).removeprefix("fold"), []).append(folder)
+    for fold, folders in folds.items():
+        if not fold.isdigit():
+            continue
+        weights = [weights_to_use(folder, config.checkpoint) for folder in folders]
+        path, sources = folders[0] / TEST, [config.sample_submission, *weights]
+        files[int(fold)] = path
+        if is_up_to_date(path, sources) and Predictions(path).is_as_asked(config):
+            continue
+        loaded = [load_network(file) for file in weights]
+        ids = Task(config.task).submission.read_test_ids(config, loaded[0][1])
+        networks = [network for network, _ in loaded]
+        predict_images(config, networks, ImageDataset(config, ids), path, loaded[0][1])
+        rank_zero_only(remember_sources)(path, sources)
+    return files
 
 
 def _part(path: Path, rank: int) -> Path:

@@ -10,6 +10,7 @@ from competition.support.errors import CompetitionError
 from competition.support.freshness import fingerprint
 
 BLEND, BY_FOLD, FIT, FOLDERS, FILES = "blend.yaml", "weights_by_fold", "fit", "folders", "files"
+STACK = "stack"  # what stands for a mean where a model was fitted, and the key that it stands under
 Mean = Literal["mean", "rank"]
 
 
@@ -18,7 +19,7 @@ def refuse_blend(folder: Path) -> None:
     if sources := blend_sources(folder):
         raise CompetitionError(
             f"{folder}: is a blend of {', '.join(sources)} and has no networks; predict with those, then "
-            f"`competition submit {' '.join(sources)} --name {folder.name}`"
+            f"`competition {_verb(read_recipe(folder))} {' '.join(sources)} --name {folder.name}`"
         )
 
 
@@ -88,12 +89,19 @@ def _is_stale(folder: Path, changed: Path) -> str:
     sources = " ".join(map(str, source_folders(folder)))
     return (
         f"{changed}: is not the file that {folder} was blended of; blend anew with "
-        f"`competition submit {sources} --name {folder.name}{_options(read_recipe(folder))}`"
+        f"`competition {_verb(read_recipe(folder))} {sources} --name {folder.name}{_options(read_recipe(folder))}`"
     )
 
 
+def _verb(recipe: Mapping[str, Any]) -> str:
+    return STACK if recipe["mean"] == STACK else "submit"
+
+
 def _options(recipe: Mapping[str, Any]) -> str:
-    """Return the options of `submit` that make a blend as it was made."""
+    """Return the options of the verb that make a blend as it was made."""
+    if recipe["mean"] == STACK:
+        columns = ",".join(recipe[STACK]["columns"])
+        return f" --model {recipe[STACK]['model']}" + (f" --with-columns {columns}" if columns else "")
     weights = ",".join(f"{weight:g}" for weight in recipe["weights"])
     shares = "" if unless_equal(recipe["weights"]) is None else f" --weights {weights}"
     shares = " --weights fit" if BY_FOLD in recipe or FIT in recipe else shares

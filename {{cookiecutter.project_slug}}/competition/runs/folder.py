@@ -7,6 +7,7 @@ from typing import Any
 
 from competition.config.loading import config_differences, dump_config, dump_yaml, load_config, parse_yaml
 from competition.config.settings import Checkpoint, Config
+from competition.files.other_tables import table_and_pattern
 from competition.support.atomic_files import marked, read_own_text, read_rows, replacing
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE, here
@@ -16,6 +17,7 @@ POSTPROCESS, CV, VIEWS, METRICS = "postprocess.yaml", "cv.csv", "tta.csv", "metr
 LATEST = "latest.pt"
 CHOSEN = {"soup": "soup.pt", "unaveraged": "unaveraged.pt"}  # what is written of weights that were chosen at the end
 BUNDLE = "bundle"  # a folder
+SWEEPS, JOURNAL = "sweeps", "journal.jsonl"  # the folder of all sweeps, and what each notes of its trials
 CHOICE = "weights.csv"  # which weights were compared at the end, and which of them predict
 DONE = "latest.safetensors"  # what a training without validation ends with
 # Keys that may differ between two starts of one run: they say what becomes of predictions ...
@@ -112,7 +114,10 @@ class Run:
     def test_sources(self) -> list[Path]:
         """Return what test.npz is made from."""
         weights = [one / weights_name(one, self.config.checkpoint) for one in self.finished()]
-        return [self.config.sample_submission, *weights]
+        data, form = self.config.data, self.config.format
+        named = [data.sample_submission, data.test_csv, form.test_csv if getattr(form, "group", None) else None]
+        tables = [table_and_pattern(data.dir / name)[0] for name in dict.fromkeys(named) if name]
+        return [*(path for path in tables if path is not None), *weights]
 
     def bundle_sources(self) -> list[Path]:
         """Return what a bundle is made from, this package included."""

@@ -17,6 +17,7 @@ import yaml
 
 from competition.config.loading import config_differences, dump_config, load_config, read_yaml, with_bases
 from competition.config.settings import Config
+from competition.data.extra_sets import extra_files, extra_folders
 from competition.data.folds import folds_path
 from competition.files.other_tables import table_and_pattern
 from competition.runs.blend_recipe import blend_sources
@@ -53,16 +54,17 @@ def git_state(folder: Path = PACKAGE) -> tuple[str, str]:
 
 
 def data_fingerprint(config: Config) -> str:
-    """Return a checksum of train.csv, of rows of pseudo-labels, of what a run that it learns from says, and of names
-    and sizes of the training images."""
+    """Return a checksum of train.csv and other tables of training images, of what a run that it learns from says, and
+    of names and sizes of the images."""
     digest = hashlib.sha256()
     distil = config.loss.distil
     said = sorted((here().outputs / distil.run).glob(f"fold*/{OOF}")) if distil is not None else []
-    for path in (table_and_pattern(config.train_csv)[0], config.data.pseudo, *said):
+    for path in (table_and_pattern(config.train_csv)[0], *extra_files(config), *said):
         if path is not None and path.is_file():
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-    return _digits(digest, sorted(_names_and_sizes(str(config.data.dir / config.data.train_images))))
+    folders = [config.data.dir / config.data.train_images, *extra_folders(config)]
+    return _digits(digest, (text for folder in folders for text in sorted(_names_and_sizes(str(folder)))))
 
 
 def folds_fingerprint(config: Config) -> str:

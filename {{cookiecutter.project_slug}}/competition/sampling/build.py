@@ -16,8 +16,8 @@ import torch
 from competition.config.data_settings import PositiveColumn
 from competition.config.settings import Config
 from competition.data.dataset import seeded
+from competition.data.extra_sets import image_column
 from competition.data.groups import join_groups
-from competition.files.csv_file import read_image_column
 from competition.sampling.sampler import RatioSampler, class_weights
 from competition.sampling.share_schedule import ShareSchedule
 from competition.support.errors import CompetitionError
@@ -65,7 +65,7 @@ def build_sampler(
         keep=settings.keep,
         num_draws=settings.num_draws,
         weights=class_weights(present, settings.weights) if settings.weights else None,
-        groups=join_groups([_column(config, table, settings.group)])[rows] if settings.group else None,
+        groups=join_groups([image_column(config, table, settings.group)])[rows] if settings.group else None,
         max_per_group=settings.max_per_group,
         rank=rank,
         world_size=world_size,
@@ -168,7 +168,7 @@ def _positive(config: Config, table: Table, present: np.ndarray, rows: np.ndarra
     if rule is None:
         return np.ones(len(rows), dtype=bool)
     if isinstance(rule, PositiveColumn):
-        values = np.char.lower(_column(config, table, rule.column)[rows].astype(str))
+        values = np.char.lower(image_column(config, table, rule.column)[rows].astype(str))
         return ~np.isin(values, ["", "0", "0.0", "false", "no", "nan"])
     if isinstance(rule, str):
         return present.sum(axis=1) > 0
@@ -178,7 +178,3 @@ def _positive(config: Config, table: Table, present: np.ndarray, rows: np.ndarra
             f"sampler.positive: {unknown[0]!r} is no class of train.csv; expected some of {', '.join(table.classes)}"
         )
     return present[:, [table.classes.index(name) for name in rule]].sum(axis=1) > 0
-
-
-def _column(config: Config, table: Table, column: str) -> np.ndarray:
-    return read_image_column(config.train_csv, column, table.image_ids, table.lines)

@@ -13,14 +13,16 @@ from competition.config.settings import Config, Inference, InferencePrecision
 from competition.config.views import View, views_of
 from competition.data.dataset import Batch, ImageDataset
 from competition.data.loaders import evaluation_loader, num_workers
+from competition.data.series_dataset import open_dataset
 from competition.data.window_dataset import WholeImages
 from competition.prediction.averages import Ranks, average_predictions
 from competition.prediction.ensemble import Ensemble, predict_batch
 from competition.prediction.predict import load_network
 from competition.prediction.stored import Predictions, PredictionWriter
-from competition.runs.blend_recipe import read_recipe, unless_equal
+from competition.runs.blend_recipe import STACK, read_recipe, unless_equal
 from competition.runs.folder import Run, fold_of
 from competition.scoring.out_of_fold import OutOfFold, folds_of_files
+from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
 from competition.training.checkpoint import weights_to_use
 from competition.training.devices import inference_device, inference_devices
@@ -121,6 +123,8 @@ class Trial:
         """Predict `number` images by every run whose networks predict; keep the predictions in a folder."""
         self.run, self.table, self.folder = run, table, folder
         recipe = read_recipe(run.folder)
+        if recipe.get("mean") == STACK:
+            raise CompetitionError(f"{run.folder}: is a stack; estimate the runs that it is made of")
         self.is_of_ranks = recipe.get("mean") == "rank"
         self.weights = [weight for weight in recipe.get("weights", [1.0]) if weight > 0]
         self.folds = _images_by_fold(members, table, number)
@@ -224,7 +228,7 @@ def _try(run: Run, table: Table | None, folds: Mapping[str, list[str]], folder: 
     alone = config.model_copy(update={"data": config.data.model_copy(update={"num_workers": 0})})
     exact = as_trained(config)
     for fold, ids in folds.items():
-        dataset = ImageDataset(alone, np.array(ids, dtype=object), table=table)
+        dataset = open_dataset(alone, np.array(ids, dtype=object), table=table)
         named = [path for path in run.finished() if fold_of(path.name) == fold]
         for training in named or run.finished()[:1]:
             network, classes = load_network(weights_to_use(training, config.checkpoint))

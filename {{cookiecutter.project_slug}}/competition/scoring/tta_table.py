@@ -9,7 +9,7 @@ import numpy as np
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.config.views import View, views_of
-from competition.data.dataset import ImageDataset
+from competition.data.series_dataset import open_dataset
 from competition.prediction.averages import average_predictions
 from competition.prediction.predict import load_network, predict_images
 from competition.prediction.stored import Predictions
@@ -71,7 +71,7 @@ def _sets(number: int) -> tuple[list[int], list[int], list[int]]:
 def _predict(run: Run, table: Table, stored: Path, view: View, path: Path) -> float:
     """Predict the images of an oof.npz in one view; return the seconds."""
     network, classes = load_network(weights_to_use(stored.parent, run.config.checkpoint))
-    dataset = ImageDataset(run.config, np.array(Predictions(stored).image_ids, dtype=object), table=table)
+    dataset = open_dataset(run.config, np.array(Predictions(stored).image_ids, dtype=object), table=table)
     started = time.perf_counter()
     predict_images(run.config, [network], dataset, path, classes, [view])
     return time.perf_counter() - started

@@ -24,6 +24,7 @@ from competition.runs.blend_recipe import (
     FILES,
     FIT,
     FOLDERS,
+    STACK,
     Mean,
     beside,
     describe_stale_blend,
@@ -35,6 +36,7 @@ from competition.runs.folder import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
 from competition.scoring.out_of_fold import describe_scores, folds_of_files, score_predictions
 from competition.scoring.tune import GIVEN, OWN, honest_scores, is_tuned
 from competition.submission.blend_weights import Weights, fit_weights, given_weights, weights_that_pay
+from competition.submission.stack_table import describe_stack
 from competition.support.atomic_files import marked, replacing
 from competition.support.errors import CompetitionError
 from competition.support.freshness import fingerprint
@@ -56,14 +58,14 @@ def make_blend(
     the ranks of class probabilities. `overrides` hold for the run that is returned, and for the score that tells
     whether weights pay, and are not kept. Raises CompetitionError where runs do not fit together.
     """
-    _check_name(name)
+    check_name(name)
     first = Run.open(str(runs[0].folder))
     config, folder = first.config, here().outputs / name
     if any(run.folder.resolve() == folder.resolve() for run in runs):
         raise CompetitionError(f"--name {name}: is one of the runs that are blended; expected a name of its own")
-    tests = [_open_test(run) for run in runs]
-    _refuse_unlike(tests, same_order=True)
-    folds = _folds(runs)
+    tests = [open_test(run) for run in runs]
+    refuse_unlike(tests, same_order=True)
+    folds = common_folds(runs)
     if mean == "rank":
         tests = [Ranks(source) for source in tests]
         folds = {fold: [Ranks(source) for source in sources] for fold, sources in folds.items()}
@@ -75,13 +77,13 @@ def make_blend(
         about[BY_FOLD] = found.by_fold
     if found.fit:
         about[FIT] = asdict(found.fit)
-    _start(folder, about)
+    start_blend(folder, about)
     _take_thresholds(first, folder, about)
     for fold, sources in folds.items():
-        _write_config(first, name, fold, folder)
+        write_config(first, name, fold, folder)
         _write_average(sources, folder / fold / OOF, config, found.of_fold(fold))
     if not folds:  # all of them were trained on everything
-        _write_config(first, name, "foldall", folder)
+        write_config(first, name, "foldall", folder)
     _write_average(tests, folder / TEST, config, found.shares)
     return Run.open(str(folder), overrides)
 
@@ -107,7 +109,7 @@ def _find_weights(first: Run, folds: Mapping[str, Sequence[Predictions]], mean: 
     return find(first.untuned, folds)
 
 
-def _folds(runs: Sequence[Run]) -> dict[str, list[Predictions]]:
+def common_folds(runs: Sequence[Run]) -> dict[str, list[Predictions]]:
     """Return by fold the out-of-fold predictions of the runs, each averaged over its seeds.
 
     Raises CompetitionError where a fold of one run has other images than that of another.
@@ -121,11 +123,12 @@ def _folds(runs: Sequence[Run]) -> dict[str, list[Predictions]]:
         name: [Seeds(files[name], run.config) for files, run in zip(by_run, runs, strict=True)] for name in common
     }
     for sources in folds.values():
-        _refuse_unlike(sources, same_order=False)
+        refuse_unlike(sources, same_order=False)
     return folds
 
 
-def _open_test(run: Run) -> Predictions:
+def open_test(run: Run) -> Predictions:
+    """Open the predictions of test images; raise CompetitionError where there are none."""
     if not (run.folder / TEST).is_file():
         raise CompetitionError(
             f"{run.folder / TEST}: no such file; make it with `competition predict {run.folder.name}`"
@@ -133,7 +136,8 @@ def _open_test(run: Run) -> Predictions:
     return Predictions(run.folder / TEST)
 
 
-def _refuse_unlike(sources: Sequence[Predictions], *, same_order: bool) -> None:
+def refuse_unlike(sources: Sequence[Predictions], *, same_order: bool) -> None:
+    """Raise CompetitionError where files are of other classes or images."""
     first = sources[0]
     for other in sources[1:]:
         if other.classes != first.classes:
@@ -149,7 +153,8 @@ def _refuse_unlike(sources: Sequence[Predictions], *, same_order: bool) -> None:
             )
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise CompetitionError where a run cannot be called so."""
     try:
         TypeAdapter(RunName).validate_python(name)
     except ValidationError as error:
@@ -157,7 +162,7 @@ def _check_name(name: str) -> None:
         raise CompetitionError(f"--name {name}: {reason}") from None
 
 
-def _start(folder: Path, about: dict[str, Any]) -> None:
+def start_blend(folder: Path, about: dict[str, Any]) -> None:
     """Delete what was made of other predictions, or by other weights; an earlier submission.csv is kept to compare."""
     path, before = folder / BLEND, read_recipe(folder)
     if dump_yaml(before) == dump_yaml(about):  # as text: a score that is no number equals nothing
@@ -189,7 +194,7 @@ def _write_average(sources: Sequence[Predictions], path: Path, config: Config, w
         os.utime(path, ns=(before[1].st_atime_ns, before[1].st_mtime_ns))
 
 
-def _write_config(first: Run, name: str, fold: str, folder: Path) -> None:
+def write_config(first: Run, name: str, fold: str, folder: Path) -> None:
     """Write the first run's config, with the thresholds it was trained with: those of tuning are postprocess.yaml's."""
     number = fold.removeprefix("fold")
     update = {"name": name, "fold": int(number) if number.isdigit() else number, "folds": None, "seeds": None}
@@ -207,6 +212,8 @@ def blend_notes(run: Run) -> list[str]:
     about = read_recipe(run.folder)
     if not about:
         return []
+    if about["mean"] == STACK:
+        return [*describe_stack(run.folder), *describe_stale_blend(run.folder)]
     lines = [f"weights:  {_shares(about, about['weights'])}", *_describe_fit(about)]
     by_fold = about.get(BY_FOLD, {})
     if files := run.out_of_fold_files():

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from competition.config.settings import Config
+from competition.config.settings import Config, with_classes
 from competition.files.csv_file import read_csv, read_header
 from competition.prediction.stored import Predictions
 from competition.runs.blend_recipe import blend_sources, counted_sources, source_folders
@@ -187,9 +187,8 @@ def score_submission(
     """Score a submission.csv against a solution in the format of train.csv, by the host's metric first if there is one;
     also the best blind submission."""
     task = Task(config.task)
-    with_classes = config.model_copy(update={"data": config.data.model_copy(update={"classes": list(stored.classes)})})
-    solution = task.table.read_table(with_classes, truth)
-    train = task.table.read_table(with_classes)
+    known = with_classes(config, stored.classes)
+    solution, train = task.table.read_table(known, truth), task.table.read_table(known)
     position = {image_id: index for index, image_id in enumerate(solution.image_ids)}
     sizes = dict(zip(stored.image_ids, stored.sizes, strict=True))
     blind_name, blind_answer = task.score.constant_answers(train)
@@ -270,7 +269,8 @@ def try_submission(config: Config, classes: Sequence[str], image_ids: Sequence[s
     Raises CompetitionError where a submission of this config could not be handed in.
     """
     task = Task(config.task)
-    predictions = islice(task.decode.trial_predictions(len(classes), config), min(len(image_ids), MOST_TRIED))
+    made_up = task.decode.trial_predictions(len(classes), with_classes(config, classes))
+    predictions = islice(made_up, min(len(image_ids), MOST_TRIED))
     answers = [task.decode.decode(prediction, *TRIAL_SIZE, config) for prediction in predictions]
     with TemporaryDirectory() as folder:
         path = Path(folder) / SUBMISSION
@@ -298,5 +298,5 @@ def _check_written(path: Path, config: Config, classes: Sequence[str], sizes: Ma
     found, asked = read_csv(path, keys), read_csv(sample, keys)
     if config.has_many_rows_an_id:  # in whatever number of rows
         found, asked = (frame.drop_duplicates(ignore_index=True) for frame in (found, asked))
-    if not found.equals(asked):
+    if not np.array_equal(found.to_numpy(), asked.to_numpy()):
         raise CompetitionError(f"{path}: the rows of {','.join(keys)} are not those of {sample}")

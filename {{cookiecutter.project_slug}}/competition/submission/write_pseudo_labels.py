@@ -1,16 +1,21 @@
 """`competition pseudo RUN`: confident test predictions as training rows, which join the training part of every fold.
 
-They stand in pseudo.csv in the project's own format, whatever the competition's is, as no one else reads the file. No
-torch.
+They stand in pseudo.csv in the project's own format, whatever the competition's is, as no one else reads the file; of
+classes with their probabilities, else each image with its confidence as its weight in the loss. Beside it
+pseudo_fold0.csv ... are what a fold's own networks say: of those of the run, they alone have not trained on the images
+that the fold validates, so that what learns from them has an honest out-of-fold score. Thresholds, a few numbers, are
+those of the run. No torch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from competition.config.settings import Config
-from competition.data.pseudo_labels import own_config
+from competition.data.extra_sets import WEIGHT_COLUMNS, of_fold, own_config, pseudo_files
+from competition.files.series import is_series
 from competition.prediction.stored import Predictions
 from competition.runs.folder import TEST, Run
 from competition.support.atomic_files import write_csv
@@ -22,38 +27,106 @@ PSEUDO = "pseudo.csv"
 LOWER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.3)  # confidences to suggest
 
 
-def make_pseudo(run: Run, confidence: float) -> tuple[Path, str]:
-    """Write the test images of which a run is at least so confident; return the file and a word on it.
+class Choice(NamedTuple):
+    """Which test images are taken."""
+
+    confidence: float  # at least
+    quota: int | None = None  # of a class, and of images without any, at most so many, the surest
+
+
+class Answer(NamedTuple):
+    """What is said of a test image, by the run's own thresholds."""
+
+    image_id: str
+    target: Target
+    size: tuple[int, int]
+    confidence: float
+
+
+def refuse_unpredicted(run: Run) -> None:
+    """Raise CompetitionError where a run has no predictions of test images, or none that say how sure they are."""
+    own_config(run.config, Predictions(run.folder / TEST).classes)
+
+
+def make_pseudo(run: Run, choice: Choice, by_fold: Mapping[int, Path]) -> tuple[Path, str]:
+    """Write the test images of which a run is confident, and beside it those of each fold, given the predictions of
+    its own networks; return the file and a word on it.
 
     Raises CompetitionError where there is none.
     """
-    stored = Predictions(run.folder / TEST)
-    config = own_config(run.config, stored.classes)
-    labels = Task(config.task).pseudo_labels
-    name = f"an image's confidence is {labels.confidence_name(config)}"
-    sure = np.array([confident for *_, confident in _answers(run.config, stored)])
-    number = int((sure >= confidence).sum())
-    if not number:
-        others = ", ".join(f"{(sure >= lower).sum()} at {lower:g}" for lower in LOWER if lower < confidence)
+    if is_series(run.config):
         raise CompetitionError(
-            f"--confidence {confidence:g}: no test image is as sure; the surest is {sure.max(initial=0):.3f}; of "
-            f"{len(sure)} images there are {others or 'none'}; {name}"
+            f"{run.folder}: model.join: it answers groups, and pseudo-labels are of single images; take another run"
         )
-    rows = (
-        row
-        for image_id, answer, size, confident in _answers(run.config, stored)
-        if confident >= confidence
-        for row in labels.label_rows(image_id, answer, *size, stored.classes, config)
-    )
     path = run.folder / PSEUDO
-    write_csv(path, labels.label_columns(stored.classes, config), rows)
-    words = f"{number} of {len(stored)} test images, those of confidence {confidence:g} or more ({name})"
-    return path, f"{words}; train with data.pseudo={path} and another name=..."
+    for stale in pseudo_files(path)[1:]:
+        stale.unlink()
+    stored = Predictions(run.folder / TEST)
+    number = _write(run.config, stored, path, choice)
+    for fold, file in by_fold.items():
+        _write(run.config, Predictions(file), of_fold(path, fold), choice)
+    name = Task(run.config.task).pseudo_labels.confidence_name(own_config(run.config, stored.classes))
+    quota = "" if choice.quota is None else f", at most {choice.quota} of a class"
+    words = (
+        f"{number} of {len(stored)} test images, those of confidence {choice.confidence:g} or more{quota} (an image's "
+        f"confidence is {name})"
+    )
+    honest = (
+        "each fold learns from what its own networks say (pseudo_fold*.csv), which have not seen what it validates"
+        if by_fold
+        else "warning: networks that have seen a fold's validation images had their say, which flatters its score"
+    )
+    return path, f"{words}; train with data.pseudo={path} and another name=...; {honest}"
 
 
-def _answers(config: Config, stored: Predictions) -> Iterator[tuple[str, Target, tuple[int, int], float]]:
-    """Yield image id, answer by the run's own thresholds and at their size, size of the image, and confidence."""
+def _write(config: Config, stored: Predictions, path: Path, choice: Choice) -> int:
+    """Write the images of a file of predictions that are taken; return how many."""
+    labels, own = Task(config.task).pseudo_labels, own_config(config, stored.classes)
+    chosen = _chosen(config, stored, choice)
+    columns = labels.label_columns(stored.classes, own)
+    weighed = WEIGHT_COLUMNS[1] not in columns and not labels.is_soft(own)
+    rows = (
+        [*row, f"{answer.confidence:.4f}"] if weighed else row
+        for number, answer in enumerate(_answers(config, stored))
+        if chosen[number]
+        for row in labels.label_rows(answer.image_id, answer.target, *answer.size, stored.classes, own)
+    )
+    write_csv(path, [*columns, *([WEIGHT_COLUMNS[1]] if weighed else [])], rows)
+    return int(chosen.sum())
+
+
+def _chosen(config: Config, stored: Predictions, choice: Choice) -> np.ndarray:
+    """Return (n,) bool: the images that are taken; raise CompetitionError where there is none."""
+    outcome, num_classes = Task(config.task).outcome, len(stored.classes)
+    sure, present = np.empty(len(stored)), np.zeros((len(stored), num_classes + 1), dtype=bool)
+    for number, answer in enumerate(_answers(config, stored)):
+        sure[number] = answer.confidence
+        has = outcome.present(answer.target, num_classes)
+        present[number] = np.append(has, not has.any())
+    chosen = sure >= choice.confidence
+    if not chosen.any():
+        lower = (one for one in LOWER if one < choice.confidence)
+        others = ", ".join(f"{(sure >= one).sum()} at {one:g}" for one in lower)
+        name = Task(config.task).pseudo_labels.confidence_name(own_config(config, stored.classes))
+        raise CompetitionError(
+            f"--confidence {choice.confidence:g}: no test image is as sure; the surest is {sure.max(initial=0):.3f}; "
+            f"of {len(sure)} images there are {others or 'none'}; an image's confidence is {name}"
+        )
+    return chosen if choice.quota is None else chosen & within_quota(sure, present & chosen[:, None], choice.quota)
+
+
+def within_quota(sure: np.ndarray, present: np.ndarray, quota: int) -> np.ndarray:
+    """Return (n,) bool: images that are among the `quota` surest (n,) of a class that is present (n, classes)."""
+    order = np.argsort(-sure, kind="stable")
+    place = np.cumsum(present[order], axis=0)
+    taken = np.zeros(len(sure), dtype=bool)
+    taken[order] = (present[order] & (place <= quota)).any(axis=1)
+    return taken
+
+
+def _answers(config: Config, stored: Predictions) -> Iterator[Answer]:
     task = Task(config.task)
-    for image_id, (height, width), prediction in progress(stored, "decoding", len(stored)):
-        answer = task.decode.decode(prediction, height, width, config)
-        yield image_id, answer, (height, width), task.pseudo_labels.confidence(prediction, answer, config)
+    own = own_config(config, stored.classes)
+    for image_id, size, prediction in progress(stored, "decoding", len(stored)):
+        target = task.decode.decode(prediction, *size, config)
+        yield Answer(image_id, target, size, task.pseudo_labels.confidence(prediction, target, own))

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from competition.runs.folder import read_metrics
+from competition.runs.folder import JOURNAL, read_metrics
 from competition.support.errors import CompetitionError
 from competition.sweeps.space import Range
 
@@ -25,7 +25,7 @@ except ImportError:
         "sweep: the package optuna is not installed; install it (`uv sync --extra sweep` or `pip install optuna`)"
     ) from None
 
-JOURNAL, LOCK = "journal.jsonl", ".lock"
+LOCK = ".lock"
 STARTUP = 5  # trials by chance, and ended ones that a hopeless one is told by
 WARM_UP = 0.2  # share of the epochs before which none is called hopeless
 State = optuna.trial.TrialState

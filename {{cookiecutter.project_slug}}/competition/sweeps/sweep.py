@@ -9,7 +9,7 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from competition.config.loading import config_differences, dump_yaml, load_confi
 from competition.config.settings import Config
 from competition.data.folds import folds_path, make_folds
 from competition.pipeline.run import hold_cache, time_limit, trainings
-from competition.runs.folder import AFTER_TRAINING, ELSEWHERE, is_among, is_finished
+from competition.runs.folder import AFTER_TRAINING, ELSEWHERE, SWEEPS, is_among, is_finished
 from competition.scoring.out_of_fold import lower_is_better
 from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError, StoppedError
@@ -35,9 +35,13 @@ from competition.training.monitor import refuse_unknown_monitor
 
 SECONDS = 0.5  # between two looks at the trainings
 BETWEEN_PAGES = 30.0  # seconds: a page takes one or two
-SWEEPS, SWEEP, BEST = "sweeps", "sweep.yaml", "best.yaml"
+SWEEP, BEST = "sweep.yaml", "best.yaml"
 SCORED_BY = ("decode", "metrics", "metric_files", "host_metric")  # trials, which must be the same for all
+TRIALS_A_JOB = 5  # of a scheduler's, where nobody says how many jobs there are
 MOST_FAILURES = 3  # at the start, after which something is wrong with all
+
+# Given a config, the sweep's folder, the words of its verb and a number of jobs, lets a scheduler do it and says how.
+HandOver = Callable[[Config, Path, list[str], int], list[str]]
 
 
 @dataclass(frozen=True)
@@ -88,19 +92,26 @@ class Attempt:
         return next((at for at, one in enumerate(self.configs) if not is_finished(one.fold_folder)), None)
 
 
-def sweep(paths: list[Path], words: list[str], *, trials: int, parallel: int | None) -> list[str]:
+def sweep(
+    paths: list[Path], words: list[str], *, trials: int, parallel: int | None, hand_over: HandOver | None = None
+) -> list[str]:
     """Go on with a sweep until it has so many trials; return in lines what is best, and where it is written.
 
+    `parallel` trials go on at the same time; None: as many as fit on the GPUs here. Or jobs of a scheduler share them:
+    so many, or a part of the trials, as later ones learn from those before.
     Raises CompetitionError for a user's mistake, StoppedError where it was asked to stop and can go on.
     """
     asked = _read(paths, words)
     config = asked.config
-    share = share_machine(config.trainer, parallel, trials)
+    share = share_machine(config.trainer, None if hand_over else parallel, trials)
     refuse_missing_data(config)
     refuse_unknown_monitor(config)
     if not folds_path(config).is_file():
         print("\n".join(make_folds(config)), flush=True)
     _remember(asked)
+    if hand_over is not None:
+        line = ["sweep", *map(str, paths), *words, f"--trials={trials}"]
+        return hand_over(config, asked.folder, line, parallel or max(trials // TRIALS_A_JOB, 1))
     hold_cache(config)
     is_lower = lower_is_better(config, asked.metric)
     epochs = config.trainer.get("max_epochs")

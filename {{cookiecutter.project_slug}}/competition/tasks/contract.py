@@ -22,7 +22,8 @@ if TYPE_CHECKING:  # verbs that need no tensor must not import torch
     from competition.config.views import View
     from competition.tasks.windows import Place
 
-# What is known of one image's answer, in the words of albumentations: `mask`, or `bboxes` and `labels`, or `label`.
+# What is known of one image's answer, in the words of albumentations: `mask`, or `bboxes` and `labels`, or `keypoints`
+# and `labels`, or `label`.
 Target = dict[str, Any]
 # What a network says of one image, as numpy arrays: the same keys for every image; stored in oof.npz and test.npz.
 Prediction = dict[str, np.ndarray]
@@ -80,6 +81,7 @@ class TableModule(Protocol):
     """table.py: from csv to answers. No torch."""
 
     def read_table(self, config: "Config", path: Path | None = None) -> Table: ...
+    def renumbered(self, target: Target, numbers: np.ndarray, num_classes: int) -> Target: ...
 
 
 class DatasetModule(Protocol):
@@ -210,9 +212,10 @@ class TuningModule(Protocol):
 class PseudoLabelsModule(Protocol):
     """pseudo_labels.py: predictions of test images as training rows, in a format of the project's own. No torch."""
 
-    def own_format(self, config: "Config") -> Any: ...
+    def own_format(self, config: "Config", columns: Sequence[str] = ()) -> Any: ...
     def confidence(self, prediction: Prediction, answer: Target, config: "Config") -> float: ...
     def confidence_name(self, config: "Config") -> str: ...
+    def is_soft(self, config: "Config") -> bool: ...
     def label_columns(self, classes: tuple[str, ...], config: "Config") -> list[str]: ...
     def label_rows(
         self, image_id: str, answer: Target, height: int, width: int, classes: tuple[str, ...], config: "Config"

@@ -52,6 +52,20 @@ def drop_path_arguments(name: str, share: float) -> dict[str, Any]:
     return arguments
 
 
+def num_features(name: str, arguments: Mapping[str, Any]) -> int:
+    """Return how many features of an image a network of timm hands to its classifier; raise CompetitionError where that
+    is not told."""
+    whole: Any = _without_weights(name.removeprefix("tu-"), {**arguments, "num_classes": 2})
+    classifier = whole.get_classifier()
+    first = classifier[0] if isinstance(classifier, tuple | list) else classifier
+    if not isinstance(first, nn.Linear):
+        raise CompetitionError(
+            f"model.encoder: {name} ends with no single layer that its features could be taken from, to join others to "
+            "them; take another encoder"
+        )
+    return first.in_features
+
+
 def refuse_other_sizes(network: nn.Module, channels: int, sizes: Mapping[tuple[int, int], str]) -> None:
     """Raise CompetitionError where a network cannot take images of one of the sizes, each with the key it is of."""
     _, name = network.__dict__.get("encoder_note", ("", "the network"))

@@ -20,3 +20,9 @@ def binary_focal_losses(logits: Tensor, truth: Tensor, gamma: float, alpha: floa
     missed = logits.sigmoid() * (1 - truth) + (-logits).sigmoid() * truth
     losses = binary_cross_entropy_with_logits(logits, truth, reduction="none") * easing(missed, gamma)
     return losses if alpha is None else losses * (alpha * truth + (1 - alpha) * (1 - truth))
+
+
+def soft_focal_losses(logits: Tensor, truth: Tensor, gamma: float) -> Tensor:
+    """Return the quality focal losses (Li et al. 2020) of logits against truths that are any share from 0 to 1."""
+    apart = (logits.sigmoid() - truth).abs()
+    return binary_cross_entropy_with_logits(logits, truth, reduction="none") * easing(apart, gamma)

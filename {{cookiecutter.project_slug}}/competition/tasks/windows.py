@@ -48,9 +48,14 @@ def cut_image(image: np.ndarray, place: Place) -> np.ndarray:
 
 
 def cut_target(target: Target, place: Place) -> Target:
-    """Return what of a target is in a window: `mask` and `ignored` cut, `bboxes` (and `labels`) shifted and clipped."""
+    """Return what of a target is in a window: `mask` and `ignored` cut, `bboxes` or `keypoints` (and `labels`) shifted,
+    and boxes clipped."""
     if "mask" in target:
         return target | {key: cut_image(target[key], place) for key in ("mask", "ignored") if key in target}
+    if "keypoints" in target:
+        points = target["keypoints"] - np.array([place.left, place.top], dtype=np.float32)
+        within = ((points >= 0) & (points <= np.array([place.width, place.height]))).all(axis=1)
+        return {**target, "keypoints": points[within], "labels": target["labels"][within]}
     if "bboxes" not in target:
         return target
     boxes = target["bboxes"] - np.array([place.left, place.top] * 2, dtype=np.float32)

@@ -24,8 +24,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_avg_fn
 
 from competition.config.settings import Config
-from competition.data.dataset import ImageDataset, ready
+from competition.data.dataset import ready
 from competition.data.loaders import evaluation_loader
+from competition.data.series_dataset import open_dataset
 from competition.runs.folder import CHOICE, CHOSEN, LATEST, best_name
 from competition.support.atomic_files import write_csv
 from competition.tasks.contract import Table
@@ -34,6 +35,7 @@ from competition.training.fold_data import FoldData
 from competition.training.lost_process import watch_processes
 from competition.training.module import CompetitionModule
 from competition.training.monitor import better_mode
+from competition.training.remember import RememberImages
 from competition.training.stopping import EndAtSigterm
 from competition.training.trainer import build_trainer
 
@@ -181,7 +183,7 @@ class Judge:
         values["model"] = values["model"] | {"pretrained": False}
         self.module = CompetitionModule(values, list(table.classes))
         self._norms = RecomputeNorms(data)
-        self.trainer = build_trainer(config, [self._norms, EndAtSigterm()])
+        self.trainer = build_trainer(config, [self._norms, RememberImages(data), EndAtSigterm()])
         watch_processes(self.trainer, "training")
 
     def by_value(self, kept: Sequence[Path]) -> list[tuple[int, Path]]:
@@ -279,7 +281,7 @@ class RecomputeNorms(pl.Callback):
             dtype = next(module.network.parameters()).dtype
             seen = ready(trainer.strategy.batch_to_device(batch), module.config, dtype)
             with trainer.precision_plugin.val_step_context():
-                module(seen["image"])
+                module(seen)
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum
             norm.eval()
@@ -291,7 +293,7 @@ class RecomputeNorms(pl.Callback):
         config = data.config.model_copy(update={"data": data.config.data.model_copy(update={"batch_size": size})})
         ids = data.train_table.image_ids[data.train_rows]
         places = np.linspace(0, len(ids) - 1, min(len(ids), MOST_IMAGES)).round().astype(int)
-        return evaluation_loader(ImageDataset(config, ids[places], table=data.train_table))
+        return evaluation_loader(open_dataset(config, ids[places], table=data.train_table))
 
 
 def _learning_norms(module: CompetitionModule) -> list[_BatchNorm]:

@@ -14,6 +14,7 @@ from competition.files.image_folder import one_of_many
 from competition.runs.folder import METRICS, OOF, is_finished, more_epochs, remember_config
 from competition.sampling.epoch_plan import plan_warnings
 from competition.support.errors import CompetitionError
+from competition.tasks.columns import fit_columns
 from competition.tasks.contract import Table, Task
 from competition.tasks.encoder import refuse_other_sizes
 from competition.tasks.pretrained import weights_note
@@ -25,6 +26,7 @@ from competition.training.logger import MetricsCsv, build_loggers
 from competition.training.lost_process import watch_processes
 from competition.training.module import CompetitionModule
 from competition.training.monitor import better_mode
+from competition.training.remember import RememberImages
 from competition.training.stopping import StopEarly, StopInGoodOrder, StopOnNan
 from competition.training.trainer import build_trainer, describe_device, describe_trainer
 
@@ -42,6 +44,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     watch_processes(trainer, "training")
     batch_size = per_device_batch_size(config, trainer.world_size, trainer.accumulate_grad_batches)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
+    fit_columns(module.network, data.train_set.columns)
     module.build_optimizer()  # what cannot be had is refused before a run is there
     refuse_other_sizes(module.network, config.data.channels, _sizes(config))
     module.train()
@@ -56,14 +59,14 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
             _say(lengthen(config, latest, more))
         else:
             load_checkpoint(latest)
-    share_cache(config, [data.train_set, data.val_set])
+    share_cache(config, [data.train_set.of_images(), data.val_set.of_images()])
     if trainer.is_global_zero:
         remember_config(folder, config)  # last of what may be refused: what has a config counts as a run
         begun(describe_device(trainer))
-    checked = (
-        f"{len(data.val_set)} validation images" if len(data.val_set) else "no validation: all images are trained on"
-    )
-    _say(f"fold {config.fold}: {len(data.train_set)} training images, {checked}")
+    checked = "no validation: all images are trained on"
+    if len(data.val_set):
+        checked = f"{len(data.val_set)} validation {data.val_set.unit}"
+    _say(f"fold {config.fold}: {len(data.train_set)} training {data.train_set.unit}, {checked}")
     _say(describe_trainer(config, trainer, batch_size))
     if latest is None and (line := weights_note(module.network)) is not None:
         _say(line)
@@ -76,8 +79,10 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
         added[f"distil of {distil.run}"] = distil.weight
     added = {name: weight for name, weight in added.items() if weight}
     _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
-    for line in [*one_of_many(config, table.image_ids), *planned, *mixing_warnings(config, batch_size)]:
+    for line in [*one_of_many(config, table.image_ids), *data.notes, *planned, *mixing_warnings(config, batch_size)]:
         _say(line)
+    # Lightning does it after it has restored weights, which rounds those of 64-true.
+    trainer.precision_plugin.convert_module(module)
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)
 
 
@@ -114,6 +119,7 @@ def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
         MetricsCsv(folder / METRICS, config.metric_names, describe_epoch=data.describe_epoch),
         checkpoint,
         StopInGoodOrder(checkpoint, config.trainer.get("max_time")),
+        RememberImages(data),
     ]
     if ema := config.ema:
         callbacks.insert(0, AverageWeights(ema.decay, ema.start_step))

@@ -7,10 +7,11 @@ import pytorch_lightning as pl
 import torch
 
 from competition.config.settings import Config
-from competition.data.dataset import Batch, ImageDataset, ready, seeded
+from competition.data.dataset import Batch, ready, seeded
+from competition.data.extra_sets import training_part
 from competition.data.folds import is_validated
 from competition.data.loaders import ImageLoader, evaluation_loader, worker_settings
-from competition.data.pseudo_labels import training_part
+from competition.data.series_dataset import open_dataset
 from competition.sampling.batch_sampler import TrainBatches
 from competition.sampling.build import fold_sampler
 from competition.sampling.epoch_plan import EpochPlan, plan_epochs
@@ -31,11 +32,12 @@ class FoldData(pl.LightningDataModule):
         super().__init__()
         self.config = config
         self.table = table
-        self.train_table, self.train_rows = training_part(config, table, folds)
+        self.train_table, self.train_rows, weights, self.notes = training_part(config, table, folds)
         val_rows = np.flatnonzero(is_validated(config, folds))
         train_ids = self.train_table.image_ids[self.train_rows]
-        self.train_set = ImageDataset(config, train_ids, table=self.train_table, train=True)
-        self.val_set = ImageDataset(config, table.image_ids[val_rows], table=table)
+        self.train_set = open_dataset(config, train_ids, table=self.train_table, train=True)
+        self.train_set.weights = weights
+        self.val_set = open_dataset(config, table.image_ids[val_rows], table=table)
         self.teacher: Callable[[Batch], Batch] | None = None  # adds what another run says, where `loss.distil` has one
         self._position = {image_id: index for index, image_id in enumerate(self.val_set.image_ids)}
         self._resumed = {"epoch": 0, "batches_done": 0}

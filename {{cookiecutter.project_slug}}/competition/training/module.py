@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from competition.config.loading import validate
-from competition.config.settings import Config
+from competition.config.settings import Config, with_classes
 from competition.data.dataset import Batch, ready, seed_everywhere
 from competition.data.window_dataset import WholeImages
 from competition.support.distributed import gather_by_image, packed, unpacked
 from competition.support.errors import CompetitionError
+from competition.tasks.beside import beside
 from competition.tasks.contract import Evidence, Target, Task
 from competition.tasks.encoder import save_memory
 from competition.tasks.host_metric import HOST, score_by_host
@@ -37,7 +38,7 @@ class CompetitionModule(pl.LightningModule):
         self.config: Config = validate(config, {}, "checkpoint")
         self.task = Task(self.config.task)
         self.classes = classes
-        self.network = self.task.model.build_network(self.config, len(classes))
+        self.network = self.task.model.build_network(with_classes(self.config, classes), len(classes))
         if self.config.model.gradient_checkpointing:
             save_memory(self.network)
         if self.config.model.lora is not None:
@@ -60,17 +61,18 @@ class CompetitionModule(pl.LightningModule):
         self.frozen.rest()
         return self
 
-    def forward(self, images: Tensor) -> Any:
-        """Map images (B, channels, H, W) to the task's outputs."""
-        return self.network(images)
+    def forward(self, batch: Batch) -> Any:
+        """Map a batch's images (B, channels, H, W), and what the network is told beside them, to the task's outputs."""
+        return self.network(batch["image"], **beside(batch))
 
     def image_losses(self, batch: Batch) -> Tensor:
         """Return (B,) losses of a batch, one an image."""
-        return self._losses_of(self(batch["image"]), batch)
+        return self._losses_of(self(batch), batch)
 
     def _losses_of(self, outputs: Any, batch: Batch) -> Tensor:
         own = self.task.loss.image_losses(self.network, outputs, batch, self.config)
-        return add_losses(own, self.config.loss.files, outputs, batch)
+        losses = add_losses(own, self.config.loss.files, outputs, batch)
+        return losses * batch["weight"].to(losses.dtype) if "weight" in batch else losses
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the batch's part of the mean loss of a step's images, whatever processes and batches these are in."""
@@ -85,7 +87,7 @@ class CompetitionModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Note each image's loss and what its metrics need; gathered later, as ranks may have unequal batches."""
         batch = self.ready(batch)
-        outputs = self(batch["image"])
+        outputs = self(batch)
         losses = self._losses_of(outputs, batch)
         predictions = self.task.prediction.predictions(self.network, outputs, batch)
         for image_id, loss in zip(batch["image_id"], losses.detach().cpu().double().tolist(), strict=True):

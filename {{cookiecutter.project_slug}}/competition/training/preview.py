@@ -14,6 +14,7 @@ from competition.config.settings import Config
 from competition.data.dataset import Batch, pixels_of, ready
 from competition.data.folds import read_folds
 from competition.data.pictures import CLASS_COLORS, Drawn, class_legend, sheet, small_picture
+from competition.data.series_dataset import first_of_each
 from competition.sampling.epoch_plan import plan_warnings
 from competition.sampling.share_schedule import EpochCounts
 from competition.support.atomic_files import replacing
@@ -66,7 +67,7 @@ def draw_batch(data: FoldData, batch: Batch) -> Image.Image:
     is_8_bit = data.train_set.read(0).dtype == np.uint8
     pictures = []
     targets = task.dataset.batch_targets(batch)[:MOST_DRAWN]
-    images = ready(batch, data.config, torch.float32)["image"].cpu().float().numpy()
+    images = first_of_each(ready(batch, data.config, torch.float32)).cpu().float().numpy()
     for image_id, image, target in zip(batch["image_id"], images, targets, strict=False):
         drawn = small_picture(pixels_of(image, data.config.data, is_8_bit=is_8_bit))
         task.picture.draw(drawn, target, *image.shape[1:], CLASS_COLORS)

@@ -168,7 +168,7 @@ def test_a_larger_hidden_test_set_with_other_sizes_and_a_broken_image_gives_a_va
     printed = capfd.readouterr().out
     assert re.search(r"warning: \S*hidden_broken\S*: truncated or no image .*: answered without having", printed)
     written = pd.read_csv(tmp_path / "submission.csv", dtype=str, keep_default_na=False)
-    assert written[name].tolist() == rows[name].tolist()
+    assert written[name].drop_duplicates().tolist() == rows[name].drop_duplicates().tolist()  # an item may be a row
     opened = Bundle(bundle, data_dir)
     ids = Task(opened.config.task).submission.read_test_ids(opened.config, opened.members[0].classes)
     sizes = dict.fromkeys(ids, (pixels.shape[0], 2 * pixels.shape[1]))
@@ -182,7 +182,7 @@ def test_a_larger_hidden_test_set_with_other_sizes_and_a_broken_image_gives_a_va
         stored = [p["probabilities"] for path in Run.open("t").out_of_fold_files() for _, _, p in Predictions(path)]
         np.testing.assert_allclose(broken["probabilities"], np.mean(stored, axis=0), atol=1e-4)
     else:
-        assert not np.any(broken.get("mask", broken.get("bboxes")))
+        assert not np.any(next(broken[name] for name in ("mask", "bboxes", "keypoints") if name in broken))
 
 
 def test_all_devices_of_a_machine_write_the_submission_of_one(

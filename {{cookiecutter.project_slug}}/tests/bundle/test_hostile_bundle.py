@@ -31,7 +31,7 @@ def test_a_bundle_writes_nothing_outside_of_its_folder(config: Config, image_id:
         bundle._write_check(config, tmp_path / "oof.npz", folder, "fold0", 1)
     assert {path.name for path in tmp_path.iterdir()} <= {"oof.npz", "x.png", "run"}
     up = config.model_copy(update={"data": config.data.model_copy(update={"image_file": "../../../{image_id}"})})
-    with pytest.raises(CompetitionError, match=r"data\.image_file"):
+    with pytest.raises(CompetitionError, match="leads out of its folder"):
         bundle._write_check(up, tmp_path / "oof.npz", folder, "fold0", 1)
 
 

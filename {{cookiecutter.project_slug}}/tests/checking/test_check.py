@@ -9,6 +9,7 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
+from task_facts import facts_of
 from tiny import TINY
 
 from competition.checking.check import check
@@ -411,9 +412,8 @@ def test_a_submission_that_could_not_be_handed_in_is_refused_before_anything_is_
     words: list[str], command: Command, task: str
 ) -> None:
     """Thresholds of which there are too few show only when answers are written."""
-    wrong = {"classification": "thresholds", "detection": "min_score", "segmentation": "threshold"}[task]
-    decision = ["format.submission.value=decision"] if task == "classification" else []
-    found = faults(command, [*words, *decision, f"decode.{wrong}=[0.5]"])
+    wrong = facts_of(task).thresholds
+    found = faults(command, [*words, *facts_of(task).decides, f"decode.{wrong}=[0.5]"])
     assert [line for line in found if line.startswith(f"decode.{wrong}: ")] == found != []
 
 

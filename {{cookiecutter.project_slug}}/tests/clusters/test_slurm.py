@@ -18,6 +18,7 @@ from competition.clusters.job import TOLD, SlurmJob
 from competition.clusters.slurm import jobs_in_words, parameters, sbatch_words
 from competition.config.loading import load_config, task_names
 from competition.support.errors import CompetitionError
+from competition.support.optional_rooms import has_room
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
 
@@ -139,7 +140,7 @@ class Project:
     def told(self) -> list[str]:
         """Return what `runs` says of jobs."""
         lines = self.command("runs").stdout.splitlines()
-        return [line for line in lines if re.match(r"  t \w+: job|t: ", line)]
+        return [line for line in lines if re.match(r"  [ts] \w+: job|[ts]: ", line)]
 
     def log(self, name: str) -> str:
         """Return what a training has said."""
@@ -184,6 +185,14 @@ class Project:
     def wait(self) -> None:
         """Wait until no job is left."""
         wait_for(lambda: queue() == "", "the end of all jobs", LONG)
+
+
+def has_ended(trials: int, folder: Path) -> bool:
+    """Return whether a sweep has so many trials, all with a score."""
+    from competition.sweeps.study import State, Study
+
+    states = [one.state for one in Study(folder, [], False, 0, 1).trials()]
+    return states == [State.COMPLETE] * trials
 
 
 def has_signal(process: int) -> bool:
@@ -275,3 +284,28 @@ def test_what_sbatch_refuses_is_told_in_one_line(project_on_slurm: Project) -> N
     [line] = done.stderr.splitlines()
     assert line.startswith("--slurm: sbatch refuses it (")
     assert "invalid partition specified: nowhere" in line
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_room("sweeps"), reason="the room of sweeps was taken out")
+def test_jobs_share_a_sweep_and_one_that_is_out_of_time_goes_on_with_its_trial(project_on_slurm: Project) -> None:
+    pytest.importorskip("optuna")
+    project, words = project_on_slurm, ["name=s", "fold=0", "seed=0", "trainer.max_epochs=3"]
+    line = ["sweep", *project.words, *words, "optimizer.lr=log(1e-4, 1e-2)", "--trials", "3", "--parallel", "2"]
+    done = project.command(*line, "--slurm", "partition=debug", "time=1:00:00")
+    assert done.returncode == 0, done.stderr
+    jobs = re.findall(
+        r"^sweep\d: job (\d+_\d), which writes to outputs/sweeps/s/sweep\d\.log$", done.stdout, re.MULTILINE
+    )
+    assert len(jobs) == 2
+    wait_for(lambda: any(project.folder.glob("outputs/s_t*/fold0/latest.pt")), "a training", LONG)
+    assert any(line.startswith(f"  s sweep0: job {jobs[0]} ") for line in project.told())
+    again = project.command(*line, "--slurm")
+    assert again.stderr.startswith("outputs/sweeps/s: waits or runs already: sweep0 (job "), again.stderr
+    said("scancel", "--signal=USR1", *jobs)
+    project.wait()
+    logs = [(project.folder / f"outputs/sweeps/s/sweep{at}.log").read_text() for at in (0, 1)]
+    assert any("trials ended; the same line goes on where it was" in log for log in logs), logs
+    assert has_ended(3, project.folder / "outputs/sweeps/s"), logs
+    assert project.told() == []
+    assert (project.folder / "outputs/sweeps/s/best.yaml").is_file()

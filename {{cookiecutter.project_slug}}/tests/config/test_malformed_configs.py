@@ -12,6 +12,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from task_facts import facts_of
 
 from competition.config.loading import DEEPEST, MOST_BYTES, MOST_VALUES, load_config, parse_yaml, task_names, validate
 from competition.support.errors import CompetitionError
@@ -97,24 +98,8 @@ VALUES = {
     f"seed={'[' * 5000}": "not a YAML value: nested deeper than 40 sections",
     "seed=!!int abc": "not a YAML value: invalid literal",
 }
-OF_TASKS = {
-    "segmentation": {
-        "format.train.files='{image_id}{0}'": "format.train.files: found ",
-        "format.train.keys={a: '{image_id}{'}": "format.train.keys: found ",
-        "format.size=1048576": "format.size",
-    },
-    "detection": {
-        "format.image_id='{a}{'": "format.image_id: found ",
-        "format.image_id='{a.b}'": "format.image_id: found ",
-    },
-    "classification": {
-        "format.group='{a}{'": "format.group: found ",
-        "format.group='a'": "format.group: found ",
-        "format.train.keys={a: '{image_id}{}'}": "format.train.keys: found ",
-    },
-}
 WORDS = [(TASK, word, told) for word, told in VALUES.items()]
-WORDS += [(task, word, told) for task in task_names() for word, told in OF_TASKS[task].items()]
+WORDS += [(task, word, told) for task in task_names() for word, told in facts_of(task).malformed.items()]
 
 
 def assert_one_line(message: str, told: str) -> None:

@@ -62,7 +62,8 @@ def test_a_preset_opens_with_the_command_that_runs_it(path: Path) -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_network_is_built_and_sees_images(path: Path) -> None:
     config = load_config([path], ["model.pretrained=false"])  # what it would fetch from the hub is not tested here
-    module = CompetitionModule(config.model_dump(mode="json"), ["a", "b", "c"]).eval()
+    several = [f"{name}/a" for name in getattr(config.format, "targets", {})]
+    module = CompetitionModule(config.model_dump(mode="json"), several or ["a", "b", "c"]).eval()
     assert all(side % 32 == 0 for side in config.data.image_size)
     height, width = (min(side, 96) for side in config.data.image_size)  # the larger ones take seconds, and tell no more
     batch = {
@@ -71,7 +72,7 @@ def test_a_network_is_built_and_sees_images(path: Path) -> None:
         "width": torch.tensor([70, 80]),
     }
     with torch.no_grad():
-        predictions = Task(config.task).prediction.predictions(module.network, module(batch["image"]), batch)
+        predictions = Task(config.task).prediction.predictions(module.network, module(batch), batch)
     assert len(predictions) == 2
 
 

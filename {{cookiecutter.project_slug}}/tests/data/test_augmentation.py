@@ -102,12 +102,8 @@ def test_all_four_combinations_of_flips_come_in_the_image_itself() -> None:
     assert min(counts) > 65  # of 100 each
 
 
-@pytest.mark.parametrize("task", ["segmentation", "detection", "classification"])
-def test_a_shipped_config_leaves_few_images_untouched(task: str, project: Any) -> None:
-    path = project / "configs" / f"{task}.yaml"
-    if not path.is_file():
-        pytest.skip("another task's config")
-    settings = load_config([path]).data.augmentation
+def test_a_shipped_config_leaves_few_images_untouched(config_file: Path) -> None:
+    settings = load_config([config_file]).data.augmentation
     expected = math.prod(1 - p for p in (settings.horizontal_flip, settings.vertical_flip))
     for part in (settings.crop, settings.shift_scale_rotate, settings.brightness_contrast):
         expected *= 1 if part is None else 1 - part.probability
@@ -314,3 +310,51 @@ def test_what_a_step_cannot_do_with_an_image_is_one_line() -> None:
     boxes = {"bboxes": np.array([[1.0, 1, 9, 9]]), "labels": np.array([0])}
     with pytest.raises(CompetitionError, match="RandAugment is for classes: boxes do not follow it"):
         policy(picture(channels=1), boxes, 0)
+
+
+# -- points
+
+
+MOVES: dict[str, dict[str, Any]] = {
+    "resized": {},
+    "flipped": {"horizontal_flip": 1.0, "vertical_flip": 1.0},
+    "cropped": {"crop": {"probability": 1.0, "smallest": 0.4}},
+    "turned": {"shift_scale_rotate": {"probability": 1.0, "shift": 0.1, "scale": 0.2, "rotate": 40}},
+    "by named steps": {"more": [{"RandomRotate90": {"p": 1.0}}, {"Transpose": {"p": 0.5}}]},
+}
+
+
+@pytest.mark.parametrize("settings", MOVES.values(), ids=MOVES)
+def test_points_lie_where_what_they_are_of_is_seen(settings: dict[str, Any]) -> None:
+    """Each point is the middle of a bump in a channel of its own, which the image's own pixels tell."""
+    change, number = changed_by(settings, size=(64, 96), channels=3), 0
+    rows, columns = np.mgrid[:64, :96] + 0.5
+    for seed in range(12):
+        height, width = np.random.default_rng(seed).integers(60, 120, 2)
+        points = np.random.default_rng(seed).uniform(8, [width - 8, height - 8], (3, 2)).astype(np.float32)
+        y, x = np.mgrid[:height, :width][:, :, :, None] + 0.5
+        image = np.exp(-((x - points[:, 0]) ** 2 + (y - points[:, 1]) ** 2) / 8).astype(np.float32)
+        moved, target = change(image, {"keypoints": points, "labels": np.arange(3)}, seed)
+        for (left, top), label in zip(target["keypoints"], target["labels"], strict=True):
+            if 12 < left < 84 and 12 < top < 52:  # else its bump is cut off
+                bump = moved[:, :, label].astype(np.float64)
+                middle = (bump * columns).sum() / bump.sum(), (bump * rows).sum() / bump.sum()
+                assert np.abs(np.array(middle) - [left, top]).max() < 0.4
+                number += 1
+    assert number > 12
+
+
+def test_a_point_on_the_border_stays_and_one_outside_goes() -> None:
+    points = np.array([[0, 0], [20, 10], [20.5, 5], [0.2, 15.9]], dtype=np.float32)
+    target = {"keypoints": points, "labels": np.arange(4)}
+    _, moved = changed_by({"horizontal_flip": 1.0}, size=(16, 20), channels=1)(
+        np.zeros((16, 20, 1), np.uint8), target, 0
+    )
+    np.testing.assert_allclose(moved["keypoints"], [[20, 0], [0, 10], [19.8, 15.9]], atol=1e-5)
+    assert moved["labels"].tolist() == [0, 1, 3]
+    nothing = {"keypoints": points[:0], "labels": np.zeros(0, dtype=np.int64)}
+    _, moved = changed_by({"horizontal_flip": 1.0}, size=(16, 20), channels=1)(
+        np.zeros((16, 20, 1), np.uint8), nothing, 0
+    )
+    assert moved["keypoints"].shape == (0, 2)
+    assert len(moved["labels"]) == 0

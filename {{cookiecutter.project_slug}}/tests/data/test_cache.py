@@ -26,6 +26,7 @@ from competition.data.cache import ImageCache, hold_shared_memory, open_cache
 from competition.data.dataset import ImageDataset, SeededIndex, share_cache
 from competition.data.window_dataset import WindowDataset
 from competition.files.images import read_image
+from competition.files.item_source import ImageFile
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE
 from competition.tasks.contract import Task
@@ -69,6 +70,14 @@ def assert_same(ones: list[dict[str, Any]], others: list[dict[str, Any]]) -> Non
             assert torch.equal(value, other[key]) if is_tensor else value == other[key], key
 
 
+def turn(folder: Path, other: Path) -> None:
+    """Write images upside down into another folder."""
+    paths = [*folder.iterdir()]
+    other.mkdir()
+    for path in paths:
+        cv2.imwrite(str(other / path.name), read_image(path, 3)[::-1])
+
+
 def deepen(folder: Path) -> None:
     """Make images of 16 bit."""
     for path in folder.iterdir():
@@ -77,11 +86,16 @@ def deepen(folder: Path) -> None:
             path.unlink()
 
 
+TWO = ["data.files=['{image_id}', 'beside/{image_id}']", "data.channels=2", "data.mean=[0.4]", "data.std=[0.2]"]
+# Each is alone, with black for its neighbours.
+SIX = [*TWO, "data.channels=6", "data.stack={by: '{name}_{number}.png', order: name, take: [0, 1, 0], edge: zero}"]
 WAYS = {
     "smaller": ["data.augmentation.crop=null"],
     "crops": ["data.augmentation.crop.probability=0.7"],
     "windows": ["data.window.size=40"],
     "16 bit": ["data.augmentation.crop=null"],
+    "several files": [*TWO, "data.augmentation.crop=null", "data.image_size=56"],  # half of some: see _Resize
+    "several files, windows": [*SIX, "data.window.size=40"],
 }
 
 
@@ -91,12 +105,14 @@ def test_samples_are_the_same_to_the_last_bit_without_their_files(
 ) -> None:
     if way == "16 bit":
         deepen(data_dir / "train_images")
+    if "several" in way:
+        turn(data_dir / "train_images", data_dir / "train_images" / "beside")
     config = load_config([config_file], [*TINY, f"data.dir={data_dir}", *WAYS[way], f"data.cache={where}"])
     plain, cached = datasets(config), datasets(config)
-    expected = samples(plain, way == "windows")
+    expected = samples(plain, "windows" in way)
     share_cache(config, cached)
     shutil.rmtree(data_dir / "train_images")
-    assert_same(samples(cached, way == "windows"), expected)
+    assert_same(samples(cached, "windows" in way), expected)
     sent: ImageDataset = pickle.loads(pickle.dumps(cached[0]))  # as to workers that are no forks
     assert len(pickle.dumps(cached[0].cache)) < 10_000
     assert_same([sent[SeededIndex(1, 7)]], [cached[0][SeededIndex(1, 7)]])
@@ -125,22 +141,26 @@ def test_nothing_is_kept_before_a_training_begins(config_file: Path, data_dir: P
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
+def files(tmp_path: Path) -> list[ImageFile]:
     paths = [tmp_path / f"{number}.npy" for number in range(6)]
     for number, path in enumerate(paths):
         np.save(path, np.full((20 + number, 30, 3), number, dtype=np.uint8))
-    return paths
+    return [ImageFile(path) for path in paths]
 
 
 def settings(folder: Path, **changes: Any) -> Data:
     return Data.model_validate({"dir": folder, "cache": "disk", "image_size": 16} | changes)
 
 
-def opened(data: Data, files: list[Path], read: Callable[[Path], np.ndarray] = np.load) -> ImageCache:
+def load(file: ImageFile) -> np.ndarray:
+    return np.load(file.path)
+
+
+def opened(data: Data, files: list[ImageFile], read: Callable[[ImageFile], np.ndarray] = load) -> ImageCache:
     return open_cache(data, files, read, lambda file: read(file).shape[:2])
 
 
-def assert_whole(cache: ImageCache, files: list[Path]) -> None:
+def assert_whole(cache: ImageCache, files: list[ImageFile]) -> None:
     for number, file in enumerate(files):
         row = cache.row(file)
         assert cache.size(row) == (20 + number, 30)
@@ -149,12 +169,12 @@ def assert_whole(cache: ImageCache, files: list[Path]) -> None:
         assert (pixels == number).all()
 
 
-def unread(path: Path) -> NoReturn:
-    raise AssertionError(f"{path} was read")
+def unread(file: ImageFile) -> NoReturn:
+    raise AssertionError(f"{file} was read")
 
 
 def test_the_file_is_found_by_the_images_and_by_what_decides_their_pixels_alone(
-    tmp_path: Path, files: list[Path]
+    tmp_path: Path, files: list[ImageFile]
 ) -> None:
     data = settings(tmp_path)
     opened(data, files)
@@ -165,15 +185,15 @@ def test_the_file_is_found_by_the_images_and_by_what_decides_their_pixels_alone(
             opened(settings(tmp_path, **other), files, unread)
     with pytest.raises(AssertionError, match="was read"):
         opened(data, files[1:], unread)
-    times = files[2].stat().st_atime_ns, files[2].stat().st_mtime_ns
-    np.save(files[2], np.load(files[2]) + 1)  # of the same size and, as from an archive, the same time
-    os.utime(files[2], ns=times)
+    times = files[2].path.stat().st_atime_ns, files[2].path.stat().st_mtime_ns
+    np.save(files[2].path, load(files[2]) + 1)  # of the same size and, as from an archive, the same time
+    os.utime(files[2].path, ns=times)
     with pytest.raises(AssertionError, match="was read"):
         opened(data, files, unread)
 
 
 def test_images_are_kept_anew_where_any_code_that_reads_them_is_another(
-    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, files: list[ImageFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "package"
     for name in ("files", "data"):
@@ -191,7 +211,7 @@ def test_images_are_kept_anew_where_any_code_that_reads_them_is_another(
         opened(settings(tmp_path), files)
 
 
-def test_a_damaged_file_is_made_anew(tmp_path: Path, files: list[Path]) -> None:
+def test_a_damaged_file_is_made_anew(tmp_path: Path, files: list[ImageFile]) -> None:
     path = opened(settings(tmp_path), files).path
     for content in (b"", path.read_bytes()[:-8], path.read_bytes()[:100]):
         path.write_bytes(content)
@@ -218,12 +238,12 @@ def status_of(child: int) -> int:
 
 
 def test_of_processes_that_start_together_one_reads_the_images_and_all_have_them(
-    tmp_path: Path, files: list[Path]
+    tmp_path: Path, files: list[ImageFile]
 ) -> None:
-    def read(path: Path) -> np.ndarray:
+    def read(file: ImageFile) -> np.ndarray:
         with (tmp_path / "read").open("a") as log:
-            log.write(f"{path.name}\n")
-        return np.load(path)
+            log.write(f"{file.path.name}\n")
+        return load(file)
 
     children = [in_a_process(lambda: assert_whole(opened(settings(tmp_path), files, read), files)) for _ in range(4)]
     assert [status_of(child) for child in children] == [0] * 4
@@ -231,14 +251,14 @@ def test_of_processes_that_start_together_one_reads_the_images_and_all_have_them
     assert len((tmp_path / "read").read_text().split()) == len(files) + first_of_each - 1
 
 
-def test_what_a_killed_process_wrote_is_never_read_and_does_not_stay(tmp_path: Path, files: list[Path]) -> None:
+def test_what_a_killed_process_wrote_is_never_read_and_does_not_stay(tmp_path: Path, files: list[ImageFile]) -> None:
     begun, other_end = os.pipe()
 
-    def read(path: Path) -> np.ndarray:
-        if path == files[4]:
+    def read(file: ImageFile) -> np.ndarray:
+        if file == files[4]:
             os.write(other_end, b".")
             signal.pause()
-        return np.load(path)
+        return load(file)
 
     child = in_a_process(lambda: opened(settings(tmp_path), files, read))
     os.read(begun, 1)
@@ -254,7 +274,7 @@ def test_what_a_killed_process_wrote_is_never_read_and_does_not_stay(tmp_path: P
 
 
 def test_without_room_nothing_is_written_and_one_line_says_how_much_it_takes(
-    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, files: list[ImageFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened(settings(tmp_path), files)
     with files_up_to(2000), pytest.raises(CompetitionError, match=r"images: cannot be written .*leave data\.cache out"):
@@ -268,7 +288,7 @@ def test_without_room_nothing_is_written_and_one_line_says_how_much_it_takes(
 
 
 def test_in_a_container_with_little_shared_memory_the_file_lies_on_the_disk(
-    tmp_path: Path, shared_memory: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shared_memory: Path, files: list[ImageFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert opened(settings(tmp_path, cache="memory"), files).path.is_relative_to(shared_memory)
     monkeypatch.setattr(cache_module, "_free", lambda folder: 1 << (26 if folder.is_relative_to(shared_memory) else 40))
@@ -276,7 +296,7 @@ def test_in_a_container_with_little_shared_memory_the_file_lies_on_the_disk(
 
 
 def test_shared_memory_is_kept_while_a_process_holds_it_and_given_back_by_the_last_one(
-    tmp_path: Path, shared_memory: Path, files: list[Path]
+    tmp_path: Path, shared_memory: Path, files: list[ImageFile]
 ) -> None:
     data, folder = settings(tmp_path, cache="memory"), shared_memory / f"competition-{os.getuid()}"
     hold = in_a_process(lambda: (hold_shared_memory(), signal.pause()))  # as `run` does
@@ -293,7 +313,7 @@ def test_shared_memory_is_kept_while_a_process_holds_it_and_given_back_by_the_la
 
 @pytest.mark.parametrize("where", ["disk", "memory"])
 def test_a_folder_that_cannot_be_written_to_is_left_alone(
-    tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch, where: str
+    tmp_path: Path, files: list[ImageFile], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """As a notebook's inputs are."""
     monkeypatch.setattr(os, "access", lambda path, how: False)
@@ -305,7 +325,7 @@ def test_a_folder_that_cannot_be_written_to_is_left_alone(
 
 @pytest.mark.parametrize("how", ["link", "owner"])
 def test_a_folder_that_another_user_made_by_its_known_name_is_not_used(
-    tmp_path: Path, shared_memory: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch, how: str
+    tmp_path: Path, shared_memory: Path, files: list[ImageFile], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     name, theirs = f"competition-{os.getuid()}", tmp_path / "theirs"
     theirs.mkdir()
@@ -330,10 +350,11 @@ def test_an_image_that_cannot_be_read_is_named_with_its_line_before_anything_is_
     data = config.data.model_copy(update={"dir": data_dir, "cache": "disk"})
     config = config.model_copy(update={"data": data})
     sets = datasets(config)
-    sets[0].file(3).write_bytes(b"broken")
+    [file] = sets[0].source(3).present()
+    file.path.write_bytes(b"broken")
     with pytest.raises(CompetitionError, match=rf"no image .* \(train\.csv line {sets[0].table.lines[3]}\)"):  # ty: ignore
         share_cache(config, sets)
-    sets[0].file(3).unlink()
+    file.path.unlink()
     with pytest.raises(CompetitionError, match=r"no such image file"):
         share_cache(config, sets)
     assert not list((data_dir / "cache").glob("*.images"))

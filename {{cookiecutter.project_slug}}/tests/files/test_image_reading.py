@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from pydantic import ValidationError
 
+from competition.config.data_settings import MAX_PIXELS, Data
 from competition.files.images import PNG_START, read_image, read_image_size
+from competition.files.item_source import copied_source
 from competition.support.errors import CompetitionError
 
 HEIGHT, WIDTH = 40, 60  # not square: swapped axes show
@@ -197,10 +200,10 @@ def test_what_no_library_here_reads_is_refused_for_the_true_reason(tmp_path: Pat
 # -- what is no image to learn from, or would never end
 
 
-def refusal(path: Path, *bound: int) -> str:
+def refusal(path: Path, max_pixels: int = MAX_PIXELS) -> str:
     """Return what is said of a file, in one line, that begins with its name."""
     with pytest.raises(CompetitionError) as refused:
-        read_image(path, 3, *bound)
+        read_image(path, 3, max_pixels)
     told = str(refused.value)
     assert "\n" not in told
     assert told.startswith(f"{path}: ".replace("\0", r"\0"))
@@ -475,6 +478,36 @@ def test_colours_and_frames_of_a_dicom_file_are_channels(tmp_path: Path) -> None
     frames = np.stack([SHADES, SHADES * 2, SHADES * 0, SHADES * 3, SHADES * 4])
     read = read_image(dicom(tmp_path / "b.dcm", frames), 5)
     np.testing.assert_allclose(read[:, :, 3], SHADES * 3 / 4000, atol=1e-4)
+
+
+def test_windows_of_ones_own_show_a_dicom_file_each_as_a_channel(tmp_path: Path) -> None:
+    path = dicom(tmp_path / "a.dcm", SHADES, RescaleSlope=0.5, RescaleIntercept=-100, WindowCenter=0, WindowWidth=5)
+    units = SHADES / 2 - 100  # Hounsfield units
+    for windows in ([(50.0, 100.0)], [(50.0, 100.0), (0.0, 400.0)], [(0.0, 10.0), (100.0, 600.0), (-50.0, 100.0)]):
+        read = read_image(path, len(windows), windows=windows)
+        wanted = [np.clip((units - center) / width + 0.5, 0, 1) for center, width in windows]
+        np.testing.assert_allclose(read, np.stack(wanted, axis=2), atol=1e-4)
+    white_first = dicom(tmp_path / "b.dcm", SHADES, PhotometricInterpretation="MONOCHROME1")
+    read = read_image(white_first, 3, windows=[(500.0, 1000.0)])
+    np.testing.assert_allclose(read[:, :, 2], 1 - SHADES / 1000, atol=1e-4)  # repeated, as any grey
+    data = Data.model_validate({"dir": tmp_path, "dicom_window": [40, 80]})
+    assert data.windows == ((40, 80),)
+    source = copied_source(data, tmp_path, ["a.dcm"])
+    np.testing.assert_allclose(source.read()[:, :, 0], np.clip(units / 80, 0, 1), atol=1e-4)
+    assert source.read_size() == SHADES.shape
+
+
+def test_windows_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=r"2 windows make 2 channels of a file; data\.channels says 3"):
+        Data.model_validate({"dir": tmp_path, "dicom_window": [[40, 80], [0, 1]]})
+    with pytest.raises(ValidationError, match="greater than 0"):
+        Data.model_validate({"dir": tmp_path, "dicom_window": [40, 0]})
+    Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(CompetitionError, match=r"a\.png: is no DICOM file, which data\.dicom_window is for"):
+        read_image(tmp_path / "a.png", 3, windows=[(1.0, 2.0)])
+    dicom(tmp_path / "c.dcm", np.zeros((2, 4, 3), dtype=np.uint8))
+    with pytest.raises(CompetitionError, match=r"c\.dcm: has colours"):
+        read_image(tmp_path / "c.dcm", 3, windows=[(1.0, 2.0)])
 
 
 def test_a_dicom_file_that_is_damaged_or_huge_is_refused_by_name(tmp_path: Path) -> None:

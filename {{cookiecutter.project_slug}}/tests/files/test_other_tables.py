@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from competition.files.csv_file import LongTexts, line, read_csv, read_header
+from competition.files.other_tables import table_name
 from competition.support.errors import CompetitionError
 
 CSV = 'id,label,"n, m"\na,cat,1\nb,"cat, dog",\nc,,2.5\n'
@@ -120,3 +121,40 @@ def test_where_a_table_is_missing_those_that_are_there_are_named(tmp_path: Path)
     (tmp_path / "train_labels.csv").write_text("a\n1\n")
     with pytest.raises(CompetitionError, match=r"no such file; expected columns a; there are train_labels\.csv"):
         read_csv(tmp_path / "train.csv", ["a"])
+
+
+def test_some_rows_of_a_table_are_told_by_what_a_column_holds(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,kind\na_study,1\nb_image,2\nc_study,3\n")
+    some = read_csv(tmp_path / "t.csv where id=*_study", ["kind", "id"])
+    assert some.to_numpy().tolist() == [["1", "a_study"], ["3", "c_study"]]
+    assert line(some.index).tolist() == [2, 4]
+    others = read_csv(tmp_path / "t.csv where id!=*_study", ["id"])
+    assert others["id"].tolist() == ["b_image"]
+    parted = tmp_path / "t.csv where id={study}_study"
+    assert read_header(parted) == ["id", "kind", "study"]
+    assert read_csv(parted, ["study"])["study"].tolist() == ["a", "c"]
+    for name in ("train/a/1.png", "train/a/2.png", "train/c/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    files = read_csv(tmp_path / "t.csv where id={study}_study & train/{study}/*.png", ["path", "kind"])
+    assert files.to_numpy().tolist() == [["a/1.png", "1"], ["a/2.png", "1"], ["c/1.png", "3"]]
+    assert table_name(parted) == "t_where_id_study__study"
+    as_json(tmp_path / "t.json")
+    assert read_csv(tmp_path / "t.json where label!=cat", ["id"])["id"].tolist() == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("kid=*", "column 'kid' is missing; found id,kind"),
+        ("id=*_series", "no row of 1 is so, as id of the first is 'a_study'"),
+        ("id={kind}_study", "found the field {kind}; expected"),
+        ("id!={study}_study", "found the field {study}; expected"),
+        ("id={study:0>5}_study", "found the field {study:0>5}; expected"),
+    ],
+)
+def test_rows_that_no_table_has_are_told(tmp_path: Path, where: str, told: str) -> None:
+    (tmp_path / "t.csv").write_text("id,kind\na_study,1\n")
+    with pytest.raises(CompetitionError) as error:
+        read_csv(tmp_path / f"t.csv where {where}", ["id"])
+    assert told in str(error.value)

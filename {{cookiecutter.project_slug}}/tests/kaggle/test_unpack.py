@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -235,3 +236,59 @@ def test_arrays_in_json_become_images_and_check_says_so_before(tmp_path: Path) -
     (tmp_path / "train.json").write_text(json.dumps([{"id": "x", "band": [0.5] * 1601}]))
     with pytest.raises(CompetitionError, match="record 1: its arrays are no image"):
         unpack_folder(tmp_path)
+
+
+def bson(fields: dict[str, object]) -> bytes:
+    """Write a document as bsonspec.org says."""
+    content = b""
+    for name, value in fields.items():
+        key = name.encode() + b"\0"
+        if isinstance(value, int):
+            content += (
+                b"\x12" + key + struct.pack("<q", value) if value >> 31 else b"\x10" + key + struct.pack("<i", value)
+            )
+        elif isinstance(value, float):
+            content += b"\x01" + key + struct.pack("<d", value)
+        elif isinstance(value, str):
+            content += b"\x02" + key + struct.pack("<i", len(value.encode()) + 1) + value.encode() + b"\0"
+        elif isinstance(value, bytes):
+            content += b"\x05" + key + struct.pack("<i", len(value)) + b"\0" + value
+        elif isinstance(value, list):
+            content += b"\x04" + key + bson({str(number): one for number, one in enumerate(value)})
+        elif isinstance(value, dict):
+            content += b"\x03" + key + bson(value)
+        else:
+            content += b"\x0a" + key
+    return struct.pack("<i", len(content) + 5) + content + b"\0"
+
+
+JPG, PNG = b"\xff\xd8one", b"\x89PNGtwo"
+
+
+def test_documents_of_bson_become_a_table_and_files(folder: Path) -> None:
+    documents: list[dict[str, object]] = [
+        {"_id": 7, "imgs": [{"picture": JPG}, {"picture": PNG}], "category_id": 1 << 40, "none": None},
+        {"_id": 8, "imgs": [{"picture": PNG}], "category_id": 5, "name": "thé", "share": 0.5},
+    ]
+    (folder / "train.bson").write_bytes(b"".join(bson(document) for document in documents))
+    assert archives(folder) == [
+        f"{folder}: train.bson: images are arrays in it; files of them: competition unpack {folder}"
+    ]
+    assert unpack_folder(folder) == [f"{folder / 'train.bson'}: 2 documents in train.csv, 3 images in train_images/"]
+    (folder / "train.bson").unlink()
+    assert contents(folder) == {
+        "train.csv": f"_id,category_id\n7,{1 << 40}\n8,5\n".encode(),
+        "train_images/7/0.jpg": JPG,
+        "train_images/7/1.png": PNG,
+        "train_images/8/0.png": PNG,
+    }
+
+
+@pytest.mark.parametrize(
+    "cut", [b"", bson({"_id": 1})[:-3], b"\x04\0\0\0", b"\xff\xff\xff\x7f", bson({"a": b"x"})[:7] + b"\xff" * 9]
+)
+def test_a_bson_file_that_is_broken_leaves_no_table(folder: Path, cut: bytes) -> None:
+    (folder / "train.bson").write_bytes(cut)
+    with pytest.raises(CompetitionError, match=r"train\.bson: .*; download it again"):
+        unpack_folder(folder)
+    assert [path.name for path in folder.iterdir()] == ["train.bson"]

@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from task_facts import facts_of
 
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
-from competition.data.pseudo_labels import JoinedTable, own_config
+from competition.data.extra_sets import Extra, JoinedTable, own_config
 from competition.prediction.averages import average_predictions
-from competition.prediction.predict import predict_images
+from competition.prediction.predict import load_network, predict_images
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.runs.folder import CV, OOF, POSTPROCESS, TEST, Run
 from competition.scoring.out_of_fold import describe_scores, score_predictions
 from competition.scoring.tune import CROSSED, OWN, THRESHOLDS, is_tuned
 from competition.submission.blend_weights import fit_weights
 from competition.submission.submit import Presence, open_runs, share_warnings
-from competition.submission.write_pseudo_labels import make_pseudo
+from competition.submission.write_pseudo_labels import Choice, make_pseudo, within_quota
 from competition.support.atomic_files import read_rows
 from competition.tasks.contract import Prediction, Target, Task
 
@@ -132,8 +133,8 @@ def score(solution, submission, row_id_column_name):
 def test_weights_that_were_found_are_kept_where_the_first_metric_is_better(
     runs: Path, command: Command, task: str
 ) -> None:
-    if task == "detection":
-        return  # boxes are not fitted
+    if not facts_of(task).is_fitted:
+        return
     Path("metric.py").write_text(DIGEST)
     for fold in ("fold0", "fold1"):
         silence(runs / "b" / fold / OOF)
@@ -177,7 +178,7 @@ def test_a_blend_of_changed_predictions_starts_anew_but_for_the_submission_it_is
     assert "rows that differ" in command("submit", "a", "b", "--name", "x").stdout
     assert (runs / "x/cv.csv").is_file()  # it was tuned on these very predictions
     shutil.copy(runs / "a" / TEST, runs / "b" / TEST)
-    assert "rows that differ" in command("submit", "a", "b", "--name", "x").stdout
+    assert "the submission before" in command("submit", "a", "b", "--name", "x").stdout
     assert not (runs / "x/cv.csv").exists()
     assert not (runs / "x/postprocess.yaml").exists()
 
@@ -196,16 +197,13 @@ def test_a_blend_warns_of_a_run_that_was_predicted_anew_since_but_not_of_one_tha
     assert "warning: " not in command("submit", "x").stdout
 
 
-DECIDED = {"classification": ["format.submission.value=decision"]}  # else no threshold counts
-
-
 def test_a_blend_is_not_scored_by_thresholds_that_a_run_found_on_the_same_images(
     runs: Path, command: Command, task: str, other_decode: dict[str, Any]
 ) -> None:
-    before = out_of_fold_line(command("submit", "a", "b", "--name", "x", *DECIDED.get(task, [])))
+    before = out_of_fold_line(command("submit", "a", "b", "--name", "x", *facts_of(task).decides))
     thresholds = yaml.safe_dump({"decode": other_decode})
     (runs / "a" / POSTPROCESS).write_text(thresholds)
-    done = command("submit", "a", "b", "--name", "x", *DECIDED.get(task, []))
+    done = command("submit", "a", "b", "--name", "x", *facts_of(task).decides)
     assert (runs / "x" / POSTPROCESS).read_text() == thresholds  # which decode what is handed in
     handed_in = ", not by those handed in, which were found on the same images)"
     assert out_of_fold_line(done) == before.removesuffix(")") + handed_in
@@ -216,14 +214,14 @@ def test_a_blend_is_not_scored_by_thresholds_that_a_run_found_on_the_same_images
 def test_a_tuned_blend_shows_its_cross_fitted_score(
     runs: Path, command: Command, task: str, other_decode: dict[str, Any]
 ) -> None:
-    assert command("submit", "a", "b", "--name", "x", *DECIDED.get(task, [])).returncode == 0
-    assert command("tune", "x", *DECIDED.get(task, [])).returncode == 0
+    assert command("submit", "a", "b", "--name", "x", *facts_of(task).decides).returncode == 0
+    assert command("tune", "x", *facts_of(task).decides).returncode == 0
     (runs / "x" / POSTPROCESS).write_text(yaml.safe_dump({"decode": other_decode}))
     cv = runs / "x" / CV
     cv.write_text(cv.read_text().replace(OWN, CROSSED))  # as if it had paid
     rows = {row["images"]: row for row in read_rows(cv, "delete it", texts=("images", THRESHOLDS))}
     metric = Run.open("x").config.metrics[0]
-    shown = out_of_fold_line(command("submit", "x", *DECIDED.get(task, [])))
+    shown = out_of_fold_line(command("submit", "x", *facts_of(task).decides))
     assert f"{metric} {float(rows['pooled'][f'{metric}_cross_fitted']):.4f}" in shown
     assert shown.endswith("(cross-fitted)")
 
@@ -231,11 +229,11 @@ def test_a_tuned_blend_shows_its_cross_fitted_score(
 def test_a_tuned_blend_that_is_made_again_stays_tuned(
     runs: Path, command: Command, task: str, other_decode: dict[str, Any]
 ) -> None:
-    words = ["a", "b", "--name", "x", "--weights", "2,1", *DECIDED.get(task, [])]
+    words = ["a", "b", "--name", "x", "--weights", "2,1", *facts_of(task).decides]
     assert command("submit", *words).returncode == 0
-    assert command("tune", "x", *DECIDED.get(task, [])).returncode == 0
+    assert command("tune", "x", *facts_of(task).decides).returncode == 0
     (runs / "x" / POSTPROCESS).write_text(yaml.safe_dump({"decode": other_decode}))
-    expected = out_of_fold_line(command("submit", "x", *DECIDED.get(task, [])))
+    expected = out_of_fold_line(command("submit", "x", *facts_of(task).decides))
     done = command("submit", *words)
     assert out_of_fold_line(done) == expected
     assert "rows that differ from the submission before: 0 of " in done.stdout
@@ -245,10 +243,10 @@ def test_a_tuned_blend_that_is_made_again_stays_tuned(
 def test_a_blend_that_is_submitted_by_thresholds_given_by_hand_shows_their_score(
     runs: Path, command: Command, task: str, other_decode: dict[str, Any]
 ) -> None:
-    decided = DECIDED.get(task, [])
+    decided = facts_of(task).decides
     assert command("submit", "a", "b", "--name", "x", *decided).returncode == 0
     assert command("tune", "x", *decided).returncode == 0
-    tuned = other_decode | OTHERS[task]
+    tuned = {**other_decode, **facts_of(task).more_decode}
     (runs / "x" / POSTPROCESS).write_text(yaml.safe_dump({"decode": tuned}))
     by_hand = [f"decode.{key}={(np.asarray(value) / 2).tolist()}" for key, value in tuned.items()]
     run = Run.open("x", [*decided, *by_hand])
@@ -257,13 +255,6 @@ def test_a_blend_that_is_submitted_by_thresholds_given_by_hand_shows_their_score
     assert shown == f"out of fold:  {describe_scores(scores)}  (by thresholds given by hand)"
     shown = out_of_fold_line(command("submit", "x", *decided, by_hand[0]))
     assert shown.endswith("(by thresholds given by hand beside some found on the same images: flatters)")
-
-
-OTHERS: dict[str, dict[str, Any]] = {  # further keys of `decode:`
-    "segmentation": {"bottom_threshold": 0.125},
-    "detection": {"iou": 0.3},
-    "classification": {"new_threshold": 0.3},
-}
 
 
 def out_of_fold_line(done: CompletedProcess[str]) -> str:
@@ -406,27 +397,64 @@ def test_pseudo_labels_are_trained_on_and_never_validated(
 def test_pseudo_labels_say_what_the_run_predicted(runs: Path, command: Command, task: str) -> None:
     """Read as training rows, they are what was decoded; images known from train.csv keep their own answer."""
     run = Run.open("a")
-    path, words = make_pseudo(run, 0)
+    path, words = make_pseudo(run, Choice(0), {})
     assert f"an image's confidence is {Task(task).pseudo_labels.confidence_name(run.config)})" in words
+    assert "warning: networks that have seen a fold's validation images" in words
     table = Task(task).table.read_table(run.config)
     own = own_config(run.config, table.classes)
     pseudo = Task(task).table.read_table(own, path)
-    joined = JoinedTable(table, pseudo)
+    counts_one = np.ones(len(pseudo.image_ids))
+    joined = JoinedTable(table, [Extra("pseudo.csv", own, pseudo, counts_one, num_classes=len(table.classes))])
     assert len(joined.image_ids) == 30
     assert joined.present().shape == (30, len(table.classes))
     stored = Predictions(run.folder / TEST)
     for index, (image_id, size, prediction) in enumerate(stored):
         expected = _as_target(Task(task).decode.decode(prediction, *size, own), prediction)
         assert joined.image_ids[24 + index] == image_id
-        assert joined.is_pseudo(24 + index)
-        for key, values in joined.target(24 + index, *size).items():
-            np.testing.assert_allclose(values, expected[key], atol=0.02)
-    assert len(JoinedTable(table, table).image_ids) == 24
+        assert joined.extra(24 + index) is not None
+        found = joined.target(24 + index, *size)
+        assert found.keys() & expected.keys()
+        for key in found.keys() & expected.keys():
+            np.testing.assert_allclose(found[key], expected[key], atol=0.02)
+    known = Extra("train.csv", run.config, table, np.ones(24), num_classes=len(table.classes))
+    assert len(JoinedTable(table, [known]).image_ids) == 24
+
+
+def test_a_quota_takes_the_surest_of_each_class() -> None:
+    sure = np.array([0.9, 0.5, 0.8, 0.7, 0.6])
+    present = np.array([[1, 0], [0, 1], [1, 0], [1, 1], [0, 0]], dtype=bool)
+    assert within_quota(sure, present, 1).tolist() == [True, False, False, True, False]
+    assert within_quota(sure, present, 2).tolist() == [True, True, True, True, False]
+
+
+def test_pseudo_labels_of_a_fold_are_by_its_own_networks(predicted: Path, command: Command, tmp_path: Path) -> None:
+    """The networks of the folds differ: each file says what its own fold's network does, and none of the others'."""
+    shutil.copytree(predicted, tmp_path / "outputs")
+    assert command("pseudo", "t", "--confidence", "0", "--quota", "3").returncode == 0
+    done = command("pseudo", "t", "--confidence", "0")
+    assert done.returncode == 0, done.stderr
+    assert "each fold learns from what its own networks say" in done.stdout
+    run = Run.open("t")
+    files = sorted(path.name for path in run.folder.glob("pseudo*.csv"))
+    assert files == ["pseudo.csv", "pseudo_fold0.csv", "pseudo_fold1.csv"]
+    task = Task(run.config.task)
+    texts = {name: (run.folder / name).read_text() for name in files}
+    assert len(set(texts.values())) == 3
+    for fold in (0, 1):
+        stored = Predictions(run.folder / f"fold{fold}" / TEST)
+        network, classes = load_network(run.folder / f"fold{fold}" / "best_loss.pt")
+        ids = task.submission.read_test_ids(run.config, classes)
+        alone = tmp_path / "alone.npz"
+        predict_images(run.config, [network], ImageDataset(run.config, ids), alone, classes)
+        for (_, _, found), (_, _, expected) in zip(stored, Predictions(alone), strict=True):
+            assert task.decode.difference(found, expected) < 1e-5
 
 
 def _as_target(answer: Target, prediction: Prediction) -> Target:
-    label = int(prediction["probabilities"].argmax()) if "bboxes" not in answer and "mask" not in answer else 0
-    return {**answer, "label": label}
+    """Return the answer as a target: of classes the probabilities, which stand in pseudo.csv with five digits."""
+    if "probabilities" not in prediction or prediction["probabilities"].ndim > 1:
+        return answer
+    return {"label": int(prediction["probabilities"].argmax()), "soft": prediction["probabilities"], **answer}
 
 
 def test_pseudo_masks_are_decoded_at_the_size_that_is_handed_in(runs: Path, command: Command, task: str) -> None:
@@ -434,9 +462,9 @@ def test_pseudo_masks_are_decoded_at_the_size_that_is_handed_in(runs: Path, comm
     if task != "segmentation":
         pytest.skip("other answers have no size")
     words = ["format.size=[32, 32]", "decode={threshold: 0.0, min_area: 1025}"]
-    path, _ = make_pseudo(Run.open("a", words), 0)
-    assert all(line.endswith(",") for line in path.read_text().splitlines()[1:])
+    path, _ = make_pseudo(Run.open("a", words), Choice(0), {})
+    assert all(",," in line for line in path.read_text().splitlines()[1:])
     run = Run.open("a", [*words, "decode.min_area=1000"])
-    path, _ = make_pseudo(run, 0)
+    path, _ = make_pseudo(run, Choice(0), {})
     table = Task(task).table.read_table(own_config(run.config, Predictions(run.folder / TEST).classes), path)
     assert table.target(0, *Predictions(run.folder / TEST).sizes[0])["mask"].all()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from task_facts import facts_of
 from timm.layers import DropPath, resample_abs_pos_embed
 from torch import nn
 
@@ -23,7 +24,6 @@ from competition.training.module import CompetitionModule
 PROJECT = Path(__file__).resolve().parents[2]
 FAMILIES = timm.list_models("test_*")
 PLAIN = [name for name in FAMILIES if "vit" in name and "max" not in name]  # one level of features only
-SIZES = {"detection": [160, 160]}  # what maxvit and coatnet are made for
 
 
 @cache
@@ -34,7 +34,7 @@ def batch_of(task: str, folder: Path) -> tuple[Config, Batch, list[str]]:
         f"data.dir={folder}",
         "data.batch_size=2",
         "data.num_workers=0",
-        f"data.image_size={SIZES.get(task, [64, 96])}",
+        f"data.image_size={list(facts_of(task).encoder_size)}",
     ]
     config = load_config([PROJECT / "configs" / f"{task}.yaml"], words)
     table = Task(task).table.read_table(config)
@@ -57,13 +57,12 @@ def test_every_family_is_built_for_the_size_of_the_images_and_takes_a_step(
     task: str, encoder: str, made_up: Path
 ) -> None:
     config, batch, classes = batch_of(task, made_up / task)
-    model: dict[str, Any] = {"encoder": encoder}
-    if task == "segmentation" and encoder in PLAIN:
-        model["architecture"] = "dpt"
-    values = with_model(config, **model).model_dump(mode="json")
+    plain = facts_of(task).plain_encoder if encoder in PLAIN else {}
+    model = {} if isinstance(plain, str) else plain
+    values = with_model(config, encoder=encoder, **model).model_dump(mode="json")
     torch.manual_seed(0)
-    if task == "detection" and encoder in PLAIN:
-        with pytest.raises(CompetitionError, match=rf"model.encoder: {encoder} has .*levels at strides"):
+    if isinstance(plain, str):
+        with pytest.raises(CompetitionError, match=plain):
             CompetitionModule(values, classes)
         return
     module = CompetitionModule(values, classes).train()

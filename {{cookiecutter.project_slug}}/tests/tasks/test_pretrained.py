@@ -15,6 +15,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from task_facts import facts_of
 from timm.models import _registry
 from torch import Tensor, nn
 
@@ -102,8 +103,8 @@ def test_a_local_file_becomes_the_encoders_weights(task: str, name: str, state: 
     found, number = held(network, state)
     assert found == number
     assert held(build(task, False), state)[0] == 0
-    anew = {"classification": "classifier", "detection": "pyramid and head", "segmentation": "decoder"}[task]
-    note = f"model.pretrained: {number} of {number} tensors of test_resnet, {anew} anew, from {tmp_path / name}"
+    weights = f"{number} of {number} tensors of test_resnet, {facts_of(task).anew} anew, from {tmp_path / name}"
+    note = f"model.pretrained: {weights}"
     assert weights_note(network) == note
 
 
@@ -112,8 +113,8 @@ def test_a_local_file_becomes_the_encoders_weights(task: str, name: str, state: 
 @pytest.mark.parametrize("encoder", ["test_resnet", "test_convnext", "tu-test_convnext"])
 def test_the_weights_of_any_task_begin_any_other(task: str, source: str, encoder: str, tmp_path: Path) -> None:
     """`best_loss.safetensors` of another run: timm names a network of features otherwise than the whole."""
-    if encoder.startswith("tu-") and {task, source} != {"segmentation"}:
-        pytest.skip("the prefix is segmentation's own")
+    if encoder.startswith("tu-") and not (task == source and facts_of(task).takes_prefix):
+        pytest.skip("the prefix is of segmentation-models-pytorch")
     torch.manual_seed(5)
     first = build(source, False, encoder)
     for value in first.state_dict().values():

@@ -95,6 +95,13 @@ def test_boxes_are_shifted_clipped_and_left_out_where_a_window_hardly_shows_them
     assert found["bboxes"].tolist() == [[5, 5, 25, 25], [50, 0, 55, 20]]
 
 
+def test_points_are_shifted_and_left_out_where_a_window_does_not_show_them() -> None:
+    points = np.array([[10, 10], [60, 60], [61, 30], [4, 30]], dtype=np.float32)
+    found = cut_target({"keypoints": points, "labels": np.arange(4)}, Place(5, 5, 55, 55))
+    assert found["keypoints"].tolist() == [[5, 5], [55, 55]]
+    assert found["labels"].tolist() == [0, 1]
+
+
 boxes_of_a_side = st.tuples(st.integers(0, 180), st.integers(2, 16)).map(lambda box: (box[0], box[0] + box[1]))
 
 

@@ -40,7 +40,13 @@ each_task = pytest.mark.parametrize("task", task_names())
 
 
 def make_config(task: str, batch_size: int = WHOLE, **trainer: Any) -> Config:
-    data = {"dir": task, "image_size": 64, "num_workers": 0, "batch_size": batch_size}
+    data = {
+        "dir": task,
+        "image_size": 64,
+        "num_workers": 0,
+        "batch_size": batch_size,
+        "weights_csv": f"{task}/weights.csv",
+    }
     always = {"accelerator": "cpu", "max_epochs": 2, "gradient_clip_val": 0.5, "precision": "64-true"}
     # Adam divides gradients by their size: of those that are nearly 0 it makes steps out of float32's rounding alone.
     optimizer = {"name": "sgd", "lr": 0.1}
@@ -79,6 +85,13 @@ def learn(config: Config, target: Path) -> None:
     predict_images(config, [module.network.eval()], dataset, target / OOF, table.classes)
 
 
+def write_weights(folder: Path) -> None:
+    """Let some images count more than others: the step is the mean over all images, however they are split."""
+    ids = sorted(path.name for path in (folder / "train_images").iterdir())
+    rows = [f"{image_id},{0.5 + number % 3}" for number, image_id in enumerate(ids)]
+    (folder / "weights.csv").write_text("\n".join(["image_id,weight", *rows]) + "\n")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Work in a folder with made-up data of each task."""
@@ -89,6 +102,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         for task in task_names():
             write_sample(task, Path(task), NUM_TRAINED + NUM_VALIDATED)
+            write_weights(Path(task))
             learn(make_config(task, devices=1), folder / "alone" / task)
         learn(make_config(task_names()[0], SHORT, devices=1), folder / "alone, short" / task_names()[0])
         yield folder

@@ -1,8 +1,8 @@
 """A training of which all is random that can be: killed in mid-epoch it ends, bit for bit, as an unbroken one does.
 
-Mixed images, windows, pseudo-labels, another run to learn from, averaged weights and epochs, layers that learn later,
-sizes and rates by epoch, two processes with two workers each: all at once. (One process is test_kill.py's and
-test_resume.py's.)
+Mixed images, windows, pseudo-labels, a further set of half the weight, another run to learn from, averaged weights and
+epochs, layers that learn later, sizes and rates by epoch, two processes with two workers each: all at once. (One
+process is test_kill.py's and test_resume.py's.)
 
 Run as a script, this file does it: python tests/training/test_exact_resume.py FOLDER. Its child processes are forks,
 which start in no time where a new Python would import for seconds.
@@ -39,6 +39,7 @@ WORDS = (
     *("model.freeze=0.5", "model.unfreeze_epoch=1", "data.image_size=[[0, 32], [1, 64]]"),
     "data.augmentation.more=[{Rotate: {p: 0.5}}, {OneOf: {transforms: [GaussNoise, {RandomGamma: {p: 1}}]}}]",
     *("data.window.size=96", "data.window.overlap=0", "data.pseudo=data/solution.csv"),
+    "data.extra=[{csv: train.csv, weight: 0.5}]",
 )
 
 
@@ -48,8 +49,10 @@ def configure(task: str, name: str) -> Config:
     plain = load_config([shipped])
     ways = getattr(plain, "mix")  # noqa: B009 - each task has its own
     taught = ["loss.distil.run=teacher"] if type(plain.loss).has_teachers else []
-    more = [*taught, *(f"mix.{key}=0.8" for key in type(ways).model_fields), f"name={name}"]
-    return load_config([shipped], [*WORDS, *more])
+    more = [*taught, *(f"mix.{key}=0.8" for key in type(ways).model_fields)]
+    if hasattr(plain.model, "join_columns"):
+        more.append("data.columns.categorical=[image_id]")  # a column that every table has
+    return load_config([shipped], [*WORDS, *more, f"name={name}"])
 
 
 def teach(config: Config) -> None:

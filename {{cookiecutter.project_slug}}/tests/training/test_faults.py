@@ -10,6 +10,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 import torch
+from task_facts import facts_of
 from tiny import PROJECT, TINY
 from trainings import begin, files_up_to, kill_one_of_two, rows
 
@@ -87,8 +88,7 @@ def test_a_training_says_which_losses_it_adds_up_and_one_without_a_network_is_no
     assert not list(FOLD.glob("config.yaml"))
     done = command("train", *words, STOP_AT_ONCE)
     [told] = [line for line in done.stdout.splitlines() if line.startswith("loss: ")]
-    expected = {"classification": "1 cross_entropy", "detection": "1 classification + 1 box + 1 centerness"}
-    assert told == f"loss: {expected.get(TASK, '1 bce + 1 dice')}"
+    assert told == f"loss: {facts_of(TASK).losses}"
 
 
 def test_weights_that_a_finite_loss_ruined_are_not_saved(command: Command, words: list[str]) -> None:

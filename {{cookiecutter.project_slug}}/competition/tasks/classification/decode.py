@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from competition.support.errors import CompetitionError
+from competition.tasks.classification.heads import each_head, head_by_head, in_turn
+from competition.tasks.classification.kinds import kind_of
 from competition.tasks.classification.settings import ClassificationDecode, TaskConfig
 from competition.tasks.contract import Prediction, Target
 
@@ -15,16 +17,25 @@ NEW = -1  # the number of `format.new` among the best classes
 def average(
     predictions: Sequence[Prediction], config: TaskConfig, weights: Sequence[float] | None = None
 ) -> Prediction:
-    """Average `probabilities` (classes,), or `values` (columns,), of several networks."""
-    key = "values" if "values" in predictions[0] else "probabilities"
-    stacked = np.stack([p[key] for p in predictions]).astype(np.float32)
-    return {key: np.average(stacked, axis=0, weights=weights).astype(np.float32)}
+    """Average `probabilities` (classes,), or `values` (columns,), of several networks; those that had never seen a
+    class have no say in it."""
+    stacked = {key: np.stack([p[key] for p in predictions]).astype(np.float32) for key in predictions[0]}
+    if may_be_new(config):
+        [(key, said)] = stacked.items()
+        each = (said > 0) * np.reshape(np.ones(len(said)) if weights is None else weights, (-1, 1))
+        return {key: ((said * each).sum(axis=0) / each.sum(axis=0).clip(min=SMALLEST)).astype(np.float32)}
+    return {key: np.average(each, axis=0, weights=weights).astype(np.float32) for key, each in stacked.items()}
+
+
+def may_be_new(config: TaskConfig) -> bool:
+    """Return whether a class that a network had never seen has 0, and no other class has: see `metric_head.UNKNOWN`."""
+    return config.format.new is not None and config.model.head != "linear"
 
 
 def hands_in_decisions(config: TaskConfig) -> bool:
     """Return whether what is handed in is decided by thresholds, for which the scale of predictions matters."""
-    form = config.format.submission
-    return form.value == "decision" or form.layout not in ("columns", "rows")
+    forms = [one.format.submission for one in each_head(config).values()]
+    return any(form.value == "decision" or form.layout not in ("columns", "rows", "boxes") for form in forms)
 
 
 def hands_in_ranks(config: TaskConfig) -> bool:
@@ -35,7 +46,9 @@ def hands_in_ranks(config: TaskConfig) -> bool:
 def unused_settings(config: TaskConfig) -> dict[str, str]:
     """Return the keys of `decode:` that neither what is handed in nor its score goes by, each with the reason."""
     form, used = config.format, ""
-    if form.target == "regression":
+    if form.targets:
+        used, reason = "targets", "several answers an image are decided by decode.targets"
+    elif form.target == "regression":
         used, reason = "cut_points", "numbers are handed in"
     elif not hands_in_decisions(config):
         reason = "probabilities are handed in (for decisions: format.submission.value: decision)"
@@ -47,6 +60,7 @@ def unused_settings(config: TaskConfig) -> dict[str, str]:
     return {key: reason for key in ClassificationDecode.model_fields if key != used}
 
 
+@head_by_head
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
     """Return what is handed in of one image.
 
@@ -54,7 +68,7 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
     """
     if config.format.target == "regression":
         values = prediction["values"].astype(np.float64)
-        if config.format.group:  # whole numbers are made of what its images say together
+        if config.averaged_groups:  # whole numbers are made of what its images say together
             return {"value": values, "join": config.format.join, "is_whole": hands_in_ranks(config)}
         return {"value": rank(values, config)}
     return decided(prediction["probabilities"], config)
@@ -62,26 +76,28 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
 
 def difference(found: Prediction, stored: Prediction) -> float:
     """Return the largest difference of a probability, or of a number as a share of its size (at least 1)."""
-    [(key, one)] = found.items()
-    scale = np.maximum(np.abs(stored[key]), 1)
-    return float(np.max(np.abs(one - stored[key]) / scale)) if one.shape == stored[key].shape else 1.0
+    if any(one.shape != stored[key].shape for key, one in found.items()):
+        return 1.0
+    return max(
+        float(np.max(np.abs(one - stored[key]) / np.maximum(np.abs(stored[key]), 1))) for key, one in found.items()
+    )
 
 
 def unseen(prediction: Prediction, known: Iterable[Prediction]) -> Prediction:
     """Return the mean of what is said of other images: the best guess without a look."""
-    [key] = prediction
-    return {key: np.stack([one[key] for one in known]).mean(axis=0, dtype=np.float32)}
+    others = list(known)
+    return {key: np.stack([one[key] for one in others]).mean(axis=0, dtype=np.float32) for key in prediction}
 
 
 def trial_predictions(num_classes: int, config: TaskConfig) -> Iterator[Prediction]:
     """Yield equal `probabilities`, then those of each class for sure; of a regression `values` in its middle."""
-    if config.format.target == "regression":
-        low, high = config.format.bounds or (0.0, 1.0)
-        yield {"values": np.full(num_classes, (low + high) / 2, dtype=np.float32)}
+    if config.format.targets:
+        heads = each_head(config).items()
+        yield from in_turn({name: list(trial_predictions(len(one.data.classes or ()), one)) for name, one in heads})
         return
-    yield {"probabilities": np.full(num_classes, 1 / num_classes, dtype=np.float32)}
-    for one in range(num_classes):
-        yield {"probabilities": (np.arange(num_classes) == one).astype(np.float32)}
+    kind = kind_of(config)
+    for one in kind.trial_predictions(num_classes, config.format.bounds):
+        yield {kind.said: one.astype(np.float32)}
 
 
 def decided(probabilities: np.ndarray, config: TaskConfig) -> Target:
@@ -96,18 +112,27 @@ def decided(probabilities: np.ndarray, config: TaskConfig) -> Target:
     settings = config.decode if hands_in_decisions(config) else ClassificationDecode()
     answer: Target = {"probabilities": probabilities}
     if form.submission.layout == "top":
+        answer |= {"is_new_at_0": True} if may_be_new(config) else {}
         return answer | {"top": best_classes(probabilities, config)}
     if hands_in_decisions(config):
         answer["is_decision"] = True
     rules: Target = {"is_single": form.target == "single", "needs_one": needs_one(config), "join": form.join}
     key = "thresholds" if settings.quantile is None else "quantile"
     rules[key] = one_a_class(getattr(settings, key), len(probabilities), f"decode.{key}")
-    if form.group is not None or settings.quantile is not None:
+    if config.averaged_groups is not None or settings.quantile is not None:
         return answer | rules
     settled = settle([answer | rules])[0]
     return {name: value for name, value in settled.items() if name not in rules}
 
 
+def decides_together(config: TaskConfig) -> bool:
+    """Return whether what is decided of an image hangs on others, of its group or of all."""
+    return config.averaged_groups is not None or any(
+        one.decode.quantile is not None for one in each_head(config).values()
+    )
+
+
+@head_by_head
 def settle(answers: Sequence[Target]) -> list[Target]:
     """Decide the answers of a set of images, or groups: add `choice`, or `labels`, where they are not there yet."""
     first = answers[0]
@@ -132,6 +157,7 @@ def join_groups(answers: Sequence[Target], groups: Sequence[str]) -> tuple[list[
     return list(members), [_joined(images) for images in members.values()]
 
 
+@head_by_head
 def _joined(images: list[Target]) -> Target:
     joined = dict(images[0])
     largest = str(joined.get("join", "mean")) == "max"
@@ -179,6 +205,11 @@ def over_quantiles(probabilities: np.ndarray, quantile: np.ndarray, *, needs_one
         columns = zip(probabilities[inside].T.astype(np.float64), levels, strict=True)
         thresholds[inside] = [np.quantile(column, level) for column, level in columns]
     return over_thresholds(probabilities, np.maximum(thresholds, SMALLEST), needs_one=needs_one)
+
+
+def true_class(answer: Target, label: int) -> int:
+    """Return the class that is right: NEW for one that the network which answered had never seen."""
+    return NEW if answer.get("is_new_at_0", False) and answer["probabilities"][label] == 0 else label
 
 
 def choose(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

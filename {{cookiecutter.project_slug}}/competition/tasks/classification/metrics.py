@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
+from competition.tasks.average_precision import mean_average_precision
+
 SMALLEST = 1e-15  # a probability of 0 for what is true would cost infinitely much; Kaggle cuts off here
 
 
@@ -63,6 +65,14 @@ def balanced_accuracy(case: SingleLabels) -> float:
     return float((right[true > 0] / true[true > 0]).mean())
 
 
+def macro_recall(case: SingleLabels) -> float:
+    """Mean recall over the classes that occur among truth or answers, 0 of one that is only said (scikit-learn's, as in
+    Bengali.AI Handwritten Grapheme Classification)."""
+    right, said, true = _counts(case)
+    occurs = said + true > 0
+    return float((right[occurs] / np.maximum(true[occurs], 1)).mean())
+
+
 def macro_f1(case: SingleLabels) -> float:
     """Mean F1 over the classes that occur among truth or answers."""
     right, said, true = _counts(case)
@@ -109,6 +119,18 @@ def mean_area(
     if none is left."""
     areas = [area(truth, said) for truth, said in columns if truth.any() and not truth.all()]
     return float(np.mean(areas)) if areas else 0.5
+
+
+def _voc_map(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """PASCAL VOC's mAP where an image is what is found: the mean over the classes that some images have."""
+    numbers = np.tile(np.arange(truth.shape[1]), len(truth))
+    return mean_average_precision(truth.reshape(-1, 1), probabilities.ravel(), numbers, truth.sum(axis=0), "voc")
+
+
+def voc_map(case: SingleLabels) -> float:
+    """PASCAL VOC's mean average precision (2010), as SIIM-FISABIO-RSNA COVID-19 (Kaggle, 2021) scores its studies."""
+    assert case.probabilities is not None
+    return _voc_map(case.probabilities, case.truth[:, None] == np.arange(case.probabilities.shape[1]))
 
 
 LOW_RATE, LOW_WEIGHT = 0.4, 2.0  # true positive rates up to it count so many times
@@ -218,6 +240,12 @@ def alaska(case: MultiLabels) -> float:
     return mean_area(case.columns(case.probabilities), alaska_area)
 
 
+def multi_voc_map(case: MultiLabels) -> float:
+    """The same of any number of classes an image; where a label is not known it is no answer."""
+    said = case.probabilities if case.known is None else np.where(case.known, case.probabilities, -1.0)
+    return _voc_map(said, case.truth)
+
+
 def pf1(case: MultiLabels) -> float:
     """Probabilistic F1 (Yacouby and Axman 2020, as in RSNA's breast cancer detection), mean over the classes.
 
@@ -272,10 +300,12 @@ SINGLE: dict[str, Callable[[SingleLabels], float]] = {
     "accuracy": accuracy,
     "error": error,
     "balanced_accuracy": balanced_accuracy,
+    "macro_recall": macro_recall,
     "macro_f1": macro_f1,
     "micro_f1": accuracy,  # with one class said and one true an image the two are the same
     "log_loss": log_loss,
     "roc_auc": roc_auc,
+    "voc_map": voc_map,
     "map5": map5,
     "qwk": graded_kappa,
 }
@@ -290,9 +320,10 @@ MULTI: dict[str, Callable[[MultiLabels], float]] = {
     "roc_auc": multi_roc_auc,
     "alaska": alaska,
     "pf1": pf1,
+    "voc_map": multi_voc_map,
 }
 # Those that thresholds do not change, so that there is nothing to tune.
-OF_PROBABILITIES = ("log_loss", "rsna2022", "roc_auc", "alaska", "map5")
+OF_PROBABILITIES = ("log_loss", "rsna2022", "roc_auc", "alaska", "voc_map", "map5")
 NUMBERS: dict[str, Callable[[Numbers], float]] = {
     "rmse": rmse,
     "mae": mae,

@@ -10,13 +10,20 @@ import numpy as np
 from competition.config.settings import Config, with_decode
 from competition.support.progress import progress
 from competition.tasks.classification.decode import (
+    NEW,
+    best_classes,
     choose,
+    decided,
     hands_in_decisions,
     lowest_rank,
+    may_be_new,
     needs_one,
     over_quantiles,
     over_thresholds,
+    true_class,
 )
+from competition.tasks.classification.heads import each_head, heads_in, of_head
+from competition.tasks.classification.kinds import kind_in, kind_of
 from competition.tasks.classification.metrics import MULTI, OF_PROBABILITIES, SINGLE, MultiLabels, SingleLabels
 from competition.tasks.classification.score import lower_is_better
 from competition.tasks.classification.settings import TaskConfig
@@ -35,6 +42,7 @@ MOST_CLASSES = 200  # of more a threshold each would be chance, and take long
 # Coarse places, finer ones, rounds over the classes; a host's metric may take seconds.
 EFFORT, SINGLE_EFFORT, HOST_EFFORT = (12, 8, 3), (12, 6, 2), (9, 5, 1)
 MOST_RANKS = 50
+MOST_NEW_THRESHOLDS = 41
 MOST_NUMBERS = 100  # of an image with more classes, its own and others by chance stand for all
 
 # Metrics of decisions whose best thresholds are found exactly, class by class.
@@ -68,6 +76,34 @@ class CutPointSearch:
 
 
 @dataclass(frozen=True)
+class NewClassSearch:
+    """From which probability on a class is believed, and stands before `format.new`."""
+
+    config: TaskConfig
+    images: Scored
+    top: np.ndarray  # (n, k) int, classes, the best first
+    probabilities: np.ndarray  # (n, k) of those
+    truth: np.ndarray  # (n,) int, NEW for a class that the network had never seen
+
+    def best(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return `new_threshold`: between two probabilities, the own one where none is better."""
+        own, steps = self.config.decode.new_threshold, np.linspace(0, 1, MOST_NEW_THRESHOLDS)
+        tried = [own, *np.quantile(self.probabilities[rows, 0], steps).tolist()]
+        score = self._score if self.config.host_metric is None else self._host_score
+        return {"new_threshold": max(tried, key=lambda threshold: score(rows, threshold))}
+
+    def _host_score(self, rows: np.ndarray, threshold: float) -> float:
+        return self.images.score(with_decode(self.config, {"new_threshold": threshold}), rows)
+
+    def _score(self, rows: np.ndarray, threshold: float) -> float:
+        metric, number = self.config.metrics[0], self.top.shape[1]
+        places = (self.probabilities[rows] >= threshold).sum(axis=1)
+        top = np.array([np.insert(one, at, NEW)[:number] for one, at in zip(self.top[rows], places, strict=True)])
+        score = SINGLE[metric](SingleLabels(None, top[:, 0], top, self.truth[rows], None))
+        return -score if lower_is_better(metric) else score
+
+
+@dataclass(frozen=True)
 class BestOf:
     """What another search finds, where a host's metric finds it better than what the config has."""
 
@@ -80,6 +116,52 @@ class BestOf:
         found = self.search.best(rows)
         changed = with_decode(self.config, found)
         return found if self.images.score(changed, rows) > self.images.score(self.config, rows) else {}
+
+
+@dataclass(frozen=True)
+class OfTarget:
+    """The images of which one of several targets is known, as if it were the only one."""
+
+    images: Scored
+    name: str
+    rows: np.ndarray  # numbers of the images
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def prediction(self, index: int) -> Prediction:
+        """Read the stored prediction of an image from disk."""
+        return of_head(self.images.prediction(int(self.rows[index])), self.name)
+
+    def truth(self, index: int) -> Target:
+        """Return the answer."""
+        return of_head(self.images.truth(int(self.rows[index])), self.name)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return the original height and width."""
+        return self.images.size(int(self.rows[index]))
+
+    def score(self, config: Config, rows: np.ndarray) -> float:
+        """Only a host's metric is asked for in this way, and that is of all targets."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class EachTarget:
+    """A search for each of several targets by its own metric: the better each is, the better is their mean."""
+
+    config: TaskConfig
+    images: dict[str, OfTarget]
+    searches: dict[str, Search]
+
+    def best(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return `targets`: what the config has of each, and what was found."""
+        found = {name: own.model_dump(exclude_defaults=True) for name, own in self.config.decode.targets.items()}
+        for name, search in self.searches.items():
+            own = np.flatnonzero(np.isin(self.images[name].rows, rows))
+            if len(own) and (keys := search.best(own)):
+                found[name] = found.get(name, {}) | keys
+        return {"targets": found} if found else {}
 
 
 @dataclass(frozen=True)
@@ -155,29 +237,62 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
     """Prepare a search: thresholds for decisions that are handed in, cut points for kappa of numbers, else nothing."""
     assert isinstance(config, TaskConfig)
     is_host, metric = config.host_metric is not None, config.metrics[0]
+    if config.format.targets:
+        found = _of_each(config, images)
+        return BestOf(config, images, found) if is_host else found
     if config.format.target == "regression":
         return _cut_points(config, images) if is_host or metric == "qwk" else Nothing()
-    if not hands_in_decisions(config) or config.format.submission.layout == "top":
+    if config.format.submission.layout == "top":
+        return _of_new_classes(config, images)
+    if not hands_in_decisions(config):
         return Nothing()
     if metric in OF_PROBABILITIES and not is_host:
         return Nothing()
     if num_classes > MOST_CLASSES:
         return Nothing()
-    number, is_single = range(len(images)), config.format.target == "single"
+    number = range(len(images))
     truths = [images.truth(i) for i in progress(number, "reading answers")]
     probabilities = np.stack([images.prediction(i)["probabilities"] for i in progress(number, "reading predictions")])
-    truth = np.array([one["label"] if is_single else one["labels"] for one in truths])
+    truth = np.array([one[kind_of(config).truth] for one in truths])
     groups = None
-    if config.format.group is not None:
+    if config.averaged_groups is not None:
         groups = np.unique([str(one["group"]) for one in truths], return_inverse=True)[1]
     known = np.array([one["known"] for one in truths]) if "known" in truths[0] else None
     return ThresholdSearch(config, images, probabilities, truth, groups, truths[0].get("grades"), known)
 
 
+def _of_each(config: TaskConfig, images: Scored) -> Search:
+    """Prepare a search for each target that is handed in."""
+    truths = [images.truth(i) for i in progress(range(len(images)), "reading answers")]
+    of_target, searches = {}, {}
+    for name, one in each_head(config).items():
+        known = np.flatnonzero([truth.get(f"{name}/is_known", True) for truth in truths])
+        of_target[name] = OfTarget(images, name, known)
+        if config.format.targets[name].submit and len(known):
+            searches[name] = search(one, of_target[name], int(truths[0][f"{name}/num_classes"]))
+    return EachTarget(config, of_target, searches)
+
+
+def _of_new_classes(config: TaskConfig, images: Scored) -> Search:
+    """Return a search where some images are of classes that the network which answered had never seen."""
+    if not may_be_new(config):
+        return Nothing()
+    number = range(len(images))
+    each = [images.prediction(index)["probabilities"] for index in progress(number, "reading predictions")]
+    labels = [int(images.truth(index)["label"]) for index in number]
+    truth = np.array([true_class(decided(one, config), label) for one, label in zip(each, labels, strict=True)])
+    if not (truth == NEW).any():
+        return Nothing()
+    without = with_decode(config, {"new_threshold": 0.0})  # which puts NEW behind all
+    top = np.stack([best_classes(one, without) for one in each])
+    probabilities = np.stack([one[best] for one, best in zip(each, top, strict=True)])
+    return NewClassSearch(config, images, top, probabilities, truth)
+
+
 def _cut_points(config: TaskConfig, images: Scored) -> Search:
     """Return a search where there is one column of whole numbers, of which there are not too many."""
     truth = np.stack([images.truth(i)["value"] for i in range(len(images))])
-    if truth.shape[1] > 1 or (truth != np.rint(truth)).any() or config.format.group is not None:
+    if truth.shape[1] > 1 or (truth != np.rint(truth)).any() or config.averaged_groups is not None:
         return Nothing()
     lowest = int(lowest_rank(config))
     highest = int(config.format.bounds[1] if config.format.bounds else truth.max())
@@ -207,14 +322,20 @@ def regression_sample(
     predictions: Sequence[Prediction], truth: Target, seed: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return probabilities (k, models) against 0 and 1 (k,), or values against the truth's."""
-    if "value" in truth:
-        return np.stack([p["values"] for p in predictions], axis=1).astype(np.float64), np.asarray(truth["value"])
-    stacked = np.stack([p["probabilities"] for p in predictions], axis=1).astype(np.float64)
-    labels = truth["labels"] if "labels" in truth else np.arange(len(stacked)) == truth["label"]
+    if heads := heads_in(truth):
+        known = [name for name in heads if truth.get(f"{name}/is_known", True)]
+        each = [regression_sample([of_head(p, n) for p in predictions], of_head(truth, n), seed) for n in known]
+        inputs, outputs = (
+            zip(*filter(None, each), strict=True) if known else ([np.zeros((0, len(predictions)))], [np.zeros(0)])
+        )
+        return np.concatenate(inputs), np.concatenate(outputs)
+    kind = kind_in(truth)
+    stacked = np.stack([p[kind.said] for p in predictions], axis=1).astype(np.float64)
+    labels = kind.numbers(truth[kind.truth], len(stacked))
     if "known" in truth:
         stacked, labels = stacked[truth["known"]], labels[truth["known"]]
-    if len(stacked) > MOST_NUMBERS:
+    if kind.said == "probabilities" and len(stacked) > MOST_NUMBERS:
         drawn = np.random.default_rng(seed).choice(len(stacked), MOST_NUMBERS - 1, replace=False)
         kept = np.union1d(np.flatnonzero(labels), drawn)
         stacked, labels = stacked[kept], labels[kept]
-    return stacked, labels.astype(np.float64)
+    return stacked, labels

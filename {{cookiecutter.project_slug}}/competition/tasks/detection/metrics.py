@@ -99,7 +99,11 @@ def _boxes(evidence: Sequence[Evidence], boxes: str, labels: str, scores: str | 
     return [dict(zip(columns, row, strict=True)) for row in zip(*(c.tolist() for c in columns.values()), strict=True)]
 
 
-VINBIGDATA_IOU = 0.4  # kaggle.com/c/vinbigdata-chest-xray-abnormalities-detection: over it
+# By metric in which an image without any box counts as found, too, the IoU over which a box does: see `score_voc`.
+OVER_IOU: Mapping[str, float] = {
+    "vinbigdata": 0.4,  # kaggle.com/c/vinbigdata-chest-xray-abnormalities-detection
+    "voc_map": 0.5,  # kaggle.com/c/siim-covid19-detection
+}
 
 
 def match_voc(one: Evidence, min_iou: float) -> np.ndarray:
@@ -119,10 +123,10 @@ def match_voc(one: Evidence, min_iou: float) -> np.ndarray:
     return hits
 
 
-def score_vinbigdata(
+def score_voc(
     hits: np.ndarray, scores: np.ndarray, labels: np.ndarray, found: np.ndarray, num_true: np.ndarray
 ) -> float:
-    """Compute VinBigData's mAP, in which an image without any box is a class of its own: "No finding".
+    """Compute PASCAL VOC's mAP (2010), in which an image without any box is a class of its own: "No finding", "none".
 
     Such an answer is handed in as a box of that class, of score 1, and finds the one of an image without true boxes.
     Beside the arguments of `mean_average_precision` there are `found` (n,), boxes of each image, and `num_true`

@@ -8,6 +8,7 @@ from competition.config.settings import Config
 from competition.tasks.contract import Outcome, Prediction, Target
 from competition.tasks.detection.metrics import match
 from competition.tasks.detection.score import evidence
+from competition.tasks.found_items import CELLS, classes_present, outcome_of_items
 
 IOU = np.array([0.5])
 
@@ -16,18 +17,8 @@ def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: 
     """Score by the average precision of the image's boxes, of all classes in one; where there is nothing to find, by
     how unsure the surest box is."""
     boxes = evidence(answer, truth, ())
-    hits = match(boxes, IOU)[:, 0]
-    scores, num_true = boxes["scores"].astype(np.float64), len(boxes["true_labels"])
-    found = hits[np.argsort(-scores, kind="stable")]
-    precision = np.cumsum(found) / np.arange(1, len(found) + 1)
-    return Outcome(
-        score=float(precision[found].sum() / num_true) if num_true else 1 - float(scores.max(initial=0)),
-        too_much=float(scores[~hits].max(initial=0)),
-        too_little=num_true - float(scores[hits].sum()),
-        labels=boxes["labels"].astype(np.int64),
-        confidences=scores,
-        hits=hits,
-        num_true=np.bincount(boxes["true_labels"].astype(np.int64), minlength=num_classes),
+    return outcome_of_items(
+        boxes["labels"], boxes["scores"], match(boxes, IOU)[:, 0], boxes["true_labels"], num_classes
     )
 
 
@@ -43,10 +34,7 @@ def threshold_names(config: Config) -> Sequence[str]:
 
 def present(answer: Target, num_classes: int) -> np.ndarray:
     """Return (classes,) bool: which classes have a box."""
-    return np.bincount(answer["labels"], minlength=num_classes) > 0
-
-
-CELLS = 8  # along a side
+    return classes_present(answer["labels"], num_classes)
 
 
 def summary(prediction: Prediction, height: int, width: int, num_classes: int) -> np.ndarray:

@@ -8,8 +8,8 @@ import numpy as np
 from competition.config.settings import Config
 from competition.tasks.contract import Part, Table, Target
 from competition.tasks.detection.table import DetectionTable
+from competition.tasks.found_items import is_shown, items_in_words
 
-MOST_SCORES = 3  # in a caption
 LEAST_SCORE, LEAST_SHARE = 0.3, 0.5  # of a box that is drawn, and of the best score of its image
 
 
@@ -27,16 +27,7 @@ def draw(picture: np.ndarray, answer: Target, height: int, width: int, colors: S
 
 def caption(answer: Target, classes: tuple[str, ...]) -> str:
     """Count the boxes that are drawn, by class; of an answer with scores, say the highest ones, too."""
-    shown = _is_shown(answer)
-    counts = np.bincount(answer["labels"][shown], minlength=len(classes))
-    words = [f"{classes[k]} {counts[k]}" for k in np.argsort(-counts, kind="stable") if counts[k]]
-    more = f" and {len(words) - 6} classes more" if len(words) > 6 else ""
-    text = ", ".join(words[:6]) + more or "no box"
-    if len(answer.get("scores", [])):
-        told = answer["scores"][shown] if counts.any() else answer["scores"]
-        best = ", ".join(f"{score:.2f}" for score in told[:MOST_SCORES])
-        text += f" (scores {best})"
-    return text
+    return items_in_words(answer["labels"], answer.get("scores"), _is_shown(answer), classes, "no box")
 
 
 def parts(table: Table, index: int, target: Target, height: int, width: int) -> list[Part]:
@@ -72,7 +63,4 @@ def amount_name(config: Config) -> str | None:
 
 def _is_shown(answer: Target) -> np.ndarray:
     """Return (k,) bool: a mean average precision hands in many boxes that nobody believes in."""
-    scores = answer.get("scores")
-    if scores is None or not len(scores):
-        return np.ones(len(answer["labels"]), dtype=bool)
-    return scores >= min(max(LEAST_SCORE, LEAST_SHARE * scores.max()), scores.max())
+    return is_shown(answer.get("scores"), len(answer["labels"]), LEAST_SCORE, LEAST_SHARE)

@@ -1,10 +1,12 @@
 """Predicted boxes as training rows: how sure they are, and how they are written."""
 
+from collections.abc import Sequence
+
 from competition.tasks.contract import Prediction, Target
 from competition.tasks.detection.settings import DetectionFormat, TaskConfig
 
 
-def own_format(config: TaskConfig) -> DetectionFormat:
+def own_format(config: TaskConfig, columns: Sequence[str] = ()) -> DetectionFormat:
     """Return the format of `image_id,class_id,x,y,w,h`, whatever the competition's is."""
     return DetectionFormat()
 
@@ -19,6 +21,11 @@ def confidence(prediction: Prediction, answer: Target, config: TaskConfig) -> fl
 def confidence_name(config: TaskConfig) -> str:
     """Return what that number of an image is, in a few words."""
     return "the mean score of its boxes, or without any 1 - the largest score"
+
+
+def is_soft(config: TaskConfig) -> bool:
+    """Return whether rows tell how sure they are: a box is there or not."""
+    return False
 
 
 def label_columns(classes: tuple[str, ...], config: TaskConfig) -> list[str]:

@@ -6,13 +6,13 @@ import numpy as np
 
 from competition.tasks.contract import Evidence, Table, Target
 from competition.tasks.detection.metrics import (
+    OVER_IOU,
     THRESHOLDS,
-    VINBIGDATA_IOU,
     average_precisions,
     match,
     match_voc,
     score_of_counts,
-    score_vinbigdata,
+    score_voc,
 )
 
 COCO_THRESHOLDS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
@@ -33,7 +33,7 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
     """Compute metrics over all images, those without boxes included.
 
     map: COCO's AP, averaged over IoU .50:.05:.95 and classes. map40 to map95: at IoU .40 to .95. They are 0 where
-    there is no true box at all. vinbigdata: see `score_vinbigdata`. wheat, rsna, f1, f2: see `score_of_counts`.
+    there is no true box at all. vinbigdata, voc_map: see `score_voc`. wheat, rsna, f1, f2: see `score_of_counts`.
     """
     metrics = list(metrics)
     wanted = {name: coco_thresholds(name) for name in metrics if is_coco(name)}
@@ -44,10 +44,10 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
         results = {name: float(np.mean([at[threshold] for threshold in each])) for name, each in wanted.items()}
     found = np.array([len(one["labels"]) for one in evidence])
     for name in metrics:
-        if name == "vinbigdata":
-            hits = np.concatenate([match_voc(one, VINBIGDATA_IOU) for one in evidence])
+        if name in OVER_IOU:
+            hits = np.concatenate([match_voc(one, OVER_IOU[name]) for one in evidence])
             boxes, labels = (np.concatenate([one[key] for one in evidence]) for key in ("scores", "labels"))
-            results[name] = score_vinbigdata(hits, boxes, labels, found, count_true(evidence, num_classes))
+            results[name] = score_voc(hits, boxes, labels, found, count_true(evidence, num_classes))
         elif name in THRESHOLDS:
             right = np.stack([match(one, THRESHOLDS[name]).sum(axis=0) for one in evidence])
             results[name] = score_of_counts(name, right, found, count_true(evidence, num_classes).sum(axis=1))

@@ -17,11 +17,12 @@ Units = Literal["pixels", "shares"]
 # COCO's mAP and the same at one IoU; then what the pages of known competitions define: see score.py.
 MetricName = Literal[
     "map", "map40", "map45", "map50", "map55", "map60", "map65", "map70", "map75", "map80", "map85", "map90", "map95",
-    "vinbigdata", "wheat", "rsna", "f1", "f2",
+    "vinbigdata", "voc_map", "wheat", "rsna", "f1", "f2",
 ]  # fmt: skip
 
 
-Architecture = Literal["fcos", "faster_rcnn", "dfine", "rt_detr_v2", "rf_detr", "lw_detr"]
+Architecture = Literal["fcos", "tood", "faster_rcnn", "dfine", "rt_detr_v2", "rf_detr", "lw_detr"]
+Reach = Literal["linear", "exponential"]
 OF_TRANSFORMERS = {"dfine": "5.0", "rt_detr_v2": "5.0", "rf_detr": "5.15", "lw_detr": "5.0"}  # and the least version
 MODEL_TYPES = {"d_fine": "dfine"}  # in config.json, where it is called otherwise than here
 OF_A_TRAINING = (  # keys of a config.json that are not of the network
@@ -40,7 +41,10 @@ class DetectionModel(Model):
     size: Literal["s", "m", "l"] | None = None  # a published network, instead of one on `encoder`
     # Keys of the config that a DETR has in transformers, over those of `size`; filled in from a pretrained folder.
     network: dict[str, Any] = {}
-    pyramid_channels: Annotated[int, Field(ge=64, multiple_of=32)] = 128  # of fcos and faster_rcnn on an encoder
+    pyramid_channels: Annotated[int, Field(ge=64, multiple_of=32)] = 128  # of fcos, tood and faster_rcnn on an encoder
+    # How fcos says how far a box reaches from a point: linear as torchvision has it; or exponential, which begins with
+    # boxes of a usual size and has a slope at each side.
+    reach: Reach = "linear"
 
     @model_validator(mode="before")
     @classmethod
@@ -56,8 +60,12 @@ class DetectionModel(Model):
 
     @model_validator(mode="after")
     def _fits_the_architecture(self) -> Self:
-        if self.architecture == "fcos" and self.size is not None:
-            raise ValueError("model.size: fcos has no published sizes; name its encoder, or another architecture")
+        if self.architecture in ("fcos", "tood") and self.size is not None:
+            raise ValueError(
+                f"model.size: {self.architecture} has no published sizes; name its encoder, or another architecture"
+            )
+        if self.architecture != "fcos" and self.reach != "linear":
+            raise ValueError(f"model.reach: is for fcos; {self.architecture} does not go by it")
         if self.architecture not in OF_TRANSFORMERS and self.network:
             raise ValueError(
                 f"model.network: is for {', '.join(OF_TRANSFORMERS)}; {self.architecture} has no such keys"
@@ -67,7 +75,7 @@ class DetectionModel(Model):
     @property
     def network_name(self) -> str:
         """What the network is called in messages and reports."""
-        if self.architecture == "fcos":
+        if self.architecture in ("fcos", "tood"):
             return self.encoder
         of = f" {self.size}" if self.size else "" if "backbone_config" in self.network else f" on {self.encoder}"
         return self.architecture + of
@@ -86,6 +94,10 @@ def read_network(path: Path, architecture: str) -> dict[str, Any]:
     if MODEL_TYPES.get(found, found) != architecture:
         raise ValueError(f"model.pretrained: {path}: is of a {found}, model.architecture is {architecture}")
     return {key: value for key, value in keys.items() if key not in OF_A_TRAINING}
+
+
+# Keys of `loss:` that not every architecture goes by.
+LOSSES_OF = {"box_kind": ("fcos", "tood"), "focal_alpha": ("fcos",), "focal_gamma": ("fcos", "tood")}
 
 
 class DetectionLoss(Losses):
@@ -245,9 +257,12 @@ class TaskConfig(Config):
 
     @model_validator(mode="after")
     def _losses_are_of_the_architecture(self) -> Self:
-        own = {"focal_alpha", "focal_gamma", "box_kind"} if self.model.architecture != "fcos" else set()
-        if changed := sorted(key for key in own if getattr(self.loss, key) != DetectionLoss.model_fields[key].default):
-            raise ValueError(f"loss.{changed[0]}: only fcos goes by it; {self.model.architecture} has its authors' own")
+        for key, goes_by_it in LOSSES_OF.items():
+            is_changed = getattr(self.loss, key) != DetectionLoss.model_fields[key].default
+            if is_changed and self.model.architecture not in goes_by_it:
+                raise ValueError(
+                    f"loss.{key}: is for {' and '.join(goes_by_it)}; {self.model.architecture} does not go by it"
+                )
         learnt = self.loss.classification + self.loss.box + sum(self.loss.files.values())
         if self.model.architecture != "fcos" and not learnt:
             raise ValueError("loss: nothing is learnt; give classification and box weights over 0")

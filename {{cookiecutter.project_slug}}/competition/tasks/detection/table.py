@@ -10,13 +10,16 @@ import pandas as pd
 
 from competition.files.csv_file import group_by_image, line, read_csv, read_header, resolve_classes, row_faults
 from competition.files.image_folder import absent_images
+from competition.files.other_tables import has_table
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
 from competition.tasks.detection.boxes import fuse
 from competition.tasks.detection.formats.box_columns import BoxColumns, read_box_columns
 from competition.tasks.detection.settings import DetectionFormat, TaskConfig
+from competition.tasks.found_items import classes_of_images, counts_in_words, rarest_class, renumbered_items
 
 SIDES = ("height", "width")
+CROWD, IS_CROWD = "iscrowd", ("1", "1.0", "True", "true")  # COCO's mark of a region in which objects are not told apart
 ONE_CLASS = "object"  # its name where there is one class and data.classes does not name it
 
 
@@ -76,16 +79,12 @@ class DetectionTable:
     def present(self) -> np.ndarray:
         """Return (n, classes) bool: which classes an image has a box of."""
         has_area = (self.boxes[:, 2:] > self.boxes[:, :2]).all(1)
-        image = np.repeat(np.arange(len(self.image_ids)), np.diff(self.starts))[has_area]
-        size = len(self.image_ids) * len(self.classes)
-        flat = np.bincount(image * len(self.classes) + self.labels[has_area], minlength=size)
-        return flat.reshape(len(self.image_ids), len(self.classes)) > 0
+        image = np.repeat(np.arange(len(self.image_ids)), np.diff(self.starts))
+        return classes_of_images(self.labels[has_area], image[has_area], len(self.image_ids), len(self.classes))
 
     def strata(self) -> np.ndarray:
         """Code images by the rarest class they have a box of; 0 where there is none."""
-        present = self.present()
-        rarity = np.argsort(np.argsort(-present.sum(0), kind="stable"))  # commonest 0
-        return np.where(present, rarity + 1, 0).max(1)
+        return rarest_class(self.present())
 
     def amounts(self) -> np.ndarray:
         """Count an image's boxes."""
@@ -93,12 +92,11 @@ class DetectionTable:
 
     def summary(self) -> list[str]:
         """Count boxes by class, images without any, and boxes without area."""
-        counts = ", ".join(
-            f"{name} {count}"
-            for name, count in zip(self.classes, np.bincount(self.labels, minlength=len(self.classes)), strict=True)
-        )
         empty = int((np.diff(self.starts) == 0).sum())
-        lines = [f"boxes: {counts}", f"images without any box: {empty} of {len(self.image_ids)}"]
+        lines = [
+            f"boxes: {counts_in_words(self.labels, self.classes)}",
+            f"images without any box: {empty} of {len(self.image_ids)}",
+        ]
         flat = int((self.boxes[:, 2:] <= self.boxes[:, :2]).any(1).sum())
         return [*lines, f"boxes without area, which are left out: {flat}"] if flat else lines
 
@@ -141,11 +139,23 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
     return table if form.fuse_readers is None else _fuse_readers(table, form.fuse_readers)
 
 
+def renumbered(target: Target, numbers: np.ndarray, num_classes: int) -> Target:
+    """Return an answer whose label k is `numbers[k]`; boxes of a negative one are left out."""
+    return renumbered_items(target, "bboxes", numbers)
+
+
 def _read_columns(form: DetectionFormat, path: Path) -> tuple["pd.Series", pd.DataFrame]:
     """Return the image id of each row, and the columns that classes and boxes stand in."""
     parts = form.image_id_columns
     columns = [*parts, *([form.class_id] if form.class_id else []), *form.box_columns]
-    frame = read_csv(path, list(dict.fromkeys(columns)))
+    is_coco = has_table(path) and CROWD in [name.strip() for name in read_header(path)]
+    frame = read_csv(path, list(dict.fromkeys([*columns, *([CROWD] if is_coco else [])])))
+    if is_coco and len(crowds := np.flatnonzero(frame[CROWD].isin(IS_CROWD))):
+        raise CompetitionError(
+            f"{path}: line {line(int(frame.index[crowds[0]]))}: {CROWD} is 1 here, and in {len(crowds)} rows of "
+            f"{len(frame)}: regions of many objects, which COCO's metric ignores and which would be learnt as boxes; "
+            f"leave them out by data.train_csv='{path.name} where {CROWD}!=1'"
+        )
     if parts == [form.image_id]:
         return frame[form.image_id].rename("image_id"), frame
     texts = zip(*(frame[part] for part in parts), strict=True)

@@ -4,7 +4,7 @@ One setting after the other, coarse to fine: the cut, the IoU at which boxes are
 other's way, and then, class by class, a cut of its own. A change is kept only if it scores better than what was there.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,15 +14,16 @@ import numpy as np
 from competition.config.settings import with_decode
 from competition.support.progress import progress
 from competition.tasks.average_precision import mean_average_precision
+from competition.tasks.climb import Climb
 from competition.tasks.contract import Evidence, Prediction, Scored, Target
 from competition.tasks.detection.decode import decode
 from competition.tasks.detection.metrics import (
+    OVER_IOU,
     THRESHOLDS,
-    VINBIGDATA_IOU,
     match,
     match_voc,
     score_of_counts,
-    score_vinbigdata,
+    score_voc,
 )
 from competition.tasks.detection.score import coco_thresholds, count_true, evidence, is_coco
 from competition.tasks.detection.settings import TaskConfig
@@ -82,7 +83,7 @@ class BoxSearch:
 
     def best(self, rows: np.ndarray) -> dict[str, Any]:
         """Return `min_score`, `iou` and `class_agnostic` that score best on the images `rows`."""
-        climb = _Climb(self._objective, rows, self._start)
+        climb = Climb(lambda point: self._objective(point, rows), self._start)
         if self._has_cut:
             climb.look(climb.point.with_cut(lambda _, cut=cut: cut) for cut in COARSE_CUTS)
             self._refine_cut(climb, None, FINE_CUTS)
@@ -104,22 +105,8 @@ class BoxSearch:
             cuts = [min(cut, HIGHEST_CUT_OF_MAP) for cut in cuts]
         return Point(given.iou, given.class_agnostic, tuple(cuts))
 
-    def _refine_cut(self, climb: "_Climb", class_number: int | None, steps: Sequence[float]) -> None:
+    def _refine_cut(self, climb: Climb[Point], class_number: int | None, steps: Sequence[float]) -> None:
         climb.look(climb.point.with_cut(lambda cut, step=step: cut + step, class_number) for step in steps)
-
-
-class _Climb:
-    """The best point so far on some images."""
-
-    def __init__(self, objective: Objective, rows: np.ndarray, start: Point) -> None:
-        self._objective = cache(lambda point: objective(point, rows))
-        self.point, self.score = start, self._objective(start)
-
-    def look(self, points: Iterable[Point]) -> None:
-        """Move to the best of the points if it is better."""
-        for point in list(points):
-            if (score := self._objective(point)) > self.score:
-                self.point, self.score = point, score
 
 
 def search(config: TaskConfig, images: Scored, num_classes: int) -> BoxSearch:
@@ -174,8 +161,8 @@ class LookedUp:
             return score_of_counts(self._metric, right, found, num_true.sum(axis=1))
         keep &= np.repeat(np.isin(np.arange(len(boxes.starts) - 1), rows), np.diff(boxes.starts))
         kept = boxes.hits[keep], boxes.scores[keep], boxes.labels[keep]
-        if self._metric == "vinbigdata":
-            return score_vinbigdata(*kept, found, num_true)
+        if self._metric in OVER_IOU:
+            return score_voc(*kept, found, num_true)
         return mean_average_precision(*kept, num_true.sum(axis=0), "coco")
 
     def _joined(self, iou: float, class_agnostic: bool) -> _Boxes:
@@ -195,8 +182,8 @@ class LookedUp:
         )
 
     def _hits(self, one: Evidence) -> np.ndarray:
-        if self._metric == "vinbigdata":
-            return match_voc(one, VINBIGDATA_IOU)
+        if self._metric in OVER_IOU:
+            return match_voc(one, OVER_IOU[self._metric])
         is_coco_metric = is_coco(self._metric)
         return match(one, np.array(coco_thresholds(self._metric)) if is_coco_metric else THRESHOLDS[self._metric])
 

@@ -45,6 +45,8 @@ def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generato
     corner = rng.random(2)
     keys = [key for key in ("image", "mask", "ignored") if key in batch]  # ignored in either is more than 0, too
     mixed = {key: way(batch[key], batch[key][others], share, corner) for key in keys}
+    if "weight" in batch:
+        mixed["weight"] = share * batch["weight"] + (1 - share) * batch["weight"][others]
     return {**batch, **mixed}
 
 

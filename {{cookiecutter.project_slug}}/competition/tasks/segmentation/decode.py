@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from competition.tasks.contract import Prediction, Target
-from competition.tasks.segmentation.resize import resize_probabilities
+from competition.tasks.maps import average_maps, resize_probabilities
 from competition.tasks.segmentation.settings import TaskConfig
 
 
@@ -14,13 +14,7 @@ def average(
     predictions: Sequence[Prediction], config: TaskConfig, weights: Sequence[float] | None = None
 ) -> Prediction:
     """Average `probabilities` (classes, h, w) of several networks; those of another resolution are resized first."""
-    _, height, width = predictions[0]["probabilities"].shape
-    maps = [
-        np.stack([resize_probabilities(one, height, width) for one in prediction["probabilities"]])
-        for prediction in predictions
-    ]
-    mean = np.average(np.stack(maps), axis=0, weights=weights)
-    return {"probabilities": mean.astype(np.float16)}
+    return {"probabilities": average_maps([one["probabilities"] for one in predictions], weights)}
 
 
 def hands_in_decisions(config: TaskConfig) -> bool:

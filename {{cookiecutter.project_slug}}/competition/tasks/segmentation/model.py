@@ -1,6 +1,5 @@
 """The network: an encoder-decoder of segmentation-models-pytorch, and what it says of a batch."""
 
-import warnings
 from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
@@ -8,9 +7,9 @@ import torch
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from torch import Tensor, nn
 
-from competition.support.errors import CompetitionError
-from competition.tasks.encoder import drop_path_arguments, note_encoder, size_arguments
-from competition.tasks.pretrained import check_encoder, explaining_weights, load_pretrained, note_weights
+from competition.tasks.encoder import note_encoder
+from competition.tasks.encoder_decoder import build_encoder_decoder
+from competition.tasks.pretrained import note_weights
 from competition.tasks.segmentation.settings import TaskConfig
 
 ALMOST_ONE = 1 - 1e-6  # probabilities over it are held there: their odds would be infinite
@@ -47,13 +46,6 @@ class ExclusiveClasses(nn.Module):
         return Outputs(log_shares[:, 1:] - rest, raw.labels, log_shares)
 
 
-def _misfit(config: TaskConfig, error: Exception) -> str:
-    """Say that architecture and encoder do not go together."""
-    model, reason = config.model, " ".join(str(error).split())[:200]
-    way_on = "dpt takes plain vision transformers" if model.architecture != "dpt" else "unet takes convolutional ones"
-    return f"model.architecture: {model.architecture} cannot be built on {model.encoder} ({reason}); {way_on}"
-
-
 def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
     """Return a network from images (B, channels, H, W) to logits (B, classes, H, W).
 
@@ -61,33 +53,16 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
     logits (B, classes) of a second head, which says of the encoder's last features which classes are in the image.
     """
     model = config.model
-    check_encoder(model.encoder, list(smp_encoders))
-    own_encoder = model.encoder in smp_encoders and model.architecture != "dpt" and not model.drop_path
-    size = config.data.image_size
-    arguments = {} if own_encoder else size_arguments(model.encoder, size)
-    arguments |= {} if own_encoder else drop_path_arguments(model.encoder, model.drop_path)
-    by_smp = own_encoder and model.pretrained is True
-    with explaining_weights(model), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Encoder does not have prefix tokens")  # nobody can act on that
-        try:
-            network = smp.create_model(
-                arch=model.architecture,
-                encoder_name=model.encoder if own_encoder else f"tu-{model.encoder.removeprefix('tu-')}",
-                encoder_weights="imagenet" if by_smp else None,
-                in_channels=config.data.channels,
-                classes=num_classes,
-                aux_params={"classes": num_classes} if config.loss.auxiliary else None,
-                **arguments,
-            )
-        except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
-            if isinstance(error, CompetitionError) or by_smp:
-                raise
-            raise CompetitionError(_misfit(config, error)) from None
-    encoder = network.get_submodule("encoder")
-    if by_smp:  # which loads all of an encoder or fails
-        loaded = f"model.pretrained: all tensors of {model.encoder}, decoder anew, from the hub"
-    else:
-        loaded = load_pretrained(encoder, model, config.data.channels, "decoder", size)
+    network, loaded = build_encoder_decoder(
+        smp.create_model,
+        smp_encoders,
+        model,
+        config.data,
+        architecture=model.architecture,
+        drop_path=model.drop_path,
+        classes=num_classes,
+        aux_params={"classes": num_classes} if config.loss.auxiliary else None,
+    )
     network = ExclusiveClasses(network) if config.loss.cross_entropy else network
     note_encoder(network, "network.encoder" if config.loss.cross_entropy else "encoder", model.encoder)
     note_weights(network, loaded)

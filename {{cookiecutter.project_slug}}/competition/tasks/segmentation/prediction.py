@@ -7,8 +7,8 @@ from torch import nn
 
 from competition.config.views import View
 from competition.tasks.contract import Prediction
+from competition.tasks.maps import resize_probabilities
 from competition.tasks.segmentation.model import outputs_of
-from competition.tasks.segmentation.resize import resize_probabilities
 from competition.tasks.windows import Blend, Place
 
 

@@ -1,14 +1,17 @@
 """Predicted masks as training rows: how sure they are, and how they are written."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from competition.tasks.contract import Prediction, Target
+from competition.tasks.maps import resize_probabilities
 from competition.tasks.segmentation.formats.rle import encode_rle
-from competition.tasks.segmentation.resize import resize_mask, resize_probabilities
+from competition.tasks.segmentation.resize import resize_mask
 from competition.tasks.segmentation.settings import SegmentationFormat, TaskConfig
 
 
-def own_format(config: TaskConfig) -> SegmentationFormat:
+def own_format(config: TaskConfig, columns: Sequence[str] = ()) -> SegmentationFormat:
     """Return the format of `image_id,class_id,rle`, whatever the competition's is."""
     return SegmentationFormat()
 
@@ -26,6 +29,11 @@ def confidence(prediction: Prediction, answer: Target, config: TaskConfig) -> fl
 def confidence_name(config: TaskConfig) -> str:
     """Return what that number of an image is, in a few words."""
     return "that of its least sure class: the mean probability in its mask, or without one 1 - the largest"
+
+
+def is_soft(config: TaskConfig) -> bool:
+    """Return whether rows tell how sure they are: a pixel is in a mask or not."""
+    return False
 
 
 def label_columns(classes: tuple[str, ...], config: TaskConfig) -> list[str]:

@@ -1,4 +1,4 @@
-"""Masks and probabilities at another size, without a shift."""
+"""Masks at another size, without a shift."""
 
 import cv2
 import numpy as np
@@ -23,11 +23,3 @@ def without_ignored(mask: np.ndarray, truth: Target) -> np.ndarray:
     if "ignored" not in truth:
         return mask
     return mask * (1 - resize_mask(truth["ignored"], *mask.shape[:2]))[:, :, None]
-
-
-def resize_probabilities(probabilities: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize (h, w) bilinearly to float32."""
-    as_float = probabilities.astype(np.float32)
-    if as_float.shape == (height, width):
-        return as_float
-    return cv2.resize(as_float, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -257,6 +257,15 @@ class TaskConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _host_counts_every_pixel(self) -> Self:
+        if self.host_metric is not None and self.format.train.ignore is not None:
+            raise ValueError(
+                "host_metric: a host's file is handed whole masks, and would count the pixels that format.train.ignore "
+                "leaves out; leave out either: the metrics by name look at the other pixels only"
+            )
+        return self
+
     def answer_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width of the answer for an image of this size."""
         return self.format.size or (height, width)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from competition.files.csv_file import LongTexts, group_by_image, line, read_csv, read_header, row_faults
 from competition.files.csv_keys import has_class, join_keys, split_keys
+from competition.files.other_tables import has_table
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
@@ -24,7 +25,7 @@ def id_columns(config: TaskConfig) -> list[str]:
     """Return the columns of `format.submission.keys`, in the order of sample_submission.csv."""
     keys = [column.strip() for column in config.format.submission_keys]
     sample = config.sample_submission
-    header = [name.strip() for name in read_header(sample)] if sample.is_file() else []
+    header = [name.strip() for name in read_header(sample)] if has_table(sample) else []
     return sorted(keys, key=lambda column: header.index(column) if column in header else len(header))
 
 
@@ -109,7 +110,7 @@ def rows(
 def _side_columns(config: TaskConfig) -> dict[str, int]:
     """Return the columns of the sample that hold an image's height (0) or width (1)."""
     sample = config.sample_submission
-    header = [name.strip() for name in read_header(sample)] if sample.is_file() else ["height", "width"]
+    header = [name.strip() for name in read_header(sample)] if has_table(sample) else ["height", "width"]
     return {name: axis for name in header for axis, side in enumerate(("height", "width")) if side in name.lower()}
 
 

@@ -135,6 +135,15 @@ def read_table(config: Config, path: Path | None = None) -> SegmentationTable:
     return replace(table, volumes=_volumes(config.format.volume, table, path or config.train_csv))
 
 
+def renumbered(target: Target, numbers: np.ndarray, num_classes: int) -> Target:
+    """Return an answer whose masks of class k are those of class `numbers[k]`; masks of a negative one are left out."""
+    mask = np.zeros((*target["mask"].shape[:2], num_classes), dtype=target["mask"].dtype)
+    for theirs, ours in enumerate(numbers.tolist()):
+        if ours >= 0:
+            np.maximum(mask[:, :, ours], target["mask"][:, :, theirs], out=mask[:, :, ours])
+    return {**{key: value for key, value in target.items() if key != "objects"}, "mask": mask}
+
+
 def _volumes(pattern: str | None, table: SegmentationTable, path: Path) -> tuple[str, ...] | None:
     if pattern is None:
         return None

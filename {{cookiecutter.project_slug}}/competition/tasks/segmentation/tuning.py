@@ -15,8 +15,9 @@ import numpy as np
 from competition.config.settings import with_decode
 from competition.support.progress import progress
 from competition.tasks.contract import Prediction, Scored, Search, Target
+from competition.tasks.maps import resize_probabilities
 from competition.tasks.segmentation.decode import class_mask
-from competition.tasks.segmentation.resize import resize_mask, resize_probabilities
+from competition.tasks.segmentation.resize import resize_mask
 from competition.tasks.segmentation.score import OF_COUNTS, image_scores, is_counted
 from competition.tasks.segmentation.settings import TaskConfig
 

@@ -318,6 +318,35 @@ def test_a_wrong_cell_is_named_with_file_and_row(
     assert message in str(caught.value)
 
 
+def test_classes_are_handed_in_under_other_names_and_as_boxes_of_the_whole_image(tmp_path: Path) -> None:
+    write(tmp_path / "sample_submission.csv", "image_id,said", "x,no 1 0 0 1 1", "y,no 1 0 0 1 1")
+    form: dict[str, Any] = {"submission": {"layout": "boxes", "names": {"10": "no", "a": "mass"}}}
+    config = config_of(tmp_path, form)
+    said = np.array([[0.5, 0.25, 0.125, 0.125], [0, 0, 1, 0]], dtype=np.float32)
+    back = answers_back(tmp_path, config, [(one, decoded(config, *p)) for one, p in zip("xy", said, strict=True)])
+    assert (tmp_path / "s.csv").read_text().splitlines()[1] == (
+        "x,no 0.5 0 0 1 1 mass 0.25 0 0 1 1 b 0.125 0 0 1 1 c 0.125 0 0 1 1"
+    )
+    np.testing.assert_array_equal([answer["probabilities"] for _, answer in back], said)
+    for text, told in (
+        ("10 1 0 0 1 1", "'10' is not one of the classes no, mass, b, c"),
+        ("no 1 0 0 9 9", "expected `class probability 0 0 1 1` for each class"),
+        ("no 2 0 0 1 1", "expected probabilities from 0 to 1"),
+    ):
+        write(tmp_path / "s.csv", "image_id,said", f"x,{text}")
+        with pytest.raises(CompetitionError) as caught:
+            list(read_submission(tmp_path / "s.csv", config, CLASSES, {}))
+        assert told in str(caught.value)
+    write(tmp_path / "sample_submission.csv", "image_id,no,a,b,c", "x,0,0,0,1", "y,0,0,0,1")
+    columns = config_of(tmp_path, {"submission": {"names": {"10": "no"}}})
+    answers_back(tmp_path, columns, [(one, decoded(config, *p)) for one, p in zip("xy", said, strict=True)])
+    assert (tmp_path / "s.csv").read_text().splitlines()[0] == "image_id,no,a,b,c"
+    with pytest.raises(
+        CompetitionError, match=r"format\.submission\.names: 'd' is no class; expected some of 10, a, b, c"
+    ):
+        read_test_ids(config_of(tmp_path, {"submission": {"names": {"d": "no"}}}), CLASSES)
+
+
 def test_a_sample_without_a_row_for_each_class_is_refused(tmp_path: Path) -> None:
     form, header, _ = SUBMISSIONS["rows"]
     config = config_of(tmp_path, {**MULTI, **form})

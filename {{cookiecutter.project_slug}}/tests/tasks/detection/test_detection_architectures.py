@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from detection_architectures import OF_TRANSFORMERS, TINY, tiny
+from detection_architectures import OF_TRANSFORMERS, ON_ENCODER, TINY, tiny
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -399,7 +399,10 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "an unknown size": ("faster_rcnn", {"size": "l"}, {}, "torchvision has faster_rcnn as s and m"),
     "an unknown key": ("dfine", {"network": {"decoder_layer": 2}}, {}, "did you mean `decoder_layers`?"),
     "keys of nothing": ("faster_rcnn", {"network": {"d_model": 2}}, {}, "faster_rcnn has no such keys"),
-    "a loss of fcos": ("dfine", TINY["dfine"], {"loss": {"box_kind": "ciou"}}, "loss.box_kind: only fcos goes by it"),
+    "a loss of fcos": ("dfine", TINY["dfine"], {"loss": {"box_kind": "ciou"}}, "loss.box_kind: is for fcos and tood"),
+    "a loss of fcos alone": ("tood", ON_ENCODER, {"loss": {"focal_alpha": 0.5}}, "loss.focal_alpha: is for fcos; tood"),
+    "a reach of fcos": ("tood", {"reach": "exponential"}, {}, "model.reach: is for fcos; tood"),
+    "a size of tood": ("tood", {"size": "s"}, {}, "tood has no published sizes"),
     "a loss of nothing": ("dfine", TINY["dfine"], {"loss": {"box": 0.0, "classification": 0.0}}, "nothing is learnt"),
     "an encoder of no levels": ("dfine", {"encoder": "test_vit"}, {}, "test_vit"),
     "weights that nobody has": ("rf_detr", {"pretrained": True}, {}, "model.size: is missing"),

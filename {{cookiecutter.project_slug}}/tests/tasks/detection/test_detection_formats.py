@@ -24,7 +24,8 @@ from competition.tasks.detection.table import read_table
 from competition.tasks.made_up_images import write_sample
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-FORMATS = list(format_presets("detection"))
+# Where a run answers some rows alone: tests/submission/test_join.py.
+FORMATS = [name for name in format_presets("detection") if name != "siim_covid"]
 SIZE = 24
 CLASSES = ("disk", "square", "triangle", "ring")
 Command = Callable[..., CompletedProcess[str]]

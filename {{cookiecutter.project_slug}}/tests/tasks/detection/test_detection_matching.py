@@ -170,9 +170,11 @@ def test_vinbigdata_is_the_area_under_the_whole_curve_and_counts_images_without_
     # IoU of exactly .4 is not over it; what another box found already is wrong.
     assert score("vinbigdata", image([(0, 0, 10, 4)], [HERE])) == 0
     assert score("vinbigdata", image([(0, 0, 10, 4.1)], [HERE])) == pytest.approx(1)
+    assert score("voc_map", image([(0, 0, 10, 4.1)], [HERE])) == score("voc_map", image([(0, 0, 10, 5)], [HERE])) == 0
+    assert score("voc_map", image([(0, 0, 10, 5.1)], [HERE]), image([], [])) == pytest.approx(1)
 
 
-def by_the_devkit(images: Sequence[Evidence], label: int) -> float:
+def by_the_devkit(images: Sequence[Evidence], label: int, iou: float) -> float:
     """Compute a class's AP as VOCevaldet.m and VOCap.m of the PASCAL VOC 2010 development kit do, line by line."""
     ranked = sorted(
         ((s, i, box) for i, one in enumerate(images) for box, s, own in zip(one["boxes"], one["scores"], one["labels"],
@@ -185,7 +187,7 @@ def by_the_devkit(images: Sequence[Evidence], label: int) -> float:
     for _, i, box in ranked:
         overlaps = box_iou(box[None].astype(float), truth[i].astype(float))[0]
         best = int(overlaps.argmax()) if len(overlaps) else -1
-        right.append(best >= 0 and overlaps[best] > 0.4 and not taken[i][best])
+        right.append(best >= 0 and overlaps[best] > iou and not taken[i][best])
         if right[-1]:
             taken[i][best] = True
     recall = np.cumsum(right) / sum(map(len, truth))
@@ -199,7 +201,8 @@ def by_the_devkit(images: Sequence[Evidence], label: int) -> float:
 
 @given(st.integers(0, 2**20))
 @some
-def test_vinbigdata_is_that_of_the_devkit_where_every_image_has_boxes(seed: int) -> None:
+@pytest.mark.parametrize(("metric", "iou"), [("vinbigdata", 0.4), ("voc_map", 0.5)])
+def test_a_voc_metric_is_that_of_the_devkit_where_every_image_has_boxes(metric: str, iou: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     images = []
     for _ in range(rng.integers(1, 5)):
@@ -209,5 +212,5 @@ def test_vinbigdata_is_that_of_the_devkit_where_every_image_has_boxes(seed: int)
         labels = {"labels": rng.integers(0, 2, len(found)), "true_labels": rng.integers(0, 2, len(true))}
         images.append(one | labels | {"scores": rng.permutation(one["scores"])})
     there = [label for label in (0, 1) if any((one["true_labels"] == label).any() for one in images)]
-    wanted = np.mean([by_the_devkit(images, label) for label in there])
-    assert score("vinbigdata", *images, classes=2) == pytest.approx(wanted)
+    wanted = np.mean([by_the_devkit(images, label, iou) for label in there])
+    assert score(metric, *images, classes=2) == pytest.approx(wanted)

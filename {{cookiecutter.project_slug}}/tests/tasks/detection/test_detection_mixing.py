@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from competition.tasks.detection.dataset import mix_batch, mixup, mosaic
+from competition.tasks.detection.dataset import is_large, mix_batch
 from competition.tasks.detection.settings import DetectionMix, TaskConfig
+from competition.tasks.mixed_images import mixup, mosaic
 
 
 def config(**mix: float) -> TaskConfig:
@@ -34,7 +35,7 @@ def batch_of(number: int, height: int = 64, width: int = 96, seed: int = 0) -> d
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (63, 97)])
 def test_a_mosaic_holds_four_images_at_half_scale_with_their_boxes(height: int, width: int) -> None:
     batch = batch_of(5, height, width)
-    mixed = mosaic(batch, np.array([0]), np.array([[0, 1, 3, 4]]))
+    mixed = mosaic(batch, "boxes", is_large, np.array([0]), np.array([[0, 1, 3, 4]]))
     assert mixed["image"].shape == batch["image"].shape
     assert mixed["labels"][0].tolist() == [0, 1, 3, 4]
     for (x1, y1, x2, y2), label in zip(mixed["boxes"][0].tolist(), mixed["labels"][0].tolist(), strict=True):
@@ -52,7 +53,7 @@ def test_a_mosaic_cuts_boxes_at_their_quarter_and_drops_tiny_ones() -> None:
     batch = batch_of(1)
     batch["boxes"] = [torch.tensor([[-20.0, 10, 50, 80], [10, 10, 13, 40]])]
     batch["labels"] = [torch.tensor([7, 8])]
-    mixed = mosaic(batch, np.array([0]), np.zeros((1, 4), dtype=np.int64))
+    mixed = mosaic(batch, "boxes", is_large, np.array([0]), np.zeros((1, 4), dtype=np.int64))
     assert mixed["labels"][0].tolist() == [7] * 4
     assert mixed["boxes"][0].tolist() == [
         [0, 5, 25, 32], [48, 5, 73, 32], [0, 37, 25, 64], [48, 37, 73, 64]
@@ -61,7 +62,7 @@ def test_a_mosaic_cuts_boxes_at_their_quarter_and_drops_tiny_ones() -> None:
 
 def test_mixup_is_the_mean_of_two_images_with_the_boxes_of_both() -> None:
     batch = batch_of(3)
-    mixed = mixup(batch, np.array([0, 1]), np.array([1, 1]))
+    mixed = mixup(batch, "boxes", np.array([0, 1]), np.array([1, 1]))
     torch.testing.assert_close(mixed["image"][0], (batch["image"][0] + batch["image"][1]) / 2)
     assert mixed["labels"][0].tolist() == [0, 1]
     assert torch.equal(mixed["image"][1], batch["image"][1])  # with itself: no box stands twice

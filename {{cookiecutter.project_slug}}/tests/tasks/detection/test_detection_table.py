@@ -362,3 +362,15 @@ def test_a_string_holds_classes_and_boxes_again_and_again(tmp_path: Path, string
     assert table.labels.tolist() == [1, 0]
     with pytest.raises(CompetitionError, match=rf"line 3: found 'dog 1 2'; expected `{string}` again and again"):
         read_as(tmp_path, form, "image_id,labels", f"a,{cell}", "b,dog 1 2")
+
+
+def test_regions_of_a_crowd_are_no_boxes_to_learn(tmp_path: Path) -> None:
+    header, rows = f"{HEADER},iscrowd", ("a,100,50,dog,1,2,3,4,0", "a,100,50,dog,0,0,90,40,1", "b,100,50,,,,,,")
+    (told,) = faults(tmp_path, *rows, header=header)
+    assert f"{tmp_path / 'train.csv'}: line 3: iscrowd is 1 here, and in 1 rows of 3" in told
+    assert "data.train_csv='train.csv where iscrowd!=1'" in told
+    table = read(tmp_path, *rows, header=header, train_csv="train.csv where iscrowd!=1")
+    assert table.image_ids.tolist() == ["a", "b"]
+    assert table.lines.tolist() == [2, 4]
+    np.testing.assert_array_equal(table.target(0, 50, 100)["bboxes"], [[1, 2, 4, 6]])
+    assert len(table.target(1, 50, 100)["bboxes"]) == 0

@@ -162,3 +162,9 @@ def test_neither_score_nor_pages_count_ignored_pixels() -> None:
     said = {"probabilities": rng.random((2, 8, 8)).astype(np.float16)}
     found = outcome(said, answer, one, 2)
     assert (found.score, found.too_much, found.too_little) == (1, 0, 0)
+
+
+def test_a_host_is_not_handed_pixels_that_count_for_nothing(tmp_path: Path) -> None:
+    competition(tmp_path)
+    with pytest.raises(CompetitionError, match=r"host_metric: .* would count the pixels that format\.train\.ignore"):
+        config(tmp_path, OF_VALUES, host_metric={"file": "score.py"})

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from competition.config.section import names_in
 from competition.files.csv_file import group_by_image, read_header, resolve_classes, row_faults
 from competition.files.other_tables import has_table
 from competition.support.errors import CompetitionError
-from competition.tasks.classification.formats.groups import group_columns
 from competition.tasks.classification.settings import TaskConfig
 
 UNKNOWN = -1.0  # the value of a label that `format.unknown` says nobody knows
+SUM_TOLERANCE = 0.01  # of probabilities that were rounded
 WORDS = {"True": "1", "true": "1", "TRUE": "1", "False": "0", "false": "0", "FALSE": "0"}
 OTHER_SEPARATORS = "|,;"  # of labels that a config says are parted by blanks
 
@@ -39,7 +40,7 @@ def class_columns(config: TaskConfig, path: Path) -> list[str]:
         asked = [name for name in sample if name not in form.submission_keys]
         if set(asked) <= set(header):
             return asked
-    known = {*form.train.keys, *(group_columns(form.group) if form.group else []), config.data.group}
+    known = {*form.train.keys, *(names_in(form.group) if form.group else []), config.data.group}
     left = [name for name in header if name not in known]
     if not left:
         raise CompetitionError(
@@ -156,12 +157,31 @@ def read_rows(
     return Read(classes, values, faults)
 
 
+def read_probabilities(
+    config: TaskConfig, path: Path, frame: pd.DataFrame, ids: pd.Series, class_ids: pd.Series | None, is_train: bool
+) -> Read:
+    """Read a column a class with its probability; of an image that has one class they sum to 1."""
+    names = class_columns(config, path)
+    values, faults = np.empty((len(frame), len(names))), list[str]()
+    for number, name in enumerate(names):
+        values[:, number] = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=np.float64)
+        wrong = np.flatnonzero(~((values[:, number] >= 0) & (values[:, number] <= 1)))
+        faults += row_faults(path, wrong, frame[name], f"expected a probability in column {name}")
+    if config.format.target == "single" and not faults:
+        sums = values.sum(axis=1)
+        wrong = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
+        faults += row_faults(path, wrong, ids, f"expected probabilities of {', '.join(names[:12])} that sum to 1")
+        values /= np.maximum(sums, SUM_TOLERANCE)[:, None]
+    return Read(tuple(names), values, faults)
+
+
 Reader = Callable[[TaskConfig, Path, pd.DataFrame, pd.Series, pd.Series | None, bool], Read]
 READERS: dict[str, Reader] = {
     "label": read_label,
     "label_string": read_label_string,
     "columns": read_columns,
     "rows": read_rows,
+    "probabilities": read_probabilities,
 }
 
 

@@ -1,29 +1,20 @@
 """Images that are answered as one, such as all views of a breast: `format.group`. No torch."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from competition.config.section import IN_BRACES, names_in
+from competition.config.section import names_in
 from competition.files.csv_file import read_csv, row_faults
 from competition.files.csv_keys import split_keys
 from competition.files.other_tables import has_table
+from competition.files.series import group_names
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.settings import TaskConfig
-
-
-def group_columns(pattern: str) -> list[str]:
-    """Return the columns that a pattern such as `{patient_id}_{laterality}` names."""
-    return names_in(pattern)
-
-
-def group_names(frame: pd.DataFrame, pattern: str) -> np.ndarray:
-    """Return (n,) str: the group of each row of a frame that has the columns of the pattern."""
-    columns = group_columns(pattern)
-    template = IN_BRACES.sub("{}", pattern)
-    return np.array([template.format(*row) for row in zip(*(frame[c] for c in columns), strict=True)], dtype=object)
 
 
 def read_groups(config: TaskConfig, path: Path) -> pd.Series:
@@ -31,7 +22,7 @@ def read_groups(config: TaskConfig, path: Path) -> pd.Series:
     form = config.format
     assert form.group is not None
     keys = [key for key in form.train.keys if "{image_id}" in form.train.keys[key]]
-    frame = read_csv(path, list(dict.fromkeys([*keys, *group_columns(form.group)])))
+    frame = read_csv(path, list(dict.fromkeys([*keys, *names_in(form.group)])))
     ids, _ = split_keys(frame, {key: form.train.keys[key] for key in keys}, path)
     names = group_names(frame, form.group)
     faults = [
@@ -60,3 +51,24 @@ def groups_of(config: TaskConfig, image_ids: Sequence[str]) -> list[str]:
             f"so its group is not known"
         )
     return [known[image_id] for image_id in image_ids]
+
+
+def table_of_groups(table: Any, join: str) -> Any:
+    """Return the table whose entries are the groups of another one, in order of first appearance.
+
+    A group has the largest label of its images, and every label that one of them has; of numbers the mean, or by
+    `format.join` the largest; of probabilities the mean. `of_images` is the table it was made of.
+    """
+    codes, names = pd.factorize(table.groups)
+    first = np.unique(codes, return_index=True)[1]
+
+    def joined(key: str, values: np.ndarray) -> np.ndarray:
+        each = [values[codes == code] for code in range(len(names))]
+        is_mean = key == "probabilities" or (values.dtype.kind == "f" and join == "mean")
+        return np.stack([one.mean(axis=0) if is_mean else one.max(axis=0) for one in each])
+
+    parts = {key: getattr(table, key, None) for key in ("labels", "values", "known", "probabilities")}
+    known = {key: joined(key, values) for key, values in parts.items() if values is not None}
+    if (soft := known.get("probabilities")) is not None:
+        known["labels"] = soft.argmax(axis=1) if known["labels"].ndim == 1 else soft > 0.5
+    return replace(table, image_ids=names, lines=table.lines[first], groups=None, of_images=table, **known)

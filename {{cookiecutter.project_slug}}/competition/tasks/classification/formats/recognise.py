@@ -10,6 +10,7 @@ from competition.config.data_settings import Data
 from competition.config.loading import format_presets
 from competition.files.csv_file import NUMBER
 from competition.files.file_patterns import field_names, files_below
+from competition.files.image_folder import SUFFIXES
 from competition.files.other_tables import AND, PATH
 from competition.tasks.classification.formats.answers import OTHER_SEPARATORS, joined_labels, parted
 
@@ -56,8 +57,8 @@ def _of_every_file(form: dict[str, Any], train: pd.DataFrame, data: Data | None)
     ):
         return []
     suffix = Path(rest[-1]).suffix
-    folder = data.dir / data.train_images / str(train[column].iloc[0])
-    if sum(Path(name).suffix == suffix for name in files_below(folder)) < 2:
+    folders = (data.dir / data.train_images / str(one) for one in train[column].unique()[:FEW])
+    if all(sum(Path(name).suffix == suffix for name in files_below(folder)) < 2 for folder in folders):
         return []
     files = "/".join([f"{{{column}}}", *("*" for _ in rest[1:]), f"*{suffix}"])
     asked = form["format"].get("submission", {})
@@ -86,6 +87,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "hpa": (("Id", "Target"), ("Id", "Predicted")),
     "happywhale": (("image", "individual_id"), ("image", "predictions")),
+    "bengali": (("image_id", "grapheme_root", "vowel_diacritic", "consonant_diacritic"), ("row_id", "target")),
     "petfinder": (("Id", "Pawpularity"), ("Id", "Pawpularity")),
 }
 
@@ -111,6 +113,8 @@ def _by_content(train: pd.DataFrame, sample: pd.DataFrame) -> list[dict[str, Any
     id_column = next((name for name in sample.columns if name in train.columns), None)
     if id_column is None:
         return _asked_by_rows(train, sample) or _under_other_names(train, sample)
+    if PATH in train and id_column != PATH and not train[id_column].is_unique:  # files of several folders, or labels
+        return _by_paths(train, sample, str(id_column))
     values = [name for name in sample.columns if name != id_column]
     if len(values) > 1:
         return _table(train, id_column, values)
@@ -119,10 +123,22 @@ def _by_content(train: pd.DataFrame, sample: pd.DataFrame) -> list[dict[str, Any
     return _one_column(train, sample, id_column, values[0])
 
 
+def _by_paths(train: pd.DataFrame, sample: pd.DataFrame, asked: str) -> list[dict[str, Any]]:
+    """Recognise a table of file names whose field that is called as the ids tells not which file is meant."""
+    found = _by_content(train.drop(columns=asked).rename(columns={PATH: asked}), sample)
+    for one in found if not any(isinstance(one["format"], str) for one in found) else ():
+        one["format"]["train"]["keys"] = _keys(PATH)
+        one["format"]["submission"] = {"keys": _keys(asked), **one["format"].get("submission", {})}
+    return [one for one in found if not isinstance(one["format"], str)]
+
+
 def _under_other_names(train: pd.DataFrame, sample: pd.DataFrame) -> list[dict[str, Any]]:
     """Recognise ids that the sample has under another name than train.csv."""
     asked = str(sample.columns[0])
-    ids = next((name for name in train.columns if re.sub(r"[_\s]", "", name.lower()) in ID_NAMES), None)
+    called = [name for name in train.columns if re.sub(r"[_\s]", "", name.lower()) in ID_NAMES]
+    is_whole = _has_ending(sample[asked])
+    called.sort(key=lambda name: (name.lower() != asked.lower(), _has_ending(train[name]) != is_whole))
+    ids = next(iter(called), None)
     if ids is None or asked in train.columns:
         return []
     found = _by_content(train, sample.rename(columns={asked: ids}))
@@ -133,6 +149,10 @@ def _under_other_names(train: pd.DataFrame, sample: pd.DataFrame) -> list[dict[s
         keys = one["format"]["train"]["keys"]
         one["format"]["submission"] = {"keys": {asked: keys[ids]}, **layout}
     return found
+
+
+def _has_ending(texts: pd.Series) -> bool:
+    return not texts.empty and Path(str(texts.iloc[0])).suffix.lower() in SUFFIXES
 
 
 def _asked_by_rows(train: pd.DataFrame, sample: pd.DataFrame) -> list[dict[str, Any]]:

@@ -1,0 +1,186 @@
+"""What an image's pixels come of: one file, or several whose channels follow each other. No torch.
+
+Whoever needs an image asks `train_source` or `test_source`: the dataset and its cache, `check`, pages and the bundle
+know nothing of where files are, nor of how many there are to an image.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from competition.config.data_settings import Data, Stack
+from competition.config.settings import Config
+from competition.files.image_folder import ImageFolder, test_folder, train_folder
+from competition.files.images import NPY, as_image, count_channels, read_image, read_image_size
+from competition.files.stacks import neighbours, place_within
+from competition.files.volumes import at_slice, number_of_slices, read_part, slice_of
+from competition.support.errors import CompetitionError
+
+
+@dataclass(frozen=True, order=True)
+class ImageFile:
+    """A file that has channels of an image, or a part of one, as a slice of a volume."""
+
+    path: Path
+    part: str = ""
+    windows: tuple[tuple[float, float], ...] = ()  # of a DICOM file
+
+    def __str__(self) -> str:
+        return f"{self.path}[{self.part}]" if self.part else str(self.path)
+
+    def read(self, channels: int, max_pixels: int) -> np.ndarray:
+        """Read (H, W, channels); errors as of `read_image`."""
+        if not self.part:
+            return read_image(self.path, channels, max_pixels, windows=self.windows)
+        if self.windows:
+            raise CompetitionError(f"{self.path}: is no DICOM file, which data.dicom_window is for; leave it out")
+        return as_image(read_part(self.path, self.part, max_pixels), channels, self.path)
+
+    def read_size(self, channels: int, max_pixels: int) -> tuple[int, int]:
+        """Read height and width, from the header where there is one."""
+        if not self.part:
+            return read_image_size(self.path, channels, max_pixels)
+        height, width = read_part(self.path, self.part, max_pixels).shape[:2]
+        return height, width
+
+    def count_channels(self, max_pixels: int) -> int:
+        """Return how many channels it seems to have."""
+        if not self.part:
+            return count_channels(self.path, max_pixels)
+        return (*read_part(self.path, self.part, max_pixels).shape, 1)[2]
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """The files of an image in the order of their channels, of which each has as many; none is black."""
+
+    files: tuple[ImageFile | None, ...]
+    channels: int  # of each file
+    max_pixels: int
+
+    def present(self) -> list[ImageFile]:
+        """Return the files, each once."""
+        return list(dict.fromkeys(file for file in self.files if file is not None))
+
+    def own_file(self, data: Data) -> ImageFile | None:
+        """Return the first file that is the image's own, where the others are neighbours."""
+        return self.files[0 if data.stack is None else data.stack.own * len(self.files) // len(data.stack.take)]
+
+    def read(self) -> np.ndarray:
+        """Read (H, W, channels of all), uint8 or float32.
+
+        Raises CompetitionError that names the file which is missing, broken, or of another size or type than another.
+        """
+        read = {file: file.read(self.channels, self.max_pixels) for file in self.present()}
+        pieces = [None if file is None else read[file] for file in self.files]
+        self.refuse_misfits(pieces)
+        return joined(pieces)
+
+    def read_size(self) -> tuple[int, int]:
+        """Read height and width of the first file."""
+        return self.present()[0].read_size(self.channels, self.max_pixels)
+
+    def count_channels(self) -> int:
+        """Return how many channels the files seem to have together."""
+        return len(self.files) * self.present()[0].count_channels(self.max_pixels)
+
+    def of_channels(self, channels: int) -> "ImageSource":
+        """Return the same files, read as so many channels in all."""
+        return replace(self, channels=channels // len(self.files))
+
+    def copy_to(self, folder: Path, name: str) -> list[str | None]:
+        """Copy the files into a folder, by names that begin with `name`; return these for `copied_source`."""
+        copies = {}
+        for number, file in enumerate(self.present()):
+            copies[file] = f"{name}_{number}{NPY if file.part else file.path.suffix}"
+            if file.part:  # the rest of a volume is of no use
+                np.save(folder / copies[file], file.read(self.channels, self.max_pixels))
+            else:
+                shutil.copy(file.path, folder / copies[file])
+        return [None if file is None else copies[file] for file in self.files]
+
+    def refuse_misfits(self, pieces: Sequence[np.ndarray | None]) -> None:
+        """Raise CompetitionError where what was read of the files cannot be one image."""
+        known = [(file, piece) for file, piece in zip(self.files, pieces, strict=True) if piece is not None]
+        first, expected = known[0]
+        for file, piece in known[1:]:
+            for found, wanted in ((_size(piece), _size(expected)), (_type(piece), _type(expected))):
+                if found != wanted:
+                    raise CompetitionError(
+                        f"{file}: is of {found}, {first} of {wanted}; expected the files of one image to be alike"
+                    )
+
+
+def copied_source(data: Data, folder: Path, names: Sequence[str | None]) -> ImageSource:
+    """Return an image whose files `ImageSource.copy_to` has copied."""
+    files = tuple(None if name is None else ImageFile(folder / name, windows=data.windows) for name in names)
+    return ImageSource(files, data.file_channels, data.max_pixels)
+
+
+def joined(pieces: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Return arrays (H, W, c) of one size and type as one of all their channels; none is black."""
+    known = [piece for piece in pieces if piece is not None]
+    if len(pieces) == 1:
+        return known[0]
+    black = np.zeros_like(known[0]) if len(known) < len(pieces) else None
+    return np.concatenate([black if piece is None else piece for piece in pieces], axis=2)
+
+
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[0]} x {pixels.shape[1]} pixels"
+
+
+def _type(pixels: np.ndarray) -> str:
+    return "8 bits" if pixels.dtype == np.uint8 else "16 bits or floats"
+
+
+def train_source(config: Config, image_id: str) -> ImageSource:
+    """Return what a training image is made of; raise CompetitionError where its id leads out of the folder."""
+    return _source(train_folder(config), image_id)
+
+
+def test_source(config: Config, image_id: str) -> ImageSource:
+    """Return what a test image is made of; raise CompetitionError where its id leads out of the folder."""
+    return _source(test_folder(config), image_id)
+
+
+def _source(folder: ImageFolder, image_id: str) -> ImageSource:
+    data = folder.data
+    patterns = data.files or [folder.pattern]
+
+    def files_of(one: str) -> list[ImageFile]:
+        return [ImageFile(folder.file(one, each), folder.part(one, each), data.windows) for each in patterns]
+
+    if data.stack is None:
+        files: list[ImageFile | None] = [*files_of(image_id)]
+    elif data.stack.is_of_volumes:
+        files = _slices(files_of(image_id), data.stack)
+    else:
+        black: list[None] = [None] * len(patterns)
+        ids = neighbours(folder, data.stack, image_id)
+        files = [file for one in ids for file in (black if one is None else files_of(one))]
+    return ImageSource(tuple(files), data.file_channels, data.max_pixels)
+
+
+def _slices(own: Sequence[ImageFile], stack: Stack) -> list[ImageFile | None]:
+    """Return the slices of volumes that `stack.take` means, of all volumes one after the other."""
+    found: list[ImageFile | None] = []
+    for step in stack.take:
+        for file in own:
+            here, number = slice_of(file.path, file.part), number_of_slices(file.path, file.part)
+            is_there = 0 <= here < number  # if not, it is told where it is read
+            place = place_within(here + step, number, stack) if is_there else here
+            found.append(None if place is None else replace(file, part=at_slice(file.part, place)))
+    return found
+
+
+def own_part(pixels: np.ndarray, data: Data) -> np.ndarray:
+    """Return the channels (H, W, c) of an image's own files, which stand for it where it is looked at: the others of a
+    stack are other images."""
+    if data.stack is None:
+        return pixels
+    each = data.channels // len(data.stack.take)
+    return pixels[:, :, data.stack.own * each : (data.stack.own + 1) * each]

@@ -1,0 +1,209 @@
+"""A one-stage detector that learns by task-aligned assignment (TOOD, Feng et al. 2021), on any timm encoder.
+
+Which points learn to say a box is not told by the box alone, as for FCOS, but by which say it best at the time: by
+class and by place. How well they say the place is what their score learns, so that of two boxes the tighter one stays;
+there is no centerness. The head is a plain one, without the paper's layer attention and its moving of predictions.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torchvision.ops import batched_nms, clip_boxes_to_image
+
+from competition.tasks.detection.model import (
+    PYRAMID_STRIDES,
+    BoxNetwork,
+    EncoderWithPyramid,
+    anchors_of,
+    box_losses,
+    in_full_precision,
+)
+from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionLoss, TaskConfig
+from competition.tasks.encoder import note_encoder
+from competition.tasks.focal import soft_focal_losses
+from competition.tasks.pretrained import check_encoder, load_pretrained, note_weights
+
+CONVOLUTIONS = 4  # before each of the two outputs
+NORM_GROUPS = 16
+RARE = 0.01  # probability of a class at a point before anything is learnt
+FIRST_REACH = 2.0  # strides from a point to each side of its box, likewise
+LONGEST = 6.0  # logarithm of the furthest, in FIRST_REACH: no overflow
+MOST_POINTS = 13  # that learn a box
+CLASS_POWER, PLACE_POWER = 1.0, 6.0  # of the score and of the IoU in how well a point says a box
+LEAST_SCORE, MOST_OVERLAP, MOST_CANDIDATES = 0.01, 0.8, 2000  # loose: the cuts that count are `decode:`'s
+
+
+@dataclass
+class PointOutputs:
+    """What the head says of every point, for images (B, channels, H, W)."""
+
+    logits: Tensor  # (B, A, classes)
+    boxes: Tensor  # (B, A, 4) xyxy in pixels of what the network sees
+    points: Tensor  # (A, 2) x and y
+    image_size: tuple[int, int]
+
+
+@dataclass
+class Assigned:
+    """The points that learn to say a box (k,), and how well they are to say it: image, point, box and quality."""
+
+    image: Tensor
+    point: Tensor
+    box: Tensor
+    quality: Tensor
+
+
+class Head(nn.Module):
+    """Two towers of convolutions, the same for all levels: one says classes, the other how far the box reaches."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.class_tower, self.place_tower = _tower(channels), _tower(channels)
+        self.classes = nn.Conv2d(channels, num_classes, 3, padding=1)
+        self.reaches = in_full_precision(nn.Conv2d(channels, 4, 3, padding=1))
+        self.scales = nn.Parameter(torch.ones(len(PYRAMID_STRIDES)))
+        for layer, bias in ((self.classes, -math.log((1 - RARE) / RARE)), (self.reaches, 0.0)):
+            nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
+            nn.init.constant_(layer.bias, bias)
+
+    def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return (B, A, classes) logits and (B, A, 4) reaches to left, top, right and bottom in strides."""
+        logits, reaches = [], []
+        for level, scale in zip(levels, self.scales, strict=True):
+            logits.append(_by_point(self.classes(self.class_tower(level))))
+            said = _by_point(self.reaches(self.place_tower(level)))
+            reaches.append(FIRST_REACH * (said * scale).clamp(max=LONGEST).exp())
+        return torch.cat(logits, dim=1).float(), torch.cat(reaches, dim=1).float()
+
+
+def _tower(channels: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(CONVOLUTIONS):
+        layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.GroupNorm(NORM_GROUPS, channels)]
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers)
+
+
+def _by_point(level: Tensor) -> Tensor:
+    """Turn (B, values, H, W) into (B, H * W, values)."""
+    return level.flatten(2).transpose(1, 2)
+
+
+class AlignedDetector(BoxNetwork):
+    """Encoder, pyramid and head, with the loss of what they say."""
+
+    def __init__(self, backbone: EncoderWithPyramid, num_classes: int, settings: DetectionLoss) -> None:
+        super().__init__()
+        self.backbone, self.settings = backbone, settings
+        self.head = Head(backbone.out_channels, num_classes)
+
+    def forward(self, images: Tensor) -> PointOutputs:
+        """Run the network on images that are normalised and of one size already."""
+        levels = self.backbone(images)
+        logits, reaches = self.head(levels)
+        anchors = anchors_of(levels)
+        points, strides = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+        boxes = torch.cat([points - reaches[..., :2] * strides, points + reaches[..., 2:] * strides], dim=2)
+        return PointOutputs(logits, boxes, points, (images.shape[-2], images.shape[-1]))
+
+    def image_losses(
+        self, outputs: PointOutputs, boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """Return (B,) losses of images, each divided by the qualities that the image's points are to reach, or 1."""
+        true, classes, is_real = _filled(boxes, labels)
+        found = assign(outputs, true, classes, is_real)
+        counts = torch.bincount(found.image, minlength=len(boxes)).tolist()
+        quality = torch.zeros_like(outputs.logits)
+        quality[found.image, found.point, classes[found.image, found.box]] = found.quality
+        said, wanted = outputs.boxes[found.image, found.point], true[found.image, found.box]
+        of_boxes = box_losses(said, wanted, self.settings.box_kind) * found.quality
+        number = torch.stack([one.sum() for one in found.quality.split(counts)]).clamp(min=1)
+        of_classes = soft_focal_losses(outputs.logits, quality, self.settings.focal_gamma).sum(dim=(1, 2))
+        return {
+            "classification": of_classes / number,
+            "box": torch.stack([one.sum() for one in of_boxes.split(counts)]) / number,
+        }
+
+    def detections(self, outputs: PointOutputs) -> list[dict[str, Tensor]]:
+        """Return `boxes`, `scores` and `labels` of each image in pixels of what the network saw, best first."""
+        found = []
+        for logits, boxes in zip(outputs.logits, outputs.boxes, strict=True):
+            scores, places = logits.sigmoid().flatten().topk(min(logits.numel(), MOST_CANDIDATES))
+            scores, places = scores[scores > LEAST_SCORE], places[scores > LEAST_SCORE]
+            points, classes = places // logits.shape[1], places % logits.shape[1]
+            clipped = clip_boxes_to_image(boxes[points], outputs.image_size)
+            keep = batched_nms(clipped, scores, classes, MOST_OVERLAP)[:MOST_DETECTIONS]
+            found.append({"boxes": clipped[keep], "scores": scores[keep], "labels": classes[keep]})
+        return found
+
+
+def _filled(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return true boxes (B, T, 4), their classes (B, T), and which there are: all images filled up to one number."""
+    most = max(1, *(len(one) for one in boxes))
+    counts = torch.tensor([len(one) for one in boxes], device=boxes[0].device)
+    return (
+        torch.stack([pad(one, (0, 0, 0, most - len(one))) for one in boxes]),
+        torch.stack([pad(one, (0, most - len(one))) for one in labels]),
+        torch.arange(most, device=counts.device) < counts[:, None],
+    )
+
+
+@torch.no_grad()
+def assign(outputs: PointOutputs, true: Tensor, classes: Tensor, is_real: Tensor) -> Assigned:
+    """Find the points that learn each true box (B, T, 4) of `classes` (B, T): of those inside it the MOST_POINTS that
+    are aligned best, by score^CLASS_POWER * IoU^PLACE_POWER.
+
+    A point of several boxes learns the one that it says with the higher IoU. The best aligned point of a box is to
+    reach the highest IoU that its points have, the others less, as they are aligned less.
+    """
+    overlap = _overlaps(true, outputs.boxes)  # (B, T, A)
+    index = classes[:, None].expand(-1, outputs.logits.shape[1], -1)
+    scores = outputs.logits.sigmoid().gather(2, index).transpose(1, 2)
+    may_learn = _is_inside(outputs.points, true) & is_real[..., None]
+    aligned = scores**CLASS_POWER * overlap**PLACE_POWER * may_learn
+    best = aligned.topk(min(MOST_POINTS, aligned.shape[2]), dim=2).indices
+    learns = torch.zeros_like(may_learn).scatter_(2, best, True) & (aligned > 0)
+    fits_best = torch.where(learns, overlap, -1.0).argmax(dim=1, keepdim=True)
+    learns &= torch.zeros_like(learns).scatter_(1, fits_best, True)
+    aligned, overlap = aligned * learns, overlap * learns
+    share = aligned / aligned.amax(dim=2, keepdim=True).clamp(min=torch.finfo(aligned.dtype).tiny)
+    quality = share * overlap.amax(dim=2, keepdim=True)
+    image, point, box = learns.transpose(1, 2).nonzero(as_tuple=True)
+    return Assigned(image, point, box, quality[image, box, point])
+
+
+def _is_inside(points: Tensor, boxes: Tensor) -> Tensor:
+    """Return (B, T, A), whether points (A, 2) lie in boxes (B, T, 4).
+
+    A box thinner than the finest stride counts as wide as that: it might have no point else.
+    """
+    middles, sides = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+    reach = sides.clamp(min=PYRAMID_STRIDES[0]) / 2
+    away = (points - middles[:, :, None]).abs()
+    return (away < reach[:, :, None]).all(dim=3)
+
+
+def _overlaps(first: Tensor, second: Tensor) -> Tensor:
+    """Return (B, n, m) intersection over union of xyxy boxes (B, n, 4) and (B, m, 4)."""
+    one, two = first[:, :, None], second[:, None]
+    overlap = (torch.minimum(one[..., 2:], two[..., 2:]) - torch.maximum(one[..., :2], two[..., :2])).clamp(min=0)
+    shared = overlap.prod(dim=3)
+    areas = [(each[..., 2:] - each[..., :2]).prod(dim=3) for each in (one, two)]
+    return shared / (areas[0] + areas[1] - shared).clamp(min=1e-9)
+
+
+def build_network(config: TaskConfig, num_classes: int) -> AlignedDetector:
+    """Return the detector on the encoder of the config."""
+    model = config.model
+    check_encoder(model.encoder)
+    backbone = EncoderWithPyramid(model.encoder, config.data.channels, model.pyramid_channels)
+    loaded = load_pretrained(backbone.encoder, model, config.data.channels, "pyramid and head")
+    network = AlignedDetector(backbone, num_classes, config.loss)
+    note_encoder(network, "backbone.encoder", model.encoder)
+    note_weights(network, loaded)
+    return network

@@ -1,0 +1,63 @@
+"""Encoder-decoders of segmentation-models-pytorch, built for the size of the images, with pretrained encoders.
+
+That library is handed over by the tasks whose networks are of it: others do not install it.
+"""
+
+import warnings
+from collections.abc import Callable, Collection
+from typing import Any
+
+from torch import nn
+
+from competition.config.data_settings import Data
+from competition.config.settings import Model
+from competition.support.errors import CompetitionError
+from competition.tasks.encoder import drop_path_arguments, size_arguments
+from competition.tasks.pretrained import check_encoder, explaining_weights, load_pretrained
+
+
+def build_encoder_decoder(
+    create_model: Callable[..., nn.Module],
+    own_encoders: Collection[str],
+    model: Model,
+    data: Data,
+    *,
+    architecture: str,
+    drop_path: float,
+    **more: Any,
+) -> tuple[nn.Module, str | None]:
+    """Return a network and what is to be said of its weights (see `load_pretrained`).
+
+    `own_encoders` are those that the library has itself, others are timm's; `more` goes to `create_model`. Raises
+    CompetitionError where architecture and encoder do not go together.
+    """
+    check_encoder(model.encoder, list(own_encoders))
+    is_own = model.encoder in own_encoders and architecture != "dpt" and not drop_path
+    size = data.image_size
+    arguments = {} if is_own else size_arguments(model.encoder, size) | drop_path_arguments(model.encoder, drop_path)
+    by_library = is_own and model.pretrained is True
+    with explaining_weights(model), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Encoder does not have prefix tokens")  # nobody can act on that
+        try:
+            network = create_model(
+                arch=architecture,
+                encoder_name=model.encoder if is_own else f"tu-{model.encoder.removeprefix('tu-')}",
+                encoder_weights="imagenet" if by_library else None,
+                in_channels=data.channels,
+                **more,
+                **arguments,
+            )
+        except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+            if isinstance(error, CompetitionError) or by_library:
+                raise
+            raise CompetitionError(_misfit(model, architecture, error)) from None
+    if by_library:  # which loads all of an encoder or fails
+        return network, f"model.pretrained: all tensors of {model.encoder}, decoder anew, from the hub"
+    return network, load_pretrained(network.get_submodule("encoder"), model, data.channels, "decoder", size)
+
+
+def _misfit(model: Model, architecture: str, error: Exception) -> str:
+    """Say that architecture and encoder do not go together."""
+    reason = " ".join(str(error).split())[:200]
+    way_on = "dpt takes plain vision transformers" if architecture != "dpt" else "unet takes convolutional ones"
+    return f"model.architecture: {architecture} cannot be built on {model.encoder} ({reason}); {way_on}"

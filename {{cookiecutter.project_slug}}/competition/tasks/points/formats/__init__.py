@@ -1,0 +1,1 @@
+"""How competitions write points, and how they are told."""

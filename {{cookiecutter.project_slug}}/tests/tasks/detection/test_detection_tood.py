@@ -1,0 +1,130 @@
+"""Task-aligned assignment: who learns which box, and how well, against slow references."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou, generalized_box_iou_loss
+
+from competition.tasks.detection.architectures import tood
+from competition.tasks.detection.architectures.tood import Assigned, PointOutputs, assign
+from competition.tasks.focal import soft_focal_losses
+
+CLASSES, SIDE = 3, 64
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    torch.manual_seed(0)
+
+
+def said(images: int) -> PointOutputs:
+    """Return what a network might say after some training: boxes of all sizes around their points."""
+    levels = [torch.zeros(1, 1, SIDE // stride, SIDE // stride) for stride in (8, 16, 32, 64)]
+    anchors = tood.anchors_of([*levels, torch.zeros(1, 1, 1, 1)])
+    points, strides = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+    reaches = 0.3 + torch.rand(images, len(points), 4) * 4
+    boxes = torch.cat([points - reaches[..., :2] * strides, points + reaches[..., 2:] * strides], dim=2)
+    return PointOutputs(torch.randn(images, len(points), CLASSES), boxes, points, (SIDE, SIDE))
+
+
+def true_boxes(*counts: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Return boxes of images, large, small and on top of each other, with their classes."""
+    first = [torch.rand(number, 2) * 40 for number in counts]
+    boxes = [torch.cat([one, one + 2 + torch.rand(len(one), 2) * 20], dim=1) for one in first]
+    return boxes, [torch.randint(CLASSES, (number,)) for number in counts]
+
+
+def by_hand(outputs: PointOutputs, image: int, boxes: Tensor, labels: Tensor) -> dict[int, tuple[int, float]]:
+    """Return by point which box it learns and how well it is to say it, one number after the other."""
+    iou = box_iou(boxes, outputs.boxes[image])
+    aligned = {}
+    for box, (x, y, right, bottom) in enumerate(boxes.tolist()):
+        width, height = max(right - x, 8.0), max(bottom - y, 8.0)
+        for point, (across, along) in enumerate(outputs.points.tolist()):
+            if abs(across - (x + right) / 2) < width / 2 and abs(along - (y + bottom) / 2) < height / 2:
+                score = outputs.logits[image, point, labels[box]].sigmoid().item()
+                aligned[box, point] = score * iou[box, point].item() ** 6
+    chosen: dict[int, int] = {}
+    for box in range(len(boxes)):
+        own = sorted((key for key in aligned if key[0] == box and aligned[key] > 0), key=lambda key: -aligned[key])
+        for _, point in own[:13]:
+            if point not in chosen or iou[box, point] > iou[chosen[point], point]:
+                chosen[point] = box
+    found = {}
+    for point, box in chosen.items():
+        points = [one for one, other in chosen.items() if other == box]
+        share = aligned[box, point] / max(aligned[box, one] for one in points)
+        found[point] = box, share * max(iou[box, one].item() for one in points)
+    return found
+
+
+def of_image(found: Assigned, image: int) -> dict[int, tuple[int, float]]:
+    rows = zip(*(one.tolist() for one in (found.image, found.point, found.box, found.quality)), strict=True)
+    return {point: (box, quality) for number, point, box, quality in rows if number == image}
+
+
+def test_points_learn_the_boxes_that_they_say_best() -> None:
+    outputs, counts = said(6), (5, 0, 1, 12, 3, 30)
+    boxes, labels = true_boxes(*counts)
+    found = assign(outputs, *tood._filled(boxes, labels))
+    assert found.image.tolist() == sorted(found.image.tolist())
+    for image in range(len(counts)):
+        expected, ours = by_hand(outputs, image, boxes[image], labels[image]), of_image(found, image)
+        assert {point: box for point, (box, _) in ours.items()} == {point: box for point, (box, _) in expected.items()}
+        assert ours == {point: (box, pytest.approx(quality, rel=1e-4)) for point, (box, quality) in expected.items()}
+    assert max(len(of_image(found, image)) for image in range(6)) > 13  # more than one box was learnt
+
+
+def test_every_box_has_a_point_that_learns_it_however_thin_it_is_and_wherever_it_lies() -> None:
+    outputs = said(1)
+    for width, height in itertools.product((0.5, 3.0, 9.0, 60.0), repeat=2):
+        for _ in range(5):
+            # The last half stride of an image lies behind its last point.
+            x, y = (float(torch.rand(1)) * (SIDE - 4 - side / 2) for side in (width, height))
+            box = torch.tensor([[x, y, min(x + width, SIDE), min(y + height, SIDE)]])
+            outputs.boxes[:] = box + torch.tensor([-1.0, -1.0, 1.0, 1.0])  # so that no point is left out by its IoU
+            assert len(assign(outputs, *tood._filled([box], [torch.tensor([0])])).point), box
+
+
+def test_the_losses_are_those_of_the_points_divided_by_their_qualities() -> None:
+    outputs, (boxes, labels) = said(2), true_boxes(4, 0)
+    network = tood.AlignedDetector.__new__(tood.AlignedDetector)
+    torch.nn.Module.__init__(network)
+    network.settings = tood.DetectionLoss(focal_gamma=2.0)
+    losses = network.image_losses(outputs, boxes, labels)
+    expected, truth = by_hand(outputs, 0, boxes[0], labels[0]), torch.zeros_like(outputs.logits)
+    apart = 0.0
+    for point, (box, quality) in expected.items():
+        truth[0, point, labels[0][box]] = quality
+        apart += quality * float(generalized_box_iou_loss(outputs.boxes[0, point], boxes[0][box]))
+    number = max(sum(quality for _, quality in expected.values()), 1)
+    score = outputs.logits.sigmoid()
+    surprise = -(truth * score.log() + (1 - truth) * (1 - score).log()) * (score - truth) ** 2
+    torch.testing.assert_close(losses["box"], torch.tensor([apart / number, 0.0]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses["classification"], surprise.sum(dim=(1, 2)) / torch.tensor([number, 1.0]))
+
+
+def test_a_score_has_nothing_to_learn_where_it_is_the_quality() -> None:
+    truth = torch.tensor([0.0, 0.2, 0.9, 1.0])
+    logits = torch.logit(truth.clamp(1e-6, 1 - 1e-6)).requires_grad_()
+    losses = soft_focal_losses(logits, truth, 2.0)
+    losses.sum().backward()
+    assert losses.max() < 1e-6
+    assert logits.grad is not None
+    assert logits.grad.abs().max() < 1e-6
+
+
+def test_a_box_is_learnt_by_who_says_it_tighter_and_that_score_is_to_be_higher() -> None:
+    outputs, box = said(1), torch.tensor([[10.0, 10.0, 40.0, 40.0]])
+    outputs.logits[:] = 0
+    outputs.boxes[:] = torch.tensor([10.0, 10.0, 40.0, 25.0])  # IoU 1 / 2
+    inside = ((outputs.points > 10) & (outputs.points < 40)).all(dim=1).nonzero()[:, 0]
+    tight = int(inside[3])
+    outputs.boxes[0, tight] = torch.tensor([10.0, 10.0, 40.0, 37.0])  # IoU .9
+    found = of_image(assign(outputs, *tood._filled([box], [torch.tensor([1])])), 0)
+    assert found[tight] == (0, pytest.approx(0.9))
+    assert len(found) == 13
+    others = [quality for point, (_, quality) in found.items() if point != tight]
+    assert others == pytest.approx([0.9 * (0.5 / 0.9) ** 6] * 12)
