@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from competition.config.faults import check_trainer_keys, explain_all, nearest, show
-from competition.config.settings import Config
+from competition.config.settings import Config, metric_files_apart
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE
 
@@ -185,6 +185,10 @@ def validate(values: dict[str, Any], source: dict[str, str], default_source: str
     """Turn plain values into the `Config` of their task; `source` names the file each dotted key came from."""
     schema = _schema(values.get("task"), source.get("task", default_source))
     values = _metric_files_apart(with_preset(values, source, default_source), source.get("metrics", default_source))
+    try:
+        values = metric_files_apart(values)
+    except ValueError as error:
+        raise CompetitionError(f"{source.get('metrics', default_source)}: {error}") from None
     try:
         # JSON mode lets a YAML list be a tuple and a string a path, and still refuses `"16"` for 16.
         config = schema.model_validate_json(json.dumps(values), strict=True)
