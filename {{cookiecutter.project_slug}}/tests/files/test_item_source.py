@@ -149,6 +149,10 @@ MISTAKES = {
         {"stack": STACK, "channels": 9, "mean": [0.5, 0.5], "std": [1] * 9},
         "data.mean has 2 values for data.channels 9",
     ),
+    "cache": (
+        {"stack": STACK, "cache": "disk", "extra": [{"csv": "x.csv", "image_file": "{image_id}.tif"}]},
+        "leave data.cache out, or image_file of data.extra",
+    ),
     "files": ({"files": ["{image_id}.png"] * 3, "test_image_file": "{image_id}"}, "leave data.test_image_file out"),
 }
 
