@@ -41,7 +41,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def is_stood_for(item: pytest.Item) -> bool:
-    """Return whether a test of all tasks is run for another one that answers in a like way."""
+    """Return whether a test of the fixture `task` is run for another one that answers in a like way, too."""
+    if any("task" in mark.args[0] for mark in item.iter_markers("parametrize")):
+        return False  # it says itself which tasks it is of
     task = getattr(getattr(item, "callspec", None), "params", {}).get("task")
     return task in task_names() and facts_of(task).alike in task_names()
 
