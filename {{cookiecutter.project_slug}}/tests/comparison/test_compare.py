@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from competition.comparison.compare import paired_gain, why_not_comparable
 from competition.runs.ledger import Line
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from kaggle_stand_in import KEY, SIGNATURE, TOKEN, USER, StandIn
+
 from competition.config.loading import load_config
 from competition.kaggle.api import KaggleService
 from competition.support import paths as places
-from kaggle_stand_in import KEY, SIGNATURE, TOKEN, USER, StandIn
 
 Command = Callable[..., CompletedProcess[str]]
 

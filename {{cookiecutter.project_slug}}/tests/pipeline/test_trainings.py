@@ -10,6 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from tiny import PROJECT, TINY
+from trainings import assert_ended_like, run_here
+
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.pipeline import run as run_module
@@ -34,8 +37,6 @@ from competition.support.processes import Job, run_jobs
 from competition.support.time_limit import parse_max_time, time_left
 from competition.tasks.made_up_images import write_sample
 from competition.training.fit import lengthen
-from tiny import PROJECT, TINY
-from trainings import assert_ended_like, run_here
 
 Command = Callable[..., CompletedProcess[str]]
 

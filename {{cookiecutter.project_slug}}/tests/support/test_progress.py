@@ -10,6 +10,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+
 from competition.support.progress import QUIET, progress
 
 LONG_WORK = (

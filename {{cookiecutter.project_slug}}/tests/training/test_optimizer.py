@@ -13,6 +13,12 @@ import pytorch_lightning as pl
 import timm
 import timm.optim
 import torch
+from timm.models.vision_transformer import VisionTransformer
+from timm.optim import param_groups_layer_decay
+from tiny import PROJECT, TINY
+from torch import Tensor, nn
+from trainings import assert_same, rows
+
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config, Optimizer
 from competition.data.dataset import ImageDataset, ready
@@ -27,11 +33,6 @@ from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.optimizer import SCHEDULE_FREE, build_optimizer, parameter_groups
 from competition.training.trainer import build_trainer
-from timm.models.vision_transformer import VisionTransformer
-from timm.optim import param_groups_layer_decay
-from tiny import PROJECT, TINY
-from torch import Tensor, nn
-from trainings import assert_same, rows
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -12,6 +12,12 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from PIL import Image
+from safetensors.torch import save_file
+from tiny import PROJECT, TINY
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+from trainings import run_here
+
 from competition.bundle.offline import infer
 from competition.bundle.predictor import Predictor
 from competition.config.data_settings import Columns
@@ -27,11 +33,6 @@ from competition.tasks.classification.dataset import mix_batch
 from competition.tasks.classification.model import build_network
 from competition.tasks.classification.settings import TaskConfig
 from competition.training.freezing import Frozen
-from PIL import Image
-from safetensors.torch import save_file
-from tiny import PROJECT, TINY
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
-from trainings import run_here
 
 Command = Callable[..., CompletedProcess[str]]
 COLUMNS = ("data.columns={numeric: [age], categorical: [site]}", "data.test_csv=test.csv", "data.image_size=32")

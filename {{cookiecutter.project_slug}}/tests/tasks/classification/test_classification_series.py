@@ -17,6 +17,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
+from tiny import PROJECT, TINY
+from trainings import assert_ended_like, fork_group, get_ready, rows, run_as_script, run_here, wait
+
 from competition.bundle.offline import infer
 from competition.bundle.predictor import Predictor
 from competition.config.loading import load_config
@@ -37,9 +41,6 @@ from competition.tasks.contract import Task
 from competition.training.checkpoint import load_checkpoint
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
-from PIL import Image
-from tiny import PROJECT, TINY
-from trainings import assert_ended_like, fork_group, get_ready, rows, run_as_script, run_here, wait
 
 Command = Callable[..., CompletedProcess[str]]
 FORMAT = "format={train: {keys: {image_id: '{image_id}'}}, submission: {keys: {study: '{image_id}'}}, group: '{study}'}"

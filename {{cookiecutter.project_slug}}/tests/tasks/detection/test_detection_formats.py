@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+
 from competition.config.loading import format_presets, load_config
 from competition.config.settings import Config
 from competition.files.image_folder import train_image

@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 import tifffile
 import yaml
+from PIL import Image
+
 from competition.config.loading import format_presets, load_config
 from competition.files.csv_file import read_header
 from competition.files.images import read_image
@@ -32,7 +34,6 @@ from competition.tasks.segmentation.submission import (
     write_submission,
 )
 from competition.tasks.segmentation.table import read_table
-from PIL import Image
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 SMALL = (

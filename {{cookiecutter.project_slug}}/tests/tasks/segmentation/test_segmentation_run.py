@@ -7,10 +7,11 @@ from typing import get_args
 
 import pytest
 import torch
-from competition.tasks.made_up_images import write_sample
-from competition.tasks.segmentation.settings import SegmentationModel
 from tiny import PROJECT, TINY
 from trainings import run_whole_way
+
+from competition.tasks.made_up_images import write_sample
+from competition.tasks.segmentation.settings import SegmentationModel
 
 pytestmark = pytest.mark.slow
 ARCHITECTURES = get_args(SegmentationModel.model_fields["architecture"].annotation)
