@@ -348,7 +348,7 @@ def training_part(config: Config, table: Table, folds: np.ndarray) -> TrainingPa
     if none := int((weights[rows] == 0).sum()):
         notes.append(f"weights: {none} images of weight 0 are left out of training")
     rows = rows[weights[rows] > 0]
-    if not len(rows):
+    if none and not len(rows):
         raise CompetitionError("data.weight, data.weights_csv: no image with a weight over 0 is left to train on")
     return TrainingPart(table, rows, None if (weights[rows] == 1).all() else weights[rows], notes)
 
