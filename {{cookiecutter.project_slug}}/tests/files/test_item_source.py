@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.files.csv_keys import join_keys

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from trainings import rows
-
 from competition.config.loading import load_config, validate
 from competition.config.settings import Config
 from competition.data.dataset import Batch
@@ -21,6 +19,7 @@ from competition.tasks.user_metrics import evidence_of, scores_of
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.monitor import better_mode
+from trainings import rows
 
 Command = Callable[..., CompletedProcess[str]]
 NUMBERED = "import torch\ndef image_losses(outputs, batch):\n    return torch.arange(len(batch['image'])) + 1.0\n"

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from competition.networks.columns import mixed_columns
 from competition.tasks.classification.kinds.find import kind_in
 from competition.tasks.classification.kinds.heads import head_by_head
 from competition.tasks.classification.settings import TaskConfig
-from competition.tasks.columns import mixed_columns
 from competition.tasks.contract import Target
 
 

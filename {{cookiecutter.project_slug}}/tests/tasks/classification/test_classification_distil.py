@@ -8,10 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import PROJECT, TINY
-from torch import Tensor, nn
-from trainings import call, write_teacher
-
 from competition.config.loading import load_config, validate
 from competition.data.dataset import Batch
 from competition.data.folds import make_folds
@@ -22,6 +18,9 @@ from competition.tasks.classification.loss import image_losses
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
+from tiny import PROJECT, TINY
+from torch import Tensor, nn
+from trainings import call, write_teacher
 
 Command = Callable[..., CompletedProcess[str]]
 CONFIG = PROJECT / "configs" / "classification.yaml"

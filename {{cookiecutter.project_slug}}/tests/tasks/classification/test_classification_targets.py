@@ -13,9 +13,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from PIL import Image
-from sklearn import metrics as sklearn_metrics
-
 from competition.config.loading import complete
 from competition.config.settings import with_classes, with_decode
 from competition.prediction.averages import average_predictions
@@ -43,6 +40,8 @@ from competition.tasks.classification.submission import (
 from competition.tasks.classification.table import SeveralTable, read_table
 from competition.tasks.classification.tuning import regression_sample, search
 from competition.tasks.contract import Prediction, Target
+from PIL import Image
+from sklearn import metrics as sklearn_metrics
 
 TARGETS: dict[str, Any] = {
     "shape": {"metric": "macro_recall", "score_weight": 2, "loss_weight": 2, "hand_in": "label"},

@@ -14,17 +14,16 @@ import huggingface_hub
 import pytest
 import timm
 import torch
+from competition.config.loading import task_names, validate
+from competition.networks.pretrained import GO_ON, weights_note
+from competition.prediction.predict import load_network
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Task
+from competition.training.module import CompetitionModule
 from safetensors.torch import save_file
 from task_facts import facts_of
 from timm.models import _registry
 from torch import Tensor, nn
-
-from competition.config.loading import task_names, validate
-from competition.prediction.predict import load_network
-from competition.support.errors import CompetitionError
-from competition.tasks.contract import Task
-from competition.tasks.pretrained import GO_ON, weights_note
-from competition.training.module import CompetitionModule
 
 ROOT = Path(__file__).resolve().parents[2]
 State = dict[str, Tensor]
