@@ -81,7 +81,7 @@ def losses_of(fold: OpenFold, batch: Batch) -> tuple[Tensor, Tensor]:
     torch.manual_seed(0)
     module = fold.module().eval()
     with torch.no_grad():
-        return module(batch["image"]), module.image_losses(batch)
+        return module(batch), module.image_losses(batch)
 
 
 def test_the_loss_is_the_divergence_of_flattened_probabilities_by_its_weight(words: list[str]) -> None:
