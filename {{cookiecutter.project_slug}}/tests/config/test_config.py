@@ -316,3 +316,10 @@ def test_the_keys_of_trainer_are_those_of_lightning() -> None:
 @pytest.mark.parametrize("text", ["01e77211", "1e5", "12345678", "1.5e-3", "null", "on", "0x1f", "a: b"])
 def test_a_text_that_looks_like_a_number_is_written_so_that_it_is_read_as_a_text(text: str) -> None:
     assert parse_yaml(dump_yaml({"key": text, text: 1.5e-7})) == {"key": text, text: 1.5e-7}
+
+
+def test_every_task_takes_a_course_of_shares_and_a_size_by_epoch(config_file: Path) -> None:
+    words = ["sampler.positive=[a]", "sampler.share=[[0, 0.8], [10, natural]]", "data.image_size=[[0, 64], [9, 96]]"]
+    config = load_config([config_file], words)
+    assert config.sampler.share == [(0, 0.8), (10, "natural")]
+    assert config.data.image_size == (96, 96)

@@ -101,7 +101,7 @@ def test_weights_are_exported_merged_and_predict_as_the_network_with_adapters(co
     batch = {"image": images, "height": torch.tensor([64, 64]), "width": torch.tensor([64, 64])}
     predictions = Task(made.task).prediction.predictions
     with torch.no_grad():
-        found = predictions(module.network, module(images), batch)
+        found = predictions(module.network, module(batch), batch)
         merged = predictions(plain, plain(images), batch)
         loaded = load_network(tmp_path / LATEST)[0]
         again = predictions(loaded, loaded(images), batch)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from competition.config.section import Count, Losses, Probability, Section, names_in
 from competition.config.settings import Config, Model
@@ -222,7 +222,7 @@ class TaskConfig(Config):
     loss: DetectionLoss = DetectionLoss()
     # The first is the score that is reported.
     metrics: Annotated[list[MetricName], Field(min_length=1)] = ["map50", "map"]
-    decode: DetectionDecode = DetectionDecode()
+    decode: DetectionDecode = Field(DetectionDecode(), validate_default=True)
 
     @property
     def packages(self) -> list[str]:
@@ -230,21 +230,16 @@ class TaskConfig(Config):
         least = OF_TRANSFORMERS.get(self.model.architecture)
         return [f"transformers>={least}"] if least else []
 
-    @model_validator(mode="before")
+    @field_validator("decode", mode="before")
     @classmethod
-    def _nothing_to_join(cls, values: Any) -> Any:
+    def _nothing_to_join(cls, given: Any, info: ValidationInfo) -> Any:
         """Leave out suppression where the network says each object once and nobody asked for it: not in windows, of
         which several show an object."""
-        model, decode, data = (
-            (values.get(name) or {} for name in ("model", "decode", "data"))
-            if isinstance(values, dict)
-            else ({}, {}, {})
-        )
-        window = data.get("window") if isinstance(data, dict) else getattr(data, "window", None)
-        is_once = window is None and isinstance(model, dict) and model.get("architecture") in OF_TRANSFORMERS
-        if is_once and isinstance(decode, dict) and "join" not in decode:
-            return values | {"decode": decode | {"join": "none"}}
-        return values
+        model, data = info.data.get("model"), info.data.get("data")
+        if model is None or data is None or data.window is not None or model.architecture not in OF_TRANSFORMERS:
+            return given
+        asked = {} if isinstance(given, DetectionDecode) else given  # the default: nobody asked for anything
+        return asked | {"join": "none"} if isinstance(asked, dict) and "join" not in asked else given
 
     @model_validator(mode="after")
     def _windows_are_joined(self) -> Self:
