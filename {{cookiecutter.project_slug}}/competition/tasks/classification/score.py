@@ -1,20 +1,30 @@
 """The score: evidence of single images gathered to one case, of which each metric is computed once."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from competition.tasks.classification.decode import join_groups, settle, true_class
-from competition.tasks.classification.metrics import MULTI, NUMBERS, SINGLE, MultiLabels, Numbers, SingleLabels
+from competition.tasks.classification.metrics import (
+    MULTI,
+    NUMBERS,
+    SINGLE,
+    MultiLabels,
+    Numbers,
+    SingleLabels,
+    group_roc_auc,
+)
 from competition.tasks.classification.table import MultiLabelTable, RegressionTable
 from competition.tasks.contract import Evidence, Table, Target
 
+BY_GROUP = "group_roc_auc"
 BEST = 5  # classes that map5 looks at
 
 
 def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidence:
     """Keep the answer and `truth`; with `format.group` also `group`, with `format.class_weights` those, with
-    `format.unknown` what is `known`, for qwk the `grades`."""
+    `format.unknown` what is `known`, for qwk the `grades`, with `format.score_by` what the image has there."""
     kept = {key: np.asarray(value) for key, value in answer.items()}
     if "top" in kept:
         # There are thousands of classes where only the best are handed in.
@@ -22,13 +32,13 @@ def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidenc
         kept.pop("is_new_at_0", None)
     key = next(key for key in ("label", "labels", "value") if key in truth)
     kept["truth"] = np.asarray(true_class(answer, truth["label"]) if key == "label" else truth[key])
-    also = ("group", "class_weights", "known", *(["grades"] if "qwk" in metrics else []))
+    also = ("group", "score_by", "class_weights", "known", *(["grades"] if "qwk" in metrics else []))
     return kept | {key: np.asarray(truth[key]) for key in also if key in truth}
 
 
 def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: int) -> dict[str, float]:
     """Compute metrics over all images, or groups of images where the truth has `group`; see metrics.py for each."""
-    entries = list(evidence)
+    entries, metrics = list(evidence), list(metrics)
     if "group" in entries[0]:
         _, entries = join_groups(entries, [str(entry["group"]) for entry in entries])
     entries = settle(entries)
@@ -36,11 +46,18 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
         weights = entries[0].get("class_weights", 1.0)
         numbers = Numbers(_stack(entries, "value"), _stack(entries, "truth"), weights)
         return {name: float(NUMBERS[name](numbers)) for name in metrics}
-    if entries[0]["truth"].ndim == 0:
-        single = _single(entries)
-        return {name: float(SINGLE[name](single)) for name in metrics}
-    multi = _multi(entries, num_classes)
-    return {name: float(MULTI[name](multi)) for name in metrics}
+    is_single = entries[0]["truth"].ndim == 0
+    case: Any = _single(entries) if is_single else _multi(entries, num_classes)
+    functions: Mapping[str, Callable[[Any], float]] = SINGLE if is_single else MULTI
+    found = {name: float(functions[name](case)) for name in metrics if name != BY_GROUP}
+    if BY_GROUP in metrics:
+        parts = [_part(entries, value) for value in np.unique([str(entry["score_by"]) for entry in entries])]
+        found[BY_GROUP] = group_roc_auc([_single(part) if is_single else _multi(part, num_classes) for part in parts])
+    return {name: found[name] for name in metrics}
+
+
+def _part(entries: Sequence[Evidence], value: str) -> list[Evidence]:
+    return [entry for entry in entries if str(entry["score_by"]) == value]
 
 
 def _single(entries: Sequence[Evidence]) -> SingleLabels:

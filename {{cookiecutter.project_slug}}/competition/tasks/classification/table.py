@@ -1,13 +1,13 @@
 """train.csv of a classification or regression: the answer of each image, read as `format.train` says."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from competition.config.section import names_in
-from competition.files.csv_file import group_by_image, line, read_csv, row_faults
+from competition.files.csv_file import group_by_image, line, read_csv, read_image_column, row_faults
 from competition.files.csv_keys import has_class, split_keys
 from competition.files.series import group_names
 from competition.support.errors import CompetitionError
@@ -28,8 +28,11 @@ class Entries:
     lines: np.ndarray
     of_images: "AnyTable | None" = field(default=None, kw_only=True)  # where the entries are groups of images
 
+    score_by: np.ndarray | None = field(default=None, kw_only=True)  # (n,) str, of `format.score_by`
+
     def _with_group(self, target: Target, groups: np.ndarray | None, index: int) -> Target:
-        return target if groups is None else {**target, "group": groups[index]}
+        more = {} if groups is None else {"group": groups[index]}
+        return target | more | ({} if self.score_by is None else {"score_by": self.score_by[index]})
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,9 @@ AnyTable = ClassificationTable | MultiLabelTable | RegressionTable
 def read_table(config: TaskConfig, path: Path | None = None) -> AnyTable:
     """Read train.csv, of groups that are a sample an entry each; raise CompetitionError with a line per fault."""
     table = _read_images(config, path)
+    if config.format.score_by is not None:
+        texts = read_image_column(path or config.train_csv, config.format.score_by, table.image_ids, table.lines)
+        table = replace(table, score_by=texts)
     return table if config.model.join is None else table_of_groups(table, config.format.join)
 
 
