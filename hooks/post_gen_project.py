@@ -32,6 +32,19 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
+def drop_what_nothing_shares(project: Path) -> None:
+    """Remove modules beside the tasks' folders that tasks share and nothing that is left imports."""
+    package = project / "competition"
+    while unused := [path for path in sorted((package / "tasks").glob("[!_]*.py")) if not is_imported(path, package)]:
+        for path in unused:
+            remove(path)
+
+
+def is_imported(module: Path, package: Path) -> bool:
+    name = re.compile(rf"\btasks(\.| import .*\b){re.escape(module.stem)}\b")
+    return any(name.search(path.read_text(encoding="utf-8")) for path in package.rglob("*.py") if path != module)
+
+
 def drop_empty_licence(project: Path) -> None:
     """Remove the LICENSE that rendered to nothing because none was wanted."""
     licence = project / "LICENSE"
@@ -53,6 +66,7 @@ def drop_left_overs(project: Path) -> None:
 def main() -> None:
     answers = json.loads(r"""{{ cookiecutter | tojson }}""")
     drop_other_tasks(Path.cwd(), answers["task_type"])
+    drop_what_nothing_shares(Path.cwd())
     drop_empty_licence(Path.cwd())
     drop_left_overs(Path.cwd())
 

@@ -61,6 +61,15 @@ def test_what_bears_another_tasks_name_is_dropped(tmp_path: Path) -> None:
     assert not (tmp_path / "competition" / "tasks" / "boxes").exists()
 
 
+def test_what_only_dropped_tasks_shared_is_dropped(tmp_path: Path) -> None:
+    kept = {"competition/tasks/__init__.py", "competition/tasks/masks/a.py", "competition/tasks/maps.py"}
+    lay_out(tmp_path, *kept, "competition/tasks/items.py", "competition/tasks/of_items.py")
+    (tmp_path / "competition/tasks/masks/a.py").write_text("from competition.tasks.maps import average\n")
+    (tmp_path / "competition/tasks/of_items.py").write_text("from competition.tasks import items\n")
+    POST["drop_what_nothing_shares"](tmp_path)
+    assert files_below(tmp_path) == kept
+
+
 def test_a_task_whose_name_begins_with_anothers_keeps_its_files(tmp_path: Path) -> None:
     lay_out(tmp_path, "competition/tasks/masks/a.py", "competition/tasks/masks_3d/a.py")
     lay_out(tmp_path, "tests/test_masks_rle.py", "tests/test_masks_3d_rle.py")

@@ -127,6 +127,7 @@ def predict_untrained(config_file: Path, sample: Path, folder: Path) -> None:
     from competition.training.module import CompetitionModule
 
     words = [*TINY, f"data.dir={sample}", f"data.folds={folder / 'folds.csv'}", "name=t"]
+    words += facts_of(load_config([config_file]).task).untrained
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         make_folds(load_config([config_file], words))

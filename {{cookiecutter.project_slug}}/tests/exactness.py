@@ -60,8 +60,18 @@ def make_config(task: str, data: Path, batch_size: int, form: str | None = None,
 
 def every_metric(values: dict[str, Any]) -> list[str]:
     """Return the metrics that a config may name: those its task knows and the config is not refused with."""
-    known = get_args(get_args(type(validate(values, {}, "test")).model_fields["metrics"].annotation)[0])
+    config = validate(values, {}, "test")
+    known = literals(type(config).model_fields["metrics"].annotation)
+    # Those of several targets are called by their names, too.
+    known += [name for name in config.metrics if name not in known]
     return [name for name in known if _is_valid(values | {"metrics": [name]})]
+
+
+def literals(annotation: Any) -> list[str]:
+    """Return the words that a type allows, somewhere within."""
+    if isinstance(annotation, str):
+        return [annotation]
+    return [word for part in get_args(annotation) for word in literals(part)]
 
 
 def _is_valid(values: dict[str, Any]) -> bool:

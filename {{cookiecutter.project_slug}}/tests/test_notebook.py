@@ -121,7 +121,7 @@ def test_a_batchs_targets_are_those_that_were_made_tensors_of(fold: OpenFold, ta
         samples.append(fold.train_set[SeededIndex(row, 7)])
     found = Task(task).dataset.batch_targets(fold.train_set.collate(samples))
     for one, other in zip(found, expected, strict=True):
-        assert one.keys() == other.keys()
+        assert one.keys() <= other.keys()  # what is known of whole images beside is no part of a batch
         for key in one:
             np.testing.assert_allclose(one[key], np.asarray(other[key]).reshape(np.shape(one[key])), atol=1e-4)
 

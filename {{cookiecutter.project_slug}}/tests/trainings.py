@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
@@ -25,6 +27,8 @@ from competition.config.loading import dump_config, task_names
 from competition.config.settings import Config
 from competition.pipeline import run as run_module
 from competition.prediction.stored import PredictionWriter
+from competition.runs.folder import CHOSEN
+from competition.support.optional_rooms import has_room
 from competition.tasks.contract import Task
 from competition.training.checkpoint import epoch_paths, load_checkpoint
 
@@ -139,6 +143,27 @@ def run_here(folder: Path, words: Iterable[object]) -> CompletedProcess[str]:
     return CompletedProcess([], status, said.getvalue(), "")
 
 
+def run_whole_way(folder: Path, words: Iterable[object]) -> Path:
+    """Go from train.csv to submission.csv and to that of its bundle, which must be the same; return the run's folder.
+
+    Without pages, which take longest.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "has_room", lambda name: name == "bundle" and has_room(name))
+        done = run_here(folder, words)
+    assert done.returncode == 0, done.stdout
+    (run,) = (path.parent for path in folder.glob("outputs/*/submission.csv"))
+    if has_room("bundle"):
+        from competition.bundle.offline import infer
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            shutil.rmtree(folder / "data" / "train_images")
+            written = infer(run / "bundle", folder / "data", folder / "submission.csv")
+        pd.testing.assert_frame_equal(pd.read_csv(written), pd.read_csv(run / "submission.csv"))
+    return run
+
+
 def call(*words: object) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["competition", *map(str, words)])
@@ -210,7 +235,8 @@ def assert_ended_like(folder: Path, unbroken: Path) -> None:
             assert_same(found[part], expected[part], f"{name}: {part}")
     assert rows(folder) == rows(unbroken)
     assert [path.name for path in epoch_paths(folder)] == [path.name for path in epoch_paths(unbroken)]
-    for path in [*epoch_paths(unbroken), *unbroken.glob("soup.pt")]:
+    chosen = [path for name in CHOSEN.values() for path in unbroken.glob(name)]
+    for path in [*epoch_paths(unbroken), *chosen]:
         assert_same(load_checkpoint(folder / path.name)["state_dict"], load_checkpoint(path)["state_dict"], path.name)
     with np.load(folder / "oof.npz") as found, np.load(unbroken / "oof.npz") as expected:
         assert found.files == expected.files

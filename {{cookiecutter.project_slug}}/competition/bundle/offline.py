@@ -31,7 +31,7 @@ from competition.bundle.manifest import (
 )
 from competition.bundle.wheels import import_wheels
 from competition.config.loading import load_config
-from competition.config.settings import Config
+from competition.config.settings import Config, with_classes
 from competition.config.views import views_of
 from competition.files.item_source import copied_source
 from competition.files.series import is_series, one_by_one
@@ -72,7 +72,8 @@ class Member:
 
         networks = {}
         for training in self.trainings:
-            network = Task(self.config.task).model.build_network(self.config, len(self.classes))
+            config = with_classes(self.config, self.classes)
+            network = Task(config.task).model.build_network(config, len(self.classes))
             network.load_state_dict(load_file(self.weights / f"{training}.safetensors"))
             networks[training] = network.eval()
         return networks

@@ -16,11 +16,11 @@ from competition.data.extra_sets import own_weights, read_extras
 from competition.data.folds import folds_path, read_folds
 from competition.data.groups import hint_at_groups
 from competition.files.csv_file import MOST_LINES, read_header
-from competition.files.image_folder import one_of_many, row_in_words, train_folder
+from competition.files.image_folder import one_of_many, row_in_words
 from competition.files.item_source import own_part, test_source, train_source
 from competition.files.other_tables import has_table
 from competition.files.series import describe_groups, one_by_one
-from competition.files.stacks import group_pattern, neighbours
+from competition.files.stacks import group_pattern
 from competition.files.table_columns import describe_columns
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
@@ -288,24 +288,26 @@ def _torn_stacks(config: Config, table: Table, folds: np.ndarray | None) -> list
     data = config.data
     if data.stack is None:
         return []
-    key, value = ("group", data.stack.group) if data.stack.by is None else ("group_pattern", group_pattern(data.stack))
-    way_on = f"data.{key}='{value}' keeps a stack in one fold" if value else "data.group_file keeps a stack in one fold"
+    key, value = ("group", data.stack.group) if data.stack.group else ("group_pattern", group_pattern(data.stack))
+    way_on = f"data.{key}='{value}'" if value else "data.group, data.group_pattern or data.group_file"
+    way_on += " keeps a stack in one fold"
     if folds is None:
         is_grouped = table.groups is not None or any((data.group, data.group_file, data.group_pattern))
         return [] if is_grouped else [f"warning: images of one stack may come into different folds: {way_on}"]
-    fold_of = dict(zip(table.image_ids.tolist(), folds.tolist(), strict=True))
+    sources = [train_source(config, image_id) for image_id in table.image_ids]
+    owner = {source.own_file(data): row for row, source in enumerate(sources)}
     torn = [
-        (image_id, other)
-        for image_id in table.image_ids.tolist()
-        for other in neighbours(train_folder(config), data.stack, image_id)
-        if other in fold_of and fold_of[other] != fold_of[image_id]
+        (table.image_ids[row], table.image_ids[owner[file]], folds[row], folds[owner[file]])
+        for row in range(len(sources))
+        for file in sources[row].present()
+        if file in owner and folds[owner[file]] != folds[row]
     ]
     if not torn:
         return []
-    (one, other), number = torn[0], len({image_id for image_id, _ in torn})
+    (one, other, fold, other_fold), number = torn[0], len({one for one, *_ in torn})
     return [
-        f"warning: {number} images have neighbours of their stack in other folds, as {one!r} in fold {fold_of[one]} "
-        f"has {other!r} in fold {fold_of[other]}: the score of a fold is too good where training has seen its images; "
+        f"warning: {number} images have neighbours of their stack in other folds, as {one!r} in fold {fold} has "
+        f"{other!r} in fold {other_fold}: the score of a fold is too good where training has seen its images; "
         f"{way_on}, once the folds are made again"
     ]
 
@@ -319,11 +321,10 @@ def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> l
     columns = {name.strip() for name in read_header(config.train_csv)} if has_table(config.train_csv) else set()
     common = [name for k, name in enumerate(table.classes) if has[:, k].sum() > FEW_IMAGES]
     for k, name in enumerate(table.classes):
-        near = (
-            []
-            if name in common or name.isdecimal() or name in columns
-            else difflib.get_close_matches(name, common, n=1, cutoff=0.8)
-        )
+        target, _, own = name.rpartition("/")  # of several targets, each with classes of its own
+        others = [one for one in common if one.rpartition("/")[0] == target]
+        is_known = name in common or own.isdecimal() or own in columns
+        near = [] if is_known else difflib.get_close_matches(name, others, n=1, cutoff=0.8)
         reason = f"is spelt almost as {near[0]!r}" if near else ""
         if asked is not None and name not in asked:
             reason = f"has no row in {config.data.sample_submission}"

@@ -31,11 +31,13 @@ def train(
         return
     # Before seconds go into loading torch.
     from competition.checking.check import refuse_missing_data
+    from competition.runs.batch_size import settled
     from competition.runs.folder import refuse_changed_config, refuse_start
     from competition.training.monitor import refuse_unknown_monitor
 
     refuse_missing_data(config)
     refuse_unknown_monitor(config)
+    config = settled(config)
     refuse_start(config, resume=resume)
     refuse_changed_config(config.fold_folder, config)
     from competition.pipeline.train_fold import train as train_fold

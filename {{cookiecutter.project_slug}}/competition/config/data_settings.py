@@ -167,7 +167,8 @@ class Stack(Section):
     """
 
     # The fields of image ids, as "case{case}_day{day}_slice_{slice}": one is the order, the others are the group. None:
-    # `order` and `group` are columns of train.csv (of test_csv, or the sample submission).
+    # `order` and `group` are columns of train.csv (of test_csv, or the sample submission); without any of them
+    # neighbours are the slices of a volume, which image_file names, as "{case}.tif[{slice}]".
     by: FieldPattern | None = None
     order: str | None = None  # None: the last field of `by`
     group: str | None = None  # a column; None with `by`: its other fields
@@ -176,7 +177,7 @@ class Stack(Section):
 
     @model_validator(mode="after")
     def _tells_an_order(self) -> Self:
-        if self.by is None and (self.order is None or self.group is None):
+        if self.by is None and (self.order is None) != (self.group is None):
             raise ValueError(
                 "expected by: a pattern of image ids, as 'case{case}_slice_{slice}', or order: and group: columns"
             )
@@ -187,6 +188,11 @@ class Stack(Section):
         if self.edge == "zero" and 0 not in self.take:
             raise ValueError("edge: zero needs 0 in take:, or an image could be black altogether")
         return self
+
+    @property
+    def is_of_volumes(self) -> bool:
+        """Return whether neighbours are slices of the same file."""
+        return self.by is None and self.order is None
 
     @property
     def own(self) -> int:
@@ -294,7 +300,8 @@ class Data(Section):
     # out: the default has three values.
     mean: list[float] = Field([0.485, 0.456, 0.406], validate_default=True)
     std: list[Positive] = Field([0.229, 0.224, 0.225], validate_default=True)
-    batch_size: Count = 16  # global: over all devices and accumulated batches
+    batch_size: Count = 16  # global: over all devices and accumulated batches; auto: the largest that fits the GPU
+    finds_batch_size: bool = False  # what `batch_size: auto` is read as
     num_workers: Annotated[int, Field(ge=0, le=1024)] | None = (
         None  # processes that read images; None: a share of the cores, see `num_workers`
     )
@@ -313,6 +320,13 @@ class Data(Section):
         # A run's config has both; over it another size may be given, which is that of all epochs then.
         is_other = _is_course(course) and _both_sides(course[-1][1]) != _both_sides(size)
         return given | {"train_sizes": []} if is_other else given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _batch_to_be_found(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("batch_size") == "auto":
+            return {key: given[key] for key in given if key != "batch_size"} | {"finds_batch_size": True}
+        return given
 
     @field_validator("train_sizes")
     @classmethod
@@ -384,6 +398,12 @@ class Data(Section):
     def _test_files_are_named(self) -> Self:
         if self.files is not None and self.test_image_file is not None:
             raise ValueError("data.files names the files of test images, too; leave data.test_image_file out")
+        patterns = [*(self.files or [self.image_file]), *filter(None, [self.test_image_file])]
+        if self.stack is not None and self.stack.is_of_volumes and not all(one.endswith("]") for one in patterns):
+            raise ValueError(
+                "data.stack: expected by: a pattern of image ids, as 'case{case}_slice_{slice}', or order: and group: "
+                "columns; or image_file: a slice of a volume, as '{case}.tif[{slice}]'"
+            )
         return self
 
     @property
@@ -430,7 +450,8 @@ class Sampler(Section):
     Without this section: every image once, but for those that do not fill the last batch, others in every epoch.
     """
 
-    positive: Literal["mask", "box"] | list[str] | PositiveColumn | None = None  # a list names classes
+    # any: whatever is looked for, masks, boxes or points; a list names classes
+    positive: Literal["mask", "box", "any"] | list[str] | PositiveColumn | None = None
     # One share of positives, or its course: [[0, 0.8], [10, natural]], after so many epochs.
     share: Share | list[tuple[Annotated[int, Field(ge=0)], Share]] = "natural"
     course: Literal["hold", "linear", "cosine"] = "hold"  # between the points of `share`

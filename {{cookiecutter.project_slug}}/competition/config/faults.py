@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from competition.config.settings import Config
 from competition.support.errors import CompetitionError
@@ -78,21 +78,32 @@ def _without_type_tags(path: list[Any], schema: type[Config], *, is_unknown: boo
     """Drop the names of types that pydantic adds where a value may be of several; the last key may be unknown."""
     kept: list[Any] = []
     for part in path[:-1] if is_unknown else path:
-        if isinstance(part, int) or part in _known_keys(schema, kept):
+        if isinstance(part, int) or part in _known_keys(schema, kept) or _section(schema, kept)[1]:
             kept.append(part)
     return [*kept, path[-1]] if is_unknown else kept
 
 
 def _known_keys(schema: Any, path: list[Any]) -> list[str]:
     """Return the keys allowed under `path`, following nested sections."""
+    found, is_by_name = _section(schema, path)
+    return [] if found is None or is_by_name else list(found.model_fields)
+
+
+def _section(schema: Any, path: list[Any]) -> tuple[Any, bool]:
+    """Return the section that stands under `path`, None where it is a value, and whether it is that of each of several,
+    whose names are the user's."""
+    is_by_name = False
     for part in path:
+        if is_by_name:
+            is_by_name = False
+            continue
         field = schema.model_fields.get(part) if isinstance(part, str) else None
         candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
         nested = [c for c in candidates if hasattr(c, "model_fields")]
-        if not nested:
-            return []
-        schema = nested[0]
-    return list(schema.model_fields)
+        if field is None or not nested:
+            return None, False
+        schema, is_by_name = nested[0], get_origin(field.annotation) is dict
+    return schema, is_by_name
 
 
 def show(value: object) -> str:

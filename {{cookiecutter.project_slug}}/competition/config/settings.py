@@ -1,7 +1,7 @@
 """What may stand in a config: the sections every task shares, in the order data flows through them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -59,6 +59,7 @@ class Optimizer(Section):
 
     name: Annotated[str, Field(min_length=1)] = "adamw"
     lr: Positive = 1e-3
+    lr_batch_size: Count | None = None  # the batch that `lr` is for, where `data.batch_size: auto` finds another
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2  # not of biases, norms and what a network names itself
     arguments: dict[str, Any] = {}  # further ones, as {betas: [0.9, 0.95]}
     encoder_lr: Positive = 1.0  # what the encoder's learning rate is of the others'
@@ -163,7 +164,9 @@ class Checkpoint(Section):
 
     monitor: str = "val/loss"  # or a score: val/dice, ...
     mode: Mode | None = None  # which value is better; None: the lower loss, the better score
-    predict_with: Literal["best", "latest", "soup", "auto"] = "best"  # soup: or best; auto: best, latest or soup
+    predict_with: Literal["best", "latest", "soup", "auto"] = (
+        "best"  # soup: or best; auto: also latest, and of `ema` unaveraged
+    )
     keep: Annotated[int, Field(ge=2, le=100)] | None = None  # epochs whose weights a soup is the average of
     every_steps: Count | None = None  # save latest.pt in mid-epoch, too
     every_minutes: Positive | None = None
@@ -197,6 +200,9 @@ class HostMetric(Section):
     arguments: dict[str, Any] = {}  # further arguments of its `score`
 
 
+MetricFile = Annotated[str, Field(pattern=r"^.+\.py:[^\W\d]\w*$")]
+
+
 class Config(Section):
     """One experiment. A task adds its own sections: model, loss, metrics, decode."""
 
@@ -217,6 +223,7 @@ class Config(Section):
     tta: list[ViewName] = []  # views that are predicted and averaged beside the plain one
     inference: Inference = Inference()
     host_metric: Annotated[HostMetric | None, BeforeValidator(_name_of_a_file)] = None
+    metric_files: list[MetricFile] = []  # those among `metrics:`, as mine.py:NAME
     fold: Fold = 0
     folds: list[Fold] | None = None  # what `run` trains; a list for `fold` is read as this; None: every fold
     seed: Seed = 0
@@ -227,6 +234,24 @@ class Config(Section):
     loss: Any
     metrics: Any
     decode: Any
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_files_apart(cls, given: Any) -> Any:
+        named = given.get("metrics") if isinstance(given, dict) else None
+        files = [one for one in named if isinstance(one, str) and ".py:" in one] if isinstance(named, list) else []
+        if not files or not isinstance(named, list):
+            return given
+        if named[0] in files:
+            raise ValueError(
+                f"metrics: {named[0]} is the first, for which thresholds are tuned; expected one of the task's before "
+                "it, or host_metric"
+            )
+        own = [one for one in named if one not in files]
+        names = [one.rpartition(":")[2] for one in files]
+        if twice := [one for one in names if names.count(one) > 1 or one in own]:
+            raise ValueError(f"metrics: {twice[0]} stands twice; give the function of a file another name")
+        return given | {"metrics": own, "metric_files": [*(given.get("metric_files") or []), *files]}
 
     @model_validator(mode="after")
     def _averages_once(self) -> Self:
@@ -284,6 +309,11 @@ class Config(Section):
         return self
 
     @property
+    def metric_names(self) -> list[str]:
+        """What it is scored by beside a host's metric, the task's own first."""
+        return [*self.metrics, *(one.rpartition(":")[2] for one in self.metric_files)]
+
+    @property
     def packages(self) -> list[str]:
         """What this config needs beside the project's own requirements: a bundle brings what the image lacks."""
         return []
@@ -338,6 +368,11 @@ class Config(Section):
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def with_classes(config: AnyConfig, classes: Sequence[str]) -> AnyConfig:
+    """Return the config with the classes that were found, in their order."""
+    return config.model_copy(update={"data": config.data.model_copy(update={"classes": list(classes)})})
 
 
 def with_decode(config: AnyConfig, keys: Mapping[str, Any]) -> AnyConfig:

@@ -22,6 +22,13 @@ def field_names(pattern: str) -> list[str]:
     return list(dict.fromkeys(one["name"] for one in found if one))
 
 
+def file_and_part(pattern: str) -> tuple[str, str]:
+    """Return a pattern of files, and that of a part of a file which stands in brackets at its end: "" for none."""
+    plain = IN_BRACES.sub(lambda field: "x" * len(field[0]), pattern)  # fields have brackets of their own
+    at = plain.rfind("[") if plain.endswith("]") else -1
+    return (pattern, "") if at < 0 else (pattern[:at], pattern[at + 1 : -1])
+
+
 def filled(pattern: str, fields: Mapping[str, str]) -> str:
     """Return a pattern with its fields filled in; raise CompetitionError where the path would lead elsewhere than the
     pattern does: a field is data of others."""

@@ -17,6 +17,7 @@ from competition.files.csv_keys import split_keys
 from competition.files.file_patterns import (
     expression,
     field_names,
+    file_and_part,
     files_below,
     filled,
     find_file,
@@ -52,9 +53,17 @@ class ImageFolder:
     def file(self, image_id: str, pattern: str | None = None) -> Path:
         """Return an image's file, by another pattern where one is given; raise CompetitionError where its id leads out
         of the folder."""
-        asked = pattern or self.pattern
-        columns = self.columns(_column_names(self.data, asked), image_id)
-        return image_path(self.data, self.folder, asked, image_id, columns)
+        asked, _ = file_and_part(pattern or self.pattern)
+        return find_file(self.data.dir / self.folder, asked, self._fields(asked, image_id))
+
+    def part(self, image_id: str, pattern: str) -> str:
+        """Return the part of an image's file that a pattern means, as a slice of a volume; "" for all of it."""
+        _, asked = file_and_part(pattern)
+        return filled(asked, self._fields(asked, image_id)) if field_names(asked) else asked
+
+    def _fields(self, pattern: str, image_id: str) -> dict[str, str]:
+        columns = self.columns(_column_names(self.data, pattern), image_id)
+        return {"image_id": image_id, **id_parts(self.data, image_id), **columns}
 
     def columns(self, names: tuple[str, ...], image_id: str) -> dict[str, str]:
         """Return what an image has in columns of the table."""
@@ -105,7 +114,7 @@ def test_pattern(data: Data) -> str:
 def image_path(data: Data, folder: str, pattern: str, image_id: str, columns: Mapping[str, str] | None = None) -> Path:
     """Return an image's file in a folder of `data.dir`, by a pattern filled with its id, parts of it and `columns`."""
     fields = {"image_id": image_id, **id_parts(data, image_id), **(columns or {})}
-    return find_file(data.dir / folder, pattern, fields)
+    return find_file(data.dir / folder, file_and_part(pattern)[0], fields)
 
 
 def id_parts(data: Data, image_id: str) -> dict[str, str]:
@@ -139,9 +148,16 @@ def one_of_many(config: Config, image_ids: np.ndarray) -> list[str]:
     """Warn where an id names a folder of images of which one is read: the pattern's last part has no field."""
     if is_series(config):  # its images are all read
         return []
-    pattern = config.data.image_file
+    pattern, part = file_and_part(config.data.image_file)
     last = pattern.rpartition("/")[2]
-    if config.data.files is None and field_names(pattern) and "/" in pattern and last and not field_names(last):
+    if (
+        config.data.files is None
+        and not part
+        and field_names(pattern)
+        and "/" in pattern
+        and last
+        and not field_names(last)
+    ):
         for image_id in image_ids[:1]:
             path = train_image(config, image_id)
             beside = [name for name in files_below(_own_folder(config, path)) if Path(name).suffix == path.suffix]
@@ -210,7 +226,7 @@ def ids_in(data: Data, folder: str, pattern: str) -> np.ndarray:
 
 def ids_below(root: Path, pattern: str, parts: str | None) -> np.ndarray:
     """Do as `ids_in`."""
-    whole = re.compile(expression(pattern))
+    whole = re.compile(expression(file_and_part(pattern)[0]))
     found = (whole.fullmatch(name) for name in files_below(root))
     ids = {_id_of(one.groupdict(), parts) for one in found if one}
     return np.array(sorted(one for one in ids if one and "/" not in one), dtype=object)

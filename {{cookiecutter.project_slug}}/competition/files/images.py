@@ -51,8 +51,7 @@ def read_image(path: Path, channels: int, max_pixels: int = MAX_PIXELS, *, windo
     Raises CompetitionError if the file is missing, truncated, no image, larger than `max_pixels`, or has another number
     of channels or values that are no numbers.
     """
-    pixels = _match_channels(_read_stored(path, max_pixels, windows), channels, path)
-    return as_network_sees(pixels, str(path))
+    return as_image(_read_stored(path, max_pixels, windows), channels, path)
 
 
 def _read_stored(path: Path, max_pixels: int, windows: dicom.Windows = ()) -> np.ndarray:
@@ -64,6 +63,15 @@ def _read_stored(path: Path, max_pixels: int, windows: dicom.Windows = ()) -> np
         raise CompetitionError(f"{path}: is no DICOM file, which data.dicom_window is for; leave it out")
     else:
         pixels = decoded(path, lambda file: _decode(file, suffix, max_pixels), "image")
+    return _with_channels(pixels, path)
+
+
+def as_image(pixels: np.ndarray, channels: int, path: Path) -> np.ndarray:
+    """Return (height, width) or (height, width, channels) that a file has as `read_image` does; errors as of it."""
+    return as_network_sees(_match_channels(_with_channels(pixels, path), channels, path), str(path))
+
+
+def _with_channels(pixels: np.ndarray, path: Path) -> np.ndarray:
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.ndim != 3 or 0 in pixels.shape:

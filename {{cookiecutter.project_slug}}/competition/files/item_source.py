@@ -11,31 +11,46 @@ from pathlib import Path
 
 import numpy as np
 
-from competition.config.data_settings import Data
+from competition.config.data_settings import Data, Stack
 from competition.config.settings import Config
 from competition.files.image_folder import ImageFolder, test_folder, train_folder
-from competition.files.images import count_channels, read_image, read_image_size
-from competition.files.stacks import neighbours
+from competition.files.images import NPY, as_image, count_channels, read_image, read_image_size
+from competition.files.stacks import neighbours, place_within
+from competition.files.volumes import at_slice, number_of_slices, read_part, slice_of
 from competition.support.errors import CompetitionError
 
 
 @dataclass(frozen=True, order=True)
 class ImageFile:
-    """A file that has channels of an image."""
+    """A file that has channels of an image, or a part of one, as a slice of a volume."""
 
     path: Path
+    part: str = ""
     windows: tuple[tuple[float, float], ...] = ()  # of a DICOM file
 
     def __str__(self) -> str:
-        return str(self.path)
+        return f"{self.path}[{self.part}]" if self.part else str(self.path)
 
     def read(self, channels: int, max_pixels: int) -> np.ndarray:
         """Read (H, W, channels); errors as of `read_image`."""
-        return read_image(self.path, channels, max_pixels, windows=self.windows)
+        if not self.part:
+            return read_image(self.path, channels, max_pixels, windows=self.windows)
+        if self.windows:
+            raise CompetitionError(f"{self.path}: is no DICOM file, which data.dicom_window is for; leave it out")
+        return as_image(read_part(self.path, self.part, max_pixels), channels, self.path)
 
     def read_size(self, channels: int, max_pixels: int) -> tuple[int, int]:
         """Read height and width, from the header where there is one."""
-        return read_image_size(self.path, channels, max_pixels)
+        if not self.part:
+            return read_image_size(self.path, channels, max_pixels)
+        height, width = read_part(self.path, self.part, max_pixels).shape[:2]
+        return height, width
+
+    def count_channels(self, max_pixels: int) -> int:
+        """Return how many channels it seems to have."""
+        if not self.part:
+            return count_channels(self.path, max_pixels)
+        return (*read_part(self.path, self.part, max_pixels).shape, 1)[2]
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,10 @@ class ImageSource:
     def present(self) -> list[ImageFile]:
         """Return the files, each once."""
         return list(dict.fromkeys(file for file in self.files if file is not None))
+
+    def own_file(self, data: Data) -> ImageFile | None:
+        """Return the first file that is the image's own, where the others are neighbours."""
+        return self.files[0 if data.stack is None else data.stack.own * len(self.files) // len(data.stack.take)]
 
     def read(self) -> np.ndarray:
         """Read (H, W, channels of all), uint8 or float32.
@@ -66,7 +85,7 @@ class ImageSource:
 
     def count_channels(self) -> int:
         """Return how many channels the files seem to have together."""
-        return len(self.files) * count_channels(self.present()[0].path, self.max_pixels)
+        return len(self.files) * self.present()[0].count_channels(self.max_pixels)
 
     def of_channels(self, channels: int) -> "ImageSource":
         """Return the same files, read as so many channels in all."""
@@ -74,9 +93,13 @@ class ImageSource:
 
     def copy_to(self, folder: Path, name: str) -> list[str | None]:
         """Copy the files into a folder, by names that begin with `name`; return these for `copied_source`."""
-        copies = {file: f"{name}_{number}{file.path.suffix}" for number, file in enumerate(self.present())}
-        for file, copy in copies.items():
-            shutil.copy(file.path, folder / copy)
+        copies = {}
+        for number, file in enumerate(self.present()):
+            copies[file] = f"{name}_{number}{NPY if file.part else file.path.suffix}"
+            if file.part:  # the rest of a volume is of no use
+                np.save(folder / copies[file], file.read(self.channels, self.max_pixels))
+            else:
+                shutil.copy(file.path, folder / copies[file])
         return [None if file is None else copies[file] for file in self.files]
 
     def refuse_misfits(self, pieces: Sequence[np.ndarray | None]) -> None:
@@ -93,7 +116,7 @@ class ImageSource:
 
 def copied_source(data: Data, folder: Path, names: Sequence[str | None]) -> ImageSource:
     """Return an image whose files `ImageSource.copy_to` has copied."""
-    files = tuple(None if name is None else ImageFile(folder / name, data.windows) for name in names)
+    files = tuple(None if name is None else ImageFile(folder / name, windows=data.windows) for name in names)
     return ImageSource(files, data.file_channels, data.max_pixels)
 
 
@@ -126,13 +149,32 @@ def test_source(config: Config, image_id: str) -> ImageSource:
 
 def _source(folder: ImageFolder, image_id: str) -> ImageSource:
     data = folder.data
-    ids = [image_id] if data.stack is None else neighbours(folder, data.stack, image_id)
-    files = (
-        None if one is None else ImageFile(folder.file(one, pattern), data.windows)
-        for one in ids
-        for pattern in data.files or [folder.pattern]
-    )
+    patterns = data.files or [folder.pattern]
+
+    def files_of(one: str) -> list[ImageFile]:
+        return [ImageFile(folder.file(one, each), folder.part(one, each), data.windows) for each in patterns]
+
+    if data.stack is None:
+        files: list[ImageFile | None] = [*files_of(image_id)]
+    elif data.stack.is_of_volumes:
+        files = _slices(files_of(image_id), data.stack)
+    else:
+        black: list[None] = [None] * len(patterns)
+        ids = neighbours(folder, data.stack, image_id)
+        files = [file for one in ids for file in (black if one is None else files_of(one))]
     return ImageSource(tuple(files), data.file_channels, data.max_pixels)
+
+
+def _slices(own: Sequence[ImageFile], stack: Stack) -> list[ImageFile | None]:
+    """Return the slices of volumes that `stack.take` means, of all volumes one after the other."""
+    found: list[ImageFile | None] = []
+    for step in stack.take:
+        for file in own:
+            here, number = slice_of(file.path, file.part), number_of_slices(file.path, file.part)
+            is_there = 0 <= here < number  # if not, it is told where it is read
+            place = place_within(here + step, number, stack) if is_there else here
+            found.append(None if place is None else replace(file, part=at_slice(file.part, place)))
+    return found
 
 
 def own_part(pixels: np.ndarray, data: Data) -> np.ndarray:

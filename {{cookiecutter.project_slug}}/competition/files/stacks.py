@@ -45,11 +45,12 @@ def neighbours(folder: ImageFolder, stack: Stack, image_id: str) -> list[str | N
         return [image_id] * len(stack.take)
     group, place = series.places[image_id]
     members = series.groups[group]
-    found = [_place_within(place + step, len(members), stack) for step in stack.take]
+    found = [place_within(place + step, len(members), stack) for step in stack.take]
     return [None if one is None else members[one] for one in found]
 
 
-def _place_within(place: int, number: int, stack: Stack) -> int | None:
+def place_within(place: int, number: int, stack: Stack) -> int | None:
+    """Return a place among so many; none beyond an end where `stack.edge` is zero."""
     if 0 <= place < number:
         return place
     if stack.edge == "zero":

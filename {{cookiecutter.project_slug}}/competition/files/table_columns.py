@@ -68,32 +68,37 @@ def describe_columns(config: Config, train_ids: Ids, test_ids: Ids | None) -> li
     columns = config.data.columns
     if columns is None:
         return []
-    train, test, lines = train_values(config, train_ids), None, []
+    parts = {"training": train_values(config, train_ids)}
     if test_ids is not None:
-        test = test_values(config, test_ids)
+        parts["test"] = test_values(config, test_ids)
+    numeric, categorical = list[str](), list[str]()
     for place, name in enumerate(columns.numeric):
-        known = train.numbers[:, place][~np.isnan(train.numbers[:, place])]
-        spread = f"{known.min():.4g} to {known.max():.4g}" if len(known) else "no number"
-        lacks = [
-            f"{int(np.isnan(part.numbers[:, place]).sum())} of {len(part.numbers)}" for part in (train, test) if part
-        ]
-        lines.append(f"column {name}: {spread}; missing in {' training images and '.join(lacks)} {_last(test)} images")
+        numeric += _described_numbers(name, {part: values.numbers[:, place] for part, values in parts.items()})
     for place, name in enumerate(columns.categorical):
-        known = set(train.texts[:, place]) - {""}
-        lacks = [f"{int((part.texts[:, place] == '').sum())} of {len(part.texts)}" for part in (train, test) if part]
+        categorical += _described_texts(name, {part: values.texts[:, place] for part, values in parts.items()})
+    return [*numeric, *categorical]
+
+
+def _described_numbers(name: str, parts: Mapping[str, np.ndarray]) -> list[str]:
+    known = parts["training"][~np.isnan(parts["training"])]
+    spread = f"{known.min():.4g} to {known.max():.4g}" if len(known) else "no number"
+    return [f"column {name}: {spread}; {_missing({part: np.isnan(values) for part, values in parts.items()})}"]
+
+
+def _described_texts(name: str, parts: Mapping[str, np.ndarray]) -> list[str]:
+    known = set(parts["training"]) - {""}
+    lines = [f"column {name}: {len(known)} values; {_missing({part: texts == '' for part, texts in parts.items()})}"]
+    if strange := [text for text in parts.get("test", ()) if text and text not in known]:
         lines.append(
-            f"column {name}: {len(known)} values; missing in {' training images and '.join(lacks)} {_last(test)} images"
+            f"column {name}: {len(strange)} test images have a value that no training image has, as {strange[0]!r}"
         )
-        strange = [] if test is None else [one for one in test.texts[:, place] if one and one not in known]
-        if strange:
-            lines.append(
-                f"column {name}: {len(strange)} test images have a value that no training image has, as {strange[0]!r}"
-            )
     return lines
 
 
-def _last(test: ColumnValues | None) -> str:
-    return "training" if test is None else "test"
+def _missing(parts: Mapping[str, np.ndarray]) -> str:
+    """Count (n,) bool in words."""
+    counted = (f"{int(lacks.sum())} of {len(lacks)} {part} images" for part, lacks in parts.items())
+    return f"missing in {' and '.join(counted)}"
 
 
 def write_values(path: Path, columns: Columns, image_ids: Ids, values: ColumnValues) -> None:

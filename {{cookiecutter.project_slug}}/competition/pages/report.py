@@ -19,6 +19,7 @@ from competition.runs.folder import CONFIG, CV, METRICS, OOF, POSTPROCESS, VIEWS
 from competition.scoring import tune
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files
 from competition.scoring.tune import THRESHOLDS, describe_choice, describe_staleness, honest_scores, read_cv
+from competition.submission.stack_table import describe_stack
 from competition.support.atomic_files import read_rows
 from competition.support.freshness import is_up_to_date, remember_sources
 from competition.tasks.contract import Task
@@ -124,7 +125,8 @@ def _folds(run: Run, outcomes: Outcomes | None) -> Section:
     if not rows and outcomes is None:
         return Section(title, [NO_IMAGES])
     if not rows:
-        return Section(title, [f"There is no {CV} yet: the command competition tune {run.folder.name} writes it."])
+        missing = f"There is no {CV} yet: the command competition tune {run.folder.name} writes it."
+        return Section(title, [*describe_stack(run.folder), missing])
     columns = [name for name in rows[0] if name not in ("images", THRESHOLDS)]
     metrics = [name for name in columns if not any(name.endswith(way) for way in WAYS if way)]
     grids = [
@@ -132,7 +134,8 @@ def _folds(run: Run, outcomes: Outcomes | None) -> Section:
         for way, says in WAYS.items()
         if metrics[0] + way in columns
     ]
-    return Section(title, [*describe_staleness(run), *describe_choice(run)], grids=grids)
+    said = [*describe_staleness(run), *describe_choice(run), *describe_stack(run.folder)]
+    return Section(title, said, grids=grids)
 
 
 def _cv_rows(run: Run) -> list[dict[str, str]]:

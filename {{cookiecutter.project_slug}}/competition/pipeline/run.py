@@ -11,6 +11,7 @@ from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.data.folds import folds_path, make_folds
 from competition.prediction.stored import Predictions
+from competition.runs.batch_size import settled
 from competition.runs.folder import (
     BUNDLE,
     TEST,
@@ -136,7 +137,7 @@ def _trainings_to_do(
     """Return a job for each training of a run that is not done; raise CompetitionError where one cannot begin."""
     jobs = []
     for words in trainings(config):
-        one = load_config(paths, [*overrides, *words])
+        one = settled(load_config(paths, [*overrides, *words]))
         refuse_changed_config(one.fold_folder, one)
         more = more_epochs(one.fold_folder, one)
         if more is not None:

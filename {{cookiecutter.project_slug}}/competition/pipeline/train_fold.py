@@ -8,6 +8,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from competition.comparison.update_ledger import begin, record
 from competition.config.settings import Config
 from competition.data.folds import read_folds
+from competition.pipeline.find_batch_size import with_batch_size
 from competition.prediction.predict import load_network, predict_images
 from competition.prediction.teacher import read_teacher
 from competition.runs.folder import OOF, refuse_start
@@ -15,6 +16,7 @@ from competition.scoring.out_of_fold import describe_scores, score_predictions
 from competition.support.locks import holding
 from competition.tasks.contract import Table, Task
 from competition.tasks.host_metric import load_score
+from competition.tasks.user_metrics import load_metric
 from competition.training.averaging import choose_weights
 from competition.training.checkpoint import LATEST, export_weights, exported_path, weights_to_use
 from competition.training.devices import refuse_gpus_without_kernels
@@ -31,12 +33,15 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
 
     Raises CompetitionError for a user's mistake, StoppedError where it was asked to stop and can go on.
     """
-    folder = config.fold_folder
     refuse_gpus_without_kernels(config)
+    config = with_batch_size(config)
+    folder = config.fold_folder
     with holding(folder, "training"):
         refuse_start(config, resume=resume)
         if config.host_metric is not None:
             load_score(config.host_metric.file)  # a wrong path should not be found after the training
+        for metric in config.metric_files:
+            load_metric(metric)
         table = Task(config.task).table.read_table(config)
         data = FoldData(config, table, read_folds(config, table))
         data.teacher = read_teacher(config, table, data.train_set.image_ids)

@@ -45,15 +45,18 @@ class Ranks(Predictions):
     def __init__(self, source: Predictions) -> None:
         super().__init__(source.path)
         first = source[0] if len(source) else {}
-        if set(first) != {"probabilities"} or first["probabilities"].ndim != 1:
+        are_classes = all(key.rpartition("/")[2] == "probabilities" and one.ndim == 1 for key, one in first.items())
+        if not first or not are_classes:
             raise CompetitionError(f"{source.path}: --mean rank is for the probabilities of classes")
         from scipy.stats import rankdata
 
-        values = np.stack([source[index]["probabilities"] for index in range(len(source))])
-        self._ranks = (rankdata(values, axis=0) / len(values)).astype(values.dtype)
+        self._ranks: Prediction = {}
+        for key in first:
+            values = np.stack([source[index][key] for index in range(len(source))])
+            self._ranks[key] = (rankdata(values, axis=0) / len(values)).astype(values.dtype)
 
     def __getitem__(self, index: int) -> Prediction:
-        return {"probabilities": self._ranks[index]}
+        return {key: ranks[index] for key, ranks in self._ranks.items()}
 
 
 def side_by_side(sources: Sequence[Predictions]) -> Iterator[tuple[str, tuple[int, int], list[Prediction]]]:

@@ -88,7 +88,7 @@ class PredictionWriter:
             with explaining_unwritable(self._folder, parts=[self._folder / SPOOL]):
                 prefix = f"{SPOOL}{MACHINE}.{os.getpid()}."
                 self._spool = Path(tempfile.mkdtemp(prefix=prefix, dir=self._folder))
-        part = self._spool / f"{key}.{len(self._parts[key])}"
+        part = self._spool / f"{key.replace('/', '.')}.{len(self._parts[key])}"
         self._parts[key].append(part)
         with explaining_unwritable(part):
             if key in self._files:

@@ -30,8 +30,9 @@ class Teacher:
 def read_teacher(config: Config, table: Table, image_ids: Sequence[str] | np.ndarray) -> Teacher | None:
     """Return what the run of `loss.distil` says of the training images; None without one.
 
-    An image of train.csv has the answer of networks that have not seen it, a pseudo-label that of all of them; of
-    several seeds it is the average. Raises CompetitionError where the run says nothing of one.
+    An image of train.csv has the answer of networks that have not seen it, a pseudo-label that of the fold's own
+    networks, where `pseudo` has asked them, else of all; of several seeds it is the average. Raises CompetitionError
+    where the run says nothing of one.
     """
     distil = config.loss.distil
     if distil is None:
@@ -43,7 +44,8 @@ def read_teacher(config: Config, table: Table, image_ids: Sequence[str] | np.nda
     wanted = [str(image_id) for image_id in image_ids]
     said = _said(run.out_of_fold_files(), [one for one in wanted if one in own], config, table)
     if pseudo := [one for one in wanted if one not in own]:
-        said |= _said([run.folder / TEST], pseudo, config, table)
+        of_fold = run.folder / f"fold{config.fold}" / TEST  # as `pseudo` left it
+        said |= _said([of_fold if of_fold.is_file() else run.folder / TEST], pseudo, config, table)
     return Teacher(said)
 
 

@@ -14,7 +14,8 @@ from competition.support.paths import PACKAGE, here
 
 CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submission.csv"
 POSTPROCESS, CV, VIEWS, METRICS = "postprocess.yaml", "cv.csv", "tta.csv", "metrics.csv"
-LATEST, SOUP = "latest.pt", "soup.pt"
+LATEST = "latest.pt"
+CHOSEN = {"soup": "soup.pt", "unaveraged": "unaveraged.pt"}  # what is written of weights that were chosen at the end
 BUNDLE = "bundle"  # a folder
 SWEEPS, JOURNAL = "sweeps", "journal.jsonl"  # the folder of all sweeps, and what each notes of its trials
 CHOICE = "weights.csv"  # which weights were compared at the end, and which of them predict
@@ -26,6 +27,7 @@ AFTER_TRAINING = (
     "decode",
     "metrics",
     "host_metric",
+    "metric_files",
     "format.submission",
     "data.sample_submission",
     "data.test_images",
@@ -135,7 +137,7 @@ def weights_name(folder: Path, settings: Checkpoint) -> str:
     chosen = row["weights"] if row else settings.predict_with
     if is_of_all(folder) or chosen == "latest":
         return LATEST
-    return SOUP if row and chosen == "soup" else best_name(settings)
+    return CHOSEN[chosen] if row and chosen in CHOSEN else best_name(settings)
 
 
 def chosen_weights(folder: Path, settings: Checkpoint) -> dict[str, str] | None:

@@ -13,8 +13,10 @@ from competition.prediction.stored import Predictions
 from competition.runs.folder import fold_of
 from competition.support.errors import CompetitionError
 from competition.support.progress import progress
+from competition.tasks import user_metrics
 from competition.tasks.contract import Evidence, Prediction, Table, Target, Task
 from competition.tasks.host_metric import HOST, score_by_host
+from competition.tasks.user_metrics import evidence_of, scores_of
 
 
 class OutOfFold:
@@ -98,8 +100,8 @@ class OutOfFold:
         return each, self._scores(answer, everywhere, evidence)
 
     def _evidence(self, answer: Callable[[int], Target], rows: np.ndarray) -> list[Evidence]:
-        evidence, metrics = self.task.score.evidence, self.config.metrics
-        return [evidence(answer(index), self.truth(index), metrics) for index in progress(rows.tolist(), "scoring")]
+        numbers = progress(rows.tolist(), "scoring")
+        return [evidence_of(self.config, answer(index), self.truth(index)) for index in numbers]
 
     def _scores(
         self, answer: Callable[[int], Target], rows: np.ndarray, evidence: Sequence[Evidence]
@@ -107,14 +109,14 @@ class OutOfFold:
         classes = self.table.classes
         found = ((self.image_ids[index], answer(index)) for index in rows.tolist())
         true = ((self.image_ids[index], self.truth(index)) for index in rows.tolist())
-        own = self.task.score.scores(evidence, self.config.metrics, len(classes))
+        own = scores_of(self.config, evidence, len(classes))
         return {**score_by_host(self.config, classes, found, true), **own}
 
 
 def lower_is_better(config: Config, metric: str) -> bool:
     """Return whether a smaller value of a metric, which may be the host's, is the better one."""
     host = config.host_metric
-    return host.lower_is_better if host and metric == HOST else Task(config.task).score.lower_is_better(metric)
+    return host.lower_is_better if host and metric == HOST else user_metrics.lower_is_better(config, metric)
 
 
 def folds_of_files(files: Iterable[Path]) -> list[list[Path]]:

@@ -235,7 +235,7 @@ def _sources(run: Run) -> list[Path]:
 
 def metric_names(config: Config) -> list[str]:
     """Return the metrics of a run, the score first: the host's, if there is one."""
-    return [HOST] * (config.host_metric is not None) + list(config.metrics)
+    return [HOST] * (config.host_metric is not None) + config.metric_names
 
 
 def describe_staleness(run: Run) -> list[str]:

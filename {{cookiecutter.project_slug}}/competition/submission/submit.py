@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from competition.config.settings import Config
+from competition.config.settings import Config, with_classes
 from competition.files.csv_file import read_csv, read_header
 from competition.prediction.stored import Predictions
 from competition.runs.blend_recipe import blend_sources, counted_sources, source_folders
@@ -24,6 +24,7 @@ from competition.support.paths import here
 from competition.support.progress import progress
 from competition.tasks.contract import TRIAL_SIZE, Target, Task
 from competition.tasks.host_metric import score_by_host
+from competition.tasks.user_metrics import evidence_of, scores_of
 
 MOST_IMAGES = 1000  # out-of-fold images that are looked at
 SIGNIFICANT = 3.0  # standard errors
@@ -186,9 +187,8 @@ def score_submission(
     """Score a submission.csv against a solution in the format of train.csv, by the host's metric first if there is one;
     also the best blind submission."""
     task = Task(config.task)
-    with_classes = config.model_copy(update={"data": config.data.model_copy(update={"classes": list(stored.classes)})})
-    solution = task.table.read_table(with_classes, truth)
-    train = task.table.read_table(with_classes)
+    known = with_classes(config, stored.classes)
+    solution, train = task.table.read_table(known, truth), task.table.read_table(known)
     position = {image_id: index for index, image_id in enumerate(solution.image_ids)}
     sizes = dict(zip(stored.image_ids, stored.sizes, strict=True))
     blind_name, blind_answer = task.score.constant_answers(train)
@@ -201,8 +201,8 @@ def score_submission(
             return ((image_id, solution.target(position[image_id], *sizes[image_id])) for image_id in names)
 
         pairs = progress(zip(answers(), true(), strict=True), "scoring", len(names))
-        evidence = [task.score.evidence(answer, target, config.metrics) for (_, answer), (_, target) in pairs]
-        own = task.score.scores(evidence, config.metrics, len(stored.classes))
+        evidence = [evidence_of(config, answer, target) for (_, answer), (_, target) in pairs]
+        own = scores_of(config, evidence, len(stored.classes))
         return {**score_by_host(config, stored.classes, answers(), true()), **own}
 
     found = scores(lambda: task.submission.read_submission(path, config, stored.classes, sizes))
@@ -269,7 +269,8 @@ def try_submission(config: Config, classes: Sequence[str], image_ids: Sequence[s
     Raises CompetitionError where a submission of this config could not be handed in.
     """
     task = Task(config.task)
-    predictions = islice(task.decode.trial_predictions(len(classes), config), min(len(image_ids), MOST_TRIED))
+    made_up = task.decode.trial_predictions(len(classes), with_classes(config, classes))
+    predictions = islice(made_up, min(len(image_ids), MOST_TRIED))
     answers = [task.decode.decode(prediction, *TRIAL_SIZE, config) for prediction in predictions]
     with TemporaryDirectory() as folder:
         path = Path(folder) / SUBMISSION

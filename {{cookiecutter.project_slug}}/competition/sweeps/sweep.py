@@ -36,7 +36,7 @@ from competition.training.monitor import refuse_unknown_monitor
 SECONDS = 0.5  # between two looks at the trainings
 BETWEEN_PAGES = 30.0  # seconds: a page takes one or two
 SWEEP, BEST = "sweep.yaml", "best.yaml"
-SCORED_BY = ("decode", "metrics", "host_metric")  # trials, which must be the same for all
+SCORED_BY = ("decode", "metrics", "metric_files", "host_metric")  # trials, which must be the same for all
 TRIALS_A_JOB = 5  # of a scheduler's, where nobody says how many jobs there are
 MOST_FAILURES = 3  # at the start, after which something is wrong with all
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from competition.tasks.contract import Outcome
+from competition.tasks.contract import Outcome, Target
 
 CELLS = 8  # along a side
 MOST_SCORES, MOST_NAMED = 3, 6  # in a caption
@@ -24,6 +24,14 @@ def counts_in_words(labels: np.ndarray, classes: tuple[str, ...]) -> str:
     """Return how many items each class has."""
     counts = np.bincount(labels, minlength=len(classes))
     return ", ".join(f"{name} {count}" for name, count in zip(classes, counts, strict=True))
+
+
+def renumbered_items(target: Target, places: str, numbers: np.ndarray) -> Target:
+    """Return a target whose label k is `numbers[k]`; items, of which `places` is the key, of a negative one are left
+    out."""
+    labels = numbers[target["labels"]] if len(target["labels"]) else target["labels"]
+    is_kept = labels >= 0
+    return {**target, places: target[places][is_kept], "labels": labels[is_kept]}
 
 
 def outcome_of_items(

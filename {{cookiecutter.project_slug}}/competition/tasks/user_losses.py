@@ -20,6 +20,8 @@ def add_losses(own: Tensor, files: Mapping[str, float], outputs: Any, batch: dic
     """Return (B,) the task's own losses with those of files added to them by their weights.
 
     A file gets what the network says, in float32 where that is one tensor, and the batch, whose images may be mixed.
+    Of a detection transformer, `outputs.said` are its `logits` and `boxes`, of which the last `queries` are no guesses
+    at true boxes that it was shown with noise.
     Raises CompetitionError with what is wrong in it.
     """
     outputs = outputs.float() if isinstance(outputs, Tensor) else outputs

@@ -4,7 +4,8 @@
 The first two are what is validated, saved and used for prediction. The last is used only where it is better on the
 fold. Two are tried: of all that were kept, and greedily, from the best epoch on, of those that make it better. The
 choice is made by `checkpoint.monitor` on the very images that the fold is scored on: `tune` says how much of the score
-that is.
+that is. Lightning's stochastic weight averaging, an average of late epochs too, is not used: it adds an epoch and steps
+of its own to a training, which could not go on bit for bit.
 """
 
 import math
@@ -26,7 +27,7 @@ from competition.config.settings import Config
 from competition.data.dataset import ready
 from competition.data.loaders import evaluation_loader
 from competition.data.series_dataset import open_dataset
-from competition.runs.folder import CHOICE, LATEST, SOUP, best_name
+from competition.runs.folder import CHOICE, CHOSEN, LATEST, best_name
 from competition.support.atomic_files import write_csv
 from competition.tasks.contract import Table
 from competition.training.checkpoint import AtomicCheckpointIO, epoch_paths, exported_path, load_checkpoint
@@ -158,7 +159,10 @@ def choose_weights(config: Config, table: Table, data: FoldData) -> None:
     judge = Judge(config, table, data)
     tried = [judge.judged("best", load_checkpoint(folder / best_name(config.checkpoint)))]
     if config.checkpoint.predict_with == "auto":
-        tried.append(judge.judged("latest", load_checkpoint(folder / LATEST)))
+        latest = load_checkpoint(folder / LATEST)
+        tried.append(judge.judged("latest", latest))
+        if config.ema is not None:  # all others are of its average
+            tried.append(judge.judged("unaveraged", latest | {"state_dict": latest["current_model_state"]}))
     if len(kept) > 1:
         tried.append(_best_soup(judge, tried[0], judge.by_value(kept)))
     chosen = tried[0]
@@ -302,14 +306,14 @@ def _learning_norms(module: CompetitionModule) -> list[_BatchNorm]:
 @rank_zero_only
 def _remember(config: Config, tried: Sequence[Tried], chosen: Tried) -> None:
     folder, monitor = config.fold_folder, config.checkpoint.monitor
-    if chosen.name == "soup":
+    for name in CHOSEN.values():
+        exported_path(folder / name).unlink(missing_ok=True)  # of an earlier choice
+        if name != CHOSEN.get(chosen.name):
+            (folder / name).unlink(missing_ok=True)
+    if chosen.name in CHOSEN:
         parameters = load_checkpoint(folder / LATEST)["hyper_parameters"]
-        soup = {"state_dict": chosen.state, "hyper_parameters": parameters, "epochs": list(chosen.epochs)}
-        AtomicCheckpointIO().save_checkpoint(soup, folder / SOUP)
-        exported_path(folder / SOUP).unlink(missing_ok=True)  # of an earlier one
-    else:
-        for path in (folder / SOUP, exported_path(folder / SOUP)):
-            path.unlink(missing_ok=True)
+        kept = {"state_dict": chosen.state, "hyper_parameters": parameters, "epochs": list(chosen.epochs)}
+        AtomicCheckpointIO().save_checkpoint(kept, folder / CHOSEN[chosen.name])
     names = list(chosen.scores)
     rows = (
         [

@@ -81,6 +81,8 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     _say(f"loss: {' + '.join(f'{weight:g} {name}' for name, weight in added.items())}")
     for line in [*one_of_many(config, table.image_ids), *data.notes, *planned, *mixing_warnings(config, batch_size)]:
         _say(line)
+    # Lightning does it after it has restored weights, which rounds those of 64-true.
+    trainer.precision_plugin.convert_module(module)
     trainer.fit(module, data, ckpt_path=latest, weights_only=True)
 
 
@@ -114,7 +116,7 @@ def _callbacks(config: Config, folder: Path, data: FoldData) -> list[Callback]:
     checkpoint = LatestAndBest(folder, config.checkpoint, mode)
     callbacks: list[Callback] = [
         StopOnNan(),
-        MetricsCsv(folder / METRICS, config.metrics, describe_epoch=data.describe_epoch),
+        MetricsCsv(folder / METRICS, config.metric_names, describe_epoch=data.describe_epoch),
         checkpoint,
         StopInGoodOrder(checkpoint, config.trainer.get("max_time")),
         RememberImages(data),

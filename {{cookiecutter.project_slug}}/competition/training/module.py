@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from competition.config.loading import validate
-from competition.config.settings import Config
+from competition.config.settings import Config, with_classes
 from competition.data.dataset import Batch, ready, seed_everywhere
 from competition.data.window_dataset import WholeImages
 from competition.support.distributed import gather_by_image, packed, unpacked
@@ -21,6 +21,7 @@ from competition.tasks.encoder import save_memory
 from competition.tasks.host_metric import HOST, score_by_host
 from competition.tasks.lora import add_adapters
 from competition.tasks.user_losses import add_losses
+from competition.tasks.user_metrics import evidence_of, scores_of
 from competition.training.fold_data import FoldData
 from competition.training.freezing import Frozen
 from competition.training.monitor import HOST_MONITOR, better_mode
@@ -37,7 +38,7 @@ class CompetitionModule(pl.LightningModule):
         self.config: Config = validate(config, {}, "checkpoint")
         self.task = Task(self.config.task)
         self.classes = classes
-        self.network = self.task.model.build_network(self.config, len(classes))
+        self.network = self.task.model.build_network(with_classes(self.config, classes), len(classes))
         if self.config.model.gradient_checkpointing:
             save_memory(self.network)
         if self.config.model.lora is not None:
@@ -76,7 +77,7 @@ class CompetitionModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Return the batch's part of the mean loss of a step's images, whatever processes and batches these are in."""
         data = self._data()
-        losses = self.image_losses(data.mixed(self._ready(batch), self.current_epoch, batch_index))
+        losses = self.image_losses(data.mixed(self.ready(batch), self.current_epoch, batch_index))
         loss = losses.mean()
         self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(losses))
         # Lightning divides by the accumulated batches and takes the mean of the processes, as if all were of one size.
@@ -85,7 +86,7 @@ class CompetitionModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Note each image's loss and what its metrics need; gathered later, as ranks may have unequal batches."""
-        batch = self._ready(batch)
+        batch = self.ready(batch)
         outputs = self(batch)
         losses = self._losses_of(outputs, batch)
         predictions = self.task.prediction.predictions(self.network, outputs, batch)
@@ -95,7 +96,7 @@ class CompetitionModule(pl.LightningModule):
         for image_id, height, width, prediction in self._images.add(batch, predictions):
             answer = self.task.decode.decode(prediction, height, width, self.config)
             truth = data.truth(image_id, height, width)
-            evidence = self.task.score.evidence(answer, truth, self.config.metrics)
+            evidence = evidence_of(self.config, answer, truth)
             self._evidence[image_id] = {**evidence, "loss": np.array(np.mean(self._losses.pop(image_id)))}
             if self.config.checkpoint.monitor == HOST_MONITOR:
                 self._evidence[image_id]["answer"] = packed((image_id, height, width, answer))
@@ -110,7 +111,7 @@ class CompetitionModule(pl.LightningModule):
                 "batches hold; raise it"
             )
         results = {"loss": sum(float(one["loss"]) for one in gathered) / len(gathered)}
-        results |= self.task.score.scores(gathered, self.config.metrics, len(self.classes))
+        results |= scores_of(self.config, gathered, len(self.classes))
         if self.config.checkpoint.monitor == HOST_MONITOR:
             results["host_metric"] = self._host_score([unpacked(one["answer"]) for one in gathered])
         self._monitored = results.get(self.config.checkpoint.monitor.removeprefix("val/"))
@@ -153,7 +154,8 @@ class CompetitionModule(pl.LightningModule):
                 group["lr"] = peak * plateau(schedule.last_epoch)
         self._monitored = None
 
-    def _ready(self, batch: Batch) -> Batch:
+    def ready(self, batch: Batch) -> Batch:
+        """Return a batch with the images that the network sees."""
         # Not in on_after_batch_transfer, of which Lightning warns where there is a LightningDataModule.
         return ready(batch, self.config, next(self.network.parameters()).dtype)
 

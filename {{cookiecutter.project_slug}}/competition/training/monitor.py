@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from competition.config.faults import nearest, show
 from competition.config.settings import Config, Mode
 from competition.support.errors import CompetitionError
-from competition.tasks.contract import Task
+from competition.tasks.user_metrics import lower_is_better
 
 LOSS = "val/loss"
 HOST_MONITOR = "val/host_metric"  # computed where it is monitored
@@ -20,7 +20,7 @@ def better_mode(config: Config) -> Mode:
     if kept.monitor == HOST_MONITOR and config.host_metric is not None:
         return "min" if config.host_metric.lower_is_better else "max"
     is_loss = kept.monitor == LOSS
-    return "min" if is_loss or Task(config.task).score.lower_is_better(kept.monitor.removeprefix("val/")) else "max"
+    return "min" if is_loss or lower_is_better(config, kept.monitor.removeprefix("val/")) else "max"
 
 
 def best_row(rows: Iterable[Mapping[str, str]], config: Config) -> Mapping[str, str] | None:
@@ -32,7 +32,7 @@ def best_row(rows: Iterable[Mapping[str, str]], config: Config) -> Mapping[str, 
 
 def refuse_unknown_monitor(config: Config) -> None:
     """Raise CompetitionError where validation will not compute what is monitored: better now than after an epoch."""
-    known = [LOSS, *(f"val/{name}" for name in config.metrics), *([HOST_MONITOR] if config.host_metric else [])]
+    known = [LOSS, *(f"val/{name}" for name in config.metric_names), *([HOST_MONITOR] if config.host_metric else [])]
     found = config.checkpoint.monitor
     if found not in known:
         if found == HOST_MONITOR:

@@ -92,6 +92,7 @@ SAMPLE = "sample_submission.csv"
 PLAIN = both("train_images/{}.jpg", "test_images/{}.jpg")
 PNG, DCM = (both(f"train/{{}}.{suffix}", f"test/{{}}.{suffix}") for suffix in ("png", "dcm"))
 JPG = both("train/{}.jpg", "test/{}.jpg")
+STAINS = ("red", "green", "blue", "yellow")
 PARTS = ["epidural", "subdural", "any"]
 SPINE = ["patient_overall", *(f"C{number}" for number in range(1, 8))]
 COVID = ["Negative for Pneumonia", "Typical Appearance", "Indeterminate Appearance", "Atypical Appearance"]
@@ -117,6 +118,13 @@ CASES: dict[str, dict[str, Case]] = {
                 SAMPLE: rows("image_id,a,b", TESTS, "{}.png,0.5,0.5"),
             },
             both("train_images/{}.png", "test_images/{}.png"),
+        ),
+        "hpa": (
+            {
+                "train.csv": rows("Id,Target", IDS, "{},16 0", "{},0"),
+                SAMPLE: rows("Id,Predicted", TESTS, "{},0"),
+            },
+            [name for colour in STAINS for name in both(f"train/{{}}_{colour}.png", f"test/{{}}_{colour}.png")],
         ),
         "cassava": (
             {
@@ -171,6 +179,20 @@ CASES: dict[str, dict[str, Case]] = {
                 SAMPLE: rows("image,predictions", TESTS, "{}.jpg,a1 a2"),
             },
             PLAIN,
+        ),
+        "bengali": (
+            {
+                "train.csv": rows(
+                    "image_id,grapheme_root,vowel_diacritic,consonant_diacritic,grapheme",
+                    IDS,
+                    "{},15,9,5,x",
+                    "{},9,0,0,y",
+                ),
+                SAMPLE: rows(
+                    "row_id,target", split(TESTS, "consonant_diacritic", "grapheme_root", "vowel_diacritic"), "{},0"
+                ),
+            },
+            both("train_images/{}.png", "test_images/{}.png"),
         ),
         "petfinder": (
             {
@@ -395,7 +417,7 @@ CASES: dict[str, dict[str, Case]] = {
                         f"{part}/{one}/band_{band:02d}.npy"
                         for part, ids in (("train", IDS), ("test", TESTS))
                         for one in ids
-                        for band in (8, 15)
+                        for band in range(8, 17)
                     ),
                     shape=(SIDE, SIDE, 8),
                 ),
@@ -464,8 +486,8 @@ CASES: dict[str, dict[str, Case]] = {
     },
 }
 KNOWN = [(task, name) for task in task_names() for name in CASES.get(task, {})]
-# What these hand out is more than an image a row: several files are one (hpa), test images come one by one
-# (barrier_reef), objects are polygons (hubmap2023, tests of instances), masks are cut out of larger images.
+# What these hand out is more than an image a row: masks are made by another's network (hpa), test images come one by
+# one (barrier_reef), objects are polygons (hubmap2023, tests of instances), masks are cut out of larger images.
 ELSEWHERE = {"hpa", "barrier_reef", "hubmap2023", "sample"}
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from competition.config.loading import format_presets, load_config, task_names
+from competition.config.loading import format_presets, load_config, parse_yaml, task_names
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 from competition.training.module import CompetitionModule
@@ -18,6 +18,27 @@ CONFIGS = [path for path in sorted(FOLDER.glob("*.yaml")) if path.stem in KNOWN]
 PRESETS = [
     FOLDER / "trainer" / f"{name}.yaml" for name in ("cpu", "ddp", "debug", "gpu", "kaggle_t4x2", "multi_node", "slurm")
 ]
+
+
+REAL = [path for task in task_names() if (path := FOLDER / f"{task}_real_data.yaml").is_file()]
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
+def test_what_real_data_wants_stands_behind_the_tasks_config_and_changes_nothing_else(path: Path) -> None:
+    task = path.stem.removesuffix("_real_data")
+    text = path.read_text(encoding="utf-8")
+    assert f"competition run configs/{task}.yaml configs/{path.name}" in text.splitlines()[0]
+    assert len([line for line in text.splitlines() if line.startswith("#")]) <= 3
+    alone, together = load_config([FOLDER / f"{task}.yaml"]), load_config([FOLDER / f"{task}.yaml", path])
+    named, plain = parse_yaml(text), together.model_dump(mode="json")
+    for section, values in named.items():
+        for key, value in values.items() if isinstance(values, dict) else []:
+            assert plain[section][key] == value
+    unnamed = set(type(alone).model_fields) - set(named)
+    assert {key: getattr(together, key) for key in unnamed} == {key: getattr(alone, key) for key in unnamed}
+    assert (together.model.pretrained, together.data.num_folds, together.name) == (True, 5, task)
+    assert together.ema is not None
+    assert together.tta
 
 
 def test_every_task_has_a_config() -> None:
@@ -41,7 +62,8 @@ def test_a_preset_opens_with_the_command_that_runs_it(path: Path) -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_network_is_built_and_sees_images(path: Path) -> None:
     config = load_config([path], ["model.pretrained=false"])  # what it would fetch from the hub is not tested here
-    module = CompetitionModule(config.model_dump(mode="json"), ["a", "b", "c"]).eval()
+    several = [f"{name}/a" for name in getattr(config.format, "targets", {})]
+    module = CompetitionModule(config.model_dump(mode="json"), several or ["a", "b", "c"]).eval()
     assert all(side % 32 == 0 for side in config.data.image_size)
     height, width = (min(side, 96) for side in config.data.image_size)  # the larger ones take seconds, and tell no more
     batch = {

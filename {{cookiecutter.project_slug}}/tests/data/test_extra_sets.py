@@ -114,7 +114,10 @@ def test_classes_of_a_further_set_can_be_left_out(config: Config, data_dir: Path
         ({"csv": "train.csv"}, ["train.csv: line", "'a ", "expected one of our classes"]),
         ({"csv": "train.csv", "weight": "label2"}, ["label2"]),
         ({"csv": "train.csv", "format": {"colour": 1}}, ["data.extra: train.csv: format: ", "colour"]),
-        ({"csv": "train.csv", "format": {"like": "whales"}}, ["data.extra: train.csv: format: 'whales' is no format"]),
+        (
+            {"csv": "train.csv", "format": {"like": "whales"}},
+            ["data.extra: train.csv: format: ", "whales", "is no format"],
+        ),
     ],
 )
 def test_what_is_wrong_with_a_further_set_is_said(
@@ -206,6 +209,23 @@ def test_weights_multiply_the_losses_of_images_and_nothing_else(config: Config, 
     with torch.no_grad():
         weighted, alone = module.image_losses(batch), module.image_losses(plain)
     torch.testing.assert_close(weighted, alone * batch["weight"])
+
+
+def test_images_that_count_alike_do_so_once_they_are_mixed(config: Config, data_dir: Path, table: Table) -> None:
+    """And a mixed image counts no less than the least, and no more than the most, of those that it is made of."""
+    mix = getattr(config, "mix")  # noqa: B009 - each task has its own
+    ways = dict.fromkeys((name for name in type(mix).model_fields if name != "probability"), 1.0)
+    mixing = config.model_copy(update={"mix": type(mix)(**{**mix.model_dump(), **ways})})
+    make_folds(with_data(mixing, dir=data_dir))
+    batch = FoldData(with_data(config, dir=data_dir), table, read_folds(with_data(config, dir=data_dir), table)).batch()
+    dataset, number = Task(config.task).dataset, len(batch["image_id"])
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        alike = dataset.mix_batch(batch | {"weight": torch.full((number,), 0.5)}, mixing, rng)
+        torch.testing.assert_close(alike["weight"], torch.full((number,), 0.5))
+        other = dataset.mix_batch(batch | {"weight": torch.arange(number).float()}, mixing, rng)
+        assert other["weight"].min() >= 0
+        assert other["weight"].max() <= number - 1
 
 
 def _numbers_of(batch: dict[str, Any]) -> list[int]:

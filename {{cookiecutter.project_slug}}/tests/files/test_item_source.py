@@ -1,6 +1,9 @@
 """What an image is made of: which file each channel comes of, for neighbours and for several files of one image."""
 
+import io
 import json
+import os
+import resource
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,12 +11,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.files.csv_keys import join_keys
 from competition.files.item_source import ImageSource, copied_source, own_part, train_source
 from competition.files.item_source import test_source as source_of_test
+from competition.files.volumes import read_part
 from competition.support.errors import CompetitionError
 
 BY = "case{case}_day{day}_slice_{slice}"
@@ -133,7 +138,7 @@ def test_a_file_that_is_missing_or_unlike_the_others_is_named(config_file: Path,
 STACK = {"by": BY, "take": [-1, 0, 1]}
 MISTAKES = {
     "stack: group with by": ({"stack": STACK | {"group": "study"}}, "group is a column"),
-    "stack: no order": ({"stack": {"take": [0]}}, "expected by: a pattern of image ids"),
+    "stack: no order": ({"stack": {"take": [-1, 0, 1]}}, "expected by: a pattern of image ids"),
     "stack: no field": ({"stack": STACK | {"order": "time"}}, "'time' is no field of by"),
     "stack: black": ({"stack": STACK | {"take": [-1, 1], "edge": "zero"}}, "edge: zero needs 0"),
     "channels": (
@@ -155,3 +160,107 @@ def test_settings_that_do_not_fit_each_other_are_told(config_file: Path, tmp_pat
         configured(config_file, tmp_path, **data)
     assert message in str(told.value)
     assert "\n" not in str(told.value)
+
+
+# -- slices of volumes
+
+DEPTH = 6
+
+
+def write_volume(path: Path, volume: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, volume)
+    elif path.suffix == ".npz":
+        np.savez_compressed(path, volume=volume, other=volume[:1])
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, volume, photometric="minisblack")
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w") as file:
+            file["volume"], file["other"] = volume, volume[:1]
+
+
+@pytest.fixture
+def volume() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (DEPTH, *SIZE), dtype=np.uint8)
+
+
+FILES = {"a.npy": "", "a.tif": "", "a.npz": "volume,", "a.h5": "volume,"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_slice_of_a_volume_is_that_of_numpys_index_and_its_neighbours_are_the_slices_beside(
+    config_file: Path, tmp_path: Path, volume: np.ndarray, name: str
+) -> None:
+    write_volume(tmp_path / "train_images" / name, volume)
+    pattern, parts = f"{{case}}{Path(name).suffix}[{FILES[name]}{{slice}}]", {"id_parts": "{case}_{slice}"}
+    one = configured(config_file, tmp_path, image_file=pattern, channels=1, **parts)
+    source = train_source(one, "a_02")
+    np.testing.assert_array_equal(source.read()[:, :, 0], volume[2])
+    assert source.read_size() == SIZE
+    from_one = configured(config_file, tmp_path, image_file=pattern.replace("]", "-1]"), channels=1, **parts)
+    np.testing.assert_array_equal(train_source(from_one, "a_6").read()[:, :, 0], volume[5])
+    for edge, places in {"repeat": (0, 1, 3), "mirror": (1, 1, 3), "zero": (None, 1, 3)}.items():
+        stack = {"take": [-2, 0, 2], "edge": edge}
+        stacked = configured(config_file, tmp_path, image_file=pattern, stack=stack, **parts)
+        found = train_source(stacked, "a_1").read().transpose(2, 0, 1)
+        for channel, place in zip(found, places, strict=True):
+            np.testing.assert_array_equal(channel, 0 if place is None else volume[place])
+    middle = pattern.replace("{slice}", "{slice}-1:{slice}+2")
+    ranged = configured(config_file, tmp_path, image_file=middle, mean=[0.5] * 3, std=[0.2] * 3, **parts)
+    np.testing.assert_array_equal(train_source(ranged, "a_5").read(), volume[[4, 5, 5]].transpose(1, 2, 0))
+    (tmp_path / "copies").mkdir(exist_ok=True)
+    names = source.copy_to(tmp_path / "copies", "0")
+    np.testing.assert_array_equal(copied_source(one.data, tmp_path / "copies", names).read(), source.read())
+
+
+def test_any_axis_of_a_volume_may_be_that_of_slices_and_a_range_of_any_is_channels(tmp_path: Path) -> None:
+    volume = np.random.default_rng(1).integers(0, 255, (7, 8, 9), dtype=np.uint8)
+    write_volume(tmp_path / "v.npy", volume)
+    write_volume(tmp_path / "v.tif", volume)
+    for path in (tmp_path / "v.npy", tmp_path / "v.tif"):
+        np.testing.assert_array_equal(read_part(path, ":,:,4", 100), volume[:, :, 4])
+        np.testing.assert_array_equal(read_part(path, ":,3:5", 100), volume[:, 3:5].transpose(0, 2, 1))
+        np.testing.assert_array_equal(read_part(path, "2:6", 100), volume[2:6].transpose(1, 2, 0))
+        np.testing.assert_array_equal(read_part(path, "1,2:8,:", 100), volume[1, 2:8][..., None].squeeze(-1).T)
+
+
+def test_no_more_of_an_array_is_read_than_the_slice(tmp_path: Path) -> None:
+    """A volume of 8 GB, of which the disk holds nothing but zeros."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (2000, 2000, 2000)})
+    path = tmp_path / "v.npy"
+    path.write_bytes(header.getvalue())
+    os.truncate(path, len(header.getvalue()) + 2000**3)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert read_part(path, "1234", 4_000_000).shape == (2000, 2000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
+
+
+FAULTS = {
+    "6": "has 6 slices, none that is number 6",
+    "0-1": "has 6 slices, none that is number -1",
+    "x,1": "has one array, no 'x'",
+    "1,2,3,4": "says more axes",
+    "1.5": "has one array, no '1.5'",
+    "3:3": "is empty",
+    "": "is no place in it",
+}
+
+
+@pytest.mark.parametrize("part", FAULTS)
+def test_a_part_that_a_volume_does_not_have_is_told_with_its_file(
+    tmp_path: Path, volume: np.ndarray, part: str
+) -> None:
+    write_volume(tmp_path / "a.npy", volume)
+    with pytest.raises(CompetitionError, match=rf"a\.npy: .*{FAULTS[part]}"):
+        read_part(tmp_path / "a.npy", part, 1000)
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-1])
+    with pytest.raises(CompetitionError, match=r"a\.npy: "):
+        read_part(tmp_path / "a.npy", "1", 1000)
+    for name in ("b.png", "c.npz"):
+        write_volume(tmp_path / "c.npz", volume)
+        (tmp_path / "b.png").touch()
+        with pytest.raises(CompetitionError, match=r"is no volume|holds the arrays volume, other; expected the name"):
+            read_part(tmp_path / name, "1", 1000)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from tiny import PROJECT, TINY
 from torch import Tensor
-from trainings import rows
+from trainings import assert_same, rows
 
 from competition.config.loading import load_config, task_names
-from competition.config.settings import Checkpoint, Config
+from competition.config.settings import Checkpoint, Config, Ema
 from competition.data.folds import make_folds, read_folds
 from competition.runs.folder import CHOICE, chosen_weights, weights_name
 from competition.support.atomic_files import write_csv
@@ -52,7 +52,13 @@ def test_an_average_is_the_mean_of_floats_and_the_first_of_whole_numbers(tmp_pat
 
 @pytest.mark.parametrize(
     ("weights", "name"),
-    [("soup", "soup.pt"), ("latest", "latest.pt"), ("best", "best_loss.pt"), (None, "best_loss.pt")],
+    [
+        ("soup", "soup.pt"),
+        ("unaveraged", "unaveraged.pt"),
+        ("latest", "latest.pt"),
+        ("best", "best_loss.pt"),
+        (None, "best_loss.pt"),
+    ],
 )
 def test_what_was_chosen_predicts(weights: str | None, name: str, tmp_path: Path) -> None:
     if weights is not None:
@@ -122,6 +128,22 @@ def test_a_soup_that_is_no_better_is_not_kept(tmp_path: Path, monkeypatch: pytes
     (folder / "soup.pt").write_bytes(b"of an earlier choice")
     choose_weights(config, data.table, data)
     assert weights_name(folder, config.checkpoint) == "best_loss.pt"
+    assert not (folder / "soup.pt").exists()
+
+
+def test_where_the_moving_average_is_no_better_the_weights_of_the_last_step_predict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, judge, data = of_fold(tmp_path, monkeypatch)
+    config = config.model_copy(update={"ema": Ema()})
+    sane, folder = {name: value.clone() for name, value in judge.module.state_dict().items()}, config.fold_folder
+    wild = {name: value * 30 if value.is_floating_point() else value for name, value in sane.items()}
+    for name in ("epoch0", "epoch1", "best_loss", "latest"):
+        save(folder / f"{name}.pt", wild, judge.module, int(name == "epoch1"), 9.0)
+    torch.save(torch.load(folder / "latest.pt") | {"current_model_state": sane}, folder / "latest.pt")
+    choose_weights(config, data.table, data)
+    assert weights_name(folder, config.checkpoint) == "unaveraged.pt"
+    assert_same(load_checkpoint(folder / "unaveraged.pt")["state_dict"], sane)
     assert not (folder / "soup.pt").exists()
 
 

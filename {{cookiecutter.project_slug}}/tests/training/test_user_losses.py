@@ -1,5 +1,6 @@
-"""Files of the user's: losses that are added to a task's own, and the host's metric as what chooses the epoch."""
+"""Files of the user's: losses and metrics beside a task's own, and the host's metric, which chooses the epoch."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -15,6 +16,7 @@ from competition.data.dataset import Batch
 from competition.data.folds import make_folds
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
+from competition.tasks.user_metrics import evidence_of, scores_of
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.monitor import better_mode
@@ -93,7 +95,9 @@ def test_a_file_that_is_not_there_is_told_before_a_run_is(words: list[str], tmp_
 
 SAME = (
     "def score(solution, submission, row_id_column_name):\n"
-    "    return float((solution.astype(str).values == submission.astype(str).values).mean())\n"
+    "    number = min(len(solution), len(submission))  # of rows, which may be items\n"
+    "    true, found = (frame.astype(str).values[:number] for frame in (solution, submission))\n"
+    "    return float((true == found).mean())\n"
 )
 
 
@@ -120,3 +124,65 @@ def test_the_host_without_a_file_is_refused(words: list[str], command: Command) 
     assert done.returncode == 1
     expected = "checkpoint.monitor: found val/host_metric, but there is no host_metric: FILE to compute it\n"
     assert done.stderr == expected
+
+
+# -- metrics
+
+
+METRIC = """def images(answers, truths):
+    assert len(answers) == len(truths)
+    return len(truths)
+def disagreement(answers, truths):
+    return 0.25
+disagreement.lower_is_better = True
+def broken(answers, truths):
+    return answers["nothing"]
+"""
+
+
+def test_a_metric_of_a_file_scores_every_epoch_the_fold_and_the_run_and_may_choose(
+    words: list[str], tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / "mine.py").write_text(METRIC)
+    first = load_config([Path(words[0])], words[1:]).metrics[0]
+    make_folds(load_config([Path(words[0])], words[1:]))
+    more = (f"metrics=[{first}, mine.py:images, mine.py:disagreement]", "checkpoint.monitor=val/disagreement")
+    done = command("train", *words, *more, "sampler.share=natural")
+    assert done.returncode == 0, done.stderr
+    (path,) = Path("outputs").rglob("metrics.csv")
+    row = rows(path.parent)[-1]
+    assert (float(row["val/images"]), float(row["val/disagreement"])) == (12, 0.25)
+    assert "images 12.0000, disagreement 0.2500" in done.stdout.splitlines()[-1]  # of the stored predictions
+    config = load_config([path.parent / "config.yaml"])
+    assert config.metric_names == [first, "images", "disagreement"]
+    assert better_mode(config) == "min"
+
+
+METRICS_REFUSED = {
+    "[mine.py:images]": "mine.py:images is the first, for which thresholds are tuned",
+    "[{first}, mine.py:images, other.py:images]": "images stands twice",
+    "[{first}, mine.py]": '"mine.py"',
+}
+
+
+@pytest.mark.parametrize("given", METRICS_REFUSED)
+def test_a_list_of_metrics_that_cannot_be_is_one_line(given: str, config_file: Path) -> None:
+    first = load_config([config_file]).metrics[0]
+    with pytest.raises(CompetitionError) as refused:
+        load_config([config_file], [f"metrics={given.format(first=first)}"])
+    assert METRICS_REFUSED[given] in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_wrong_in_a_file_of_metrics_is_one_line(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "broken_metrics.py"
+    path.write_text(METRIC)
+    values = config.model_dump(mode="json")
+    for name, expected in {"broken": "broken failed: TypeError: ", "gone": "defines no function gone(answers"}.items():
+        made = validate(values | {"metrics": [values["metrics"][0], f"{path}:{name}"]}, {}, "t")
+        assert made == validate(made.model_dump(mode="json"), {}, "again")
+        table = Task(config.task).table.read_table(config)
+        blind = Task(config.task).score.constant_answers(table)[1]
+        evidence = [evidence_of(made, blind, table.target(0, 64, 64))]
+        with pytest.raises(CompetitionError, match=re.escape(expected)):
+            scores_of(made, evidence, len(table.classes))

@@ -8,31 +8,36 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from competition.tasks.classification.heads import head_by_head
+from competition.tasks.classification.kinds import kind_in
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.columns import mixed_columns
 from competition.tasks.contract import Target
 
 
+@head_by_head
 def target_tensors(target: Target) -> dict[str, Tensor]:
     """Turn `label` into an int64 tensor, `labels` (classes,) or `value` (columns,) into a float32 one, in which NaN
     stands for a label that is not `known`; probabilities, `soft` (classes,), stand for labels."""
     soft = {"soft": torch.tensor(target["soft"], dtype=torch.float32)} if "soft" in target else {}
-    if "label" in target:
-        return {"label": torch.tensor(target["label"]), **soft}
-    key = "labels" if "labels" in target else "value"
+    is_known = {key: torch.tensor(bool(target[key])) for key in ("is_known",) if key in target}
+    key = kind_in(target).truth
+    if key == "label":
+        return {key: torch.tensor(target[key]), **soft, **is_known}
     values = soft.get("soft", torch.tensor(target[key], dtype=torch.float32))
     if "known" in target:  # mixed with another image's, too, it stays unknown
         values[~torch.tensor(target["known"])] = torch.nan
-    return {key: values}
+    return {key: values, **is_known}
 
 
+@head_by_head
 def collate_targets(targets: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
     """Stack to `label` (B,), `labels` (B, classes) or `value` (B, columns); `label` to `soft` (B, classes), too, where
     some are."""
-    key = next(key for key in ("label", "labels", "value") if key in targets[0])
-    batch = {key: torch.stack([target[key] for target in targets])}
+    keys = [kind_in(targets[0]).truth, *(["is_known"] if "is_known" in targets[0] else [])]
+    batch = {key: torch.stack([target[key] for target in targets]) for key in keys}
     sizes = [len(target["soft"]) for target in targets if "soft" in target]
-    if sizes and key == "label":
+    if sizes and "label" in batch:
         sure = functional.one_hot(batch["label"], sizes[0]).float()
         batch["soft"] = torch.stack([target.get("soft", one) for target, one in zip(targets, sure, strict=True)])
     return batch
@@ -61,15 +66,21 @@ def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generato
         mixed = images.clone()
         mixed[..., top:bottom, left:right] = images[order][..., top:bottom, left:right]
         share = 1 - (bottom - top) * (right - left) / (images.shape[-2] * images.shape[-1])
-    return {**batch, "image": mixed, **mixed_columns(batch, order, share), **_mixed_targets(batch, order, share)}
+    beside = mixed_columns(batch, order, share) | _mean(batch, ("weight", "teacher"), order, share)
+    return {**batch, "image": mixed, **beside, **_mixed_targets(batch, order, share)}
 
 
+@head_by_head
 def _mixed_targets(batch: dict[str, Any], order: Tensor, share: float) -> dict[str, Tensor]:
-    keys = [key for key in ("soft", "labels", "value", "weight", "teacher") if key in batch]
-    mixed = {key: batch[key] * share + batch[key][order] * (1 - share) for key in keys}
+    mixed = _mean(batch, ("soft", "labels", "value"), order, share)
+    mixed |= {key: batch[key] & batch[key][order] for key in ("is_known",) if key in batch}
     if "label" in batch and "soft" not in batch:
         mixed |= {"partner": batch["label"][order], "share": torch.tensor(share, device=order.device)}
     return mixed
+
+
+def _mean(batch: dict[str, Any], keys: Sequence[str], order: Tensor, share: float) -> dict[str, Tensor]:
+    return {key: batch[key] * share + batch[key][order] * (1 - share) for key in keys if key in batch}
 
 
 def _box(height: int, width: int, area: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -82,6 +93,7 @@ def _box(height: int, width: int, area: float, rng: np.random.Generator) -> tupl
     return int(top), int(bottom), int(left), int(right)
 
 
+@head_by_head
 def batch_targets(batch: dict[str, Any]) -> list[Target]:
     """Return the answers of a batch; of two labels that are mixed, `probabilities` (classes up to the larger one,)."""
     if "soft" in batch:
@@ -92,6 +104,6 @@ def batch_targets(batch: dict[str, Any]) -> list[Target]:
         for numbers, share in zip(labels, (float(batch["share"]), 1 - float(batch["share"])), strict=True):
             soft[np.arange(len(soft)), numbers] += share
         return [{"probabilities": row} for row in soft]
-    key = next(key for key in ("label", "labels", "value") if key in batch)
+    key = kind_in(batch).truth
     values = np.nan_to_num(batch[key].cpu().numpy())
     return [{key: int(value) if key == "label" else value} for value in values]

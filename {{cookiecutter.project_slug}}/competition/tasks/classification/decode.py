@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from competition.support.errors import CompetitionError
+from competition.tasks.classification.heads import each_head, head_by_head, in_turn
+from competition.tasks.classification.kinds import kind_of
 from competition.tasks.classification.settings import ClassificationDecode, TaskConfig
 from competition.tasks.contract import Prediction, Target
 
@@ -17,12 +19,12 @@ def average(
 ) -> Prediction:
     """Average `probabilities` (classes,), or `values` (columns,), of several networks; those that had never seen a
     class have no say in it."""
-    key = "values" if "values" in predictions[0] else "probabilities"
-    stacked = np.stack([p[key] for p in predictions]).astype(np.float32)
+    stacked = {key: np.stack([p[key] for p in predictions]).astype(np.float32) for key in predictions[0]}
     if may_be_new(config):
-        each = (stacked > 0) * np.reshape(np.ones(len(stacked)) if weights is None else weights, (-1, 1))
-        return {key: ((stacked * each).sum(axis=0) / each.sum(axis=0).clip(min=SMALLEST)).astype(np.float32)}
-    return {key: np.average(stacked, axis=0, weights=weights).astype(np.float32)}
+        [(key, said)] = stacked.items()
+        each = (said > 0) * np.reshape(np.ones(len(said)) if weights is None else weights, (-1, 1))
+        return {key: ((said * each).sum(axis=0) / each.sum(axis=0).clip(min=SMALLEST)).astype(np.float32)}
+    return {key: np.average(each, axis=0, weights=weights).astype(np.float32) for key, each in stacked.items()}
 
 
 def may_be_new(config: TaskConfig) -> bool:
@@ -32,8 +34,8 @@ def may_be_new(config: TaskConfig) -> bool:
 
 def hands_in_decisions(config: TaskConfig) -> bool:
     """Return whether what is handed in is decided by thresholds, for which the scale of predictions matters."""
-    form = config.format.submission
-    return form.value == "decision" or form.layout not in ("columns", "rows", "boxes")
+    forms = [one.format.submission for one in each_head(config).values()]
+    return any(form.value == "decision" or form.layout not in ("columns", "rows", "boxes") for form in forms)
 
 
 def hands_in_ranks(config: TaskConfig) -> bool:
@@ -44,7 +46,9 @@ def hands_in_ranks(config: TaskConfig) -> bool:
 def unused_settings(config: TaskConfig) -> dict[str, str]:
     """Return the keys of `decode:` that neither what is handed in nor its score goes by, each with the reason."""
     form, used = config.format, ""
-    if form.target == "regression":
+    if form.targets:
+        used, reason = "targets", "several answers an image are decided by decode.targets"
+    elif form.target == "regression":
         used, reason = "cut_points", "numbers are handed in"
     elif not hands_in_decisions(config):
         reason = "probabilities are handed in (for decisions: format.submission.value: decision)"
@@ -56,6 +60,7 @@ def unused_settings(config: TaskConfig) -> dict[str, str]:
     return {key: reason for key in ClassificationDecode.model_fields if key != used}
 
 
+@head_by_head
 def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) -> Target:
     """Return what is handed in of one image.
 
@@ -71,26 +76,28 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
 
 def difference(found: Prediction, stored: Prediction) -> float:
     """Return the largest difference of a probability, or of a number as a share of its size (at least 1)."""
-    [(key, one)] = found.items()
-    scale = np.maximum(np.abs(stored[key]), 1)
-    return float(np.max(np.abs(one - stored[key]) / scale)) if one.shape == stored[key].shape else 1.0
+    if any(one.shape != stored[key].shape for key, one in found.items()):
+        return 1.0
+    return max(
+        float(np.max(np.abs(one - stored[key]) / np.maximum(np.abs(stored[key]), 1))) for key, one in found.items()
+    )
 
 
 def unseen(prediction: Prediction, known: Iterable[Prediction]) -> Prediction:
     """Return the mean of what is said of other images: the best guess without a look."""
-    [key] = prediction
-    return {key: np.stack([one[key] for one in known]).mean(axis=0, dtype=np.float32)}
+    others = list(known)
+    return {key: np.stack([one[key] for one in others]).mean(axis=0, dtype=np.float32) for key in prediction}
 
 
 def trial_predictions(num_classes: int, config: TaskConfig) -> Iterator[Prediction]:
     """Yield equal `probabilities`, then those of each class for sure; of a regression `values` in its middle."""
-    if config.format.target == "regression":
-        low, high = config.format.bounds or (0.0, 1.0)
-        yield {"values": np.full(num_classes, (low + high) / 2, dtype=np.float32)}
+    if config.format.targets:
+        heads = each_head(config).items()
+        yield from in_turn({name: list(trial_predictions(len(one.data.classes or ()), one)) for name, one in heads})
         return
-    yield {"probabilities": np.full(num_classes, 1 / num_classes, dtype=np.float32)}
-    for one in range(num_classes):
-        yield {"probabilities": (np.arange(num_classes) == one).astype(np.float32)}
+    kind = kind_of(config)
+    for one in kind.trial_predictions(num_classes, config.format.bounds):
+        yield {kind.said: one.astype(np.float32)}
 
 
 def decided(probabilities: np.ndarray, config: TaskConfig) -> Target:
@@ -118,6 +125,14 @@ def decided(probabilities: np.ndarray, config: TaskConfig) -> Target:
     return {name: value for name, value in settled.items() if name not in rules}
 
 
+def decides_together(config: TaskConfig) -> bool:
+    """Return whether what is decided of an image hangs on others, of its group or of all."""
+    return config.averaged_groups is not None or any(
+        one.decode.quantile is not None for one in each_head(config).values()
+    )
+
+
+@head_by_head
 def settle(answers: Sequence[Target]) -> list[Target]:
     """Decide the answers of a set of images, or groups: add `choice`, or `labels`, where they are not there yet."""
     first = answers[0]
@@ -142,6 +157,7 @@ def join_groups(answers: Sequence[Target], groups: Sequence[str]) -> tuple[list[
     return list(members), [_joined(images) for images in members.values()]
 
 
+@head_by_head
 def _joined(images: list[Target]) -> Target:
     joined = dict(images[0])
     largest = str(joined.get("join", "mean")) == "max"

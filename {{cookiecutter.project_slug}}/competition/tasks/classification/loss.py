@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from competition.support.errors import CompetitionError
+from competition.tasks.classification.heads import head_config, of_head
+from competition.tasks.classification.kinds import kind_of
 from competition.tasks.classification.metric_head import metric_head
-from competition.tasks.classification.settings import ClassificationLoss, TargetKind, TaskConfig
+from competition.tasks.classification.prediction import Heads
+from competition.tasks.classification.settings import ClassificationLoss, TaskConfig
 from competition.tasks.focal import binary_focal_losses, easing
-
-USUAL: dict[TargetKind, str] = {"single": "cross_entropy", "multi": "bce", "regression": "mse"}
 
 
 def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], config: TaskConfig) -> Tensor:
@@ -21,6 +22,8 @@ def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], con
 
     What another run says of the images, `teacher` (B, n) where there is one, is learnt, too.
     """
+    if config.format.targets:
+        return _of_heads(network, outputs, batch, config)
     own = _own_losses(network, outputs.float(), batch, config)
     if "teacher" not in batch:
         return own
@@ -42,9 +45,29 @@ def _own_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], conf
     return torch.stack(each).sum(dim=0) if each else outputs.new_zeros(len(outputs))
 
 
+def _of_heads(network: nn.Module, outputs: Tensor, batch: dict[str, Any], config: TaskConfig) -> Tensor:
+    """Return (B,) sums over the targets, by their weights; 0 for one that is not known of an image."""
+    heads = network.get_submodule("activation_of_answers")
+    assert isinstance(heads, Heads)
+    total = outputs.new_zeros(len(outputs), dtype=torch.float32)
+    for name, part in heads.parts(outputs).items():
+        own = of_head(batch, name)
+        losses = image_losses(network, part, own, head_config(config, name))
+        losses = torch.where(own["is_known"], losses, 0.0) if "is_known" in own else losses
+        total = total + config.format.targets[name].loss_weight * losses
+    return total
+
+
 def weights(config: TaskConfig) -> dict[str, float]:
     """Return the losses that are set with their weights; without any, nor a file, the usual one of the target."""
-    return config.loss.weights or ({} if config.loss.files else {USUAL[config.format.target]: 1.0})
+    if targets := config.format.targets:
+        each = {name: weights(head_config(config, name)) for name in targets}
+        return {
+            f"{name}/{loss}": targets[name].loss_weight * weight
+            for name, losses in each.items()
+            for loss, weight in losses.items()
+        }
+    return config.loss.weights or ({} if config.loss.files else {kind_of(config).usual_loss: 1.0})
 
 
 def _towards_teacher(outputs: Tensor, said: Tensor, config: TaskConfig, temperature: float) -> Tensor:

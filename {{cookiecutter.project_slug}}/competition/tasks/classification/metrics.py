@@ -65,6 +65,14 @@ def balanced_accuracy(case: SingleLabels) -> float:
     return float((right[true > 0] / true[true > 0]).mean())
 
 
+def macro_recall(case: SingleLabels) -> float:
+    """Mean recall over the classes that occur among truth or answers, 0 of one that is only said (scikit-learn's, as in
+    Bengali.AI Handwritten Grapheme Classification)."""
+    right, said, true = _counts(case)
+    occurs = said + true > 0
+    return float((right[occurs] / np.maximum(true[occurs], 1)).mean())
+
+
 def macro_f1(case: SingleLabels) -> float:
     """Mean F1 over the classes that occur among truth or answers."""
     right, said, true = _counts(case)
@@ -311,6 +319,7 @@ SINGLE: dict[str, Callable[[SingleLabels], float]] = {
     "accuracy": accuracy,
     "error": error,
     "balanced_accuracy": balanced_accuracy,
+    "macro_recall": macro_recall,
     "macro_f1": macro_f1,
     "micro_f1": accuracy,  # with one class said and one true an image the two are the same
     "log_loss": log_loss,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.metric_head import MetricHead, put_metric_head
-from competition.tasks.classification.prediction import Activation
+from competition.tasks.classification.prediction import activation_of
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.columns import ColumnJoin
 from competition.tasks.encoder import drop_path_arguments, note_encoder, num_features, size_arguments
@@ -23,9 +23,7 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
     What makes predictions of them goes with it as `activation_of_answers`, which has no weights.
     """
     network = JoinedNetwork(config, num_classes) if joins_anything(config) else build_encoder(config, num_classes)
-    compares = config.model.head != "linear" and config.format.submission.layout == "top"
-    scale = config.model.metric_learning.scale if compares else None
-    network.add_module("activation_of_answers", Activation(config.format.target, config.format.bounds, scale))
+    network.add_module("activation_of_answers", activation_of(config))
     return network
 
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from competition.config.settings import Config
+from competition.tasks.classification.heads import head_classes, head_config, heads_in, of_head
+from competition.tasks.classification.kinds import MOST_NAMED, kind_in, kind_of
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Part, Table, Target
-
-MOST_NAMED = 3  # classes in a caption
 
 
 def draw(picture: np.ndarray, answer: Target, height: int, width: int, colors: Sequence[tuple[int, int, int]]) -> None:
@@ -16,17 +16,19 @@ def draw(picture: np.ndarray, answer: Target, height: int, width: int, colors: S
 
 
 def caption(answer: Target, classes: tuple[str, ...]) -> str:
-    """Say the label, labels or numbers; of a prediction the likeliest classes, each with its probability."""
-    if "value" in answer:
-        values = np.atleast_1d(answer["value"]).tolist()
-        return ", ".join(f"{value:.4g}" for value in values[: MOST_NAMED + 1])
+    """Say the label, labels or numbers; of a prediction the likeliest classes, each with its probability. Of
+    several targets each by its name."""
+    if heads := heads_in(answer):
+        each = {name: (of_head(answer, name), tuple(head_classes(classes, name))) for name in heads}
+        return "; ".join(f"{name}: {caption(*one)}" for name, one in each.items())
+    if not answer.get("is_known", True):
+        return "unknown"
     if "probabilities" in answer:
         probabilities = np.asarray(answer["probabilities"])
         best = np.argsort(-probabilities, kind="stable")[: min(MOST_NAMED, max(np.count_nonzero(probabilities), 1))]
         return ", ".join(f"{classes[k]} {100 * probabilities[k]:.0f} %" for k in best)
-    if "label" in answer:
-        return classes[answer["label"]] if answer["label"] >= 0 else "a class that is not in train.csv"
-    return named(np.flatnonzero(answer["labels"]).tolist(), classes)
+    kind = kind_in(answer)
+    return kind.caption(answer[kind.truth], classes)
 
 
 def parts(table: Table, index: int, target: Target, height: int, width: int) -> list[Part]:
@@ -40,14 +42,8 @@ def part_name() -> str | None:
 
 
 def amount_name(config: Config) -> str | None:
-    """Return the number of a regression, or the labels where there may be several."""
+    """Return the number of a regression, or the labels where there may be several; of several targets the first's."""
     assert isinstance(config, TaskConfig)
-    return {"regression": "value", "multi": "labels", "single": None}[config.format.target]
-
-
-def named(numbers: list[int], classes: tuple[str, ...]) -> str:
-    """Name classes by number, some of them where there are many."""
-    if not numbers:
-        return "none"
-    more = f" and {len(numbers) - 6} more" if len(numbers) > 6 else ""
-    return ", ".join(classes[number] for number in numbers[:6]) + more
+    if targets := list(config.format.targets):
+        return amount_name(head_config(config, targets[0]))
+    return kind_of(config).amount_name

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from competition.config.views import View
-from competition.tasks.classification.settings import TargetKind
+from competition.tasks.classification.heads import each_head, head_classes, side_by_side
+from competition.tasks.classification.kinds import KINDS
+from competition.tasks.classification.settings import TargetKind, TaskConfig
 from competition.tasks.contract import Prediction
 from competition.tasks.windows import Place
 
@@ -30,7 +32,7 @@ class Activation(nn.Module):
     @property
     def key(self) -> str:
         """What the predictions are called."""
-        return "values" if self.target == "regression" else "probabilities"
+        return KINDS[self.target].said
 
     def forward(self, outputs: Tensor) -> Tensor:
         """Map outputs (B, n) to predictions (B, n)."""
@@ -46,10 +48,40 @@ class Activation(nn.Module):
         return low + (high - low) * outputs.sigmoid()
 
 
+class Heads(nn.Module):
+    """Several targets, each with its part of the outputs."""
+
+    def __init__(self, each: dict[str, Activation], sizes: dict[str, int]) -> None:
+        super().__init__()
+        self.each = nn.ModuleDict(each)
+        self.sizes = sizes
+
+    def parts(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Cut outputs (B, n) into those of each target."""
+        return dict(zip(self.sizes, outputs.split(list(self.sizes.values()), dim=1), strict=True))
+
+
+def activation_of(config: TaskConfig) -> Activation | Heads:
+    """Return what makes predictions of outputs; of several targets the config must know their classes."""
+    if config.format.targets:
+        each = {name: Activation(one.format.target, one.format.bounds) for name, one in each_head(config).items()}
+        return Heads(each, {name: len(head_classes(config.data.classes or [], name)) for name in each})
+    compares = config.model.head != "linear" and config.format.submission.layout == "top"
+    scale = config.model.metric_learning.scale if compares else None
+    return Activation(config.format.target, config.format.bounds, scale)
+
+
 @torch.no_grad()
 def predictions(network: nn.Module, outputs: Tensor, batch: dict[str, Any]) -> list[Prediction]:
     """Return `probabilities` (classes,), or `values` (columns,), float32 for each image of outputs (B, n)."""
     activation = network.get_submodule("activation_of_answers")
+    if isinstance(activation, Heads):
+        said = {name: _said(activation.each[name], part) for name, part in activation.parts(outputs).items()}
+        return [side_by_side(dict(zip(said, image, strict=True))) for image in zip(*said.values(), strict=True)]
+    return _said(activation, outputs)
+
+
+def _said(activation: nn.Module, outputs: Tensor) -> list[Prediction]:
     assert isinstance(activation, Activation)
     return [{activation.key: image} for image in activation(outputs.float()).cpu().numpy()]
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from competition.support.errors import CompetitionError
+from competition.tasks.classification.kinds import kind_of
 from competition.tasks.classification.settings import ClassificationFormat, TaskConfig, TrainFormat
 from competition.tasks.contract import Prediction, Target
 
@@ -13,8 +14,13 @@ def own_format(config: TaskConfig, columns: Sequence[str] = ()) -> Classificatio
     """Return the format of `image_id` and a column a class with its probability, or of `image_id,label`, where there
     is such a column, as earlier versions wrote it.
 
-    Raises CompetitionError for a regression, which does not say how sure it is.
+    Raises CompetitionError for a regression, which does not say how sure it is, and for several targets.
     """
+    if config.format.targets:
+        raise CompetitionError(
+            "pseudo-labels: of format.targets, several answers an image, none are made; give targets of test images as "
+            "rows of train.csv, with format.targets.NAME.unknown for those that nobody knows"
+        )
     if config.format.target == "regression":
         raise CompetitionError("pseudo-labels: a regression does not say how sure it is of an image")
     layout = "label" if config.format.target == "single" and "label" in columns else "probabilities"
@@ -23,17 +29,12 @@ def own_format(config: TaskConfig, columns: Sequence[str] = ()) -> Classificatio
 
 def confidence(prediction: Prediction, answer: Target, config: TaskConfig) -> float:
     """Return the probability of the best class, or of several classes that of the one that is the least sure."""
-    probabilities = prediction["probabilities"]
-    if config.format.target == "single":
-        return float(probabilities.max())
-    return float(np.maximum(probabilities, 1 - probabilities).min())
+    return kind_of(config).confidence(prediction["probabilities"])
 
 
 def confidence_name(config: TaskConfig) -> str:
     """Return what that number of an image is, in a few words."""
-    if config.format.target == "single":
-        return "the probability of its best class"
-    return "the least sure class's probability of being there, or of not being there"
+    return kind_of(config).confidence_name
 
 
 def is_soft(config: TaskConfig) -> bool:

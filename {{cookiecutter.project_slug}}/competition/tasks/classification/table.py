@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from competition.config.section import names_in
 from competition.files.csv_file import group_by_image, line, read_csv, read_image_column, row_faults
@@ -13,7 +14,8 @@ from competition.files.series import group_names
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.formats.answers import READERS, UNKNOWN, class_columns, joined_labels
 from competition.tasks.classification.formats.groups import table_of_groups
-from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.heads import head_config, side_by_side
+from competition.tasks.classification.settings import TargetFormat, TaskConfig, metric_of
 from competition.tasks.contract import Target
 
 NUM_BINS = 10  # of a regression's numbers, to spread them over the folds
@@ -27,7 +29,6 @@ class Entries:
     classes: tuple[str, ...]
     lines: np.ndarray
     of_images: "AnyTable | None" = field(default=None, kw_only=True)  # where the entries are groups of images
-
     score_by: np.ndarray | None = field(default=None, kw_only=True)  # (n,) str, of `format.score_by`
 
     def _with_group(self, target: Target, groups: np.ndarray | None, index: int) -> Target:
@@ -169,25 +170,137 @@ class SoftLabelsTable(MultiLabelTable):
         return {**super().target(index, height, width), "soft": self.probabilities[index]}
 
 
-AnyTable = ClassificationTable | MultiLabelTable | RegressionTable
+OneTable = ClassificationTable | MultiLabelTable | RegressionTable
+
+
+@dataclass(frozen=True)
+class SeveralTable(Entries):
+    """Several answers an image, `format.targets`, each with a table of the images of which it is known."""
+
+    tables: dict[str, OneTable]
+    rows: dict[str, np.ndarray]  # (n,) where an image stands in the table of each; -1 where it does not
+    more: dict[str, dict[str, float | str]]  # of each: `metric` and `score_weight`, where it counts
+    groups: np.ndarray | None = None  # (n,) str
+
+    def target(self, index: int, height: int, width: int) -> Target:
+        """Return the target of each table under `name/key`, with the number of its classes; where some are unknown,
+        with `is_known`, and then any other's in place of one that is not."""
+        each: dict[str, Target] = {}
+        for name, table in self.tables.items():
+            row = int(self.rows[name][index])
+            known = {"is_known": row >= 0} if self._lacks(name) else {}
+            size = {"num_classes": len(table.classes), **self.more[name]}
+            each[name] = {**table.target(max(row, 0), height, width), **known, **size}
+        return self._with_group(side_by_side(each), self.groups, index)
+
+    def _lacks(self, name: str) -> bool:
+        return len(self.tables[name].image_ids) < len(self.image_ids)
+
+    def _spread(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Return what a table has of its images for all of them, 0 for the others."""
+        return np.where((self.rows[name] >= 0).reshape(-1, *[1] * (values.ndim - 1)), values[self.rows[name]], 0)
+
+    def present(self) -> np.ndarray:
+        """Return (n, classes) bool of all targets' classes."""
+        each = [self._spread(name, table.present()) for name, table in self.tables.items()]
+        return np.concatenate(each, axis=1).astype(bool)
+
+    def strata(self) -> np.ndarray:
+        """Code images by the first target; 0 where it is not known."""
+        name, table = next(iter(self.tables.items()))
+        return self._spread(name, table.strata() + 1)
+
+    def amounts(self) -> np.ndarray:
+        """Return those of the first target; 0 where it is not known."""
+        name, table = next(iter(self.tables.items()))
+        return self._spread(name, table.amounts())
+
+    def summary(self) -> list[str]:
+        """Describe each target, and of how many images it is unknown."""
+        lines = []
+        for name, table in self.tables.items():
+            lines += [f"{name}: {line}" for line in table.summary()]
+            unknown = int((self.rows[name] < 0).sum())
+            lines += [f"{name}: unknown of {unknown} images, left out of loss and score"] if unknown else []
+        return lines
+
+
+AnyTable = OneTable | SeveralTable
 
 
 def read_table(config: TaskConfig, path: Path | None = None) -> AnyTable:
     """Read train.csv, of groups that are a sample an entry each; raise CompetitionError with a line per fault."""
-    table = _read_images(config, path)
+    if config.format.targets:
+        table = _read_several(config, path)
+        return table if config.model.join is None else _of_groups(table, config.format.join)
+    one = _read_one(config, path)
     if config.format.score_by is not None:
-        texts = read_image_column(path or config.train_csv, config.format.score_by, table.image_ids, table.lines)
-        table = replace(table, score_by=texts)
-    return table if config.model.join is None else table_of_groups(table, config.format.join)
+        texts = read_image_column(path or config.train_csv, config.format.score_by, one.image_ids, one.lines)
+        one = replace(one, score_by=texts)
+    return one if config.model.join is None else table_of_groups(one, config.format.join)
 
 
-def _read_images(config: TaskConfig, path: Path | None) -> AnyTable:
+def _read_several(config: TaskConfig, path: Path | None) -> SeveralTable:
+    """Read each target as if it were the only one; of another file than train.csv those that are handed in."""
+    form = config.format
+    tables, faults = {}, []
+    for name, target in form.targets.items():
+        try:
+            if path is None or target.submit:
+                tables[name] = _read_one(head_config(config, name), path, target)
+        except CompetitionError as error:
+            faults += [f"format.targets.{name}: {line}" for line in str(error).splitlines()]
+    if faults:
+        raise CompetitionError("\n".join(faults))
+    path = path or config.train_csv
+    frame = read_csv(path, list(dict.fromkeys([*form.train.keys, *(names_in(form.group) if form.group else [])])))
+    ids, _ = split_keys(frame, form.train.keys, path)
+    if faults := row_faults(path, np.flatnonzero(ids.duplicated()), ids, "a second row of this image; expected one"):
+        raise CompetitionError("\n".join(faults))
+    groups = group_names(frame, form.group) if form.group else None
+    rows = {name: pd.Index(table.image_ids).get_indexer(pd.Index(ids)) for name, table in tables.items()}
+    more = {name: _scored(config, name) for name in tables}
+    classes = tuple(f"{name}/{one}" for name, table in tables.items() for one in table.classes)
+    return SeveralTable(ids.to_numpy(dtype=object), classes, line(frame.index.to_numpy()), tables, rows, more, groups)
+
+
+def _of_groups(table: SeveralTable, join: str) -> SeveralTable:
+    """Return the table whose entries are the groups of another one, in order of first appearance."""
+    assert table.groups is not None
+    codes, names = pd.factorize(table.groups)
+    first = np.unique(codes, return_index=True)[1]
+    tables = {name: table_of_groups(one, join) for name, one in table.tables.items()}
+    rows = {name: pd.Index(one.image_ids).get_indexer(pd.Index(names)) for name, one in tables.items()}
+    return replace(
+        table, image_ids=names, lines=table.lines[first], tables=tables, rows=rows, groups=None, of_images=table
+    )
+
+
+def _scored(config: TaskConfig, name: str) -> dict[str, float | str]:
+    target = config.format.targets[name]
+    return {"metric": metric_of(config.format, name), "score_weight": target.score_weight} if target.counts else {}
+
+
+def _known_rows(frame: pd.DataFrame, target: TargetFormat | None, columns: list[str]) -> pd.DataFrame:
+    """Return the rows of which one of several targets is known."""
+    if target is None or not target.unknown or target.knows_some_labels:
+        return frame
+    texts = [one for one in target.unknown if isinstance(one, str)]
+    numbers = [one for one in target.unknown if not isinstance(one, str)]
+    cells = frame[columns]
+    is_number = cells.apply(pd.to_numeric, errors="coerce").isin(numbers)
+    return frame[~(cells.apply(lambda column: column.str.strip()).isin(texts) | is_number).any(axis=1)]
+
+
+def _read_one(config: TaskConfig, path: Path | None, target: TargetFormat | None = None) -> OneTable:
+    """Read the only answer of each image, or one of several targets, of the images of which it is known."""
     form, is_train = config.format, path is None
     path = path or config.train_csv
     in_columns = form.train.layout in ("columns", "probabilities")
     columns = class_columns(config, path) if in_columns else [form.train.column]
     grouped = names_in(form.group) if form.group else []
     frame = read_csv(path, list(dict.fromkeys([*form.train.keys, *columns, *grouped])))
+    frame = _known_rows(frame, target, columns)
     if is_train and form.train.names:
         named = {text: str(name) for text, name in form.train.names.items()}
         frame[columns] = frame[columns].apply(lambda cells: cells.map(lambda cell: named.get(cell, cell)))
@@ -227,12 +340,19 @@ def _read_images(config: TaskConfig, path: Path | None) -> AnyTable:
 
 def renumbered(target: Target, numbers: np.ndarray, num_classes: int) -> Target:
     """Return an answer whose class or number k is `numbers[k]`, negative ones left out; of several labels those that
-    none of these is are not `known`."""
+    none of these is are not `known`. Raises CompetitionError where not one is a column of a regression."""
     found = {key: value for key, value in target.items() if key not in ("grades", "class_weights")}
     kept = numbers >= 0
     if "label" in target:
         found["label"] = int(numbers[target["label"]])
-    for key in ("labels", "soft", "value"):
+    if "value" in target:
+        named = numbers[kept].tolist()
+        if wrong := [number for number in range(num_classes) if named.count(number) != 1]:
+            raise CompetitionError(
+                f"data.extra: classes: {named.count(wrong[0])} are column {wrong[0] + 1} of {num_classes}; expected one"
+            )
+        found["value"] = np.asarray(target["value"])[kept][np.argsort(numbers[kept])]
+    for key in ("labels", "soft"):
         if key in target:
             values = np.asarray(target[key])
             found[key] = np.zeros(num_classes, dtype=values.dtype)

@@ -22,6 +22,8 @@ from competition.tasks.classification.decode import (
     over_thresholds,
     true_class,
 )
+from competition.tasks.classification.heads import each_head, heads_in, of_head
+from competition.tasks.classification.kinds import kind_in, kind_of
 from competition.tasks.classification.metrics import MULTI, OF_PROBABILITIES, SINGLE, MultiLabels, SingleLabels
 from competition.tasks.classification.score import lower_is_better
 from competition.tasks.classification.settings import TaskConfig
@@ -117,6 +119,52 @@ class BestOf:
 
 
 @dataclass(frozen=True)
+class OfTarget:
+    """The images of which one of several targets is known, as if it were the only one."""
+
+    images: Scored
+    name: str
+    rows: np.ndarray  # numbers of the images
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def prediction(self, index: int) -> Prediction:
+        """Read the stored prediction of an image from disk."""
+        return of_head(self.images.prediction(int(self.rows[index])), self.name)
+
+    def truth(self, index: int) -> Target:
+        """Return the answer."""
+        return of_head(self.images.truth(int(self.rows[index])), self.name)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return the original height and width."""
+        return self.images.size(int(self.rows[index]))
+
+    def score(self, config: Config, rows: np.ndarray) -> float:
+        """Only a host's metric is asked for in this way, and that is of all targets."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class EachTarget:
+    """A search for each of several targets by its own metric: the better each is, the better is their mean."""
+
+    config: TaskConfig
+    images: dict[str, OfTarget]
+    searches: dict[str, Search]
+
+    def best(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return `targets`: what the config has of each, and what was found."""
+        found = {name: own.model_dump(exclude_defaults=True) for name, own in self.config.decode.targets.items()}
+        for name, search in self.searches.items():
+            own = np.flatnonzero(np.isin(self.images[name].rows, rows))
+            if len(own) and (keys := search.best(own)):
+                found[name] = found.get(name, {}) | keys
+        return {"targets": found} if found else {}
+
+
+@dataclass(frozen=True)
 class ThresholdSearch:
     """Thresholds, or quantiles where the config has those: exact by class, or climbing class by class."""
 
@@ -189,6 +237,9 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
     """Prepare a search: thresholds for decisions that are handed in, cut points for kappa of numbers, else nothing."""
     assert isinstance(config, TaskConfig)
     is_host, metric = config.host_metric is not None, config.metrics[0]
+    if config.format.targets:
+        found = _of_each(config, images)
+        return BestOf(config, images, found) if is_host else found
     if config.format.target == "regression":
         return _cut_points(config, images) if is_host or metric == "qwk" else Nothing()
     if config.format.submission.layout == "top":
@@ -199,15 +250,27 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
         return Nothing()
     if num_classes > MOST_CLASSES:
         return Nothing()
-    number, is_single = range(len(images)), config.format.target == "single"
+    number = range(len(images))
     truths = [images.truth(i) for i in progress(number, "reading answers")]
     probabilities = np.stack([images.prediction(i)["probabilities"] for i in progress(number, "reading predictions")])
-    truth = np.array([one["label"] if is_single else one["labels"] for one in truths])
+    truth = np.array([one[kind_of(config).truth] for one in truths])
     groups = None
     if config.averaged_groups is not None:
         groups = np.unique([str(one["group"]) for one in truths], return_inverse=True)[1]
     known = np.array([one["known"] for one in truths]) if "known" in truths[0] else None
     return ThresholdSearch(config, images, probabilities, truth, groups, truths[0].get("grades"), known)
+
+
+def _of_each(config: TaskConfig, images: Scored) -> Search:
+    """Prepare a search for each target that is handed in."""
+    truths = [images.truth(i) for i in progress(range(len(images)), "reading answers")]
+    of_target, searches = {}, {}
+    for name, one in each_head(config).items():
+        known = np.flatnonzero([truth.get(f"{name}/is_known", True) for truth in truths])
+        of_target[name] = OfTarget(images, name, known)
+        if config.format.targets[name].submit and len(known):
+            searches[name] = search(one, of_target[name], int(truths[0][f"{name}/num_classes"]))
+    return EachTarget(config, of_target, searches)
 
 
 def _of_new_classes(config: TaskConfig, images: Scored) -> Search:
@@ -259,14 +322,20 @@ def regression_sample(
     predictions: Sequence[Prediction], truth: Target, seed: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return probabilities (k, models) against 0 and 1 (k,), or values against the truth's."""
-    if "value" in truth:
-        return np.stack([p["values"] for p in predictions], axis=1).astype(np.float64), np.asarray(truth["value"])
-    stacked = np.stack([p["probabilities"] for p in predictions], axis=1).astype(np.float64)
-    labels = truth["labels"] if "labels" in truth else np.arange(len(stacked)) == truth["label"]
+    if heads := heads_in(truth):
+        known = [name for name in heads if truth.get(f"{name}/is_known", True)]
+        each = [regression_sample([of_head(p, n) for p in predictions], of_head(truth, n), seed) for n in known]
+        inputs, outputs = (
+            zip(*filter(None, each), strict=True) if known else ([np.zeros((0, len(predictions)))], [np.zeros(0)])
+        )
+        return np.concatenate(inputs), np.concatenate(outputs)
+    kind = kind_in(truth)
+    stacked = np.stack([p[kind.said] for p in predictions], axis=1).astype(np.float64)
+    labels = kind.numbers(truth[kind.truth], len(stacked))
     if "known" in truth:
         stacked, labels = stacked[truth["known"]], labels[truth["known"]]
-    if len(stacked) > MOST_NUMBERS:
+    if kind.said == "probabilities" and len(stacked) > MOST_NUMBERS:
         drawn = np.random.default_rng(seed).choice(len(stacked), MOST_NUMBERS - 1, replace=False)
         kept = np.union1d(np.flatnonzero(labels), drawn)
         stacked, labels = stacked[kept], labels[kept]
-    return stacked, labels.astype(np.float64)
+    return stacked, labels

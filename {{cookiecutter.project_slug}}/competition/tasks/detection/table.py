@@ -16,7 +16,7 @@ from competition.tasks.contract import Target
 from competition.tasks.detection.boxes import fuse
 from competition.tasks.detection.formats.box_columns import BoxColumns, read_box_columns
 from competition.tasks.detection.settings import DetectionFormat, TaskConfig
-from competition.tasks.found_items import classes_of_images, counts_in_words, rarest_class
+from competition.tasks.found_items import classes_of_images, counts_in_words, rarest_class, renumbered_items
 
 SIDES = ("height", "width")
 CROWD, IS_CROWD = "iscrowd", ("1", "1.0", "True", "true")  # COCO's mark of a region in which objects are not told apart
@@ -141,9 +141,7 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
 
 def renumbered(target: Target, numbers: np.ndarray, num_classes: int) -> Target:
     """Return an answer whose label k is `numbers[k]`; boxes of a negative one are left out."""
-    labels = numbers[target["labels"]] if len(target["labels"]) else target["labels"]
-    is_kept = labels >= 0
-    return {**target, "bboxes": target["bboxes"][is_kept], "labels": labels[is_kept]}
+    return renumbered_items(target, "bboxes", numbers)
 
 
 def _read_columns(form: DetectionFormat, path: Path) -> tuple["pd.Series", pd.DataFrame]:

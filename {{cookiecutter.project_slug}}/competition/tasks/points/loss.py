@@ -37,7 +37,7 @@ def heat_of(points: Sequence[Tensor], labels: Sequence[Tensor], like: Tensor, st
     far = math.ceil(REACH * sigma / stride)
     steps = torch.arange(-far, far + 1, device=like.device)
     columns, rows = cell[:, :1] + steps, cell[:, 1:] + steps  # (points, steps)
-    squares = [(at + 0.5 - where[:, axis : axis + 1]) ** 2 for axis, at in enumerate((columns, rows))]
+    squares = [(at.float() + 0.5 - where[:, axis : axis + 1]) ** 2 for axis, at in enumerate((columns, rows))]
     heights = torch.exp(-(squares[1][:, :, None] + squares[0][:, None, :]) / (2 * (sigma / stride) ** 2))
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
     place = (layer[:, None] + rows.clamp(0, height - 1))[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]

@@ -17,26 +17,26 @@ def peaks(heatmap: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray, np
     labels, rows, columns = np.nonzero((heat >= highest) & (heat >= least) & (heat > 0))
     scores = heat[labels, rows, columns]
     order = np.argsort(-scores, kind="stable")[:MOST_PEAKS]
-    labels, rows, columns = labels[order], rows[order], columns[order]
-    logs = np.log(np.maximum(heat, LEAST))
-    x = columns + 0.5 + _offset(logs[labels, rows], columns)
-    y = rows + 0.5 + _offset(logs[labels, :, columns], rows)
-    return np.stack([x, y], axis=1), scores[order], labels.astype(np.int64)
+    cells = labels[order], rows[order], columns[order]
+    x, y = (cells[axis] + 0.5 + _offset(heat, cells, axis) for axis in (2, 1))
+    return np.stack([x, y], axis=1), scores[order], cells[0].astype(np.int64)
 
 
-def _offset(logs: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Return (k,) how far the top of a peak is from the middle of its cell, by logarithms (k, cells) along a line.
+def _offset(heat: np.ndarray, cells: tuple[np.ndarray, ...], axis: int) -> np.ndarray:
+    """Return (k,) how far the top of a peak is from the middle of its cell along an axis.
 
-    A parabola through three of them is exact where the bump is a Gaussian. At the border they are those beside it.
+    A parabola through the logarithms of three cells is exact where the bump is a Gaussian. At the border they are those
+    beside it.
     """
-    size = logs.shape[1]
+    size = heat.shape[axis]
     if size < 3:
-        return np.zeros(len(cells))
-    middle, at = np.clip(cells, 1, size - 2), np.arange(len(cells))
-    before, here, after = (logs[at, middle + step].astype(np.float64) for step in (-1, 0, 1))
+        return np.zeros(len(cells[axis]))
+    middle = np.clip(cells[axis], 1, size - 2)
+    lines = (tuple(middle + step if one == axis else cells[one] for one in range(3)) for step in (-1, 0, 1))
+    before, here, after = (np.log(np.maximum(heat[line], LEAST).astype(np.float64)) for line in lines)
     bend = before - 2 * here + after
-    top = middle + np.where(bend < 0, (before - after) / (2 * np.where(bend < 0, bend, 1)), 0)
-    return np.where(bend < 0, np.clip(top - cells, -0.5, 0.5), 0)
+    top = middle - cells[axis] + (before - after) / (2 * np.where(bend < 0, bend, -1))
+    return np.where(bend < 0, np.clip(top, -0.5, 0.5), 0)  # even cells have it in the middle
 
 
 def apart(points: np.ndarray, labels: np.ndarray, distance: float) -> np.ndarray:
@@ -48,8 +48,5 @@ def apart(points: np.ndarray, labels: np.ndarray, distance: float) -> np.ndarray
     stays = np.ones(len(points), dtype=bool)
     for one, others in enumerate(near):
         if stays[one]:
-            worse = np.array(
-                [other for other in others if other > one and labels[other] == labels[one]], dtype=np.int64
-            )
-            stays[worse] = False
+            stays[[other for other in others if other > one and labels[other] == labels[one]]] = False
     return np.flatnonzero(stays)

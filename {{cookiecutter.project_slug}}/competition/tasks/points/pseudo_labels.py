@@ -1,10 +1,12 @@
 """Predicted points as training rows: how sure they are, and how they are written."""
 
+from collections.abc import Sequence
+
 from competition.tasks.contract import Prediction, Target
 from competition.tasks.points.settings import PointsFormat, TaskConfig
 
 
-def own_format(config: TaskConfig) -> PointsFormat:
+def own_format(config: TaskConfig, columns: Sequence[str] = ()) -> PointsFormat:
     """Return the format of `image_id,class_id,x,y`, whatever the competition's is."""
     return PointsFormat()
 
@@ -19,6 +21,11 @@ def confidence(prediction: Prediction, answer: Target, config: TaskConfig) -> fl
 def confidence_name(config: TaskConfig) -> str:
     """Return what that number of an image is, in a few words."""
     return "the mean score of its points, or without any 1 - the greatest height"
+
+
+def is_soft(config: TaskConfig) -> bool:
+    """Return whether rows tell how sure they are: a point is there or not."""
+    return False
 
 
 def label_columns(classes: tuple[str, ...], config: TaskConfig) -> list[str]:

@@ -27,7 +27,8 @@ def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
 
 
 def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
-    """Return image ids in order; in strings an image may stand there once, and no class may have a space."""
+    """Return image ids in order; in strings an image may stand there once, in rows several that differ, and no class of
+    strings may have a space."""
     sample, form = config.sample_submission, config.format.submission
     if not form.is_rows and form.has_class and (spaced := [name for name in classes if len(name.split()) != 1]):
         raise CompetitionError(
@@ -38,8 +39,9 @@ def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
             f"{sample}: nothing tells the {len(classes)} classes of points apart; expected class_id or a string with "
             "class in format.submission, or one class"
         )
-    ids = read_csv(sample, _columns(form))[form.image_id]
-    if faults := row_faults(sample, np.flatnonzero(ids.duplicated() & (not form.is_rows)), ids, "a second row of it"):
+    frame = read_csv(sample, _columns(form))
+    ids, again = frame[form.image_id], frame.duplicated(None if form.is_rows else [form.image_id])
+    if faults := row_faults(sample, np.flatnonzero(again), ids, "a second row of it"):
         raise CompetitionError("\n".join(faults))
     return ids.to_numpy(dtype=object)[group_by_image(ids)[1]]
 

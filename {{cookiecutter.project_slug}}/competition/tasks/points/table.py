@@ -10,7 +10,7 @@ from competition.files.csv_file import group_by_image, line, read_csv, resolve_c
 from competition.files.image_folder import absent_images
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
-from competition.tasks.found_items import classes_of_images, counts_in_words, rarest_class
+from competition.tasks.found_items import classes_of_images, counts_in_words, rarest_class, renumbered_items
 from competition.tasks.points.formats.point_columns import PointColumns, read_point_columns
 from competition.tasks.points.settings import PointsFormat, TaskConfig
 
@@ -111,6 +111,11 @@ def read_table(config: TaskConfig, path: Path | None = None) -> PointsTable:
         in_shares=form.units == "shares",
         where=str(path),
     )
+
+
+def renumbered(target: Target, numbers: np.ndarray, num_classes: int) -> Target:
+    """Return an answer whose label k is `numbers[k]`; points of a negative one are left out."""
+    return renumbered_items({key: value for key, value in target.items() if key != "reach"}, "keypoints", numbers)
 
 
 def _reach(config: TaskConfig, classes: tuple[str, ...]) -> np.ndarray:

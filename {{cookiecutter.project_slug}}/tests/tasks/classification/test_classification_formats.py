@@ -86,6 +86,7 @@ PLACES = (
     "data.test_csv=null",
 )
 TYPES = {"any": (1, 2, 3), "ring": (1,), "sub_dural": (1, 2), "triangle": (3,)}
+PARTS = ("consonant_diacritic", "grapheme_root", "vowel_diacritic")  # as Bengali.AI has its rows
 PLANTS = ["healthy", "multiple_diseases", "rust", "scab"]
 P = r"[-+.e\d]+"
 LAYOUTS = {
@@ -149,7 +150,7 @@ LAYOUTS = {
         ["Id", "Predicted"],
         lambda i: [[i.stem, "0"]],
         r"\w+,\d+( \d+)*",
-        (PNG, "data.channels=3", "data.mean=[0.5,0.5,0.5]", "data.std=[0.2,0.2,0.2]"),
+        (PNG, "data.files=null", "data.channels=3", "data.mean=[0.5,0.5,0.5]", "data.std=[0.2,0.2,0.2]"),
     ),
     "happywhale": Layout(
         ["image", "species", "individual_id"],
@@ -157,6 +158,13 @@ LAYOUTS = {
         ["image", "predictions"],
         lambda i: [[with_png(i), "new_individual 00a 10a 20a 30a"]],
         r"\w+\.png,\w+( \w+){4}",
+    ),
+    "bengali": Layout(
+        ["image_id", "grapheme_root", "vowel_diacritic", "consonant_diacritic", "grapheme"],
+        lambda i: [[i.stem, 20 + i.shape, i.shape // 2, i.number % 3, "x"]],
+        ["row_id", "target"],
+        lambda i: [[f"{i.stem}_{part}", 0] for part in PARTS],
+        r"\w+_(consonant_diacritic|grapheme_root|vowel_diacritic),\d+",
     ),
     "petfinder": Layout(
         ["Id", "Subject Focus", "Pawpularity"],

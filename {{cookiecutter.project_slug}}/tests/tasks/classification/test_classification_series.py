@@ -24,7 +24,7 @@ from trainings import assert_ended_like, fork_group, get_ready, rows, run_as_scr
 from competition.bundle.offline import infer
 from competition.bundle.predictor import Predictor
 from competition.config.loading import load_config
-from competition.data.dataset import SeededIndex
+from competition.data.dataset import SeededIndex, share_cache
 from competition.data.folds import make_folds
 from competition.data.loaders import evaluation_loader
 from competition.data.series_dataset import open_dataset
@@ -36,6 +36,7 @@ from competition.scoring.out_of_fold import score_predictions
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.model import JoinedNetwork
 from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.contract import Task
 from competition.tasks.group_join import GroupJoin
 from competition.training.checkpoint import load_checkpoint
 from competition.training.module import CompetitionModule
@@ -129,6 +130,17 @@ def test_training_draws_some_images_by_the_seed_and_validation_sees_all(data: Pa
     batch = fold.batch()
     assert batch["image"].shape[0] == batch["group_sizes"].sum() == 3 * len(batch["image_id"])
     assert len(fold.module().image_losses(batch)) == len(batch["image_id"])
+    assert fold.picture(batch).width > 0
+
+
+def test_images_of_groups_come_from_the_cache_unchanged(data: Path) -> None:
+    plain = OpenFold(configure(data)).train_set
+    config = configure(data, "data.cache=disk")
+    kept = OpenFold(config).train_set
+    share_cache(config, [kept.of_images()])
+    assert kept.of_images().cache is not None
+    for one, other in zip(plain[SeededIndex(1, 5, 0)]["images"], kept[SeededIndex(1, 5, 0)]["images"], strict=True):
+        assert torch.equal(one["image"], other["image"])
 
 
 def test_folds_are_those_of_single_images_and_no_group_is_torn(data: Path) -> None:
@@ -180,6 +192,22 @@ def test_a_group_has_what_one_of_its_images_has(data: Path, tmp_path: Path) -> N
     found = OpenFold(config).table
     assert found.present().tolist() == [[True, False]] * 12
     assert found.groups is None
+
+
+def test_a_group_of_soft_labels_has_their_mean(data: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(data / "train.csv")
+    first = ~table.duplicated("study")
+    table["a"], table["b"] = np.where(first, 1.0, 0.25), np.where(first, 0.0, 0.75)
+    table.to_csv(tmp_path / "train.csv", index=False)
+    config = configure(data, "format.train.layout=probabilities", f"data.train_csv={tmp_path / 'train.csv'}")
+    found = Task("classification").table.read_table(
+        config.model_copy(update={"data": config.data.model_copy(update={"classes": ["a", "b"]})})
+    )
+    sizes = table.groupby("study", sort=False).size().to_numpy()
+    for row, size in enumerate(sizes):
+        target = found.target(row, 1, 1)
+        np.testing.assert_allclose(target["soft"], [(1 + 0.25 * (size - 1)) / size, 0.75 * (size - 1) / size])
+        assert target["label"] == int(size > 3)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from competition.config.loading import load_config
 from competition.files.item_source import test_source as source_of_test
 from competition.runs.folder import Run
 
-pytestmark = pytest.mark.slow
 Command = Callable[..., CompletedProcess[str]]
 CONFIG = PROJECT / "configs" / "classification.yaml"
 NUM_SLICES = 10
@@ -61,6 +60,7 @@ def best_score(name: str) -> float:
         return max(float(row["val/accuracy"]) for row in csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_what_only_neighbours_tell_is_learnt_and_handed_in_from_training_to_a_bundle(
     tmp_path: Path, truth: dict[str, int], command: Command
 ) -> None:
@@ -89,7 +89,8 @@ def test_what_only_neighbours_tell_is_learnt_and_handed_in_from_training_to_a_bu
     assert command("predict", "stacked").returncode == 0
     assert command("submit", "stacked").returncode == 0
     handed_in = pd.read_csv("outputs/stacked/submission.csv").set_index("image_id")
-    assert np.mean([float(str(handed_in.loc[one, "1"])) > 0.5 for one in truth] == np.array([*truth.values()])) > 0.9
+    said = handed_in.loc[[*truth], "1"].to_numpy(dtype=float) > 0.5
+    assert np.mean(said == np.array([*truth.values()])) > 0.9
     bundle, _ = make_bundle(Run.open("stacked"), with_wheels=False)
     again = pd.read_csv(infer(bundle, tmp_path / "data", tmp_path / "again.csv")).set_index("image_id")
     np.testing.assert_allclose(again, handed_in, atol=1e-4)
@@ -97,3 +98,34 @@ def test_what_only_neighbours_tell_is_learnt_and_handed_in_from_training_to_a_bu
     config = load_config([CONFIG], [*WORDS, STACK])
     for row in (predictor(image_id), predictor(image_id, source_of_test(config, image_id).read())):
         np.testing.assert_allclose(row["1"], handed_in.loc[[image_id], "1"], atol=1e-4)
+
+
+def test_check_reads_slices_of_volumes_and_says_where_they_are_torn_over_folds(
+    tmp_path: Path, command: Command
+) -> None:
+    data = tmp_path / "data"
+    ids = []
+    for part, cases in (("train_images", range(4)), ("test_images", range(4, 6))):
+        (data / part).mkdir(parents=True)
+        for case in cases:
+            volume = np.random.default_rng(case).integers(0, 255, (5, 36, 40), dtype=np.uint8)
+            np.save(data / part / f"case{case}.npy", volume)
+            ids += [f"case{case}_{number}" for number in range(1, 6)]
+    train = pd.DataFrame({"image_id": ids[:20], "label": [0, 1] * 10})
+    train.to_csv(data / "train.csv", index=False)
+    pd.DataFrame({"image_id": ids[20:], "0": 0.5, "1": 0.5}).to_csv(data / "sample_submission.csv", index=False)
+    volumes = ("data.image_file={case}.npy[{slice}-1]", "data.id_parts={case}_{slice}", "data.stack={take: [-1, 0, 1]}")
+    words = (CONFIG, *WORDS, *volumes)
+    said = command("check", *words).stdout
+    assert "may come into different folds: data.group, data.group_pattern or data.group_file keeps" in said
+    assert command("folds", *words).returncode == 0
+    assert re.search(
+        r"warning: \d+ images have neighbours of their stack in other folds, as 'case", command("check", *words).stdout
+    )
+    np.save(data / "train_images" / "case2.npy", np.zeros((4, 36, 40), np.uint8))
+    done = command("check", *words)
+    assert done.returncode == 1
+    assert (
+        "case2.npy: has 4 slices, none that is number 4 of [4]; they are counted from 0 (train.csv line 16)"
+        in done.stderr
+    )

@@ -8,8 +8,9 @@ import torch
 
 from competition.config.loading import complete
 from competition.support.errors import CompetitionError
-from competition.tasks.classification.dataset import collate_targets, target_tensors
+from competition.tasks.classification.dataset import collate_targets, mix_batch, target_tensors
 from competition.tasks.classification.loss import soft_labels
+from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Task
 
 
@@ -35,3 +36,25 @@ def test_several_labels_of_a_set_that_knows_fewer_classes_are_unknown() -> None:
     )
     assert found["labels"].tolist() == [False, False, True]
     assert found["known"].tolist() == [False, False, True]
+
+
+def test_numbers_of_a_set_are_those_of_the_columns_that_its_own_are() -> None:
+    renumbered = Task("classification").table.renumbered
+    value = {"value": np.array([-3.0, 5.0, 7.0])}
+    assert renumbered(value, np.array([1, -1, 0]), num_classes=2)["value"].tolist() == [7, -3]
+    with pytest.raises(CompetitionError, match="0 are column 2 of 2; expected one"):
+        renumbered(value, np.array([0, -1, -1]), num_classes=2)
+
+
+def test_what_an_image_counts_is_mixed_as_its_label_is() -> None:
+    """Of an image that is a third of another's, a third counts as that one does."""
+    labels = torch.tensor([0, 1, 1, 0, 1])
+    config = complete("classification", {"data": {"classes": ["a", "b"]}, "mix": {"mixup": 1.0, "cutmix": 1.0}})
+    assert isinstance(config, TaskConfig)
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        batch = {"image": torch.zeros(5, 3, 16, 16), "label": labels, "weight": labels.float()}
+        mixed = mix_batch(batch, config, rng)
+        torch.testing.assert_close(mixed["weight"], soft_labels(mixed, 2)[:, 1])
+        soft = mix_batch(batch | {"soft": torch.nn.functional.one_hot(labels, 2).float()}, config, rng)
+        torch.testing.assert_close(soft["weight"], soft_labels(soft, 2)[:, 1])

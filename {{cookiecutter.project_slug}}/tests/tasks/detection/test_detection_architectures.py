@@ -305,6 +305,17 @@ def saved(tmp_path: Path, architecture: str, steps: int) -> tuple[Path, BoxNetwo
     return folder, network
 
 
+@each_detr
+def test_a_loss_of_the_users_sees_what_the_network_says_while_it_learns(architecture: str) -> None:
+    made = config(architecture)
+    network = build_network(made, CLASSES).train()
+    outputs = network(torch.randn(len(BOXES), 3, *SIZE))
+    image_losses(network, outputs, batch_of(BOXES), made)  # comes first, with the noise of true boxes
+    logits = outputs.said["logits"][:, -outputs.said["queries"] :]
+    assert logits.shape == (len(BOXES), outputs.said["queries"], CLASSES)
+    assert logits.requires_grad
+
+
 @pytest.mark.slow
 def test_a_pretrained_folder_begins_better_than_nothing(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
@@ -390,6 +401,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "keys of nothing": ("faster_rcnn", {"network": {"d_model": 2}}, {}, "faster_rcnn has no such keys"),
     "a loss of fcos": ("dfine", TINY["dfine"], {"loss": {"box_kind": "ciou"}}, "loss.box_kind: is for fcos and tood"),
     "a loss of fcos alone": ("tood", ON_ENCODER, {"loss": {"focal_alpha": 0.5}}, "loss.focal_alpha: is for fcos; tood"),
+    "a reach of fcos": ("tood", {"reach": "exponential"}, {}, "model.reach: is for fcos; tood"),
     "a size of tood": ("tood", {"size": "s"}, {}, "tood has no published sizes"),
     "a loss of nothing": ("dfine", TINY["dfine"], {"loss": {"box": 0.0, "classification": 0.0}}, "nothing is learnt"),
     "an encoder of no levels": ("dfine", {"encoder": "test_vit"}, {}, "test_vit"),

@@ -16,14 +16,12 @@ import pytest
 import torch
 from detection_architectures import OF_TRANSFORMERS, TINY, tiny
 from tiny import PROJECT
-from trainings import assert_ended_like, call, fork_group, get_ready, run_as_script, run_here, wait
+from trainings import assert_ended_like, call, fork_group, get_ready, run_as_script, run_whole_way, wait
 
 from competition.config.loading import dump_yaml, load_config
 from competition.config.settings import Config
 from competition.data.folds import make_folds, read_folds
-from competition.pipeline import run as run_module
 from competition.pipeline.train_fold import train
-from competition.support.optional_rooms import has_room
 from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
@@ -57,34 +55,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("architecture", [name for name in TINY if name != "fcos"])
-def test_from_train_csv_to_the_submission_of_its_bundle(
-    architecture: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_from_train_csv_to_the_submission_of_its_bundle(architecture: str, data: Path, tmp_path: Path) -> None:
     if architecture in OF_TRANSFORMERS:
         pytest.importorskip("transformers")
     shutil.copytree(data, tmp_path / "data")
     words = words_of(tmp_path, architecture)
-    monkeypatch.setattr(run_module, "has_room", lambda name: name == "bundle" and has_room(name))  # pages take longest
-    done = run_here(tmp_path, words)
-    assert done.returncode == 0, done.stdout
-    run = tmp_path / "outputs" / "t"
+    run = run_whole_way(tmp_path, words)
     if architecture == "dfine":  # the noise of true boxes is drawn again after a stop
         stopped = tmp_path / "stopped"
-        shutil.copytree(tmp_path / "data", stopped / "data")
+        shutil.copytree(data, stopped / "data")
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(stopped)
             assert call("train", *words, "trainer.max_time=00:00:00:00") == 3
             assert call("train", *words, "--resume") == 0
         assert_ended_like(stopped / "outputs" / "t" / "fold0", run / "fold0")
-    if not has_room("bundle"):
-        return
-    from competition.bundle.offline import infer
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
-        shutil.rmtree(tmp_path / "data" / "train_images")
-        written = infer(run / "bundle", tmp_path / "data", tmp_path / "submission.csv")
-    pd.testing.assert_frame_equal(pd.read_csv(written), pd.read_csv(run / "submission.csv"))
 
 
 def test_two_processes_score_what_one_does_and_wait_for_no_weight(data: Path, tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ FORMATS = {
         folders=("train_images", "test_images"),
         words=(
             *("data.train_images=train_images", "data.test_images=test_images", "data.image_file={image_id}.npy"),
-            *("data.channels=3", "data.mean=[0.4,0.4,0.4]", "data.std=[0.2,0.2,0.2]"),
+            *("data.files=null", "data.mean=[0.4,0.4,0.4]", "data.std=[0.2,0.2,0.2]"),
         ),
     ),
     "siim": Format(
@@ -237,7 +237,10 @@ FORMATS = {
         width_height,
         folders=("train", "test"),
         masks=write_label_images,
-        words=(f"data.classes=[{','.join(CLASSES)}]", "data.channels=3", "data.mean=[0,0,0]", "data.std=[1,1,1]"),
+        words=(
+            *("data.files=null", "data.image_file={image_id}.png", f"data.classes=[{','.join(CLASSES)}]"),
+            *("data.channels=3", "data.mean=[0,0,0]", "data.std=[1,1,1]"),
+        ),
     ),
     "dsb2018": Format(
         ".png",

@@ -8,6 +8,8 @@ import pandas as pd
 from competition.files.csv_file import exact
 from competition.tasks.classification.decode import NEW, best_classes, decided, hands_in_ranks, whole
 from competition.tasks.classification.formats.answers import parted
+from competition.tasks.classification.heads import handed_in, head_classes, of_head, side_by_side
+from competition.tasks.classification.kinds import said_labels
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Target
 
@@ -15,8 +17,12 @@ NOWHERE = "0 0 1 1"  # the box of a class that is of the whole image, as hosts w
 
 
 def write_cells(answer: Target, config: TaskConfig, classes: Sequence[str]) -> list[str]:
-    """Return the text of one column, or of a column (or row) a class; the answer must be decided: see `settle`."""
+    """Return the text of one column, or of a column (or row) a class; of several targets those of one after the other.
+    The answer must be decided: see `settle`."""
     form = config.format
+    if form.targets:
+        each = handed_in(config).items()
+        return [t for name, one in each for t in write_cells(of_head(answer, name), one, head_classes(classes, name))]
     match form.submission.layout:
         case "label":
             return [classes[answer["choice"]]]
@@ -35,8 +41,17 @@ def write_cells(answer: Target, config: TaskConfig, classes: Sequence[str]) -> l
         return [exact(value) for value in values]
     if form.submission.value == "probability":
         return [exact(probability) for probability in answer["probabilities"]]
-    chosen = answer["labels"] if form.target == "multi" else np.arange(len(classes)) == answer["choice"]
-    return [str(int(is_chosen)) for is_chosen in chosen]
+    return [str(int(is_chosen)) for is_chosen in said_labels(answer, len(classes))]
+
+
+def is_text(config: TaskConfig) -> bool:
+    """Return whether a cell holds an image's whole answer in words."""
+    return config.format.submission.layout in ("label", "label_string", "top", "boxes")
+
+
+def number_of_cells(config: TaskConfig, classes: Sequence[str]) -> int:
+    """Return how many cells the answer of one target has."""
+    return 1 if is_text(config) else len(classes)
 
 
 class WrongCellError(Exception):
@@ -53,6 +68,8 @@ def read_cells(cells: Sequence[str], config: TaskConfig, numbers: dict[str, int]
 
     Raises WrongCellError at one that is not valid.
     """
+    if config.format.targets:
+        return _read_several(cells, config, numbers)
     match config.format.submission.layout:
         case "label":
             return _read_label(cells[0], numbers)
@@ -63,6 +80,19 @@ def read_cells(cells: Sequence[str], config: TaskConfig, numbers: dict[str, int]
         case "boxes":
             return _read_boxes(cells[0], config, numbers)
     return _read_numbers(cells, config)
+
+
+def _read_several(cells: Sequence[str], config: TaskConfig, numbers: dict[str, int]) -> Target:
+    found, first = {}, 0
+    for name, one in handed_in(config).items():
+        own = head_classes(list(numbers), name)
+        after = first + number_of_cells(one, own)
+        try:
+            found[name] = read_cells(cells[first:after], one, {each: number for number, each in enumerate(own)})
+        except WrongCellError as error:
+            raise WrongCellError(first + error.cell, f"{error.expected} of {name}") from None
+        first = after
+    return side_by_side(found)
 
 
 def _read_label(text: str, numbers: dict[str, int]) -> Target:

@@ -57,16 +57,18 @@ def table_of_groups(table: Any, join: str) -> Any:
     """Return the table whose entries are the groups of another one, in order of first appearance.
 
     A group has the largest label of its images, and every label that one of them has; of numbers the mean, or by
-    `format.join` the largest. `of_images` is the table it was made of.
+    `format.join` the largest; of probabilities the mean. `of_images` is the table it was made of.
     """
     codes, names = pd.factorize(table.groups)
     first = np.unique(codes, return_index=True)[1]
 
-    def joined(values: np.ndarray) -> np.ndarray:
+    def joined(key: str, values: np.ndarray) -> np.ndarray:
         each = [values[codes == code] for code in range(len(names))]
-        is_mean = values.dtype.kind == "f" and join == "mean"
+        is_mean = key == "probabilities" or (values.dtype.kind == "f" and join == "mean")
         return np.stack([one.mean(axis=0) if is_mean else one.max(axis=0) for one in each])
 
-    parts = {key: getattr(table, key, None) for key in ("labels", "values", "known")}
-    known = {key: joined(values) for key, values in parts.items() if values is not None}
+    parts = {key: getattr(table, key, None) for key in ("labels", "values", "known", "probabilities")}
+    known = {key: joined(key, values) for key, values in parts.items() if values is not None}
+    if (soft := known.get("probabilities")) is not None:
+        known["labels"] = soft.argmax(axis=1) if known["labels"].ndim == 1 else soft > 0.5
     return replace(table, image_ids=names, lines=table.lines[first], groups=None, of_images=table, **known)

@@ -87,6 +87,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "hpa": (("Id", "Target"), ("Id", "Predicted")),
     "happywhale": (("image", "individual_id"), ("image", "predictions")),
+    "bengali": (("image_id", "grapheme_root", "vowel_diacritic", "consonant_diacritic"), ("row_id", "target")),
     "petfinder": (("Id", "Pawpularity"), ("Id", "Pawpularity")),
 }
 

@@ -114,7 +114,7 @@ class Detr(BoxNetwork):
         shares = [one / one.new_tensor([width, height, width, height]) for one in shares]
         truth = Truth.of(shares, labels)
         known = [{"boxes": one, "class_labels": of_one} for one, of_one in zip(shares, labels, strict=True)]
-        said = self._say(outputs.images, known) if outputs.said is None else outputs.said
+        said = outputs.said = self._say(outputs.images, known) if outputs.said is None else outputs.said
         with torch.autocast(outputs.images.device.type, enabled=False):
             losses = DetrLoss(self.detr.config)(_layers(said, self.kind, truth.counts), truth)
             if not self.training:

@@ -27,7 +27,7 @@ from competition.tasks.encoder import note_encoder
 from competition.tasks.focal import soft_focal_losses
 from competition.tasks.pretrained import check_encoder, load_pretrained, note_weights
 
-CONVOLUTIONS = 2  # before each of the two outputs
+CONVOLUTIONS = 4  # before each of the two outputs
 NORM_GROUPS = 16
 RARE = 0.01  # probability of a class at a point before anything is learnt
 FIRST_REACH = 2.0  # strides from a point to each side of its box, likewise
