@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from competition.tasks.classification.kinds.kind import Kind, said_labels, stacked
+from competition.tasks.classification.kinds.kind import Kind, class_scores, said_labels, stacked
 from competition.tasks.classification.metrics import MULTI, MultiLabels
 from competition.tasks.contract import Evidence, Outcome, Prediction, Target
 
@@ -28,8 +28,7 @@ class AnyClasses(Kind):
 
     def scores(self, entries: Sequence[Evidence], metrics: Iterable[str]) -> dict[str, float]:
         """Compute metrics of the decided labels or probabilities, where they are known."""
-        case = self._case(entries)
-        return {name: float(MULTI[name](case)) for name in metrics}
+        return class_scores(MULTI, self._case, entries, metrics)
 
     def _case(self, entries: Sequence[Evidence]) -> MultiLabels:
         probabilities = stacked(entries, "probabilities")

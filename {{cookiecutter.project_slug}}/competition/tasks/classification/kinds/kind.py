@@ -4,14 +4,16 @@ What is decided hangs on how it is handed in: decode.py. Losses need tensors: lo
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
+from competition.tasks.classification.metrics import group_roc_auc
 from competition.tasks.classification.settings import TargetKind
 from competition.tasks.contract import Evidence, Outcome, Prediction, Target
 
+BY_GROUP = "group_roc_auc"
 MOST_NAMED = 3  # classes, or numbers but one, in a caption
 
 
@@ -54,6 +56,24 @@ class Kind(ABC):
     def confidence(self, probabilities: np.ndarray) -> float:
         """Return how sure a prediction is."""
         raise NotImplementedError
+
+
+def class_scores(
+    functions: Mapping[str, Callable[[Any], float]],
+    case_of: Callable[[Sequence[Evidence]], Any],
+    entries: Sequence[Evidence],
+    metrics: Iterable[str],
+) -> dict[str, float]:
+    """Compute metrics of classes over all images together, and of the groups of `format.score_by` by themselves."""
+    case, found = case_of(entries), dict[str, float]()
+    for name in metrics:
+        if name == BY_GROUP:
+            own = [str(entry["score_by"]) for entry in entries]
+            parts = [[one for one, its in zip(entries, own, strict=True) if its == value] for value in sorted(set(own))]
+            found[name] = group_roc_auc([case_of(part) for part in parts])
+        else:
+            found[name] = float(functions[name](case))
+    return found
 
 
 def said_labels(answer: Target, num_classes: int) -> np.ndarray:

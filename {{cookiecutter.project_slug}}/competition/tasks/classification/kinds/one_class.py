@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from competition.tasks.classification.kinds.kind import Kind, said_labels, stacked
+from competition.tasks.classification.kinds.kind import Kind, class_scores, said_labels, stacked
 from competition.tasks.classification.metrics import SINGLE, SingleLabels
 from competition.tasks.contract import Evidence, Outcome, Prediction, Target
 
@@ -31,8 +31,7 @@ class OneClass(Kind):
 
     def scores(self, entries: Sequence[Evidence], metrics: Iterable[str]) -> dict[str, float]:
         """Compute metrics of the chosen class, the best ones or probabilities."""
-        case = self._case(entries)
-        return {name: float(SINGLE[name](case)) for name in metrics}
+        return class_scores(SINGLE, self._case, entries, metrics)
 
     def _case(self, entries: Sequence[Evidence]) -> SingleLabels:
         truth = stacked(entries, "truth").astype(np.int64)
