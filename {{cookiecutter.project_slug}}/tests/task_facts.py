@@ -16,6 +16,8 @@ class Facts:
     losses: str  # what a training says it adds up
     anew: str  # what of a network begins anew behind a pretrained encoder
     malformed: Mapping[str, str] = field(default_factory=dict)  # words of a command line, and what is said of them
+    # A task whose whole trainings, in tests of all tasks, stand for this one's where it is there, too.
+    alike: str | None = None
     untrained: Sequence[str] = ()  # words by which a network that has learnt nothing says something
     decides: Sequence[str] = ()  # words by which what is handed in is decided by thresholds
     mixing: Sequence[str] = ("mix.mixup=1.0", "mix.probability=1")  # words that mix whatever can be mixed

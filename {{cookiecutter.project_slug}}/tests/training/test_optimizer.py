@@ -307,7 +307,7 @@ def test_batch_norm_has_statistics_of_the_averaged_weights(tmp_path: Path, free_
         first = next(one for one in module.modules() if isinstance(one, nn.BatchNorm2d))
         first.register_forward_hook(lambda _, given, __, kept=seen: kept.append(given[0].mean(dim=(0, 2, 3))))
         with torch.no_grad():
-            module(batch["image"])
+            module(batch)
         torch.testing.assert_close(first.running_mean, seen[0], rtol=1e-3, atol=1e-4)
 
 
