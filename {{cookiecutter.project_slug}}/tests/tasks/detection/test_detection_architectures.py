@@ -401,7 +401,6 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "keys of nothing": ("faster_rcnn", {"network": {"d_model": 2}}, {}, "faster_rcnn has no such keys"),
     "a loss of fcos": ("dfine", TINY["dfine"], {"loss": {"box_kind": "ciou"}}, "loss.box_kind: is for fcos and tood"),
     "a loss of fcos alone": ("tood", ON_ENCODER, {"loss": {"focal_alpha": 0.5}}, "loss.focal_alpha: is for fcos; tood"),
-    "a reach of fcos": ("tood", {"reach": "exponential"}, {}, "model.reach: is for fcos; tood"),
     "a size of tood": ("tood", {"size": "s"}, {}, "tood has no published sizes"),
     "a loss of nothing": ("dfine", TINY["dfine"], {"loss": {"box": 0.0, "classification": 0.0}}, "nothing is learnt"),
     "an encoder of no levels": ("dfine", {"encoder": "test_vit"}, {}, "test_vit"),
