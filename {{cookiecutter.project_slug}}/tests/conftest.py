@@ -14,13 +14,12 @@ from typing import Any
 import leftovers
 import numpy as np
 import pytest
-from task_facts import facts_of
-from tiny import PROJECT, TINY
-
 from competition.cli.app import main
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.tasks.made_up_images import write_sample
+from task_facts import facts_of
+from tiny import PROJECT, TINY
 
 WATCHING = leftovers.watch()
 
@@ -194,7 +193,6 @@ def runs(predicted: Path, command: Command, tmp_path: Path) -> Path:
 def give_network(training: Path, seed: int, words: Sequence[str] = ()) -> None:
     """Put a network into the folder of a training, and its predictions of the same images; change its config."""
     import torch
-
     from competition.config.loading import dump_config
     from competition.data.dataset import ImageDataset
     from competition.prediction.predict import load_network, predict_images

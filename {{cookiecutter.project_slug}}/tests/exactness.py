@@ -14,9 +14,6 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from task_facts import facts_of
-from trainings import fork_group, get_ready, wait
-
 from competition.config.loading import task_names, validate
 from competition.config.settings import Config
 from competition.support.errors import CompetitionError
@@ -25,6 +22,8 @@ from competition.tasks.made_up_images import write_sample
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
+from task_facts import facts_of
+from trainings import fork_group, get_ready, wait
 
 NUM_IMAGES = (1, 2, 3, 7, 20)
 BATCH_SIZES = (1, 3, 8)

@@ -14,10 +14,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
-from task_facts import facts_of
-from tiny import PROJECT, TINY
-
 from competition.config.loading import load_config
 from competition.data.dataset import SeededIndex, normalised, pixels_of, ready, seeded
 from competition.data.folds import make_folds
@@ -27,6 +23,9 @@ from competition.prediction.stored import Predictions
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target, Task
 from competition.training.trainer import build_trainer
+from PIL import Image
+from task_facts import facts_of
+from tiny import PROJECT, TINY
 
 Command = Callable[..., CompletedProcess[str]]
 

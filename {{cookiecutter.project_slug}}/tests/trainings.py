@@ -20,8 +20,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
 from competition.cli.app import main
 from competition.config.loading import dump_config, task_names
 from competition.config.settings import Config
@@ -31,6 +29,7 @@ from competition.runs.folder import CHOSEN
 from competition.support.optional_rooms import has_room
 from competition.tasks.contract import Task
 from competition.training.checkpoint import epoch_paths, load_checkpoint
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 MEASURED = ("seconds", "samples_per_second", "memory_mb")  # the columns of metrics.csv that no two runs share
 

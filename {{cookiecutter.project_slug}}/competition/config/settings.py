@@ -235,24 +235,6 @@ class Config(Section):
     metrics: Any
     decode: Any
 
-    @model_validator(mode="before")
-    @classmethod
-    def _metric_files_apart(cls, given: Any) -> Any:
-        named = given.get("metrics") if isinstance(given, dict) else None
-        files = [one for one in named if isinstance(one, str) and ".py:" in one] if isinstance(named, list) else []
-        if not files or not isinstance(named, list):
-            return given
-        if named[0] in files:
-            raise ValueError(
-                f"metrics: {named[0]} is the first, for which thresholds are tuned; expected one of the task's before "
-                "it, or host_metric"
-            )
-        own = [one for one in named if one not in files]
-        names = [one.rpartition(":")[2] for one in files]
-        if twice := [one for one in names if names.count(one) > 1 or one in own]:
-            raise ValueError(f"metrics: {twice[0]} stands twice; give the function of a file another name")
-        return given | {"metrics": own, "metric_files": [*(given.get("metric_files") or []), *files]}
-
     @model_validator(mode="after")
     def _averages_once(self) -> Self:
         name = self.optimizer.name
@@ -378,3 +360,24 @@ def with_classes(config: AnyConfig, classes: Sequence[str]) -> AnyConfig:
 def with_decode(config: AnyConfig, keys: Mapping[str, Any]) -> AnyConfig:
     """Return the config with some keys of `decode:` set."""
     return config.model_copy(update={"decode": type(config.decode)(**(config.decode.model_dump() | dict(keys)))})
+
+
+def metric_files_apart(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config's plain values with those of `metrics:` that are functions of files as `metric_files`.
+
+    Not by a validator: behind one that sees all values, lists would not do for tuples. Raises ValueError.
+    """
+    named = values.get("metrics")
+    files = [one for one in named if isinstance(one, str) and ".py:" in one] if isinstance(named, list) else []
+    if not isinstance(named, list) or not files:
+        return dict(values)
+    if named[0] in files:
+        raise ValueError(
+            f"metrics: {named[0]} is the first, for which thresholds are tuned; expected one of the task's before it, "
+            "or host_metric"
+        )
+    own = [one for one in named if one not in files]
+    names = [one.rpartition(":")[2] for one in files]
+    if twice := [one for one in names if names.count(one) > 1 or one in own]:
+        raise ValueError(f"metrics: {twice[0]} stands twice; give the function of a file another name")
+    return {**values, "metrics": own, "metric_files": [*(values.get("metric_files") or []), *files]}

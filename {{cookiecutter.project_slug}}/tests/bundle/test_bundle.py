@@ -19,8 +19,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
-
 from competition.bundle.build import is_bundled, make_bundle
 from competition.bundle.manifest import write_manifest, write_metadata
 from competition.bundle.offline import Bundle
@@ -32,6 +30,7 @@ from competition.prediction.stored import TOLERANCE, Predictions
 from competition.runs.folder import TEST, Run
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
+from safetensors.torch import load_file, save_file
 
 Command = Callable[..., CompletedProcess[str]]
 Once = Callable[[str, str, Callable[[Path], None]], Path]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from competition.bundle import build as bundle
 from competition.bundle.manifest import MANIFEST, check_code, read_manifest, write_manifest
 from competition.config.loading import task_names

@@ -9,9 +9,6 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
-from task_facts import facts_of
-from tiny import TINY
-
 from competition.checking.check import check
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds, read_folds
@@ -22,6 +19,8 @@ from competition.support.errors import CompetitionError
 from competition.support.optional_rooms import has_room
 from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
+from task_facts import facts_of
+from tiny import TINY
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
-
 from competition.checking.near_duplicates import SIDE, Thumbnails, near_duplicates
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from competition.config.loading import load_config, task_names
 from competition.files.image_folder import test_image as file_of_test
 from competition.files.image_folder import train_image

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
-
 from competition.checking.check import check
 from competition.checking.recognise_format import hint_at_format, recognise_folder
 from competition.config.loading import load_config, task_names
@@ -18,6 +16,7 @@ from competition.data.folds import make_folds, read_folds
 from competition.files.csv_file import read_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
+from PIL import Image
 
 needs_classes = pytest.mark.skipif("classification" not in task_names(), reason="labels are read")
 needs_boxes = pytest.mark.skipif("detection" not in task_names(), reason="boxes are read")

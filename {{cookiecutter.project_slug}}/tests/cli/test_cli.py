@@ -10,10 +10,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from typer.main import get_command
-
 from competition.cli.app import app
 from competition.config.loading import task_names
+from typer.main import get_command
 
 Command = Callable[..., CompletedProcess[str]]
 VERBS = sorted(name for name, verb in getattr(get_command(app), "commands", {}).items() if not verb.hidden)

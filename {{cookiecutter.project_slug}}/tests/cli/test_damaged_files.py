@@ -14,9 +14,6 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from tiny import PROJECT, TINY
-from trainings import call, files_up_to
-
 from competition.comparison.update_ledger import record
 from competition.config.loading import load_config, task_names
 from competition.data.folds import folds_path
@@ -31,6 +28,8 @@ from competition.support.freshness import is_up_to_date, remember_sources
 from competition.support.optional_rooms import ROOMS, has_room
 from competition.support.processes import Job
 from competition.training.checkpoint import best_name, export_weights
+from tiny import PROJECT, TINY
+from trainings import call, files_up_to
 
 Command = Callable[..., CompletedProcess[str]]
 Damage = Callable[[bytes], bytes]

@@ -20,8 +20,6 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from tiny import PROJECT, TINY
-
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data import loaders
@@ -38,6 +36,7 @@ from competition.training.lost_process import explaining_lost_process
 from competition.training.module import CompetitionModule
 from competition.training.stopping import EndAtSigterm, StopInGoodOrder
 from competition.training.trainer import build_trainer
+from tiny import PROJECT, TINY
 
 TASK = task_names()[0]
 CONFIG = str(PROJECT / "configs" / f"{TASK}.yaml")

@@ -9,11 +9,10 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from tiny import TINY
-
 from competition.config.loading import task_names
 from competition.support.errors import fault_of
 from competition.tasks.made_up_images import write_sample
+from tiny import TINY
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -10,10 +10,6 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from small_cluster import end_all_jobs, queue, said, wait_for
-from tiny import PROJECT, TINY
-from trainings import assert_ended_like
-
 from competition.clusters.job import TOLD, SlurmJob
 from competition.clusters.slurm import jobs_in_words, parameters, sbatch_words
 from competition.config.loading import load_config, task_names
@@ -21,6 +17,9 @@ from competition.support.errors import CompetitionError
 from competition.support.optional_rooms import has_room
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
+from small_cluster import end_all_jobs, queue, said, wait_for
+from tiny import PROJECT, TINY
+from trainings import assert_ended_like
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-
 from competition.comparison.compare import paired_gain, why_not_comparable
 from competition.runs.ledger import Line
 

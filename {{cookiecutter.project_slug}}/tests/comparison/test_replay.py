@@ -8,7 +8,6 @@ from subprocess import CompletedProcess
 
 import pytest
 import torch
-
 from competition.comparison.update_ledger import begin, record
 from competition.config.loading import task_names
 from competition.files.images import read_image_size

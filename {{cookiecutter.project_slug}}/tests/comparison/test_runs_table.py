@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-
 from competition.comparison.compare import correlation
 from competition.config.loading import task_names
 from competition.data.dataset import ImageDataset

@@ -10,7 +10,6 @@ from subprocess import CompletedProcess
 
 import pytest
 import yaml
-
 from competition.comparison.compare import why_not_comparable
 from competition.comparison.update_ledger import IN_TRAINING, begin, record, take_public_scores
 from competition.config.loading import load_config, task_names

@@ -6,9 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.config.faults import trainer_arguments
 from competition.config.loading import (
     YamlLoader,
@@ -21,6 +18,8 @@ from competition.config.loading import (
 )
 from competition.config.settings import Config
 from competition.support.errors import CompetitionError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 Write = Callable[..., Path]
 COURSES = "'cosine', 'linear', 'constant', 'poly', 'step', 'plateau', 'onecycle', 'restarts' or 'flat'"

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
-
 from competition.checking.recognise_format import STAGES, recognise_folder, try_config
 from competition.config.loading import complete, format_presets, task_names
+from PIL import Image
 
 SIDE = 24
 IDS = [f"i{number}" for number in range(6)]

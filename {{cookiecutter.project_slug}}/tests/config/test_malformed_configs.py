@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from competition.config.loading import DEEPEST, MOST_BYTES, MOST_VALUES, load_config, parse_yaml, task_names, validate
+from competition.support.errors import CompetitionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from task_facts import facts_of
-
-from competition.config.loading import DEEPEST, MOST_BYTES, MOST_VALUES, load_config, parse_yaml, task_names, validate
-from competition.support.errors import CompetitionError
 
 Command = Callable[..., CompletedProcess[str]]
 TASK = task_names()[0]

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-
 from competition.config.loading import format_presets, load_config, parse_yaml, task_names
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from competition.config.views import DIVISOR, GEOMETRY, View, fault_of_view, view_of, views_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-
-from competition.config.views import DIVISOR, GEOMETRY, View, fault_of_view, view_of, views_of
 
 NAMES = sorted(GEOMETRY)
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 12), st.integers(1, 12))

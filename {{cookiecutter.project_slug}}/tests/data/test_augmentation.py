@@ -9,7 +9,6 @@ import albumentations as A
 import numpy as np
 import pytest
 import torch
-
 from competition.config.data_settings import Augmentation, Data
 from competition.config.loading import load_config, validate
 from competition.data.augmentation import STRETCH, ImageAugmentation

@@ -15,9 +15,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny import TINY
-from trainings import assert_ended_like, files_up_to
-
 from competition.config.data_settings import Data
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
@@ -30,6 +27,8 @@ from competition.files.item_source import ImageFile
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE
 from competition.tasks.contract import Task
+from tiny import TINY
+from trainings import assert_ended_like, files_up_to
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -12,10 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-from torch.utils.data import DataLoader, Subset
-
 from competition.config.data_settings import Data, Sampler
 from competition.config.loading import load_config, validate
 from competition.config.settings import Config
@@ -28,6 +24,9 @@ from competition.sampling.share_schedule import ShareSchedule
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
 from competition.training.fold_data import FoldData, mixing_warnings
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Subset
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
 from competition.checking.check import check
 from competition.config.data_settings import Sampler
 from competition.config.settings import Config

@@ -11,9 +11,6 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.config.data_settings import GroupFile
 from competition.config.loading import load_config, task_names, validate
 from competition.config.settings import Config
@@ -21,6 +18,8 @@ from competition.data.folds import amount_bins, folds_path, make_folds, merge_ra
 from competition.data.groups import groups_of_ids, hint_at_groups, join_groups, read_groups
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 STRATA = st.lists(st.integers(0, 4), min_size=12, max_size=80).map(np.array)
 NUM_FOLDS = st.integers(2, 6)

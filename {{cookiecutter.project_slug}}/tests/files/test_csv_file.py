@@ -12,9 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from competition.files.csv_file import (
     BEGINNING,
     MOST_LINES,
@@ -27,6 +24,8 @@ from competition.files.csv_file import (
     row_faults,
 )
 from competition.support.errors import CompetitionError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 COLUMNS = ("image_id", "label")
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-
 from competition.config.data_settings import Data
 from competition.config.loading import task_names, validate
 from competition.files.file_patterns import find_file

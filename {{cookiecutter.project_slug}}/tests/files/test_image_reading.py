@@ -13,13 +13,12 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
-from pydantic import ValidationError
-
 from competition.config.data_settings import MAX_PIXELS, Data
 from competition.files.images import PNG_START, read_image, read_image_size
 from competition.files.item_source import copied_source
 from competition.support.errors import CompetitionError
+from PIL import Image
+from pydantic import ValidationError
 
 HEIGHT, WIDTH = 40, 60  # not square: swapped axes show
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
 from competition.files.csv_file import LongTexts, line, read_csv, read_header
 from competition.files.other_tables import table_name
 from competition.support.errors import CompetitionError

@@ -5,10 +5,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from kaggle_stand_in import KEY, SIGNATURE, TOKEN, USER, StandIn, serve
-
 from competition.support import paths as places
 from competition.support.optional_rooms import has_room
+from kaggle_stand_in import KEY, SIGNATURE, TOKEN, USER, StandIn, serve
 
 # What could lead the kaggle package elsewhere than to the stand-in.
 OTHER_SETTINGS = ("KAGGLE_API_TOKEN", "KAGGLE_API_ENVIRONMENT", "KAGGLE_CONFIG_DIR", "KAGGLE_PROXY")

@@ -9,11 +9,10 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from kaggle_stand_in import KEY, StandIn
-
 from competition.kaggle.push import push
 from competition.runs.folder import Run
 from competition.support.errors import CompetitionError
+from kaggle_stand_in import KEY, StandIn
 
 Command = Callable[..., CompletedProcess[str]]
 

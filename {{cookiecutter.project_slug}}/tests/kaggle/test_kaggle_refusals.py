@@ -7,11 +7,10 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from kaggle_stand_in import KEY, SIGNATURE, TOKEN, USER, StandIn
-
 from competition.config.loading import load_config
 from competition.kaggle.api import KaggleService
 from competition.support import paths as places
+from kaggle_stand_in import KEY, SIGNATURE, TOKEN, USER, StandIn
 
 Command = Callable[..., CompletedProcess[str]]
 

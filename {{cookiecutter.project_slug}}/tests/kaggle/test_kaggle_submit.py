@@ -7,16 +7,15 @@ from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from kaggle_stand_in import StandIn
-
 from competition.config.loading import task_names
 from competition.kaggle.send_submission import send
 from competition.runs.ledger import Line, change_ledger, ledger_path, read_ledger
 from competition.runs.public_scores import PublicScore, read_scores, remember_scores, score_of_file, scores_path
 from competition.support.errors import CompetitionError
 from competition.support.freshness import sha256
+from hypothesis import given
+from hypothesis import strategies as st
+from kaggle_stand_in import StandIn
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -17,10 +17,6 @@ from typing import Any
 
 import pytest
 import yaml
-from kaggle_stand_in import KEY, Session, StandIn
-from tiny import TINY
-from trainings import assert_ended_like
-
 from competition.config.loading import dump_config, load_config, task_names
 from competition.kaggle import session
 from competition.kaggle.training import push_training
@@ -30,6 +26,9 @@ from competition.support.errors import CompetitionError
 from competition.support.on_kaggle import T4
 from competition.support.paths import ADDRESS
 from competition.tasks.made_up_images import write_sample
+from kaggle_stand_in import KEY, Session, StandIn
+from tiny import TINY
+from trainings import assert_ended_like
 
 Command = Callable[..., CompletedProcess[str]]
 TASK = task_names()[0]

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.checking.competition_files import archives
 from competition.kaggle.download import unpack, unpack_folder
 from competition.support.errors import CompetitionError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def zipped(files: dict[str, bytes]) -> bytes:

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import tifffile
 from browser import Browser
-
 from competition.config.loading import task_names
 from competition.data.pictures import LONGEST, SIDE, small_picture
 from competition.files.images import read_image_size

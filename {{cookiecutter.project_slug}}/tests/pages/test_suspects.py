@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
 from competition.config.loading import complete, dump_config, task_names
 from competition.data.extra_sets import training_part
 from competition.data.folds import make_folds, read_folds

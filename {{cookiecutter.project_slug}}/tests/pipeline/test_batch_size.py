@@ -6,8 +6,6 @@ from subprocess import CompletedProcess
 
 import pytest
 import yaml
-from tiny import PROJECT, TINY
-
 from competition.config.loading import load_config, task_names, validate
 from competition.config.settings import Config, Optimizer
 from competition.data.folds import make_folds, read_folds
@@ -18,6 +16,7 @@ from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
 from competition.training.fold_data import FoldData
 from competition.training.trainer import build_trainer
+from tiny import PROJECT, TINY
 
 Command = Callable[..., CompletedProcess[str]]
 CONFIG = PROJECT / "configs" / f"{task_names()[0]}.yaml"

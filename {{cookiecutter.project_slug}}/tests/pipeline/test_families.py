@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import PROJECT, TINY
-from trainings import run_whole_way
-
 from competition.config.loading import task_names
 from competition.tasks.made_up_images import write_sample
+from tiny import PROJECT, TINY
+from trainings import run_whole_way
 
 pytestmark = pytest.mark.slow
 TASK = task_names()[0]

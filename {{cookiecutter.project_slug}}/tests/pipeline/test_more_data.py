@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from trainings import run_here
-
 from competition.config.loading import load_config, task_names
 from competition.prediction.stored import Predictions
 from competition.support.optional_rooms import has_room
+from trainings import run_here
 
 Command = Callable[..., CompletedProcess[str]]
 pytestmark = [

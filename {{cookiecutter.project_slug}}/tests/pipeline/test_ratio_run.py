@@ -9,9 +9,6 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from tiny import PROJECT
-from trainings import assert_ended_like, begin, child_running, end, rows, run_here
-
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds, read_folds
 from competition.prediction.predict import load_network
@@ -20,6 +17,8 @@ from competition.tasks.made_up_images import write_sample
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
+from tiny import PROJECT
+from trainings import assert_ended_like, begin, child_running, end, rows, run_here
 
 Command = Callable[..., CompletedProcess[str]]
 

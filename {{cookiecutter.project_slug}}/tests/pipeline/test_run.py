@@ -14,14 +14,13 @@ from subprocess import CompletedProcess
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import PROJECT
-from trainings import run_here
-
 from competition.config.loading import task_names
 from competition.runs.ledger import read_ledger
 from competition.support.freshness import sha256
 from competition.support.optional_rooms import has_room
 from competition.tasks.made_up_images import write_sample
+from tiny import PROJECT
+from trainings import run_here
 
 Command = Callable[..., CompletedProcess[str]]
 Score = Callable[[pd.DataFrame, pd.DataFrame], float]

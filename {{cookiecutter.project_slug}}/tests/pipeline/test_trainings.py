@@ -10,9 +10,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from tiny import PROJECT, TINY
-from trainings import assert_ended_like, run_here
-
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.pipeline import run as run_module
@@ -34,9 +31,11 @@ from competition.runs.ledger import ledger_path, read_ledger
 from competition.support.errors import CompetitionError, StoppedError
 from competition.support.machine import Share
 from competition.support.processes import Job, run_jobs
+from competition.support.time_limit import parse_max_time, time_left
 from competition.tasks.made_up_images import write_sample
 from competition.training.fit import lengthen
-from competition.training.time_limit import parse_max_time, time_left
+from tiny import PROJECT, TINY
+from trainings import assert_ended_like, run_here
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning_fabric.plugins.environments import SLURMEnvironment
-
 from competition.config.data_settings import Window
 from competition.config.loading import dump_config, load_config, task_names
 from competition.config.settings import Config
@@ -27,6 +25,7 @@ from competition.tasks.contract import Task
 from competition.training.devices import has_kernels, precision_here, refuse_gpus_without_kernels
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer, devices_here, prediction_settings
+from lightning_fabric.plugins.environments import SLURMEnvironment
 
 WITHOUT_LIGHTNING = """
 import sys

@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.config.loading import task_names
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
@@ -18,6 +15,8 @@ from competition.files.image_folder import file_name
 from competition.prediction.stored import Predictions
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Prediction
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -9,15 +9,14 @@ from subprocess import CompletedProcess
 
 import pytest
 import torch
-from filelock import FileLock
-from tiny import PROJECT
-from trainings import begin, kill_one_of_two
-
 from competition.config.loading import task_names
 from competition.runs.folder import TEST, Run
 from competition.tasks.contract import Task
 from competition.training.checkpoint import best_name
 from competition.training.module import CompetitionModule
+from filelock import FileLock
+from tiny import PROJECT
+from trainings import begin, kill_one_of_two
 
 Command = Callable[..., CompletedProcess[str]]
 MANY = 3000  # test images: the prediction takes long enough to be killed in its middle

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from competition.prediction import stored as predictions
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter
 from competition.runs.folder import OOF
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 Images = Sequence[tuple[str, tuple[int, int], Mapping[str, np.ndarray]]]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-
 from competition.runs.ledger import Line, change_ledger, ledger_path, read_ledger, retire
 from competition.support.errors import CompetitionError
 

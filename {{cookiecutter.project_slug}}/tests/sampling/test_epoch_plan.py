@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
-from tiny import PROJECT, TINY
-
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data.folds import make_folds, read_folds
@@ -18,6 +16,7 @@ from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.preview import preview
 from competition.training.trainer import build_trainer
+from tiny import PROJECT, TINY
 
 TASK = task_names()[0]
 

@@ -11,11 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from timm.data.distributed_sampler import RepeatAugSampler
-from tiny import PROJECT, TINY
-from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler
-from trainings import assert_ended_like, rows
-
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds
 from competition.sampling.batch_sampler import TrainBatches
@@ -23,6 +18,10 @@ from competition.sampling.build import SeededSampler
 from competition.support.errors import CompetitionError
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
+from timm.data.distributed_sampler import RepeatAugSampler
+from tiny import PROJECT, TINY
+from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler
+from trainings import assert_ended_like, rows
 
 Command = Callable[..., CompletedProcess[str]]
 

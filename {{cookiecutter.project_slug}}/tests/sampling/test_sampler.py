@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-
 from competition.sampling.sampler import CHUNK, RatioSampler, class_weights
 from competition.sampling.share_schedule import EpochCounts, ShareSchedule, schedule_warnings
 from competition.support.errors import CompetitionError
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 SHARES = st.floats(0.02, 0.98)
 WAYS: st.SearchStrategy[dict[str, Any]] = st.one_of(

@@ -6,7 +6,6 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-
 from competition.config.loading import task_names
 from competition.prediction.stored import TOLERANCE, Predictions
 from competition.runs.folder import Run

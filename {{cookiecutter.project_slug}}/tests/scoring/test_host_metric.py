@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.files.images import read_image_size

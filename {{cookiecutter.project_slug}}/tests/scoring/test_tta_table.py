@@ -7,8 +7,6 @@ from subprocess import CompletedProcess
 
 import pytest
 import torch
-from trainings import run_on_two
-
 from competition.config.loading import task_names
 from competition.prediction.predict import predict_out_of_fold
 from competition.prediction.stored import Predictions
@@ -16,6 +14,7 @@ from competition.runs.folder import CV, OOF, TEST, VIEWS, Run
 from competition.scoring.tta_table import COLUMNS
 from competition.scoring.tune import THRESHOLDS, tune
 from competition.support.atomic_files import read_rows
+from trainings import run_on_two
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-
 from competition.config.settings import Checkpoint, Config, with_decode
 from competition.runs.folder import CV, OOF, POSTPROCESS, Run
 from competition.runs.ledger import ledger_path, read_ledger

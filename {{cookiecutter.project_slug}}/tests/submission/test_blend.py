@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from task_facts import facts_of
-
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
@@ -28,6 +26,7 @@ from competition.submission.submit import Presence, open_runs, share_warnings
 from competition.submission.write_pseudo_labels import Choice, make_pseudo, within_quota
 from competition.support.atomic_files import read_rows
 from competition.tasks.contract import Prediction, Target, Task
+from task_facts import facts_of
 
 Command = Callable[..., CompletedProcess[str]]
 

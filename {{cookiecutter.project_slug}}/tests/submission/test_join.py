@@ -7,7 +7,6 @@ from subprocess import CompletedProcess
 import numpy as np
 import pandas as pd
 import pytest
-
 from competition.bundle.offline import infer
 from competition.config.loading import complete, load_config, task_names
 from competition.config.settings import Config

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-
 from competition.config.loading import complete, dump_config, load_config, task_names
 from competition.prediction.stacking import Column, Kind, Model, Stack, inputs_of
 from competition.prediction.stored import Predictions, PredictionWriter

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from competition.files.csv_file import read_csv
 from competition.support.atomic_files import replacing, write_csv
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 
 def test_the_file_appears_only_when_all_of_it_is_written(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from competition.support import machine as machine_module
 from competition.support.errors import CompetitionError, StoppedError
 from competition.support.machine import (

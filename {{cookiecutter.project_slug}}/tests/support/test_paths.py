@@ -7,7 +7,6 @@ from subprocess import CompletedProcess
 
 import pytest
 import yaml
-
 from competition.config.loading import dump_config, load_config
 from competition.data.folds import folds_path
 from competition.support import paths as places

@@ -10,7 +10,6 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-
 from competition.support.progress import QUIET, progress
 
 LONG_WORK = (

@@ -16,13 +16,12 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from tiny import PROJECT, TINY
-
 from competition.config.loading import load_config, task_names
 from competition.runs.ledger import ledger_path, read_ledger
 from competition.support.errors import CompetitionError
 from competition.sweeps.space import range_of, split_ranges
 from competition.tasks.made_up_images import write_sample
+from tiny import PROJECT, TINY
 
 pytest.importorskip("optuna")
 

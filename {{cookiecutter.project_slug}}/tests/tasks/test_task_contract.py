@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import PROJECT
-
 from competition.config.loading import load_config, task_names, validate
 from competition.config.settings import Config
 from competition.support.paths import PACKAGE
 from competition.tasks import contract
 from competition.tasks.contract import Module, Table, Task
 from competition.tasks.made_up_images import write_sample
+from tiny import PROJECT
 
 PARTS = {name: member.contract for name, member in vars(Task).items() if isinstance(member, Module)}
 REQUIRED = [

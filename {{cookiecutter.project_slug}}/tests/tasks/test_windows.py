@@ -9,10 +9,6 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from trainings import run_on_two
-
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset, ready
@@ -25,6 +21,9 @@ from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 from competition.tasks.windows import Blend, Place, blending_weights, cut_image, cut_target, is_cut_off, places, starts
 from competition.training.fold_data import FoldData
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trainings import run_on_two
 
 SIDES = st.integers(1, 300)
 SIZES = st.integers(16, 128)

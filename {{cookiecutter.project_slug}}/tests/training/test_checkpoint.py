@@ -13,11 +13,6 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint
-from safetensors.torch import load_file
-from tiny import PROJECT, TINY
-from trainings import assert_same, rows
-
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Checkpoint as Settings
 from competition.data.folds import make_folds
@@ -29,6 +24,10 @@ from competition.training.checkpoint import AtomicCheckpointIO, LatestAndBest, l
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
+from pytorch_lightning.callbacks import Checkpoint
+from safetensors.torch import load_file
+from tiny import PROJECT, TINY
+from trainings import assert_same, rows
 
 Command = Callable[..., CompletedProcess[str]]
 

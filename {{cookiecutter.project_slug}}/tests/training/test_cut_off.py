@@ -11,12 +11,11 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from tiny import PROJECT, TINY
-
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
+from tiny import PROJECT, TINY
 
 Command = Callable[..., CompletedProcess[str]]
 

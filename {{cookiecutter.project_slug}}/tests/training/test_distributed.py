@@ -16,10 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import PROJECT
-from torch import nn
-from trainings import fork_group, get_ready, rows, run_as_script, wait
-
 from competition.config.loading import task_names, validate
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
@@ -33,6 +29,9 @@ from competition.training.fold_data import FoldData
 from competition.training.logger import MetricsCsv
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
+from tiny import PROJECT
+from torch import nn
+from trainings import fork_group, get_ready, rows, run_as_script, wait
 
 NUM_TRAINED, NUM_VALIDATED = 11, 11  # two processes have an unequal number of them
 WHOLE, SHORT = 4, 16  # images a global batch: three images are left out of two; one is incomplete

@@ -6,13 +6,12 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
-from tiny import PROJECT, TINY
-from trainings import rows
-
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
+from tiny import PROJECT, TINY
+from trainings import rows
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -8,10 +8,6 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
-from trainings import assert_same, rows
-
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.data.folds import make_folds, read_folds
@@ -21,6 +17,9 @@ from competition.training.checkpoint import load_checkpoint
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
+from safetensors.torch import load_file
+from torch import Tensor
+from trainings import assert_same, rows
 
 DECAY = 0.5
 

@@ -16,8 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trainings import assert_ended_like, fork_group, get_ready, rows, run_as_script, wait, write_teacher
-
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data.folds import make_folds
@@ -25,6 +23,7 @@ from competition.pipeline.train_fold import train
 from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
+from trainings import assert_ended_like, fork_group, get_ready, rows, run_as_script, wait, write_teacher
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROCESSES, EPOCHS = 2, 2

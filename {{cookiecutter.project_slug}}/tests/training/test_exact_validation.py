@@ -13,6 +13,17 @@ import exactness
 import numpy as np
 import pytest
 import torch
+from competition.config.loading import dump_config, load_config, task_names
+from competition.config.settings import Config
+from competition.data.folds import read_folds
+from competition.prediction.stored import Predictions
+from competition.scoring.out_of_fold import score_predictions
+from competition.support.atomic_files import write_csv
+from competition.tasks.contract import Task
+from competition.tasks.made_up_images import write_sample
+from competition.training.checkpoint import load_checkpoint
+from competition.training.fold_data import FoldData
+from competition.training.trainer import build_trainer
 from exactness import (
     BATCH_SIZES,
     NUM_IMAGES,
@@ -28,18 +39,6 @@ from exactness import (
 )
 from tiny import PROJECT
 from trainings import run_as_script
-
-from competition.config.loading import dump_config, load_config, task_names
-from competition.config.settings import Config
-from competition.data.folds import read_folds
-from competition.prediction.stored import Predictions
-from competition.scoring.out_of_fold import score_predictions
-from competition.support.atomic_files import write_csv
-from competition.tasks.contract import Task
-from competition.tasks.made_up_images import write_sample
-from competition.training.checkpoint import load_checkpoint
-from competition.training.fold_data import FoldData
-from competition.training.trainer import build_trainer
 
 each_task = pytest.mark.parametrize("task", task_names())
 

@@ -10,14 +10,13 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 import torch
-from task_facts import facts_of
-from tiny import PROJECT, TINY
-from trainings import begin, files_up_to, kill_one_of_two, rows
-
 from competition.config.loading import task_names
 from competition.files.images import read_image_size
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
+from task_facts import facts_of
+from tiny import PROJECT, TINY
+from trainings import begin, files_up_to, kill_one_of_two, rows
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from trainings import assert_ended_like, fork, get_ready, rows, run_as_script
-
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data.folds import make_folds
 from competition.pipeline.train_fold import train
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
+from trainings import assert_ended_like, fork, get_ready, rows, run_as_script
 
 PROJECT = Path(__file__).resolve().parents[2]
 NUM_KILLS = 40

@@ -10,10 +10,6 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
-from pytorch_lightning.profilers import Profiler
-from tiny import PROJECT, TINY
-from trainings import begin, end, rows
-
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data.folds import make_folds, read_folds
@@ -25,6 +21,9 @@ from competition.training.fold_data import FoldData
 from competition.training.logger import FIRST_COLUMNS, MetricsCsv
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
+from pytorch_lightning.profilers import Profiler
+from tiny import PROJECT, TINY
+from trainings import begin, end, rows
 
 Command = Callable[..., CompletedProcess[str]]
 

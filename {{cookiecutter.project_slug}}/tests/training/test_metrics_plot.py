@@ -4,7 +4,6 @@ import warnings
 from pathlib import Path
 
 import pytest
-
 from competition.training.metrics_plot import draw_metrics
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-
 from competition.config.loading import load_config
 from competition.tasks.contract import Task
 from competition.training.monitor import better_mode

@@ -13,19 +13,13 @@ import pytorch_lightning as pl
 import timm
 import timm.optim
 import torch
-from timm.models.vision_transformer import VisionTransformer
-from timm.optim import param_groups_layer_decay
-from tiny import PROJECT, TINY
-from torch import Tensor, nn
-from trainings import assert_same, rows
-
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config, Optimizer
 from competition.data.dataset import ImageDataset, ready
 from competition.data.folds import make_folds, read_folds
+from competition.networks.encoder import note_encoder
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
-from competition.tasks.encoder import note_encoder
 from competition.tasks.made_up_images import write_sample
 from competition.training.averaging import ScheduleFreeWeights
 from competition.training.checkpoint import LATEST, LatestAndBest, load_checkpoint
@@ -33,6 +27,11 @@ from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.optimizer import SCHEDULE_FREE, build_optimizer, parameter_groups
 from competition.training.trainer import build_trainer
+from timm.models.vision_transformer import VisionTransformer
+from timm.optim import param_groups_layer_decay
+from tiny import PROJECT, TINY
+from torch import Tensor, nn
+from trainings import assert_same, rows
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -307,7 +306,7 @@ def test_batch_norm_has_statistics_of_the_averaged_weights(tmp_path: Path, free_
         first = next(one for one in module.modules() if isinstance(one, nn.BatchNorm2d))
         first.register_forward_hook(lambda _, given, __, kept=seen: kept.append(given[0].mean(dim=(0, 2, 3))))
         with torch.no_grad():
-            module(batch["image"])
+            module(batch)
         torch.testing.assert_close(first.running_mean, seen[0], rtol=1e-3, atol=1e-4)
 
 

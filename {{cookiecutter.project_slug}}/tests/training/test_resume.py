@@ -8,14 +8,13 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from filelock import FileLock
-from trainings import assert_ended_like, begin, end, rows
-
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds
 from competition.pipeline.train_fold import train
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
+from filelock import FileLock
+from trainings import assert_ended_like, begin, end, rows
 
 Command = Callable[..., CompletedProcess[str]]
 

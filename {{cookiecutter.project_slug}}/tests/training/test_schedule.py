@@ -9,16 +9,15 @@ from typing import get_args
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch.optim import lr_scheduler
-
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Scheduler
 from competition.data.folds import make_folds
 from competition.support.errors import CompetitionError
 from competition.training.preview import preview
 from competition.training.schedule import COURSES, Plateau, learning_rate_factor
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.optim import lr_scheduler
 
 FALLING = ["cosine", "linear", "constant", "poly", "step", "flat"]
 SCHEDULERS = st.builds(

@@ -6,10 +6,6 @@ from subprocess import CompletedProcess
 
 import pytest
 import torch
-from tiny import PROJECT, TINY
-from torch import Tensor
-from trainings import assert_same, rows
-
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Checkpoint, Config, Ema
 from competition.data.folds import make_folds, read_folds
@@ -22,6 +18,9 @@ from competition.training.averaging import Judge, averaged, choose_weights
 from competition.training.checkpoint import epoch_paths, load_checkpoint
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
+from tiny import PROJECT, TINY
+from torch import Tensor
+from trainings import assert_same, rows
 
 Command = Callable[..., CompletedProcess[str]]
 TASK = task_names()[0]

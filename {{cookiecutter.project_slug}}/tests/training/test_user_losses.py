@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 import torch
-from trainings import rows
-
 from competition.config.loading import load_config, validate
 from competition.config.settings import Config
 from competition.data.dataset import Batch
 from competition.data.folds import make_folds
+from competition.files.item_source import train_source
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 from competition.tasks.user_metrics import evidence_of, scores_of
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.monitor import better_mode
+from trainings import rows
 
 Command = Callable[..., CompletedProcess[str]]
 NUMBERED = "import torch\ndef image_losses(outputs, batch):\n    return torch.arange(len(batch['image'])) + 1.0\n"
@@ -183,6 +183,7 @@ def test_what_is_wrong_in_a_file_of_metrics_is_one_line(config: Config, tmp_path
         assert made == validate(made.model_dump(mode="json"), {}, "again")
         table = Task(config.task).table.read_table(config)
         blind = Task(config.task).score.constant_answers(table)[1]
-        evidence = [evidence_of(made, blind, table.target(0, 64, 64))]
+        size = train_source(config, str(table.image_ids[0])).read_size()
+        evidence = [evidence_of(made, blind, table.target(0, *size))]
         with pytest.raises(CompetitionError, match=re.escape(expected)):
             scores_of(made, evidence, len(table.classes))

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from competition.tasks.classification.decode import join_groups, settle, true_class
-from competition.tasks.classification.heads import head_by_head, heads_in, of_head, side_by_side
-from competition.tasks.classification.kinds import KINDS, kind_in
+from competition.tasks.classification.kinds.find import KINDS, kind_in
+from competition.tasks.classification.kinds.heads import head_by_head, heads_in, of_head, side_by_side
 from competition.tasks.classification.settings import LOWER_IS_BETTER, MEANS
 from competition.tasks.classification.table import MultiLabelTable, RegressionTable, SeveralTable
 from competition.tasks.contract import Evidence, Table, Target

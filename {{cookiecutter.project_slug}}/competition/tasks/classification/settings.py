@@ -1,6 +1,6 @@
 """What a classification config may hold beside the common sections."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -321,15 +321,12 @@ class ClassificationFormat(MaybeSeveral):
     def _targets_are_told_apart(self) -> Self:
         if not self.targets:
             return self
-        usual = type(self).model_fields
-        for key in ("target", "none", "new", "bounds", "class_weights", "unknown"):
-            if getattr(self, key) == usual[key].default:
-                continue
-            raise ValueError(f"format.{key} is of one answer; with format.targets say it of each, as {self._as(key)}")
-        if self.submission.layout not in ("columns", "rows") or self.train.layout in ("rows", "label_string"):
+        if (said := next(self._said_of_one_answer(), None)) is not None:
+            raise ValueError(f"{said[0]} is of one answer; with format.targets say it of each, as {self._as(said[1])}")
+        if self.submission.layout not in ("columns", "rows"):
             raise ValueError(
-                "format.targets: a row of train.csv has all answers of an image; of the submission expected "
-                "format.submission.layout columns, or rows of an image and target"
+                f"format.submission.layout {self.submission.layout} is of one answer; with format.targets expected "
+                f"columns, or rows of an image and target, and what stands there is {self._as('hand_in')}"
             )
         if not any(target.submit for target in self.targets.values()):
             raise ValueError("format.targets: none is handed in; expected submit: true of one at least")
@@ -340,6 +337,17 @@ class ClassificationFormat(MaybeSeveral):
                 raise ValueError(f"format.targets.{name}: {_reason(error)}") from None
             check_loss(own, target.loss, f"format.targets.{name}.")
         return self
+
+    def _said_of_one_answer(self) -> Iterator[tuple[str, str]]:
+        """Yield the keys that are set and of one answer, each with what says it of one of several."""
+        keys: list[tuple[str, Section, str, str]] = [
+            *(("format", self, key, key) for key in ("target", "none", "new", "bounds", "class_weights", "unknown")),
+            *(("format.train", self.train, key, "columns") for key in ("layout", "column", "separator")),
+            *(("format.submission", self.submission, key, "hand_in") for key in ("value", "separator")),
+        ]
+        for section, values, key, means in keys:
+            if getattr(values, key) != type(values).model_fields[key].default:
+                yield f"{section}.{key}", means
 
     def _as(self, key: str) -> str:
         return f"format.targets.{next(iter(self.targets))}.{key}"

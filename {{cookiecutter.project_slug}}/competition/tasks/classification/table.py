@@ -14,7 +14,7 @@ from competition.files.series import group_names
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.formats.answers import READERS, UNKNOWN, class_columns, joined_labels
 from competition.tasks.classification.formats.groups import table_of_groups
-from competition.tasks.classification.heads import head_config, side_by_side
+from competition.tasks.classification.kinds.heads import head_config, side_by_side
 from competition.tasks.classification.settings import TargetFormat, TaskConfig, metric_of
 from competition.tasks.contract import Target
 
@@ -244,7 +244,9 @@ def _read_several(config: TaskConfig, path: Path | None) -> SeveralTable:
             if path is None or target.submit:
                 tables[name] = _read_one(head_config(config, name), path, target)
         except CompetitionError as error:
-            faults += [f"format.targets.{name}: {line}" for line in str(error).splitlines()]
+            where = f"format.targets.{name}"
+            lines = str(error).replace("data.classes", f"{where}.classes").splitlines()
+            faults += [f"{where}: {line}" for line in lines]
     if faults:
         raise CompetitionError("\n".join(faults))
     path = path or config.train_csv

@@ -21,11 +21,11 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import FeaturePyramidNetwork, distance_box_iou_loss, generalized_box_iou_loss
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from competition.networks.encoder import note_encoder
+from competition.networks.pretrained import check_encoder, load_pretrained, note_weights
 from competition.support.errors import CompetitionError
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionLoss, Reach, TaskConfig
-from competition.tasks.encoder import note_encoder
 from competition.tasks.focal import binary_focal_losses
-from competition.tasks.pretrained import check_encoder, load_pretrained, note_weights
 
 LEAST_SIDE = 1.0  # pixel
 FIRST_REACH = 3.0  # strides from a point to each side of its box, before anything is learnt

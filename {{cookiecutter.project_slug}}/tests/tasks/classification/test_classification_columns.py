@@ -12,27 +12,26 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from PIL import Image
-from safetensors.torch import save_file
-from tiny import PROJECT, TINY
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
-from trainings import run_here
-
 from competition.bundle.offline import infer
 from competition.bundle.predictor import Predictor
 from competition.config.data_settings import Columns
 from competition.config.loading import load_config, task_names, validate
 from competition.data.folds import make_folds
 from competition.files.table_columns import ColumnValues
+from competition.networks.beside import beside
+from competition.networks.columns import ColumnJoin, fingerprint
 from competition.notebook import OpenFold
 from competition.prediction.stored import Predictions
 from competition.support.errors import CompetitionError
-from competition.tasks.beside import beside
 from competition.tasks.classification.dataset import mix_batch
 from competition.tasks.classification.model import build_network
 from competition.tasks.classification.settings import TaskConfig
-from competition.tasks.columns import ColumnJoin, fingerprint
 from competition.training.freezing import Frozen
+from PIL import Image
+from safetensors.torch import save_file
+from tiny import PROJECT, TINY
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+from trainings import run_here
 
 Command = Callable[..., CompletedProcess[str]]
 COLUMNS = ("data.columns={numeric: [age], categorical: [site]}", "data.test_csv=test.csv", "data.image_size=32")

@@ -8,10 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import PROJECT, TINY
-from torch import Tensor, nn
-from trainings import call, write_teacher
-
 from competition.config.loading import load_config, validate
 from competition.data.dataset import Batch
 from competition.data.folds import make_folds
@@ -22,6 +18,9 @@ from competition.tasks.classification.loss import image_losses
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
+from tiny import PROJECT, TINY
+from torch import Tensor, nn
+from trainings import call, write_teacher
 
 Command = Callable[..., CompletedProcess[str]]
 CONFIG = PROJECT / "configs" / "classification.yaml"
@@ -81,7 +80,7 @@ def losses_of(fold: OpenFold, batch: Batch) -> tuple[Tensor, Tensor]:
     torch.manual_seed(0)
     module = fold.module().eval()
     with torch.no_grad():
-        return module(batch["image"]), module.image_losses(batch)
+        return module(batch), module.image_losses(batch)
 
 
 def test_the_loss_is_the_divergence_of_flattened_probabilities_by_its_weight(words: list[str]) -> None:
@@ -123,6 +122,18 @@ def test_validation_has_the_loss_of_the_truth_alone(words: list[str]) -> None:
     marks(words)
     fold = opened(words)
     assert "teacher" not in fold.val_set.collate([fold.val_set[0]])
+
+
+def test_images_of_a_further_set_are_learnt_by_their_labels_alone(words: list[str]) -> None:
+    marks(words)
+    fold = opened(words, "data.extra=[{csv: train.csv, weight: 1}]", "data.batch_size=16")
+    batch = fold.batch()
+    of_set = torch.tensor([one.startswith("extra0/") for one in batch["image_id"]])
+    assert 0 < int(of_set.sum()) < 16
+    assert torch.equal(batch["teacher"].isnan().all(dim=1), of_set)
+    _, both = losses_of(fold, batch)
+    _, own = losses_of(fold, {key: value for key, value in batch.items() if key != "teacher"})
+    assert torch.equal(both != own, ~of_set)
 
 
 # -- refusals

@@ -10,7 +10,6 @@ from subprocess import CompletedProcess
 import numpy as np
 import pandas as pd
 import pytest
-
 from competition.config.loading import format_presets, load_config, validate
 from competition.config.settings import Config
 from competition.support.atomic_files import write_csv

@@ -6,16 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn import metrics
-
 from competition.config.loading import complete, format_presets, load_config
 from competition.config.settings import with_classes
 from competition.tasks.classification.score import evidence, lower_is_better, scores
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.classification.submission import read_submission
 from competition.tasks.classification.table import read_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 Grader = Callable[[np.ndarray, np.ndarray], float]  # of the truth, and of probabilities or numbers

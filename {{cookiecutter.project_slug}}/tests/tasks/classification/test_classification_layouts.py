@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.config.loading import validate
 from competition.data.folds import make_folds, read_folds
 from competition.support.errors import CompetitionError
@@ -31,6 +28,8 @@ from competition.tasks.classification.table import (
     read_table,
 )
 from competition.tasks.contract import Target
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 evidence = partial(evidence_for, metrics=())
 

@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn import metrics
-
 from competition.tasks.classification.metrics import kappa
 from competition.tasks.classification.score import constant_answers, lower_is_better, scores
 from competition.tasks.classification.score import evidence as evidence_for
 from competition.tasks.classification.table import ClassificationTable, MultiLabelTable, RegressionTable
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
 
 evidence = partial(evidence_for, metrics=())
 

@@ -5,14 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-
 from competition.config.data_settings import Data
 from competition.tasks.classification.dataset import collate_targets, target_tensors
 from competition.tasks.classification.loss import image_losses
 from competition.tasks.classification.model import build_network
 from competition.tasks.classification.prediction import Activation, predictions
 from competition.tasks.classification.settings import ClassificationLoss, ClassificationModel, TargetKind, TaskConfig
+from torch import Tensor, nn
 
 
 @pytest.fixture(autouse=True)

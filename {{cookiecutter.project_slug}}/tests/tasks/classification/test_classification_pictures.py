@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from competition.tasks.classification.outcome import outcome
 from competition.tasks.classification.picture import caption
 from competition.tasks.contract import Target

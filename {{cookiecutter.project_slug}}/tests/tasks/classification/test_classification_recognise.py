@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-
 from competition.checking.recognise_format import recognise_folder
 from competition.config.loading import load_config, validate
 from competition.tasks.classification.formats.recognise import recognise

@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn import metrics
-
 from competition.tasks.classification.decode import average, decode
 from competition.tasks.classification.metrics import MULTI, SINGLE
 from competition.tasks.classification.score import constant_answers, scores
 from competition.tasks.classification.score import evidence as evidence_for
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.classification.table import ClassificationTable
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
 
 evidence = partial(evidence_for, metrics=())
 

@@ -17,10 +17,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
-from tiny import PROJECT, TINY
-from trainings import assert_ended_like, fork_group, get_ready, rows, run_as_script, run_here, wait
-
 from competition.bundle.offline import infer
 from competition.bundle.predictor import Predictor
 from competition.config.loading import load_config
@@ -29,6 +25,7 @@ from competition.data.folds import make_folds
 from competition.data.loaders import evaluation_loader
 from competition.data.series_dataset import open_dataset
 from competition.files.images import read_image
+from competition.networks.group_join import GroupJoin
 from competition.notebook import OpenFold
 from competition.pipeline.train_fold import train
 from competition.prediction.stored import Predictions
@@ -37,10 +34,12 @@ from competition.support.errors import CompetitionError
 from competition.tasks.classification.model import JoinedNetwork
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Task
-from competition.tasks.group_join import GroupJoin
 from competition.training.checkpoint import load_checkpoint
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
+from PIL import Image
+from tiny import PROJECT, TINY
+from trainings import assert_ended_like, fork_group, get_ready, rows, run_as_script, run_here, wait
 
 Command = Callable[..., CompletedProcess[str]]
 FORMAT = "format={train: {keys: {image_id: '{image_id}'}}, submission: {keys: {study: '{image_id}'}}, group: '{study}'}"

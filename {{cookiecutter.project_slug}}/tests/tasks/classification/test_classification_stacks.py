@@ -10,14 +10,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import PROJECT
-
 from competition.bundle.build import make_bundle
 from competition.bundle.offline import infer
 from competition.bundle.predictor import Predictor
 from competition.config.loading import load_config
 from competition.files.item_source import test_source as source_of_test
 from competition.runs.folder import Run
+from tiny import PROJECT
 
 Command = Callable[..., CompletedProcess[str]]
 CONFIG = PROJECT / "configs" / "classification.yaml"

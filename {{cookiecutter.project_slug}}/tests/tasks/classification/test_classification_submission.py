@@ -4,10 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-
 from competition.config.data_settings import Data
 from competition.config.settings import with_decode
 from competition.prediction.stored import PredictionWriter
@@ -17,6 +13,9 @@ from competition.support.errors import CompetitionError
 from competition.tasks.classification.score import evidence, scores
 from competition.tasks.classification.settings import ClassificationFormat, TaskConfig
 from competition.tasks.classification.submission import read_submission, read_test_ids, write_submission
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 CLASSES = ("cat", "big dog", "10")
 

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.config.loading import validate
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.classification.table import ClassificationTable, read_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def read(folder: Path, *rows: str, header: str = "image_id,label", **data: Any) -> ClassificationTable:

@@ -5,9 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-
 from competition.config.loading import validate
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.dataset import collate_targets, mix_batch, target_tensors
@@ -15,6 +12,8 @@ from competition.tasks.classification.loss import image_losses, soft_labels
 from competition.tasks.classification.model import build_network
 from competition.tasks.classification.prediction import predictions
 from competition.tasks.classification.settings import TaskConfig
+from torch import Tensor, nn
+from torch.nn import functional
 
 FORMS: dict[str, dict[str, Any]] = {
     "single": {"target": "single"},

@@ -6,9 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.config.loading import validate
 from competition.config.settings import Config
 from competition.tasks.classification.decode import decode, unused_settings
@@ -19,6 +16,8 @@ from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.classification.thresholds import best_cut_points
 from competition.tasks.classification.tuning import regression_sample, search
 from competition.tasks.contract import Prediction, Target
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 evidence = partial(evidence_for, metrics=())
 

@@ -6,9 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn import metrics
-from torch import nn
-
 from competition.config.data_settings import Data
 from competition.config.loading import complete
 from competition.support.errors import CompetitionError
@@ -18,6 +15,8 @@ from competition.tasks.classification.outcome import outcome
 from competition.tasks.classification.score import constant_answers, evidence, scores
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.classification.table import MultiLabelTable, read_table
+from sklearn import metrics
+from torch import nn
 
 COLUMNS = {"target": "multi", "train": {"layout": "columns"}, "unknown": [-1, ""]}
 

@@ -7,11 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from tiny import TINY
-from torch.nn import functional
-from trainings import run_here, run_on_two
-
 from competition.config.loading import load_config
 from competition.config.settings import with_decode
 from competition.data.folds import read_folds
@@ -25,6 +20,10 @@ from competition.tasks.classification.metric_head import MetricHead
 from competition.tasks.classification.settings import ClassificationModel, TaskConfig
 from competition.tasks.contract import Task
 from competition.training.checkpoint import load_checkpoint
+from PIL import Image
+from tiny import TINY
+from torch.nn import functional
+from trainings import run_here, run_on_two
 
 HEADS = ("arcface", "subcenter_arcface", "cosface")
 CONFIG = """

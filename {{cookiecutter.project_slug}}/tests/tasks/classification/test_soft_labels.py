@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from competition.config.loading import complete
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.dataset import collate_targets, mix_batch, target_tensors

@@ -12,21 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from detection_architectures import OF_TRANSFORMERS, ON_ENCODER, TINY, tiny
-from safetensors.torch import load_file
-from torch import Tensor
-
 from competition.config.data_settings import Data
 from competition.config.loading import validate
+from competition.networks.encoder import encoder_layers, refuse_other_sizes
+from competition.networks.pretrained import weights_note
 from competition.support.errors import CompetitionError
 from competition.tasks.detection.decode import decode
 from competition.tasks.detection.loss import image_losses
 from competition.tasks.detection.model import BoxNetwork, build_network
 from competition.tasks.detection.prediction import predictions
 from competition.tasks.detection.settings import TaskConfig
-from competition.tasks.encoder import encoder_layers, refuse_other_sizes
-from competition.tasks.pretrained import weights_note
 from competition.training.checkpoint import export_weights
+from detection_architectures import OF_TRANSFORMERS, ON_ENCODER, TINY, tiny
+from safetensors.torch import load_file
+from torch import Tensor
 
 CLASSES, SIZE = 3, (64, 96)
 BOXES = ([[4.0, 6.0, 30.0, 40.0], [30.0, 30.0, 60.0, 62.0]], [], [[0.0, 0.0, 64.0, 64.0]], [[10.0, 10.0, 11.0, 11.0]])

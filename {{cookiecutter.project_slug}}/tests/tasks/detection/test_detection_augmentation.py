@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from competition.config.data_settings import Augmentation, Data
 from competition.data.augmentation import MIN_VISIBLE, ImageAugmentation
 from competition.tasks.detection.dataset import collate_targets, target_tensors

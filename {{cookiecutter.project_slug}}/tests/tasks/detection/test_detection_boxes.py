@@ -4,9 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.config.views import GEOMETRY, view_of
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Prediction
@@ -14,6 +11,8 @@ from competition.tasks.detection.boxes import box_iou, fuse, soft_suppress, supp
 from competition.tasks.detection.decode import average, decode, join_windows, shift_boxes
 from competition.tasks.detection.prediction import undo_view
 from competition.tasks.detection.settings import DetectionDecode, TaskConfig
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 some = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 2**20)

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-
 from competition.config.loading import format_presets, load_config
 from competition.config.settings import Config
 from competition.files.image_folder import train_image

@@ -5,14 +5,13 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.tasks.contract import Evidence
 from competition.tasks.detection.boxes import box_iou
 from competition.tasks.detection.metrics import THRESHOLDS
 from competition.tasks.detection.score import COCO_THRESHOLDS, scores
 from competition.tasks.detection.score import evidence as evidence_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 evidence = partial(evidence_for, metrics=())
 

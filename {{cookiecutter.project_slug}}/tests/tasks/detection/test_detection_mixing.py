@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.tasks.detection.dataset import is_large, mix_batch
 from competition.tasks.detection.settings import DetectionMix, TaskConfig
 from competition.tasks.mixed_images import mixup, mosaic
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def config(**mix: float) -> TaskConfig:

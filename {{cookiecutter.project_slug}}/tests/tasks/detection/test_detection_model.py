@@ -6,11 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
-from torch import Tensor
-from torchvision.models.detection.fcos import FCOSHead
-from torchvision.ops import complete_box_iou_loss
-
 from competition.config.data_settings import Data
 from competition.config.views import view_of
 from competition.support.errors import CompetitionError
@@ -18,6 +13,10 @@ from competition.tasks.detection.loss import image_losses
 from competition.tasks.detection.model import BoxNetwork, Head, build_fcos
 from competition.tasks.detection.prediction import predictions
 from competition.tasks.detection.settings import DetectionLoss, DetectionModel, TaskConfig
+from pydantic import ValidationError
+from torch import Tensor
+from torchvision.models.detection.fcos import FCOSHead
+from torchvision.ops import complete_box_iou_loss
 
 CLASSES = 3
 BOXES = ([[4.0, 6.0, 30.0, 40.0], [30.0, 30.0, 60.0, 62.0]], [], [[0.0, 0.0, 64.0, 64.0]], [[10.0, 10.0, 11.0, 11.0]])

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from competition.tasks.detection.outcome import outcome
 from competition.tasks.detection.picture import caption, draw, parts
 from competition.tasks.detection.table import DetectionTable

@@ -14,10 +14,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from detection_architectures import OF_TRANSFORMERS, TINY, tiny
-from tiny import PROJECT
-from trainings import assert_ended_like, call, fork_group, get_ready, run_as_script, run_whole_way, wait
-
 from competition.config.loading import dump_yaml, load_config
 from competition.config.settings import Config
 from competition.data.folds import make_folds, read_folds
@@ -28,6 +24,9 @@ from competition.training.checkpoint import load_checkpoint
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
+from detection_architectures import OF_TRANSFORMERS, TINY, tiny
+from tiny import PROJECT
+from trainings import assert_ended_like, call, fork_group, get_ready, run_as_script, run_whole_way, wait
 
 pytestmark = pytest.mark.slow
 WORDS = (

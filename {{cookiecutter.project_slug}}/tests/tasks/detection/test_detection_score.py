@@ -7,10 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torchvision.ops import batched_nms
-
 from competition.tasks.contract import Evidence
 from competition.tasks.detection.boxes import box_iou, suppress
 from competition.tasks.detection.decode import average, decode
@@ -18,6 +14,9 @@ from competition.tasks.detection.score import constant_answers, scores
 from competition.tasks.detection.score import evidence as evidence_for
 from competition.tasks.detection.settings import DetectionDecode, TaskConfig
 from competition.tasks.detection.table import DetectionTable
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.ops import batched_nms
 
 evidence = partial(evidence_for, metrics=())
 

@@ -5,9 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-
 from competition.config.data_settings import Data
 from competition.prediction.stored import PredictionWriter
 from competition.runs.folder import Run
@@ -26,6 +23,8 @@ from competition.tasks.detection.submission import (
 )
 from competition.tasks.detection.submission import rows as rows_of
 from competition.tasks.detection.table import read_table
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 CLASSES = ("cat", "dog")
 CONFIG = TaskConfig(name="t", task="detection")

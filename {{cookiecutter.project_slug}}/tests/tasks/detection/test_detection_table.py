@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.config.loading import validate
 from competition.support.errors import CompetitionError
 from competition.tasks.detection.settings import TaskConfig
 from competition.tasks.detection.table import DetectionTable, read_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 HEADER = "image_id,width,height,class_id,x,y,w,h"
 

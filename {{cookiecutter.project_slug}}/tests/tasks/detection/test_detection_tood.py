@@ -4,12 +4,11 @@ import itertools
 
 import pytest
 import torch
-from torch import Tensor
-from torchvision.ops import box_iou, generalized_box_iou_loss
-
 from competition.tasks.detection.architectures import tood
 from competition.tasks.detection.architectures.tood import Assigned, PointOutputs, assign
 from competition.tasks.focal import soft_focal_losses
+from torch import Tensor
+from torchvision.ops import box_iou, generalized_box_iou_loss
 
 CLASSES, SIDE = 3, 64
 

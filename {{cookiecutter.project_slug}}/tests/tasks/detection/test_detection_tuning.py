@@ -6,9 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.config.settings import Config
 from competition.tasks.contract import Prediction, Target
 from competition.tasks.detection.decode import average, decode
@@ -16,6 +13,8 @@ from competition.tasks.detection.score import evidence as evidence_for
 from competition.tasks.detection.score import scores
 from competition.tasks.detection.settings import DetectionDecode, TaskConfig
 from competition.tasks.detection.tuning import LookedUp, Point, regression_sample, search
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 evidence = partial(evidence_for, metrics=())
 

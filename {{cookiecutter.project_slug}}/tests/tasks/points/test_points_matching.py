@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.optimize import linear_sum_assignment
-
 from competition.tasks.contract import Evidence
 from competition.tasks.points.metrics import match
 from competition.tasks.points.score import scores
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
 REACH = np.array([5.0, 8.0])
 SEEDS = st.integers(0, 100_000)

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from competition.config.loading import validate
 from competition.support.errors import CompetitionError
 from competition.tasks.points.loss import heat_of, image_losses

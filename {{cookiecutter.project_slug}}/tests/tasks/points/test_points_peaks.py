@@ -3,9 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.config.views import GEOMETRY, view_of
 from competition.tasks.contract import Prediction
 from competition.tasks.points.decode import average, decode
@@ -14,6 +11,8 @@ from competition.tasks.points.peaks import apart
 from competition.tasks.points.prediction import joining, undo_view
 from competition.tasks.points.settings import PointsDecode, TaskConfig
 from competition.tasks.windows import places
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 STRIDE, SIGMA = 4, 5.0
 CONFIG = TaskConfig(name="t", task="points", decode=PointsDecode(min_score=0.5))

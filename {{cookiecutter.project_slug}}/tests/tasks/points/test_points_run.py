@@ -5,15 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tiny import PROJECT
-from trainings import assert_ended_like, call, run_here
-
 from competition.pipeline import run as run_module
 from competition.prediction.stored import Predictions
 from competition.runs.folder import Run
 from competition.submission.submit import make_submission
 from competition.support.optional_rooms import has_room
 from competition.tasks.made_up_images import write_sample
+from tiny import PROJECT
+from trainings import assert_ended_like, call, run_here
 
 pytestmark = pytest.mark.slow
 WORDS = (

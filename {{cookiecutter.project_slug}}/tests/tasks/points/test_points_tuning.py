@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-
 from competition.config.settings import Config, with_decode
 from competition.tasks.contract import Prediction, Target
 from competition.tasks.points.decode import decode

@@ -5,7 +5,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-
 from competition.config.data_settings import Augmentation, Data
 from competition.data.augmentation import ImageAugmentation
 from competition.tasks.segmentation.dataset import collate_targets, target_tensors

@@ -14,8 +14,6 @@ import pandas as pd
 import pytest
 import tifffile
 import yaml
-from PIL import Image
-
 from competition.config.loading import format_presets, load_config
 from competition.files.csv_file import read_header
 from competition.files.images import read_image
@@ -34,6 +32,7 @@ from competition.tasks.segmentation.submission import (
     write_submission,
 )
 from competition.tasks.segmentation.table import read_table
+from PIL import Image
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 SMALL = (

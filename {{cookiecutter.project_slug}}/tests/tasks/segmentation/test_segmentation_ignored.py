@@ -6,9 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import nn
-
 from competition.checking.check import check
 from competition.config.data_settings import Augmentation, Data
 from competition.config.loading import validate
@@ -22,6 +19,8 @@ from competition.tasks.segmentation.score import evidence, scores
 from competition.tasks.segmentation.settings import TaskConfig
 from competition.tasks.segmentation.table import read_table
 from competition.tasks.windows import Place, cut_target
+from PIL import Image
+from torch import nn
 
 LABELS = np.array([[0, 1, 255, 2], [2, 2, 0, 255], [0, 255, 1, 1]], dtype=np.uint8)
 PAINT = {0: (0, 0, 0), 1: (0, 255, 255), 2: (255, 255, 0), 255: (255, 255, 255)}

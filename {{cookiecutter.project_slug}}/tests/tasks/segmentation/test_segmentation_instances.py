@@ -7,10 +7,6 @@ from functools import partial
 import cv2
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-
 from competition.tasks.contract import Evidence
 from competition.tasks.segmentation.decode import decode
 from competition.tasks.segmentation.formats.cells import add_objects, encode_objects
@@ -19,6 +15,9 @@ from competition.tasks.segmentation.objects import parts_of
 from competition.tasks.segmentation.score import OBJECT_METRICS, scores
 from competition.tasks.segmentation.score import evidence as evidence_for
 from competition.tasks.segmentation.settings import SegmentationFormat, TaskConfig
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 evidence = partial(evidence_for, metrics=OBJECT_METRICS)
 

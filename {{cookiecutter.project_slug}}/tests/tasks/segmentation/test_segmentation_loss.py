@@ -5,13 +5,12 @@ from typing import Any
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from torch import Tensor, nn
-
 from competition.support.errors import CompetitionError
 from competition.tasks.segmentation.loss import image_losses, mask_losses
 from competition.tasks.segmentation.model import ExclusiveClasses, build_network
 from competition.tasks.segmentation.prediction import predictions
 from competition.tasks.segmentation.settings import SegmentationLoss, SegmentationModel, TaskConfig
+from torch import Tensor, nn
 
 NAMES = ("bce", "dice", "jaccard", "focal", "tversky", "lovasz")
 

@@ -8,13 +8,12 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
-
 from competition.checking.check import check
 from competition.config.loading import validate
 from competition.support.errors import CompetitionError
 from competition.tasks.segmentation.settings import TaskConfig
 from competition.tasks.segmentation.table import SegmentationTable, read_table
+from PIL import Image
 
 LABELS = np.array([[0, 1, 2], [2, 2, 0]], dtype=np.uint8)
 

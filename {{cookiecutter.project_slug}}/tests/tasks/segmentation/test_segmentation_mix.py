@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-
 from competition.tasks.segmentation.dataset import mix_batch
 from competition.tasks.segmentation.settings import Mix, TaskConfig
+from torch import Tensor
 
 
 def config(**mix: float) -> TaskConfig:

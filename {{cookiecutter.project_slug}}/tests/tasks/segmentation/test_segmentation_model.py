@@ -8,14 +8,13 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from torch import Tensor, nn
-
 from competition.config.data_settings import Data
 from competition.support.errors import CompetitionError
 from competition.tasks.segmentation.loss import dice_losses, image_losses
 from competition.tasks.segmentation.model import build_network
 from competition.tasks.segmentation.prediction import predictions
 from competition.tasks.segmentation.settings import SegmentationLoss, SegmentationModel, TaskConfig
+from torch import Tensor, nn
 
 ARCHITECTURES = get_args(SegmentationModel.model_fields["architecture"].annotation)
 

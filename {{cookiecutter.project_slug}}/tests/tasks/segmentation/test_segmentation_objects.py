@@ -7,10 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-
 from competition.config.data_settings import Data
 from competition.config.loading import complete
 from competition.submission.submit import try_submission
@@ -31,6 +27,9 @@ from competition.tasks.segmentation.submission import (
     write_submission,
 )
 from competition.tasks.segmentation.table import read_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 SIZE = (12, 16)
 Masks = list[np.ndarray]

@@ -6,7 +6,6 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
-
 from competition.config.loading import validate
 from competition.config.settings import with_decode
 from competition.tasks.segmentation.decode import decode

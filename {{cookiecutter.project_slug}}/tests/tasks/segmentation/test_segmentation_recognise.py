@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
-
 from competition.checking.recognise_format import recognise as recognise_files
 from competition.config.data_settings import Data
 from competition.config.loading import validate
 from competition.files.image_folder import train_image
 from competition.tasks.contract import Task
 from competition.tasks.segmentation.formats.recognise import recognise
+from PIL import Image
 
 RUNS = ("1 300 500 20", "", "2000 40")
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from competition.tasks.segmentation.formats.rle import decode_coco, decode_rle, encode_rle
+from competition.tasks.segmentation.settings import RunLengths
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-
-from competition.tasks.segmentation.formats.rle import decode_coco, decode_rle, encode_rle
-from competition.tasks.segmentation.settings import RunLengths
 
 SHAPES = arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12)
 MASKS = arrays.arrays(np.uint8, SHAPES, elements=st.integers(0, 1))

@@ -7,11 +7,10 @@ from typing import get_args
 
 import pytest
 import torch
-from tiny import PROJECT, TINY
-from trainings import run_whole_way
-
 from competition.tasks.made_up_images import write_sample
 from competition.tasks.segmentation.settings import SegmentationModel
+from tiny import PROJECT, TINY
+from trainings import run_whole_way
 
 pytestmark = pytest.mark.slow
 ARCHITECTURES = get_args(SegmentationModel.model_fields["architecture"].annotation)

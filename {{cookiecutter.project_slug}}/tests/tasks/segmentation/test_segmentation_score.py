@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-from sklearn.metrics import fbeta_score
-
 from competition.support.errors import CompetitionError
 from competition.tasks.segmentation.decode import average, decode
 from competition.tasks.segmentation.score import OBJECT_METRICS, scores
 from competition.tasks.segmentation.score import evidence as evidence_for
 from competition.tasks.segmentation.settings import SegmentationDecode, SegmentationFormat, TaskConfig
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from sklearn.metrics import fbeta_score
 
 evidence = partial(evidence_for, metrics=OBJECT_METRICS)
 

@@ -9,8 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from scipy.spatial.distance import cdist
-
 from competition.config.data_settings import Data
 from competition.config.loading import complete, format_presets, load_config
 from competition.data.augmentation import ImageAugmentation
@@ -20,6 +18,7 @@ from competition.tasks.segmentation.decode import decode
 from competition.tasks.segmentation.score import evidence, scores
 from competition.tasks.segmentation.settings import TaskConfig
 from competition.tasks.segmentation.table import read_table
+from scipy.spatial.distance import cdist
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 Pair = tuple[np.ndarray, np.ndarray, np.ndarray]  # said, true and probabilities (h, w, classes) of an image

@@ -5,10 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-
 from competition.config.data_settings import Data
 from competition.prediction.stored import PredictionWriter
 from competition.runs.folder import Run
@@ -16,6 +12,9 @@ from competition.submission.submit import make_submission
 from competition.support.errors import CompetitionError
 from competition.tasks.segmentation.settings import TaskConfig
 from competition.tasks.segmentation.submission import read_submission, read_test_ids, write_submission
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 CLASSES = ("cat", "big dog", 'a,"b"')
 ROWS = ("a.png,cat,1 1", "a.png,dog,1 1", "b.png,dog,1 1", "b.png,cat,1 1")

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from competition.config.loading import validate
 from competition.support.errors import CompetitionError
 from competition.tasks.segmentation.settings import SegmentationDecode, TaskConfig
 from competition.tasks.segmentation.table import SegmentationTable, read_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 HEADER = "image_id,class_id,rle"
 

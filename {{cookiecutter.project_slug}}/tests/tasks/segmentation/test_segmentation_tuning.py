@@ -7,7 +7,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-
 from competition.config.settings import Config
 from competition.tasks.contract import Prediction, Target
 from competition.tasks.segmentation.decode import decode

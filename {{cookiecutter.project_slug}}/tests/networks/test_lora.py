@@ -7,22 +7,21 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from peft.tuners.lora import Linear
-from safetensors.torch import load_file
-from trainings import assert_same
-
 from competition.config.loading import load_config, validate
 from competition.config.settings import Config
 from competition.data.folds import make_folds, read_folds
+from competition.networks.encoder import encoder_layers
 from competition.prediction.predict import load_network
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
-from competition.tasks.encoder import encoder_layers
 from competition.training.averaging import AverageWeights
 from competition.training.checkpoint import LATEST, LatestAndBest, export_weights, load_checkpoint
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
+from peft.tuners.lora import Linear
+from safetensors.torch import load_file
+from trainings import assert_same
 
 ENCODERS = {"segmentation": "tu-test_convnext", "detection": "test_convnext"}
 MIDDLE = "middle.pt"

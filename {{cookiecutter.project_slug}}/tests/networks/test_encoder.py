@@ -7,19 +7,18 @@ from typing import Any
 import pytest
 import timm
 import torch
-from task_facts import facts_of
-from timm.layers import DropPath, resample_abs_pos_embed
-from torch import nn
-
 from competition.config.loading import load_config, task_names, validate
 from competition.config.settings import Config
 from competition.data.dataset import Batch
+from competition.networks.encoder import refuse_other_sizes
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
-from competition.tasks.encoder import refuse_other_sizes
 from competition.tasks.made_up_images import write_sample
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
+from task_facts import facts_of
+from timm.layers import DropPath, resample_abs_pos_embed
+from torch import nn
 
 PROJECT = Path(__file__).resolve().parents[2]
 FAMILIES = timm.list_models("test_*")
