@@ -183,6 +183,7 @@ def test_what_is_wrong_in_a_file_of_metrics_is_one_line(config: Config, tmp_path
         assert made == validate(made.model_dump(mode="json"), {}, "again")
         table = Task(config.task).table.read_table(config)
         blind = Task(config.task).score.constant_answers(table)[1]
-        evidence = [evidence_of(made, blind, table.target(0, 64, 64))]
+        images = FoldData(made, table, torch.zeros(len(table.image_ids)).numpy()).val_set
+        evidence = [evidence_of(made, blind, images.target(0, *images.read(0).shape[:2]))]
         with pytest.raises(CompetitionError, match=re.escape(expected)):
             scores_of(made, evidence, len(table.classes))
