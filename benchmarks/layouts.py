@@ -44,7 +44,8 @@ sizes = {one: test_source(config, one).read_size() for one in ids}
 def read(path):
     return dict(task.submission.read_submission(Path(path + where[1] + where[2]), config, classes, sizes))
 
-right = read(truth)
+right = {one: answer | ({"top": answer["top"][answer["top"] > -2]} if "top" in answer else {}) for one, answer in
+    read(truth).items()}  # of fewer than the best five, -2 stands for none
 task.submission.write_submission(Path(written), config, [(one, right[one]) for one in ids], classes)
 group = getattr(config.format, "group", None)
 if group:
@@ -124,7 +125,7 @@ def grade(tool: Path, name: str, file: Path, truth: Path, answers: Path) -> str:
     if len(rest := whole[~whole[key].isin(rows[key])]):
         pd.concat([rows, rest]).to_csv(file, index=False)
     status, score = said(tool, "--grade", name, file, answers)
-    return f"{float(score):.4f}" if status == 0 else "-"
+    return f"{float(score) + 0.0:.4f}" if status == 0 else "-"
 
 
 def line(tool: Path, folder: Path) -> list[str]:

@@ -155,7 +155,10 @@ def ways(folder: Path, words: list[str]) -> dict[str, Work]:
         "albumentations, normalised": others(files, by_albumentations(plain)),
         "no cache, normalised": ours(plain, normalise=True),
     }
+    grey, take = ["data.mean=[0.5]", "data.std=[0.25]", "data.augmentation.crop=null"], "take: [-2, -1, 0, 1, 2]"
     cases = {
+        "one grey image": ("classification", [*grey, "data.channels=1"]),
+        "a stack of 5": ("classification", [*grey, "data.channels=5", f"data.stack={{by: '{{number}}.jpg', {take}}}"]),
         "classes, no crop": ("classification", ["data.augmentation.crop=null"]),
         "classes, no crop or light": (
             "classification",

@@ -33,15 +33,19 @@ def remove(path: Path) -> None:
 
 
 def drop_what_nothing_shares(project: Path) -> None:
-    """Remove modules beside the tasks' folders that tasks share and nothing that is left imports."""
+    """Remove modules that tasks share, beside their folders and of networks, and nothing that is left imports."""
     package = project / "competition"
-    while unused := [path for path in sorted((package / "tasks").glob("[!_]*.py")) if not is_imported(path, package)]:
+    while unused := [path for path in shared_modules(package) if not is_imported(path, package)]:
         for path in unused:
             remove(path)
 
 
+def shared_modules(package: Path) -> list[Path]:
+    return sorted(path for room in ("tasks", "networks") for path in (package / room).glob("[!_]*.py"))
+
+
 def is_imported(module: Path, package: Path) -> bool:
-    name = re.compile(rf"\btasks(\.| import .*\b){re.escape(module.stem)}\b")
+    name = re.compile(rf"\b{module.parent.name}(\.| import .*\b){re.escape(module.stem)}\b")
     return any(name.search(path.read_text(encoding="utf-8")) for path in package.rglob("*.py") if path != module)
 
 

@@ -43,10 +43,12 @@ def test_a_bake_holds_the_templates_files_but_not_those_of_other_tasks(bake: Pat
     others = [other for other in TASKS if other != task]
     expected = {name for name in files_below(template / PROJECT) if not any(of_task(name, other) for other in others)}
     texts = "".join(path.read_text(encoding="utf-8") for path in (bake / "competition").rglob("*.py"))
-    imported = set(re.findall(r"from competition\.tasks\.(\w+) import", texts))
-    # What tasks share stands beside their folders, and goes where those that share it went.
-    shared = {name for name in expected if re.fullmatch(r"competition/tasks/[a-z]\w*\.py", name)}
-    assert files_below(bake) == expected - {name for name in shared if Path(name).stem not in imported}
+    imported = {"/".join(found) for found in re.findall(r"from competition\.(tasks|networks)\.(\w+) import", texts)}
+    imported |= {"/".join(found) for found in re.findall(r"from competition\.(tasks|networks) import (\w+)", texts)}
+    # What tasks share stands beside their folders and in networks/, and goes where those that share it went.
+    shared = {name for name in expected if re.fullmatch(r"competition/(tasks|networks)/[a-z]\w*\.py", name)}
+    is_left = {name for name in shared if name.removeprefix("competition/").removesuffix(".py") in imported}
+    assert files_below(bake) == expected - (shared - is_left)
 
 
 def test_a_bake_holds_what_a_competition_needs(bake: Path, task: str) -> None:

@@ -63,8 +63,12 @@ def test_what_bears_another_tasks_name_is_dropped(tmp_path: Path) -> None:
 
 def test_what_only_dropped_tasks_shared_is_dropped(tmp_path: Path) -> None:
     kept = {"competition/tasks/__init__.py", "competition/tasks/masks/a.py", "competition/tasks/maps.py"}
-    lay_out(tmp_path, *kept, "competition/tasks/items.py", "competition/tasks/of_items.py")
-    (tmp_path / "competition/tasks/masks/a.py").write_text("from competition.tasks.maps import average\n")
+    kept |= {"competition/networks/__init__.py", "competition/networks/adapters.py"}
+    gone = ("competition/tasks/items.py", "competition/tasks/of_items.py", "competition/networks/decoder.py")
+    lay_out(tmp_path, *kept, *gone)
+    (tmp_path / "competition/tasks/masks/a.py").write_text(
+        "from competition.tasks.maps import average\nfrom competition.networks.adapters import adapt\n"
+    )
     (tmp_path / "competition/tasks/of_items.py").write_text("from competition.tasks import items\n")
     POST["drop_what_nothing_shares"](tmp_path)
     assert files_below(tmp_path) == kept

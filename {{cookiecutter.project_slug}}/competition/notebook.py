@@ -18,12 +18,12 @@ from competition.config.views import views_of
 from competition.data.dataset import Batch, ImageDataset
 from competition.data.folds import read_folds
 from competition.data.series_dataset import open_dataset
+from competition.networks.columns import fit_columns
 from competition.prediction.ensemble import Ensemble, predict_stream
 from competition.prediction.predict import load_network
 from competition.prediction.teacher import read_teacher
 from competition.runs.folder import CONFIG, Run, fold_of
 from competition.support.errors import CompetitionError
-from competition.tasks.columns import fit_columns
 from competition.tasks.contract import Prediction, Target, Task
 from competition.training.checkpoint import weights_to_use
 from competition.training.fold_data import FoldData

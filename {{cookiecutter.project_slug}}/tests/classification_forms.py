@@ -27,7 +27,7 @@ FORMS: dict[str, dict[str, Any]] = {
             "targets": {
                 "shape": {"metric": "macro_recall", "score_weight": 2, "hand_in": "label"},
                 "edges": {"target": "multi", "columns": ["round", "hollow"], "unknown": [""]},
-                "corners": {"unknown": [""], "metric": "accuracy"},
+                "corners": {"unknown": [""], "metric": "roc_auc"},
                 "amount": {"target": "regression", "bounds": [0, 4], "submit": False},
             }
         },

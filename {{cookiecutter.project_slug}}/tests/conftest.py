@@ -29,11 +29,23 @@ Once = Callable[[str, str, Callable[[Path], None]], Path]
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that have slow tests, and keep each together: a long one at the end has one core work."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out long tests that another task's stand for. Begin with the files that have slow tests, and keep each
+    together: a long one at the end has one core work."""
+    left_out = {item for item in items if item.get_closest_marker("slow") and is_stood_for(item)}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     order = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
     items.sort(key=lambda item: (item.path not in slow, order[item.path]))
+
+
+def is_stood_for(item: pytest.Item) -> bool:
+    """Return whether a test of the fixture `task` is run for another one that answers in a like way, too."""
+    if any("task" in mark.args[0] for mark in item.iter_markers("parametrize")):
+        return False  # it says itself which tasks it is of
+    task = getattr(getattr(item, "callspec", None), "params", {}).get("task")
+    return task in task_names() and facts_of(task).alike in task_names()
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from task_facts import facts_of
 from trainings import fork_group, get_ready, wait
 
 from competition.config.loading import task_names, validate
@@ -50,7 +51,7 @@ def make_config(task: str, data: Path, batch_size: int, form: str | None = None,
     # leaves the scores nothing to differ by.
     trainer = {"accelerator": "cpu", "devices": 1, "precision": "64-true"} | trainer
     values = {"name": "t", "task": task, "data": sizes, "model": {"encoder": "test_resnet"}, "trainer": trainer}
-    values |= {"optimizer": {"lr": 3e-3}}
+    values |= {"optimizer": {"lr": 3e-3}, **facts_of(task).demanding}
     if form is None:
         return validate(values, {}, "test")
     sections = forms(task)[form]
@@ -63,7 +64,7 @@ def every_metric(values: dict[str, Any]) -> list[str]:
     config = validate(values, {}, "test")
     known = literals(type(config).model_fields["metrics"].annotation)
     # Those of several targets are called by their names, too.
-    known += [name for name in config.metrics if name not in known]
+    known += [name for name in (*config.metrics, *facts_of(config.task).more_metrics) if name not in known]
     return [name for name in known if _is_valid(values | {"metrics": [name]})]
 
 

@@ -13,6 +13,9 @@ FACTS = Facts(
         "format={points: labels, point_string: x}": "format.point_string: found ",
         "metrics=[f]": "metrics.0: found ",
     },
+    demanding={"matching": {"distance": 0.8}},
+    more_metrics=("f4", "f0.5_mean", "precision", "recall"),
+    alike="segmentation",  # a map of the image, too, which is averaged
     untrained=("decode.min_score=0.1",),
     mixing=("mix.mosaic=0.5", "mix.mixup=0.5"),
     plain_encoder=r"model.architecture: unet cannot be built on",

@@ -16,6 +16,10 @@ class Facts:
     losses: str  # what a training says it adds up
     anew: str  # what of a network begins anew behind a pretrained encoder
     malformed: Mapping[str, str] = field(default_factory=dict)  # words of a command line, and what is said of them
+    demanding: Mapping[str, Any] = field(default_factory=dict)  # sections by which a network of a few steps errs
+    more_metrics: Sequence[str] = ()  # beside those that the config's type lists
+    # A task whose whole trainings, in tests of all tasks, stand for this one's where it is there, too.
+    alike: str | None = None
     untrained: Sequence[str] = ()  # words by which a network that has learnt nothing says something
     decides: Sequence[str] = ()  # words by which what is handed in is decided by thresholds
     mixing: Sequence[str] = ("mix.mixup=1.0", "mix.probability=1")  # words that mix whatever can be mixed

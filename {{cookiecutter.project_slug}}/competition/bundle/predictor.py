@@ -33,7 +33,8 @@ class Predictor:
         self.bundle = Bundle(folder, data)
         self.bundle.reproduce()
         recipe, config = self.bundle.recipe, self.bundle.config
-        if recipe.get("mean") == "rank" or getattr(config.decode, "quantile", None) is not None:
+        decided = [config.decode, *getattr(config.decode, "targets", {}).values()]
+        if recipe.get("mean") == "rank" or any(getattr(one, "quantile", None) is not None for one in decided):
             raise CompetitionError(f"{folder}: ranks and quantiles are of all images together, not of one at a time")
         if getattr(config, "averaged_groups", None) is not None:
             raise CompetitionError(f"{folder}: format.group: an answer is of all images of a group, not of one")

@@ -242,6 +242,8 @@ def _look_at_all(look: Callable[[int], list[str]], number: int, what: str) -> li
 
 def _unused_images(config: Config, used: np.ndarray) -> list[str]:
     folder = config.data.dir / config.data.train_images
+    if folder == config.data.dir:  # where all else is, too
+        return []
     known = {file.path for image_id in used for file in train_source(config, image_id).present()}
     unused = [path for path in sorted(folder.iterdir()) if path not in known and path.is_file()]
     name = config.data.train_csv
@@ -333,7 +335,7 @@ def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> l
             lines.append(
                 f"warning: {config.train_csv}: class {name!r} ({len(rows)} images, the first on line "
                 f"{min(table.lines[rows].tolist(), default=0)}) {reason}; if it is a typing error, correct it; if not, "
-                f"list it in data.classes"
+                f"list it in {f'format.targets.{target}' if target else 'data'}.classes"
             )
     return lines
 

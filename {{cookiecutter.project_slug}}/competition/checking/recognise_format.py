@@ -63,7 +63,7 @@ def recognise_folder(words: list[str]) -> list[str]:
     if not readings:
         _refuse_unknown(data)
     most = max(one.stage for one in readings)
-    best, *others = [_by_its_name(one, data) for one in readings if one.stage == most]
+    best, *others = _known_tasks_first([_by_its_name(one, data) for one in readings if one.stage == most])
     train, sample = _tables_of(best, data)
     files = f"{data.dir / train} and {sample}"
     if best.stage == len(STAGES):
@@ -158,6 +158,12 @@ def _by_its_name(reading: Reading, data: Data) -> Reading:
         if _what_is_read(known) == what:
             return known
     return reading
+
+
+def _known_tasks_first(readings: list[Reading]) -> list[Reading]:
+    """Return the readings of a task that a known competition is of before those of others, else in their order."""
+    firsts = {one.task: isinstance(one.part.get("format"), str) for one in reversed(readings)}
+    return sorted(readings, key=lambda one: not firsts[one.task])
 
 
 OF_THE_SCORE = "class_weights"  # a key of answers that readings may differ in

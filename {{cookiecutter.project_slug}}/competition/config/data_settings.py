@@ -398,6 +398,11 @@ class Data(Section):
     def _test_files_are_named(self) -> Self:
         if self.files is not None and self.test_image_file is not None:
             raise ValueError("data.files names the files of test images, too; leave data.test_image_file out")
+        if self.cache and _files_of_image(self.__dict__) > 1 and any(one.image_file for one in self.extra):
+            raise ValueError(
+                "data.cache keeps files of as many channels each, and data.extra has one file an image where "
+                "data.files or data.stack have several; leave data.cache out, or image_file of data.extra"
+            )
         patterns = [*(self.files or [self.image_file]), *filter(None, [self.test_image_file])]
         if self.stack is not None and self.stack.is_of_volumes and not all(one.endswith("]") for one in patterns):
             raise ValueError(

@@ -17,8 +17,8 @@ from competition.data.cache import ImageCache, open_cache
 from competition.data.extra_sets import training_columns, training_row, training_source
 from competition.files.item_source import ImageFile, ImageSource, joined, own_part, test_source
 from competition.files.table_columns import ColumnValues, test_values
+from competition.networks.columns import collate_columns, column_tensors
 from competition.support.errors import CompetitionError
-from competition.tasks.columns import collate_columns, column_tensors
 from competition.tasks.contract import Table, Target, Task
 
 Sample = dict[str, Any]

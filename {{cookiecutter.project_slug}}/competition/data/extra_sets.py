@@ -76,8 +76,14 @@ class Extra:
 
 def read_extras(config: Config, table: Table) -> list[Extra]:
     """Read the sets of `data.extra` and `data.pseudo`; raise CompetitionError with a line per fault."""
-    sets = [_read_set(config, table, one, f"extra{number}/") for number, one in enumerate(config.data.extra)]
+    prefixes = further_prefixes(config)
+    sets = [_read_set(config, table, *one) for one in zip(config.data.extra, prefixes, strict=True)]
     return sets if config.data.pseudo is None else [*sets, _read_pseudo(config, table, config.data.pseudo)]
+
+
+def further_prefixes(config: Config) -> tuple[str, ...]:
+    """Return what ids of the images of `data.extra` begin with in a training, set by set."""
+    return tuple(f"extra{number}/" for number in range(len(config.data.extra)))
 
 
 def _read_set(config: Config, table: Table, one: ExtraSet, prefix: str) -> Extra:
@@ -342,7 +348,7 @@ def training_part(config: Config, table: Table, folds: np.ndarray) -> TrainingPa
     if none := int((weights[rows] == 0).sum()):
         notes.append(f"weights: {none} images of weight 0 are left out of training")
     rows = rows[weights[rows] > 0]
-    if not len(rows):
+    if none and not len(rows):
         raise CompetitionError("data.weight, data.weights_csv: no image with a weight over 0 is left to train on")
     return TrainingPart(table, rows, None if (weights[rows] == 1).all() else weights[rows], notes)
 

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from competition.config.settings import Config
 from competition.data.dataset import Batch, ImageDataset, Sample, SeededIndex, collate_weights
 from competition.files.series import Members, images_of_groups, is_series, one_by_one
-from competition.tasks.beside import BESIDE
+from competition.networks.beside import BESIDE
 from competition.tasks.contract import Table, Task
 
 

@@ -39,7 +39,7 @@ def filled(pattern: str, fields: Mapping[str, str]) -> str:
         return _cut_and_padded(fields[field["name"]], field)
 
     values = [fields[name] for name in field_names(pattern)]
-    name, image_id = IN_BRACES.sub(fill, pattern), fields.get("image_id", values[0])
+    name, image_id = IN_BRACES.sub(fill, pattern), fields.get("image_id") or next(iter(values), pattern)
     refuse_elsewhere(name, pattern, image_id, values)
     return name
 

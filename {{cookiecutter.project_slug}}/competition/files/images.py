@@ -149,6 +149,11 @@ def refuse_large(height: int, width: int, max_pixels: int) -> None:
         )
 
 
+def decode(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
+    """Decode what a file with such an ending has to (H, W) or (H, W, C); errors are of any kind."""
+    return _dicom(file, (), max_pixels) if suffix in dicom.SUFFIXES else _decode(file, suffix, max_pixels)
+
+
 def _decode(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
     """Decode to (H, W) or (H, W, C) in RGB order."""
     if suffix == NPY:

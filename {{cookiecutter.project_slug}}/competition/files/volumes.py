@@ -2,10 +2,14 @@
 
 A part is written as numpy's indices, counted from 0: `12`, `12-1` where files count from 1, `:,:,4`, `20:45`; of npz
 and HDF5 the name of an array comes first, as `volume,12`. No more of a file is read than that, but of a packed npz.
+An array of HDF5 may be the bytes of an image's file. Of a zip the part is the name of a file in it.
 """
 
+import io
+import os
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -14,10 +18,11 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import tifffile
 
-from competition.files.images import NPY, TIF, UnfitError, decoded, refuse_large
+from competition.files.images import NPY, TIF, UnfitError, decode, decoded, refuse_large
 from competition.support.errors import CompetitionError
 
-HDF5 = (".h5", ".hdf5")
+HDF5, ZIP = (".h5", ".hdf5"), ".zip"
+FEW = 5  # names of arrays in a message
 NUMBER = r"(\d+)(?:([+-])(\d+))?"
 ITEM = re.compile(rf"(?P<from>{NUMBER})?(?P<colon>:)?(?P<to>{NUMBER})?")
 
@@ -65,8 +70,12 @@ def read_part(path: Path, part: str, max_pixels: int) -> np.ndarray:
     """
 
     def read(file: BinaryIO) -> np.ndarray:
+        if path.suffix.lower() == ZIP:
+            return _of_archive(path, part, max_pixels)
         asked = Part.of(part)
         with _opened(path, file, asked.name) as (shape, load):
+            if len(shape) == 0 or (len(shape) == 1 and not asked.ranges):
+                return decode(io.BytesIO(np.asarray(load(())).tobytes()), "", max_pixels)
             return _selected(shape, load, asked.ranges, part, max_pixels)
 
     return decoded(path, read, "volume")
@@ -124,19 +133,19 @@ def _opened(path: Path, file: BinaryIO, name: str) -> Generator[tuple[Sequence[i
         yield packed.shape, lambda places: packed[places]
     elif suffix in HDF5:
         with _hdf5(path) as found:
-            array = _named(dict.fromkeys(_names(found)), name, found)
+            array = _named(lambda: _names(found), name, found)
             yield array.shape, lambda places: array[places]
     elif suffix in TIF:
         with tifffile.TiffFile(file) as tif:
             yield tif.series[0].shape, lambda places: _of_pages(tif, places)
     else:
-        raise UnfitError(f"is no volume; a part of it can be that of {', '.join([NPY, '.npz', *HDF5, *TIF])}")
+        raise UnfitError(f"is no volume; a part can be that of {', '.join([NPY, '.npz', *HDF5, *TIF, ZIP])}")
 
 
 @lru_cache(maxsize=2)  # it is unpacked whole, and read slice after slice by `data.cache`
 def _unpacked(path: Path, name: str, changed: int) -> np.ndarray:
     with np.load(path, allow_pickle=False) as found:
-        return _named(dict.fromkeys(found.files), name, found)
+        return _named(lambda: found.files, name, found)
 
 
 def _hdf5(path: Path) -> Any:
@@ -154,13 +163,32 @@ def _names(found: Any) -> list[str]:
     return names
 
 
-def _named(names: Mapping[str, object], name: str, found: Any) -> Any:
+def _named(list_names: Callable[[], list[str]], name: str, found: Any) -> Any:
     """Return an array by its name, which may be left out where there is one."""
+    if name and name in found:
+        return found[name]
+    names = list_names()
     if not name and len(names) == 1:
-        return found[next(iter(names))]
-    if name not in names:
-        raise UnfitError(f"holds the arrays {', '.join(names)}; expected the name of one first, as [{min(names)},12]")
-    return found[name]
+        return found[names[0]]
+    some = ", ".join([*names[:FEW], *(["..."] if len(names) > FEW else [])])
+    raise UnfitError(
+        f"holds the arrays {some}, none called {name!r}; expected the name of one first, as [{names[0]},12]"
+    )
+
+
+def _of_archive(path: Path, name: str, max_pixels: int) -> np.ndarray:
+    archive = _archive(path, path.stat().st_mtime_ns, os.getpid())
+    try:
+        packed = archive.read(name)
+    except KeyError:
+        raise UnfitError(f"holds no file {name!r}, but {len(archive.namelist())} others") from None
+    return decode(io.BytesIO(packed), Path(name).suffix.lower(), max_pixels)
+
+
+@lru_cache(maxsize=4)
+def _archive(path: Path, changed: int, process: int) -> zipfile.ZipFile:
+    """Read what an archive holds, once in each process: a fork would move the place of the others in the file."""
+    return zipfile.ZipFile(path)
 
 
 def _of_pages(tif: tifffile.TiffFile, places: tuple[slice, ...]) -> np.ndarray:

@@ -30,8 +30,8 @@ from competition.support.freshness import is_up_to_date
 from competition.support.machine import Share, share_machine
 from competition.support.optional_rooms import has_room
 from competition.support.processes import Job, run_jobs
+from competition.support.time_limit import time_left
 from competition.tasks.contract import Task
-from competition.training.time_limit import time_left
 
 # Given a config, its trainings and what is to follow them, lets a scheduler do it and says how.
 HandOver = Callable[[Config, list[Job], Job], list[str]]

@@ -19,8 +19,8 @@ from competition.config.views import View
 from competition.data.dataset import Batch, ImageDataset, ready
 from competition.data.loaders import evaluation_loader, explaining_lost_reader
 from competition.data.window_dataset import WholeImages
+from competition.networks.beside import beside
 from competition.support.errors import CompetitionError
-from competition.tasks.beside import beside
 from competition.tasks.contract import Prediction, Task
 from competition.training.devices import inference_device, precision_here
 

@@ -8,6 +8,7 @@ import torch
 
 from competition.config.settings import Config
 from competition.data.dataset import Batch
+from competition.data.extra_sets import further_prefixes
 from competition.prediction.stored import Predictions
 from competition.runs.folder import TEST, Run
 from competition.support.errors import CompetitionError
@@ -15,15 +16,17 @@ from competition.tasks.contract import Prediction, Table, Task
 
 
 class Teacher:
-    """Adds to a batch what was said of its images, before they are mixed: `teacher` (B, n) float32."""
+    """Adds to a batch what was said of its images, before they are mixed: `teacher` (B, n) float32; NaN of one of which
+    nothing was."""
 
     def __init__(self, said: dict[str, np.ndarray]) -> None:
         self._places = {image_id: place for place, image_id in enumerate(said)}
-        self._said = torch.from_numpy(np.stack(list(said.values())).astype(np.float32))
+        rows = np.stack(list(said.values())).astype(np.float32)
+        self._said = torch.from_numpy(np.concatenate([rows, np.full_like(rows[:1], np.nan)]))
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the batch with it, on the same device."""
-        places = [self._places[image_id] for image_id in batch["image_id"]]
+        places = [self._places.get(image_id, -1) for image_id in batch["image_id"]]
         return batch | {"teacher": self._said[places].to(batch["image"].device)}
 
 
@@ -31,8 +34,8 @@ def read_teacher(config: Config, table: Table, image_ids: Sequence[str] | np.nda
     """Return what the run of `loss.distil` says of the training images; None without one.
 
     An image of train.csv has the answer of networks that have not seen it, a pseudo-label that of the fold's own
-    networks, where `pseudo` has asked them, else of all; of several seeds it is the average. Raises CompetitionError
-    where the run says nothing of one.
+    networks, where `pseudo` has asked them, else of all; of several seeds it is the average. Those of `data.extra` it
+    was not asked about. Raises CompetitionError where the run says nothing of another one.
     """
     distil = config.loss.distil
     if distil is None:
@@ -43,7 +46,7 @@ def read_teacher(config: Config, table: Table, image_ids: Sequence[str] | np.nda
     own = set(table.image_ids.tolist())
     wanted = [str(image_id) for image_id in image_ids]
     said = _said(run.out_of_fold_files(), [one for one in wanted if one in own], config, table)
-    if pseudo := [one for one in wanted if one not in own]:
+    if pseudo := [one for one in wanted if one not in own and not one.startswith(further_prefixes(config))]:
         of_fold = run.folder / f"fold{config.fold}" / TEST  # as `pseudo` left it
         said |= _said([of_fold if of_fold.is_file() else run.folder / TEST], pseudo, config, table)
     return Teacher(said)

@@ -22,11 +22,11 @@ from safetensors.torch import save_file
 
 from competition.config.settings import Checkpoint as CheckpointSettings
 from competition.config.settings import Mode
+from competition.networks.lora import has_adapters, merged
 from competition.runs.folder import LATEST, best_name, is_of_all, weights_name
 from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
 from competition.support.freshness import compare_checksums
-from competition.tasks.lora import has_adapters, merged
 
 CHECKSUM = "sha256"  # of the exported weights, in the metadata of their file
 

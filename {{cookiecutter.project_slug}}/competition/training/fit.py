@@ -11,13 +11,13 @@ from competition.config.settings import Config
 from competition.config.views import view_of
 from competition.data.dataset import share_cache
 from competition.files.image_folder import one_of_many
+from competition.networks.columns import fit_columns
+from competition.networks.encoder import refuse_other_sizes
+from competition.networks.pretrained import weights_note
 from competition.runs.folder import METRICS, OOF, is_finished, more_epochs, remember_config
 from competition.sampling.epoch_plan import plan_warnings
 from competition.support.errors import CompetitionError
-from competition.tasks.columns import fit_columns
 from competition.tasks.contract import Table, Task
-from competition.tasks.encoder import refuse_other_sizes
-from competition.tasks.pretrained import weights_note
 from competition.tasks.user_losses import load_loss
 from competition.training.averaging import AverageWeights, ScheduleFreeWeights
 from competition.training.checkpoint import LATEST, LatestAndBest, export_weights, exported_path, load_checkpoint

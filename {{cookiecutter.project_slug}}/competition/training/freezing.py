@@ -7,8 +7,8 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
 from competition.config.settings import Model
-from competition.tasks.encoder import encoder_layers
-from competition.tasks.lora import frozen_names
+from competition.networks.encoder import encoder_layers
+from competition.networks.lora import frozen_names
 
 
 class Frozen:

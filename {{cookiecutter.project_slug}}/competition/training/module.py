@@ -13,13 +13,13 @@ from competition.config.loading import validate
 from competition.config.settings import Config, with_classes
 from competition.data.dataset import Batch, ready, seed_everywhere
 from competition.data.window_dataset import WholeImages
+from competition.networks.beside import beside
+from competition.networks.encoder import save_memory
+from competition.networks.lora import add_adapters
 from competition.support.distributed import gather_by_image, packed, unpacked
 from competition.support.errors import CompetitionError
-from competition.tasks.beside import beside
 from competition.tasks.contract import Evidence, Target, Task
-from competition.tasks.encoder import save_memory
 from competition.tasks.host_metric import HOST, score_by_host
-from competition.tasks.lora import add_adapters
 from competition.tasks.user_losses import add_losses
 from competition.tasks.user_metrics import evidence_of, scores_of
 from competition.training.fold_data import FoldData

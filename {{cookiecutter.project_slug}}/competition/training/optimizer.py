@@ -10,8 +10,8 @@ from torch import nn
 
 from competition.config.faults import nearest, show
 from competition.config.settings import Optimizer
+from competition.networks.encoder import encoder_layers, undecayed
 from competition.support.errors import CompetitionError
-from competition.tasks.encoder import encoder_layers, undecayed
 
 # Arguments that have keys of their own.
 OURS = {"lr": "optimizer.lr", "weight_decay": "optimizer.weight_decay", "warmup_steps": "scheduler.warmup"}

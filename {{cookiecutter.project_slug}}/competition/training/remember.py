@@ -1,4 +1,4 @@
-"""What a network remembers of training images (`tasks/memory.py`), made anew for the weights that are validated."""
+"""What a network remembers of training images (`networks/memory.py`), made anew for the weights that are validated."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,8 +12,8 @@ from pytorch_lightning.callbacks import WeightAveraging
 from competition.data.dataset import ready
 from competition.data.loaders import ImageLoader, evaluation_loader
 from competition.data.series_dataset import open_dataset
+from competition.networks.memory import EMBEDDINGS, LABELS, Memory
 from competition.support.distributed import of_all_processes
-from competition.tasks.memory import EMBEDDINGS, LABELS, Memory
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 

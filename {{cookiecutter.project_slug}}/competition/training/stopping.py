@@ -15,9 +15,9 @@ from competition.config.settings import EarlyStopping as Settings
 from competition.config.settings import Mode
 from competition.data.loaders import ImageLoader
 from competition.support.errors import STOP_SIGNALS, CompetitionError, StoppedError
+from competition.support.time_limit import parse_max_time
 from competition.training.checkpoint import LATEST, LatestAndBest, is_step_done
 from competition.training.monitor import LOSS
-from competition.training.time_limit import parse_max_time
 
 # For which a loader may be waited for after a signal: SLURM kills 30 seconds after SIGTERM.
 PATIENCE = 20.0

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import resource
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,10 @@ MISTAKES = {
         {"stack": STACK, "channels": 9, "mean": [0.5, 0.5], "std": [1] * 9},
         "data.mean has 2 values for data.channels 9",
     ),
+    "cache": (
+        {"stack": STACK, "cache": "disk", "extra": [{"csv": "x.csv", "image_file": "{image_id}.tif"}]},
+        "leave data.cache out, or image_file of data.extra",
+    ),
     "files": ({"files": ["{image_id}.png"] * 3, "test_image_file": "{image_id}"}, "leave data.test_image_file out"),
 }
 
@@ -262,5 +267,31 @@ def test_a_part_that_a_volume_does_not_have_is_told_with_its_file(
     for name in ("b.png", "c.npz"):
         write_volume(tmp_path / "c.npz", volume)
         (tmp_path / "b.png").touch()
-        with pytest.raises(CompetitionError, match=r"is no volume|holds the arrays volume, other; expected the name"):
+        with pytest.raises(
+            CompetitionError, match=r"is no volume|holds the arrays volume, other, none called ''; expected"
+        ):
             read_part(tmp_path / name, "1", 1000)
+
+
+def test_images_in_a_zip_and_in_hdf5_are_read_by_their_names_there(config_file: Path, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    pixels = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+    packed = cv2.imencode(".png", pixels[:, :, ::-1])[1]
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive, h5py.File(tmp_path / "images.hdf5", "w") as file:
+        archive.writestr("train/ISIC_1.png", packed.tobytes())
+        file["ISIC_1"], file["ISIC_2"] = packed, np.void(packed.tobytes())
+    part = {"train_images": ".", "mean": [0.5] * 3, "std": [0.2] * 3}
+    zipped = configured(config_file, tmp_path, image_file="images.zip[train/{image_id}.png]", **part)
+    arrays = configured(config_file, tmp_path, image_file="images.hdf5[{image_id}]", **part)
+    sources = train_source(zipped, "ISIC_1"), train_source(arrays, "ISIC_1"), train_source(arrays, "ISIC_2")
+    for source in sources:
+        np.testing.assert_array_equal(source.read(), pixels)
+    child = os.fork()  # as a worker is: what the parent has opened must not be shared
+    if child == 0:
+        os._exit(0 if all((source.read() == pixels).all() for source in sources * 3) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    for config in (zipped, arrays):
+        with pytest.raises(
+            CompetitionError, match=r"images\.\w+: holds (no file 'train/x\.png'|the arrays ISIC_1, ISIC_2)"
+        ):
+            train_source(config, "x").read()

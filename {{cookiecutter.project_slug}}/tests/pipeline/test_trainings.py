@@ -34,9 +34,9 @@ from competition.runs.ledger import ledger_path, read_ledger
 from competition.support.errors import CompetitionError, StoppedError
 from competition.support.machine import Share
 from competition.support.processes import Job, run_jobs
+from competition.support.time_limit import parse_max_time, time_left
 from competition.tasks.made_up_images import write_sample
 from competition.training.fit import lengthen
-from competition.training.time_limit import parse_max_time, time_left
 
 Command = Callable[..., CompletedProcess[str]]
 

@@ -14,9 +14,9 @@ from trainings import assert_same
 from competition.config.loading import load_config, validate
 from competition.config.settings import Config
 from competition.data.folds import make_folds, read_folds
+from competition.networks.encoder import encoder_layers
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
-from competition.tasks.encoder import encoder_layers
 from competition.training.averaging import AverageWeights
 from competition.training.checkpoint import LATEST, LatestAndBest, load_checkpoint
 from competition.training.fold_data import FoldData

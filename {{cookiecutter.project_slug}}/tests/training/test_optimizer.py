@@ -23,9 +23,9 @@ from competition.config.loading import load_config, task_names
 from competition.config.settings import Config, Optimizer
 from competition.data.dataset import ImageDataset, ready
 from competition.data.folds import make_folds, read_folds
+from competition.networks.encoder import note_encoder
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
-from competition.tasks.encoder import note_encoder
 from competition.tasks.made_up_images import write_sample
 from competition.training.averaging import ScheduleFreeWeights
 from competition.training.checkpoint import LATEST, LatestAndBest, load_checkpoint

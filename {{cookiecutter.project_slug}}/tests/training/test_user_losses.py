@@ -14,6 +14,7 @@ from competition.config.loading import load_config, validate
 from competition.config.settings import Config
 from competition.data.dataset import Batch
 from competition.data.folds import make_folds
+from competition.files.item_source import train_source
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 from competition.tasks.user_metrics import evidence_of, scores_of
@@ -183,7 +184,7 @@ def test_what_is_wrong_in_a_file_of_metrics_is_one_line(config: Config, tmp_path
         assert made == validate(made.model_dump(mode="json"), {}, "again")
         table = Task(config.task).table.read_table(config)
         blind = Task(config.task).score.constant_answers(table)[1]
-        images = FoldData(made, table, torch.zeros(len(table.image_ids)).numpy()).val_set
-        evidence = [evidence_of(made, blind, images.target(0, *images.read(0).shape[:2]))]
+        size = train_source(config, str(table.image_ids[0])).read_size()
+        evidence = [evidence_of(made, blind, table.target(0, *size))]
         with pytest.raises(CompetitionError, match=re.escape(expected)):
             scores_of(made, evidence, len(table.classes))

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from competition.tasks.classification.heads import head_by_head
-from competition.tasks.classification.kinds import kind_in
+from competition.networks.columns import mixed_columns
+from competition.tasks.classification.kinds.find import kind_in
+from competition.tasks.classification.kinds.heads import head_by_head
 from competition.tasks.classification.settings import TaskConfig
-from competition.tasks.columns import mixed_columns
 from competition.tasks.contract import Target
 
 
@@ -96,6 +96,13 @@ def _box(height: int, width: int, area: float, rng: np.random.Generator) -> tupl
 @head_by_head
 def batch_targets(batch: dict[str, Any]) -> list[Target]:
     """Return the answers of a batch; of two labels that are mixed, `probabilities` (classes up to the larger one,)."""
+    found = _targets(batch)
+    if "is_known" not in batch:
+        return found
+    return [one | {"is_known": known} for one, known in zip(found, batch["is_known"].tolist(), strict=True)]
+
+
+def _targets(batch: dict[str, Any]) -> list[Target]:
     if "soft" in batch:
         return [{"probabilities": row} for row in batch["soft"].cpu().numpy()]
     if "share" in batch:

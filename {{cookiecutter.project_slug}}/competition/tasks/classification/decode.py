@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from competition.support.errors import CompetitionError
-from competition.tasks.classification.heads import each_head, head_by_head, in_turn
-from competition.tasks.classification.kinds import kind_of
+from competition.tasks.classification.kinds.find import kind_of
+from competition.tasks.classification.kinds.heads import each_head, head_by_head, in_turn
 from competition.tasks.classification.settings import ClassificationDecode, TaskConfig
 from competition.tasks.contract import Prediction, Target
 

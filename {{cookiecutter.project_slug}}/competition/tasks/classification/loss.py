@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from competition.support.errors import CompetitionError
-from competition.tasks.classification.heads import head_config, of_head
-from competition.tasks.classification.kinds import kind_of
+from competition.tasks.classification.kinds.find import kind_of
+from competition.tasks.classification.kinds.heads import head_config, of_head
 from competition.tasks.classification.metric_head import metric_head
 from competition.tasks.classification.prediction import Heads
 from competition.tasks.classification.settings import ClassificationLoss, TaskConfig
@@ -20,7 +20,8 @@ def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], con
     """Return (B,) losses of logits (B, classes) against `label` (B,) or `labels` (B, classes), or of numbers
     (B, columns) against `value`; those of mixed images against soft targets. A label that is NaN is left out.
 
-    What another run says of the images, `teacher` (B, n) where there is one, is learnt, too.
+    What another run says of the images, `teacher` (B, n) where there is one, is learnt, too; not of those of which it
+    says nothing, NaN.
     """
     if config.format.targets:
         return _of_heads(network, outputs, batch, config)
@@ -29,7 +30,9 @@ def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], con
         return own
     distil = config.loss.distil
     assert distil is not None
-    return own + distil.weight * _towards_teacher(outputs.float(), batch["teacher"], config, distil.temperature)
+    said = batch["teacher"]
+    towards = _towards_teacher(outputs.float(), said.nan_to_num(), config, distil.temperature)
+    return own + distil.weight * towards * ~said.isnan().any(dim=1)
 
 
 def _own_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], config: TaskConfig) -> Tensor:

@@ -100,9 +100,13 @@ def log_loss(case: SingleLabels) -> float:
 
 def roc_auc(case: SingleLabels) -> float:
     """Mean area under the curve of one class against the rest, of the classes that some images have and others not."""
+    return mean_area(_against_the_rest(case))
+
+
+def _against_the_rest(case: SingleLabels) -> list[tuple[np.ndarray, np.ndarray]]:
     assert case.probabilities is not None
     is_class = case.truth[:, None] == np.arange(case.probabilities.shape[1])
-    return mean_area(list(zip(is_class.T, case.probabilities.T, strict=True)))
+    return list(zip(is_class.T, case.probabilities.T, strict=True))
 
 
 def map5(case: SingleLabels) -> float:
@@ -131,6 +135,21 @@ def voc_map(case: SingleLabels) -> float:
     """PASCAL VOC's mean average precision (2010), as SIIM-FISABIO-RSNA COVID-19 (Kaggle, 2021) scores its studies."""
     assert case.probabilities is not None
     return _voc_map(case.probabilities, case.truth[:, None] == np.arange(case.probabilities.shape[1]))
+
+
+def group_roc_auc(parts: Sequence[SingleLabels | MultiLabels]) -> float:
+    """Mean over groups of images of the mean area under the curve over classes; classes that no or all images of a
+    group have are left out, and groups without any other; .5 if none is left."""
+    areas = [area for area in map(_area_of, parts) if area is not None]
+    return float(np.mean(areas)) if areas else 0.5
+
+
+def _area_of(part: SingleLabels | MultiLabels) -> float | None:
+    is_multi = isinstance(part, MultiLabels)
+    columns = part.columns(part.probabilities) if is_multi else _against_the_rest(part)
+    if both := [(truth, said) for truth, said in columns if truth.any() and not truth.all()]:
+        return mean_area(both)
+    return None
 
 
 LOW_RATE, LOW_WEIGHT = 0.4, 2.0  # true positive rates up to it count so many times
@@ -323,7 +342,7 @@ MULTI: dict[str, Callable[[MultiLabels], float]] = {
     "voc_map": multi_voc_map,
 }
 # Those that thresholds do not change, so that there is nothing to tune.
-OF_PROBABILITIES = ("log_loss", "rsna2022", "roc_auc", "alaska", "voc_map", "map5")
+OF_PROBABILITIES = ("log_loss", "rsna2022", "roc_auc", "group_roc_auc", "alaska", "voc_map", "map5")
 NUMBERS: dict[str, Callable[[Numbers], float]] = {
     "rmse": rmse,
     "mae": mae,

@@ -7,14 +7,14 @@ import torch
 from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 
+from competition.networks.columns import ColumnJoin
+from competition.networks.encoder import drop_path_arguments, note_encoder, num_features, size_arguments
+from competition.networks.group_join import GroupJoin
+from competition.networks.pretrained import check_encoder, load_pretrained, note_weights, weights_note
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.metric_head import MetricHead, put_metric_head
 from competition.tasks.classification.prediction import activation_of
 from competition.tasks.classification.settings import TaskConfig
-from competition.tasks.columns import ColumnJoin
-from competition.tasks.encoder import drop_path_arguments, note_encoder, num_features, size_arguments
-from competition.tasks.group_join import GroupJoin
-from competition.tasks.pretrained import check_encoder, load_pretrained, note_weights, weights_note
 
 
 def build_network(config: TaskConfig, num_classes: int) -> nn.Module:

@@ -6,8 +6,9 @@ import numpy as np
 
 from competition.config.settings import Config
 from competition.tasks.classification.decode import hands_in_decisions
-from competition.tasks.classification.heads import heads_in, of_head
-from competition.tasks.classification.kinds import NOTHING, kind_in, kind_of, said_labels
+from competition.tasks.classification.kinds.find import kind_in, kind_of
+from competition.tasks.classification.kinds.heads import heads_in, of_head
+from competition.tasks.classification.kinds.kind import said_labels
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Outcome, Prediction, Target
 
@@ -17,8 +18,7 @@ def outcome(prediction: Prediction, answer: Target, truth: Target, num_classes: 
     numbers; of several targets by the mean of theirs."""
     if heads_in(truth):
         return _of_heads(prediction, answer, truth)
-    kind = kind_in(truth)
-    return kind.outcome(np.asarray(prediction[kind.said], dtype=np.float64), answer, truth)
+    return kind_in(truth).outcome(prediction, answer, truth)
 
 
 def score_name(config: Config) -> str:
@@ -40,7 +40,7 @@ def threshold_names(config: Config) -> Sequence[str]:
 def _of_heads(prediction: Prediction, answer: Target, truth: Target) -> Outcome:
     """Put the outcomes of the targets that are known side by side, classes numbered on."""
     each: list[Outcome] = []
-    first, num_true, labels = 0, [], [NOTHING.astype(np.int64)]
+    first, num_true, labels = 0, [], [np.zeros(0, dtype=np.int64)]
     for name in heads_in(truth):
         own, [values] = of_head(truth, name), of_head(prediction, name).values()
         known = own.get("is_known", True)
@@ -54,8 +54,8 @@ def _of_heads(prediction: Prediction, answer: Target, truth: Target) -> Outcome:
         too_much=max((one.too_much for one in each), default=0.0),
         too_little=max((one.too_little for one in each), default=0.0),
         labels=np.concatenate(labels),
-        confidences=np.concatenate([NOTHING, *(one.confidences for one in each)]),
-        hits=np.concatenate([NOTHING.astype(bool), *(one.hits for one in each)]),
+        confidences=np.concatenate([np.zeros(0), *(one.confidences for one in each)]),
+        hits=np.concatenate([np.zeros(0, dtype=bool), *(one.hits for one in each)]),
         num_true=np.concatenate(num_true),
     )
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from competition.config.settings import Config
-from competition.tasks.classification.heads import head_classes, head_config, heads_in, of_head
-from competition.tasks.classification.kinds import MOST_NAMED, kind_in, kind_of
+from competition.tasks.classification.kinds.find import kind_in, kind_of
+from competition.tasks.classification.kinds.heads import head_classes, head_config, heads_in, of_head
+from competition.tasks.classification.kinds.kind import MOST_NAMED
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Part, Table, Target
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from competition.config.views import View
-from competition.tasks.classification.heads import each_head, head_classes, side_by_side
-from competition.tasks.classification.kinds import KINDS
+from competition.tasks.classification.kinds.find import KINDS
+from competition.tasks.classification.kinds.heads import each_head, head_classes, side_by_side
 from competition.tasks.classification.settings import TargetKind, TaskConfig
 from competition.tasks.contract import Prediction
 from competition.tasks.windows import Place

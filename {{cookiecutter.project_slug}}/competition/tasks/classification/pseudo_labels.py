@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from competition.support.errors import CompetitionError
-from competition.tasks.classification.kinds import kind_of
+from competition.tasks.classification.kinds.find import kind_of
 from competition.tasks.classification.settings import ClassificationFormat, TaskConfig, TrainFormat
 from competition.tasks.contract import Prediction, Target
 

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from competition.tasks.classification.decode import join_groups, settle, true_class
-from competition.tasks.classification.heads import head_by_head, heads_in, of_head, side_by_side
-from competition.tasks.classification.kinds import KINDS, kind_in
+from competition.tasks.classification.kinds.find import KINDS, kind_in
+from competition.tasks.classification.kinds.heads import head_by_head, heads_in, of_head, side_by_side
 from competition.tasks.classification.settings import LOWER_IS_BETTER, MEANS
 from competition.tasks.classification.table import MultiLabelTable, RegressionTable, SeveralTable
 from competition.tasks.contract import Evidence, Table, Target
@@ -15,7 +15,7 @@ from competition.tasks.contract import Evidence, Table, Target
 @head_by_head
 def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidence:
     """Keep the answer and `truth`; with `format.group` also `group`, with `format.class_weights` those, with
-    `format.unknown` what is `known`, for qwk the `grades`."""
+    `format.unknown` what is `known`, for qwk the `grades`, with `format.score_by` what the image has there."""
     kept = {key: np.asarray(value) for key, value in answer.items()}
     if "top" in kept:
         # There are thousands of classes where only the best are handed in.
@@ -24,7 +24,7 @@ def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidenc
     key = kind_in(truth).truth
     kept["kind"] = np.asarray(kind_in(truth).name)
     kept["truth"] = np.asarray(true_class(answer, truth["label"]) if key == "label" else truth[key])
-    also = ("group", "class_weights", "known", "is_known", "metric", "score_weight")
+    also = ("group", "score_by", "class_weights", "known", "is_known", "metric", "score_weight")
     also += ("grades",) if any(metric.endswith("qwk") for metric in metrics) else ()
     return kept | {key: np.asarray(truth[key]) for key in also if key in truth}
 

@@ -1,6 +1,6 @@
 """What a classification config may hold beside the common sections."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -32,6 +32,7 @@ MetricName = Literal[
     "log_loss",
     "rsna2022",
     "roc_auc",
+    "group_roc_auc",
     "alaska",
     "macro_f1",
     "micro_f1",
@@ -68,6 +69,7 @@ SCORABLE: dict[str, tuple[TargetKind, ...]] = {
     "log_loss": CLASSES,
     "rsna2022": ("multi",),
     "roc_auc": CLASSES,
+    "group_roc_auc": CLASSES,
     "alaska": ("multi",),
     "macro_f1": CLASSES,
     "micro_f1": CLASSES,
@@ -290,6 +292,7 @@ class ClassificationFormat(MaybeSeveral):
     test_csv: str = "test.csv"  # with `group`: in data.dir, the test images with those columns
     bounds: tuple[float, float] | None = None  # lowest and highest number of a regression; the network keeps to them
     class_weights: dict[str, Positive] = {}  # in log_loss, rsna2022 and weighted_r2, by class; 1 for the others
+    score_by: str | None = None  # column of train.csv: group_roc_auc is the mean over what stands there, as a site
     # What stands in the csv file where nobody knows whether an image has a class, as [-1, ""]: neither loss nor score
     # look at it. For columns and rows of several labels.
     unknown: list[float | str] = []
@@ -321,15 +324,12 @@ class ClassificationFormat(MaybeSeveral):
     def _targets_are_told_apart(self) -> Self:
         if not self.targets:
             return self
-        usual = type(self).model_fields
-        for key in ("target", "none", "new", "bounds", "class_weights", "unknown"):
-            if getattr(self, key) == usual[key].default:
-                continue
-            raise ValueError(f"format.{key} is of one answer; with format.targets say it of each, as {self._as(key)}")
-        if self.submission.layout not in ("columns", "rows") or self.train.layout in ("rows", "label_string"):
+        if (said := next(self._said_of_one_answer(), None)) is not None:
+            raise ValueError(f"{said[0]} is of one answer; with format.targets say it of each, as {self._as(said[1])}")
+        if self.submission.layout not in ("columns", "rows"):
             raise ValueError(
-                "format.targets: a row of train.csv has all answers of an image; of the submission expected "
-                "format.submission.layout columns, or rows of an image and target"
+                f"format.submission.layout {self.submission.layout} is of one answer; with format.targets expected "
+                f"columns, or rows of an image and target, and what stands there is {self._as('hand_in')}"
             )
         if not any(target.submit for target in self.targets.values()):
             raise ValueError("format.targets: none is handed in; expected submit: true of one at least")
@@ -340,6 +340,17 @@ class ClassificationFormat(MaybeSeveral):
                 raise ValueError(f"format.targets.{name}: {_reason(error)}") from None
             check_loss(own, target.loss, f"format.targets.{name}.")
         return self
+
+    def _said_of_one_answer(self) -> Iterator[tuple[str, str]]:
+        """Yield the keys that are set and of one answer, each with what says it of one of several."""
+        keys: list[tuple[str, Section, str, str]] = [
+            *(("format", self, key, key) for key in ("target", "none", "new", "bounds", "class_weights", "unknown")),
+            *(("format.train", self.train, key, "columns") for key in ("layout", "column", "separator")),
+            *(("format.submission", self.submission, key, "hand_in") for key in ("value", "separator")),
+        ]
+        for section, values, key, means in keys:
+            if getattr(values, key) != type(values).model_fields[key].default:
+                yield f"{section}.{key}", means
 
     def _as(self, key: str) -> str:
         return f"format.targets.{next(iter(self.targets))}.{key}"
@@ -369,6 +380,8 @@ class ClassificationFormat(MaybeSeveral):
             raise ValueError("format.new is for format.submission.layout top")
         if self.group is not None and self.submission.layout == "top":
             raise ValueError("format.group does not go with format.submission.layout top")
+        if self.score_by is not None and self.group is not None:
+            raise ValueError("format.score_by is of images, and format.group answers several as one; leave out either")
         if self.none is not None and self.target != "multi":
             raise ValueError("format.none is for format.target multi")
         if self.bounds is not None and (self.target != "regression" or self.bounds[0] >= self.bounds[1]):
@@ -614,7 +627,9 @@ def check_metric(form: ClassificationFormat, metric: str, key: str) -> None:
     if form.target not in SCORABLE[metric]:
         usable = ", ".join(other for other, targets in SCORABLE.items() if form.target in targets)
         raise ValueError(f"{metric} cannot score {key} {form.target}; expected some of {usable}")
-    if form.submission.layout == "top" and metric in ("log_loss", "roc_auc", "voc_map"):
+    if metric == "group_roc_auc" and form.score_by is None:
+        raise ValueError("group_roc_auc needs format.score_by: the column of train.csv whose values are groups")
+    if form.submission.layout == "top" and metric in ("log_loss", "roc_auc", "group_roc_auc", "voc_map"):
         raise ValueError(f"{metric} needs probabilities, and format.submission.layout top hands in none")
 
 

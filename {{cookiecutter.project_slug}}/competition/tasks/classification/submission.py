@@ -21,8 +21,8 @@ from competition.tasks.classification.formats.cells import (
     write_cells,
 )
 from competition.tasks.classification.formats.groups import groups_of, groups_of_test
-from competition.tasks.classification.heads import handed_in, head_by_head, head_classes
-from competition.tasks.classification.kinds import kind_in
+from competition.tasks.classification.kinds.find import kind_in
+from competition.tasks.classification.kinds.heads import handed_in, head_by_head, head_classes
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Target
 

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from competition.config.section import names_in
-from competition.files.csv_file import group_by_image, line, read_csv, row_faults
+from competition.files.csv_file import group_by_image, line, read_csv, read_image_column, row_faults
 from competition.files.csv_keys import has_class, split_keys
 from competition.files.series import group_names
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.formats.answers import READERS, UNKNOWN, class_columns, joined_labels
 from competition.tasks.classification.formats.groups import table_of_groups
-from competition.tasks.classification.heads import head_config, side_by_side
+from competition.tasks.classification.kinds.heads import head_config, side_by_side
 from competition.tasks.classification.settings import TargetFormat, TaskConfig, metric_of
 from competition.tasks.contract import Target
 
@@ -29,9 +29,11 @@ class Entries:
     classes: tuple[str, ...]
     lines: np.ndarray
     of_images: "AnyTable | None" = field(default=None, kw_only=True)  # where the entries are groups of images
+    score_by: np.ndarray | None = field(default=None, kw_only=True)  # (n,) str, of `format.score_by`
 
     def _with_group(self, target: Target, groups: np.ndarray | None, index: int) -> Target:
-        return target if groups is None else {**target, "group": groups[index]}
+        more = {} if groups is None else {"group": groups[index]}
+        return target | more | ({} if self.score_by is None else {"score_by": self.score_by[index]})
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,9 @@ def read_table(config: TaskConfig, path: Path | None = None) -> AnyTable:
         table = _read_several(config, path)
         return table if config.model.join is None else _of_groups(table, config.format.join)
     one = _read_one(config, path)
+    if config.format.score_by is not None:
+        texts = read_image_column(path or config.train_csv, config.format.score_by, one.image_ids, one.lines)
+        one = replace(one, score_by=texts)
     return one if config.model.join is None else table_of_groups(one, config.format.join)
 
 
@@ -244,7 +249,9 @@ def _read_several(config: TaskConfig, path: Path | None) -> SeveralTable:
             if path is None or target.submit:
                 tables[name] = _read_one(head_config(config, name), path, target)
         except CompetitionError as error:
-            faults += [f"format.targets.{name}: {line}" for line in str(error).splitlines()]
+            where = f"format.targets.{name}"
+            lines = str(error).replace("data.classes", f"{where}.classes").splitlines()
+            faults += [f"{where}: {line}" for line in lines]
     if faults:
         raise CompetitionError("\n".join(faults))
     path = path or config.train_csv

@@ -22,8 +22,8 @@ from competition.tasks.classification.decode import (
     over_thresholds,
     true_class,
 )
-from competition.tasks.classification.heads import each_head, heads_in, of_head
-from competition.tasks.classification.kinds import kind_in, kind_of
+from competition.tasks.classification.kinds.find import kind_in, kind_of
+from competition.tasks.classification.kinds.heads import each_head, heads_in, of_head
 from competition.tasks.classification.metrics import MULTI, OF_PROBABILITIES, SINGLE, MultiLabels, SingleLabels
 from competition.tasks.classification.score import lower_is_better
 from competition.tasks.classification.settings import TaskConfig

@@ -21,24 +21,21 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import FeaturePyramidNetwork, distance_box_iou_loss, generalized_box_iou_loss
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from competition.networks.encoder import note_encoder
+from competition.networks.pretrained import check_encoder, load_pretrained, note_weights
 from competition.support.errors import CompetitionError
-from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionLoss, Reach, TaskConfig
-from competition.tasks.encoder import note_encoder
+from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionLoss, TaskConfig
 from competition.tasks.focal import binary_focal_losses
-from competition.tasks.pretrained import check_encoder, load_pretrained, note_weights
 
 LEAST_SIDE = 1.0  # pixel
-FIRST_REACH = 3.0  # strides from a point to each side of its box, before anything is learnt
-LONGEST = 6.0  # logarithm of the furthest, in FIRST_REACH: no overflow
 
 
 class Head(FCOSHead):
     """The head of torchvision, whose focal loss and loss of boxes are those of `loss:`."""
 
-    def __init__(self, channels: int, num_classes: int, settings: DetectionLoss, reach: Reach = "linear") -> None:
+    def __init__(self, channels: int, num_classes: int, settings: DetectionLoss) -> None:
         super().__init__(channels, 1, num_classes)
-        kind = _ExponentialConv if reach == "exponential" else _FullPrecisionConv
-        self.regression_head.bbox_reg = in_full_precision(self.regression_head.bbox_reg, kind)
+        self.regression_head.bbox_reg = in_full_precision(self.regression_head.bbox_reg)
         self.settings = settings
 
     def compute_loss(
@@ -132,22 +129,10 @@ class _FullPrecisionConv(nn.Conv2d):
             return self._conv_forward(input.float(), self.weight.float(), bias)
 
 
-class _ExponentialConv(_FullPrecisionConv):
-    """Says how many strides a box reaches from a point, over 0 from the first step on.
-
-    The ReLU that follows in torchvision's head cuts nothing off then: of a linear one it first cuts off every second
-    side, which has no slope from there on, and sides of many strides are many steps away.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve (B, channels, H, W)."""
-        return FIRST_REACH * super().forward(input).clamp(max=LONGEST).exp()
-
-
-def in_full_precision(layer: nn.Conv2d, kind: type[nn.Conv2d] = _FullPrecisionConv) -> nn.Conv2d:
+def in_full_precision(layer: nn.Conv2d) -> nn.Conv2d:
     """Return the layer that says coordinates, with the same weights: bfloat16 knows no pixel of a side over 256."""
     size = (layer.in_channels, layer.out_channels, layer.kernel_size)
-    full = nn.utils.skip_init(kind, *size, padding=layer.padding)  # draws no number more
+    full = nn.utils.skip_init(_FullPrecisionConv, *size, padding=layer.padding)  # draws no number more
     full.weight, full.bias = layer.weight, layer.bias
     return full
 
@@ -306,7 +291,7 @@ def build_fcos(config: TaskConfig, num_classes: int) -> Detector:
     fcos = FCOS(
         backbone,
         num_classes,
-        head=Head(model.pyramid_channels, num_classes, config.loss, model.reach),
+        head=Head(model.pyramid_channels, num_classes, config.loss),
         # Loose here: the cuts that count are `decode:`'s, which tuning may change without another forward pass.
         score_thresh=0.01,
         nms_thresh=0.8,

@@ -22,7 +22,6 @@ MetricName = Literal[
 
 
 Architecture = Literal["fcos", "tood", "faster_rcnn", "dfine", "rt_detr_v2", "rf_detr", "lw_detr"]
-Reach = Literal["linear", "exponential"]
 OF_TRANSFORMERS = {"dfine": "5.0", "rt_detr_v2": "5.0", "rf_detr": "5.15", "lw_detr": "5.0"}  # and the least version
 MODEL_TYPES = {"d_fine": "dfine"}  # in config.json, where it is called otherwise than here
 OF_A_TRAINING = (  # keys of a config.json that are not of the network
@@ -42,9 +41,6 @@ class DetectionModel(Model):
     # Keys of the config that a DETR has in transformers, over those of `size`; filled in from a pretrained folder.
     network: dict[str, Any] = {}
     pyramid_channels: Annotated[int, Field(ge=64, multiple_of=32)] = 128  # of fcos, tood and faster_rcnn on an encoder
-    # How fcos says how far a box reaches from a point: linear as torchvision has it; or exponential, which begins with
-    # boxes of a usual size and has a slope at each side.
-    reach: Reach = "linear"
 
     @model_validator(mode="before")
     @classmethod
@@ -64,8 +60,6 @@ class DetectionModel(Model):
             raise ValueError(
                 f"model.size: {self.architecture} has no published sizes; name its encoder, or another architecture"
             )
-        if self.architecture != "fcos" and self.reach != "linear":
-            raise ValueError(f"model.reach: is for fcos; {self.architecture} does not go by it")
         if self.architecture not in OF_TRANSFORMERS and self.network:
             raise ValueError(
                 f"model.network: is for {', '.join(OF_TRANSFORMERS)}; {self.architecture} has no such keys"

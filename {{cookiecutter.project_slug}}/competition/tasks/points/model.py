@@ -8,10 +8,10 @@ from segmentation_models_pytorch.base import SegmentationHead
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from torch import nn
 
-from competition.tasks.encoder import note_encoder
-from competition.tasks.encoder_decoder import build_encoder_decoder
+from competition.networks.encoder import note_encoder
+from competition.networks.encoder_decoder import build_encoder_decoder
+from competition.networks.pretrained import note_weights
 from competition.tasks.points.settings import TaskConfig
-from competition.tasks.pretrained import note_weights
 
 OWN_STRIDE = 4  # of what decoders without steps of their own say, which the library enlarges behind them
 FIRST_SHARE = 0.1  # of a cell that a point is there, to begin with, as CenterNet has it: most are empty

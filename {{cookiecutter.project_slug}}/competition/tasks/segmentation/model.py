@@ -7,9 +7,9 @@ import torch
 from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from torch import Tensor, nn
 
-from competition.tasks.encoder import note_encoder
-from competition.tasks.encoder_decoder import build_encoder_decoder
-from competition.tasks.pretrained import note_weights
+from competition.networks.encoder import note_encoder
+from competition.networks.encoder_decoder import build_encoder_decoder
+from competition.networks.pretrained import note_weights
 from competition.tasks.segmentation.settings import TaskConfig
 
 ALMOST_ONE = 1 - 1e-6  # probabilities over it are held there: their odds would be infinite

@@ -24,14 +24,14 @@ from competition.config.data_settings import Columns
 from competition.config.loading import load_config, task_names, validate
 from competition.data.folds import make_folds
 from competition.files.table_columns import ColumnValues
+from competition.networks.beside import beside
+from competition.networks.columns import ColumnJoin, fingerprint
 from competition.notebook import OpenFold
 from competition.prediction.stored import Predictions
 from competition.support.errors import CompetitionError
-from competition.tasks.beside import beside
 from competition.tasks.classification.dataset import mix_batch
 from competition.tasks.classification.model import build_network
 from competition.tasks.classification.settings import TaskConfig
-from competition.tasks.columns import ColumnJoin, fingerprint
 from competition.training.freezing import Frozen
 
 Command = Callable[..., CompletedProcess[str]]

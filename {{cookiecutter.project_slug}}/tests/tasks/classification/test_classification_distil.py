@@ -125,6 +125,18 @@ def test_validation_has_the_loss_of_the_truth_alone(words: list[str]) -> None:
     assert "teacher" not in fold.val_set.collate([fold.val_set[0]])
 
 
+def test_images_of_a_further_set_are_learnt_by_their_labels_alone(words: list[str]) -> None:
+    marks(words)
+    fold = opened(words, "data.extra=[{csv: train.csv, weight: 1}]", "data.batch_size=16")
+    batch = fold.batch()
+    of_set = torch.tensor([one.startswith("extra0/") for one in batch["image_id"]])
+    assert 0 < int(of_set.sum()) < 16
+    assert torch.equal(batch["teacher"].isnan().all(dim=1), of_set)
+    _, both = losses_of(fold, batch)
+    _, own = losses_of(fold, {key: value for key, value in batch.items() if key != "teacher"})
+    assert torch.equal(both != own, ~of_set)
+
+
 # -- refusals
 
 

@@ -12,6 +12,7 @@ from sklearn import metrics
 
 from competition.config.loading import complete, format_presets, load_config
 from competition.config.settings import with_classes
+from competition.support.errors import CompetitionError
 from competition.tasks.classification.score import evidence, lower_is_better, scores
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.classification.submission import read_submission
@@ -75,6 +76,34 @@ def test_rsna2022_weighs_by_class_and_truth_within_each_study() -> None:
     assert found == pytest.approx(spine_loss(truth, said, weights))
     assert lower_is_better("rsna2022")
     assert labelled(truth, truth.astype(float), "rsna2022", class_weights=weights) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("is_single", [False, True])
+def test_areas_by_group_are_those_of_each_group_alone(tmp_path: Path, is_single: bool) -> None:
+    rng = np.random.default_rng(2)
+    sites, said = rng.integers(0, 3, 60), rng.random((60, 3))
+    truth = np.eye(3, dtype=int)[rng.integers(0, 3, 60)] if is_single else rng.integers(0, 2, (60, 3))
+    truth[sites == 2] = [0, 0, 1]  # tells nothing
+    if not is_single:
+        truth[sites == 1, 0] = 0
+    rows = [f"i{k},s{site},{','.join(map(str, row))}" for k, (site, row) in enumerate(zip(sites, truth, strict=True))]
+    (tmp_path / "train.csv").write_text("\n".join(["image_id,site,a,b,c", *rows, ""]))
+    form = {"target": "single" if is_single else "multi", "train": {"layout": "columns"}, "score_by": "site"}
+    data = {"dir": str(tmp_path), "classes": ["a", "b", "c"]}
+    config = complete("classification", {"format": form, "data": data, "metrics": ["group_roc_auc", "roc_auc"]})
+    assert isinstance(config, TaskConfig)
+    table = read_table(config)
+    targets = [table.target(index, 9, 9) for index in range(60)]
+    each = [evidence({"probabilities": p}, target, config.metrics) for p, target in zip(said, targets, strict=True)]
+    areas = []
+    for site in (0, 1):
+        here = sites == site
+        columns = [k for k in range(3) if 0 < truth[here, k].sum() < here.sum()]
+        areas.append(np.mean([metrics.roc_auc_score(truth[here, k], said[here, k]) for k in columns]))
+    assert scores(each, config.metrics, 3)["group_roc_auc"] == pytest.approx(np.mean(areas))
+    assert list(scores(each, config.metrics, 3)) == config.metrics
+    with pytest.raises(CompetitionError, match=r"group_roc_auc needs format\.score_by"):
+        complete("classification", {"metrics": ["group_roc_auc"]})
 
 
 def test_voc_map_of_several_labels_is_that_of_each_where_it_is_known() -> None:

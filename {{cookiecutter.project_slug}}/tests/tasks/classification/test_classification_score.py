@@ -107,7 +107,7 @@ def test_one_image_has_a_score_by_every_metric() -> None:
         expected
     )
     several = [evidence({"probabilities": np.array([0.25, 0.75])}, {"labels": np.array([False, True])})]
-    labels = dict.fromkeys(("accuracy", "balanced_accuracy", "micro_f1", "samples_f1"), 1)
+    labels = dict.fromkeys(("accuracy", "balanced_accuracy", "micro_f1", "samples_f1", "voc_map"), 1)
     found = scores(several, MULTI, 2)
     assert found == pytest.approx(
         labels

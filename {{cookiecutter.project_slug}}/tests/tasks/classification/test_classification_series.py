@@ -29,6 +29,7 @@ from competition.data.folds import make_folds
 from competition.data.loaders import evaluation_loader
 from competition.data.series_dataset import open_dataset
 from competition.files.images import read_image
+from competition.networks.group_join import GroupJoin
 from competition.notebook import OpenFold
 from competition.pipeline.train_fold import train
 from competition.prediction.stored import Predictions
@@ -37,7 +38,6 @@ from competition.support.errors import CompetitionError
 from competition.tasks.classification.model import JoinedNetwork
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Task
-from competition.tasks.group_join import GroupJoin
 from competition.training.checkpoint import load_checkpoint
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer

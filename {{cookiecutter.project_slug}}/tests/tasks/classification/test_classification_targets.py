@@ -22,9 +22,10 @@ from competition.prediction.averages import average_predictions
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
+from competition.support.optional_rooms import has_room
 from competition.tasks.classification.dataset import batch_targets, collate_targets, mix_batch, target_tensors
 from competition.tasks.classification.decode import decode
-from competition.tasks.classification.heads import head_config, of_head
+from competition.tasks.classification.kinds.heads import head_config, of_head
 from competition.tasks.classification.loss import image_losses
 from competition.tasks.classification.model import build_network
 from competition.tasks.classification.outcome import outcome, present
@@ -71,7 +72,8 @@ def folder(tmp_path: Path) -> Path:
 
 def config_of(folder: Path, form: dict[str, Any] = ROWS, **sections: Any) -> TaskConfig:
     values = {"data": {"dir": str(folder), "image_size": 32}, "model": {"encoder": "test_resnet"}, "format": form}
-    made = complete("classification", {**values, **sections})
+    model = values["model"] | sections.pop("model", {})
+    made = complete("classification", {**values, **sections, "model": model})
     assert isinstance(made, TaskConfig)
     return made
 
@@ -159,6 +161,39 @@ def test_probabilities_of_several_answers_stand_in_rows_or_columns(tmp_path: Pat
     try_submission(config, classes, ["a"])
 
 
+@pytest.mark.parametrize("join", [None, "mean"], ids=["averaged", "joined"])
+def test_several_answers_of_a_group_of_images_stand_in_its_rows(tmp_path: Path, join: str | None) -> None:
+    (tmp_path / "train.csv").write_text(
+        "image_id,study,left,right\na,s,No/Mild,Severe\nb,s,No/Mild,Severe\nc,t,Severe,\nd,t,Severe,\ne,u,No/Mild,No/Mild\n"
+    )
+    (tmp_path / "test.csv").write_text("image_id,study\nx,y\nw,z\nv,y\n")
+    rows = "y_left,.5,.5\nz_left,.5,.5\nz_right,.5,.5\ny_right,.5,.5\n"
+    (tmp_path / "sample_submission.csv").write_text(f"row_id,no_mild,severe\n{rows}")
+    targets = {name: {"unknown": [""], "metric": "log_loss"} for name in ("left", "right")}
+    names = {"No/Mild": "no_mild", "Severe": "severe"}
+    asked = {"keys": {"row_id": "{image_id}_{class_id}"}, "layout": "rows", "names": names}
+    config = config_of(tmp_path, {"targets": targets, "group": "{study}", "submission": asked}, model={"join": join})
+    table = table_of(config)
+    assert table.classes == ("left/No/Mild", "left/Severe", "right/No/Mild", "right/Severe")
+    assert table.image_ids.tolist() == (list("abcde") if join is None else list("stu"))
+    assert [table.target(row, 9, 9)["right/is_known"] for row in range(len(table.image_ids))] == (
+        [True, True, False, False, True] if join is None else [True, False, True]
+    )
+    said = {"y": (0.75, 0.25), "z": (0.5, 0.125)}
+    tests = read_test_ids(config, table.classes).tolist()
+    assert tests == (["x", "v", "w"] if join is None else ["y", "z"])
+    studies = {"x": "y", "v": "y", "w": "z"}
+    pairs = {one: [np.array([1 - p, p]) for p in said[studies.get(one, one)]] for one in tests}
+    answers = [(one, {"left/probabilities": pair[0], "right/probabilities": pair[1]}) for one, pair in pairs.items()]
+    write_submission(tmp_path / "s.csv", config, answers, table.classes)
+    written = (tmp_path / "s.csv").read_text().splitlines()
+    assert written[1:] == ["y_left,0.25,0.75", "z_left,0.5,0.5", "z_right,0.875,0.125", "y_right,0.75,0.25"]
+    truths = [table.target(row, 9, 9) for row in range(len(table.image_ids))]
+    each = [{key: said for key, said in perfect_answer(one, 4).items() if "probab" in key} for one in truths]
+    found = [evidence(answer, one, config.metrics) for answer, one in zip(each, truths, strict=True)]
+    assert scores(found, config.metrics, 4)["mean_loss"] == pytest.approx(0, abs=1e-9)
+
+
 def test_the_score_is_the_weighted_mean_of_those_of_the_known_answers(folder: Path) -> None:
     config, table, rng = config_of(folder), table_of(config_of(folder)), np.random.default_rng(0)
     truths = [table.target(row, 9, 9) for row in range(6)]
@@ -236,7 +271,9 @@ def test_mixed_images_have_the_mixed_answers_and_none_that_one_of_them_lacks(fol
         mixed["tint/is_known"].tolist()
         == (~torch.isin(torch.arange(6), lacking) & ~torch.isin(partner, lacking)).tolist()
     )
-    assert batch_targets(mixed)[0]["shape/probabilities"].sum() == pytest.approx(1)
+    shown = batch_targets(mixed)[0]
+    assert shown["shape/probabilities"].sum() == pytest.approx(1)
+    assert shown["tint/is_known"] is mixed["tint/is_known"].tolist()[0]
 
 
 class Images:
@@ -326,6 +363,13 @@ def changed(name: str, **keys: Any) -> dict[str, Any]:
         (ROWS | {"targets": {"2 d": {}}}, {}, "expected letters, digits and _"),
         (ROWS | {"targets": {"a": {"submit": False}}}, {}, "none is handed in"),
         (ROWS | {"target": "multi"}, {}, r"format\.target is of one answer; .* format\.targets\.shape\.target"),
+        (ROWS | {"train": {"column": "x"}}, {}, r"format\.train\.column is of one answer; .*targets\.shape\.columns"),
+        (ROWS | {"submission": {"layout": "label"}}, {}, r"layout label is of one answer; .*targets\.shape\.hand_in"),
+        (
+            ROWS,
+            {"model": {"head": "arcface"}},
+            r"model\.head is of one answer an image, and format\.targets are several",
+        ),
         (ROWS, {"loss": {"focal": 1}}, r"loss\.focal: with format\.targets .* format\.targets\.shape\.loss"),
         (ROWS, {"metrics": ["accuracy"]}, "accuracy cannot score format.targets; expected mean"),
         (ROWS, {"metrics": ["tint/rmse"]}, r"rmse cannot score format\.targets\.tint\.target single"),
@@ -402,7 +446,7 @@ def test_several_answers_go_all_the_way(command: Callable[..., CompletedProcess[
         "trainer": {"max_epochs": 8, "accelerator": "cpu"},
     }
     (tmp_path / "several.yaml").write_text(yaml.safe_dump(values))
-    for words in (["check", "several.yaml"], ["run", "several.yaml"], ["bundle", "several"], ["report", "several"]):
+    for words in (["check", "several.yaml"], ["run", "several.yaml"]):
         ended = command(*words)
         assert ended.returncode == 0, (words, ended.stderr)
     folder = tmp_path / "outputs" / "several"
@@ -412,6 +456,10 @@ def test_several_answers_go_all_the_way(command: Callable[..., CompletedProcess[
     assert pooled["mean"] > 0.6  # by chance it is below a half
     decided = yaml.safe_load((folder / "postprocess.yaml").read_text())["decode"]
     assert set(decided.get("targets", {})) <= {"shape", "tint", "marks"}
+    if not has_room("bundle"):
+        return
+    ended = command("bundle", "several")
+    assert ended.returncode == 0, ended.stderr
     (tmp_path / "elsewhere").mkdir()
     done = subprocess.run(
         [sys.executable, str(folder / "bundle" / "infer.py"), str(tmp_path / "data")],
@@ -422,3 +470,7 @@ def test_several_answers_go_all_the_way(command: Callable[..., CompletedProcess[
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "elsewhere" / "submission.csv").read_text() == (folder / "submission.csv").read_text()
+    from competition.bundle.predictor import Predictor
+
+    rows = Predictor(folder / "bundle", tmp_path / "data")("test_3")
+    assert rows.to_csv(index=False).splitlines()[1:] == (folder / "submission.csv").read_text().splitlines()[10:13]

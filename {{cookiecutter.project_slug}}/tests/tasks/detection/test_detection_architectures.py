@@ -18,14 +18,14 @@ from torch import Tensor
 
 from competition.config.data_settings import Data
 from competition.config.loading import validate
+from competition.networks.encoder import encoder_layers, refuse_other_sizes
+from competition.networks.pretrained import weights_note
 from competition.support.errors import CompetitionError
 from competition.tasks.detection.decode import decode
 from competition.tasks.detection.loss import image_losses
 from competition.tasks.detection.model import BoxNetwork, build_network
 from competition.tasks.detection.prediction import predictions
 from competition.tasks.detection.settings import TaskConfig
-from competition.tasks.encoder import encoder_layers, refuse_other_sizes
-from competition.tasks.pretrained import weights_note
 from competition.training.checkpoint import export_weights
 
 CLASSES, SIZE = 3, (64, 96)
@@ -401,7 +401,6 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "keys of nothing": ("faster_rcnn", {"network": {"d_model": 2}}, {}, "faster_rcnn has no such keys"),
     "a loss of fcos": ("dfine", TINY["dfine"], {"loss": {"box_kind": "ciou"}}, "loss.box_kind: is for fcos and tood"),
     "a loss of fcos alone": ("tood", ON_ENCODER, {"loss": {"focal_alpha": 0.5}}, "loss.focal_alpha: is for fcos; tood"),
-    "a reach of fcos": ("tood", {"reach": "exponential"}, {}, "model.reach: is for fcos; tood"),
     "a size of tood": ("tood", {"size": "s"}, {}, "tood has no published sizes"),
     "a loss of nothing": ("dfine", TINY["dfine"], {"loss": {"box": 0.0, "classification": 0.0}}, "nothing is learnt"),
     "an encoder of no levels": ("dfine", {"encoder": "test_vit"}, {}, "test_vit"),

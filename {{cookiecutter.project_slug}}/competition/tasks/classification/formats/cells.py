@@ -8,8 +8,8 @@ import pandas as pd
 from competition.files.csv_file import exact
 from competition.tasks.classification.decode import NEW, best_classes, decided, hands_in_ranks, whole
 from competition.tasks.classification.formats.answers import parted
-from competition.tasks.classification.heads import handed_in, head_classes, of_head, side_by_side
-from competition.tasks.classification.kinds import said_labels
+from competition.tasks.classification.kinds.heads import handed_in, head_classes, of_head, side_by_side
+from competition.tasks.classification.kinds.kind import said_labels
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Target
 

@@ -18,14 +18,8 @@ from torchvision.ops import box_convert
 
 from competition.config.faults import nearest
 from competition.config.views import view_of
-from competition.support.errors import CompetitionError
-from competition.tasks.detection.architectures.detr_loss import DetrLoss, Layer, Truth, noisy_pairs
-from competition.tasks.detection.architectures.kept_weights import keep, note
-from competition.tasks.detection.architectures.published_detrs import KINDS, STRIDE, Kind
-from competition.tasks.detection.model import BoxNetwork, levels_of
-from competition.tasks.detection.settings import MOST_DETECTIONS, OF_TRANSFORMERS, DetectionModel, TaskConfig
-from competition.tasks.encoder import note_encoder
-from competition.tasks.pretrained import (
+from competition.networks.encoder import note_encoder
+from competition.networks.pretrained import (
     GO_ON,
     check_encoder,
     explaining_weights,
@@ -34,6 +28,12 @@ from competition.tasks.pretrained import (
     read_state,
     weights_file,
 )
+from competition.support.errors import CompetitionError
+from competition.tasks.detection.architectures.detr_loss import DetrLoss, Layer, Truth, noisy_pairs
+from competition.tasks.detection.architectures.kept_weights import keep, note
+from competition.tasks.detection.architectures.published_detrs import KINDS, STRIDE, Kind
+from competition.tasks.detection.model import BoxNetwork, levels_of
+from competition.tasks.detection.settings import MOST_DETECTIONS, OF_TRANSFORMERS, DetectionModel, TaskConfig
 
 LEAST_SCORE = 0.01  # of a box that is stored, as FCOS has it
 BATCH_NORM = "freeze_backbone_batch_norms"

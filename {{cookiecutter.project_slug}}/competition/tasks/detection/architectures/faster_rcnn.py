@@ -18,12 +18,8 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
 from torchvision.ops import MultiScaleRoIAlign
 
-from competition.support.errors import CompetitionError
-from competition.tasks.detection.architectures.kept_weights import keep
-from competition.tasks.detection.model import PYRAMID_STRIDES, BoxNetwork, EncoderWithPyramid
-from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionModel, TaskConfig
-from competition.tasks.encoder import note_encoder
-from competition.tasks.pretrained import (
+from competition.networks.encoder import note_encoder
+from competition.networks.pretrained import (
     GO_ON,
     State,
     check_encoder,
@@ -33,6 +29,10 @@ from competition.tasks.pretrained import (
     read_state,
     weights_file,
 )
+from competition.support.errors import CompetitionError
+from competition.tasks.detection.architectures.kept_weights import keep
+from competition.tasks.detection.model import PYRAMID_STRIDES, BoxNetwork, EncoderWithPyramid
+from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionModel, TaskConfig
 
 # By `model.size`: how torchvision makes it, its weights, and the strides of its levels.
 PUBLISHED = {

@@ -4,9 +4,9 @@ from collections.abc import Collection
 
 from torch import nn
 
+from competition.networks.pretrained import COUNTER, GO_ON, State, by_names_of, for_channels
 from competition.support.errors import CompetitionError
 from competition.tasks.detection.settings import DetectionModel
-from competition.tasks.pretrained import COUNTER, GO_ON, State, by_names_of, for_channels
 
 
 def keep(network: nn.Module, found: State, model: DetectionModel, channels: int) -> str:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
+from competition.networks.encoder import note_encoder
+from competition.networks.pretrained import check_encoder, load_pretrained, note_weights
 from competition.tasks.detection.model import (
     PYRAMID_STRIDES,
     BoxNetwork,
@@ -23,9 +25,7 @@ from competition.tasks.detection.model import (
     in_full_precision,
 )
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionLoss, TaskConfig
-from competition.tasks.encoder import note_encoder
 from competition.tasks.focal import soft_focal_losses
-from competition.tasks.pretrained import check_encoder, load_pretrained, note_weights
 
 CONVOLUTIONS = 4  # before each of the two outputs
 NORM_GROUPS = 16

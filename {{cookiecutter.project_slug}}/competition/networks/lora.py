@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from competition.config.settings import Config
+from competition.networks.encoder import encoder_layers
 from competition.support.errors import CompetitionError
-from competition.tasks.encoder import encoder_layers
 
 KEY = "model.lora"
 IN_ADAPTER = re.compile(r"\.lora_[AB]\.default\.weight$")

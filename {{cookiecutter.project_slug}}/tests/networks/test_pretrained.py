@@ -20,10 +20,10 @@ from timm.models import _registry
 from torch import Tensor, nn
 
 from competition.config.loading import task_names, validate
+from competition.networks.pretrained import GO_ON, weights_note
 from competition.prediction.predict import load_network
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
-from competition.tasks.pretrained import GO_ON, weights_note
 from competition.training.module import CompetitionModule
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,10 +176,13 @@ def test_what_the_hub_has_is_loaded_and_counted(
 
 
 @each_task
-def test_a_local_file_fits_another_number_of_channels(task: str, state: State, tmp_path: Path) -> None:
+@pytest.mark.parametrize("channels", [1, 5])
+def test_a_local_file_fits_another_number_of_channels(task: str, state: State, tmp_path: Path, channels: int) -> None:
+    """More than three take the three in turn, so much weaker that all together are as strong; grey takes their sum."""
     save_file(state, tmp_path / "weights.safetensors")
-    network = build(task, str(tmp_path / "weights.safetensors"), channels=1)
-    first = state["conv1.0.weight"].sum(dim=1, keepdim=True)
+    network = build(task, str(tmp_path / "weights.safetensors"), channels=channels)
+    first = state["conv1.0.weight"]
+    first = first.sum(dim=1, keepdim=True) if channels == 1 else first[:, [0, 1, 2, 0, 1]] * 3 / 5
     assert any(first.shape == p.shape and torch.allclose(first, p) for p in network.parameters())
 
 

@@ -14,9 +14,9 @@ from torch import nn
 from competition.config.loading import load_config, task_names, validate
 from competition.config.settings import Config
 from competition.data.dataset import Batch
+from competition.networks.encoder import refuse_other_sizes
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
-from competition.tasks.encoder import refuse_other_sizes
 from competition.tasks.made_up_images import write_sample
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule

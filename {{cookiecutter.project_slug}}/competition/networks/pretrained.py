@@ -21,8 +21,8 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from competition.config.settings import Model
+from competition.networks.encoder import size_arguments, spelt
 from competition.support.errors import CompetitionError
-from competition.tasks.encoder import size_arguments, spelt
 
 GO_ON = (
     "give a local file (model.pretrained=/path/to/weights.safetensors) or start from random weights "

@@ -11,9 +11,9 @@ from torch import nn
 
 from competition.config.data_settings import Data
 from competition.config.settings import Model
+from competition.networks.encoder import drop_path_arguments, size_arguments
+from competition.networks.pretrained import check_encoder, explaining_weights, load_pretrained
 from competition.support.errors import CompetitionError
-from competition.tasks.encoder import drop_path_arguments, size_arguments
-from competition.tasks.pretrained import check_encoder, explaining_weights, load_pretrained
 
 
 def build_encoder_decoder(

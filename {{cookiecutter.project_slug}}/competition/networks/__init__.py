@@ -1,0 +1,1 @@
+"""Parts of networks that tasks share: encoders and their pretrained weights, adapters, what is joined to features."""
