@@ -24,7 +24,7 @@ from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
 
-ENCODERS = {"segmentation": "tu-test_convnext", "detection": "test_convnext"}
+ENCODERS = {"segmentation": "tu-test_convnext", "points": "tu-test_convnext", "detection": "test_convnext"}
 MIDDLE = "middle.pt"
 
 
@@ -139,7 +139,7 @@ def test_their_rates_are_those_of_the_layers_that_they_are_in(config: Config) ->
 def test_a_network_without_linear_layers_freezing_besides_and_no_package_are_one_line(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resnet = "tu-test_resnet" if config.task == "segmentation" else "test_resnet"
+    resnet = "tu-test_resnet" if ENCODERS.get(config.task, "").startswith("tu-") else "test_resnet"
     with pytest.raises(CompetitionError, match=r"model\.lora: (tu-)?test_resnet has no linear layers, as transformers"):
         module_of(adapted(config, encoder=resnet))
     with pytest.raises(CompetitionError, match=r"model\.lora freezes the encoder's own weights"):

@@ -62,7 +62,7 @@ def test_an_average_is_the_mean_of_floats_and_the_first_of_whole_numbers(tmp_pat
 )
 def test_what_was_chosen_predicts(weights: str | None, name: str, tmp_path: Path) -> None:
     if weights is not None:
-        each = [[one, 1, "1 2", 0.5, int(one == weights)] for one in ("best", "latest", "soup")]
+        each = [[one, 1, "1 2", 0.5, int(one == weights)] for one in ("best", "latest", "unaveraged", "soup")]
         write_csv(tmp_path / CHOICE, ["weights", "epoch", "epochs", "val/loss", "predicts"], each)
     assert weights_name(tmp_path, Checkpoint(keep=3, predict_with="auto")) == name
     assert weights_name(tmp_path, Checkpoint()) == "best_loss.pt"

@@ -34,4 +34,5 @@ def test_from_train_csv_to_the_submission_of_its_bundle(architecture: str, data:
     shutil.copytree(data, tmp_path / "data")
     encoder = ENCODERS.get(architecture, "tu-test_resnet")
     model = [f"model.architecture={architecture}", f"model.encoder={encoder}"]
+    model += ["data.image_size=128"] if architecture == "pan" else []  # which halves the last features thrice
     run_whole_way(tmp_path, [PROJECT / "configs" / "segmentation.yaml", *TINY, *SMALL, *model])
