@@ -187,7 +187,7 @@ def test_a_run_ends_well_and_writes_exactly_these_files(finished: Finished) -> N
     whole = {"tiny/cv.csv", "tiny/postprocess.yaml", "tiny/test.npz", "tiny/submission.csv"}
     whole |= {"runs.csv", "tiny/.cv.csv.sources", "tiny/.test.npz.sources"}
     if has_room("pages"):
-        whole |= {"tiny/check.html", "tiny/report.html", "tiny/.report.html.sources"}
+        whole |= {"tiny/check.html", "tiny/report.html", "tiny/suspects.csv", "tiny/.report.html.sources"}
     found = {name for name in files(finished.outputs) if not name.endswith(".lock")}  # some filelocks delete them
     bundled = {name for name in found if name.startswith(("tiny/bundle/", "tiny/.bundle."))}
     assert found - bundled == whole | folds

@@ -7,15 +7,14 @@ from subprocess import CompletedProcess
 import numpy as np
 import pandas as pd
 import pytest
+from tiny import PROJECT, TINY, bundled
 
-from competition.bundle.offline import infer
 from competition.config.loading import complete, load_config, task_names
 from competition.config.settings import Config
 from competition.files.csv_file import read_csv
 from competition.submission.join import join_submissions
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
-from tests.tiny import PROJECT, TINY
 
 needs_both = pytest.mark.skipif(
     not {"classification", "detection"} <= set(task_names()), reason="studies are classified, and boxes found"
@@ -144,7 +143,7 @@ def test_studies_and_images_are_handed_in_and_bundled_as_one(tmp_path: Path, com
     for run, *others in (("classification",), ("detection", "--join", "classification")):
         done = command("bundle", run, "--no-wheels", *others)
         assert done.returncode == 0, done.stderr
-    infer(Path("outputs/detection/bundle"), data, Path("again.csv"))
+    bundled("offline").infer(Path("outputs/detection/bundle"), data, Path("again.csv"))
     again = dict(read_csv(Path("again.csv"), ["id", "PredictionString"]).itertuples(index=False))
     assert list(again) == list(truth)
     assert grade(again, truth) == pytest.approx(grade(joined, truth))

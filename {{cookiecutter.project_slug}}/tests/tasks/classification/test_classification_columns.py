@@ -14,12 +14,10 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tiny import PROJECT, TINY
+from tiny import PROJECT, TINY, bundled
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from trainings import run_here
 
-from competition.bundle.offline import infer
-from competition.bundle.predictor import Predictor
 from competition.config.data_settings import Columns
 from competition.config.loading import load_config, task_names, validate
 from competition.data.folds import make_folds
@@ -254,10 +252,10 @@ def test_what_only_columns_tell_is_learnt_and_bundled(trained: Path, monkeypatch
     monkeypatch.chdir(trained)
     scores = pd.read_csv("outputs/t/cv.csv", index_col=0)
     assert scores["accuracy"]["pooled"] > 0.75, scores  # by the images alone one half is right
-    infer(Path("outputs/t/bundle"), Path("data"), Path("found.csv"))
+    bundled("offline").infer(Path("outputs/t/bundle"), Path("data"), Path("found.csv"))
     found, submitted = (pd.read_csv(path, index_col=0) for path in ("found.csv", "outputs/t/submission.csv"))
     np.testing.assert_allclose(found, submitted, atol=1e-5)
-    predictor = Predictor(Path("outputs/t/bundle"), Path("data"))
+    predictor = bundled("predictor").Predictor(Path("outputs/t/bundle"), Path("data"))
     image_id = submitted.index[0]
     [row] = predictor(image_id).to_dict("records")
     assert row["sick"] == pytest.approx(submitted.loc[image_id, "sick"], abs=1e-5)

@@ -18,11 +18,9 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from tiny import PROJECT, TINY
+from tiny import PROJECT, TINY, bundled
 from trainings import assert_ended_like, fork_group, get_ready, rows, run_as_script, run_here, wait
 
-from competition.bundle.offline import infer
-from competition.bundle.predictor import Predictor
 from competition.config.loading import load_config
 from competition.data.dataset import SeededIndex, share_cache
 from competition.data.folds import make_folds
@@ -252,16 +250,16 @@ def test_what_one_image_of_a_group_tells_is_learnt_and_bundled(trained: Path, mo
     averaged = -0.5 * (np.log((1 + 4 * 0.375) / 5) + np.log(1 - 0.375))
     assert score < 0.7 * averaged
     assert Predictions(Path("outputs/t/test.npz")).image_ids == [f"test{study}" for study in range(8)]
-    infer(Path("outputs/t/bundle"), Path("data"), Path("found.csv"))
+    bundled("offline").infer(Path("outputs/t/bundle"), Path("data"), Path("found.csv"))
     found, submitted = (pd.read_csv(path, index_col="study") for path in ("found.csv", "outputs/t/submission.csv"))
     np.testing.assert_allclose(found, submitted, atol=1e-5)
-    predictor = Predictor(Path("outputs/t/bundle"), Path("data"))
+    predictor = bundled("predictor").Predictor(Path("outputs/t/bundle"), Path("data"))
     assert predictor("test0")["sick"].item() == pytest.approx(submitted.sick["test0"], abs=1e-5)
     table = pd.read_csv("data/test.csv")
     images = [read_image(Path("data/test_images") / name, 3) for name in table.image_id[table.study == "test0"]]
     assert predictor("new", images[::-1])["sick"].item() == pytest.approx(submitted.sick["test0"], abs=1e-5)
     (Path("data/test_images") / table.image_id[table.study == "test1"].iloc[0]).write_bytes(b"no image")
-    infer(Path("outputs/t/bundle"), Path("data"), Path("found.csv"))
+    bundled("offline").infer(Path("outputs/t/bundle"), Path("data"), Path("found.csv"))
     forgiven = pd.read_csv("found.csv", index_col="study")
     np.testing.assert_allclose(forgiven.drop("test1"), submitted.drop("test1"), atol=1e-5)
     assert forgiven.sick["test1"] == pytest.approx(submitted.sick["test1"], abs=0.4)

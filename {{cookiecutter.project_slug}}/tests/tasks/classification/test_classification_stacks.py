@@ -10,11 +10,8 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import PROJECT
+from tiny import PROJECT, bundled
 
-from competition.bundle.build import make_bundle
-from competition.bundle.offline import infer
-from competition.bundle.predictor import Predictor
 from competition.config.loading import load_config
 from competition.files.item_source import test_source as source_of_test
 from competition.runs.folder import Run
@@ -91,10 +88,12 @@ def test_what_only_neighbours_tell_is_learnt_and_handed_in_from_training_to_a_bu
     handed_in = pd.read_csv("outputs/stacked/submission.csv").set_index("image_id")
     said = handed_in.loc[[*truth], "1"].to_numpy(dtype=float) > 0.5
     assert np.mean(said == np.array([*truth.values()])) > 0.9
-    bundle, _ = make_bundle(Run.open("stacked"), with_wheels=False)
-    again = pd.read_csv(infer(bundle, tmp_path / "data", tmp_path / "again.csv")).set_index("image_id")
+    bundle, _ = bundled("build").make_bundle(Run.open("stacked"), with_wheels=False)
+    again = pd.read_csv(bundled("offline").infer(bundle, tmp_path / "data", tmp_path / "again.csv")).set_index(
+        "image_id"
+    )
     np.testing.assert_allclose(again, handed_in, atol=1e-4)
-    predictor, image_id = Predictor(bundle, tmp_path / "data"), "case31_slice_7"
+    predictor, image_id = bundled("predictor").Predictor(bundle, tmp_path / "data"), "case31_slice_7"
     config = load_config([CONFIG], [*WORDS, STACK])
     for row in (predictor(image_id), predictor(image_id, source_of_test(config, image_id).read())):
         np.testing.assert_allclose(row["1"], handed_in.loc[[image_id], "1"], atol=1e-4)
