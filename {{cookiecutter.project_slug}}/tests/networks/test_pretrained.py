@@ -304,7 +304,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     script = ASK_THE_HUB.format(tests=str(Path(__file__).parent), tasks=task_names(), folder=str(folder))
     ran = subprocess.run(
         [sys.executable, "-c", script],
-        env=kept | nobody | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env=kept | nobody | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
         capture_output=True,
         text=True,
         timeout=240,
