@@ -64,6 +64,7 @@ def test_from_train_csv_to_the_submission_of_its_bundle(architecture: str, data:
     if architecture == "dfine":  # the noise of true boxes is drawn again after a stop
         stopped = tmp_path / "stopped"
         shutil.copytree(data, stopped / "data")
+        shutil.copy(tmp_path / "data" / "folds.csv", stopped / "data")
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(stopped)
             assert call("train", *words, "trainer.max_time=00:00:00:00") == 3
