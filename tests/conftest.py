@@ -1,6 +1,7 @@
 """What the template's tests share: a copy of the tracked files, and one bake for each task."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,11 @@ from pytest_cookies.plugin import Cookies
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--images", action="store_true", help="Also test in environments of Kaggle's and Colab's versions")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Start one process more than there are cores: some tests wait for half a minute, as for a machine that is cut off."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.fixture(scope="session")
