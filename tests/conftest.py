@@ -16,7 +16,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Start one process more than there are cores: some tests wait for half a minute, as for a machine that is cut off."""
+    """Start one process more than there are cores: some tests wait for half a minute, as for a lost machine."""
     return len(os.sched_getaffinity(0)) + 1
 
 
