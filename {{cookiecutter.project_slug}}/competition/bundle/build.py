@@ -80,6 +80,7 @@ FIND = """from pathlib import Path
 
 inputs = Path("/kaggle/input")
 found = [path.parent for depth in ("*", "*/*", "*/*/*") for path in inputs.glob(depth + "/infer.py")]
+found = [folder for folder in found if folder.parent.name != "parts"]  # of a bundle that is joined
 assert len(found) == 1, f"expected one bundle below {inputs}, found {found}: attach its data set, and no other bundle"
 BUNDLE = found[0]"""
 IN_NOTEBOOK = {"place": FIND, "function": "infer", "arguments": ""}
@@ -288,6 +289,11 @@ def _write_scripts(folder: Path) -> None:
     (folder / NOTEBOOK).write_text(json.dumps(notebook, indent=1) + "\n", encoding="utf-8")
 
 
+def is_joined(opened: Run) -> bool:
+    """Return whether the run's bundle hands in the rows of other runs, too, by `bundle --join`."""
+    return (opened.folder / BUNDLE / PARTS).is_dir()
+
+
 def is_bundled(opened: Run) -> bool:
     """Return whether the run's bundle is newer than all that it was made from, this package included, and is of the
     run's own config."""
@@ -296,7 +302,7 @@ def is_bundled(opened: Run) -> bool:
         return False
     if (bundle / POSTPROCESS).is_file() != (opened.folder / POSTPROCESS).is_file():
         return False
-    if (bundle / PARTS).is_dir():
+    if is_joined(opened):
         return False  # whether the bundles of other runs are up to date is not known here
     python = opened.config.inference.python
     more = [*opened.config.packages, *packages_of(read_recipe(opened.folder))]

@@ -72,7 +72,7 @@ def _write_duplicates(
         here = groups[begin:end].tolist()
         for image_id, group in zip(extra.table.image_ids, here, strict=True):
             known = [*([""] if group in of_test else []), *(twins[group] if group in of_train else [])]
-            rows += [(extra.prefix + image_id, twin) for twin in known]
+            rows += [(extra.name, image_id, twin) for twin in known]
         lines.append(
             f"{extra.name}: near-duplicates of training images: {sum(group in of_train for group in here)}, left out "
             f"of the folds that validate these; of test images: {sum(group in of_test for group in here)}, left out"

@@ -23,7 +23,7 @@ from competition.support.freshness import is_up_to_date
 from competition.tasks.contract import Table, Target, Task
 
 DUPLICATES = "extra_duplicates.csv"
-DUPLICATE_COLUMNS = ("image_id", "twin")  # of an image of a set; its twin in train.csv, or nothing: a test image
+DUPLICATE_COLUMNS = ("set", "image_id", "twin")  # an image of a set; its twin in train.csv, or nothing: a test image
 WEIGHT_COLUMNS = ("image_id", "weight")
 
 
@@ -161,7 +161,8 @@ def _read_pseudo(config: Config, table: Table, asked: Path) -> Extra:
     read = Task(config.task).table.read_table(own, path)
     weighed = WEIGHT_COLUMNS[1] in header and WEIGHT_COLUMNS[1] not in table.classes
     weights = column_weights(path, WEIGHT_COLUMNS[1], read) if weighed else np.ones(len(read.image_ids))
-    return Extra(str(path), own, read, weights, num_classes=len(table.classes))
+    # Test images are where the config says, whatever format their answers have.
+    return Extra(str(path), config, read, weights, num_classes=len(table.classes))
 
 
 def pseudo_of_fold(path: Path, fold: int | str) -> Path:
@@ -376,7 +377,8 @@ def _left_out(config: Config, table: JoinedTable, validated: set[str]) -> tuple[
         ]
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     twins = frame[(frame["twin"] == "") | frame["twin"].isin(validated)]
-    rows = np.flatnonzero(np.isin(table.image_ids.astype(str), twins["image_id"].unique().astype(str)))
+    ids = [extra.prefix + twins.loc[twins["set"] == extra.name, "image_id"] for extra in table.extras]
+    rows = np.flatnonzero(np.isin(table.image_ids.astype(str), pd.concat(ids).unique().astype(str)))
     said = f"data.extra: {len(rows)} images are left out: near-duplicates of validation or test images ({path})"
     return rows, [said] if len(rows) else []
 

@@ -185,8 +185,11 @@ def _predict(opened: Run) -> None:
 
 def _bundle(opened: Run) -> None:
     """Bundle it for an offline notebook; the submission is written, whatever becomes of this."""
-    from competition.bundle.build import is_bundled
+    from competition.bundle.build import is_bundled, is_joined
 
+    if is_joined(opened):
+        _say("bundle", f"{opened.folder / BUNDLE} has another run's rows, too, and is kept; make it again with --join")
+        return
     if is_bundled(opened):
         _say("bundle", f"{opened.folder / BUNDLE} is up to date")
         return

@@ -44,7 +44,8 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
             load_metric(metric)
         table = Task(config.task).table.read_table(config)
         data = FoldData(config, table, read_folds(config, table))
-        data.teacher = read_teacher(config, table, data.train_set.image_ids)
+        data.teacher = teacher = read_teacher(config, table, data.train_set.image_ids)
+        data.notes += [] if teacher is None else teacher.notes
         with explaining_lost_process("training"):
             fit(config, table, data, begun=lambda device: begin(config, bases, device))
             if len(data.val_set):

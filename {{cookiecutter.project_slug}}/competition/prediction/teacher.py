@@ -19,7 +19,8 @@ class Teacher:
     """Adds to a batch what was said of its images, before they are mixed: `teacher` (B, n) float32; NaN of one of which
     nothing was."""
 
-    def __init__(self, said: dict[str, np.ndarray]) -> None:
+    def __init__(self, said: dict[str, np.ndarray], notes: Sequence[str] = ()) -> None:
+        self.notes = notes  # what is to be said of it
         self._places = {image_id: place for place, image_id in enumerate(said)}
         rows = np.stack(list(said.values())).astype(np.float32)
         self._said = torch.from_numpy(np.concatenate([rows, np.full_like(rows[:1], np.nan)]))
@@ -42,14 +43,20 @@ def read_teacher(config: Config, table: Table, image_ids: Sequence[str] | np.nda
         return None
     if distil.run == config.name:
         raise CompetitionError(f"loss.distil.run: found {distil.run}, this run itself; expected another one")
-    run = Run.open(distil.run)
+    run, notes = Run.open(distil.run), list[str]()
     own = set(table.image_ids.tolist())
     wanted = [str(image_id) for image_id in image_ids]
     said = _said(run.out_of_fold_files(), [one for one in wanted if one in own], config, table)
     if pseudo := [one for one in wanted if one not in own and not one.startswith(further_prefixes(config))]:
         of_fold = run.folder / f"fold{config.fold}" / TEST  # as `pseudo` left it
+        if not of_fold.is_file() and config.fold != "all":
+            notes = [
+                f"warning: loss.distil: of pseudo-labels all networks of {distil.run} are learnt from, which have "
+                f"trained on what fold {config.fold} validates and flatter its score; `competition pseudo {distil.run}` asks "
+                "each fold's own"
+            ]
         said |= _said([of_fold if of_fold.is_file() else run.folder / TEST], pseudo, config, table)
-    return Teacher(said)
+    return Teacher(said, notes)
 
 
 def _said(files: Sequence[Path], image_ids: Sequence[str], config: Config, table: Table) -> dict[str, np.ndarray]:

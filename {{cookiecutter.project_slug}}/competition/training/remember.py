@@ -31,8 +31,9 @@ class RememberImages(pl.Callback):
         self._remember(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Remember where nothing is validated: each epoch may be the last, and predicts."""
-        if len(self.data.val_set):
+        """Remember where this epoch was not validated: it may be the last, and predict."""
+        memory = memory_of(pl_module)
+        if memory is None or memory.embeddings is not None:
             return
         with _averaged(trainer, pl_module):
             self._remember(trainer, pl_module)

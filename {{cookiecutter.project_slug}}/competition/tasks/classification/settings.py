@@ -508,6 +508,11 @@ class TaskConfig(Config):
             raise ValueError(
                 f"model.head: {self.model.head} is for format.target single and loss.cross_entropy alone; found {found}"
             )
+        if self.optimizer.is_schedule_free:
+            raise ValueError(
+                f"model.head: {self.model.head} does not go with {self.optimizer.name}: what it remembers is of the "
+                "weights between two steps, which that one averages; take another optimizer, with ema"
+            )
         if self.data.window is not None:
             raise ValueError(f"model.head: {self.model.head} does not go with data.window: it compares whole images")
         return self
@@ -549,6 +554,7 @@ class TaskConfig(Config):
             "data.pseudo": self.data.pseudo is not None,
             "data.extra": bool(self.data.extra),
             "data.weights_csv": self.data.weights_csv is not None,
+            "data.weight": self.data.weight is not None,
             "mix": self.mix.mixup is not None or self.mix.cutmix is not None,
             "sampler.positive": isinstance(self.sampler.positive, PositiveColumn),
         }

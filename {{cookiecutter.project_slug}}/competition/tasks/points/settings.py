@@ -1,11 +1,12 @@
 """What a config of points may hold beside the common sections."""
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from competition.config.data_settings import named_step
 from competition.config.section import Count, Losses, Positive, Probability, Section
 from competition.config.settings import Config, Model
 
@@ -163,6 +164,20 @@ def beta_of(metric: str) -> float | None:
     return float(found[1]) if found else None
 
 
+# Of albumentations 2.0.8, which scales points from the middle of the first pixel.
+SCALING = (
+    *("RandomScale", "LongestMaxSize", "SmallestMaxSize", "Resize", "RandomResizedCrop", "RandomSizedCrop"),
+    *("RandomSizedBBoxSafeCrop", "CropAndPad"),
+)
+
+
+def _names_of(steps: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for step in steps:
+        name, arguments = named_step(step)
+        yield name
+        yield from _names_of(arguments.get("transforms") or ())
+
+
 class TaskConfig(Config):
     """An experiment that looks for points."""
 
@@ -182,6 +197,17 @@ class TaskConfig(Config):
             raise ValueError(
                 f"trainer.precision: found {precision}, which rounds the true points, too; give "
                 f"{str(precision).replace('true', 'mixed')}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _points_are_not_shifted(self) -> Self:
+        """Refuse steps that scale images by the middles of pixels and points from there: half a pixel would be lost."""
+        found = [name for name in _names_of(self.data.augmentation.more) if name in SCALING]
+        if found:
+            raise ValueError(
+                f"data.augmentation.more: {found[0]} would shift points by up to half a pixel; take crop, "
+                "shift_scale_rotate, or data.image_size by epoch"
             )
         return self
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from tiny import TINY
 from torch.nn import functional
-from trainings import run_here, run_on_two
+from trainings import call, run_here, run_on_two
 
 from competition.config.loading import load_config
 from competition.config.settings import with_decode
@@ -105,6 +105,7 @@ def test_what_is_remembered_goes_with_the_weights_and_is_no_parameter_and_no_buf
         (["format.target=multi", "format.train.layout=columns", "loss.bce=1"], "found multi"),
         (["model.head=arcface", "loss.focal=1"], "found focal"),
         (["model.head=arcface", "data.window={size: 32}"], "does not go with data.window"),
+        (["optimizer.name=schedulefree_adamw", "scheduler.name=constant"], "does not go with schedulefree_adamw"),
     ],
 )
 def test_what_cannot_be_learnt_so_is_refused_in_one_line(words: list[str], said: str, tmp_path: Path) -> None:
@@ -233,6 +234,17 @@ def test_two_processes_remember_each_image_once_and_score_as_one_does(
         "train", "c.yaml", *WORDS, "trainer.max_epochs=1", "trainer.devices=2", "trainer.strategy=ddp", "name=two"
     )
     look_at(run_of_heads / "outputs/two/fold0", run_of_heads / "data")
+
+
+@pytest.mark.slow
+def test_weights_of_an_epoch_that_was_not_validated_remember_too(
+    run_of_heads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run_of_heads)
+    rare = ["trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2", "checkpoint.predict_with=latest", "name=rare"]
+    assert call("train", "c.yaml", *WORDS, *rare) == 0
+    state = load_checkpoint(run_of_heads / "outputs/rare/fold0/latest.pt")["state_dict"]
+    assert [key for key in state if key.endswith(".remembered")]
 
 
 def look_at(folder: Path, data: Path) -> None:

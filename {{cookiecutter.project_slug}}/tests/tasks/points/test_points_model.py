@@ -71,6 +71,12 @@ def test_the_loss_of_an_image_does_not_depend_on_its_batch(loss: dict[str, float
     assert (image_losses(torch.nn.Identity(), right, batch, config_of(loss=loss)) < together).all()
 
 
+def test_steps_that_would_shift_points_are_refused() -> None:
+    inside = {"OneOf": {"transforms": ["Transpose", {"RandomScale": {"p": 1}}]}}
+    with pytest.raises(CompetitionError, match=r"more: RandomScale would shift points by up to half a pixel"):
+        config_of(data={"augmentation": {"more": [inside]}})
+
+
 def test_a_precision_that_rounds_points_is_refused() -> None:
     with pytest.raises(CompetitionError, match="found bf16-true, which rounds the true points, too; give bf16-mixed"):
         config_of(trainer={"precision": "bf16-true"})
