@@ -51,9 +51,9 @@ def read_teacher(config: Config, table: Table, image_ids: Sequence[str] | np.nda
         of_fold = run.folder / f"fold{config.fold}" / TEST  # as `pseudo` left it
         if not of_fold.is_file() and config.fold != "all":
             notes = [
-                f"warning: loss.distil: of pseudo-labels all networks of {distil.run} are learnt from, which have "
-                f"trained on what fold {config.fold} validates and flatter its score; `competition pseudo {distil.run}` asks "
-                "each fold's own"
+                f"warning: loss.distil: pseudo-labels are learnt from all networks of {distil.run}, which have trained on "
+                f"what fold {config.fold} validates and flatter its score; `competition pseudo {distil.run}` asks each "
+                "fold's own"
             ]
         said |= _said([of_fold if of_fold.is_file() else run.folder / TEST], pseudo, config, table)
     return Teacher(said, notes)
