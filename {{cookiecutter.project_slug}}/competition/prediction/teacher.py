@@ -50,10 +50,10 @@ def read_teacher(config: Config, table: Table, image_ids: Sequence[str] | np.nda
     if pseudo := [one for one in wanted if one not in own and not one.startswith(further_prefixes(config))]:
         of_fold = run.folder / f"fold{config.fold}" / TEST  # as `pseudo` left it
         if not of_fold.is_file() and config.fold != "all":
+            all_networks = f"all networks of {distil.run}, which have trained on what fold {config.fold} validates"
+            way_on = f"`competition pseudo {distil.run}` asks each fold's own"
             notes = [
-                f"warning: loss.distil: pseudo-labels are learnt from all networks of {distil.run}, which have trained on "
-                f"what fold {config.fold} validates and flatter its score; `competition pseudo {distil.run}` asks each "
-                "fold's own"
+                f"warning: loss.distil: pseudo-labels are learnt from {all_networks}, and flatter its score; {way_on}"
             ]
         said |= _said([of_fold if of_fold.is_file() else run.folder / TEST], pseudo, config, table)
     return Teacher(said, notes)
