@@ -1,11 +1,44 @@
 """Boxes or points, of which an image has any number: counted by image, and compared with the true ones. No torch."""
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
+from competition.files.csv_file import resolve_classes
+from competition.support.errors import CompetitionError
 from competition.tasks.contract import Outcome, Target
 
+ONE_CLASS = "object"  # its name where there is one class and data.classes does not name it
 CELLS = 8  # along a side
 MOST_SCORES, MOST_NAMED = 3, 6  # in a caption
+
+
+def classes_of_items(
+    lines: pd.Index,
+    row: np.ndarray,
+    names: np.ndarray | None,
+    column: pd.Series | None,
+    listed: Sequence[str] | None,
+    path: Path,
+) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
+    """Return all classes, that of each item (empty where it is none), and the faults of rows of another class.
+
+    Items (k,) are of the rows `row` of a table with these lines. Their names (k,) stand in strings, or a `column` (n,)
+    of the table has them; without either there is one class.
+    """
+    if names is not None:
+        classes, unknown = resolve_classes(pd.Series(names, index=lines[row], dtype=object), listed, path)
+        return classes, names, unknown
+    if column is None:
+        if listed is not None and len(listed) != 1:
+            raise CompetitionError(
+                f"data.classes: lists {len(listed)} classes, but without format.class_id there is one; leave one"
+            )
+        classes = tuple(listed or (ONE_CLASS,))
+        return classes, np.full(len(row), classes[0], dtype=object), []
+    classes, unknown = resolve_classes(column, listed, path)
+    return classes, column.to_numpy(dtype=object)[row], unknown
 
 
 def classes_of_images(labels: np.ndarray, image: np.ndarray, num_images: int, num_classes: int) -> np.ndarray:

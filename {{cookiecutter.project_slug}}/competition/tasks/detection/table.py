@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from competition.files.csv_file import group_by_image, line, read_csv, read_header, resolve_classes, row_faults
+from competition.files.csv_file import group_by_image, line, read_csv, read_header, row_faults
 from competition.files.image_folder import absent_images
 from competition.files.other_tables import has_table
 from competition.support.errors import CompetitionError
@@ -16,11 +16,16 @@ from competition.tasks.contract import Target
 from competition.tasks.detection.boxes import fuse
 from competition.tasks.detection.formats.box_columns import BoxColumns, read_box_columns
 from competition.tasks.detection.settings import DetectionFormat, TaskConfig
-from competition.tasks.found_items import classes_of_images, counts_in_words, rarest_class, renumbered_items
+from competition.tasks.found_items import (
+    classes_of_images,
+    classes_of_items,
+    counts_in_words,
+    rarest_class,
+    renumbered_items,
+)
 
 SIDES = ("height", "width")
 CROWD, IS_CROWD = "iscrowd", ("1", "1.0", "True", "true")  # COCO's mark of a region in which objects are not told apart
-ONE_CLASS = "object"  # its name where there is one class and data.classes does not name it
 
 
 @dataclass(frozen=True)
@@ -177,26 +182,14 @@ def _classes(
     config: TaskConfig, frame: pd.DataFrame, path: Path, found: BoxColumns
 ) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
     """Return all classes, that of each box (empty where it is none), and the faults of rows of another class."""
-    form, listed = config.format, config.data.classes
-    if found.names is not None:
-        names = pd.Series(found.names, index=frame.index[found.row], dtype=object)
-        classes, unknown = resolve_classes(names, listed, path)
-        return classes, found.names, unknown
-    if form.class_id is None:
-        if listed is not None and len(listed) != 1:
+    form, listed, column = config.format, config.data.classes, None
+    if form.class_id is not None:
+        if found.names is None and listed is not None and form.no_finding in listed:
             raise CompetitionError(
-                f"data.classes: lists {len(listed)} classes, but without format.class_id there is one; leave one"
+                f"data.classes: lists {form.no_finding!r}, which format.no_finding says is no box; leave it out"
             )
-        classes = tuple(listed or (ONE_CLASS,))
-        return classes, np.full(len(found.row), classes[0], dtype=object), []
-    if listed is not None and form.no_finding in listed:
-        raise CompetitionError(
-            f"data.classes: lists {form.no_finding!r}, which format.no_finding says is no box; leave it out"
-        )
-    names = frame[form.class_id]
-    names = names.where(names != form.no_finding, "")
-    classes, unknown = resolve_classes(names, listed, path)
-    return classes, names.to_numpy(dtype=object)[found.row], unknown
+        column = frame[form.class_id].where(frame[form.class_id] != form.no_finding, "")
+    return classes_of_items(frame.index, found.row, found.names, column, listed, path)
 
 
 def _misfits(form: DetectionFormat, frame: pd.DataFrame, found: BoxColumns, path: Path) -> list[str]:

@@ -6,15 +6,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competition.files.csv_file import group_by_image, line, read_csv, resolve_classes, row_faults
+from competition.files.csv_file import group_by_image, line, read_csv, row_faults
 from competition.files.image_folder import absent_images
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
-from competition.tasks.found_items import classes_of_images, counts_in_words, rarest_class, renumbered_items
+from competition.tasks.found_items import (
+    classes_of_images,
+    classes_of_items,
+    counts_in_words,
+    rarest_class,
+    renumbered_items,
+)
 from competition.tasks.points.formats.point_columns import PointColumns, read_point_columns
 from competition.tasks.points.settings import PointsFormat, TaskConfig
-
-ONE_CLASS = "object"  # its name where there is one class and data.classes does not name it
 
 
 @dataclass(frozen=True)
@@ -132,20 +136,8 @@ def _classes(
     config: TaskConfig, frame: pd.DataFrame, path: Path, found: PointColumns
 ) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
     """Return all classes, that of each point, and the faults of rows of another class."""
-    form, listed = config.format, config.data.classes
-    if found.names is not None:
-        names = pd.Series(found.names, index=frame.index[found.row], dtype=object)
-        classes, unknown = resolve_classes(names, listed, path)
-        return classes, found.names, unknown
-    if form.class_id is None:
-        if listed is not None and len(listed) != 1:
-            raise CompetitionError(
-                f"data.classes: lists {len(listed)} classes, but without format.class_id there is one; leave one"
-            )
-        classes = tuple(listed or (ONE_CLASS,))
-        return classes, np.full(len(found.row), classes[0], dtype=object), []
-    classes, unknown = resolve_classes(frame[form.class_id], listed, path)
-    return classes, frame[form.class_id].to_numpy(dtype=object)[found.row], unknown
+    column = None if config.format.class_id is None else frame[config.format.class_id]
+    return classes_of_items(frame.index, found.row, found.names, column, config.data.classes, path)
 
 
 def _misfits(form: PointsFormat, frame: pd.DataFrame, found: PointColumns, path: Path) -> list[str]:
