@@ -19,7 +19,7 @@ def classes_of_items(
     row: np.ndarray,
     names: np.ndarray | None,
     column: pd.Series | None,
-    listed: Sequence[str] | None,
+    listed: list[str] | None,
     path: Path,
 ) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
     """Return all classes, that of each item (empty where it is none), and the faults of rows of another class.
