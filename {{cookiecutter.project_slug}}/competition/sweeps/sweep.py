@@ -246,11 +246,13 @@ class Search:
     def _train(self, attempt: Attempt) -> None:
         """Begin the next training of a trial, or end the trial with its score."""
         at = attempt.next()
+        is_elsewhere = at is not None and _goes_on_elsewhere(attempt.configs[at].fold_folder)
+        at = attempt.next()  # again, as that process may have ended its training since the first look
         if at is None:
             self._end(attempt)
         elif self._is_stopping():
             self._leave(attempt)
-        elif not _goes_on_elsewhere(attempt.configs[at].fold_folder):
+        elif not is_elsewhere:
             config = attempt.configs[at]
             command = ["train", "--resume", *map(str, self.asked.paths), *attempt.words, *attempt.each[at]]
             job = Job(f"{config.name}/{config.fold_folder.name}", command, config.fold_folder / "train.log", self.limit)

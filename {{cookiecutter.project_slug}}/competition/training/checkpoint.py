@@ -6,7 +6,6 @@ With `checkpoint.keep` the weights of the best epochs besides, `epoch3.pt`, for 
 import hashlib
 import math
 import os
-import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from competition.config.settings import Checkpoint as CheckpointSettings
 from competition.config.settings import Mode
@@ -272,15 +271,8 @@ def export_weights(checkpoint: Path) -> None:
         seen.add(value.data_ptr())
     path = exported_path(checkpoint)
     with replacing(path) as temporary:
-        try:
-            save_file(plain, temporary, {CHECKSUM: _checksum(plain)})
-        except SafetensorError as error:  # with the system's number of the fault in its text only
-            raise _of_system(error) from None
-
-
-def _of_system(error: SafetensorError) -> OSError:
-    found = re.search(r"os error (\d+)", str(error))
-    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError(str(error))
+        # Its `save_file` writes beside the file by a random name, which a killed process leaves for ever.
+        temporary.write_bytes(save(plain, {CHECKSUM: _checksum(plain)}))
 
 
 def _checksum(weights: Mapping[str, torch.Tensor]) -> str:

@@ -247,6 +247,23 @@ def test_a_sweep_that_is_killed_goes_on_with_the_trials_it_had(words: list[str],
             assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4", "5"]
 
 
+def test_a_training_that_ends_while_it_is_looked_at_is_not_begun_again(
+    words: list[str], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends_meanwhile(folder: Path) -> bool:
+        folder.mkdir(parents=True)
+        metric = load_config([Path(words[0])]).metrics[0]
+        (folder / "metrics.csv").write_text(f"epoch,seconds,val/loss,val/{metric}\n1,60,0.5,0.5\n")
+        (folder / "oof.npz").touch()
+        return False
+
+    monkeypatch.setattr("competition.sweeps.sweep._goes_on_elsewhere", ends_meanwhile)
+    done = command("sweep", *words, "--trials", 1)
+    assert done.returncode == 0, done.stderr
+    assert states() == {0: "complete"}
+    assert begun() == []
+
+
 def test_processes_share_a_sweep_and_end_with_as_many_trials_as_asked_for(words: list[str]) -> None:
     both = [start([*words, "--trials", "6"]) for _ in range(2)]
     said = [process.communicate(timeout=300) for process in both]
