@@ -76,12 +76,13 @@ IN_SCRIPT = {
     "arguments": ", *map(Path, sys.argv[1:])",
 }
 # A notebook has no file to start from; Kaggle puts data sets one to three folders deep.
-FIND = """from pathlib import Path
+FIND = f"""from pathlib import Path
 
 inputs = Path("/kaggle/input")
 found = [path.parent for depth in ("*", "*/*", "*/*/*") for path in inputs.glob(depth + "/infer.py")]
-found = [folder for folder in found if folder.parent.name != "parts"]  # of a bundle that is joined
-assert len(found) == 1, f"expected one bundle below {inputs}, found {found}: attach its data set, and no other bundle"
+found = [folder for folder in found if folder.parent.name != "{PARTS}"]  # of a bundle that is joined
+wanted = "attach its data set, and no other bundle"
+assert len(found) == 1, f"expected one bundle below {{inputs}}, found {{found}}: {{wanted}}"
 BUNDLE = found[0]"""
 IN_NOTEBOOK = {"place": FIND, "function": "infer", "arguments": ""}
 

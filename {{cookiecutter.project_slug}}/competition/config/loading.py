@@ -160,31 +160,10 @@ def _null_sections(values: dict[str, Any], schema: type[BaseModel], prefix: str 
             yield from _null_sections(value, kind, f"{prefix}{key}.")
 
 
-def _metric_files_apart(values: dict[str, Any], where: str) -> dict[str, Any]:
-    """Move metrics of files of the user's, as mine.py:NAME, to `metric_files`, behind the task's own.
-
-    Not by a validator before the others, behind which pydantic no longer takes values for those of JSON.
-    """
-    named = values.get("metrics")
-    files = [one for one in named if isinstance(one, str) and ".py:" in one] if isinstance(named, list) else []
-    if not files or not isinstance(named, list):
-        return values
-    if named[0] in files:
-        raise CompetitionError(
-            f"{where}: metrics: {named[0]} is the first, for which thresholds are tuned; expected one of the task's "
-            "before it, or host_metric"
-        )
-    own = [one for one in named if one not in files]
-    names = [one.rpartition(":")[2] for one in files]
-    if twice := [one for one in names if names.count(one) > 1 or one in own]:
-        raise CompetitionError(f"{where}: metrics: {twice[0]} stands twice; give the function of a file another name")
-    return values | {"metrics": own, "metric_files": [*(values.get("metric_files") or []), *files]}
-
-
 def validate(values: dict[str, Any], source: dict[str, str], default_source: str) -> Config:
     """Turn plain values into the `Config` of their task; `source` names the file each dotted key came from."""
     schema = _schema(values.get("task"), source.get("task", default_source))
-    values = _metric_files_apart(with_preset(values, source, default_source), source.get("metrics", default_source))
+    values = with_preset(values, source, default_source)
     try:
         values = metric_files_apart(values)
     except ValueError as error:

@@ -26,8 +26,8 @@ class Section(BaseModel):
 class Distil(Section):
     """Learn what another run says of an image, beside what is true of it (Hinton et al. 2015).
 
-    That is what it said of a training image out of fold, by networks that have not seen it; of a test image that is a
-    pseudo-label the mean of all its networks.
+    That is what it said of a training image out of fold, by networks that have not seen it. Of a test image that is a
+    pseudo-label it is what the fold's own networks say, where `pseudo` has asked them, else the mean of all.
     """
 
     run: Annotated[str, Field(min_length=1)]  # its name, or its folder

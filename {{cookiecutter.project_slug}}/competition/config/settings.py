@@ -164,9 +164,8 @@ class Checkpoint(Section):
 
     monitor: str = "val/loss"  # or a score: val/dice, ...
     mode: Mode | None = None  # which value is better; None: the lower loss, the better score
-    predict_with: Literal["best", "latest", "soup", "auto"] = (
-        "best"  # soup: or best; auto: also latest, and of `ema` unaveraged
-    )
+    # soup: or best; auto: also latest, and of `ema` unaveraged
+    predict_with: Literal["best", "latest", "soup", "auto"] = "best"
     keep: Annotated[int, Field(ge=2, le=100)] | None = None  # epochs whose weights a soup is the average of
     every_steps: Count | None = None  # save latest.pt in mid-epoch, too
     every_minutes: Positive | None = None

@@ -68,9 +68,8 @@ class ImageAugmentation:
             rest = {key: value for key, value in target.items() if key != "ignored"}
             moved, changed = self(image, {**rest, "mask": both}, seed, epoch)
             return moved, {**changed, "mask": changed["mask"][:, :, :-1], "ignored": changed["mask"][:, :, -1]}
-        if (
-            "keypoints" in target
-        ):  # albumentations counts from the middle of the first pixel, all else here from its corner
+        # albumentations counts points from the middle of the first pixel, all else here from its corner.
+        if "keypoints" in target:
             moved, changed = self._change(image, {**target, "keypoints": target["keypoints"] - 0.5}, seed, epoch)
             return moved, _points_inside(changed, *moved.shape[:2])
         return self._change(image, target, seed, epoch)

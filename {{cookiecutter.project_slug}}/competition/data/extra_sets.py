@@ -114,7 +114,7 @@ def set_config(config: Config, one: ExtraSet, classes: Sequence[str]) -> Config:
     """Return the config by which a set is read as if its csv file was train.csv."""
     data = config.data.model_copy(
         update={
-            "dir": one.dir or config.data.dir,
+            "dir": _folder(config, one),
             "train_csv": one.csv,
             "train_images": one.images,
             "classes": list(classes),
@@ -361,8 +361,7 @@ def duplicates_path(config: Config) -> Path:
 
 def duplicate_sources(config: Config) -> list[Path]:
     """Return the files by which it is known whether that is up to date."""
-    sets = [(one.dir or config.data.dir) / one.csv for one in config.data.extra]
-    return [config.train_csv, *sets]
+    return [config.train_csv, *_tables(config)]
 
 
 def _left_out(config: Config, table: JoinedTable, validated: set[str]) -> tuple[np.ndarray, list[str]]:
@@ -387,10 +386,18 @@ def extra_files(config: Config) -> list[Path]:
     """Return the tables that the training part is made of beside train.csv, those that are there."""
     data = config.data
     named = [*([] if data.pseudo is None else pseudo_files(data.pseudo)), data.weights_csv]
-    sets = [(one.dir or data.dir) / one.csv for one in data.extra]
-    return [path for path in [*named, *sets] if path is not None and path.is_file()]
+    return [path for path in [*named, *_tables(config)] if path is not None and path.is_file()]
 
 
 def extra_folders(config: Config) -> list[Path]:
     """Return the folders of images of `data.extra`."""
-    return [(one.dir or config.data.dir) / one.images for one in config.data.extra]
+    return [_folder(config, one) / one.images for one in config.data.extra]
+
+
+def _tables(config: Config) -> list[Path]:
+    return [_folder(config, one) / one.csv for one in config.data.extra]
+
+
+def _folder(config: Config, one: ExtraSet) -> Path:
+    """Return where the files of a set are named from."""
+    return one.dir or config.data.dir

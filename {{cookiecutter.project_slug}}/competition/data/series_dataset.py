@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from competition.config.settings import Config
-from competition.data.dataset import Batch, ImageDataset, Sample, SeededIndex, collate_weights
+from competition.data.dataset import Batch, ImageDataset, Sample, SeededIndex
 from competition.files.series import Members, images_of_groups, is_series, one_by_one
 from competition.networks.beside import BESIDE
 from competition.tasks.contract import Table, Task
@@ -68,7 +68,6 @@ class SeriesDataset(ImageDataset):
         images = [self._images[draw] for draw in draws]
         height, width = images[0]["height"], images[0]["width"]
         known = {"image_id": str(self.image_ids[row]), "images": images, "height": height, "width": width}
-        known |= self.weight_of(row)
         if self.table is not None:
             known |= Task(self.config.task).dataset.target_tensors(self.target(row, height, width))
         return known
@@ -84,7 +83,6 @@ class SeriesDataset(ImageDataset):
             "height": torch.tensor([sample["height"] for sample in samples]),
             "width": torch.tensor([sample["width"] for sample in samples]),
         }
-        batch |= collate_weights(samples)
         return batch | (Task(self.config.task).dataset.collate_targets(samples) if self.table else {})
 
     def read(self, index: int) -> np.ndarray:

@@ -26,6 +26,7 @@ from competition.files.file_patterns import (
 from competition.files.other_tables import AND
 from competition.files.series import is_series
 from competition.support.errors import CompetitionError
+from competition.support.freshness import state_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".dcm", ".dicom", ".bmp", ".webp")
 
@@ -53,17 +54,19 @@ class ImageFolder:
     def file(self, image_id: str, pattern: str | None = None) -> Path:
         """Return an image's file, by another pattern where one is given; raise CompetitionError where its id leads out
         of the folder."""
-        asked, _ = file_and_part(pattern or self.pattern)
-        return find_file(self.data.dir / self.folder, asked, self._fields(asked, image_id))
+        asked = pattern or self.pattern
+        columns = self._columns_in(file_and_part(asked)[0], image_id)
+        return image_path(self.data, self.folder, asked, image_id, columns)
 
     def part(self, image_id: str, pattern: str) -> str:
         """Return the part of an image's file that a pattern means, as a slice of a volume; "" for all of it."""
         _, asked = file_and_part(pattern)
-        return filled(asked, self._fields(asked, image_id)) if field_names(asked) else asked
+        if not field_names(asked):
+            return asked
+        return filled(asked, fields_of(self.data, image_id, self._columns_in(asked, image_id)))
 
-    def _fields(self, pattern: str, image_id: str) -> dict[str, str]:
-        columns = self.columns(_column_names(self.data, pattern), image_id)
-        return {"image_id": image_id, **id_parts(self.data, image_id), **columns}
+    def _columns_in(self, pattern: str, image_id: str) -> dict[str, str]:
+        return self.columns(_column_names(self.data, pattern), image_id)
 
     def columns(self, names: tuple[str, ...], image_id: str) -> dict[str, str]:
         """Return what an image has in columns of the table."""
@@ -78,8 +81,7 @@ class ImageFolder:
 
     def table_state(self) -> tuple[Path, tuple[tuple[str, str], ...], tuple[int, int]]:
         """Return the table, its key columns, and what changes whenever it does."""
-        state = self.table.stat() if self.table.is_file() else None
-        return self.table, tuple(self.keys.items()), (state.st_mtime_ns, state.st_size) if state else (0, 0)
+        return self.table, tuple(self.keys.items()), state_of(self.table)
 
 
 def train_folder(config: Config) -> ImageFolder:
@@ -113,8 +115,12 @@ def test_pattern(data: Data) -> str:
 
 def image_path(data: Data, folder: str, pattern: str, image_id: str, columns: Mapping[str, str] | None = None) -> Path:
     """Return an image's file in a folder of `data.dir`, by a pattern filled with its id, parts of it and `columns`."""
-    fields = {"image_id": image_id, **id_parts(data, image_id), **(columns or {})}
-    return find_file(data.dir / folder, file_and_part(pattern)[0], fields)
+    return find_file(data.dir / folder, file_and_part(pattern)[0], fields_of(data, image_id, columns or {}))
+
+
+def fields_of(data: Data, image_id: str, columns: Mapping[str, str]) -> dict[str, str]:
+    """Return what a pattern is filled with for an image."""
+    return {"image_id": image_id, **id_parts(data, image_id), **columns}
 
 
 def id_parts(data: Data, image_id: str) -> dict[str, str]:
@@ -225,7 +231,7 @@ def ids_in(data: Data, folder: str, pattern: str) -> np.ndarray:
 
 
 def ids_below(root: Path, pattern: str, parts: str | None) -> np.ndarray:
-    """Do as `ids_in`."""
+    """Return (n,) str, sorted: the ids of the images below a folder whose names follow the pattern, by these parts."""
     whole = re.compile(expression(file_and_part(pattern)[0]))
     found = (whole.fullmatch(name) for name in files_below(root))
     ids = {_id_of(one.groupdict(), parts) for one in found if one}

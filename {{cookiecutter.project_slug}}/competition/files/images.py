@@ -57,13 +57,14 @@ def read_image(path: Path, channels: int, max_pixels: int = MAX_PIXELS, *, windo
 def _read_stored(path: Path, max_pixels: int, windows: dicom.Windows = ()) -> np.ndarray:
     """Read an image as (H, W, C), or an array with its channels first as it is."""
     suffix = path.suffix.lower()
-    if suffix in dicom.SUFFIXES:
-        pixels = decoded(path, lambda file: _dicom(file, windows, max_pixels), "image")
-    elif windows and path.is_file():
-        raise CompetitionError(f"{path}: is no DICOM file, which data.dicom_window is for; leave it out")
-    else:
-        pixels = decoded(path, lambda file: _decode(file, suffix, max_pixels), "image")
-    return _with_channels(pixels, path)
+    if windows and suffix not in dicom.SUFFIXES and path.is_file():
+        raise no_dicom(path)
+    return _with_channels(decoded(path, lambda file: decode(file, suffix, max_pixels, windows), "image"), path)
+
+
+def no_dicom(path: Path) -> CompetitionError:
+    """Return what is said of a file of another format where `data.dicom_window` is set."""
+    return CompetitionError(f"{path}: is no DICOM file, which data.dicom_window is for; leave it out")
 
 
 def as_image(pixels: np.ndarray, channels: int, path: Path) -> np.ndarray:
@@ -149,13 +150,10 @@ def refuse_large(height: int, width: int, max_pixels: int) -> None:
         )
 
 
-def decode(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
-    """Decode what a file with such an ending has to (H, W) or (H, W, C); errors are of any kind."""
-    return _dicom(file, (), max_pixels) if suffix in dicom.SUFFIXES else _decode(file, suffix, max_pixels)
-
-
-def _decode(file: BinaryIO, suffix: str, max_pixels: int) -> np.ndarray:
-    """Decode to (H, W) or (H, W, C) in RGB order."""
+def decode(file: BinaryIO, suffix: str, max_pixels: int, windows: dicom.Windows = ()) -> np.ndarray:
+    """Decode what a file with such an ending has to (H, W) or (H, W, C) in RGB order; errors are of any kind."""
+    if suffix in dicom.SUFFIXES:
+        return _dicom(file, windows, max_pixels)
     if suffix == NPY:
         return read_npy(file, max_pixels)
     if suffix in TIF:

@@ -14,7 +14,7 @@ import numpy as np
 from competition.config.data_settings import Data, Stack
 from competition.config.settings import Config
 from competition.files.image_folder import ImageFolder, test_folder, train_folder
-from competition.files.images import NPY, as_image, count_channels, read_image, read_image_size
+from competition.files.images import NPY, as_image, count_channels, no_dicom, read_image, read_image_size
 from competition.files.stacks import neighbours, place_within
 from competition.files.volumes import at_slice, number_of_slices, read_part, slice_of
 from competition.support.errors import CompetitionError
@@ -36,7 +36,7 @@ class ImageFile:
         if not self.part:
             return read_image(self.path, channels, max_pixels, windows=self.windows)
         if self.windows:
-            raise CompetitionError(f"{self.path}: is no DICOM file, which data.dicom_window is for; leave it out")
+            raise no_dicom(self.path)
         return as_image(read_part(self.path, self.part, max_pixels), channels, self.path)
 
     def read_size(self, channels: int, max_pixels: int) -> tuple[int, int]:

@@ -20,13 +20,17 @@ def average_predictions(
     """Write the average of several files of the same images, in the order of the first, image by image."""
     average = Task(config.task).decode.average
     sources, weights = those_that_count(sources, weights)
-    first = sources[0]
-    views = first.views if all(source.views == first.views for source in sources) else []
-    precision = first.precision if all(source.precision == first.precision for source in sources) else ""
     with PredictionWriter(path.parent) as writer:
         for image_id, (height, width), each in progress(side_by_side(sources), "averaging", len(sources[0])):
             writer.add(image_id, height, width, average(each, config, weights))
-        writer.finish(path, first.classes, views, precision)
+        writer.finish(path, sources[0].classes, *shared_ways(sources))
+
+
+def shared_ways(sources: Sequence[Predictions]) -> tuple[list[str], str]:
+    """Return the views and the precision in which all were predicted; nothing where these differ."""
+    first = sources[0]
+    views = first.views if all(source.views == first.views for source in sources) else []
+    return views, first.precision if all(source.precision == first.precision for source in sources) else ""
 
 
 def those_that_count(

@@ -12,7 +12,7 @@ import pandas as pd
 
 from competition.config.settings import Config
 from competition.files.image_folder import test_folder
-from competition.prediction.averages import side_by_side
+from competition.prediction.averages import shared_ways, side_by_side
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.runs.blend_recipe import STACK
 from competition.support.errors import CompetitionError
@@ -154,12 +154,10 @@ def apply_stack(stack: Stack, sources: Sequence[Predictions], texts: Texts, path
     """Write what a stack makes of several files of the same images, whose columns are `texts`."""
     first, key = sources[0], next(iter(sources[0][0]))
     found = stack.outputs(np.stack([said_by(each) for _, _, each in side_by_side(sources)]), texts)
-    views = first.views if all(source.views == first.views for source in sources) else []
-    precision = first.precision if all(source.precision == first.precision for source in sources) else ""
     with PredictionWriter(path.parent) as writer:
         for place, (image_id, size) in enumerate(zip(first.image_ids, first.sizes, strict=True)):
             writer.add(image_id, *size, {key: found[place].astype(np.float32)})
-        writer.finish(path, first.classes, views, precision)
+        writer.finish(path, first.classes, *shared_ways(sources))
 
 
 def texts_of_test(config: Config, names: Sequence[str], image_ids: Sequence[str]) -> dict[str, np.ndarray]:

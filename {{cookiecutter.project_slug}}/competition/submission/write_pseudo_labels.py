@@ -44,7 +44,12 @@ class Answer(NamedTuple):
 
 
 def refuse_unpredicted(run: Run) -> None:
-    """Raise CompetitionError where a run has no predictions of test images, or none that say how sure they are."""
+    """Raise CompetitionError where a run has no predictions of single test images, or none that say how sure they
+    are."""
+    if is_series(run.config):
+        raise CompetitionError(
+            f"{run.folder}: model.join: it answers groups, and pseudo-labels are of single images; take another run"
+        )
     own_config(run.config, Predictions(run.folder / TEST).classes)
 
 
@@ -54,10 +59,6 @@ def make_pseudo(run: Run, choice: Choice, by_fold: Mapping[int, Path]) -> tuple[
 
     Raises CompetitionError where there is none.
     """
-    if is_series(run.config):
-        raise CompetitionError(
-            f"{run.folder}: model.join: it answers groups, and pseudo-labels are of single images; take another run"
-        )
     path = run.folder / PSEUDO
     for stale in pseudo_files(path)[1:]:
         stale.unlink()

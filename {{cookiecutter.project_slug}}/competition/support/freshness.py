@@ -1,8 +1,8 @@
 """Whether a file is of what it was made from: by a note of their contents, by their times only where there is none.
 
 Beside `test.npz` lies `.test.npz.sources`: what it was made from, with sizes, times and checksums. A clock that was set
-back, or a file that was copied, makes what is old look new; contents do not. The
-checksums of whole files and of archives are here, too. No torch.
+back, or a file that was copied, makes what is old look new; contents do not. The checksums of whole files and of
+archives are here, too. No torch.
 """
 
 import hashlib
@@ -18,6 +18,14 @@ from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE
 
 Known = dict[str, list[Any]]  # by name: [size, time of change, checksum]
+
+
+def state_of(path: Path) -> tuple[int, int]:
+    """Return what changes whenever a file does, for what a process remembers of it; zeros where there is none."""
+    if not path.is_file():
+        return 0, 0
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
 
 
 def is_up_to_date(path: Path, sources: Iterable[Path]) -> bool:

@@ -24,7 +24,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_avg_fn
 
 from competition.config.settings import Config
-from competition.data.dataset import ready
 from competition.data.loaders import evaluation_loader
 from competition.data.series_dataset import open_dataset
 from competition.runs.folder import CHOICE, CHOSEN, LATEST, best_name
@@ -278,10 +277,7 @@ class RecomputeNorms(pl.Callback):
                 norm.momentum = None  # the mean of all batches
                 norm.train()
             is_begun = True
-            dtype = next(module.network.parameters()).dtype
-            seen = ready(trainer.strategy.batch_to_device(batch), module.config, dtype)
-            with trainer.precision_plugin.val_step_context():
-                module(seen)
+            module.show(batch)
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum
             norm.eval()

@@ -159,6 +159,12 @@ class CompetitionModule(pl.LightningModule):
         # Not in on_after_batch_transfer, of which Lightning warns where there is a LightningDataModule.
         return ready(batch, self.config, next(self.network.parameters()).dtype)
 
+    def show(self, batch: Batch) -> None:
+        """Pass a batch through the network as a validation does, for what its parts take note of."""
+        batch = self.trainer.strategy.batch_to_device(batch)
+        with self.trainer.precision_plugin.val_step_context():
+            self(self.ready(batch))
+
     def _data(self) -> FoldData:
         data = getattr(self.trainer, "datamodule")  # noqa: B009 - Lightning sets it without declaring it
         assert isinstance(data, FoldData)

@@ -9,7 +9,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
 
-from competition.data.dataset import ready
 from competition.data.loaders import ImageLoader, evaluation_loader
 from competition.data.series_dataset import open_dataset
 from competition.networks.memory import EMBEDDINGS, LABELS, Memory
@@ -25,6 +24,11 @@ class RememberImages(pl.Callback):
     def __init__(self, data: FoldData) -> None:
         self.data = data
         self._loader: ImageLoader | None = None
+        self._memory: Memory | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Find the part of the network that remembers, once."""
+        self._memory = next((part for part in pl_module.modules() if isinstance(part, Memory)), None)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember by the weights that are validated: averages, where `ema` has put them there."""
@@ -32,8 +36,7 @@ class RememberImages(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember where this epoch was not validated: it may be the last, and predict."""
-        memory = memory_of(pl_module)
-        if memory is None or memory.embeddings is not None:
+        if self._memory is None or self._memory.embeddings is not None:
             return
         with _averaged(trainer, pl_module):
             self._remember(trainer, pl_module)
@@ -42,8 +45,8 @@ class RememberImages(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Forget what other weights remembered."""
-        if (memory := memory_of(pl_module)) is not None and memory.embeddings is not None:
-            memory.forget()
+        if self._memory is not None and self._memory.embeddings is not None:
+            self._memory.forget()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -57,7 +60,7 @@ class RememberImages(pl.Callback):
                 state.update({f"{name}.{key}": value for key, value in part.remembered().items()})
 
     def _remember(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if (memory := memory_of(pl_module)) is None:
+        if (memory := self._memory) is None:
             return
         assert isinstance(pl_module, CompetitionModule)
         labels, was_training = [], pl_module.training
@@ -65,10 +68,7 @@ class RememberImages(pl.Callback):
         memory.begin()
         with torch.no_grad():
             for batch in self._batches(trainer):
-                dtype = next(pl_module.network.parameters()).dtype
-                seen = ready(trainer.strategy.batch_to_device(batch), pl_module.config, dtype)
-                with trainer.precision_plugin.val_step_context():
-                    pl_module(seen)
+                pl_module.show(batch)
                 labels.append(batch["label"])
         shares = of_all_processes((memory.end().cpu(), torch.cat(labels).cpu()))
         pl_module.train(was_training)
@@ -87,11 +87,6 @@ class RememberImages(pl.Callback):
 
     def _ids(self) -> np.ndarray:
         return self.data.train_table.image_ids[self.data.train_rows]
-
-
-def memory_of(module: torch.nn.Module) -> Memory | None:
-    """Return the part of a network that remembers images."""
-    return next((part for part in module.modules() if isinstance(part, Memory)), None)
 
 
 def _in_turn(shares: list[torch.Tensor], number: int) -> torch.Tensor:

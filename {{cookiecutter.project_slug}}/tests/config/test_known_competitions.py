@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from dicom_files import write_dicom
 from PIL import Image
 
 from competition.checking.recognise_format import STAGES, recognise_folder, try_config
@@ -27,20 +28,6 @@ def picture(path: Path) -> None:
         tifffile.imwrite(path, pixels)
     else:
         Image.fromarray(pixels).save(path)
-
-
-def write_dicom(path: Path, pixels: np.ndarray) -> None:
-    pydicom = pytest.importorskip("pydicom")
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3"
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    file = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    file.SOPClassUID, file.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    file.Rows, file.Columns = pixels.shape
-    file.SamplesPerPixel, file.PhotometricInterpretation, file.PixelRepresentation = 1, "MONOCHROME2", 0
-    file.BitsAllocated = file.BitsStored = 8
-    file.HighBit, file.PixelData = 7, pixels.tobytes()
-    file.save_as(path, enforce_file_format=True)
 
 
 def arrays(*names: str, shape: tuple[int, ...]) -> Callable[[Path], None]:

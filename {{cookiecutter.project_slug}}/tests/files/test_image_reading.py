@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from dicom_files import write_dicom
 from PIL import Image
 from pydantic import ValidationError
 
@@ -416,38 +417,6 @@ def test_a_damaged_tif_is_told_once_and_not_by_the_decoder_too(
     assert caplog.records == []
 
 
-def dicom(path: Path, pixels: np.ndarray, **values: object) -> Path:
-    """Write a DICOM file as scanners do."""
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
-
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    is_color = pixels.dtype == np.uint8
-    bits = pixels.dtype.itemsize * 8
-    given = {
-        "SOPClassUID": SecondaryCaptureImageStorage,
-        "Rows": pixels.shape[-3 if is_color else -2],
-        "Columns": pixels.shape[-2 if is_color else -1],
-        "SamplesPerPixel": 3 if is_color else 1,
-        "PhotometricInterpretation": "RGB" if is_color else "MONOCHROME2",
-        "BitsAllocated": bits,
-        "BitsStored": bits,
-        "HighBit": bits - 1,
-        "PixelRepresentation": int(pixels.dtype.kind == "i"),
-        **({"PlanarConfiguration": 0} if is_color else {}),
-        **({"NumberOfFrames": len(pixels)} if pixels.ndim == 3 and not is_color else {}),
-        **values,
-    }
-    file = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    for key, value in given.items():
-        setattr(file, key, value)
-    file.PixelData = pixels.tobytes()
-    file.save_as(path, enforce_file_format=True)
-    return path
-
-
 SHADES = np.array([[0, 100, 200], [300, 400, 1000]], dtype=np.int16)
 
 
@@ -467,27 +436,29 @@ SHADES = np.array([[0, 100, 200], [300, 400, 1000]], dtype=np.int16)
 def test_shades_of_a_dicom_file_are_read_as_a_viewer_shows_them(
     tmp_path: Path, values: dict[str, object], expected: list[list[float]]
 ) -> None:
-    read = read_image(dicom(tmp_path / "a.dcm", SHADES, **values), 1)
+    read = read_image(write_dicom(tmp_path / "a.dcm", SHADES, **values), 1)
     np.testing.assert_allclose(read[:, :, 0], expected, atol=1e-4)
     assert read_image_size(tmp_path / "a.dcm", 1) == SHADES.shape
 
 
 def test_colours_and_frames_of_a_dicom_file_are_channels(tmp_path: Path) -> None:
     colours = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3)
-    np.testing.assert_array_equal(read_image(dicom(tmp_path / "a.dicom", colours), 3), colours)
+    np.testing.assert_array_equal(read_image(write_dicom(tmp_path / "a.dicom", colours), 3), colours)
     frames = np.stack([SHADES, SHADES * 2, SHADES * 0, SHADES * 3, SHADES * 4])
-    read = read_image(dicom(tmp_path / "b.dcm", frames), 5)
+    read = read_image(write_dicom(tmp_path / "b.dcm", frames), 5)
     np.testing.assert_allclose(read[:, :, 3], SHADES * 3 / 4000, atol=1e-4)
 
 
 def test_windows_of_ones_own_show_a_dicom_file_each_as_a_channel(tmp_path: Path) -> None:
-    path = dicom(tmp_path / "a.dcm", SHADES, RescaleSlope=0.5, RescaleIntercept=-100, WindowCenter=0, WindowWidth=5)
+    path = write_dicom(
+        tmp_path / "a.dcm", SHADES, RescaleSlope=0.5, RescaleIntercept=-100, WindowCenter=0, WindowWidth=5
+    )
     units = SHADES / 2 - 100  # Hounsfield units
     for windows in ([(50.0, 100.0)], [(50.0, 100.0), (0.0, 400.0)], [(0.0, 10.0), (100.0, 600.0), (-50.0, 100.0)]):
         read = read_image(path, len(windows), windows=windows)
         wanted = [np.clip((units - center) / width + 0.5, 0, 1) for center, width in windows]
         np.testing.assert_allclose(read, np.stack(wanted, axis=2), atol=1e-4)
-    white_first = dicom(tmp_path / "b.dcm", SHADES, PhotometricInterpretation="MONOCHROME1")
+    white_first = write_dicom(tmp_path / "b.dcm", SHADES, PhotometricInterpretation="MONOCHROME1")
     read = read_image(white_first, 3, windows=[(500.0, 1000.0)])
     np.testing.assert_allclose(read[:, :, 2], 1 - SHADES / 1000, atol=1e-4)  # repeated, as any grey
     data = Data.model_validate({"dir": tmp_path, "dicom_window": [40, 80]})
@@ -505,13 +476,13 @@ def test_windows_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(CompetitionError, match=r"a\.png: is no DICOM file, which data\.dicom_window is for"):
         read_image(tmp_path / "a.png", 3, windows=[(1.0, 2.0)])
-    dicom(tmp_path / "c.dcm", np.zeros((2, 4, 3), dtype=np.uint8))
+    write_dicom(tmp_path / "c.dcm", np.zeros((2, 4, 3), dtype=np.uint8))
     with pytest.raises(CompetitionError, match=r"c\.dcm: has colours"):
         read_image(tmp_path / "c.dcm", 3, windows=[(1.0, 2.0)])
 
 
 def test_a_dicom_file_that_is_damaged_or_huge_is_refused_by_name(tmp_path: Path) -> None:
-    whole = dicom(tmp_path / "a.dcm", SHADES).read_bytes()
+    whole = write_dicom(tmp_path / "a.dcm", SHADES).read_bytes()
     for name, content in (("cut.dcm", whole[:-4]), ("text.dcm", b"text" * 99), ("none.dcm", b"")):
         (tmp_path / name).write_bytes(content)
         assert refusal(tmp_path / name).startswith(f"{tmp_path / name}: ")

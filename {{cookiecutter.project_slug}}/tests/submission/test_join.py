@@ -7,6 +7,7 @@ from subprocess import CompletedProcess
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import write_dicom
 from tiny import PROJECT, TINY, bundled
 
 from competition.config.loading import complete, load_config, task_names
@@ -23,21 +24,6 @@ KINDS = ["Negative for Pneumonia", "Typical Appearance", "Indeterminate Appearan
 WORDS = ["negative", "typical", "indeterminate", "atypical"]
 NONE, SIDE = "none 1 0 0 1 1", 64
 Command = Callable[..., CompletedProcess[str]]
-
-
-def write_dicom(path: Path, pixels: np.ndarray) -> None:
-    pydicom = pytest.importorskip("pydicom")
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7", "1.2.3"
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    file = pydicom.dataset.FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    file.SOPClassUID, file.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    file.Rows, file.Columns = pixels.shape
-    file.SamplesPerPixel, file.PhotometricInterpretation, file.PixelRepresentation = 1, "MONOCHROME2", 0
-    file.BitsAllocated = file.BitsStored = 16
-    file.HighBit, file.PixelData = 15, pixels.tobytes()
-    path.parent.mkdir(parents=True)
-    file.save_as(path, enforce_file_format=True)
 
 
 def hand_out(folder: Path) -> dict[str, str]:

@@ -41,7 +41,7 @@ def _own_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], conf
         return _of_numbers(outputs, batch["value"], weights(config), config.format.bounds)
     _check_class_weights(config.loss, outputs.shape[1])
     truth = soft_labels(batch, outputs.shape[1]) if target == "single" else batch["labels"]
-    if (head := metric_head(network)) is not None:
+    if config.model.head != "linear" and (head := metric_head(network)) is not None:
         outputs = head.logits(outputs, truth)
     losses = {"cross_entropy": _cross_entropy, "bce": _bce, "focal": _focal if target == "single" else _binary_focal}
     each = [weight * losses[name](outputs, truth, config.loss) for name, weight in weights(config).items()]

@@ -14,7 +14,7 @@ import numpy as np
 from competition.config.settings import with_decode
 from competition.support.progress import progress
 from competition.tasks.average_precision import mean_average_precision
-from competition.tasks.climb import Climb
+from competition.tasks.climb import LEAST_CUT, Climb, CutPoint, look_at_cuts
 from competition.tasks.contract import Evidence, Prediction, Scored, Target
 from competition.tasks.detection.decode import decode
 from competition.tasks.detection.metrics import (
@@ -31,7 +31,6 @@ from competition.tasks.detection.settings import TaskConfig
 COARSE_CUTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 FINE_CUTS = (-0.06, -0.04, -0.02, -0.01, 0.01, 0.02, 0.04, 0.06)  # from the best so far
 CLASS_CUTS = (-0.2, -0.1, -0.05, 0.05, 0.1, 0.2)
-LEAST_CUT = 0.02  # lower ones are not tried: stored are boxes from 0.01
 HIGHEST_CUT_OF_MAP = 0.05
 COCO_MOST_BOXES = 100  # of an image and class
 COARSE_IOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
@@ -39,20 +38,11 @@ FINE_IOUS = (-0.05, 0.05)
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(CutPoint):
     """Settings of `decode:` that are looked for."""
 
     iou: float
     class_agnostic: bool
-    cuts: tuple[float, ...]  # one a class
-
-    def with_cut(self, change: Callable[[float], float], class_number: int | None = None) -> "Point":
-        """Change the cut of all classes, or of one."""
-        changed = tuple(
-            round(float(np.clip(change(cut), LEAST_CUT, 1)), 4) if class_number in (None, number) else cut
-            for number, cut in enumerate(self.cuts)
-        )
-        return replace(self, cuts=changed)
 
     def with_iou(self, iou: float) -> "Point":
         """Change the IoU at which boxes are joined."""
@@ -60,12 +50,7 @@ class Point:
 
     def settings(self) -> dict[str, Any]:
         """Return keys of `decode:`."""
-        same = len(set(self.cuts)) == 1
-        return {
-            "min_score": self.cuts[0] if same else list(self.cuts),
-            "iou": self.iou,
-            "class_agnostic": self.class_agnostic,
-        }
+        return {**super().settings(), "iou": self.iou, "class_agnostic": self.class_agnostic}
 
 
 Objective = Callable[[Point, np.ndarray], float]
@@ -86,16 +71,16 @@ class BoxSearch:
         climb = Climb(lambda point: self._objective(point, rows), self._start)
         if self._has_cut:
             climb.look(climb.point.with_cut(lambda _, cut=cut: cut) for cut in COARSE_CUTS)
-            self._refine_cut(climb, None, FINE_CUTS)
+            look_at_cuts(climb, None, FINE_CUTS)
         climb.look(climb.point.with_iou(iou) for iou in COARSE_IOUS)
         climb.look(climb.point.with_iou(climb.point.iou + step) for step in FINE_IOUS)
         if self._num_classes > 1:
             climb.look([replace(climb.point, class_agnostic=not climb.point.class_agnostic)])
         if self._has_cut:
-            self._refine_cut(climb, None, FINE_CUTS)
+            look_at_cuts(climb, None, FINE_CUTS)
             for number in range(self._num_classes if self._num_classes > 1 else 0):
-                self._refine_cut(climb, number, CLASS_CUTS)
-                self._refine_cut(climb, number, FINE_CUTS)
+                look_at_cuts(climb, number, CLASS_CUTS)
+                look_at_cuts(climb, number, FINE_CUTS)
         return climb.point.settings()
 
     def _start_point(self) -> Point:
@@ -103,10 +88,7 @@ class BoxSearch:
         cuts = given.min_score if isinstance(given.min_score, list) else [given.min_score] * self._num_classes
         if not self._has_cut:
             cuts = [min(cut, HIGHEST_CUT_OF_MAP) for cut in cuts]
-        return Point(given.iou, given.class_agnostic, tuple(cuts))
-
-    def _refine_cut(self, climb: Climb[Point], class_number: int | None, steps: Sequence[float]) -> None:
-        climb.look(climb.point.with_cut(lambda cut, step=step: cut + step, class_number) for step in steps)
+        return Point(tuple(cuts), given.iou, given.class_agnostic)
 
 
 def search(config: TaskConfig, images: Scored, num_classes: int) -> BoxSearch:

@@ -4,7 +4,7 @@ First the cut of all classes and the distance below which a point is left out be
 class by class, a cut of its own. A change is kept only if it scores better than what was there.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import numpy as np
 
 from competition.config.settings import with_decode
 from competition.support.progress import progress
-from competition.tasks.climb import Climb
+from competition.tasks.climb import LEAST_CUT, Climb, CutPoint, look_at_cuts
 from competition.tasks.contract import Prediction, Scored, Target
 from competition.tasks.maps import resize_probabilities
 from competition.tasks.points.decode import decode
@@ -24,7 +24,6 @@ from competition.tasks.points.settings import TaskConfig
 COARSE_CUTS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8)
 FINE_CUTS = (-0.04, -0.02, -0.01, 0.01, 0.02, 0.04)  # from the best so far
 CLASS_CUTS = (-0.2, -0.1, -0.05, 0.05, 0.1, 0.2)
-LEAST_CUT = 0.02  # lower ones are not tried
 HIGHEST_CUT_OF_AP = 0.05
 DISTANCES = (0.0, 0.5, 1.0, 1.5)  # times the distance at which a point counts as found
 CELLS_A_POINT = 20  # others that weights of models are found on, beside that of a true point
@@ -32,24 +31,14 @@ EVERYTHING = 1_000_000
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(CutPoint):
     """Settings of `decode:` that are looked for."""
 
     distance: float
-    cuts: tuple[float, ...]  # one a class
-
-    def with_cut(self, change: Callable[[float], float], class_number: int | None = None) -> "Point":
-        """Change the cut of all classes, or of one."""
-        changed = tuple(
-            round(float(np.clip(change(cut), LEAST_CUT, 1)), 4) if class_number in (None, number) else cut
-            for number, cut in enumerate(self.cuts)
-        )
-        return replace(self, cuts=changed)
 
     def settings(self) -> dict[str, Any]:
         """Return keys of `decode:`."""
-        same = len(set(self.cuts)) == 1
-        return {"min_score": self.cuts[0] if same else list(self.cuts), "min_distance": self.distance}
+        return {**super().settings(), "min_distance": self.distance}
 
 
 class PointSearch:
@@ -61,7 +50,7 @@ class PointSearch:
         self._has_cut = config.host_metric is not None or config.metrics[0] not in ("ap", "recall")
         cuts = given.min_score if isinstance(given.min_score, list) else [given.min_score] * num_classes
         self._start = Point(
-            given.min_distance, tuple(cuts if self._has_cut else [min(cut, HIGHEST_CUT_OF_AP) for cut in cuts])
+            tuple(cuts if self._has_cut else [min(cut, HIGHEST_CUT_OF_AP) for cut in cuts]), given.min_distance
         )
         reach = float(np.mean(config.matching.distance))
         self._distances = [round(share * reach, 2) for share in DISTANCES]
@@ -77,18 +66,14 @@ class PointSearch:
         climb = Climb(lambda point: self._objective(point, rows), self._start)
         if self._has_cut:
             climb.look(climb.point.with_cut(lambda _, cut=cut: cut) for cut in COARSE_CUTS)
-            _refine(climb, None, FINE_CUTS)
+            look_at_cuts(climb, None, FINE_CUTS)
         climb.look(replace(climb.point, distance=distance) for distance in self._distances)
         if self._has_cut:
-            _refine(climb, None, FINE_CUTS)
+            look_at_cuts(climb, None, FINE_CUTS)
             for number in range(self._num_classes if self._num_classes > 1 else 0):
-                _refine(climb, number, CLASS_CUTS)
-                _refine(climb, number, FINE_CUTS)
+                look_at_cuts(climb, number, CLASS_CUTS)
+                look_at_cuts(climb, number, FINE_CUTS)
         return climb.point.settings()
-
-
-def _refine(climb: Climb[Point], class_number: int | None, steps: Iterable[float]) -> None:
-    climb.look(climb.point.with_cut(lambda cut, step=step: cut + step, class_number) for step in steps)
 
 
 def search(config: TaskConfig, images: Scored, num_classes: int) -> PointSearch:

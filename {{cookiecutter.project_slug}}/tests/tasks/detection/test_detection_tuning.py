@@ -113,7 +113,7 @@ def test_what_is_looked_up_scores_as_the_decoding_itself(seed: int, metric: str,
     objective = LookedUp(made, images, NUM_CLASSES, 0.02)
     for _ in range(3):
         cuts = tuple(rng.uniform(0.02, 0.9, NUM_CLASSES).round(3).tolist())
-        point = Point(float(rng.choice([0.3, 0.5, 0.8])), agnostic, cuts)
+        point = Point(cuts, float(rng.choice([0.3, 0.5, 0.8])), agnostic)
         rows = np.flatnonzero(rng.random(6) < 0.7)
         if len(rows):
             settled = with_decode(made, made.decode.model_dump() | point.settings())

@@ -58,7 +58,7 @@ def test_what_is_looked_up_is_what_decoding_scores(metric: str, most: int) -> No
     config = TaskConfig(name="t", task="points", metrics=[metric], decode=PointsDecode(max_points=most))
     images, rows = Images(), np.array([0, 3, 4, 9])
     look = LookedUp(config, images, 2, 0.02)
-    for point in (Point(0.0, (0.1, 0.3)), Point(9.0, (0.25, 0.25)), Point(14.0, (0.9, 0.02))):
+    for point in (Point((0.1, 0.3), 0.0), Point((0.25, 0.25), 9.0), Point((0.9, 0.02), 14.0)):
         found = with_decode(config, point.settings())
         assert look(point, rows) == pytest.approx(images.score(found, rows))
 
