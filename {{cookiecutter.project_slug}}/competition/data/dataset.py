@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from competition.config.data_settings import Data
 from competition.config.settings import Config
-from competition.data.augmentation import ImageAugmentation, Resized
+from competition.data.augmentation import OPENCV_CHANNELS, ImageAugmentation, Resized
 from competition.data.cache import ImageCache, open_cache
 from competition.data.extra_sets import training_columns, training_row, training_source
 from competition.files.item_source import ImageFile, ImageSource, joined, own_part, test_source
@@ -220,7 +220,7 @@ def collate_weights(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
 
 def _channels_first(image: np.ndarray) -> torch.Tensor:
     """Return (channels, H, W) of an image (H, W, channels), always a copy."""
-    if image.shape[2] > 4:  # what OpenCV takes for channels; it splits 129 into nothing and says nothing
+    if image.shape[2] > OPENCV_CHANNELS:
         return torch.from_numpy(image.transpose(2, 0, 1).copy())
     planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
     cv2.split(image, list(planes))  # several times faster than numpy's strided copy
