@@ -24,7 +24,7 @@ from competition.training.checkpoint import load_checkpoint
 
 PROJECT = Path(__file__).resolve().parents[2]
 NUM_KILLS = 40
-EPOCHS = 4
+EPOCHS = 3  # one more than are kept
 WORDS = (
     *("model.encoder=test_resnet", "data.image_size=32", "data.batch_size=4", "data.num_workers=0"),
     *("trainer.accelerator=cpu", f"trainer.max_epochs={EPOCHS}", "ema.decay=0.5"),
@@ -109,6 +109,6 @@ def test_forty_killed_trainings_end_as_one_that_nothing_happened_to(tmp_path: Pa
 if __name__ == "__main__":
     get_ready(sys.argv[1:2])
     os.chdir(sys.argv[2])
-    write_sample(sys.argv[1], Path("data"), size=24)
+    write_sample(sys.argv[1], Path("data"), size=20)
     make_folds(configure(sys.argv[1], "unbroken"))
     kill_again_and_again(sys.argv[1])
