@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 from tiny import PROJECT, TINY
-from trainings import write_teacher
+from trainings import call, write_teacher
 
 from competition.config.data_settings import Augmentation, Data
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.data.augmentation import ImageAugmentation
 from competition.data.folds import make_folds
+from competition.files.images import read_image
 from competition.notebook import open_fold
+from competition.prediction.stored import Predictions
 from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
 from competition.tasks.segmentation.dataset import collate_targets, target_tensors
@@ -144,7 +146,7 @@ def true_maps(config: Config) -> dict[str, np.ndarray]:
     """Return the masks (classes, H, W) of images, by id."""
     table, found = Task(config.task).table.read_table(config), {}
     for row, image_id in enumerate(map(str, table.image_ids)):
-        height, width = cv2.imread(str(config.data.dir / config.data.train_images / image_id)).shape[:2]
+        height, width = read_image(config.data.dir / config.data.train_images / image_id, 3).shape[:2]
         found[image_id] = table.target(row, height, width)["mask"].transpose(2, 0, 1)
     return found
 
@@ -169,3 +171,26 @@ def test_what_another_run_says_of_pixels_goes_wherever_the_masks_go(
         assert batch["teacher"].any()
         torch.testing.assert_close(batch["teacher"], batch["mask"].float())
     assert "teacher" not in fold.val_set[0]
+
+
+@pytest.mark.slow
+def test_masks_that_only_another_run_knows_are_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_sample("segmentation", Path("data"), size=40)
+    words = [*TINY, "trainer.max_epochs=8", "optimizer.lr=5e-3", "data.augmentation={}", "sampler.share=natural"]
+    config = load_config([CONFIG], words)
+    truth = true_maps(config)
+    header, *rows = Path("data/train.csv").read_text().splitlines()
+    without = [f"{row.rpartition(',')[0]},1 1" for row in rows]  # train.csv says that there is nothing but the corner
+    Path("data/train.csv").write_text("\n".join([header, *without]) + "\n")
+    make_folds(config)
+    small = {one: np.stack([cv2.resize(each * 0.98 + 0.01, (32, 32)) for each in maps]) for one, maps in truth.items()}
+    write_teacher(config, "big", {"fold0/oof.npz": small}, Task(config.task).table.read_table(config).classes)
+    overlap = {}
+    for name, more in {"alone": [], "taught": ["loss.distil.run=big", "loss.distil.weight=20"]}.items():
+        assert call("train", CONFIG, *words, *more, "checkpoint.predict_with=latest", f"name={name}") == 0
+        answer, stored = Task(config.task).decode.decode, Predictions(Path("outputs", name, "fold0", "oof.npz"))
+        answers = [(answer(one, *size, config)["mask"].transpose(2, 0, 1), truth[i]) for i, size, one in stored]
+        found, true = (np.concatenate([pair[k].ravel() for pair in answers]) for k in (0, 1))
+        overlap[name] = 2 * float((found * true).sum()) / float(found.sum() + true.sum())
+    assert overlap["taught"] > overlap["alone"] + 0.2
