@@ -19,6 +19,7 @@ from competition.data.named_steps import KEY, build_steps, changes_values
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
 
+TAUGHT = "teacher"  # a map (H, W, classes) of what another run says, which goes wherever the masks go
 NEAREST = cv2.INTER_NEAREST_EXACT  # INTER_NEAREST moves a mask by up to half a pixel of the larger image
 MIN_VISIBLE = 0.2  # a box of which a crop leaves less than this share is dropped
 STRETCH = 4 / 3  # of a crop's shape, at most
@@ -93,7 +94,7 @@ class ImageAugmentation:
         # steps: `set_random_seed` would give each step the same numbers, and with them one change goes all others.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         # Of the rest the library would take some for targets of its own, by their names.
-        known = {name: target[name] for name in ("mask", *PLACES, "labels") if name in target}
+        known = {name: target[name] for name in ("mask", TAUGHT, *PLACES, "labels") if name in target}
         if not self._has_more:
             changed = pipeline(image=pixels, **known)
         else:
@@ -149,7 +150,7 @@ class ImageAugmentation:
                 *([_Resize(height, width, mask_interpolation=NEAREST)] if self._has_more else []),  # of what they cut
                 *(_random_changes(self.data.augmentation) if self.train else []),
             ]
-            return A.Compose(steps, **({} if places is None else PLACES[places]()))
+            return A.Compose(steps, additional_targets={TAUGHT: "mask"}, **({} if places is None else PLACES[places]()))
 
     def _before_resizing(self, height: int, width: int) -> list[A.BasicTransform | A.BaseCompose]:
         """Return all that comes first: where there is any of it, `data.cache` keeps whole images for it."""

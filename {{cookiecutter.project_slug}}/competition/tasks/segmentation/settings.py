@@ -40,6 +40,7 @@ class SegmentationModel(Model):
 class SegmentationLoss(Losses):
     """Weights of the losses that are added up; zero leaves one out. Below them the losses' own parameters."""
 
+    has_teachers = True
     bce: Weight = 1.0  # binary cross entropy: each class by itself
     cross_entropy: Weight = 0.0  # over zero, a pixel is of one class or of none: a softmax
     dice: Weight = 1.0
@@ -59,7 +60,7 @@ class SegmentationLoss(Losses):
     @model_validator(mode="after")
     def _masks_are_learnt(self) -> Self:
         of_masks = {name: weight for name, weight in self.weights.items() if name != "auxiliary"}
-        if not any([*of_masks.values(), *self.files.values()]):
+        if not any([*of_masks.values(), *self.files.values(), self.distil]):
             raise ValueError(f"loss: nothing teaches masks; give one of {', '.join(of_masks)} a weight over 0")
         return self
 
