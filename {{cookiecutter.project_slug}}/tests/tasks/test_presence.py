@@ -60,7 +60,7 @@ def test_a_prediction_made_again_must_say_the_same_of_the_image() -> None:
 
 
 def test_a_threshold_without_a_head_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"decode\.presence_threshold: found 0\.5, but no head .* loss\.auxiliary"):
+    with pytest.raises(ValidationError, match=r"presence_threshold: found 0\.5, but no head .* loss\.auxiliary"):
         config(loss={"auxiliary": 0}, decode={"presence_threshold": 0.5})
     made = config(decode={"presence_threshold": 0.5})
     earlier = {"probabilities": said(0.2)["probabilities"]}

@@ -170,25 +170,36 @@ def test_weights_of_models_are_found_on_some_pixels_of_an_image() -> None:
 
 @pytest.mark.parametrize("metric", ["dice", "global_dice"])
 def test_what_a_head_says_of_the_image_is_cut_where_it_scores_best(metric: str) -> None:
-    stored, made, rows = with_presence(Stored(24, 2, seed=6)), config(metric), np.arange(24)
+    stored, made, rows = with_presence(with_decoys(24, 2)), config(metric), np.arange(24)
     found = search(made, stored, 2).best(rows)
     masks = {name: value for name, value in found.items() if name != "presence_threshold"}
     best = score(stored, made, rows, **found)
-    assert best > score(stored, made, rows, **search(made, Stored(24, 2, seed=6), 2).best(rows)) + 0.02
+    assert best > score(stored, made, rows, **search(made, with_decoys(24, 2), 2).best(rows)) + 0.02
     for others in product(np.linspace(0, 0.9, 10), repeat=2):
         assert best >= score(stored, made, rows, **masks, presence_threshold=list(others)) - 1e-9
 
 
 def test_it_is_found_for_other_metrics_and_not_looked_for_where_no_head_tells() -> None:
     made, rows = config("dsb2018"), np.arange(12)
-    stored = with_presence(Stored(12, 1, seed=7))
+    stored = with_presence(with_decoys(12, 1))
     found = search(made, stored, 1).best(rows)
     assert 0 < found["presence_threshold"][0] < 1
-    plain = Stored(12, 1, seed=7)
+    plain = with_decoys(12, 1)
     without = search(made, plain, 1).best(rows)
     assert "presence_threshold" not in without
     assert "presence_threshold" not in search(config("dice"), plain, 1).best(rows)
     assert score(stored, made, rows, **found) > score(plain, made, rows, **without)
+
+
+def with_decoys(num_images: int, num_classes: int) -> Stored:
+    """Return predictions in which half of the images without a class look as if they had it."""
+    stored = Stored(num_images, num_classes, seed=6)
+    for k in range(num_classes):
+        has_class = [bool(truth["mask"][:, :, k].any()) for truth in stored.truths]
+        like = stored.predictions[has_class.index(True)]["probabilities"][k]
+        for index in [index for index, found in enumerate(has_class) if not found][::2]:
+            stored.predictions[index]["probabilities"][k] = like
+    return stored
 
 
 def with_presence(stored: Stored) -> Stored:
