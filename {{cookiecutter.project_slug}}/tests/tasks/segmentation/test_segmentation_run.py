@@ -49,7 +49,7 @@ def test_a_head_tells_which_masks_are_none(tmp_path: Path, monkeypatch: pytest.M
     # Every image has a square; which of them count, only the mean of the noise around them tells.
     write_squares(tmp_path / "data", "train", 96)
     write_squares(tmp_path / "data", "test", 6)
-    words = ["name=t", "trainer.max_epochs=6", "data.batch_size=8", "loss.auxiliary=1"]
+    words = ["name=t", "trainer.max_epochs=12", "data.batch_size=8", "loss.auxiliary=1"]
     words += ["metrics=[dice]", "data.augmentation={}", "sampler.share=natural", "tta=[hflip]"]
     run_whole_way(tmp_path, [PROJECT / "configs" / "segmentation.yaml", *TINY, *words])
     monkeypatch.chdir(tmp_path)
@@ -61,7 +61,7 @@ def test_a_head_tells_which_masks_are_none(tmp_path: Path, monkeypatch: pytest.M
     by_masks = tune(run).cross_fitted
     assert by_masks_and_head is not None
     assert by_masks is not None
-    assert by_masks_and_head["dice"] > by_masks["dice"] + 0.1
+    assert by_masks_and_head["dice"] > by_masks["dice"] + 0.2
 
 
 def write_squares(folder: Path, part: str, number: int) -> None:
