@@ -3,20 +3,26 @@
 import csv
 import gc
 import io
+import json
 import os
 import resource
+import runpy
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
+from functools import cache
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
+from typing import Any, NoReturn
 
+import leftovers
 import numpy as np
 import pandas as pd
 import pytest
@@ -58,24 +64,93 @@ def begin(project: Path, folder: Path, *words: str, verb: str = "train") -> subp
 
 def run_as_script(path: str, *words: object, timeout: float = 600) -> str:
     """Run a file of these tests in a process of its own, from which many are forked; return what it printed."""
+    one = nursery()
+    assert one.stdin is not None
+    assert one.stdout is not None
+    with tempfile.NamedTemporaryFile() as said:
+        order = {"path": path, "words": [*map(str, words)], "folder": os.getcwd(), "said": said.name}  # noqa: PTH109
+        try:
+            one.stdin.write(json.dumps(order | {"environment": dict(os.environ)}) + "\n")
+            one.stdin.flush()
+            is_done, *_ = select.select([one.stdout], [], [], timeout)
+            status = one.stdout.readline().strip() if is_done else f"not done in {timeout:g} seconds"
+        except BaseException:
+            close_nursery()
+            raise
+        if not is_done:
+            close_nursery()
+        text = Path(said.name).read_text(encoding="utf-8")
+        assert status == "0", f"{status}\n{text}"
+        return text
+
+
+@cache
+def nursery() -> subprocess.Popen[str]:
+    """Start a Python that imports once what all scripts would, each of which is then a fork of it.
+
+    It is no test's, to be ended with it, but this process's: as soon as that closes its end, or has ended, it ends
+    with what it has started.
+    """
     tests = Path(__file__).parent
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (tests.parent, tests))), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, path, *map(str, words)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    environment.pop(leftovers.mark(os.getpid()), None)
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, __file__], env=environment, text=True, stdin=pipe, stdout=pipe)
+
+
+def close_nursery() -> None:
+    """End it with what it has started, so that the next script is a fork of a new one."""
+    one = nursery()
+    nursery.cache_clear()
+    if one.stdin is not None:
+        one.stdin.close()
+    one.wait(60)
+
+
+def serve() -> None:
+    """Run scripts in forks, one after another, and print the exit status of each."""
+    get_ready(task_names())
+    while line := sys.stdin.readline():
+        child = os.fork()
+        if not child:
+            _live_as_script(**json.loads(line))
+        while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+            if select.select([sys.stdin], [], [], 0.02)[0]:  # nobody asks before the answer: it was closed
+                os.killpg(child, signal.SIGKILL)
+                return
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # what it has left
+        print(os.waitstatus_to_exitcode(ended[1]), flush=True)
+
+
+def _live_as_script(path: str, words: list[str], folder: str, said: str, environment: dict[str, str]) -> NoReturn:
+    """Be `python PATH WORD...` from here on, in a folder; all that it says goes to a file."""
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(said, os.O_WRONLY), 1)
+    os.dup2(1, 2)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.path.insert(0, str(Path(path).parent))
+    sys.argv = [path, *words]
+    status = 1
+    try:
+        runpy.run_path(path, run_name="__main__")
+        status = 0
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def run_on_two(*words: object) -> str:
     """Run a verb on two processes, as torchrun would; return what the first one said.
 
-    They are forks of one Python: where Lightning starts the second, each imports for longer than it computes.
+    They are forks: where Lightning starts the second, each imports for longer than it computes.
     """
     return run_as_script(__file__, *words)
 
@@ -262,7 +337,9 @@ def live_as_one_of_two(rank: int) -> None:
     assert call(*sys.argv[1:]) == 0
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and not sys.argv[1:]:
+    serve()
+elif __name__ == "__main__":
     get_ready(task_names())
     wait(fork_group(2, live_as_one_of_two))
     print(Path("said0").read_text(), end="")

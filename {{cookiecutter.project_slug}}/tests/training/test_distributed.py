@@ -7,8 +7,10 @@ Run by torchrun it is one of two on GPUs: torchrun --nproc-per-node 2 tests/trai
 """
 
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -251,6 +253,26 @@ def test_batch_norm_over_processes_is_that_of_one_process(folder: Path, processe
     for one, other in zip(found, expected, strict=True):
         for column in ("train/loss", "val/loss"):
             assert float(one[column]) == pytest.approx(float(other[column]), rel=1e-3)  # GPUs add up in any order
+
+
+LEAVING = """
+import subprocess
+print(subprocess.Popen(["sleep", "600"]).pid, flush=True)
+raise ValueError("too many")
+"""
+
+
+@pytest.mark.slow
+def test_a_script_of_tests_that_fails_says_so_and_what_it_left_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(LEAVING)
+    with pytest.raises(AssertionError, match="ValueError: too many") as failed:
+        run_as_script(str(tmp_path / "script.py"))
+    left = re.search(r"^\d+$", str(failed.value).partition("\n")[2], re.MULTILINE)
+    assert left
+    state, until = Path(f"/proc/{left[0]}/stat"), time.monotonic() + 60
+    while state.is_file() and state.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_statistics_over_processes_are_refused_without_gpus_in_one_line() -> None:
