@@ -125,6 +125,11 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool, j
     for bundle in map(_bundle_to_join, join):
         shutil.copytree(bundle, folder / PARTS / bundle.parent.name)
     recipe, members = read_recipe(run.folder), members_of(run, overrides)
+    if cropped := [member.folder for member in members if member.config.data.crop is not None]:
+        raise CompetitionError(
+            f"{cropped[0]}: data.crop: a bundle does not hold the networks of another run, whose boxes it needs; hand "
+            "in submission.csv"
+        )
     runs = {member.folder.name: _write_member(member, folder) for member in members}
     _write_config(folder / CONFIG, run)
     if (run.folder / POSTPROCESS).is_file():

@@ -234,6 +234,25 @@ class Columns(Section):
         return ", ".join(self.names)
 
 
+class CropTo(Section):
+    """See of an image only what another run found in it: of a test image what it predicts, of a training image what its
+    networks say that had not seen it. Where it found nothing, the whole image is seen."""
+
+    # Its name or, of another project, its folder: crops.csv there, which `competition crops RUN` writes in its project.
+    run: str | None = None
+    csv: Path | None = None  # or a file of yours with the same columns
+    margin: Annotated[float, Field(ge=0, le=10)] = 0.1  # to each side, a share of the rectangle's height and width
+    take: Literal["best", "all"] = "best"  # the surest box, or the rectangle around all of them
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Self:
+        if (self.run is None) == (self.csv is None):
+            raise ValueError(
+                "expected run: of boxes or masks, or csv: a file as `competition crops` writes; one of them"
+            )
+        return self
+
+
 class ExtraSet(Section):
     """Images from elsewhere: in the training part of every fold, never validated on."""
 
@@ -270,6 +289,7 @@ class Data(Section):
     stack: Stack | None = None  # neighbours of an image as further channels
     id_parts: FieldPattern | None = None  # names parts of ids for image_file, as "{case}_{day}_slice_{slice}"
     test_csv: str | None = None  # table in dir with the columns of test images; None: the sample submission
+    crop: CropTo | None = None  # what of an image is seen, as {run: boxes1, margin: 0.1}
     columns: Columns | None = None  # that the network is told of an image, as {numeric: [age], categorical: [sex]}
     group_images: Count = 8  # with model.join: how many images of a group training draws at a time; else all are seen
     absent_images: Literal["ignore", "empty"] = "ignore"  # images without a row: left out, or without mask and box
@@ -403,6 +423,8 @@ class Data(Section):
                 "data.cache keeps files of as many channels each, and data.extra has one file an image where "
                 "data.files or data.stack have several; leave data.cache out, or image_file of data.extra"
             )
+        if self.crop is not None and self.extra:
+            raise ValueError("data.crop: of images of data.extra its run says nothing; leave one of them out")
         patterns = [*(self.files or [self.image_file]), *filter(None, [self.test_image_file])]
         if self.stack is not None and self.stack.is_of_volumes and not all(one.endswith("]") for one in patterns):
             raise ValueError(

@@ -20,6 +20,7 @@ from competition.config.loading import load_config, with_bases
 from competition.config.settings import Config
 from competition.data.extra_sets import pseudo_files
 from competition.data.folds import folds_path
+from competition.files.crops import crops_file
 from competition.kaggle.api import UNDER_WAY, KaggleService, competition_name
 from competition.kaggle.push import refuse_secrets
 from competition.kaggle.session import JOB, Job
@@ -164,6 +165,7 @@ def _named(config: Config) -> dict[str, Path]:
         "data.folds": config.data.folds,
         "data.pseudo": config.data.pseudo,
         "data.weights_csv": config.data.weights_csv,
+        "data.crop": crops_file(config.data),
         "data.group_file": config.data.group_file.file if config.data.group_file else None,
         "model.pretrained": Path(pretrained) if isinstance(pretrained, str) else None,
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 from competition.config.loading import config_differences, dump_config, dump_yaml, load_config, parse_yaml
 from competition.config.settings import Checkpoint, Config
+from competition.files.crops import crops_file
 from competition.files.other_tables import table_and_pattern
 from competition.support.atomic_files import marked, read_own_text, read_rows, replacing
 from competition.support.errors import CompetitionError
@@ -117,7 +118,7 @@ class Run:
         data, form = self.config.data, self.config.format
         named = [data.sample_submission, data.test_csv, form.test_csv if getattr(form, "group", None) else None]
         tables = [table_and_pattern(data.dir / name)[0] for name in dict.fromkeys(named) if name]
-        return [*(path for path in tables if path is not None), *weights]
+        return [*(path for path in [*tables, crops_file(data)] if path is not None), *weights]
 
     def bundle_sources(self) -> list[Path]:
         """Return what a bundle is made from, this package included."""
