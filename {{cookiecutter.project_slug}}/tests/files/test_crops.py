@@ -1,6 +1,8 @@
 """What another run found in an image is all that is seen of it: read, cached, copied; and what is refused."""
 
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import cv2
@@ -107,3 +109,18 @@ def test_only_a_classification_sees_a_part(task: str) -> None:
         pytest.skip("the task was left out")
     with pytest.raises(CompetitionError, match=r"data\.crop: answers of .* are places in the whole image"):
         validate({"name": "t", "task": task, "data": {"crop": {"run": "x"}}}, {}, "test")
+
+
+def test_the_verb_writes_each_image_out_of_fold_and_of_test_and_refuses_a_run_without_places(
+    task: str, runs: Path, command: Callable[..., CompletedProcess[str]]
+) -> None:
+    done = command("crops", "t")
+    if task not in ("detection", "segmentation"):
+        assert (done.returncode, done.stderr) == (1, f"t: is a run of {task}; crops are of boxes or masks\n")
+        return
+    assert done.returncode == 0, done.stderr
+    written = pd.read_csv(runs / "t" / "crops.csv", dtype=str, keep_default_na=False)
+    for part, files in (("train", sorted(runs.glob("t/fold*/oof.npz"))), ("test", [runs / "t" / "test.npz"])):
+        expected = {image_id for file in files for image_id in np.load(file)["image_ids"].tolist()}
+        assert set(written["image_id"][written["part"] == part]) == expected
+    refuse_absent_crops(config_of(runs, {"run": str(runs / "t")}).data)  # it is up to date, and can be read
