@@ -61,8 +61,12 @@ def environment(project: Path) -> dict[str, str]:
 
 
 def run_tests(words: dict[Path, list[str]]) -> dict[Path, subprocess.CompletedProcess[str]]:
-    """Run pytest with the words given for each bake, without the plugins of this one; by bake, what it said."""
-    ended, arguments = {}, [word for folder, its in words.items() for word in ("--", str(folder), *its)]
+    """Run pytest with the words given for each bake, without the plugins of this one; by bake, what it said.
+
+    With plain assertions: to rewrite those of all files takes longer than many a project's tests, and a bake is new.
+    """
+    plain = ("--assert=plain",)
+    ended, arguments = {}, [word for folder, its in words.items() for word in ("--", str(folder), *plain, *its)]
     script = Path(__file__).with_name("forked_pytest.py")
     env = environment(script.parent) | {"OMP_NUM_THREADS": "1"}  # as conftest.py of each would, before torch is there
     started = run(sys.executable, script, *arguments[1:], cwd=script.parent, env=env)

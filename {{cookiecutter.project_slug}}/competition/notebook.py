@@ -21,7 +21,7 @@ from competition.data.series_dataset import open_dataset
 from competition.networks.columns import fit_columns
 from competition.prediction.ensemble import Ensemble, predict_stream
 from competition.prediction.predict import load_network
-from competition.prediction.teacher import read_teacher
+from competition.prediction.teacher import teach
 from competition.runs.folder import CONFIG, Run, fold_of
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Prediction, Target, Task
@@ -39,7 +39,7 @@ class OpenFold:
         self.table = Task(config.task).table.read_table(config)
         self.data = FoldData(config, self.table, read_folds(config, self.table))
         self.train_set, self.val_set = self.data.train_set, self.data.val_set
-        self.data.teacher = read_teacher(config, self.table, self.train_set.image_ids)
+        teach(config, self.table, self.data)
 
     @cached_property
     def test_set(self) -> ImageDataset:

@@ -13,6 +13,7 @@ from collections.abc import Set
 from pathlib import Path
 
 PROCESSES = Path("/proc")  # where there is none, as on a Mac, nothing is found
+KERNEL_THREAD = 0x00200000  # PF_KTHREAD among the flags of a process
 
 
 def mark(owner: int) -> str:
@@ -34,23 +35,41 @@ def running() -> set[str]:
     return {path.name for path in PROCESSES.glob("[0-9]*")}
 
 
-def _is_marked(process: str, owner: int) -> bool:
+def _read(process: str, name: str) -> bytes:
     try:
-        return f"{mark(owner)}=".encode() in (PROCESSES / process / "environ").read_bytes()
+        return (PROCESSES / process / name).read_bytes()
     except OSError:  # it has ended, or is another user's
+        return b""
+
+
+def _is_marked(process: str, owner: int) -> bool:
+    return f"{mark(owner)}=".encode() in _read(process, "environ")
+
+
+def _begins(process: str) -> bool:
+    """Whether a process is about to turn into another program, when it has neither words nor an environment to show."""
+    if _read(process, "environ") or _read(process, "cmdline"):
         return False
+    state, *numbers = _read(process, "stat").rpartition(b")")[2].split() or [b"X"]
+    return state not in (b"Z", b"X") and not int(numbers[5]) & KERNEL_THREAD
 
 
 def end(owner: int, before: Set[str] = frozenset()) -> None:
     """End what the tests of a process have started, and what that has, but for those that ran before."""
     patience = time.monotonic() + 20
-    while found := [process for process in running() - before if _is_marked(process, owner)]:
+    while True:
+        others = running() - before
+        found = [process for process in others if _is_marked(process, owner)]
+        if not found and not any(map(_begins, others)):
+            return
         for process in found:
             try:
                 os.kill(int(process), signal.SIGKILL)
             except ProcessLookupError:
                 continue
         if time.monotonic() > patience:
+            if not found:
+                return
             raise TimeoutError(f"cannot be ended: {found}")
         time.sleep(0.01)
 

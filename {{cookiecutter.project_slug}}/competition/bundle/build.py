@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +163,20 @@ def _bundle_to_join(name: str) -> Path:
     return folder / BUNDLE
 
 
-def _packages(members: list[Run]) -> list[str]:
-    return sorted({package for member in members for package in member.config.packages})
+def _packages(members: Iterable[Run]) -> list[str]:
+    """Return what runs need beside the project's own requirements: for their networks, and to read images like those
+    that were predicted."""
+    return sorted({package for run in members for package in [*run.config.packages, *_readers(run)]})
+
+
+def _readers(run: Run) -> set[str]:
+    config, stored = run.config, run.out_of_fold_files()
+    image_ids = Predictions([*stored, run.folder / TEST][0]).image_ids[:1]
+    if is_series(config):
+        image_ids = images_of_groups(config, image_ids, of_test=not stored)[image_ids[0]][:1]
+    return {
+        package for one in image_ids for package in (train_source if stored else test_source)(config, one).packages()
+    }
 
 
 def _prove(run: Run, building: Path) -> str:
@@ -311,7 +323,7 @@ def is_bundled(opened: Run) -> bool:
     if is_joined(opened):
         return False  # whether the bundles of other runs are up to date is not known here
     python = opened.config.inference.python
-    more = [*opened.config.packages, *packages_of(read_recipe(opened.folder))]
+    more = [*_packages([opened]), *packages_of(read_recipe(opened.folder))]
     needed = missing_packages(PACKAGE.parent / "pyproject.toml", python, more)
     if needed and not (bundle / WHEELS).is_dir():
         return False  # there was no network

@@ -27,7 +27,8 @@ class Distil(Section):
     """Learn what another run says of an image, beside what is true of it (Hinton et al. 2015).
 
     That is what it said of a training image out of fold, by networks that have not seen it. Of a test image that is a
-    pseudo-label it is what the fold's own networks say, where `pseudo` has asked them, else the mean of all.
+    pseudo-label it is what the fold's own networks say, where `pseudo` has asked them, else the mean of all. Maps of
+    masks move with the image, and are learnt pixel by pixel.
     """
 
     run: Annotated[str, Field(min_length=1)]  # its name, or its folder
@@ -55,7 +56,11 @@ class Losses(Section):
     @classmethod
     def _can_be_taught(cls, distil: Distil | None) -> Distil | None:
         if distil is not None and not cls.has_teachers:
-            raise ValueError("only a classification can learn from another run; leave it out, or take data.pseudo")
+            raise ValueError(
+                "only classes and masks are learnt from what another run says: it stores the boxes or points that it "
+                "found, and nothing of all other places, which a network would learn from; leave it out, or take "
+                "data.pseudo, by which they become labels"
+            )
         return distil
 
 

@@ -19,10 +19,14 @@ from competition.data.named_steps import KEY, build_steps, changes_values
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
 
+TAUGHT = "teacher"  # a map (H, W, classes) of what another run says, which goes wherever the masks go
 NEAREST = cv2.INTER_NEAREST_EXACT  # INTER_NEAREST moves a mask by up to half a pixel of the larger image
 MIN_VISIBLE = 0.2  # a box of which a crop leaves less than this share is dropped
 STRETCH = 4 / 3  # of a crop's shape, at most
 USUAL = (1, 99)  # percentiles of an image's values between which its range lies: a hot pixel is none of it
+OPENCV_CHANNELS = 128  # at most; it splits 129 into nothing and says nothing
+AT_ONCE = 4  # channels that OpenCV moves in the least time each
+AS_THEY_ARE = (1, AT_ONCE) if int(cv2.__version__.split(".")[0]) >= 5 else (1, 3, AT_ONCE)  # moved no faster otherwise
 SAMPLED_SIDE = 64  # pixels, at least, of the shorter side that the range is told from
 
 
@@ -90,7 +94,7 @@ class ImageAugmentation:
         # steps: `set_random_seed` would give each step the same numbers, and with them one change goes all others.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         # Of the rest the library would take some for targets of its own, by their names.
-        known = {name: target[name] for name in ("mask", *PLACES, "labels") if name in target}
+        known = {name: target[name] for name in ("mask", TAUGHT, *PLACES, "labels") if name in target}
         if not self._has_more:
             changed = pipeline(image=pixels, **known)
         else:
@@ -146,7 +150,7 @@ class ImageAugmentation:
                 *([_Resize(height, width, mask_interpolation=NEAREST)] if self._has_more else []),  # of what they cut
                 *(_random_changes(self.data.augmentation) if self.train else []),
             ]
-            return A.Compose(steps, **({} if places is None else PLACES[places]()))
+            return A.Compose(steps, additional_targets={TAUGHT: "mask"}, **({} if places is None else PLACES[places]()))
 
     def _before_resizing(self, height: int, width: int) -> list[A.BasicTransform | A.BaseCompose]:
         """Return all that comes first: where there is any of it, `data.cache` keeps whole images for it."""
@@ -242,12 +246,48 @@ class _Light(A.RandomBrightnessContrast):
     def apply(self, img: np.ndarray, alpha: float, beta: float, **params: Any) -> np.ndarray:
         step = max(min(img.shape[:2]) // SAMPLED_SIDE, 1)
         low, high = np.percentile(img[::step, ::step], USUAL, axis=(0, 1)).astype(np.float32)
-        # In rows: numpy is slow along an axis as short as that of channels, and with large arrays that are new.
-        rows, width = img.reshape(len(img), -1), img.shape[1]
-        changed = rows - np.tile(low, width)  # in float32 from here on
-        changed *= np.float32(alpha)
-        changed += np.tile(low + (high - low) * np.float32(beta), width)
-        return changed.reshape(img.shape)
+
+        def change(rows: np.ndarray) -> np.ndarray:
+            # In rows: numpy is slow along an axis as short as that of channels, and with large arrays that are new.
+            number = rows.shape[1] // len(low)
+            changed = rows - np.tile(low, number)  # in float32 from here on
+            changed *= np.float32(alpha)
+            changed += np.tile(low + (high - low) * np.float32(beta), number)
+            return changed
+
+        if img.dtype == np.uint8 and len(low) <= OPENCV_CHANNELS:  # the same numbers, found instead of made anew
+            table = change(np.repeat(np.arange(256, dtype=np.uint8)[:, None], len(low), axis=1))
+            return cv2.LUT(img, table[None]).reshape(img.shape)
+        return change(img.reshape(len(img), -1)).reshape(img.shape)
+
+
+class _Affine(A.Affine):
+    """Move an image four channels at a time, or one: OpenCV is slower with two or five, and from 5.0 on with three.
+
+    What a channel becomes does not hang on how many there are.
+    """
+
+    def apply(self, img: np.ndarray, matrix: np.ndarray, output_shape: tuple[int, int], **params: Any) -> np.ndarray:
+        channels = img.shape[2]
+        if channels in AS_THEY_ARE:
+            return super().apply(img, matrix, output_shape, **params)
+        whole = np.empty((*output_shape, channels), img.dtype)
+        for at in range(0, channels, AT_ONCE):
+            number = min(AT_ONCE, channels - at)
+            part = np.zeros((*img.shape[:2], 1 if number == 1 else AT_ONCE), img.dtype)
+            _copy_channels(img, at, part, 0, number)
+            moved = super().apply(part, matrix, output_shape, **params)
+            _copy_channels(moved.reshape(*moved.shape[:2], -1), 0, whole, at, number)
+        return whole
+
+
+def _copy_channels(source: np.ndarray, first: int, target: np.ndarray, at: int, number: int) -> None:
+    """Copy channels from `first` on to those from `at` on."""
+    if max(source.shape[2], target.shape[2]) <= OPENCV_CHANNELS:  # several times faster than numpy's strided copy
+        pairs = [place for step in range(number) for place in (first + step, at + step)]
+        cv2.mixChannels([np.ascontiguousarray(source)], [target], pairs)
+    else:
+        target[:, :, at : at + number] = source[:, :, first : first + number]
 
 
 def _random_changes(settings: Augmentation) -> list[A.BasicTransform]:
@@ -260,7 +300,7 @@ def _random_changes(settings: Augmentation) -> list[A.BasicTransform]:
         steps.append(_Light(light.brightness, light.contrast, p=light.probability))
     if affine := settings.shift_scale_rotate:
         steps.append(
-            A.Affine(
+            _Affine(
                 translate_percent=(-affine.shift, affine.shift),
                 scale=(1 - affine.scale, 1 + affine.scale),
                 rotate=(-affine.rotate, affine.rotate),

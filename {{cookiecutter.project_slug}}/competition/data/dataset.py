@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from competition.config.data_settings import Data
 from competition.config.settings import Config
-from competition.data.augmentation import ImageAugmentation, Resized
+from competition.data.augmentation import OPENCV_CHANNELS, ImageAugmentation, Resized
 from competition.data.cache import ImageCache, open_cache
 from competition.data.extra_sets import training_columns, training_row, training_source
 from competition.files.item_source import ImageFile, ImageSource, joined, own_part, test_source
@@ -55,6 +55,8 @@ class ImageDataset(Dataset[Sample]):
         self.rows = _rows_of(image_ids, table) if table else None
         self.columns = columns or self._read_columns()
         self.weights: np.ndarray | None = None  # (n,) what images count in the loss; none: all alike
+        # Adds to a target what moves with the image of what another run says (`loss.distil`): by id, height and width.
+        self.teacher: Callable[[str, int, int], Target] | None = None
         self.augmentation = ImageAugmentation(config.data, train=train)
         self.cache: ImageCache | None = None  # see `share_cache`
         self._cache_rows = np.empty((0, 0), dtype=np.int64)  # of the files of the images, in order; -1: black
@@ -164,7 +166,10 @@ class ImageDataset(Dataset[Sample]):
 
     def target(self, index: int, height: int, width: int) -> Target:
         """Return the answer in pixels of the original image; nothing for a test image."""
-        return {} if self.table is None else self.table.target(self._table_row(index), height, width)
+        if self.table is None:
+            return {}
+        taught = {} if self.teacher is None else self.teacher(str(self.image_ids[index]), height, width)
+        return self.table.target(self._table_row(index), height, width) | taught
 
     def _table_row(self, index: int) -> int:
         assert self.rows is not None
@@ -220,7 +225,7 @@ def collate_weights(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
 
 def _channels_first(image: np.ndarray) -> torch.Tensor:
     """Return (channels, H, W) of an image (H, W, channels), always a copy."""
-    if image.shape[2] > 4:  # what OpenCV takes for channels; it splits 129 into nothing and says nothing
+    if image.shape[2] > OPENCV_CHANNELS:
         return torch.from_numpy(image.transpose(2, 0, 1).copy())
     planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
     cv2.split(image, list(planes))  # several times faster than numpy's strided copy

@@ -6,11 +6,12 @@ import math
 import re
 import stat
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import cv2
 import numpy as np
@@ -33,6 +34,9 @@ TIF, NPY = (".tif", ".tiff"), ".npy"
 MOST_BYTES_A_PIXEL = 16  # of a file that is no array: four channels of 16 bits, and more than that
 MOST_BYTES_BESIDE = 1 << 26  # such as thumbnails, and what a program wrote behind the image
 PHOTOMETRIC = tifffile.PHOTOMETRIC
+# The head of an array is Python, which numpy has parsed: up to Python 3.11.7 two threads must not do so at once, or one
+# gets a SystemError (python/cpython#106905), and a whole file is called damaged.
+NPY_HEADERS = threading.Lock()
 
 
 class UnfitError(Exception):
@@ -204,15 +208,21 @@ def read_npy(file: BinaryIO, max_pixels: int) -> np.ndarray:
     file.seek(0)
     if magic.startswith(b"PK"):
         raise UnfitError("is an npz archive of arrays; expected one array, as numpy.save writes it")
-    major, _ = np.lib.format.read_magic(file)
-    header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-    shape, _, dtype = header(file)
+    with NPY_HEADERS:
+        major, _ = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, is_by_columns, dtype = header(file)
     _refuse_large_shape(shape, max_pixels)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects; expected numbers")
     here = file.tell()
-    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > file.seek(0, io.SEEK_END) - here:
+    if math.prod(shape) * dtype.itemsize > file.seek(0, io.SEEK_END) - here:
         raise ValueError("it ends in its middle")
-    file.seek(0)
-    return np.lib.format.read_array(file, allow_pickle=False)
+    file.seek(here)
+    array = np.empty(shape[::-1] if is_by_columns else shape, dtype)
+    if array.nbytes:
+        cast("io.BufferedIOBase", file).readinto(array.reshape(-1).view(np.uint8).data)
+    return array.T if is_by_columns else array
 
 
 def _refuse_large_shape(shape: Sequence[int], max_pixels: int) -> None:

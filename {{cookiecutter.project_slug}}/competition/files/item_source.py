@@ -14,11 +14,15 @@ import numpy as np
 from competition.config.data_settings import Data, Stack
 from competition.config.settings import Config
 from competition.files.crops import Shares, cut, shares_of, size_of_cut
+from competition.files.dicom import SUFFIXES
 from competition.files.image_folder import ImageFolder, test_folder, train_folder
 from competition.files.images import NPY, as_image, count_channels, no_dicom, read_image, read_image_size
 from competition.files.stacks import neighbours, place_within
-from competition.files.volumes import at_slice, number_of_slices, read_part, slice_of
+from competition.files.volumes import HDF5, at_slice, number_of_slices, read_part, slice_of
 from competition.support.errors import CompetitionError
+
+# Which package, an extra of the project, reads files of a suffix.
+READERS = {**dict.fromkeys(HDF5, "h5py"), **dict.fromkeys(SUFFIXES, "pydicom")}
 
 
 @dataclass(frozen=True, order=True)
@@ -92,6 +96,10 @@ class ImageSource:
     def of_channels(self, channels: int) -> "ImageSource":
         """Return the same files, read as so many channels in all."""
         return replace(self, channels=channels // len(self.files))
+
+    def packages(self) -> set[str]:
+        """Return the packages that read the files and are not among the project's own requirements."""
+        return {READERS[suffix] for file in self.present() if (suffix := file.path.suffix.lower()) in READERS}
 
     def copy_to(self, folder: Path, name: str) -> list[str | None]:
         """Copy the files into a folder, by names that begin with `name`; return these for `copied_source`."""

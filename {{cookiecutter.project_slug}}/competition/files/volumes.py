@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import tifffile
 
-from competition.files.images import NPY, TIF, UnfitError, decode, decoded, refuse_large
+from competition.files.images import NPY, NPY_HEADERS, TIF, UnfitError, decode, decoded, refuse_large
 from competition.support.errors import CompetitionError
 
 HDF5, ZIP = (".h5", ".hdf5"), ".zip"
@@ -126,7 +126,8 @@ def _opened(path: Path, file: BinaryIO, name: str) -> Generator[tuple[Sequence[i
     if name and suffix in (NPY, *TIF):
         raise UnfitError(f"has one array, no {name!r}; expected numbers alone, as [12]")
     if suffix == NPY:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with NPY_HEADERS:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
         yield array.shape, lambda places: array[places]
     elif suffix == ".npz":
         packed = _unpacked(path, name, path.stat().st_mtime_ns)
@@ -144,7 +145,7 @@ def _opened(path: Path, file: BinaryIO, name: str) -> Generator[tuple[Sequence[i
 
 @lru_cache(maxsize=2)  # it is unpacked whole, and read slice after slice by `data.cache`
 def _unpacked(path: Path, name: str, changed: int) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as found:
+    with NPY_HEADERS, np.load(path, allow_pickle=False) as found:
         return _named(lambda: found.files, name, found)
 
 

@@ -10,7 +10,7 @@ from competition.config.settings import Config
 from competition.data.folds import read_folds
 from competition.pipeline.find_batch_size import with_batch_size
 from competition.prediction.predict import load_network, predict_images
-from competition.prediction.teacher import read_teacher
+from competition.prediction.teacher import teach
 from competition.runs.folder import OOF, refuse_start
 from competition.scoring.out_of_fold import describe_scores, score_predictions
 from competition.support.locks import holding
@@ -44,8 +44,7 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
             load_metric(metric)
         table = Task(config.task).table.read_table(config)
         data = FoldData(config, table, read_folds(config, table))
-        data.teacher = teacher = read_teacher(config, table, data.train_set.image_ids)
-        data.notes += [] if teacher is None else teacher.notes
+        teach(config, table, data)
         with explaining_lost_process("training"):
             fit(config, table, data, begun=lambda device: begin(config, bases, device))
             if len(data.val_set):

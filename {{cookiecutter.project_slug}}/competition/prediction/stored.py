@@ -193,6 +193,10 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        """Let a process that reads images open the file itself, instead of being sent all that is in it."""
+        return type(self), (self.path,)
+
     @cached_property
     def places(self) -> dict[str, int]:
         """Where each image is, by its id."""

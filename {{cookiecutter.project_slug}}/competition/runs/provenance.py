@@ -21,7 +21,7 @@ from competition.data.extra_sets import extra_files, extra_folders
 from competition.data.folds import folds_path
 from competition.files.other_tables import table_and_pattern
 from competition.runs.blend_recipe import blend_sources
-from competition.runs.folder import ELSEWHERE, OOF, Run, is_among
+from competition.runs.folder import ELSEWHERE, OOF, TEST, Run, is_among
 from competition.runs.ledger import Line
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE, here
@@ -58,7 +58,8 @@ def data_fingerprint(config: Config) -> str:
     of names and sizes of the images."""
     digest = hashlib.sha256()
     distil = config.loss.distil
-    said = sorted((here().outputs / distil.run).glob(f"fold*/{OOF}")) if distil is not None else []
+    names = [f"fold*/{OOF}", *([TEST, f"fold*/{TEST}"] if config.data.pseudo else [])]
+    said = sorted(path for name in names for path in (here().outputs / distil.run).glob(name)) if distil else []
     for path in (table_and_pattern(config.train_csv)[0], *extra_files(config), *said):
         if path is not None and path.is_file():
             with path.open("rb") as file:

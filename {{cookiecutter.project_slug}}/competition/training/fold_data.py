@@ -38,7 +38,7 @@ class FoldData(pl.LightningDataModule):
         self.train_set = open_dataset(config, train_ids, table=self.train_table, train=True)
         self.train_set.weights = weights
         self.val_set = open_dataset(config, table.image_ids[val_rows], table=table)
-        self.teacher: Callable[[Batch], Batch] | None = None  # adds what another run says, where `loss.distil` has one
+        self.teacher: Callable[[Batch], Batch] | None = None  # adds what another run says (`loss.distil`)
         self._position = {image_id: index for index, image_id in enumerate(self.val_set.image_ids)}
         self._resumed = {"epoch": 0, "batches_done": 0}
         self._batches_done = 0  # of the current epoch

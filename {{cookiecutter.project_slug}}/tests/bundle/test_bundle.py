@@ -435,6 +435,14 @@ def test_every_run_has_a_data_set_of_its_own_on_kaggle(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]{4,48}[a-z0-9]", name) for name in names), names
 
 
+def without_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let packages be looked for where nobody answers."""
+    for name in ("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+
+
 def test_what_kaggle_lacks_is_found_and_without_a_network_it_is_said(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,10 +450,7 @@ def test_what_kaggle_lacks_is_found_and_without_a_network_it_is_said(
     for python in SHIPPED:
         lacks = missing_packages(project / "pyproject.toml", python)
         assert set(lacks) == ({"segmentation-models-pytorch"} if has_smp else set())
-    for name in ("PIP_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9/simple")
-    monkeypatch.setenv("PIP_RETRIES", "0")
-    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    without_registry(monkeypatch)
     [line] = download_wheels({"no-such-package": "1.0"}, tmp_path / "wheels", "3.12")
     assert line.startswith("warning: no wheels/: no-such-package==1.0 could not be downloaded")
     assert not (tmp_path / "wheels").exists()
@@ -528,3 +533,21 @@ def test_a_wheel_is_imported_before_all_else_in_script_and_notebook(
     for words in ([str(bundle / "infer.py"), str(data_dir)], ["-c", notebook]):
         done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
         assert done.stderr == "numpy of the wheel\n"
+
+
+@one_task
+def test_what_reads_the_images_comes_along_or_its_lack_is_said(
+    runs: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    shutil.copytree(data_dir, tmp_path / "packed", ignore=shutil.ignore_patterns("*_images"))
+    with h5py.File(tmp_path / "packed" / "images.hdf5", "w") as file:
+        for path in data_dir.glob("*_images/*.png"):
+            file[path.name] = read_image(path, 3)
+    words = [f"data.dir={tmp_path / 'packed'}", "data.image_file='images.hdf5[{image_id}]'"]
+    words += ["data.train_images=.", "data.test_images=."]
+    without_registry(monkeypatch)
+    assert not [line for line in make_bundle(Run.open("t"))[1] if "h5py" in line]
+    [warning, _] = make_bundle(Run.open("t", words), words)[1]  # it is the same images
+    assert warning.startswith("warning: no wheels/: ")
+    assert f"h5py=={metadata.version('h5py')}" in warning

@@ -1,15 +1,18 @@
 """The command line: exit status, messages of one line, quick help, and `sample`."""
 
+import ast
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from packaging.requirements import Requirement
 from typer.main import get_command
 
 from competition.cli.app import app
@@ -17,7 +20,16 @@ from competition.config.loading import task_names
 
 Command = Callable[..., CompletedProcess[str]]
 VERBS = sorted(name for name, verb in getattr(get_command(app), "commands", {}).items() if not verb.hidden)
-SLOW_TO_IMPORT = {"torch", "pytorch_lightning", "lightning_fabric", "pandas", "sklearn", "albumentations", "timm"}
+SLOW_TO_IMPORT = {
+    "torch",
+    "pytorch_lightning",
+    "lightning_fabric",
+    "pandas",
+    "sklearn",
+    "albumentations",
+    "timm",
+    "optuna",
+}
 
 
 def imported_by(project: Path, *calls: list[str]) -> set[str]:
@@ -50,6 +62,24 @@ def test_help_imports_nothing_that_takes_long(project: Path) -> None:
 @pytest.mark.slow
 def test_verbs_that_need_no_network_do_not_import_torch(project: Path, words: list[str]) -> None:
     assert not imported_by(project, ["check", *words], ["folds", *words]) & {"torch", "pytorch_lightning"}
+
+
+def test_no_extra_is_imported_but_by_what_needs_it(project: Path) -> None:
+    extras = tomllib.loads((project / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {Requirement(one).name for packages in extras.values() for one in packages}
+    assert {"kaggle", "h5py", "peft"} <= names
+    paths = set(project.glob("competition/**/*.py")) - {project / "competition" / "sweeps" / "study.py"}  # of its verb
+    found, waiting = set[str](), list[ast.AST](ast.parse(path.read_text()) for path in paths)
+    while waiting:  # all but what stands in functions, which import when they run
+        for node in ast.iter_child_nodes(waiting.pop()):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(str(node.module).partition(".")[0])
+            elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                waiting.append(node)
+    assert "torch" in found
+    assert not found & names
 
 
 def test_help_names_every_verb_and_each_explains_itself(command: Command) -> None:

@@ -199,6 +199,27 @@ def test_light_shifts_and_stretches_an_image_within_its_own_range_and_destroys_n
         assert np.ptp(moved, axis=0).min() > 0.25
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("channels", [2, 3, 5, 130])
+def test_a_channel_is_moved_as_it_is_by_itself_however_many_there_are(channels: int, kind: type) -> None:
+    moves = {"shift_scale_rotate": {"probability": 1.0, "shift": 0.1, "scale": 0.2, "rotate": 40}}
+    image = np.random.default_rng(0).integers(0, 255, (40, 50, channels)).astype(kind)
+    moved = changed_by(moves, size=(40, 50), channels=channels)(image, {}, 3)[0]
+    assert (moved == 0).any()  # of what comes in from outside
+    alone = changed_by(moves, size=(40, 50))
+    each = [alone(np.ascontiguousarray(image[:, :, [one]]), {}, 3)[0] for one in range(channels)]
+    # To OpenCV's last bits: of floats they may hang on how many channels there are.
+    np.testing.assert_allclose(moved, np.concatenate(each, axis=2), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5, 130])
+def test_light_of_8_bit_is_that_of_the_same_numbers_as_floats(channels: int) -> None:
+    light = {"brightness_contrast": {"probability": 1.0, "brightness": 0.2, "contrast": 0.2}}
+    change, image = changed_by(light, size=(24, 24), channels=channels), picture(channels=channels)
+    for seed in range(3):
+        np.testing.assert_array_equal(change(image, {}, seed)[0], change(image.astype(np.float32), {}, seed)[0])
+
+
 # -- named steps
 
 

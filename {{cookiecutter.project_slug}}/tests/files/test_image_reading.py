@@ -1,13 +1,16 @@
 """Reading images: every format competitions hand out, and files that are no whole image."""
 
+import gc
 import os
 import struct
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -397,6 +400,23 @@ def test_an_array_that_is_no_image_is_refused(tmp_path: Path, shape: tuple[int, 
     np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
     with pytest.raises(CompetitionError, match="expected height x width x channels, found shape"):
         read_image(tmp_path / "a.npy", 3)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_many_threads_read_arrays_at_once(tmp_path: Path, order: Literal["C", "F"]) -> None:
+    """Collecting objects turns to another thread, in the midst of an array's head, too."""
+    pixels = draw(3)
+    np.save(tmp_path / "a.npy", np.asarray(pixels, order=order))
+    often, turn = gc.get_threshold(), lambda *_: time.sleep(0.0002)
+    gc.set_threshold(7)
+    gc.callbacks.append(turn)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: read_image(tmp_path / "a.npy", 3), range(4000)))
+    finally:
+        gc.callbacks.remove(turn)
+        gc.set_threshold(*often)
+    assert all(np.array_equal(one, pixels) for one in found)
 
 
 def test_an_array_that_would_run_code_is_refused(tmp_path: Path) -> None:

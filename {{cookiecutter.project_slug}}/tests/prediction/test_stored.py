@@ -1,5 +1,6 @@
 """The file of predictions: written and read as a stream, and what is said of a damaged one."""
 
+import pickle
 import tracemalloc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -197,3 +198,11 @@ def test_what_a_network_says_more_or_less_is_a_difference(task: str, untrained: 
     more["boxes"][1] += 40
     more["scores"][1] = 0.89
     assert difference(more, few) == difference(few, more) == pytest.approx(0.89)
+
+
+def test_another_process_opens_the_file_itself_and_is_not_sent_what_is_in_it(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((2, 64, 64)).astype(np.float16)
+    path = write(tmp_path / OOF, [("a", (64, 64), {"probabilities": values})])
+    sent = pickle.dumps(Predictions(path))
+    assert len(sent) < values.nbytes / 10
+    np.testing.assert_array_equal(pickle.loads(sent)[0]["probabilities"], values)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from tiny import PROJECT
 from torch import nn
@@ -36,6 +37,7 @@ from competition.training.trainer import build_trainer
 
 NUM_TRAINED, NUM_VALIDATED = 11, 11  # two processes have an unequal number of them
 WHOLE, SHORT = 4, 16  # images a global batch: three images are left out of two; one is incomplete
+MIDDLE = "middle.pt"
 each_task = pytest.mark.parametrize("task", task_names())
 
 
@@ -69,8 +71,21 @@ def without_batch_norm(network: nn.Module) -> None:
                 setattr(module, name, nn.GroupNorm(1, child.num_features))
 
 
-def learn(config: Config, target: Path) -> None:
-    """Train and write `target`/metrics.csv and oof.npz."""
+class SaveInTheMiddle(pl.Callback):
+    """Saves what a training is after its third step."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == 3:
+            trainer.save_checkpoint(self.path)
+
+
+def learn(config: Config, target: Path, start: Path | None = None) -> None:
+    """Train, from a checkpoint if there is one, and write `target`/metrics.csv, oof.npz and MIDDLE."""
     table = Task(config.task).table.read_table(config)
     folds = np.where(np.arange(len(table.image_ids)) < NUM_TRAINED, 1, 0)
     torch.manual_seed(0)
@@ -80,7 +95,9 @@ def learn(config: Config, target: Path) -> None:
     if "unused" in str(config.trainer.get("strategy")):
         module.network.unused = nn.Linear(2, 2)
     callback = MetricsCsv(target / "metrics.csv", config.metrics, plot=False)
-    build_trainer(config, [callback]).fit(module, FoldData(config, table, folds))
+    callbacks = [callback, *([SaveInTheMiddle(target / MIDDLE)] if start is None else [])]
+    data = FoldData(config, table, folds)
+    build_trainer(config, callbacks).fit(module, data, ckpt_path=start, weights_only=True)
     dataset = ImageDataset(config, table.image_ids[folds == 0], table=table)
     predict_images(config, [module.network.eval()], dataset, target / OOF, table.classes)
 
@@ -179,6 +196,27 @@ def test_two_processes_learn_what_one_does_when_an_encoder_joins_in(together: Pa
     assert float(frozen) != pytest.approx(float(all_along), rel=1e-3)
 
 
+# Adapters in an encoder that stands still but for them.
+ADAPTED: dict[str, Any] = {"model": {"encoder": "tu-test_convnext", "lora": {"rank": 2, "alpha": 6}}}
+
+
+def adapted(task: str) -> dict[str, Any]:
+    """Return what a training with adapters is given; some tasks call an encoder of timm by its name alone."""
+    encoder = ADAPTED["model"]["encoder"] if task in ("segmentation", "points") else "test_convnext"
+    return {"model": ADAPTED["model"] | {"encoder": encoder}}
+
+
+@pytest.mark.slow
+def test_two_processes_learn_adapters_as_one_does_and_go_on_with_them(together: Path) -> None:
+    task = task_names()[0]
+    learn(make_config(task, devices=1, **adapted(task)), together / "alone, adapted" / task)
+    assert_learned_alike(together, "adapted", "alone, adapted", 1)
+    unbroken, resumed = (rows(together / name / task)[-1] for name in ("adapted", "adapted, resumed"))
+    assert resumed == unbroken
+    first, last = (float(one["train/loss"]) for one in rows(together / "adapted" / task))
+    assert first != last
+
+
 def gpus(number: int, *values: Any) -> Any:
     """Mark a case that needs so many GPUs."""
     is_missing = torch.cuda.device_count() < number
@@ -230,6 +268,9 @@ def learn_as_one_of_two(machines: int) -> None:
         learn(make_config(name, size, **trainer), Path(f"{machines} nodes", name))
     if machines == 1:
         learn(make_config(names[0], strategy="ddp", devices=2, **THAWED), Path("thawed", names[0]))
+        config = make_config(names[0], strategy="ddp", devices=2, **adapted(names[0]))
+        learn(config, Path("adapted", names[0]))
+        learn(config, Path("adapted, resumed", names[0]), start=Path("adapted", names[0], MIDDLE))
 
 
 if __name__ == "__main__":

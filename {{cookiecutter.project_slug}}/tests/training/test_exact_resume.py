@@ -62,7 +62,9 @@ def teach(config: Config) -> None:
     table, rng = Task(config.task).table.read_table(config), np.random.default_rng(0)
     ids = {"fold0/oof.npz": table.image_ids.tolist()}
     ids["test.npz"] = Task(config.task).submission.read_test_ids(config, table.classes).tolist()
-    said = {path: {one: rng.dirichlet(np.ones(len(table.classes))) for one in its} for path, its in ids.items()}
+    like = next(iter(Task(config.task).decode.trial_predictions(len(table.classes), config)))["probabilities"]
+    shares = (rng.random(like.shape) / len(like) for _ in range(sum(map(len, ids.values()))))
+    said = {path: {one: next(shares) for one in its} for path, its in ids.items()}
     write_teacher(config, "teacher", said, table.classes)
 
 

@@ -3,9 +3,6 @@ size, here as in `train`."""
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +23,7 @@ from exactness import (
     sizes_for,
     write_competition,
 )
-from tiny import PROJECT
-from trainings import run_as_script
+from trainings import run_as_script, run_on_two
 
 from competition.config.loading import dump_config, load_config, task_names
 from competition.config.settings import Config
@@ -139,7 +135,10 @@ def last_row(path: Path) -> Scores:
 
 
 def train_on_two(folder: Path, task: str) -> Config:
-    """Run `competition train` by torchrun on two processes in a folder of its own; return the config of the run."""
+    """Run `competition train` on two processes in a folder of its own; return the config of the run.
+
+    As torchrun would start it, which does so itself in test_distributed.py and test_cut_off.py.
+    """
     write_sample(task, folder / "data", 21)
     config = make_config(task, folder / "data", 2, devices=2, strategy="ddp", max_epochs=2, gradient_clip_val=1.0)
     config = config.model_copy(update={"data": config.data.model_copy(update={"num_folds": 2})})
@@ -147,17 +146,9 @@ def train_on_two(folder: Path, task: str) -> Config:
     (folder / "two.yaml").write_text(dump_config(config), encoding="utf-8")
     ids = Task(task).table.read_table(config).image_ids
     write_csv(folder / "data" / "folds.csv", ("image_id", "fold"), ((name, i % 2) for i, name in enumerate(ids)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    ran = subprocess.run(
-        [*command, "-m", "competition", "train", "two.yaml"],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_on_two("train", "two.yaml")
     return load_config([folder / "two.yaml"])
 
 

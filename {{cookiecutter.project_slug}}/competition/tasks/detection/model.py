@@ -151,15 +151,17 @@ def levels_of(encoder_name: str) -> tuple[list[int], list[int]]:
             "resnet34 or convnext_tiny"
         ) from None
     info = cast(FeatureInfo, probe.feature_info)
-    # The last level of each stride is the one with most behind it.
-    at_stride = {stride: level for level, stride in enumerate(info.reduction())}
+    # The last level of each stride is the one with most behind it. Numbers are those that timm takes: some networks do
+    # not begin to count their levels with 0, as dla and tresnet.
+    numbers = info.out_indices
+    at_stride = {stride: place for place, stride in enumerate(info.reduction())}
     if not set(STRIDES) <= set(at_stride):
         raise CompetitionError(
             f"model.encoder: {encoder_name} has levels at strides {sorted(at_stride)}, a detector needs {STRIDES}; "
             "take a convolutional encoder, as resnet34 or convnext_tiny"
         )
-    levels = [at_stride[stride] for stride in STRIDES]
-    return levels, [info.channels()[level] for level in levels]
+    places = [at_stride[stride] for stride in STRIDES]
+    return [numbers[place] for place in places], [info.channels()[place] for place in places]
 
 
 class EncoderWithPyramid(nn.Module):

@@ -12,24 +12,31 @@ from competition.tasks.segmentation.settings import TaskConfig
 
 
 def target_tensors(target: Target) -> dict[str, Tensor]:
-    """Turn `mask` (H, W, classes) into a uint8 tensor (classes, H, W), and `ignored` (H, W), if any, into (1, H, W)."""
+    """Turn `mask` (H, W, classes) into a uint8 tensor (classes, H, W), and `ignored` (H, W), if any, into (1, H, W);
+    `teacher` (H, W, classes), what another run says, if anything, into a float32 one (classes, H, W)."""
     tensors = {"mask": torch.from_numpy(np.ascontiguousarray(target["mask"].transpose(2, 0, 1)))}
     if "ignored" in target:
         tensors["ignored"] = torch.from_numpy(np.ascontiguousarray(target["ignored"][None]))
+    if "teacher" in target:
+        tensors["teacher"] = torch.from_numpy(np.ascontiguousarray(target["teacher"].transpose(2, 0, 1)))
     return tensors
 
 
 def collate_targets(targets: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
-    """Stack to `mask` (B, classes, H, W), and `ignored` (B, 1, H, W) where a target has it."""
+    """Stack to `mask` (B, classes, H, W), and where a target has them `ignored` (B, 1, H, W) and `teacher` (B, classes,
+    H, W), NaN of an image of which nothing is said."""
     batch = {"mask": torch.stack([target["mask"] for target in targets])}
     if any("ignored" in target for target in targets):  # pseudo-labels have none
         nothing = torch.zeros_like(batch["mask"][0, :1])
         batch["ignored"] = torch.stack([target.get("ignored", nothing) for target in targets])
+    if any("teacher" in target for target in targets):
+        nothing = torch.full_like(batch["mask"][0], torch.nan, dtype=torch.float32)
+        batch["teacher"] = torch.stack([target.get("teacher", nothing) for target in targets])
     return batch
 
 
 def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generator) -> dict[str, Any]:
-    """Mix each image, and its mask, with another of the batch: mixup or CutMix as `mix:` has it.
+    """Mix each image, its mask and what a teacher says, with another of the batch: mixup or CutMix as `mix:` has it.
 
     Mixup (Zhang et al. 2018) adds up the two by shares, so that masks become numbers between 0 and 1; CutMix (Yun et
     al. 2019) pastes a rectangle. The batch that came in stays as it is.
@@ -43,7 +50,8 @@ def mix_batch(batch: dict[str, Any], config: TaskConfig, rng: np.random.Generato
     share = float(rng.beta(alpha, alpha))
     others = torch.from_numpy(rng.permutation(len(batch["image"])))
     corner = rng.random(2)
-    keys = [key for key in ("image", "mask", "ignored") if key in batch]  # ignored in either is more than 0, too
+    # What is ignored in either is more than 0, of what a teacher says nothing in either is NaN.
+    keys = [key for key in ("image", "mask", "ignored", "teacher") if key in batch]
     mixed = {key: way(batch[key], batch[key][others], share, corner) for key in keys}
     if "weight" in batch:
         mixed["weight"] = share * batch["weight"] + (1 - share) * batch["weight"][others]

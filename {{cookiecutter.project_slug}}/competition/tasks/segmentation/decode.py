@@ -7,6 +7,7 @@ import numpy as np
 
 from competition.tasks.contract import Prediction, Target
 from competition.tasks.maps import average_maps, resize_probabilities
+from competition.tasks.presence import PRESENCE, average_presence, is_present, presence_apart
 from competition.tasks.segmentation.settings import TaskConfig
 
 
@@ -14,7 +15,9 @@ def average(
     predictions: Sequence[Prediction], config: TaskConfig, weights: Sequence[float] | None = None
 ) -> Prediction:
     """Average `probabilities` (classes, h, w) of several networks; those of another resolution are resized first."""
-    return {"probabilities": average_maps([one["probabilities"] for one in predictions], weights)}
+    maps = average_maps([one["probabilities"] for one in predictions], weights)
+    # An average of runs is decoded by the first one's config: without a head there, nothing goes by what others say.
+    return {"probabilities": maps, **(average_presence(predictions, weights) if config.loss.auxiliary else {})}
 
 
 def hands_in_decisions(config: TaskConfig) -> bool:
@@ -36,6 +39,8 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
     height, width = config.answer_size(height, width)
     probabilities = prediction["probabilities"]
     config.decode.check_length(len(probabilities))
+    if (has_class := is_present(prediction, config.decode.presence_threshold)) is not None:
+        probabilities = np.where(has_class[:, None, None], probabilities, np.zeros_like(probabilities))
     masks = [class_mask(one, height, width, *config.decode.of_class(k)) for k, one in enumerate(probabilities)]
     answer = {"mask": np.stack(masks, axis=-1)}
     if config.format.submission.style == "instances":  # each object is handed in with how sure one is of it
@@ -48,18 +53,20 @@ def difference(found: Prediction, stored: Prediction) -> float:
     may turn a pixel over, while another network or another normalisation moves whole areas."""
     if found["probabilities"].shape != stored["probabilities"].shape:
         return 1.0
-    return float(np.quantile(np.abs(found["probabilities"].astype(np.float32) - stored["probabilities"]), 0.999))
+    of_masks = float(np.quantile(np.abs(found["probabilities"].astype(np.float32) - stored["probabilities"]), 0.999))
+    return max(of_masks, presence_apart(found, stored))
 
 
 def unseen(prediction: Prediction, known: Iterable[Prediction]) -> Prediction:
     """Return `probabilities` of 0: no mask."""
-    return {"probabilities": np.zeros_like(prediction["probabilities"])}
+    return {key: np.zeros_like(values) for key, values in prediction.items()}
 
 
 def trial_predictions(num_classes: int, config: TaskConfig) -> Iterator[Prediction]:
     """Yield `probabilities` of no mask, then of each class all over."""
     for one in range(-1, num_classes):
-        yield {"probabilities": np.stack([np.full((8, 8), k == one, dtype=np.float16) for k in range(num_classes)])}
+        maps = np.stack([np.full((8, 8), k == one, dtype=np.float16) for k in range(num_classes)])
+        yield {"probabilities": maps, **({PRESENCE: maps.max(axis=(1, 2))} if config.loss.auxiliary else {})}
 
 
 def class_mask(

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from segmentation_models_pytorch.losses import LovaszLoss
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, kl_div
 
 from competition.support.errors import CompetitionError
 from competition.tasks.focal import binary_focal_losses
-from competition.tasks.segmentation.model import outputs_of
+from competition.tasks.segmentation.model import Outputs, outputs_of
 from competition.tasks.segmentation.settings import SegmentationLoss, TaskConfig
 
 SMOOTH = 1.0  # in numerator and denominator: an empty mask predicted empty costs nothing
@@ -17,7 +17,8 @@ SMOOTH = 1.0  # in numerator and denominator: an empty mask predicted empty cost
 
 def image_losses(network: nn.Module, outputs: Any, batch: dict[str, Any], config: TaskConfig) -> Tensor:
     """Return (B,) losses of logits (B, classes, H, W) against `mask` of the same shape; pixels that `ignored`
-    (B, 1, H, W) marks are left out.
+    (B, 1, H, W) marks are left out. What another run says of the pixels, `teacher` (B, classes, H, W) where there is
+    one, is learnt, too; not where it says nothing, NaN.
 
     See `outputs_of` for what a network may say beside these logits.
     """
@@ -35,7 +36,30 @@ def image_losses(network: nn.Module, outputs: Any, batch: dict[str, Any], config
         has_class = mask.amax(dim=(2, 3))  # of mixed masks the larger share
         auxiliary = binary_cross_entropy_with_logits(labels.float(), has_class, reduction="none").mean(dim=1)
         total = total + settings.auxiliary * auxiliary
+    if settings.distil is not None and "teacher" in batch:
+        towards = _towards_teacher(outputs_of(outputs), batch["teacher"], settings.distil.temperature, keep)
+        total = total + settings.distil.weight * towards
     return total
+
+
+LEAST, MOST = 2.0**-24, 1 - 2.0**-12  # of stored probabilities, in half precision: 1 is what is nearer to it
+
+
+def _towards_teacher(outputs: Outputs, said: Tensor, temperature: float, keep: Tensor | None) -> Tensor:
+    """Return (B,) mean divergences of pixels from probabilities (B, classes, H, W), both flattened by a temperature;
+    times its square, by which gradients are flatter."""
+    known = (~said.isnan().any(dim=1, keepdim=True)).float()
+    said = said.nan_to_num().clamp(LEAST, MOST)
+    if outputs.log_shares is not None:
+        rest = (1 - said.sum(dim=1, keepdim=True)).clamp(min=LEAST)  # none of the classes
+        true = (torch.cat([rest, said], dim=1).log() / temperature).softmax(dim=1)
+        found = (outputs.log_shares / temperature).log_softmax(dim=1)
+        losses = kl_div(found, true, reduction="none").sum(dim=1, keepdim=True)
+    else:
+        true = (said.logit() / temperature).sigmoid()
+        crossed = binary_cross_entropy_with_logits(outputs.logits.float() / temperature, true, reduction="none")
+        losses = crossed - binary_cross_entropy(true, true, reduction="none")
+    return temperature**2 * _mean_of_pixels(losses, known if keep is None else known * keep)
 
 
 NOTHING = -30.0  # the logit of a pixel that adds nothing to a loss of regions, where its mask is empty

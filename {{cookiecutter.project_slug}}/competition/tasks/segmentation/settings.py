@@ -10,6 +10,7 @@ from competition.config.section import Losses, Positive, Probability, Section, n
 from competition.config.settings import Config, Model
 from competition.files.csv_keys import Keys
 from competition.support.errors import CompetitionError
+from competition.tasks.presence import fault_of_threshold
 
 Weight = Annotated[float, Field(ge=0)]
 Pixels = Annotated[int, Field(ge=0)]
@@ -40,6 +41,7 @@ class SegmentationModel(Model):
 class SegmentationLoss(Losses):
     """Weights of the losses that are added up; zero leaves one out. Below them the losses' own parameters."""
 
+    has_teachers = True
     bce: Weight = 1.0  # binary cross entropy: each class by itself
     cross_entropy: Weight = 0.0  # over zero, a pixel is of one class or of none: a softmax
     dice: Weight = 1.0
@@ -59,7 +61,7 @@ class SegmentationLoss(Losses):
     @model_validator(mode="after")
     def _masks_are_learnt(self) -> Self:
         of_masks = {name: weight for name, weight in self.weights.items() if name != "auxiliary"}
-        if not any([*of_masks.values(), *self.files.values()]):
+        if not any([*of_masks.values(), *self.files.values(), self.distil]):
             raise ValueError(f"loss: nothing teaches masks; give one of {', '.join(of_masks)} a weight over 0")
         return self
 
@@ -85,6 +87,7 @@ class SegmentationDecode(Section):
     min_area: Pixels | list[Pixels] = 0  # with fewer pixels over `threshold` the mask is empty
     bottom_threshold: Probability | list[Probability] | None = None  # the mask, if any; None: `threshold`
     min_component: Pixels | list[Pixels] = 0  # connected parts of fewer pixels are dropped
+    presence_threshold: Probability | list[Probability] = 0.0  # less likely by the head of `loss.auxiliary`: no mask
 
     def of_class(self, number: int) -> tuple[float, int, float, int]:
         """Return threshold, min_area, bottom threshold and min_component of a class."""
@@ -255,6 +258,12 @@ class TaskConfig(Config):
                 "metrics: uw_madison is of volumes; say what of an id is that of its volume: format.volume, as "
                 "'case\\d+_day\\d+'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _presence_is_told(self) -> Self:
+        if fault := fault_of_threshold(self.decode.presence_threshold, self.loss.auxiliary):
+            raise ValueError(fault)
         return self
 
     @model_validator(mode="after")

@@ -1,11 +1,11 @@
 """Which thresholds score best on out-of-fold predictions.
 
-For metrics of pixel counts every combination of two thresholds and an area is tried in one pass; for any other metric
-one setting of one class at a time, coarse steps, then fine.
+For metrics of pixel counts every combination of two thresholds and an area is tried in one pass, and of each threshold
+of presence where a head tells it; for any other metric one setting of one class at a time, coarse steps, then fine.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from competition.config.settings import with_decode
 from competition.support.progress import progress
 from competition.tasks.contract import Prediction, Scored, Search, Target
 from competition.tasks.maps import resize_probabilities
+from competition.tasks.presence import PRESENCE
 from competition.tasks.segmentation.decode import class_mask
 from competition.tasks.segmentation.resize import resize_mask
 from competition.tasks.segmentation.score import OF_COUNTS, image_scores, is_counted
@@ -24,6 +25,7 @@ from competition.tasks.segmentation.settings import TaskConfig
 THRESHOLDS = np.round(np.arange(0.05, 0.96, 0.025), 3)
 # Areas as shares of an image: none, then from a sixteen-thousandth to an eighth in steps of the square root of two.
 SHARES = np.concatenate([[0.0], 2.0 ** np.arange(-14, -2.9, 0.5)])
+PRESENCES = (0.0, *np.round(np.arange(0.05, 0.96, 0.05), 2).tolist())  # thresholds of it; the first leaves it out
 SAME = 1e-12  # scores that differ by less are the same
 
 
@@ -35,6 +37,7 @@ class Cut:
     min_area: int
     bottom: float
     min_component: int = 0
+    least_presence: float = 0.0
 
 
 class CountSearch:
@@ -48,28 +51,35 @@ class CountSearch:
         shape = (len(images), num_classes, len(thresholds))
         self.predicted, self.overlap = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
         self.true = np.zeros(shape[:2], np.int32)
-        pixels = np.zeros(len(images))
+        pixels, said = np.zeros(len(images)), list[np.ndarray]()
         for index in progress(range(len(images)), "counting pixels"):
             height, width = config.answer_size(*images.size(index))
             pixels[index] = height * width
             truth = resize_mask(images.truth(index)["mask"], height, width)
-            for k, one in enumerate(images.prediction(index)["probabilities"]):
+            prediction = images.prediction(index)
+            said += [prediction[key] for key in (PRESENCE,) if key in prediction]
+            for k, one in enumerate(prediction["probabilities"]):
                 layer = truth[:, :, k]
                 self.true[index, k] = np.count_nonzero(layer)
                 self.predicted[index, k], self.overlap[index, k] = self._count(
                     resize_probabilities(one, height, width), layer
                 )
+        # (n, classes) what a second head says; none where an image lacks it.
+        self.presence = np.stack(said) if said and len(said) == len(images) else None
         self.areas = np.unique(np.round(SHARES * np.median(pixels)).astype(int)) if len(images) else np.zeros(1, int)
 
     def best(self, rows: np.ndarray) -> dict[str, Any]:
         """Return the keys of `decode:` that score best on the images `rows`, a list of a value a class each."""
         cuts = self._components(rows, self._cuts(rows))
-        return {
+        found = {
             "threshold": [cut.top for cut in cuts],
             "min_area": [cut.min_area for cut in cuts],
             "bottom_threshold": [cut.bottom for cut in cuts],
             "min_component": [cut.min_component for cut in cuts],
         }
+        if self.presence is not None:
+            found["presence_threshold"] = [cut.least_presence for cut in cuts]
+        return found
 
     def _count(self, probabilities: np.ndarray, layer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (thresholds,) pixels over each threshold, and those of them that are in the true mask."""
@@ -92,7 +102,23 @@ class CountSearch:
         return cuts
 
     def _cut(self, rows: np.ndarray, number: int, level: float) -> Cut:
-        """Score every combination for one class; of equal ones take the plainest."""
+        """Score every combination for one class, of the images that have it by each threshold of presence."""
+        best, cut = self._cut_of(rows, number, level)
+        for least in PRESENCES[1:] if self.presence is not None else ():
+            score, found = self._cut_of(rows[self._has_class(rows, number, least)], number, level)
+            if score > best + SAME * len(rows):
+                best, cut = score, replace(found, least_presence=least)
+        return cut
+
+    def _has_class(self, rows: np.ndarray, number: int, least: float) -> np.ndarray:
+        """Return (rows,) bool: which images have a class by the second head, if there is one."""
+        if self.presence is None:
+            return np.ones(len(rows), dtype=bool)
+        return self.presence[rows, number] >= np.float32(least)
+
+    def _cut_of(self, rows: np.ndarray, number: int, level: float) -> tuple[float, Cut]:
+        """Score every combination for one class of images that have it; of equal ones take the plainest. Return also
+        what it adds to empty masks."""
         predicted, overlap = self.predicted[rows, number], self.overlap[rows, number]
         true = self.true[rows, number][:, None]
         with_mask = self._gain(overlap, predicted, true, level)
@@ -105,7 +131,7 @@ class CountSearch:
             added[top, :, : top + 1] = has_class.T.astype(np.float64) @ gain[:, : top + 1]
         equal = np.argwhere(added >= added.max() - SAME * max(len(rows), 1))
         top, area, bottom = min(equal, key=lambda at: self._oddness(*at))
-        return Cut(self._threshold(top), int(self.areas[area]), self._threshold(bottom))
+        return float(added.max()), Cut(self._threshold(top), int(self.areas[area]), self._threshold(bottom))
 
     def _oddness(self, top: int, area: int, bottom: int) -> tuple[Any, ...]:
         return top != bottom, round(abs(float(self.thresholds[top]) - 0.5), 3), area, -bottom
@@ -123,7 +149,8 @@ class CountSearch:
         overlap, total = 0, 0
         for k, cut in enumerate(cuts):
             top, bottom = (int(np.searchsorted(self.thresholds, np.float32(t))) for t in (cut.top, cut.bottom))
-            has_class = self.predicted[rows, k, top] >= max(cut.min_area, 1)
+            has_class = self._has_class(rows, k, cut.least_presence)
+            has_class &= self.predicted[rows, k, top] >= max(cut.min_area, 1)
             overlap += int(self.overlap[rows, k, bottom][has_class].sum())
             total += int(self.predicted[rows, k, bottom][has_class].sum() + self.true[rows, k].sum(dtype=np.int64))
         return 2 * overlap / total if total else 0.0
@@ -132,11 +159,12 @@ class CountSearch:
         """Add to each class the least size of connected parts, found by one more look at the pixels."""
         shape = (len(rows), len(cuts), len(self.areas))
         predicted, overlap = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        has_class = np.stack([self._has_class(rows, k, cut.least_presence) for k, cut in enumerate(cuts)], axis=1)
         for place, index in enumerate(rows):
             size = self.config.answer_size(*self.images.size(index))
             truth = resize_mask(self.images.truth(index)["mask"], *size)
             for k, (one, cut) in enumerate(zip(self.images.prediction(index)["probabilities"], cuts, strict=True)):
-                mask = class_mask(one, *size, cut.top, cut.min_area, cut.bottom, 0)
+                mask = class_mask(one, *size, cut.top, cut.min_area, cut.bottom, 0) * has_class[place, k]
                 areas, inside = component_counts(mask, truth[:, :, k])
                 keep = areas[:, None] >= self.areas
                 predicted[place, k], overlap[place, k] = areas @ keep, inside @ keep
@@ -145,7 +173,7 @@ class CountSearch:
         for k, cut in enumerate(cuts):
             gain = partial(self._gain, level=level)(overlap[:, k], predicted[:, k], self.true[rows, k][:, None]).sum(0)
             least = int(np.flatnonzero(gain >= gain.max() - SAME * len(rows))[0])
-            found.append(Cut(cut.top, cut.min_area, cut.bottom, int(self.areas[least])))
+            found.append(replace(cut, min_component=int(self.areas[least])))
         return found
 
 
@@ -159,7 +187,9 @@ def component_counts(mask: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, n
 
 
 NAMES = ("threshold", "min_area", "bottom_threshold", "min_component")
+OF_PRESENCE = "presence_threshold"
 COARSE_THRESHOLDS = (0.2, 0.35, 0.65, 0.8)
+COARSE_PRESENCES = (0.1, 0.3, 0.5, 0.7)
 COARSE_BOTTOMS = (-0.15, -0.3)  # beside the threshold
 FINE_STEP = 0.075
 COARSE_SHARES = (2.0**-12, 2.0**-9, 2.0**-6)  # areas as shares of an image
@@ -167,7 +197,7 @@ Lists = dict[str, list[Any]]
 
 
 class CoordinateSearch:
-    """Scores whole settings: the given one, and at most 20 a class."""
+    """Scores whole settings: the given one, and at most 20 a class, or 26 where a second head tells presence."""
 
     def __init__(self, config: TaskConfig, images: Scored, num_classes: int) -> None:
         self.config, self.images, self.num_classes = config, images, num_classes
@@ -178,9 +208,12 @@ class CoordinateSearch:
         """Return the keys of `decode:` that score best on the images `rows`, a list of a value a class each."""
         each = [self.config.decode.of_class(number) for number in range(self.num_classes)]
         found: Lists = {name: list(values) for name, values in zip(NAMES, zip(*each, strict=True), strict=True)}
+        if len(self.images) and PRESENCE in self.images.prediction(0):
+            least = self.config.decode.presence_threshold
+            found[OF_PRESENCE] = least if isinstance(least, list) else [least] * self.num_classes
         best = self._score(found, rows)
         for number in range(self.num_classes):
-            for name in NAMES:
+            for name in list(found):
                 for is_coarse in (True, False):
                     # Candidates are made before any is taken: those of a step lie around one value.
                     for changed in self._candidates(found, name, number, is_coarse=is_coarse):
@@ -200,6 +233,8 @@ class CoordinateSearch:
             least = round(COARSE_SHARES[0] * self.pixels)
             fine = [now // 2, now * 2] if now else [least // 2, least // 4]
             values = [round(share * self.pixels) for share in COARSE_SHARES] if is_coarse else fine
+        elif name == OF_PRESENCE:
+            values = COARSE_PRESENCES if is_coarse else [round(now - 0.1, 4), round(now + 0.1, 4)]
         elif is_coarse:
             values = COARSE_THRESHOLDS if name == "threshold" else [round(top + step, 4) for step in COARSE_BOTTOMS]
         else:
@@ -223,7 +258,7 @@ def search(config: TaskConfig, images: Scored, num_classes: int) -> Search:
     """Prepare a search over the images."""
     is_counted = config.host_metric is None and config.metrics[0] in OF_COUNTS
     is_counted &= config.format.train.ignore is None  # areas are of all pixels, scores of those that count
-    if not is_counted or config.decode.model_dump(exclude=set(NAMES), exclude_defaults=True):
+    if not is_counted or config.decode.model_dump(exclude={*NAMES, OF_PRESENCE}, exclude_defaults=True):
         return CoordinateSearch(config, images, num_classes)
     return CountSearch(config, images, num_classes)
 

@@ -17,6 +17,7 @@ from competition.data.dataset import Batch
 from competition.data.folds import make_folds
 from competition.notebook import OpenFold, open_fold
 from competition.prediction.stored import Predictions
+from competition.runs.provenance import data_fingerprint
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.loss import image_losses
 from competition.tasks.classification.settings import TaskConfig
@@ -25,6 +26,7 @@ from competition.tasks.made_up_images import write_sample
 
 Command = Callable[..., CompletedProcess[str]]
 CONFIG = PROJECT / "configs" / "classification.yaml"
+PSEUDO = "data.pseudo=data/solution.csv"
 TAUGHT = ("loss.distil.run=big", "loss.distil.weight=0.25", "loss.distil.temperature=3")
 
 
@@ -53,7 +55,7 @@ def opened(words: list[str], *more: str) -> OpenFold:
 
 def test_each_image_is_taught_what_was_said_of_it_augmented_or_a_pseudo_label(words: list[str]) -> None:
     said = marks(words)
-    fold = opened(words, "data.pseudo=data/solution.csv", "data.batch_size=8")
+    fold = opened(words, PSEUDO, "data.batch_size=8")
     batches = [fold.batch(number) for number in range(2)]
     ids = [image_id for batch in batches for image_id in batch["image_id"]]
     assert {one in set(fold.table.image_ids) for one in ids} == {True, False}  # test images, too
@@ -135,6 +137,19 @@ def test_images_of_a_further_set_are_learnt_by_their_labels_alone(words: list[st
     _, both = losses_of(fold, batch)
     _, own = losses_of(fold, {key: value for key, value in batch.items() if key != "teacher"})
     assert torch.equal(both != own, ~of_set)
+
+
+def test_a_run_is_known_to_be_made_of_what_its_teacher_says(words: list[str]) -> None:
+    def fingerprints() -> list[str]:
+        return [data_fingerprint(load_config([CONFIG], [*words, *more])) for more in ([], [PSEUDO])]
+
+    said, before = marks(words), fingerprints()
+    table = Task("classification").table.read_table(load_config([CONFIG], words))
+    other = {"test.npz": {one: 1 - values for one, values in said.items()}}
+    write_teacher(load_config([CONFIG], words), "big", other, table.classes)
+    assert [one != other for one, other in zip(before, fingerprints(), strict=True)] == [False, True]
+    write_teacher(load_config([CONFIG], words), "big", {"fold0/oof.npz": other["test.npz"]}, table.classes)
+    assert fingerprints()[0] != before[0]
 
 
 # -- refusals

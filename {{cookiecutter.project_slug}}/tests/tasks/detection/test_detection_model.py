@@ -15,7 +15,7 @@ from competition.config.data_settings import Data
 from competition.config.views import view_of
 from competition.support.errors import CompetitionError
 from competition.tasks.detection.loss import image_losses
-from competition.tasks.detection.model import BoxNetwork, Head, build_fcos
+from competition.tasks.detection.model import BoxNetwork, EncoderWithPyramid, Head, build_fcos
 from competition.tasks.detection.prediction import predictions
 from competition.tasks.detection.settings import DetectionLoss, DetectionModel, TaskConfig
 
@@ -292,3 +292,10 @@ def test_a_few_steps_teach_it_one_image(side: int, is_half: bool) -> None:
 def test_losses_without_any_weight_are_refused() -> None:
     with pytest.raises(ValueError, match="nothing is learnt"):
         DetectionLoss(classification=0, box=0, centerness=0)
+
+
+@pytest.mark.parametrize("encoder", ["dla46x_c", "tresnet_m", "csatv2", "test_resnet"])
+def test_encoders_that_count_their_levels_otherwise_are_asked_for_the_same_strides(encoder: str) -> None:
+    with torch.device("meta"):  # of which only shapes are known
+        levels = EncoderWithPyramid(encoder, 3, 8).eval()(torch.zeros(1, 3, 128, 128))
+    assert [tuple(level.shape) for level in levels] == [(1, 8, side, side) for side in (16, 8, 4, 2, 1)]

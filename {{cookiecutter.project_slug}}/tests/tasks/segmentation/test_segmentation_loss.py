@@ -178,3 +178,59 @@ def test_gradients_of_exclusive_classes_are_finite(scale: float) -> None:
 def test_losses_without_any_weight_are_refused() -> None:
     with pytest.raises(ValueError, match="nothing teaches masks"):
         SegmentationLoss(bce=0, dice=0, auxiliary=1)
+
+
+# -- what another run says of the pixels
+
+
+def taught_losses(logits: Tensor, said: Tensor | None, *, exclusive: bool = False, **more: Tensor) -> Tensor:
+    """Return (B,) what learning from another run adds to the losses, at weight 0.5 and temperature 2."""
+    loss = {"bce": 0, "dice": 0, "distil": {"run": "big", "weight": 0.5, "temperature": 2}}
+    config = TaskConfig.model_validate({"name": "t", "task": "segmentation", "loss": loss})
+    outputs: Any = ExclusiveClasses(nn.Identity())(logits) if exclusive else logits
+    batch = {"mask": torch.zeros_like(logits)} | more | ({} if said is None else {"teacher": said})
+    return image_losses(nn.Identity(), outputs, batch, config)
+
+
+def divergence(true: Tensor, found: Tensor) -> Tensor:
+    """Return (B, ...) of distributions (B, classes, ...) whose logarithms are halved, as by a temperature of 2."""
+    known, said = (one.double().sqrt() / one.double().sqrt().sum(dim=1, keepdim=True) for one in (true, found))
+    return (known * (known / said).log()).sum(dim=1)
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_towards_another_run_it_is_the_divergence_of_flattened_probabilities(exclusive: bool) -> None:
+    logits, other = some(num_images=2)[0], some(num_images=2, seed=1)[0]
+    if exclusive:
+        said, found = (nn.functional.pad(one, (0, 0, 0, 0, 1, 0)).softmax(dim=1) for one in (other, logits))
+        each = divergence(said, found)
+        said = said[:, 1:]  # none of the classes first
+    else:
+        said, found = other.sigmoid(), logits.sigmoid()
+        each = divergence(*(torch.stack([one, 1 - one], dim=1) for one in (said, found)))
+    expected = 0.5 * 4 * each.flatten(1).mean(dim=1)
+    torch.testing.assert_close(
+        taught_losses(logits, said, exclusive=exclusive).double(), expected, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_pixels_that_are_ignored_or_of_which_nothing_is_said_teach_nothing() -> None:
+    logits, said = some(num_images=2)[0], some(num_images=2, seed=1)[0].sigmoid()
+    part = said.clone()
+    part[0, :, 4:] = torch.nan
+    part[1] = torch.nan
+    found = taught_losses(logits.requires_grad_(), part)
+    torch.testing.assert_close(found[:1], taught_losses(logits[:1, :, :4], said[:1, :, :4]))
+    assert not found[1].any()
+    (slopes,) = torch.autograd.grad(found.sum(), logits)
+    assert slopes.isfinite().all()
+    assert not slopes[0, :, 4:].any()
+    ignored = torch.zeros(2, 1, 9, 7)
+    ignored[:, :, 4:] = 1
+    torch.testing.assert_close(taught_losses(logits, said, ignored=ignored)[0], found[0])
+
+
+def test_probabilities_that_half_precision_rounds_to_0_and_1_teach_finite_losses() -> None:
+    said = torch.tensor([0.0, 1.0]).repeat(1, 3, 9, 1)
+    for exclusive in (False, True):
+        assert taught_losses(torch.zeros_like(said), said, exclusive=exclusive).isfinite().all()

@@ -166,3 +166,46 @@ def test_weights_of_models_are_found_on_some_pixels_of_an_image() -> None:
     again = regression_sample([good[0], bad[0]], stored.truths[0], seed=0)
     assert again is not None
     np.testing.assert_array_equal(again[0], models[:400])
+
+
+@pytest.mark.parametrize("metric", ["dice", "global_dice"])
+def test_what_a_head_says_of_the_image_is_cut_where_it_scores_best(metric: str) -> None:
+    stored, made, rows = with_presence(with_decoys(24, 2)), config(metric), np.arange(24)
+    found = search(made, stored, 2).best(rows)
+    masks = {name: value for name, value in found.items() if name != "presence_threshold"}
+    best = score(stored, made, rows, **found)
+    assert best > score(stored, made, rows, **search(made, with_decoys(24, 2), 2).best(rows)) + 0.02
+    for others in product(np.linspace(0, 0.9, 10), repeat=2):
+        assert best >= score(stored, made, rows, **masks, presence_threshold=list(others)) - 1e-9
+
+
+def test_it_is_found_for_other_metrics_and_not_looked_for_where_no_head_tells() -> None:
+    made, rows = config("dsb2018"), np.arange(12)
+    stored = with_presence(with_decoys(12, 1))
+    found = search(made, stored, 1).best(rows)
+    assert 0 < found["presence_threshold"][0] < 1
+    plain = with_decoys(12, 1)
+    without = search(made, plain, 1).best(rows)
+    assert "presence_threshold" not in without
+    assert "presence_threshold" not in search(config("dice"), plain, 1).best(rows)
+    assert score(stored, made, rows, **found) > score(plain, made, rows, **without)
+
+
+def with_decoys(num_images: int, num_classes: int) -> Stored:
+    """Return predictions in which half of the images without a class look as if they had it."""
+    stored = Stored(num_images, num_classes, seed=6)
+    for k in range(num_classes):
+        has_class = [bool(truth["mask"][:, :, k].any()) for truth in stored.truths]
+        like = stored.predictions[has_class.index(True)]["probabilities"][k]
+        for index in [index for index, found in enumerate(has_class) if not found][::2]:
+            stored.predictions[index]["probabilities"][k] = like
+    return stored
+
+
+def with_presence(stored: Stored) -> Stored:
+    """Add what a head says that tells images with a class from others: over and under a half."""
+    rng = np.random.default_rng(0)
+    for truth, prediction in zip(stored.truths, stored.predictions, strict=True):
+        has_class = truth["mask"].any(axis=(0, 1))
+        prediction["presence"] = (has_class / 2 + rng.uniform(0.05, 0.4, len(has_class))).astype(np.float32)
+    return stored
