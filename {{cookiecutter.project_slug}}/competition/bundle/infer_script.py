@@ -7,10 +7,11 @@ from competition.bundle.manifest import SCRIPT, WHEELS, check_code
 from competition.support.errors import CompetitionError
 
 
-def main(folder: Path, data: Path | None = None) -> None:
-    """Do as `offline.infer`; what is wrong is told in a line, as by `competition`."""
+def main(folder: Path, data: Path | None = None, asked: Path | None = None) -> None:
+    """Do as `offline.infer` or, of `asked` images, as `crops.say_crops`; what is wrong is told in a line, as by
+    `competition`."""
     try:
-        infer(folder, data)
+        infer(folder, data, asked)
     except CompetitionError as error:
         sys.exit(str(error))
     except ModuleNotFoundError as error:
@@ -20,13 +21,18 @@ def main(folder: Path, data: Path | None = None) -> None:
         sys.exit(_what_lacks(package, folder))
 
 
-def infer(folder: Path, data: Path | None = None) -> None:
-    """Do as `offline.infer`, but look first at what would be imported; packages in wheels/ stand for those that are
+def infer(folder: Path, data: Path | None = None, asked: Path | None = None) -> None:
+    """Do as `main`, but look first at what would be imported; packages in wheels/ stand for those that are
     installed in another version."""
     check_code(folder)
     from competition.bundle.wheels import import_wheels
 
     import_wheels(folder / WHEELS)
+    if asked is not None:
+        from competition.bundle.crops import say_crops
+
+        say_crops(folder, data, asked)
+        return
     from competition.bundle import offline
 
     offline.infer(folder, data)

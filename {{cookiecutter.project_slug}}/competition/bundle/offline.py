@@ -4,8 +4,6 @@
 """
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,16 +21,19 @@ from competition.bundle.manifest import (
     PARTS,
     RECIPE,
     RUNS,
-    SCRIPT,
     SOURCES,
+    STAGES,
     UNSEEN,
     WHEELS,
     read_manifest,
 )
+from competition.bundle.stages import images_of_test, let_find, let_work, looking_by
 from competition.bundle.wheels import import_wheels
+from competition.config.data_settings import CropTo
 from competition.config.loading import load_config
 from competition.config.settings import Config, with_classes
 from competition.config.views import views_of
+from competition.files.crops import uncropped
 from competition.files.item_source import copied_source
 from competition.files.series import is_series, one_by_one
 from competition.files.table_columns import read_values
@@ -64,6 +65,7 @@ class Member:
     trainings: list[str]
     weights: Path  # folder of a safetensors file for each training
     check: Path  # folder of stored predictions and their images
+    crop: CropTo | None = None  # what is seen of an image; by `config` all, as kept images are cropped already
 
     @cached_property
     def networks(self) -> "dict[str, nn.Module]":
@@ -121,7 +123,12 @@ class Bundle:
     def _member(self, name: str, about: dict[str, list[str]], words: list[str]) -> Member:
         weights = self.folder / RUNS / name
         config = load_config([weights / CONFIG], words)
-        return Member(name, config, about["classes"], about["trainings"], weights, self.folder / CHECK / name)
+        check, crop = self.folder / CHECK / name, config.data.crop
+        return Member(name, uncropped(config), about["classes"], about["trainings"], weights, check, crop)
+
+    def stage(self, crop: CropTo) -> Path:
+        """Return the bundle that says what is seen of an image."""
+        return self.folder / STAGES / Path(str(crop.run)).name
 
     def reproduce(self) -> tuple[int, float]:
         """Make the stored predictions again; return how many there are and the largest difference.
@@ -139,12 +146,16 @@ class Bundle:
                 )
         return len(each), max(gap for _, gap in each)
 
-    def predict(self, folder: Path) -> tuple[Predictions, list[str]]:
-        """Predict the test images into a folder; return the file, and a line for every image that cannot be read."""
-        files, lines = [], []
+    def predict(self, folder: Path, asked: np.ndarray | None = None) -> tuple[Predictions, list[str]]:
+        """Predict the test images, or those that are asked for, into a folder; return the file, and a line for every
+        image that cannot be read."""
+        files, lines, found = [], [], self._look(folder)
         for member in self.members:
             files.append(folder / f"{member.name}.npz")
-            lines += _predict(member, files[-1])
+            crop, config = member.crop, member.config
+            if crop is not None:
+                config = looking_by(config, crop, found[self.stage(crop)])
+            lines += _predict(member, config, files[-1], asked)
         if not self.recipe:
             return Predictions(files[0]), lines
         if STACK in self.recipe:
@@ -153,6 +164,15 @@ class Bundle:
         weights = [weight for weight in self.recipe["weights"] if weight > 0]
         average_predictions(each, folder / "all runs.npz", self.config, unless_equal(weights))
         return Predictions(folder / "all runs.npz"), list(dict.fromkeys(lines))
+
+    def _look(self, folder: Path) -> dict[Path, Path]:
+        """Let each stage say where the test images have something; return the files that they write."""
+        asked = dict[Path, dict[str, None]]()
+        for member in self.members:
+            if member.crop is not None:
+                images = images_of_test(member.config, member.classes)
+                asked.setdefault(self.stage(member.crop), {}).update(dict.fromkeys(images))
+        return {stage: let_find(stage, self.config.data.dir, images, folder) for stage, images in asked.items()}
 
     def _stacked(self, sources: list[Predictions], path: Path) -> Predictions:
         stack = Stack.read(self.recipe[STACK])
@@ -188,15 +208,10 @@ def infer(folder: Path, data: Path | None = None, output: Path = Path(SUBMISSION
 
 
 def _submission_of(part: Path, data: Path, workspace: Path) -> Path:
-    """Let another bundle write its rows, in a process of its own: its code and packages are its own, too."""
+    """Let another bundle write its rows."""
     folder = workspace / f"part {part.name}"
     folder.mkdir()
-    words = [sys.executable, str((part / SCRIPT).resolve()), str(data.resolve())]
-    done = subprocess.run(words, cwd=folder, check=False, capture_output=True, text=True)
-    print(done.stdout, end="", flush=True)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
-        raise CompetitionError(f"{part}: {said[-1]}")
+    let_work(part, data, folder)
     return folder / SUBMISSION
 
 
@@ -237,14 +252,15 @@ def _kept_dataset(config: Config, path: Path, names: list[str]) -> "ImageDataset
     return SeriesDataset(config, np.array(names, dtype=object), images=images, members=members)
 
 
-def _predict(member: Member, path: Path) -> list[str]:
-    """Predict the test images with all networks of a run; return a line for every image that cannot be read."""
+def _predict(member: Member, config: Config, path: Path, asked: np.ndarray | None) -> list[str]:
+    """Predict the test images, or those that are asked for, with all networks of a run; return a line for every image
+    that cannot be read."""
     from competition.bundle.unreadable_images import forgiving
     from competition.prediction import ensemble as inference
     from competition.training.devices import inference_devices
 
-    config, task = member.config, Task(member.config.task)
-    ids = task.submission.read_test_ids(config, member.classes)
+    task = Task(config.task)
+    ids = task.submission.read_test_ids(config, member.classes) if asked is None else asked
     dataset, ensemble = forgiving(config, ids), member.ensemble()
     devices = inference_devices(config)
     seen = f"{len(ids)} images x {len(ensemble.networks)} networks x {len(ensemble.views)} views of {member.name}"

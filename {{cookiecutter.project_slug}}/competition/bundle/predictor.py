@@ -7,9 +7,12 @@ import numpy as np
 import pandas as pd
 
 from competition.bundle.offline import Bundle, Member
+from competition.bundle.stages import Stage
+from competition.config.data_settings import CropTo
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
 from competition.data.series_dataset import SeriesDataset
+from competition.files.crops import cut, with_margin
 from competition.files.images import as_network_sees
 from competition.files.series import images_of_groups, is_series, one_by_one
 from competition.files.table_columns import ColumnValues, given_values
@@ -17,7 +20,7 @@ from competition.prediction.ensemble import Ensemble, predict_stream
 from competition.prediction.stacking import Stack, texts_of_test
 from competition.runs.blend_recipe import STACK, unless_equal
 from competition.support.errors import CompetitionError
-from competition.tasks.contract import Task
+from competition.tasks.contract import Target, Task
 
 Given = np.ndarray | Sequence[np.ndarray]
 
@@ -45,6 +48,9 @@ class Predictor:
         self._weights = unless_equal([weight for weight in recipe.get("weights", []) if weight > 0])
         self._stack = Stack.read(recipe[STACK]) if STACK in recipe else None
         self._ensembles = [(member, member.ensemble()) for member in self.bundle.members]
+        looking = {member.name: self.bundle.stage(member.crop) for member in self.bundle.members if member.crop}
+        started = {stage: Stage(stage, config.data.dir) for stage in set(looking.values())}
+        self._stages = {name: started[stage] for name, stage in looking.items()}
 
     def __call__(
         self, image_id: str, image: Given | None = None, columns: Mapping[str, object] | None = None
@@ -55,9 +61,23 @@ class Predictor:
         table; of `columns` as {"age": 40} what is left out is missing. With `model.join` the id is that of a group, and
         `image` a list of its images. Raises CompetitionError where it cannot be.
         """
-        self._refuse_unknown(columns or {})
         task, config, classes = Task(self.bundle.config.task), self.bundle.config, self.bundle.members[0].classes
-        each = [_predict(member, ensemble, image_id, image, columns) for member, ensemble in self._ensembles]
+        answer, _ = self.answer(image_id, image, columns)
+        header, rows = task.submission.rows(config, [(image_id, answer)], classes)
+        numbers = set(task.submission.number_columns(config, classes))
+        frame = pd.DataFrame(list(rows), columns=header, dtype=object)  # text: 00123 is a name, 03 a label
+        return frame.astype({name: float for name in header if name.strip() in numbers})
+
+    def answer(
+        self, image_id: str, image: Given | None = None, columns: Mapping[str, object] | None = None
+    ) -> tuple[Target, tuple[int, int]]:
+        """Return the answer of an image, as decoded, and the image's height and width."""
+        self._refuse_unknown(columns or {})
+        task, config = Task(self.bundle.config.task), self.bundle.config
+        each = [
+            _predict(member, ensemble, image_id, image, columns, self._stages.get(member.name))
+            for member, ensemble in self._ensembles
+        ]
         height, width, _ = each[0]
         predictions = [prediction for _, _, prediction in each]
         one = predictions[0]
@@ -66,11 +86,7 @@ class Predictor:
             one = self._stack.prediction(predictions, texts)
         elif len(predictions) > 1:
             one = task.decode.average(predictions, config, self._weights)
-        answer = task.decode.decode(one, height, width, config)
-        header, rows = task.submission.rows(config, [(image_id, answer)], classes)
-        numbers = set(task.submission.number_columns(config, classes))
-        frame = pd.DataFrame(list(rows), columns=header, dtype=object)  # text: 00123 is a name, 03 a label
-        return frame.astype({name: float for name in header if name.strip() in numbers})
+        return task.decode.decode(one, height, width, config), (height, width)
 
     def _refuse_unknown(self, columns: Mapping[str, object]) -> None:
         used = [member.config.data.columns for member, _ in self._ensembles]
@@ -107,20 +123,45 @@ class GivenImages(ImageDataset):
 
 
 def _predict(
-    member: Member, ensemble: Ensemble, name: str, image: Given | None, columns: Mapping[str, object] | None
+    member: Member,
+    ensemble: Ensemble,
+    name: str,
+    image: Given | None,
+    columns: Mapping[str, object] | None,
+    stage: Stage | None,
 ) -> tuple[int, int, dict]:
     data = member.config.data.model_copy(update={"num_workers": 0})
     config = member.config.model_copy(update={"data": data})
-    [(_, height, width, prediction)] = predict_stream(ensemble, _dataset(config, name, image, columns))
+    ids, given = _images(config, name, image)
+    if stage is not None and member.crop is not None:
+        given = _seen(config, member.crop, stage, ids, given)
+    [(_, height, width, prediction)] = predict_stream(ensemble, _dataset(config, name, ids, given, columns))
     return height, width, prediction
 
 
-def _dataset(config: Config, name: str, image: Given | None, columns: Mapping[str, object] | None) -> ImageDataset:
+def _seen(
+    config: Config, crop: CropTo, stage: Stage, ids: list[str], given: Sequence[np.ndarray] | None
+) -> list[np.ndarray]:
+    """Return of images, given or from files, what a stage finds in them."""
+    if given is None:
+        images = ImageDataset(one_by_one(config), np.array(ids, dtype=object))
+        pixels = [images.read(index) for index in range(len(ids))]
+        found = [stage.find(image_id) for image_id in ids]
+    else:
+        pixels = [np.asarray(image) for image in given]
+        found = [stage.find(image_id, image) for image_id, image in zip(ids, pixels, strict=True)]
+    looked = [with_margin(boxes if crop.take == "all" else boxes[:1], crop.margin) for boxes in found]
+    return [cut(image, seen) for image, seen in zip(pixels, looked, strict=True)]
+
+
+def _dataset(
+    config: Config,
+    name: str,
+    ids: list[str],
+    given: Sequence[np.ndarray] | None,
+    columns: Mapping[str, object] | None,
+) -> ImageDataset:
     """Return a dataset of an image, or of a group of them, with what is given of it and the rest from files."""
-    given = [image] if isinstance(image, np.ndarray) else image
-    ids = [name]
-    if is_series(config):
-        ids = [f"{name} {number}" for number in range(len(given))] if given else _members(config, name)
     told = None
     if columns is not None and config.data.columns is not None:
         told = given_values(config.data.columns, columns, name)[[0] * len(ids)]
@@ -133,5 +174,11 @@ def _dataset(config: Config, name: str, image: Given | None, columns: Mapping[st
     return SeriesDataset(config, np.array([name], dtype=object), images=images, members={name: ids})
 
 
-def _members(config: Config, group: str) -> list[str]:
-    return images_of_groups(config, [group], of_test=True)[group]
+def _images(config: Config, name: str, image: Given | None) -> tuple[list[str], Sequence[np.ndarray] | None]:
+    """Return the ids of an image, or of those of a group, and their pixels if they are given."""
+    given = [image] if isinstance(image, np.ndarray) else image
+    if not is_series(config):
+        return [name], given
+    if given:
+        return [f"{name} {number}" for number in range(len(given))], given
+    return images_of_groups(config, [name], of_test=True)[name], given

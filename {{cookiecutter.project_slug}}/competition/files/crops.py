@@ -48,8 +48,14 @@ def crop_sources(folder: Path) -> list[Path]:
 
 def refuse_absent_crops(data: Data) -> None:
     """Raise CompetitionError where the file of `data.crop` is not there, older than its run, or at fault."""
-    if (path := crops_file(data)) is not None:
-        _read(path, state_of(path))
+    if (path := crops_file(data)) is None:
+        return
+    _read(path, state_of(path))
+    if path.name == CROPS and (newer := changed_sources(path, crop_sources(path.parent))):
+        raise CompetitionError(
+            f"{path}: is older than {newer[0]}; make it anew with `competition crops {path.parent.name}`, in the "
+            "project of that run"
+        )
 
 
 def shares_of(data: Data, image_id: str, *, of_test: bool) -> Shares:
@@ -134,11 +140,6 @@ def _read(path: Path, changed: tuple[int, int]) -> Boxes:
         way_on = f"make it with `competition crops {folder.name}`, in the project of that run"
         raise CompetitionError(
             f"{path}: no such file (data.crop); {way_on if path.name == CROPS else 'correct the name'}"
-        )
-    if path.name == CROPS and (newer := changed_sources(path, crop_sources(folder))):
-        raise CompetitionError(
-            f"{path}: is older than {newer[0]}; make it anew with `competition crops {folder.name}`, in the project of "
-            "that run"
         )
     frame = read_csv(path, COLUMNS[:-1])
     texts = frame[list(PLACES)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from competition.config.loading import config_differences, dump_config, dump_yaml, load_config, parse_yaml
 from competition.config.settings import Checkpoint, Config
-from competition.files.crops import crops_file
+from competition.files.crops import crops_file, folder_of_stage
 from competition.files.other_tables import table_and_pattern
 from competition.support.atomic_files import marked, read_own_text, read_rows, replacing
 from competition.support.errors import CompetitionError
@@ -124,6 +124,8 @@ class Run:
         """Return what a bundle is made from, this package included."""
         sources = [self.folder / TEST, self.folder / POSTPROCESS, *self.folder.glob(f"fold*/{CONFIG}")]
         sources += self.folder.glob("fold*/*.safetensors")
+        if (crop := self.config.data.crop) is not None and crop.run is not None:  # its bundle comes in whole
+            sources.append(folder_of_stage(crop.run) / BUNDLE / "manifest.json")
         return [*sources, *PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.yaml")]
 
 

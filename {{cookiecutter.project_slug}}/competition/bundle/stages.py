@@ -1,0 +1,197 @@
+"""Stages: whole bundles of other runs, which say where new images have something, of which this one sees only that.
+
+A bundle works in a process of its own: its code and packages are its own, too, perhaps those of another project. What
+it answers there stands in `crops.py`.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import numpy as np
+
+from competition.bundle.manifest import MANIFEST, SCRIPT, STAGES, read_manifest
+from competition.config.data_settings import CropTo
+from competition.config.settings import Config
+from competition.files.crops import CROPS, folder_of_stage, shares_of
+from competition.files.series import images_of_groups, is_series
+from competition.prediction.stored import TOLERANCE
+from competition.runs.folder import BUNDLE, Run
+from competition.submission.join import is_of_this_project
+from competition.support.atomic_files import write_csv
+from competition.support.errors import CompetitionError
+from competition.support.freshness import is_up_to_date
+from competition.tasks.contract import Task
+
+ONE_BY_ONE = "-"  # in place of a file of images: they are asked for on standard input
+CHECKED_IMAGES = 8
+EVERYTHING = (0.0, 0.0, 1.0, 1.0)
+
+
+def whole_bundle(folder: Path) -> Path:
+    """Return the bundle of another run; raise CompetitionError where there is none, or one that is old."""
+    way_on = f"make it first with `competition bundle {folder.name}`"
+    if not (folder / BUNDLE / MANIFEST).is_file():
+        raise CompetitionError(f"{folder / BUNDLE}: no bundle there; {way_on}")
+    if is_of_this_project(folder) and not is_up_to_date(
+        folder / BUNDLE / MANIFEST, Run.open(str(folder)).bundle_sources()
+    ):
+        raise CompetitionError(f"{folder / BUNDLE}: is older than what it was made from; {way_on}")
+    read_manifest(folder / BUNDLE)
+    return folder / BUNDLE
+
+
+def copy_stages(members: Iterable[Run], folder: Path, classes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Copy the bundles of the runs that members look by into a bundle's folder; say how near they come to what was
+    cropped by.
+
+    Raises CompetitionError where there is none, or where it finds something else than what crops.csv says.
+    """
+    copied, lines = dict[str, Path](), list[str]()
+    for member in members:
+        crop = member.config.data.crop
+        if crop is None:
+            continue
+        if crop.run is None:
+            raise CompetitionError(
+                f"{member.folder}: data.crop.csv: {crop.csv} cannot tell a bundle what new images have; crop by a run, "
+                "as data.crop={run: boxes1}, or hand in submission.csv"
+            )
+        stage = folder_of_stage(crop.run)
+        if copied.setdefault(stage.name, stage.resolve()) != stage.resolve():
+            raise CompetitionError(
+                f"{member.folder}: data.crop.run: {stage} and {copied[stage.name]} have one name; a bundle needs runs "
+                "of distinct names"
+            )
+        if not (folder / STAGES / stage.name).is_dir():
+            copytree(whole_bundle(stage), folder / STAGES / stage.name)
+        lines.append(_prove(folder / STAGES / stage.name, member, classes[member.folder.name]))
+    return lines
+
+
+def _prove(stage: Path, member: Run, classes: Sequence[str]) -> str:
+    """Let a stage say again where some test images have something; say how near it came to what was cropped by."""
+    config, crop = member.config, member.config.data.crop
+    assert crop is not None
+    images = images_of_test(config, classes)
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(CHECKED_IMAGES, len(images))).astype(int))
+    ids = [images[row] for row in chosen.tolist()]
+    with tempfile.TemporaryDirectory() as workspace:
+        found = looking_by(config, crop, let_find(stage, config.data.dir, ids, Path(workspace)))
+        now, then = (
+            np.array([shares_of(each.data, one, of_test=True) or EVERYTHING for one in ids]) for each in (found, config)
+        )
+    gaps = np.abs(now - then).max(axis=1)
+    if np.median(gaps) > TOLERANCE:  # of a few images another box may be as sure
+        raise CompetitionError(
+            f"{stage.name}: its bundle finds other places in most of {len(ids)} test images than those that "
+            f"{member.folder} was cropped by ({np.median(gaps):.2f} of a side apart, at most {TOLERANCE} is allowed); "
+            f"make its bundle and crops.csv anew: `competition bundle {stage.name}`, `competition crops {stage.name}`"
+        )
+    return f"{stage.name}: where {len(ids)} test images have something is found again, at most {gaps.max():.4f} apart"
+
+
+def images_of_test(config: Config, classes: Sequence[str]) -> list[str]:
+    """Return the ids of the images that a run reads to answer all that is asked for."""
+    ids = Task(config.task).submission.read_test_ids(config, classes).tolist()
+    if not is_series(config):
+        return ids
+    return [image_id for group in images_of_groups(config, ids, of_test=True).values() for image_id in group]
+
+
+def looking_by(config: Config, crop: CropTo, found: Path) -> Config:
+    """Return the config that sees of images what a file says was found in them."""
+    update = {"crop": crop.model_copy(update={"run": None, "csv": found})}
+    return config.model_copy(update={"data": config.data.model_copy(update=update)})
+
+
+def let_find(stage: Path, data: Path, image_ids: Iterable[str], workspace: Path) -> Path:
+    """Let a stage say where test images have something; return the file that it writes."""
+    folder = workspace / f"stage {stage.name}"
+    folder.mkdir()
+    asked = folder / "images.csv"
+    write_csv(asked, ["image_id"], ([image_id] for image_id in dict.fromkeys(image_ids)))
+    let_work(stage, data, folder, asked.resolve())
+    return folder / CROPS
+
+
+def let_work(bundle: Path, data: Path, folder: Path, *more: Path) -> None:
+    """Let another bundle write what it has to say into a folder; raise CompetitionError with its last line where it
+    fails."""
+    words = [*_start(bundle, data), *map(str, more)]
+    done = subprocess.run(words, cwd=folder, check=False, capture_output=True, text=True)
+    print(done.stdout, end="", flush=True)
+    if done.returncode:
+        raise CompetitionError(_failed(bundle, done.stderr, done.returncode))
+
+
+def _start(bundle: Path, data: Path) -> list[str]:
+    return [sys.executable, str((bundle / SCRIPT).resolve()), str(data.resolve())]
+
+
+def _failed(bundle: Path, errors: str, status: int | None) -> str:
+    said = errors.strip().splitlines() or [f"it ended with status {status}"]
+    return f"{bundle}: {said[-1]}"
+
+
+class Stage:
+    """A stage that is asked for one image after the other, in a process that ends with this one."""
+
+    def __init__(self, bundle: Path, data: Path) -> None:
+        self.bundle = bundle
+        self._folder = tempfile.TemporaryDirectory()
+        self._errors = (Path(self._folder.name) / "errors.txt").open("w+", encoding="utf-8")
+        self._process = subprocess.Popen(
+            [*_start(bundle, data), ONE_BY_ONE],
+            cwd=self._folder.name,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        weakref.finalize(self, _end, self._process)
+
+    def find(self, image_id: str, image: np.ndarray | None = None) -> np.ndarray:
+        """Return boxes (k, 4) of what is found in an image (H, W, channels), or in the test image of that name: shares
+        of its sides, the surest first."""
+        pixels = None if image is None else str(Path(self._folder.name) / "image.npy")
+        if pixels is not None:
+            np.save(pixels, image)
+        reply = self._ask({"image_id": image_id, "pixels": pixels})
+        if "fault" in reply:
+            raise CompetitionError(f"{self.bundle}: {reply['fault']}")
+        return np.array(reply["boxes"], dtype=np.float64).reshape(-1, 4)
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            print(json.dumps(question), file=self._process.stdin, flush=True)
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            status = self._process.wait()
+            self._errors.seek(0)
+            raise CompetitionError(_failed(self.bundle, self._errors.read(), status))
+        return json.loads(line)
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Let a process end that waits for a question."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(BrokenPipeError):  # it has ended
+                pipe.close()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
