@@ -161,8 +161,9 @@ class Stage:
     def find(self, image_id: str, image: np.ndarray | None = None) -> np.ndarray:
         """Return boxes (k, 4) of what is found in an image (H, W, channels), or in the test image of that name: shares
         of its sides, the surest first."""
-        pixels = None if image is None else str(Path(self._folder.name) / "image.npy")
-        if pixels is not None:
+        pixels = None
+        if image is not None:
+            pixels = str(Path(self._folder.name) / "image.npy")
             np.save(pixels, image)
         reply = self._ask({"image_id": image_id, "pixels": pixels})
         if "fault" in reply:

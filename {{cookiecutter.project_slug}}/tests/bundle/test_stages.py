@@ -1,5 +1,6 @@
-"""Localise, crop, classify: a run that sees only what another one found, by masks, from train.csv to a bundle's answer."""
+"""Localise, crop, classify: a run that sees only what another one found, from train.csv to what its bundle answers."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -9,21 +10,26 @@ import numpy as np
 import pandas as pd
 import pytest
 from tiny import PROJECT, TINY
+from trainings import call
 
 from competition.bundle import infer_script
+from competition.bundle.build import FIND
+from competition.bundle.manifest import check_code, read_manifest
 from competition.bundle.predictor import Predictor
-from competition.bundle.stages import Stage
 from competition.config.loading import task_names
+from competition.files.crops import CROPS, crop_sources
 from competition.files.images import read_image
 from competition.support.errors import CompetitionError
+from competition.support.freshness import remember_sources
+from competition.training.logger import MetricsPlot
 
 Command = Callable[..., CompletedProcess[str]]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not {"classification", "segmentation"} <= set(task_names()), reason="one finds, one classifies"),
 ]
-SIDE, PATCH, TRAIN, TEST = 96, 16, 48, 24
-STRIPES = ["across", "down"]  # too narrow to be told in an image that is resized to a third
+SIDE, PATCH, TRAIN, TEST = 128, 32, 48, 24
+STRIPES = ["across", "down"]  # too narrow to be told in an image that is resized to a quarter
 
 
 def write_image(path: Path, rng: np.random.Generator) -> tuple[str, str]:
@@ -38,8 +44,8 @@ def write_image(path: Path, rng: np.random.Generator) -> tuple[str, str]:
     return label, " ".join(f"{column * SIDE + top + 1} {PATCH}" for column in range(left, left + PATCH))
 
 
-def hand_out(folder: Path) -> dict[str, str]:
-    """Write a competition of directions, and beside it tables of where patches are; return what is right of the test
+def hand_out(folder: Path) -> None:
+    """Write a competition of directions, with a table of where patches are, and beside it what is right of the test
     images."""
     rng = np.random.default_rng(0)
     names = {
@@ -58,54 +64,102 @@ def hand_out(folder: Path) -> dict[str, str]:
         ("patches_sample.csv", names["test"], ["1 1"] * TEST),
     ):
         pd.DataFrame({"image_id": ids, "class_id": "patch", "rle": runs}).to_csv(folder / name, index=False)
-    return dict(zip(names["test"], [label for label, _ in each["test"]], strict=True))
+    pd.DataFrame({"image_id": names["test"], "label": [label for label, _ in each["test"]]}).to_csv(
+        folder.parent / "truth.csv", index=False
+    )
 
 
-def right(submission: pd.DataFrame, truth: dict[str, str]) -> float:
-    said = submission.set_index("image_id")[STRIPES].astype(float).idxmax(axis=1)
+WORDS = [*TINY, "data.image_size=32", "data.batch_size=8", "data.num_folds=2", "data.augmentation={}"]
+WORDS += ["model.pretrained=false", "optimizer.lr=0.01", "trainer.max_epochs=6"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a competition and three runs: one finds patches, one sees only these, one sees all."""
+    folder = tmp_path_factory.mktemp("stages")
+    hand_out(folder / "data")
+    tables = ["data.train_csv=patches.csv", "data.sample_submission=patches_sample.csv", "data.folds=patch_folds.csv"]
+    classes = [PROJECT / "configs/classification.yaml", *WORDS]
+    runs = {
+        "finder": [PROJECT / "configs/segmentation.yaml", *WORDS, *tables],
+        "looking": [*classes, "data.crop={run: finder}"],
+        "whole": classes,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(MetricsPlot, "finish", lambda self: None)
+        for name, words in runs.items():
+            for verb in ("check", "folds") if name != "whole" else ():
+                assert call(verb, *words) == 0
+            for fold in (0, 1) if name != "whole" else (0,):
+                assert call("train", *words, f"name={name}", f"fold={fold}") == 0
+            for verb in ("tune", "predict", *(("crops", "bundle") if name == "finder" else ("submit",))):
+                assert call(verb, name, *(["--no-wheels"] if verb == "bundle" else [])) == 0
+        assert call("bundle", "looking", "--no-wheels") == 0
+    return folder
+
+
+def right(submission: Path, truth: dict[str, str]) -> float:
+    said = pd.read_csv(submission).set_index("image_id")[STRIPES].idxmax(axis=1)
     return float(np.mean([said[image_id] == label for image_id, label in truth.items()]))
 
 
-def test_of_a_patch_that_another_run_finds_the_class_is_told_in_a_bundle_too(tmp_path: Path, command: Command) -> None:
-    data = tmp_path / "data"
-    truth = hand_out(data)
-    words = [*TINY, f"data.dir={data}", "data.num_folds=2", "model.pretrained=false", "data.batch_size=8"]
-    words += ["optimizer.lr=0.01", "data.augmentation={}"]
-    finder = [PROJECT / "configs/segmentation.yaml", *words, "name=finder", "trainer.max_epochs=4"]
-    finder += ["data.train_csv=patches.csv", "data.sample_submission=patches_sample.csv", "data.folds=finder.csv"]
-    teller = [PROJECT / "configs/classification.yaml", *words, "data.image_size=32", "trainer.max_epochs=5"]
-    looking = [*teller, "name=looking", "data.crop={run: finder, margin: 0}"]
+def test_who_sees_the_patch_alone_tells_its_stripes_and_a_bundle_hands_in_the_same(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    truth = dict(pd.read_csv(place / "truth.csv").itertuples(index=False))
+    looking, whole = (place / "outputs" / name / "submission.csv" for name in ("looking", "whole"))
+    assert right(looking, truth) > right(whole, truth) + 0.2
+    monkeypatch.chdir(tmp_path)
+    infer_script.infer(place / "outputs" / "looking" / "bundle", place / "data")
+    assert Path("submission.csv").read_bytes() == looking.read_bytes()
+    assert "said of 24 images where they have something" in capfd.readouterr().out
 
-    def do(*line: object) -> str:
-        done = command(*line)
-        assert done.returncode == 0, (line, done.stderr)
-        return done.stdout
 
-    def learn(*config: object) -> None:
-        for verb in (["check"], ["folds"]):
-            do(*verb, *config)
-        for fold in (0, 1):
-            do("train", *config, f"fold={fold}")
+def test_one_by_one_what_is_found_in_an_image_is_seen_of_it(place: Path) -> None:
+    predictor = Predictor(place / "outputs" / "looking" / "bundle", place / "data")
+    written = pd.read_csv(place / "outputs" / "looking" / "submission.csv").set_index("image_id")
+    for image_id in written.index[:3]:
+        pixels = read_image(place / "data" / "test_images" / image_id, 3)
+        rows = pd.concat([predictor(image_id), predictor(image_id, pixels)])
+        np.testing.assert_allclose(rows[STRIPES], [written.loc[image_id, STRIPES].astype(float)] * 2, atol=1e-4)
+    with pytest.raises(CompetitionError, match=r"stages/finder: .*expected \(height, width, 3\)"):
+        predictor("x", np.zeros((8, 8), np.uint8))
 
-    learn(*finder)
-    for verb in ("tune", "predict", "crops"):
-        do(verb, "finder")
-    learn(*looking)
-    for name in ("whole",):
-        for fold in (0, 1):
-            do("train", *teller, f"name={name}", f"fold={fold}")
-    for name in ("looking", "whole"):
-        for verb in ("tune", "predict", "submit"):
-            do(verb, name)
-    outputs = tmp_path / "outputs"
-    by_patch, by_image = (right(pd.read_csv(outputs / name / "submission.csv"), truth) for name in ("looking", "whole"))
-    print(by_patch, by_image)
-    assert by_patch > by_image + 0.2
-    assert command("bundle", "looking", "--no-wheels").stderr == (
-        "outputs/finder/bundle: no bundle there; make it first with `competition bundle finder`\n"
+
+def test_a_notebook_finds_the_bundle_and_not_the_stage_within(place: Path) -> None:
+    found: dict[str, Path] = {}
+    exec(FIND.replace("/kaggle/input", str(place / "outputs" / "looking")), found)
+    assert found["BUNDLE"] == place / "outputs" / "looking" / "bundle"
+
+
+def test_a_bundle_vouches_for_its_stage(place: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(place / "outputs" / "looking" / "bundle", tmp_path / "bundle"))
+    (bundle / "stages/finder/runs/finder/fold0.safetensors").write_bytes(b"!")
+    with pytest.raises(CompetitionError, match=r"finder/fold0\.safetensors: is not the file that manifest\.json"):
+        read_manifest(bundle)
+    (bundle / "stages/finder/yaml.py").write_text("")
+    with pytest.raises(CompetitionError, match=r"stages/finder/yaml\.py: is in the bundle, though manifest\.json"):
+        check_code(bundle)
+
+
+def test_that_a_run_finds_something_else_now_is_told(place: Path, tmp_path: Path, command: Command) -> None:
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
+    finder, note = tmp_path / "outputs" / "finder", "warning: outputs/looking/fold0 was trained with another outputs/"
+    assert "warning" not in command("submit", "looking").stdout
+    shutil.copy(finder / "fold0" / "oof.npz", finder / "test.npz")  # other predictions
+    said = (
+        f"outputs/finder/{CROPS}: is older than outputs/finder/test.npz; make it anew with `competition crops finder`"
     )
-    do("bundle", "finder", "--no-wheels")
-    assert "finder: where 8 test images have something is found again" in do("bundle", "looking", "--no-wheels")
-    bundle = outputs / "looking" / "bundle"
-    infer_script.infer(bundle, data)
-    assert Path("submission.csv").read_bytes() == (outputs / "looking" / "submission.csv").read_bytes()
+    assert f"warning: {said}" in command("submit", "looking").stdout
+    done = command("predict", "looking")
+    assert (done.returncode, done.stderr) == (1, f"{said}, in the project of that run\n")
+    done = command("bundle", "looking", "--no-wheels")
+    assert done.stderr == (
+        "outputs/finder/bundle: is older than what it was made from; make it first with `competition bundle finder`\n"
+    )
+    found = pd.read_csv(finder / CROPS, dtype=str, keep_default_na=False)
+    found.loc[0, ["left", "top", "right", "bottom"]] = ["0", "0", "1", "1"]
+    found.to_csv(finder / CROPS, index=False)
+    remember_sources(finder / CROPS, crop_sources(finder))
+    assert f"{note}finder/{CROPS} than is there now" in command("submit", "looking").stdout

@@ -1,6 +1,7 @@
 """What another run found in an image is all that is seen of it: read, cached, copied; and what is refused."""
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -10,13 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from competition.config.loading import validate
+from competition.config.loading import task_names, validate
 from competition.config.settings import Config
-from competition.files.crops import COLUMNS, describe_crops, refuse_absent_crops, with_margin
+from competition.files.crops import COLUMNS, describe_crops, refuse_absent_crops, shares_of, with_margin
 from competition.files.item_source import copied_source, train_source
 from competition.files.item_source import test_source as source_of_test
+from competition.prediction.stored import Predictions, PredictionWriter
+from competition.runs.folder import Run
 from competition.support.errors import CompetitionError
 from competition.support.freshness import remember_sources
+from competition.tasks.contract import Task
 
 
 def config_of(folder: Path, crop: dict[str, Any] | None, **data: Any) -> Config:
@@ -88,8 +92,6 @@ def test_a_file_older_than_its_run_and_one_that_is_not_there_are_refused(tmp_pat
     config = config_of(tmp_path, {"run": str(tmp_path)})
     refuse_absent_crops(config.data)
     np.savez(stored, one=np.ones(2))
-    (tmp_path / "crops.csv").write_text((tmp_path / "crops.csv").read_text() + "\n")
-    remember_sources(tmp_path / "crops.csv", [])
     with pytest.raises(
         CompetitionError, match=r"crops\.csv: is older than .*test\.npz; make it anew with `competition"
     ):
@@ -103,8 +105,6 @@ def test_a_file_older_than_its_run_and_one_that_is_not_there_are_refused(tmp_pat
 
 @pytest.mark.parametrize("task", ["segmentation", "detection", "points"])
 def test_only_a_classification_sees_a_part(task: str) -> None:
-    from competition.config.loading import task_names
-
     if task not in task_names():
         pytest.skip("the task was left out")
     with pytest.raises(CompetitionError, match=r"data\.crop: answers of .* are places in the whole image"):
@@ -124,3 +124,30 @@ def test_the_verb_writes_each_image_out_of_fold_and_of_test_and_refuses_a_run_wi
         expected = {image_id for file in files for image_id in np.load(file)["image_ids"].tolist()}
         assert set(written["image_id"][written["part"] == part]) == expected
     refuse_absent_crops(config_of(runs, {"run": str(runs / "t")}).data)  # it is up to date, and can be read
+
+
+@pytest.mark.parametrize(
+    "task", [task for task in task_names() if task in ("detection", "segmentation")], indirect=True
+)
+def test_a_training_image_is_cropped_by_networks_that_have_not_seen_it_a_test_image_of_its_name_by_all(
+    task: str, runs: Path, command: Callable[..., CompletedProcess[str]]
+) -> None:
+    run = Run.open("t")
+    nothing, something = islice(Task(task).decode.trial_predictions(1, run.config), 2)
+    first, second = run.out_of_fold_files()
+    seen, unseen = Predictions(first).image_ids, Predictions(second).image_ids
+    for path, ids, said in (
+        (first, seen, nothing),
+        (second, unseen, something),
+        (runs / "t" / "test.npz", seen, something),
+    ):
+        classes = Predictions(path).classes
+        with PredictionWriter(path.parent) as writer:
+            for image_id in ids:
+                writer.add(image_id, 64, 64, said)
+            writer.finish(path, classes)
+    assert command("crops", "t").returncode == 0
+    data = config_of(runs, {"run": str(runs / "t")}).data
+    assert {shares_of(data, image_id, of_test=False) for image_id in seen} == {()}
+    assert all(shares_of(data, image_id, of_test=False) for image_id in unseen)
+    assert all(shares_of(data, image_id, of_test=True) for image_id in seen)
