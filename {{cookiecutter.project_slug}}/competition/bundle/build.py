@@ -262,6 +262,8 @@ def _write_config(path: Path, run: Run) -> None:
         "group_pattern": None,
     }
     of_training |= {"pseudo": None, "extra": [], "weight": None, "weights_csv": None}
+    if (crop := config.data.crop) is not None and crop.run is not None:
+        of_training["crop"] = crop.model_copy(update={"run": Path(crop.run).name})  # as it is called in stages/
     update = {
         "data": config.data.model_copy(update=of_training),
         "model": config.model.model_copy(update={"pretrained": False}),

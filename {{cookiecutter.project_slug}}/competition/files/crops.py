@@ -35,9 +35,12 @@ def crops_file(data: Data) -> Path | None:
 
 
 def folder_of_stage(run: str) -> Path:
-    """Return the folder of the run that goes before: of this project by its name, of another one by its path."""
-    named = here().outputs / run
-    return named if named.is_dir() or not Path(run).is_dir() else Path(run)
+    """Return the folder of the run that goes before: of this project by its name, of another one by its path.
+
+    In a Kaggle notebook, whose own runs are elsewhere, it is what came along with the code.
+    """
+    candidates = [here().outputs / run, Path("outputs") / run, Path(run)]
+    return next((folder for folder in candidates if folder.is_dir()), candidates[0])
 
 
 def crop_sources(folder: Path) -> list[Path]:

@@ -147,6 +147,7 @@ def test_that_a_run_finds_something_else_now_is_told(place: Path, tmp_path: Path
     shutil.copytree(place, tmp_path, dirs_exist_ok=True)
     finder, note = tmp_path / "outputs" / "finder", "warning: outputs/looking/fold0 was trained with another outputs/"
     assert "warning" not in command("submit", "looking").stdout
+    assert "\nnot counted: finder, which a bundle asks first" in command("predict", "looking", "--estimate").stdout
     shutil.copy(finder / "fold0" / "oof.npz", finder / "test.npz")  # other predictions
     said = (
         f"outputs/finder/{CROPS}: is older than outputs/finder/test.npz; make it anew with `competition crops finder`"

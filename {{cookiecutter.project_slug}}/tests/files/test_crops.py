@@ -13,7 +13,14 @@ import pytest
 
 from competition.config.loading import task_names, validate
 from competition.config.settings import Config
-from competition.files.crops import COLUMNS, describe_crops, refuse_absent_crops, shares_of, with_margin
+from competition.files.crops import (
+    COLUMNS,
+    describe_crops,
+    folder_of_stage,
+    refuse_absent_crops,
+    shares_of,
+    with_margin,
+)
 from competition.files.item_source import copied_source, train_source
 from competition.files.item_source import test_source as source_of_test
 from competition.prediction.stored import Predictions, PredictionWriter
@@ -101,6 +108,21 @@ def test_a_file_older_than_its_run_and_one_that_is_not_there_are_refused(tmp_pat
         CompetitionError, match=r"crops\.csv: no such file \(data\.crop\); make it with `competition crops"
     ):
         refuse_absent_crops(config.data)
+
+
+def test_the_run_is_of_this_project_or_another_and_on_kaggle_came_with_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("outputs/boxes", "elsewhere/outputs/boxes", "kaggle/input"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr("competition.support.paths.KAGGLE", tmp_path / "kaggle")
+    for notebook, outputs in (("", Path("outputs")), ("Batch", tmp_path / "kaggle/working/outputs")):
+        if notebook:
+            monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", notebook)
+        assert folder_of_stage("boxes") == Path("outputs/boxes")
+        assert folder_of_stage("elsewhere/outputs/boxes") == Path("elsewhere/outputs/boxes")
+        assert folder_of_stage("none") == outputs / "none"
 
 
 @pytest.mark.parametrize("task", ["segmentation", "detection", "points"])
