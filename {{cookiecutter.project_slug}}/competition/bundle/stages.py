@@ -28,6 +28,7 @@ from competition.submission.join import is_of_this_project
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date
+from competition.support.paths import PACKAGE
 from competition.tasks.contract import Task
 
 ONE_BY_ONE = "-"  # in place of a file of images: they are asked for on standard input
@@ -71,9 +72,19 @@ def copy_stages(members: Iterable[Run], folder: Path, classes: Mapping[str, Sequ
                 "of distinct names"
             )
         if not (folder / STAGES / stage.name).is_dir():
-            copytree(whole_bundle(stage), folder / STAGES / stage.name)
+            copytree(_answering(whole_bundle(stage)), folder / STAGES / stage.name)
         lines.append(_prove(folder / STAGES / stage.name, member, classes[member.folder.name]))
     return lines
+
+
+def _answering(bundle: Path) -> Path:
+    """Return a bundle, perhaps of another project, if it can say where images have something."""
+    if not (bundle / PACKAGE.name / "bundle" / "crops.py").is_file():
+        raise CompetitionError(
+            f"{bundle}: cannot say where new images have something: its project is of an older version of the "
+            f"template; update that and make it again with `competition bundle {bundle.parent.name}`"
+        )
+    return bundle
 
 
 def _prove(stage: Path, member: Run, classes: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Localise, crop, classify: a run that sees only what another one found, from train.csv to what its bundle answers."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,13 @@ from trainings import call
 
 from competition.bundle import infer_script
 from competition.bundle.build import FIND
-from competition.bundle.manifest import check_code, read_manifest
+from competition.bundle.manifest import check_code, read_manifest, write_manifest
 from competition.bundle.predictor import Predictor
+from competition.bundle.stages import copy_stages
 from competition.config.loading import task_names
 from competition.files.crops import CROPS, crop_sources
 from competition.files.images import read_image
+from competition.runs.folder import Run
 from competition.support.errors import CompetitionError
 from competition.support.freshness import remember_sources
 from competition.training.logger import MetricsPlot
@@ -141,6 +144,16 @@ def test_a_bundle_vouches_for_its_stage(place: Path, tmp_path: Path) -> None:
     (bundle / "stages/finder/yaml.py").write_text("")
     with pytest.raises(CompetitionError, match=r"stages/finder/yaml\.py: is in the bundle, though manifest\.json"):
         check_code(bundle)
+
+
+def test_a_bundle_from_before_it_could_say_where_things_are_is_refused(place: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(place / "outputs" / "finder", tmp_path / "finder"))
+    manifest = json.loads((other / "bundle" / "manifest.json").read_text())
+    (other / "bundle/competition/bundle/crops.py").unlink()
+    write_manifest(other / "bundle", manifest["runs"], None)
+    run = Run.open(str(place / "outputs" / "looking"), [f"data.crop.run={other}"])
+    with pytest.raises(CompetitionError, match=r"finder/bundle: cannot say where .* an older version of the template"):
+        copy_stages([run], tmp_path, {"looking": STRIPES})
 
 
 def test_that_a_run_finds_something_else_now_is_told(place: Path, tmp_path: Path, command: Command) -> None:
