@@ -33,8 +33,8 @@ from competition.bundle.stages import copy_stages, whole_bundle
 from competition.bundle.wheels import download_wheels, missing_packages
 from competition.config.loading import dump_config, dump_yaml
 from competition.config.settings import Config, Logger
-from competition.files.crops import crops_file
 from competition.files.item_source import test_source, train_source
+from competition.files.maps import stage_files
 from competition.files.series import images_of_groups, is_series
 from competition.files.table_columns import test_values, train_values, write_values
 from competition.prediction.ensemble import inference_precision
@@ -65,7 +65,8 @@ from competition.bundle.infer_script import {function}
 """
 DOCUMENTATION = (
     '"""Predict the test images without a network: python infer.py [FOLDER OF THE COMPETITION\'S FILES]\n\n'
-    'Behind the folder, a csv file of image_id lets a run of boxes or masks write crops.csv of these images."""\n\n'
+    "Behind the folder, a csv file of image_id lets a run of boxes or masks write crops.csv of these images instead,\n"
+    'and `maps` behind that one of masks maps/."""\n\n'
 )
 # Python looks for modules beside a script first, and would take one that was added there for its own.
 HOME = """if not sys.flags.safe_path:
@@ -184,8 +185,7 @@ def _describe_age(run: Run, members: list[Run]) -> list[str]:
         if not test.is_file():
             continue
         weights = [weights_to_use(one, member.config.checkpoint) for one in member.finished()]
-        crops = [path for path in [crops_file(member.config.data)] if path is not None]
-        if newer := changed_sources(test, [*weights, *crops]):
+        if newer := changed_sources(test, [*weights, *stage_files(member.config.data)]):
             lines.append(
                 f"warning: {test} is older than {newer[0]}, with which the bundle predicts; predict and submit anew, "
                 f"first `competition predict {member.folder.name}`"
@@ -263,8 +263,9 @@ def _write_config(path: Path, run: Run) -> None:
         "group_pattern": None,
     }
     of_training |= {"pseudo": None, "extra": [], "weight": None, "weights_csv": None}
-    if (crop := config.data.crop) is not None and crop.run is not None:
-        of_training["crop"] = crop.model_copy(update={"run": Path(crop.run).name})  # as it is called in stages/
+    for key in ("crop", "maps"):
+        if (look := getattr(config.data, key)) is not None and look.run is not None:
+            of_training[key] = look.model_copy(update={"run": Path(look.run).name})  # as it is called in stages/
     update = {
         "data": config.data.model_copy(update=of_training),
         "model": config.model.model_copy(update={"pretrained": False}),

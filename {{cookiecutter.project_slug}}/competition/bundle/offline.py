@@ -27,13 +27,11 @@ from competition.bundle.manifest import (
     WHEELS,
     read_manifest,
 )
-from competition.bundle.stages import images_of_test, let_find, let_work, looking_by
+from competition.bundle.stages import images_of_test, let_find, let_work, looking_by, looks_of
 from competition.bundle.wheels import import_wheels
-from competition.config.data_settings import CropTo
 from competition.config.loading import load_config
 from competition.config.settings import Config, with_classes
 from competition.config.views import views_of
-from competition.files.crops import uncropped
 from competition.files.item_source import copied_source
 from competition.files.series import is_series, one_by_one
 from competition.files.table_columns import read_values
@@ -65,7 +63,6 @@ class Member:
     trainings: list[str]
     weights: Path  # folder of a safetensors file for each training
     check: Path  # folder of stored predictions and their images
-    crop: CropTo | None = None  # what is seen of an image; by `config` all, as kept images are cropped already
 
     @cached_property
     def networks(self) -> "dict[str, nn.Module]":
@@ -123,12 +120,7 @@ class Bundle:
     def _member(self, name: str, about: dict[str, list[str]], words: list[str]) -> Member:
         weights = self.folder / RUNS / name
         config = load_config([weights / CONFIG], words)
-        check, crop = self.folder / CHECK / name, config.data.crop
-        return Member(name, uncropped(config), about["classes"], about["trainings"], weights, check, crop)
-
-    def stage(self, crop: CropTo) -> Path:
-        """Return the bundle that says what is seen of an image."""
-        return self.folder / STAGES / Path(str(crop.run)).name
+        return Member(name, config, about["classes"], about["trainings"], weights, self.folder / CHECK / name)
 
     def reproduce(self) -> tuple[int, float]:
         """Make the stored predictions again; return how many there are and the largest difference.
@@ -152,10 +144,8 @@ class Bundle:
         files, lines, found = [], [], self._look(folder)
         for member in self.members:
             files.append(folder / f"{member.name}.npz")
-            crop, config = member.crop, member.config
-            if crop is not None:
-                config = looking_by(config, crop, found[self.stage(crop)])
-            lines += _predict(member, config, files[-1], asked)
+            looks = {what: found[what, run] for what, run in looks_of(member.config.data)}
+            lines += _predict(member, looking_by(member.config, looks), files[-1], asked)
         if not self.recipe:
             return Predictions(files[0]), lines
         if STACK in self.recipe:
@@ -165,14 +155,17 @@ class Bundle:
         average_predictions(each, folder / "all runs.npz", self.config, unless_equal(weights))
         return Predictions(folder / "all runs.npz"), list(dict.fromkeys(lines))
 
-    def _look(self, folder: Path) -> dict[Path, Path]:
-        """Let each stage say where the test images have something; return the files that they write."""
-        asked = dict[Path, dict[str, None]]()
+    def _look(self, folder: Path) -> dict[tuple[str, str], Path]:
+        """Let each stage say what the test images have, crops or maps; return the folders that they write."""
+        asked = dict[tuple[str, str], dict[str, None]]()
         for member in self.members:
-            if member.crop is not None:
+            for look in looks_of(member.config.data):
                 images = images_of_test(member.config, member.classes)
-                asked.setdefault(self.stage(member.crop), {}).update(dict.fromkeys(images))
-        return {stage: let_find(stage, self.config.data.dir, images, folder) for stage, images in asked.items()}
+                asked.setdefault(look, {}).update(dict.fromkeys(images))
+        return {
+            (what, run): let_find(self.folder / STAGES / run, what, self.config.data.dir, images, folder)
+            for (what, run), images in asked.items()
+        }
 
     def _stacked(self, sources: list[Predictions], path: Path) -> Predictions:
         stack = Stack.read(self.recipe[STACK])

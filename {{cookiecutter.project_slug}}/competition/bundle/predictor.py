@@ -2,25 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 
+from competition.bundle.manifest import STAGES
 from competition.bundle.offline import Bundle, Member
-from competition.bundle.stages import Stage
-from competition.config.data_settings import CropTo
+from competition.bundle.stages import Stage, looking_by, looks_of
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
 from competition.data.series_dataset import SeriesDataset
-from competition.files.crops import cut, with_margin
 from competition.files.images import as_network_sees
+from competition.files.item_source import seen_of, test_source
 from competition.files.series import images_of_groups, is_series, one_by_one
 from competition.files.table_columns import ColumnValues, given_values
 from competition.prediction.ensemble import Ensemble, predict_stream
 from competition.prediction.stacking import Stack, texts_of_test
 from competition.runs.blend_recipe import STACK, unless_equal
 from competition.support.errors import CompetitionError
-from competition.tasks.contract import Target, Task
+from competition.tasks.contract import Prediction, Task
 
 Given = np.ndarray | Sequence[np.ndarray]
 
@@ -48,9 +49,8 @@ class Predictor:
         self._weights = unless_equal([weight for weight in recipe.get("weights", []) if weight > 0])
         self._stack = Stack.read(recipe[STACK]) if STACK in recipe else None
         self._ensembles = [(member, member.ensemble()) for member in self.bundle.members]
-        looking = {member.name: self.bundle.stage(member.crop) for member in self.bundle.members if member.crop}
-        started = {stage: Stage(stage, config.data.dir) for stage in set(looking.values())}
-        self._stages = {name: started[stage] for name, stage in looking.items()}
+        stages = {run for member in self.bundle.members for run in member.config.data.stages}
+        self._stages = {run: Stage(folder / STAGES / run, config.data.dir) for run in sorted(stages)}
 
     def __call__(
         self, image_id: str, image: Given | None = None, columns: Mapping[str, object] | None = None
@@ -62,21 +62,21 @@ class Predictor:
         `image` a list of its images. Raises CompetitionError where it cannot be.
         """
         task, config, classes = Task(self.bundle.config.task), self.bundle.config, self.bundle.members[0].classes
-        answer, _ = self.answer(image_id, image, columns)
+        prediction, size = self.prediction(image_id, image, columns)
+        answer = task.decode.decode(prediction, *size, config)
         header, rows = task.submission.rows(config, [(image_id, answer)], classes)
         numbers = set(task.submission.number_columns(config, classes))
         frame = pd.DataFrame(list(rows), columns=header, dtype=object)  # text: 00123 is a name, 03 a label
         return frame.astype({name: float for name in header if name.strip() in numbers})
 
-    def answer(
+    def prediction(
         self, image_id: str, image: Given | None = None, columns: Mapping[str, object] | None = None
-    ) -> tuple[Target, tuple[int, int]]:
-        """Return the answer of an image, as decoded, and the image's height and width."""
+    ) -> tuple[Prediction, tuple[int, int]]:
+        """Return what all networks together say of an image, and its height and width."""
         self._refuse_unknown(columns or {})
         task, config = Task(self.bundle.config.task), self.bundle.config
         each = [
-            _predict(member, ensemble, image_id, image, columns, self._stages.get(member.name))
-            for member, ensemble in self._ensembles
+            _predict(member, ensemble, image_id, image, columns, self._stages) for member, ensemble in self._ensembles
         ]
         height, width, _ = each[0]
         predictions = [prediction for _, _, prediction in each]
@@ -86,7 +86,7 @@ class Predictor:
             one = self._stack.prediction(predictions, texts)
         elif len(predictions) > 1:
             one = task.decode.average(predictions, config, self._weights)
-        return task.decode.decode(one, height, width, config), (height, width)
+        return one, (height, width)
 
     def _refuse_unknown(self, columns: Mapping[str, object]) -> None:
         used = [member.config.data.columns for member, _ in self._ensembles]
@@ -128,30 +128,34 @@ def _predict(
     name: str,
     image: Given | None,
     columns: Mapping[str, object] | None,
-    stage: Stage | None,
+    stages: Mapping[str, Stage],
 ) -> tuple[int, int, dict]:
     data = member.config.data.model_copy(update={"num_workers": 0})
     config = member.config.model_copy(update={"data": data})
     ids, given = _images(config, name, image)
-    if stage is not None and member.crop is not None:
-        given = _seen(config, member.crop, stage, ids, given)
+    if stages and list(looks_of(config.data)):
+        given = _seen(config, stages, ids, given)
     [(_, height, width, prediction)] = predict_stream(ensemble, _dataset(config, name, ids, given, columns))
     return height, width, prediction
 
 
 def _seen(
-    config: Config, crop: CropTo, stage: Stage, ids: list[str], given: Sequence[np.ndarray] | None
+    config: Config, stages: Mapping[str, Stage], ids: list[str], given: Sequence[np.ndarray] | None
 ) -> list[np.ndarray]:
-    """Return of images, given or from files, what a stage finds in them."""
-    if given is None:
-        images = ImageDataset(one_by_one(config), np.array(ids, dtype=object))
-        pixels = [images.read(index) for index in range(len(ids))]
-        found = [stage.find(image_id) for image_id in ids]
-    else:
-        pixels = [np.asarray(image) for image in given]
-        found = [stage.find(image_id, image) for image_id, image in zip(ids, pixels, strict=True)]
-    looked = [with_margin(boxes if crop.take == "all" else boxes[:1], crop.margin) for boxes in found]
-    return [cut(image, seen) for image, seen in zip(pixels, looked, strict=True)]
+    """Return what is seen of images, given or from files, by what stages find in them."""
+    seen = []
+    for index, image_id in enumerate(ids):
+        pixels = None if given is None else np.asarray(given[index])
+        with TemporaryDirectory() as folder:
+            found = {what: Path(folder) / what for what, _ in looks_of(config.data)}
+            for what, run in looks_of(config.data):
+                stages[run].find(what, found[what], image_id, pixels)
+            looking = one_by_one(looking_by(config, found))
+            if pixels is None:
+                seen.append(test_source(looking, image_id).read())
+            else:
+                seen.append(seen_of(looking.data, image_id, pixels))
+    return seen
 
 
 def _dataset(

@@ -1,7 +1,8 @@
-"""Stages: whole bundles of other runs, which say where new images have something, of which this one sees only that.
+"""Stages: whole bundles of other runs, which say where new images have something, or what their pixels are, before this
+one looks at them.
 
 A bundle works in a process of its own: its code and packages are its own, too, perhaps those of another project. What
-it answers there stands in `crops.py`.
+it answers there stands in `found.py`.
 """
 
 import json
@@ -9,18 +10,21 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shutil import copytree
 from typing import Any
 
+import cv2
 import numpy as np
 
 from competition.bundle.manifest import MANIFEST, SCRIPT, STAGES, read_manifest
-from competition.config.data_settings import CropTo
+from competition.config.data_settings import Data
 from competition.config.settings import Config
 from competition.files.crops import CROPS, folder_of_stage, shares_of
+from competition.files.images import read_image
+from competition.files.maps import MAPS, map_files
 from competition.files.series import images_of_groups, is_series
 from competition.prediction.stored import TOLERANCE
 from competition.runs.folder import BUNDLE, Run
@@ -31,6 +35,7 @@ from competition.support.freshness import is_up_to_date
 from competition.support.paths import PACKAGE
 from competition.tasks.contract import Task
 
+LOOKS = ("crops", MAPS)  # what a stage may be asked for: its verbs
 ONE_BY_ONE = "-"  # in place of a file of images: they are asked for on standard input
 CHECKED_IMAGES = 8
 EVERYTHING = (0.0, 0.0, 1.0, 1.0)
@@ -50,36 +55,42 @@ def whole_bundle(folder: Path) -> Path:
 
 
 def copy_stages(members: Iterable[Run], folder: Path, classes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Copy the bundles of the runs that members look by into a bundle's folder; say how near they come to what was
-    cropped by.
+    """Copy the bundles of the runs that members look by into a bundle's folder; say how near they come to what these
+    looked by.
 
-    Raises CompetitionError where there is none, or where it finds something else than what crops.csv says.
+    Raises CompetitionError where there is none, or where it finds something else.
     """
     copied, lines = dict[str, Path](), list[str]()
     for member in members:
         crop = member.config.data.crop
-        if crop is None:
-            continue
-        if crop.run is None:
+        if crop is not None and crop.run is None:
             raise CompetitionError(
                 f"{member.folder}: data.crop.csv: {crop.csv} cannot tell a bundle what new images have; crop by a run, "
                 "as data.crop={run: boxes1}, or hand in submission.csv"
             )
-        stage = folder_of_stage(crop.run)
-        if copied.setdefault(stage.name, stage.resolve()) != stage.resolve():
-            raise CompetitionError(
-                f"{member.folder}: data.crop.run: {stage} and {copied[stage.name]} have one name; a bundle needs runs "
-                "of distinct names"
-            )
-        if not (folder / STAGES / stage.name).is_dir():
-            copytree(_answering(whole_bundle(stage)), folder / STAGES / stage.name)
-        lines.append(_prove(folder / STAGES / stage.name, member, classes[member.folder.name]))
+        for what, run in looks_of(member.config.data):
+            stage = folder_of_stage(run)
+            if copied.setdefault(stage.name, stage.resolve()) != stage.resolve():
+                raise CompetitionError(
+                    f"{member.folder}: data: {stage} and {copied[stage.name]} have one name; a bundle needs runs of "
+                    "distinct names"
+                )
+            if not (folder / STAGES / stage.name).is_dir():
+                copytree(_answering(whole_bundle(stage)), folder / STAGES / stage.name)
+            lines.append(_prove(folder / STAGES / stage.name, what, member, classes[member.folder.name]))
     return lines
+
+
+def looks_of(data: Data) -> Iterator[tuple[str, str]]:
+    """Yield what is looked by, crops or maps, and the run that says it."""
+    for what, look in zip(LOOKS, (data.crop, data.maps), strict=True):
+        if look is not None and look.run is not None:
+            yield what, look.run
 
 
 def _answering(bundle: Path) -> Path:
     """Return a bundle, perhaps of another project, if it can say where images have something."""
-    if not (bundle / PACKAGE.name / "bundle" / "crops.py").is_file():
+    if not (bundle / PACKAGE.name / "bundle" / "found.py").is_file():
         raise CompetitionError(
             f"{bundle}: cannot say where new images have something: its project is of an older version of the "
             f"template; update that and make it again with `competition bundle {bundle.parent.name}`"
@@ -87,26 +98,35 @@ def _answering(bundle: Path) -> Path:
     return bundle
 
 
-def _prove(stage: Path, member: Run, classes: Sequence[str]) -> str:
-    """Let a stage say again where some test images have something; say how near it came to what was cropped by."""
-    config, crop = member.config, member.config.data.crop
-    assert crop is not None
+def _prove(stage: Path, what: str, member: Run, classes: Sequence[str]) -> str:
+    """Let a stage say again what it finds in some test images; say how near it came to what was looked by."""
+    config = member.config
     images = images_of_test(config, classes)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(CHECKED_IMAGES, len(images))).astype(int))
     ids = [images[row] for row in chosen.tolist()]
     with tempfile.TemporaryDirectory() as workspace:
-        found = looking_by(config, crop, let_find(stage, config.data.dir, ids, Path(workspace)))
-        now, then = (
-            np.array([shares_of(each.data, one, of_test=True) or EVERYTHING for one in ids]) for each in (found, config)
-        )
-    gaps = np.abs(now - then).max(axis=1)
+        found = looking_by(config, {what: let_find(stage, what, config.data.dir, ids, Path(workspace))})
+        gaps = [_gap(what, one, found.data, config.data) for one in ids]
     if np.median(gaps) > TOLERANCE:  # of a few images another box may be as sure
         raise CompetitionError(
-            f"{stage.name}: its bundle finds other places in most of {len(ids)} test images than those that "
-            f"{member.folder} was cropped by ({np.median(gaps):.2f} of a side apart, at most {TOLERANCE} is allowed); "
-            f"make its bundle and crops.csv anew: `competition bundle {stage.name}`, `competition crops {stage.name}`"
+            f"{stage.name}: its bundle finds something else in most of {len(ids)} test images than what "
+            f"{member.folder} looked by ({np.median(gaps):.2f} apart, at most {TOLERANCE} is allowed); make its bundle "
+            f"and {what} anew: `competition bundle {stage.name}`, `competition {what} {stage.name}`"
         )
-    return f"{stage.name}: where {len(ids)} test images have something is found again, at most {gaps.max():.4f} apart"
+    return f"{stage.name}: {what} of {len(ids)} test images made again, at most {max(gaps):.4f} apart"
+
+
+def _gap(what: str, image_id: str, now: Data, then: Data) -> float:
+    """Return how far the sides of what is seen of a test image are apart, or its pixels on average."""
+    if what == MAPS:
+        pairs = zip(*(map_files(each, image_id, of_test=True) for each in (now, then)), strict=True)
+        return max(float(np.mean(cv2.absdiff(*map(_grey, pair)))) / 255 for pair in pairs)
+    sides = [shares_of(each, image_id, of_test=True) or EVERYTHING for each in (now, then)]
+    return float(np.abs(np.subtract(sides[0], sides[1])).max())
+
+
+def _grey(path: Path) -> np.ndarray:
+    return read_image(path, 1)[:, :, 0]
 
 
 def images_of_test(config: Config, classes: Sequence[str]) -> list[str]:
@@ -117,20 +137,24 @@ def images_of_test(config: Config, classes: Sequence[str]) -> list[str]:
     return [image_id for group in images_of_groups(config, ids, of_test=True).values() for image_id in group]
 
 
-def looking_by(config: Config, crop: CropTo, found: Path) -> Config:
-    """Return the config that sees of images what a file says was found in them."""
-    update = {"crop": crop.model_copy(update={"run": None, "csv": found})}
+def looking_by(config: Config, found: Mapping[str, Path]) -> Config:
+    """Return the config that looks at images by what was written of them, crops or maps, into a folder each."""
+    update = dict[str, Any]()
+    if (folder := found.get(LOOKS[0])) is not None and config.data.crop is not None:
+        update["crop"] = config.data.crop.model_copy(update={"run": None, "csv": folder / CROPS})
+    if (folder := found.get(MAPS)) is not None and config.data.maps is not None:
+        update["maps"] = config.data.maps.model_copy(update={"run": str(folder.resolve())})
     return config.model_copy(update={"data": config.data.model_copy(update=update)})
 
 
-def let_find(stage: Path, data: Path, image_ids: Iterable[str], workspace: Path) -> Path:
-    """Let a stage say where test images have something; return the file that it writes."""
-    folder = workspace / f"stage {stage.name}"
+def let_find(stage: Path, what: str, data: Path, image_ids: Iterable[str], workspace: Path) -> Path:
+    """Let a stage say what it finds in test images; return the folder that it writes crops.csv or maps/ into."""
+    folder = workspace / f"{what} of {stage.name}"
     folder.mkdir()
     asked = folder / "images.csv"
     write_csv(asked, ["image_id"], ([image_id] for image_id in dict.fromkeys(image_ids)))
-    let_work(stage, data, folder, asked.resolve())
-    return folder / CROPS
+    let_work(stage, data, folder, asked.resolve(), Path(what))
+    return folder
 
 
 def let_work(bundle: Path, data: Path, folder: Path, *more: Path) -> None:
@@ -169,17 +193,16 @@ class Stage:
         )
         weakref.finalize(self, _end, self._process)
 
-    def find(self, image_id: str, image: np.ndarray | None = None) -> np.ndarray:
-        """Return boxes (k, 4) of what is found in an image (H, W, channels), or in the test image of that name: shares
-        of its sides, the surest first."""
+    def find(self, what: str, folder: Path, image_id: str, image: np.ndarray | None = None) -> None:
+        """Write into a new folder what is found in an image (H, W, channels), or in the test image of that name."""
+        folder.mkdir()
         pixels = None
         if image is not None:
             pixels = str(Path(self._folder.name) / "image.npy")
             np.save(pixels, image)
-        reply = self._ask({"image_id": image_id, "pixels": pixels})
+        reply = self._ask({"what": what, "image_id": image_id, "pixels": pixels, "folder": str(folder.resolve())})
         if "fault" in reply:
             raise CompetitionError(f"{self.bundle}: {reply['fault']}")
-        return np.array(reply["boxes"], dtype=np.float64).reshape(-1, 4)
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None

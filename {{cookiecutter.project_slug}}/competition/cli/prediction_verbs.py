@@ -187,5 +187,13 @@ def crops(run: RunName, overrides: Overrides = None) -> None:
     _tell_written(*make_crops(Run.open(run, overrides)))
 
 
+def maps(run: RunName, overrides: Overrides = None) -> None:
+    """Write what a run of masks says of each pixel of each image, as pictures: maps/, for data.maps."""
+    from competition.runs.folder import Run
+    from competition.submission.write_maps import make_maps
+
+    _tell_written(*make_maps(Run.open(run, overrides)))
+
+
 def _tell_written(path: Path, words: str) -> None:
     print(f"written to {path}: {words}")

@@ -70,7 +70,7 @@ def shares_of(data: Data, image_id: str, *, of_test: bool) -> Shares:
     if path is None or data.crop is None:
         return ()
     known = _read(path, state_of(path))
-    found = next((known[part, image_id] for part in _parts(of_test) if (part, image_id) in known), None)
+    found = next((known[part, image_id] for part in parts_of(of_test) if (part, image_id) in known), None)
     if found is None:
         raise CompetitionError(
             f"image {image_id!r}: {path} (data.crop) says nothing of it; its run must have it among its "
@@ -79,7 +79,8 @@ def shares_of(data: Data, image_id: str, *, of_test: bool) -> Shares:
     return with_margin(found if data.crop.take == "all" else found[:1], data.crop.margin)
 
 
-def _parts(of_test: bool) -> tuple[str, ...]:
+def parts_of(of_test: bool) -> tuple[str, ...]:
+    """Return where an image is looked for, in this order."""
     return ("test",) if of_test else ("train", "test")
 
 
@@ -122,7 +123,7 @@ def describe_crops(data: Data, train_ids: np.ndarray, test_ids: np.ndarray | Non
     known, said = _read(path, state_of(path)), list[str]()
     for what, ids, of_test in (("training", train_ids, False), ("test", test_ids, True)):
         keys = [
-            next(((part, one) for part in _parts(of_test) if (part, one) in known), None)
+            next(((part, one) for part in parts_of(of_test) if (part, one) in known), None)
             for one in (() if ids is None else ids)
         ]
         empty = sum(key is not None and not len(known[key]) for key in keys)

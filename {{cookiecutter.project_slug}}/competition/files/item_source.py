@@ -17,6 +17,7 @@ from competition.files.crops import Shares, cut, shares_of, size_of_cut
 from competition.files.dicom import SUFFIXES
 from competition.files.image_folder import ImageFolder, test_folder, train_folder
 from competition.files.images import NPY, as_image, count_channels, no_dicom, read_image, read_image_size
+from competition.files.maps import map_files
 from competition.files.stacks import neighbours, place_within
 from competition.files.volumes import HDF5, at_slice, number_of_slices, read_part, slice_of
 from competition.support.errors import CompetitionError
@@ -174,7 +175,22 @@ def _source(folder: ImageFolder, image_id: str, *, of_test: bool) -> ImageSource
         black: list[None] = [None] * len(patterns)
         ids = neighbours(folder, data.stack, image_id)
         files = [file for one in ids for file in (black if one is None else files_of(one))]
+    files += [ImageFile(path, seen=seen) for path in map_files(data, image_id, of_test=of_test)]
     return ImageSource(tuple(files), data.file_channels, data.max_pixels)
+
+
+def seen_of(data: Data, image_id: str, pixels: np.ndarray) -> np.ndarray:
+    """Return of a test image's pixels (H, W, channels), which are not read from its file, what would be seen of them;
+    raise CompetitionError where what other runs say of it does not go with them."""
+    seen = shares_of(data, image_id, of_test=True)
+    files = [ImageFile(path, seen=seen) for path in map_files(data, image_id, of_test=True)]
+    pieces = [cut(pixels, seen), *(file.read(data.file_channels, data.max_pixels) for file in files)]
+    if files and (pixels.dtype != np.uint8 or pieces[0].shape[:2] != pieces[1].shape[:2]):
+        raise CompetitionError(
+            f"image {image_id!r}: found pixels of {pixels.dtype}, {_size(pieces[0])}; expected uint8, as large as what "
+            f"data.maps adds: {_size(pieces[1])}"
+        )
+    return joined(pieces)
 
 
 def _slices(own: Sequence[ImageFile], stack: Stack) -> list[ImageFile | None]:

@@ -19,7 +19,7 @@ from competition.config.loading import config_differences, dump_config, load_con
 from competition.config.settings import Config
 from competition.data.extra_sets import extra_files, extra_folders
 from competition.data.folds import folds_path
-from competition.files.crops import refuse_absent_crops
+from competition.files.maps import refuse_absent_stages
 from competition.files.other_tables import table_and_pattern
 from competition.runs.blend_recipe import blend_sources
 from competition.runs.folder import ELSEWHERE, OOF, TEST, Run, is_among, weights_name
@@ -75,7 +75,7 @@ def describe_other_tables(run: Run) -> list[str]:
     where these are older than what that run says now."""
     lines = list[str]()
     try:
-        refuse_absent_crops(run.config.data)
+        refuse_absent_stages(run.config.data)
     except CompetitionError as error:
         lines.append(f"warning: {error}")
     tables = extra_files(run.config)

@@ -44,7 +44,7 @@ def estimate(run: Run, overrides: list[str] | None = None, number: int = 32) -> 
         *scores,
         f"{hidden} images: {hours:.2f} h; {fits} into inference.limit_hours: {limit:g}",
         *(
-            f"not counted: {name}, which a bundle asks first what is seen of images (data.crop); `competition predict "
+            f"not counted: {name}, which a bundle asks first what it finds in images; `competition predict "
             f"{name} --estimate`"
             for name in sorted(_stages(members_of(run, overrides)))
         ),
@@ -54,8 +54,7 @@ def estimate(run: Run, overrides: list[str] | None = None, number: int = 32) -> 
 
 def _stages(members: Sequence[Run]) -> set[str]:
     """Return the runs by which members look at images."""
-    crops = [member.config.data.crop for member in members]
-    return {Path(crop.run).name for crop in crops if crop is not None and crop.run is not None}
+    return {Path(name).name for member in members for name in member.config.data.stages}
 
 
 def _scores(trial: Trial) -> tuple[list[str], Worth]:

@@ -19,7 +19,7 @@ from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.support.freshness import remember_sources
 from competition.support.progress import progress
-from competition.tasks.contract import Target, Task
+from competition.tasks.contract import Prediction, Target, Task
 
 MOST_BOXES = 100  # of an image
 
@@ -66,8 +66,10 @@ def refuse_placeless(config: Config) -> None:
         raise CompetitionError(f"{config.name}: is a run of {config.task}; crops are of boxes or masks")
 
 
-def answers(config: Config, stored: Predictions) -> Iterator[tuple[str, Target, tuple[int, int]]]:
-    """Yield image id, answer and (height, width) of stored predictions."""
+def answers(
+    config: Config, stored: Iterable[tuple[str, tuple[int, int], Prediction]]
+) -> Iterator[tuple[str, Target, tuple[int, int]]]:
+    """Yield image id, answer and (height, width) of predictions."""
     decode = Task(config.task).decode.decode
     for image_id, size, prediction in stored:
         yield image_id, decode(prediction, *size, config), size

@@ -75,17 +75,20 @@ def hand_out(folder: Path) -> None:
 WORDS = [*TINY, "data.image_size=32", "data.batch_size=8", "data.num_folds=2", "data.augmentation={}"]
 WORDS += ["model.pretrained=false", "optimizer.lr=0.01", "trainer.max_epochs=6"]
 
+MAPS = ["data.maps={run: finder, classes: [patch]}", "data.channels=6"]
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a competition and three runs: one finds patches, one sees only these, one sees all."""
+    """Return a folder with a competition and three runs: one finds patches; one sees only these, and what the first
+    says of their pixels; one sees all."""
     folder = tmp_path_factory.mktemp("stages")
     hand_out(folder / "data")
     tables = ["data.train_csv=patches.csv", "data.sample_submission=patches_sample.csv", "data.folds=patch_folds.csv"]
     classes = [PROJECT / "configs/classification.yaml", *WORDS]
     runs = {
         "finder": [PROJECT / "configs/segmentation.yaml", *WORDS, *tables],
-        "looking": [*classes, "data.crop={run: finder}"],
+        "looking": [*classes, "data.crop={run: finder}", *MAPS],
         "whole": classes,
     }
     with pytest.MonkeyPatch.context() as patch:
@@ -96,7 +99,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 assert call(verb, *words) == 0
             for fold in (0, 1) if name != "whole" else (0,):
                 assert call("train", *words, f"name={name}", f"fold={fold}") == 0
-            for verb in ("tune", "predict", *(("crops", "bundle") if name == "finder" else ("submit",))):
+            for verb in ("tune", "predict", *(("crops", "maps", "bundle") if name == "finder" else ("submit",))):
                 assert call(verb, name, *(["--no-wheels"] if verb == "bundle" else [])) == 0
         assert call("bundle", "looking", "--no-wheels") == 0
     return folder
@@ -116,7 +119,9 @@ def test_who_sees_the_patch_alone_tells_its_stripes_and_a_bundle_hands_in_the_sa
     monkeypatch.chdir(tmp_path)
     infer_script.infer(place / "outputs" / "looking" / "bundle", place / "data")
     assert Path("submission.csv").read_bytes() == looking.read_bytes()
-    assert "said of 24 images where they have something" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert "finder: crops of 24 images" in said
+    assert "finder: maps of 24 images" in said
 
 
 def test_one_by_one_what_is_found_in_an_image_is_seen_of_it(place: Path) -> None:
@@ -149,7 +154,7 @@ def test_a_bundle_vouches_for_its_stage(place: Path, tmp_path: Path) -> None:
 def test_a_bundle_from_before_it_could_say_where_things_are_is_refused(place: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(place / "outputs" / "finder", tmp_path / "finder"))
     manifest = json.loads((other / "bundle" / "manifest.json").read_text())
-    (other / "bundle/competition/bundle/crops.py").unlink()
+    (other / "bundle/competition/bundle/found.py").unlink()
     write_manifest(other / "bundle", manifest["runs"], None)
     run = Run.open(str(place / "outputs" / "looking"), [f"data.crop.run={other}"])
     with pytest.raises(CompetitionError, match=r"finder/bundle: cannot say where .* an older version of the template"):
@@ -172,6 +177,7 @@ def test_that_a_run_finds_something_else_now_is_told(place: Path, tmp_path: Path
     assert done.stderr == (
         "outputs/finder/bundle: is older than what it was made from; make it first with `competition bundle finder`\n"
     )
+    assert "maps.csv: is older than" in command("train", PROJECT / "configs/classification.yaml", *WORDS, *MAPS).stderr
     found = pd.read_csv(finder / CROPS, dtype=str, keep_default_na=False)
     found.loc[0, ["left", "top", "right", "bottom"]] = ["0", "0", "1", "1"]
     found.to_csv(finder / CROPS, index=False)
