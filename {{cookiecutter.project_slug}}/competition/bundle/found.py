@@ -43,8 +43,8 @@ WRITE: dict[str, tuple[Callable[[Config], None], Write]] = dict(
 )
 
 
-def say(folder: Path, data: Path | None, asked: Path, what: str) -> None:
-    """Write crops.csv, or maps/, of the test images that a csv file names in the column image_id, into the working
+def say(folder: Path, data: Path | None, asked: Path, what: Sequence[str]) -> None:
+    """Write crops.csv, maps/ or both of the test images that a csv file names in the column image_id, into the working
     folder; or, for `-`, of those that are asked for one by one.
 
     Raises CompetitionError where the bundle does not reproduce what it was scored with.
@@ -53,15 +53,16 @@ def say(folder: Path, data: Path | None, asked: Path, what: str) -> None:
         _answer_one_by_one(folder, data)
         return
     bundle = Bundle(folder, data)
-    refuse, write = WRITE[what]
-    refuse(bundle.config)
+    for refuse, _ in map(WRITE.__getitem__, what):
+        refuse(bundle.config)
     bundle.reproduce()
     ids = read_csv(asked, ["image_id"])["image_id"].to_numpy(dtype=object)
     with tempfile.TemporaryDirectory() as workspace:
         stored, lines = bundle.predict(Path(workspace), ids)
         print("".join(f"warning: {line}\n" for line in lines), end="", flush=True)
-        write(bundle.config, stored.classes, stored, Path())
-    print(f"{folder.name}: {what} of {len(ids)} images", flush=True)
+        for _, write in map(WRITE.__getitem__, what):
+            write(bundle.config, stored.classes, stored, Path())
+    print(f"{folder.name}: {', '.join(what)} of {len(ids)} images", flush=True)
 
 
 def _answer_one_by_one(folder: Path, data: Path | None) -> None:
@@ -72,12 +73,13 @@ def _answer_one_by_one(folder: Path, data: Path | None) -> None:
     config, classes = predictor.bundle.config, predictor.bundle.members[0].classes
     for line in sys.stdin:
         question = json.loads(line)
-        image_id, (refuse, write) = question["image_id"], WRITE[question["what"]]
+        image_id = question["image_id"]
         try:
-            refuse(config)
             pixels = None if question["pixels"] is None else np.load(question["pixels"])
             prediction, size = predictor.prediction(image_id, pixels)
-            write(config, classes, [(image_id, size, prediction)], Path(question["folder"]))
+            for refuse, write in map(WRITE.__getitem__, question["what"]):
+                refuse(config)
+                write(config, classes, [(image_id, size, prediction)], Path(question["folder"]))
             reply = {}
         except CompetitionError as error:
             reply = {"fault": str(error)}

@@ -7,11 +7,11 @@ from competition.bundle.manifest import SCRIPT, WHEELS, check_code
 from competition.support.errors import CompetitionError
 
 
-def main(folder: Path, data: Path | None = None, asked: Path | None = None, what: Path = Path("crops")) -> None:
-    """Do as `offline.infer` or, where images are `asked` for, as `found.say`; what is wrong is told in a line, as by
+def main(folder: Path, data: Path | None = None, asked: Path | None = None, *what: Path) -> None:
+    """Do as `offline.infer` or, where images are `asked` about, as `found.say`; what is wrong is told in a line, as by
     `competition`."""
     try:
-        infer(folder, data, asked, what)
+        infer(folder, data, asked, *what)
     except CompetitionError as error:
         sys.exit(str(error))
     except ModuleNotFoundError as error:
@@ -21,7 +21,7 @@ def main(folder: Path, data: Path | None = None, asked: Path | None = None, what
         sys.exit(_what_lacks(package, folder))
 
 
-def infer(folder: Path, data: Path | None = None, asked: Path | None = None, what: Path = Path("crops")) -> None:
+def infer(folder: Path, data: Path | None = None, asked: Path | None = None, *what: Path) -> None:
     """Do as `main`, but look first at what would be imported; packages in wheels/ stand for those that are
     installed in another version."""
     check_code(folder)
@@ -31,7 +31,7 @@ def infer(folder: Path, data: Path | None = None, asked: Path | None = None, wha
     if asked is not None:
         from competition.bundle.found import say
 
-        say(folder, data, asked, str(what))
+        say(folder, data, asked, [str(one) for one in what])
         return
     from competition.bundle import offline
 

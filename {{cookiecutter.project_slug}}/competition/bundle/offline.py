@@ -141,10 +141,10 @@ class Bundle:
     def predict(self, folder: Path, asked: np.ndarray | None = None) -> tuple[Predictions, list[str]]:
         """Predict the test images, or those that are asked for, into a folder; return the file, and a line for every
         image that cannot be read."""
-        files, lines, found = [], [], self._look(folder)
+        files, lines, found = [], [], self._look(folder, asked)
         for member in self.members:
             files.append(folder / f"{member.name}.npz")
-            looks = {what: found[what, run] for what, run in looks_of(member.config.data)}
+            looks = {what: found[run] for run, each in looks_of(member.config.data).items() for what in each}
             lines += _predict(member, looking_by(member.config, looks), files[-1], asked)
         if not self.recipe:
             return Predictions(files[0]), lines
@@ -155,16 +155,18 @@ class Bundle:
         average_predictions(each, folder / "all runs.npz", self.config, unless_equal(weights))
         return Predictions(folder / "all runs.npz"), list(dict.fromkeys(lines))
 
-    def _look(self, folder: Path) -> dict[tuple[str, str], Path]:
-        """Let each stage say what the test images have, crops or maps; return the folders that they write."""
-        asked = dict[tuple[str, str], dict[str, None]]()
+    def _look(self, folder: Path, asked: np.ndarray | None) -> dict[str, Path]:
+        """Let each stage say what the images have, crops and maps; return by run the folder that it writes."""
+        wanted = dict[str, tuple[dict[str, None], dict[str, None]]]()
         for member in self.members:
-            for look in looks_of(member.config.data):
-                images = images_of_test(member.config, member.classes)
-                asked.setdefault(look, {}).update(dict.fromkeys(images))
+            for run, what in looks_of(member.config.data).items():
+                ids = images_of_test(member.config, member.classes) if asked is None else asked
+                all_of_it, images = wanted.setdefault(run, ({}, {}))
+                all_of_it.update(dict.fromkeys(what))
+                images.update(dict.fromkeys(ids))
         return {
-            (what, run): let_find(self.folder / STAGES / run, what, self.config.data.dir, images, folder)
-            for (what, run), images in asked.items()
+            run: let_find(self.folder / STAGES / run, what, self.config.data.dir, images, folder)
+            for run, (what, images) in wanted.items()
         }
 
     def _stacked(self, sources: list[Predictions], path: Path) -> Predictions:

@@ -133,7 +133,7 @@ def _predict(
     data = member.config.data.model_copy(update={"num_workers": 0})
     config = member.config.model_copy(update={"data": data})
     ids, given = _images(config, name, image)
-    if stages and list(looks_of(config.data)):
+    if looks_of(config.data):
         given = _seen(config, stages, ids, given)
     [(_, height, width, prediction)] = predict_stream(ensemble, _dataset(config, name, ids, given, columns))
     return height, width, prediction
@@ -147,9 +147,10 @@ def _seen(
     for index, image_id in enumerate(ids):
         pixels = None if given is None else np.asarray(given[index])
         with TemporaryDirectory() as folder:
-            found = {what: Path(folder) / what for what, _ in looks_of(config.data)}
-            for what, run in looks_of(config.data):
-                stages[run].find(what, found[what], image_id, pixels)
+            found = dict[str, Path]()
+            for run, what in looks_of(config.data).items():
+                found |= dict.fromkeys(what, Path(folder) / run)
+                stages[run].find(what, Path(folder) / run, image_id, pixels)
             looking = one_by_one(looking_by(config, found))
             if pixels is None:
                 seen.append(test_source(looking, image_id).read())

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shutil import copytree
@@ -68,7 +68,7 @@ def copy_stages(members: Iterable[Run], folder: Path, classes: Mapping[str, Sequ
                 f"{member.folder}: data.crop.csv: {crop.csv} cannot tell a bundle what new images have; crop by a run, "
                 "as data.crop={run: boxes1}, or hand in submission.csv"
             )
-        for what, run in looks_of(member.config.data):
+        for run, what in looks_of(member.config.data).items():
             stage = folder_of_stage(run)
             if copied.setdefault(stage.name, stage.resolve()) != stage.resolve():
                 raise CompetitionError(
@@ -81,11 +81,13 @@ def copy_stages(members: Iterable[Run], folder: Path, classes: Mapping[str, Sequ
     return lines
 
 
-def looks_of(data: Data) -> Iterator[tuple[str, str]]:
-    """Yield what is looked by, crops or maps, and the run that says it."""
+def looks_of(data: Data) -> dict[str, list[str]]:
+    """Return by run what of it is looked by: crops, maps or both."""
+    looks = dict[str, list[str]]()
     for what, look in zip(LOOKS, (data.crop, data.maps), strict=True):
         if look is not None and look.run is not None:
-            yield what, look.run
+            looks.setdefault(look.run, []).append(what)
+    return looks
 
 
 def _answering(bundle: Path) -> Path:
@@ -98,22 +100,22 @@ def _answering(bundle: Path) -> Path:
     return bundle
 
 
-def _prove(stage: Path, what: str, member: Run, classes: Sequence[str]) -> str:
+def _prove(stage: Path, what: Sequence[str], member: Run, classes: Sequence[str]) -> str:
     """Let a stage say again what it finds in some test images; say how near it came to what was looked by."""
     config = member.config
     images = images_of_test(config, classes)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(CHECKED_IMAGES, len(images))).astype(int))
     ids = [images[row] for row in chosen.tolist()]
     with tempfile.TemporaryDirectory() as workspace:
-        found = looking_by(config, {what: let_find(stage, what, config.data.dir, ids, Path(workspace))})
-        gaps = [_gap(what, one, found.data, config.data) for one in ids]
+        found = looking_by(config, dict.fromkeys(what, let_find(stage, what, config.data.dir, ids, Path(workspace))))
+        gaps = [max(_gap(each, one, found.data, config.data) for each in what) for one in ids]
     if np.median(gaps) > TOLERANCE:  # of a few images another box may be as sure
         raise CompetitionError(
             f"{stage.name}: its bundle finds something else in most of {len(ids)} test images than what "
             f"{member.folder} looked by ({np.median(gaps):.2f} apart, at most {TOLERANCE} is allowed); make its bundle "
-            f"and {what} anew: `competition bundle {stage.name}`, `competition {what} {stage.name}`"
+            f"and {' and '.join(what)} anew, by `competition bundle {stage.name}` and the verb of that name"
         )
-    return f"{stage.name}: {what} of {len(ids)} test images made again, at most {max(gaps):.4f} apart"
+    return f"{stage.name}: {', '.join(what)} of {len(ids)} test images made again, at most {max(gaps):.4f} apart"
 
 
 def _gap(what: str, image_id: str, now: Data, then: Data) -> float:
@@ -147,13 +149,13 @@ def looking_by(config: Config, found: Mapping[str, Path]) -> Config:
     return config.model_copy(update={"data": config.data.model_copy(update=update)})
 
 
-def let_find(stage: Path, what: str, data: Path, image_ids: Iterable[str], workspace: Path) -> Path:
-    """Let a stage say what it finds in test images; return the folder that it writes crops.csv or maps/ into."""
-    folder = workspace / f"{what} of {stage.name}"
+def let_find(stage: Path, what: Iterable[str], data: Path, image_ids: Iterable[str], workspace: Path) -> Path:
+    """Let a stage say what it finds in test images; return the folder that it writes crops.csv and maps/ into."""
+    folder = workspace / f"found by {stage.name}"
     folder.mkdir()
     asked = folder / "images.csv"
     write_csv(asked, ["image_id"], ([image_id] for image_id in dict.fromkeys(image_ids)))
-    let_work(stage, data, folder, asked.resolve(), Path(what))
+    let_work(stage, data, folder, asked.resolve(), *map(Path, what))
     return folder
 
 
@@ -193,7 +195,7 @@ class Stage:
         )
         weakref.finalize(self, _end, self._process)
 
-    def find(self, what: str, folder: Path, image_id: str, image: np.ndarray | None = None) -> None:
+    def find(self, what: Sequence[str], folder: Path, image_id: str, image: np.ndarray | None = None) -> None:
         """Write into a new folder what is found in an image (H, W, channels), or in the test image of that name."""
         folder.mkdir()
         pixels = None
