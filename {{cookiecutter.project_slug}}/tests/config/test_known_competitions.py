@@ -81,6 +81,14 @@ PNG, DCM = (both(f"train/{{}}.{suffix}", f"test/{{}}.{suffix}") for suffix in ("
 JPG = both("train/{}.jpg", "test/{}.jpg")
 STAINS = ("red", "green", "blue", "yellow")
 PARTS = ["epidural", "subdural", "any"]
+LUMBAR = [
+    f"{condition}_{level}"
+    for condition in (
+        *("spinal_canal_stenosis", "left_neural_foraminal_narrowing", "right_neural_foraminal_narrowing"),
+        *("left_subarticular_stenosis", "right_subarticular_stenosis"),
+    )
+    for level in ("l1_l2", "l2_l3", "l3_l4", "l4_l5", "l5_s1")
+]
 SPINE = ["patient_overall", *(f"C{number}" for number in range(1, 8))]
 COVID = ["Negative for Pneumonia", "Typical Appearance", "Indeterminate Appearance", "Atypical Appearance"]
 COVID_IMAGES = {
@@ -268,6 +276,21 @@ CASES: dict[str, dict[str, Case]] = {
             },
             both("train_images/{}/1.dcm", "test_images/{}/1.dcm")
             + both("train_images/{}/2.dcm", "test_images/{}/2.dcm"),
+        ),
+        "rsna2024": (
+            {
+                "train.csv": rows(
+                    ",".join(["study_id", *LUMBAR]),
+                    IDS,
+                    "{}" + ",Normal/Mild" * 25,
+                    "{},Moderate,,Severe" + ",Moderate" * 22,
+                    "{}" + ",Severe" * 25,
+                ),
+                "train_series_descriptions.csv": rows("study_id,series_id,series_description", IDS, "{},7,Axial T2"),
+                SAMPLE: rows("row_id,normal_mild,moderate,severe", split(TESTS, *sorted(LUMBAR)), "{},0.3,0.3,0.4"),
+            },
+            both("train_images/{}/7/1.dcm", "test_images/{}/7/1.dcm")
+            + both("train_images/{}/9/12.dcm", "test_images/{}/9/12.dcm"),
         ),
         "rsna_miccai": (
             {
