@@ -8,9 +8,10 @@ import pytest
 import tifffile
 from dicom_files import write_dicom
 from PIL import Image
+from tiny import PROJECT
 
 from competition.checking.recognise_format import STAGES, recognise_folder, try_config
-from competition.config.loading import complete, format_presets, task_names
+from competition.config.loading import complete, format_presets, load_config, task_names
 
 SIDE = 24
 IDS = [f"i{number}" for number in range(6)]
@@ -492,6 +493,14 @@ def test_a_known_competition_is_read_as_it_is_handed_out(task: str, name: str, t
     stage, fault = try_config(complete(task, {"format": name, "data": {"dir": str(tmp_path)}}))
     assert fault == ""
     assert stage == len(STAGES)
+
+
+@pytest.mark.parametrize("task", task_names())
+def test_a_name_alone_brings_the_metrics_of_the_shipped_config(task: str) -> None:
+    """`check` prints the name alone: the host's own metric must not be one that only the config has."""
+    for name in set(format_presets(task)) - {"sample"}:
+        shipped = load_config([PROJECT / "configs" / f"{task}_{name}.yaml"])
+        assert complete(task, {"format": {"like": name}}).metrics == shipped.metrics, name
 
 
 @pytest.mark.parametrize("task", task_names())
