@@ -6,7 +6,7 @@ TOOL is a script that makes them: `TOOL OUT all` writes OUT/ID/ with answers.csv
 that are handed out, `TOOL --grade ID submission.csv answers.csv` scores as the host does. Prints a table: a competition
 is recognised where `check data.dir=...` prints a config that passes `check`. The truth, written in the columns of the
 sample submission, is scored by the host after the project has read it and written it anew. Then a submission with
-faults (answers of every third image swapped with the next one's, masks moved by 7 pixels, boxes by 7, points by 14) is
+faults (answers of every third image swapped with the next one's, masks moved by 7 pixels, boxes by 10, points by 14) is
 scored by the project, by the metric of the printed config, and by the host.
 """
 
@@ -39,7 +39,7 @@ from competition.tasks.contract import Task
 config_file, truth, answers, written, faulty, *words = sys.argv[1:]
 config = load_config([Path(config_file)], words)
 task, data = Task(config.task), config.data
-MOVED = {"bboxes": 7, "keypoints": 14}
+MOVED = {"bboxes": 10, "keypoints": 14}
 table = task.table.read_table(config)
 classes, ids = table.classes, task.submission.read_test_ids(config, table.classes).tolist()
 where = data.sample_submission.partition(" where ")
