@@ -513,3 +513,14 @@ def test_what_no_column_tells_is_recognised_by_the_names_of_files(name: str, tmp
     (task,) = [task for task, one in KNOWN if one == name]
     lay_out(tmp_path, CASES[task][name])
     assert f"format: {name}" in recognise_folder([f"data.dir={tmp_path}"])
+
+
+@pytest.mark.skipif("detection" not in task_names(), reason="boxes are found")
+def test_a_known_competition_is_recognised_with_its_dicom_turned_into_png(tmp_path: Path) -> None:
+    header, *images = COVID_IMAGES["train_image_level.csv"]
+    of_studies = [f"{one.rpartition(',')[0]},s{number}" for number, one in enumerate(images)]
+    tables = COVID_IMAGES | {"train_image_level.csv": [header, *of_studies]}
+    lay_out(tmp_path, (tables, both("train/{}.png", "test/{}.png")))
+    printed = recognise_folder([f"data.dir={tmp_path}"])
+    assert "format: siim_covid" in printed
+    assert any("image_file: '{name}.png', id_parts: '{name}_image'" in one for one in printed)
