@@ -517,10 +517,14 @@ def test_what_no_column_tells_is_recognised_by_the_names_of_files(name: str, tmp
 
 @pytest.mark.skipif("detection" not in task_names(), reason="boxes are found")
 def test_a_known_competition_is_recognised_with_its_dicom_turned_into_png(tmp_path: Path) -> None:
-    header, *images = COVID_IMAGES["train_image_level.csv"]
-    of_studies = [f"{one.rpartition(',')[0]},s{number}" for number, one in enumerate(images)]
-    tables = COVID_IMAGES | {"train_image_level.csv": [header, *of_studies]}
-    lay_out(tmp_path, (tables, both("train/{}.png", "test/{}.png")))
+    ids = [f"scan{number}" for number in range(8)]
+    box = "\"[{'x': 2.5, 'y': 3, 'width': 8, 'height': 9.5}]\",opacity 1 2.5 3 10.5 12.5"
+    images = [f"{one}_image,{box if number % 2 else ',none 1 0 0 1 1'},s{number}" for number, one in enumerate(ids[:6])]
+    tables = {
+        "train_image_level.csv": ["id,boxes,label,StudyInstanceUID", *images],
+        SAMPLE: rows("id,PredictionString", ids[6:], "{}_image,none 1 0 0 1 1"),
+    }
+    lay_out(tmp_path, (tables, [*(f"train/{one}.png" for one in ids[:6]), *(f"test/{one}.png" for one in ids[6:])]))
     printed = recognise_folder([f"data.dir={tmp_path}"])
     assert "format: siim_covid" in printed
     assert any("image_file: '{name}.png', id_parts: '{name}_image'" in one for one in printed)
