@@ -8,9 +8,10 @@ import pytest
 import tifffile
 from dicom_files import write_dicom
 from PIL import Image
+from tiny import PROJECT
 
 from competition.checking.recognise_format import STAGES, recognise_folder, try_config
-from competition.config.loading import complete, format_presets, task_names
+from competition.config.loading import complete, format_presets, load_config, task_names
 
 SIDE = 24
 IDS = [f"i{number}" for number in range(6)]
@@ -518,6 +519,14 @@ def test_a_known_competition_is_read_as_it_is_handed_out(task: str, name: str, t
 
 
 @pytest.mark.parametrize("task", task_names())
+def test_a_name_alone_brings_the_metrics_of_the_shipped_config(task: str) -> None:
+    """`check` prints the name alone: the host's own metric must not be one that only the config has."""
+    for name in set(format_presets(task)) - {"sample"}:
+        shipped = load_config([PROJECT / "configs" / f"{task}_{name}.yaml"])
+        assert complete(task, {"format": {"like": name}}).metrics == shipped.metrics, name
+
+
+@pytest.mark.parametrize("task", task_names())
 def test_every_known_competition_is_tried(task: str) -> None:
     assert set(format_presets(task)) - ELSEWHERE == set(CASES.get(task, {})) - ELSEWHERE
 
@@ -527,3 +536,18 @@ def test_what_no_column_tells_is_recognised_by_the_names_of_files(name: str, tmp
     (task,) = [task for task, one in KNOWN if one == name]
     lay_out(tmp_path, CASES[task][name])
     assert f"format: {name}" in recognise_folder([f"data.dir={tmp_path}"])
+
+
+@pytest.mark.skipif("detection" not in task_names(), reason="boxes are found")
+def test_a_known_competition_is_recognised_with_its_dicom_turned_into_png(tmp_path: Path) -> None:
+    ids = [f"scan{number}" for number in range(8)]
+    box = "\"[{'x': 2.5, 'y': 3, 'width': 8, 'height': 9.5}]\",opacity 1 2.5 3 10.5 12.5"
+    images = [f"{one}_image,{box if number % 2 else ',none 1 0 0 1 1'},s{number}" for number, one in enumerate(ids[:6])]
+    tables = {
+        "train_image_level.csv": ["id,boxes,label,StudyInstanceUID", *images],
+        SAMPLE: rows("id,PredictionString", ids[6:], "{}_image,none 1 0 0 1 1"),
+    }
+    lay_out(tmp_path, (tables, [*(f"train/{one}.png" for one in ids[:6]), *(f"test/{one}.png" for one in ids[6:])]))
+    printed = recognise_folder([f"data.dir={tmp_path}"])
+    assert "format: siim_covid" in printed
+    assert any("image_file: '{name}.png', id_parts: '{name}_image'" in one for one in printed)
