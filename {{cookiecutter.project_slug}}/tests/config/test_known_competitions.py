@@ -2,16 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 import tifffile
 from dicom_files import write_dicom
 from PIL import Image
-from tiny import PROJECT
+from tiny import PROJECT, TINY
 
 from competition.checking.recognise_format import STAGES, recognise_folder, try_config
 from competition.config.loading import complete, format_presets, load_config, task_names
+from competition.files.csv_file import read_header
+from competition.runs.folder import Run
+from competition.scoring.out_of_fold import score_predictions
+from competition.tasks.contract import Task
 
 SIDE = 24
 IDS = [f"i{number}" for number in range(6)]
@@ -502,6 +507,39 @@ KNOWN = [(task, name) for task in task_names() for name in CASES.get(task, {})]
 ELSEWHERE = {"hpa", "barrier_reef", "hubmap2023", "sample"}
 
 
+# The tests of a task's formats train by these.
+TRAINED_BESIDE = {
+    *(
+        "cassava",
+        "melanoma",
+        "rsna_breast",
+        "plant2020",
+        "rsna_hemorrhage",
+        "plant2021",
+        "hpa",
+        "happywhale",
+        "bengali",
+    ),
+    *(
+        "petfinder",
+        "clouds",
+        "severstal",
+        "hubmap",
+        "contrails",
+        "siim",
+        "uw_madison",
+        "sennet",
+        "hubmap2023",
+        "dsb2018",
+    ),
+    *("tgs", "airbus", "sartorius", "sample", "wheat", "rsna", "barrier_reef", "vinbigdata", "siim_covid"),
+}
+ONE_STEP = (
+    *("model.pretrained=false", "data.num_folds=2", "data.near_duplicates=false", "trainer.limit_train_batches=1"),
+    *("tta=[]", "data.cache=null", "trainer.precision=32-true", "trainer.enable_progress_bar=false"),
+)
+
+
 def lay_out(folder: Path, case: Case) -> None:
     tables, images = case
     for name, lines in tables.items():
@@ -516,6 +554,31 @@ def test_a_known_competition_is_read_as_it_is_handed_out(task: str, name: str, t
     stage, fault = try_config(complete(task, {"format": name, "data": {"dir": str(tmp_path)}}))
     assert fault == ""
     assert stage == len(STAGES)
+
+
+WHOLE_WAY = [(task, name) for task, name in KNOWN if name not in TRAINED_BESIDE]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "name"), WHOLE_WAY, ids=[name for _, name in WHOLE_WAY])
+def test_a_known_competition_goes_from_check_to_a_submission_and_the_hosts_score(
+    task: str, name: str, tmp_path: Path, command: Callable[..., CompletedProcess[str]]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    lay_out(data, CASES[task][name])
+    config = PROJECT / "configs" / f"{task}_{name}.yaml"
+    words = [config, *TINY, *ONE_STEP, f"data.dir={data}", "name=known"]
+    train = ["train", *words]
+    for verb in (["check", "--no-page", *words], ["folds", *words], train, ["predict", "known"], ["submit", "known"]):
+        done = command(*verb)
+        assert done.returncode == 0, (verb[0], done.stderr)
+    made = load_config([config], [str(word) for word in words[1:]])
+    written, sample = (read_header(path) for path in (Path("outputs/known/submission.csv"), made.sample_submission))
+    assert written == sample
+    table, of_folds = Task(task).table.read_table(made), Run.open("known").out_of_fold_files()
+    scores = score_predictions(made, table, of_folds)
+    assert all(np.isfinite(scores[metric]) for metric in made.metrics)
 
 
 @pytest.mark.parametrize("task", task_names())
