@@ -108,7 +108,9 @@ class BoxSearch:
         """Move to how to go by presence that is best: for all classes, then class by class."""
         other = replace(climb.point, is_scaled=not climb.point.is_scaled)
         climb.look([other, other.with_cut(lambda _: LEAST_CUT)])  # what is scaled is lower
-        for number in (None, *range(self._num_classes if self._num_classes > 1 else 0)):
+        # Where classes are in each other's way every threshold joins all boxes anew: one for all is enough.
+        has_own = self._num_classes > 1 and not climb.point.class_agnostic
+        for number in (None, *range(self._num_classes if has_own else 0)):
             climb.look(climb.point.with_presence(lambda _, least=least: least, number) for least in COARSE_PRESENCES)
             climb.look(
                 climb.point.with_presence(lambda least, step=step: least + step, number) for step in FINE_PRESENCES

@@ -10,10 +10,8 @@ from subprocess import CompletedProcess
 import numpy as np
 import pandas as pd
 import pytest
-from dicom_files import write_dicom
-from trainings import run_whole_way
 
-from competition.config.loading import complete, format_presets, load_config, validate
+from competition.config.loading import format_presets, load_config, validate
 from competition.config.settings import Config
 from competition.support.atomic_files import write_csv
 from competition.tasks.classification.formats.recognise import recognise
@@ -256,29 +254,6 @@ def test_a_format_goes_all_the_way(
     assert header == asked[0]
     assert [line.split(",")[0] for line in lines] == [line.split(",")[0] for line in asked[1:]]
     assert all(re.fullmatch(LAYOUTS[name].written, line) for line in lines), lines
-
-
-@pytest.mark.slow
-def test_slices_of_the_lumbar_spine_go_all_the_way_to_the_submission_of_their_bundle(tmp_path: Path) -> None:
-    names = list(complete("classification", {"format": "rsna2024"}).format.targets)
-    rng, rows = np.random.default_rng(0), list[list[str]]()
-    for study in range(14):
-        folder = tmp_path / "data" / f"{'train' if study < 12 else 'test'}_images" / str(study) / "7"
-        folder.mkdir(parents=True)
-        for slice_ in range(2):
-            write_dicom(folder / f"{slice_}.dcm", rng.integers(1, 250, (32, 32)).astype(np.uint8))
-        grades = rng.permutation(["Normal/Mild", "Moderate", "Severe", *["Normal/Mild"] * 21, ""])
-        rows += [[str(study), *grades]] if study < 12 else []
-    write_csv(tmp_path / "data" / "train.csv", ["study_id", *names], rows)
-    grades = ["normal_mild", "moderate", "severe"]
-    asked = [[f"{study}_{name}", "0.3", "0.3", "0.4"] for study in (12, 13) for name in sorted(names)]
-    write_csv(tmp_path / "data" / "sample_submission.csv", ["row_id", *grades], asked)
-    words = [*TINY, "data.image_size=32"]
-    run = run_whole_way(tmp_path, [CONFIGS / "classification_rsna2024.yaml", *words])
-    written = pd.read_csv(run / "submission.csv")
-    assert written["row_id"].tolist() == [row[0] for row in asked]
-    np.testing.assert_allclose(written[grades].sum(axis=1), 1, atol=1e-5)
-    assert float(pd.read_csv(run / "fold0" / "metrics.csv")["val/rsna2024"].iloc[-1]) > 0
 
 
 @pytest.mark.parametrize("competition", LAYOUTS, indirect=True)
