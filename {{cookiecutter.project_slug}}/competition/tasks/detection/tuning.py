@@ -86,7 +86,7 @@ class BoxSearch:
         self._objective = _objective(config, images, num_classes, min(LEAST_CUT, *self._start.cuts))
 
     def best(self, rows: np.ndarray) -> dict[str, Any]:
-        """Return `min_score`, `iou` and `class_agnostic` that score best on the images `rows`."""
+        """Return `min_score`, `iou`, `class_agnostic` and what goes by presence, best on the images `rows`."""
         climb = Climb(lambda point: self._objective(point, rows), self._start)
         if self._has_cut:
             climb.look(climb.point.with_cut(lambda _, cut=cut: cut) for cut in COARSE_CUTS)
