@@ -65,8 +65,8 @@ from competition.bundle.infer_script import {function}
 """
 DOCUMENTATION = (
     '"""Predict the test images without a network: python infer.py [FOLDER OF THE COMPETITION\'S FILES]\n\n'
-    "Behind the folder, a csv file of image_id and the word crops let a run of boxes or masks write crops.csv of these\n"
-    'images instead; the word maps lets one of masks write maps/."""\n\n'
+    "Behind the folder, a csv file of image_id and the word crops let a run of boxes or masks write crops.csv of\n"
+    'these images instead; the word maps lets one of masks write maps/."""\n\n'
 )
 # Python looks for modules beside a script first, and would take one that was added there for its own.
 HOME = """if not sys.flags.safe_path:
