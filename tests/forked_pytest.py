@@ -1,20 +1,26 @@
 """Run pytest in several projects: python tests/forked_pytest.py FOLDER WORD... -- FOLDER WORD...
 
 Each is a fork of this process, which has imported the libraries: that takes as long as many a project's quick tests.
+What hypothesis looks for in each module of a project it keeps beside this process's folder, as their modules are alike.
 What each says goes to FOLDER/said, and its exit status to FOLDER/status.
 """
 
+import gc
 import os
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 
 import albumentations  # noqa: F401
 import hypothesis  # noqa: F401
 import matplotlib.pyplot  # noqa: F401
+import optuna  # noqa: F401
 import pandas as pd  # noqa: F401
+import peft  # noqa: F401
 import pytest
 import pytorch_lightning as pl  # noqa: F401
+import requests  # noqa: F401
 import segmentation_models_pytorch as smp  # noqa: F401
 import sklearn.model_selection  # noqa: F401
 import timm  # noqa: F401
@@ -41,10 +47,13 @@ def live(folder: Path, words: list[str]) -> None:
 
 if __name__ == "__main__":
     words = sys.argv[1:]
-    while words:
-        end = words.index("--") if "--" in words else len(words)
-        (folder, *its), words = words[:end], words[end + 1 :]
-        child = os.fork()
-        if not child:
-            live(Path(folder), its)
-        os.waitpid(child, 0)
+    gc.freeze()  # or each fork would look through all that was imported, and copy it, for nothing
+    with tempfile.TemporaryDirectory() as found:
+        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = found
+        while words:
+            end = words.index("--") if "--" in words else len(words)
+            (folder, *its), words = words[:end], words[end + 1 :]
+            child = os.fork()
+            if not child:
+                live(Path(folder), its)
+            os.waitpid(child, 0)

@@ -20,7 +20,7 @@ from trainings import fork_group, get_ready, wait
 from competition.config.loading import task_names, validate
 from competition.config.settings import Config
 from competition.support.errors import CompetitionError
-from competition.tasks.contract import Task
+from competition.tasks.contract import Table, Task
 from competition.tasks.made_up_images import write_sample
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
@@ -30,7 +30,7 @@ NUM_IMAGES = (1, 2, 3, 7, 20)
 BATCH_SIZES = (1, 3, 8)
 # By number of processes: numbers of images, of which some leave processes without one or with fewer batches, and the
 # size of batches; into how many they are cut is one process's to vary.
-NUM_IMAGES_OF = {2: (1, 3, 7, 20), 3: (1, 2, 7, 20)}
+NUM_IMAGES_OF = {2: (1, 3, 7), 3: (1, 2, 7)}
 BATCH_SIZE_OF = {2: 3, 3: 1}
 Scores = dict[str, float]
 Cases = dict[str, dict[str, Scores]]  # by form, then by number of images and batch size
@@ -56,7 +56,12 @@ def make_config(task: str, data: Path, batch_size: int, form: str | None = None,
         return validate(values, {}, "test")
     sections = forms(task)[form]
     values |= sections | {"data": sizes | sections.get("data", {})}
-    return validate(values | {"metrics": every_metric(values)}, {}, "test")
+    if (task, form) not in METRICS:  # to try each takes longer than to validate a network
+        METRICS[task, form] = every_metric(values)
+    return validate(values | {"metrics": METRICS[task, form]}, {}, "test")
+
+
+METRICS: dict[tuple[str, str], list[str]] = {}
 
 
 def every_metric(values: dict[str, Any]) -> list[str]:
@@ -83,16 +88,16 @@ def _is_valid(values: dict[str, Any]) -> bool:
     return True
 
 
-def fold_data(config: Config, num_validated: int) -> FoldData:
-    """Return the first images of the table as the validation fold."""
-    table = Task(config.task).table.read_table(config)
+def fold_data(config: Config, num_validated: int, table: Table | None = None) -> FoldData:
+    """Return the first images of the table, which is read where it was not yet, as the validation fold."""
+    table = table or Task(config.task).table.read_table(config)
     return FoldData(config, table, (np.arange(len(table.image_ids)) >= num_validated).astype(np.int64))
 
 
-def make_module(config: Config) -> CompetitionModule:
+def make_module(config: Config, table: Table | None = None) -> CompetitionModule:
     """Return the network that all processes begin with."""
     torch.manual_seed(0)
-    classes = Task(config.task).table.read_table(config).classes
+    classes = (table or Task(config.task).table.read_table(config)).classes
     return CompetitionModule(config.model_dump(mode="json"), list(classes))
 
 
@@ -126,11 +131,12 @@ def score_all(folder: Path, task: str, processes: int) -> Cases:
     results: Cases = {form: {} for form in forms(task)}
     for form in results:
         weights = torch.load(folder / f"{form}.pt", weights_only=True)
+        table = Task(task).table.read_table(make_config(task, folder / "data", 1, form))
         for number, batch_size in batches_of(processes):
             config = make_config(task, folder / "data", batch_size, form, **strategy)
-            module = make_module(config)
+            module = make_module(config, table)
             module.load_state_dict(weights)
-            (found,) = build_trainer(config, []).validate(module, fold_data(config, number), verbose=False)
+            (found,) = build_trainer(config, []).validate(module, fold_data(config, number, table), verbose=False)
             values = {name: float(value) for name, value in found.items()}
             results[form][f"{number} images, batch {batch_size}"] = values
     return results

@@ -1,6 +1,7 @@
 """Trainings in processes of their own, for tests: how they are started, and whether two of them ended alike."""
 
 import csv
+import gc
 import io
 import os
 import resource
@@ -85,6 +86,7 @@ def get_ready(tasks: Iterable[str]) -> None:
     for name in tasks:
         for module in ("table", "dataset", "model", "loss", "prediction", "decode", "score"):
             getattr(Task(name), module)
+    gc.freeze()  # or each fork would look through all that was imported, and copy it, for nothing
 
 
 def fork_group(size: int, live: Callable[[int], object], *, machines: int = 1) -> list[int]:

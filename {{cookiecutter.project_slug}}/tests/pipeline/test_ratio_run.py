@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from tiny import PROJECT
-from trainings import assert_ended_like, begin, child_running, end, rows, run_here
+from trainings import assert_ended_like, begin, child_running, end, rows, run_here, run_on_two
 
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds, read_folds
@@ -41,14 +41,17 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder with configs/ and data/, where two processes have trained fold 0 without a break."""
+    """Make a folder with configs/ and data/, where two processes have trained fold 0 without a break.
+
+    As torchrun would start them: how `train` itself does is test_logger.py's and test_faults.py's.
+    """
     folder = tmp_path_factory.mktemp("unbroken")
     (folder / "configs").symlink_to(PROJECT / "configs")
     write_sample(TASK, folder / "data", size=40)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         make_folds(load_config([*map(Path, CONFIGS)], list(WORDS)))
-    end(begin(PROJECT, folder, *CONFIGS, *WORDS), 0)
+        run_on_two("train", *CONFIGS, *WORDS)
     return folder
 
 

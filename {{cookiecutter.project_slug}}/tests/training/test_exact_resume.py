@@ -1,8 +1,8 @@
 """A training of which all is random that can be: killed in mid-epoch it ends, bit for bit, as an unbroken one does.
 
 Mixed images, windows, pseudo-labels, a further set of half the weight, another run to learn from, averaged weights and
-epochs, layers that learn later, sizes and rates by epoch, two processes with two workers each: all at once. (One
-process is test_kill.py's and test_resume.py's.)
+epochs, layers that learn later, sizes and rates by epoch, two workers, and of one task two processes, which know of no
+task: all at once. Of that one the weights to predict with are chosen among all ways, too.
 
 Run as a script, this file does it: python tests/training/test_exact_resume.py FOLDER. Its child processes are forks,
 which start in no time where a new Python would import for seconds.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trainings import assert_ended_like, fork_group, get_ready, rows, run_as_script, wait, write_teacher
+from trainings import assert_ended_like, fork, fork_group, get_ready, rows, run_as_script, wait, write_teacher
 
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
@@ -27,13 +27,14 @@ from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
 
 PROJECT = Path(__file__).resolve().parents[2]
-PROCESSES, EPOCHS = 2, 2
+PROCESSES, EPOCHS = 2, 2  # processes of the first task; the others are trained by one
 KILLED_AT = (4,)  # optimizer steps: in the middle of the second epoch; test_kill.py kills at any moment
+TOGETHER = ("trainer.strategy=ddp", f"trainer.devices={PROCESSES}", "checkpoint.predict_with=auto")
+ALONE = ("trainer.devices=1", "checkpoint.predict_with=soup")
 WORDS = (
     *("model.encoder=test_resnet", "data.batch_size=4", "data.num_workers=2"),
     *("trainer.accelerator=cpu", f"trainer.max_epochs={EPOCHS}", "ema.decay=0.5", "checkpoint.every_steps=1"),
-    *("checkpoint.keep=2", "checkpoint.predict_with=auto"),
-    *("trainer.strategy=ddp", f"trainer.devices={PROCESSES}"),
+    "checkpoint.keep=2",
     "model.channels_last=true",
     *("optimizer.name=lion", "optimizer.layer_decay=0.9", "scheduler.name=plateau", "scheduler.patience=1"),
     *("model.freeze=0.5", "model.unfreeze_epoch=1", "data.image_size=[[0, 32], [1, 64]]"),
@@ -49,7 +50,8 @@ def configure(task: str, name: str) -> Config:
     plain = load_config([shipped])
     ways = getattr(plain, "mix")  # noqa: B009 - each task has its own
     taught = ["loss.distil.run=teacher"] if type(plain.loss).has_teachers else []
-    more = [*taught, *(f"mix.{key}=0.8" for key in type(ways).model_fields)]
+    more = [*(TOGETHER if task == task_names()[0] else ALONE), *taught]
+    more += [f"mix.{key}=0.8" for key in type(ways).model_fields]
     if hasattr(plain.model, "join_columns"):
         more.append("data.columns.categorical=[image_id]")  # a column that every table has
     return load_config([shipped], [*WORDS, *more, f"name={name}"])
@@ -70,6 +72,8 @@ def teach(config: Config) -> None:
 
 def start(config: Config) -> list[int]:
     """Train in forks, one a process, and return their ids."""
+    if config.trainer["devices"] == 1:
+        return [fork("said0", lambda: train(config, resume=True))]
     return fork_group(PROCESSES, lambda rank: train(config, resume=True))
 
 
