@@ -6,8 +6,8 @@ TOOL is a script that makes them: `TOOL OUT all` writes OUT/ID/ with answers.csv
 that are handed out, `TOOL --grade ID submission.csv answers.csv` scores as the host does. Prints a table: a competition
 is recognised where `check data.dir=...` prints a config that passes `check`. The truth, written in the columns of the
 sample submission, is scored by the host after the project has read it and written it anew. Then a submission with
-faults (answers of every third image swapped with the next one's, masks moved by 7 pixels, boxes by 3) is scored by the
-project, by the metric of the printed config, and by the host.
+faults (answers of every third image swapped with the next one's, masks moved by 7 pixels, boxes by 10, points by 14) is
+scored by the project, by the metric of the printed config, and by the host.
 """
 
 import json
@@ -25,6 +25,9 @@ METRICS = {
     "herbarium-2020-fgvc7": "macro_f1",
     "plant-seedlings-classification": "accuracy",
 }
+LIKE_TRAIN = ("kuzushiji-recognition", "vinbigdata-chest-xray-abnormalities-detection")  # the answers' columns
+# What answers the other rows, as `submit RUN --join RUN` does; the score is the mean over the labels of both.
+OTHER_ROWS = {"siim-covid19-detection": "configs/detection_siim_covid.yaml"}
 THROUGH_US = """
 import json, re, sys
 from pathlib import Path
@@ -33,9 +36,10 @@ from competition.config.loading import load_config
 from competition.files.item_source import test_source
 from competition.tasks.contract import Task
 
-config_file, truth, written, faulty, *words = sys.argv[1:]
+config_file, truth, answers, written, faulty, *words = sys.argv[1:]
 config = load_config([Path(config_file)], words)
 task, data = Task(config.task), config.data
+MOVED = {"bboxes": 10, "keypoints": 14}
 table = task.table.read_table(config)
 classes, ids = table.classes, task.submission.read_test_ids(config, table.classes).tolist()
 where = data.sample_submission.partition(" where ")
@@ -44,8 +48,15 @@ sizes = {one: test_source(config, one).read_size() for one in ids}
 def read(path):
     return dict(task.submission.read_submission(Path(path + where[1] + where[2]), config, classes, sizes))
 
+if truth != answers:
+    told = read(truth).items()
+else:  # in columns like those of train.csv
+    table_of_answers = task.table.read_table(config, Path(answers))
+    places = {one: place for place, one in enumerate(table_of_answers.image_ids)}
+    true = {one: table_of_answers.target(places[one], *sizes[one]) for one in ids}
+    told = [(one, task.submission.perfect_answer(answer, len(classes))) for one, answer in true.items()]
 right = {one: answer | ({"top": answer["top"][answer["top"] > -2]} if "top" in answer else {}) for one, answer in
-    read(truth).items()}  # of fewer than the best five, -2 stands for none
+    told}  # of fewer than the best five, -2 stands for none
 task.submission.write_submission(Path(written), config, [(one, right[one]) for one in ids], classes)
 group = getattr(config.format, "group", None)
 if group:
@@ -60,11 +71,11 @@ def fault(one):
     answer, place = dict(right[one]), order.index(units[one])
     if "mask" in answer:
         return {"mask": np.roll(answer["mask"], 7 * (place % 2 == 0), axis=1)}
-    if "bboxes" in answer or "points" in answer:
-        key = "bboxes" if "bboxes" in answer else "points"
+    if "bboxes" in answer or "keypoints" in answer:
+        key = "bboxes" if "bboxes" in answer else "keypoints"
         height, width = sizes[one]
         most = np.resize([width, height], answer[key].shape[1:])
-        moved = answer[key] + 3 * (place % 2 == 0) * np.resize([1, 0], answer[key].shape[1:])
+        moved = answer[key] + MOVED[key] * (place % 2 == 0) * np.resize([1, 0], answer[key].shape[1:])
         return answer | {key: np.minimum(moved, most).astype(answer[key].dtype)}
     if place % 3 < 2 and (place % 3 == 1 or place + 1 < len(order)):
         answer = dict(right[first[order[place + 1 if place % 3 == 0 else place - 1]]])
@@ -86,6 +97,8 @@ def target(one):
         place = re.search(config.format.volume, one) if config.format.volume else None
         volume = {"volume": place[1] if place.groups() else place[0], "slice": one} if place else {}
         return {key: answer[key] for key in ("mask", "objects") if key in answer} | volume
+    if truth == answers:
+        return true[one]
     if config.task != "classification":
         return {key: value for key, value in answer.items() if key != "scores"}
     more = {key: example[key] for key in ("class_weights", "grades") if key in example}
@@ -98,7 +111,8 @@ def target(one):
 
 evidence = [task.score.evidence(said[one], target(one), config.metrics) for one in ids]
 name = config.metrics[0]
-print(json.dumps([name, task.score.scores(evidence, [name], len(classes))[name]]))
+labels = len(classes) + (config.task == "detection")  # boxes' voc_map has a class of no box, too
+print(json.dumps([name, task.score.scores(evidence, [name], len(classes))[name], labels]))
 """
 
 
@@ -118,13 +132,11 @@ def truth_in_columns(folder: Path) -> Path:
     return path
 
 
-def grade(tool: Path, name: str, file: Path, truth: Path, answers: Path) -> str:
-    """Return the host's score of a file, with the rows of the truth that another run would answer."""
-    rows, whole = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in (file, truth))
-    key = rows.columns[0]
-    if len(rest := whole[~whole[key].isin(rows[key])]):
-        pd.concat([rows, rest]).to_csv(file, index=False)
-    status, score = said(tool, "--grade", name, file, answers)
+def grade(tool: Path, name: str, parts: list[Path], answers: Path) -> str:
+    """Return the host's score of the rows of files together."""
+    rows = pd.concat([pd.read_csv(path, dtype=str, keep_default_na=False) for path in parts])
+    rows.to_csv(parts[0], index=False)
+    status, score = said(tool, "--grade", name, parts[0], answers)
     return f"{float(score) + 0.0:.4f}" if status == 0 else "-"
 
 
@@ -135,7 +147,8 @@ def line(tool: Path, folder: Path) -> list[str]:
     said("-m", "competition", "unpack", folder)
     truth = truth_in_columns(folder)
     (folder / "answers.csv").rename(answers)
-    (folder / "truth.csv").rename(truth := folder.with_name(f"{name}.truth.csv"))
+    truth = truth.rename(folder.with_name(f"{name}.truth.csv")) if name not in LIKE_TRAIN else answers
+    (folder / "truth.csv").unlink(missing_ok=True)
     status, printed = said("-m", "competition", "check", f"data.dir={folder}")
     config = folder / "mine.yaml"
     config.write_text(printed)
@@ -144,13 +157,23 @@ def line(tool: Path, folder: Path) -> list[str]:
     is_read = status == 0 and said("-m", "competition", "check", config, "data.near_duplicates=false")[0] == 0
     lines = [one for one in printed.splitlines() if one.strip() and not one.startswith("#")]
     cells = [name, str(len(lines)) if is_read else "-", "yes" if is_read else "no"]
-    files = [folder / f"{word}.csv" for word in ("written", "faulty")]
-    words = [f"metrics=[{METRICS[name]}]"] if name in METRICS else []
-    status, ours = said("-c", THROUGH_US, config, truth, *files, *words) if is_read else (1, "")
-    if status:
+    parts: list[tuple[float, int]] = []
+    written: list[Path] = []
+    faulty: list[Path] = []
+    metric = ""
+    for number, one in enumerate([config, *([OTHER_ROWS[name]] if name in OTHER_ROWS else [])] if is_read else []):
+        files = [folder / f"{word}{number}.csv" for word in ("written", "faulty")]
+        words = [f"data.dir={folder}", *([f"metrics=[{METRICS[name]}]"] if name in METRICS else [])]
+        status, ours = said("-c", THROUGH_US, one, truth, answers, *files, *words)
+        if status:
+            return [*cells, "-", "-", "-", "-"]
+        metric, *part = json.loads(ours.splitlines()[-1])
+        parts.append((part[0], part[1]))
+        written, faulty = [*written, files[0]], [*faulty, files[1]]
+    if not parts:
         return [*cells, "-", "-", "-", "-"]
-    metric, score = json.loads(ours.splitlines()[-1])
-    host = [grade(tool, name, file, truth, answers) for file in files]
+    score = sum(score * labels for score, labels in parts) / sum(labels for _, labels in parts)
+    host = [grade(tool, name, files, answers) for files in (written, faulty)]
     return [*cells, host[0], metric, f"{score:.4f}", host[1]]
 
 

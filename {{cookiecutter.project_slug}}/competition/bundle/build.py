@@ -21,18 +21,20 @@ from competition.bundle.manifest import (
     RUNS,
     SCRIPT,
     SOURCES,
+    STAGES,
     UNSEEN,
     WHEELS,
     overrides_of,
-    read_manifest,
     write_manifest,
     write_metadata,
 )
 from competition.bundle.offline import Bundle
+from competition.bundle.stages import copy_stages, whole_bundle
 from competition.bundle.wheels import download_wheels, missing_packages
 from competition.config.loading import dump_config, dump_yaml
 from competition.config.settings import Config, Logger
 from competition.files.item_source import test_source, train_source
+from competition.files.maps import stage_files
 from competition.files.series import images_of_groups, is_series
 from competition.files.table_columns import test_values, train_values, write_values
 from competition.prediction.ensemble import inference_precision
@@ -40,8 +42,9 @@ from competition.prediction.stacking import packages_of
 from competition.prediction.stored import TOLERANCE, Predictions, PredictionWriter, how_predicted
 from competition.runs.blend_recipe import STACK, members_of, read_recipe
 from competition.runs.folder import BUNDLE, CONFIG, POSTPROCESS, TEST, Run
+from competition.runs.provenance import describe_other_tables
 from competition.scoring.tune import describe_staleness
-from competition.submission.join import folder_of, is_of_this_project
+from competition.submission.join import folder_of
 from competition.support.errors import CompetitionError
 from competition.support.freshness import changed_sources, is_up_to_date, remember_sources
 from competition.support.locks import holding
@@ -61,7 +64,9 @@ from competition.bundle.infer_script import {function}
 {function}(BUNDLE{arguments})
 """
 DOCUMENTATION = (
-    '"""Predict the test images without a network: python infer.py [FOLDER OF THE COMPETITION\'S FILES]"""\n\n'
+    '"""Predict the test images without a network: python infer.py [FOLDER OF THE COMPETITION\'S FILES]\n\n'
+    "Behind the folder, a csv file of image_id and the word crops let a run of boxes or masks write crops.csv of\n"
+    'these images instead; the word maps lets one of masks write maps/."""\n\n'
 )
 # Python looks for modules beside a script first, and would take one that was added there for its own.
 HOME = """if not sys.flags.safe_path:
@@ -80,7 +85,7 @@ FIND = f"""from pathlib import Path
 
 inputs = Path("/kaggle/input")
 found = [path.parent for depth in ("*", "*/*", "*/*/*") for path in inputs.glob(depth + "/infer.py")]
-found = [folder for folder in found if folder.parent.name != "{PARTS}"]  # of a bundle that is joined
+found = [folder for folder in found if folder.parent.name not in ("{PARTS}", "{STAGES}")]  # those within a bundle
 wanted = "attach its data set, and no other bundle"
 assert len(found) == 1, f"expected one bundle below {{inputs}}, found {{found}}: {{wanted}}"
 BUNDLE = found[0]"""
@@ -122,10 +127,11 @@ def _put_back(old: Path, bundle: Path) -> None:
 
 def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool, join: Sequence[str]) -> list[str]:
     """Write everything into a folder; return warnings."""
-    for bundle in map(_bundle_to_join, join):
+    for bundle in (whole_bundle(folder_of(name)) for name in join):
         shutil.copytree(bundle, folder / PARTS / bundle.parent.name)
     recipe, members = read_recipe(run.folder), members_of(run, overrides)
     runs = {member.folder.name: _write_member(member, folder) for member in members}
+    stages = copy_stages(members, folder, {name: about["classes"] for name, about in runs.items()})
     _write_config(folder / CONFIG, run)
     if (run.folder / POSTPROCESS).is_file():
         _write_thresholds(folder / POSTPROCESS, run.config)
@@ -137,25 +143,11 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool, j
     python = run.config.inference.python
     more = [*_packages(members), *packages_of(recipe)]
     packages = missing_packages(PACKAGE.parent / "pyproject.toml", python, more) if with_wheels else {}
-    lines = [*_describe_age(run, members), *download_wheels(packages, folder / WHEELS, python)]
+    lines = [*stages, *_describe_age(run, members), *download_wheels(packages, folder / WHEELS, python)]
     name = competition_in(Path("pyproject.toml"))
     write_manifest(folder, runs, name, overrides)
     write_metadata(folder, run.folder.name, name)
     return lines
-
-
-def _bundle_to_join(name: str) -> Path:
-    """Return the bundle of another run; raise CompetitionError where there is none, or one that is old."""
-    folder = folder_of(name)
-    way_on = f"make it first with `competition bundle {folder.name}`"
-    if not (folder / BUNDLE / MANIFEST).is_file():
-        raise CompetitionError(f"{folder / BUNDLE}: no bundle there; {way_on}")
-    if is_of_this_project(folder) and not is_up_to_date(
-        folder / BUNDLE / MANIFEST, Run.open(str(folder)).bundle_sources()
-    ):
-        raise CompetitionError(f"{folder / BUNDLE}: is older than what it was made from; {way_on}")
-    read_manifest(folder / BUNDLE)
-    return folder / BUNDLE
 
 
 def _packages(members: Iterable[Run]) -> list[str]:
@@ -188,11 +180,12 @@ def _describe_age(run: Run, members: list[Run]) -> list[str]:
     """Warn where this bundle's submission will not be that of `submit`: of thresholds or predictions that are old."""
     lines = describe_staleness(run)
     for member in members:
+        lines += describe_other_tables(member)
         test = member.folder / TEST
         if not test.is_file():
             continue
         weights = [weights_to_use(one, member.config.checkpoint) for one in member.finished()]
-        if newer := changed_sources(test, weights):
+        if newer := changed_sources(test, [*weights, *stage_files(member.config.data)]):
             lines.append(
                 f"warning: {test} is older than {newer[0]}, with which the bundle predicts; predict and submit anew, "
                 f"first `competition predict {member.folder.name}`"
@@ -270,6 +263,9 @@ def _write_config(path: Path, run: Run) -> None:
         "group_pattern": None,
     }
     of_training |= {"pseudo": None, "extra": [], "weight": None, "weights_csv": None}
+    for key in ("crop", "maps"):
+        if (look := getattr(config.data, key)) is not None and look.run is not None:
+            of_training[key] = look.model_copy(update={"run": Path(look.run).name})  # as it is called in stages/
     update = {
         "data": config.data.model_copy(update=of_training),
         "model": config.model.model_copy(update={"pretrained": False}),

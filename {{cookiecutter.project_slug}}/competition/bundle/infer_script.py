@@ -7,10 +7,11 @@ from competition.bundle.manifest import SCRIPT, WHEELS, check_code
 from competition.support.errors import CompetitionError
 
 
-def main(folder: Path, data: Path | None = None) -> None:
-    """Do as `offline.infer`; what is wrong is told in a line, as by `competition`."""
+def main(folder: Path, data: Path | None = None, asked: Path | None = None, *what: Path) -> None:
+    """Do as `offline.infer` or, where images are `asked` about, as `found.say`; what is wrong is told in a line, as by
+    `competition`."""
     try:
-        infer(folder, data)
+        infer(folder, data, asked, *what)
     except CompetitionError as error:
         sys.exit(str(error))
     except ModuleNotFoundError as error:
@@ -20,13 +21,18 @@ def main(folder: Path, data: Path | None = None) -> None:
         sys.exit(_what_lacks(package, folder))
 
 
-def infer(folder: Path, data: Path | None = None) -> None:
-    """Do as `offline.infer`, but look first at what would be imported; packages in wheels/ stand for those that are
+def infer(folder: Path, data: Path | None = None, asked: Path | None = None, *what: Path) -> None:
+    """Do as `main`, but look first at what would be imported; packages in wheels/ stand for those that are
     installed in another version."""
     check_code(folder)
     from competition.bundle.wheels import import_wheels
 
     import_wheels(folder / WHEELS)
+    if asked is not None:
+        from competition.bundle.found import say
+
+        say(folder, data, asked, [str(one) for one in what])
+        return
     from competition.bundle import offline
 
     offline.infer(folder, data)

@@ -22,6 +22,7 @@ COLUMNS = ".columns.csv"  # beside <training>.npz: what the networks were told o
 UNSEEN = "unseen.npz"  # what stands for an image that cannot be read
 WHEELS = "wheels"
 PARTS = "parts"  # bundles of other runs, whole, whose rows are handed in beside this one's
+STAGES = "stages"  # bundles of other runs, whole, which say what this one's see of an image
 CHANGED_LATER = {MANIFEST, DATASET, KERNEL}  # `push` writes the account's name into the last two
 
 

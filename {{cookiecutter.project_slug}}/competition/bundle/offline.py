@@ -4,8 +4,6 @@
 """
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,12 +21,13 @@ from competition.bundle.manifest import (
     PARTS,
     RECIPE,
     RUNS,
-    SCRIPT,
     SOURCES,
+    STAGES,
     UNSEEN,
     WHEELS,
     read_manifest,
 )
+from competition.bundle.stages import images_of_test, let_find, let_work, looking_by, looks_of
 from competition.bundle.wheels import import_wheels
 from competition.config.loading import load_config
 from competition.config.settings import Config, with_classes
@@ -139,12 +138,14 @@ class Bundle:
                 )
         return len(each), max(gap for _, gap in each)
 
-    def predict(self, folder: Path) -> tuple[Predictions, list[str]]:
-        """Predict the test images into a folder; return the file, and a line for every image that cannot be read."""
-        files, lines = [], []
+    def predict(self, folder: Path, asked: np.ndarray | None = None) -> tuple[Predictions, list[str]]:
+        """Predict the test images, or those that are asked for, into a folder; return the file, and a line for every
+        image that cannot be read."""
+        files, lines, found = [], [], self._look(folder, asked)
         for member in self.members:
             files.append(folder / f"{member.name}.npz")
-            lines += _predict(member, files[-1])
+            looks = {what: found[run] for run, each in looks_of(member.config.data).items() for what in each}
+            lines += _predict(member, looking_by(member.config, looks), files[-1], asked)
         if not self.recipe:
             return Predictions(files[0]), lines
         if STACK in self.recipe:
@@ -153,6 +154,20 @@ class Bundle:
         weights = [weight for weight in self.recipe["weights"] if weight > 0]
         average_predictions(each, folder / "all runs.npz", self.config, unless_equal(weights))
         return Predictions(folder / "all runs.npz"), list(dict.fromkeys(lines))
+
+    def _look(self, folder: Path, asked: np.ndarray | None) -> dict[str, Path]:
+        """Let each stage say what the images have, crops and maps; return by run the folder that it writes."""
+        wanted = dict[str, tuple[dict[str, None], dict[str, None]]]()
+        for member in self.members:
+            for run, what in looks_of(member.config.data).items():
+                ids = images_of_test(member.config, member.classes) if asked is None else asked
+                all_of_it, images = wanted.setdefault(run, ({}, {}))
+                all_of_it.update(dict.fromkeys(what))
+                images.update(dict.fromkeys(ids))
+        return {
+            run: let_find(self.folder / STAGES / run, what, self.config.data.dir, images, folder)
+            for run, (what, images) in wanted.items()
+        }
 
     def _stacked(self, sources: list[Predictions], path: Path) -> Predictions:
         stack = Stack.read(self.recipe[STACK])
@@ -188,15 +203,10 @@ def infer(folder: Path, data: Path | None = None, output: Path = Path(SUBMISSION
 
 
 def _submission_of(part: Path, data: Path, workspace: Path) -> Path:
-    """Let another bundle write its rows, in a process of its own: its code and packages are its own, too."""
+    """Let another bundle write its rows."""
     folder = workspace / f"part {part.name}"
     folder.mkdir()
-    words = [sys.executable, str((part / SCRIPT).resolve()), str(data.resolve())]
-    done = subprocess.run(words, cwd=folder, check=False, capture_output=True, text=True)
-    print(done.stdout, end="", flush=True)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
-        raise CompetitionError(f"{part}: {said[-1]}")
+    let_work(part, data, folder)
     return folder / SUBMISSION
 
 
@@ -237,14 +247,15 @@ def _kept_dataset(config: Config, path: Path, names: list[str]) -> "ImageDataset
     return SeriesDataset(config, np.array(names, dtype=object), images=images, members=members)
 
 
-def _predict(member: Member, path: Path) -> list[str]:
-    """Predict the test images with all networks of a run; return a line for every image that cannot be read."""
+def _predict(member: Member, config: Config, path: Path, asked: np.ndarray | None) -> list[str]:
+    """Predict the test images, or those that are asked for, with all networks of a run; return a line for every image
+    that cannot be read."""
     from competition.bundle.unreadable_images import forgiving
     from competition.prediction import ensemble as inference
     from competition.training.devices import inference_devices
 
-    config, task = member.config, Task(member.config.task)
-    ids = task.submission.read_test_ids(config, member.classes)
+    task = Task(config.task)
+    ids = task.submission.read_test_ids(config, member.classes) if asked is None else asked
     dataset, ensemble = forgiving(config, ids), member.ensemble()
     devices = inference_devices(config)
     seen = f"{len(ids)} images x {len(ensemble.networks)} networks x {len(ensemble.views)} views of {member.name}"

@@ -2,22 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 
+from competition.bundle.manifest import STAGES
 from competition.bundle.offline import Bundle, Member
+from competition.bundle.stages import Stage, looking_by, looks_of
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
 from competition.data.series_dataset import SeriesDataset
 from competition.files.images import as_network_sees
+from competition.files.item_source import seen_of, test_source
 from competition.files.series import images_of_groups, is_series, one_by_one
 from competition.files.table_columns import ColumnValues, given_values
 from competition.prediction.ensemble import Ensemble, predict_stream
 from competition.prediction.stacking import Stack, texts_of_test
 from competition.runs.blend_recipe import STACK, unless_equal
 from competition.support.errors import CompetitionError
-from competition.tasks.contract import Task
+from competition.tasks.contract import Prediction, Task
 
 Given = np.ndarray | Sequence[np.ndarray]
 
@@ -45,6 +49,8 @@ class Predictor:
         self._weights = unless_equal([weight for weight in recipe.get("weights", []) if weight > 0])
         self._stack = Stack.read(recipe[STACK]) if STACK in recipe else None
         self._ensembles = [(member, member.ensemble()) for member in self.bundle.members]
+        stages = {run for member in self.bundle.members for run in member.config.data.stages}
+        self._stages = {run: Stage(folder / STAGES / run, config.data.dir) for run in sorted(stages)}
 
     def __call__(
         self, image_id: str, image: Given | None = None, columns: Mapping[str, object] | None = None
@@ -55,9 +61,23 @@ class Predictor:
         table; of `columns` as {"age": 40} what is left out is missing. With `model.join` the id is that of a group, and
         `image` a list of its images. Raises CompetitionError where it cannot be.
         """
-        self._refuse_unknown(columns or {})
         task, config, classes = Task(self.bundle.config.task), self.bundle.config, self.bundle.members[0].classes
-        each = [_predict(member, ensemble, image_id, image, columns) for member, ensemble in self._ensembles]
+        prediction, size = self.prediction(image_id, image, columns)
+        answer = task.decode.decode(prediction, *size, config)
+        header, rows = task.submission.rows(config, [(image_id, answer)], classes)
+        numbers = set(task.submission.number_columns(config, classes))
+        frame = pd.DataFrame(list(rows), columns=header, dtype=object)  # text: 00123 is a name, 03 a label
+        return frame.astype({name: float for name in header if name.strip() in numbers})
+
+    def prediction(
+        self, image_id: str, image: Given | None = None, columns: Mapping[str, object] | None = None
+    ) -> tuple[Prediction, tuple[int, int]]:
+        """Return what all networks together say of an image, and its height and width."""
+        self._refuse_unknown(columns or {})
+        task, config = Task(self.bundle.config.task), self.bundle.config
+        each = [
+            _predict(member, ensemble, image_id, image, columns, self._stages) for member, ensemble in self._ensembles
+        ]
         height, width, _ = each[0]
         predictions = [prediction for _, _, prediction in each]
         one = predictions[0]
@@ -66,11 +86,7 @@ class Predictor:
             one = self._stack.prediction(predictions, texts)
         elif len(predictions) > 1:
             one = task.decode.average(predictions, config, self._weights)
-        answer = task.decode.decode(one, height, width, config)
-        header, rows = task.submission.rows(config, [(image_id, answer)], classes)
-        numbers = set(task.submission.number_columns(config, classes))
-        frame = pd.DataFrame(list(rows), columns=header, dtype=object)  # text: 00123 is a name, 03 a label
-        return frame.astype({name: float for name in header if name.strip() in numbers})
+        return one, (height, width)
 
     def _refuse_unknown(self, columns: Mapping[str, object]) -> None:
         used = [member.config.data.columns for member, _ in self._ensembles]
@@ -107,20 +123,50 @@ class GivenImages(ImageDataset):
 
 
 def _predict(
-    member: Member, ensemble: Ensemble, name: str, image: Given | None, columns: Mapping[str, object] | None
+    member: Member,
+    ensemble: Ensemble,
+    name: str,
+    image: Given | None,
+    columns: Mapping[str, object] | None,
+    stages: Mapping[str, Stage],
 ) -> tuple[int, int, dict]:
     data = member.config.data.model_copy(update={"num_workers": 0})
     config = member.config.model_copy(update={"data": data})
-    [(_, height, width, prediction)] = predict_stream(ensemble, _dataset(config, name, image, columns))
+    ids, given = _images(config, name, image)
+    if looks_of(config.data):
+        given = _seen(config, stages, ids, given)
+    [(_, height, width, prediction)] = predict_stream(ensemble, _dataset(config, name, ids, given, columns))
     return height, width, prediction
 
 
-def _dataset(config: Config, name: str, image: Given | None, columns: Mapping[str, object] | None) -> ImageDataset:
+def _seen(
+    config: Config, stages: Mapping[str, Stage], ids: list[str], given: Sequence[np.ndarray] | None
+) -> list[np.ndarray]:
+    """Return what is seen of images, given or from files, by what stages find in them."""
+    seen = []
+    for index, image_id in enumerate(ids):
+        pixels = None if given is None else np.asarray(given[index])
+        with TemporaryDirectory() as folder:
+            found = dict[str, Path]()
+            for run, what in looks_of(config.data).items():
+                found |= dict.fromkeys(what, Path(folder) / run)
+                stages[run].find(what, Path(folder) / run, image_id, pixels)
+            looking = one_by_one(looking_by(config, found))
+            if pixels is None:
+                seen.append(test_source(looking, image_id).read())
+            else:
+                seen.append(seen_of(looking.data, image_id, pixels))
+    return seen
+
+
+def _dataset(
+    config: Config,
+    name: str,
+    ids: list[str],
+    given: Sequence[np.ndarray] | None,
+    columns: Mapping[str, object] | None,
+) -> ImageDataset:
     """Return a dataset of an image, or of a group of them, with what is given of it and the rest from files."""
-    given = [image] if isinstance(image, np.ndarray) else image
-    ids = [name]
-    if is_series(config):
-        ids = [f"{name} {number}" for number in range(len(given))] if given else _members(config, name)
     told = None
     if columns is not None and config.data.columns is not None:
         told = given_values(config.data.columns, columns, name)[[0] * len(ids)]
@@ -133,5 +179,11 @@ def _dataset(config: Config, name: str, image: Given | None, columns: Mapping[st
     return SeriesDataset(config, np.array([name], dtype=object), images=images, members={name: ids})
 
 
-def _members(config: Config, group: str) -> list[str]:
-    return images_of_groups(config, [group], of_test=True)[group]
+def _images(config: Config, name: str, image: Given | None) -> tuple[list[str], Sequence[np.ndarray] | None]:
+    """Return the ids of an image, or of those of a group, and their pixels if they are given."""
+    given = [image] if isinstance(image, np.ndarray) else image
+    if not is_series(config):
+        return [name], given
+    if given:
+        return [f"{name} {number}" for number in range(len(given))], given
+    return images_of_groups(config, [name], of_test=True)[name], given

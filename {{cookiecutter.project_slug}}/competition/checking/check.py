@@ -15,9 +15,11 @@ from competition.config.settings import Config
 from competition.data.extra_sets import own_weights, read_extras
 from competition.data.folds import folds_path, read_folds
 from competition.data.groups import hint_at_groups
+from competition.files.crops import describe_crops, uncropped
 from competition.files.csv_file import MOST_LINES, read_header
 from competition.files.image_folder import one_of_many, row_in_words
 from competition.files.item_source import own_part, test_source, train_source
+from competition.files.maps import describe_maps, refuse_absent_stages
 from competition.files.other_tables import has_table
 from competition.files.series import describe_groups, one_by_one
 from competition.files.stacks import group_pattern
@@ -129,6 +131,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     report. Raises CompetitionError with a line for every fault found.
     """
     refuse_missing_data(config)
+    refuse_absent_stages(config.data)
     given, config = config, one_by_one(config)
     task = Task(config.task)
     faults: list[str] = []
@@ -144,6 +147,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     test_ids = _collect(faults, lambda: task.submission.read_test_ids(config, table.classes))
     report += _collect(faults, lambda: describe_groups(given)) or []
     report += _collect(faults, lambda: describe_columns(config, table.image_ids, test_ids)) or []
+    report += describe_crops(config.data, table.image_ids, test_ids) + describe_maps(config.data)
     folds = _collect(faults, lambda: read_folds(config, table)) if folds_path(config).is_file() else None
     thumbnails = Thumbnails.of(len(table.image_ids)) if config.data.near_duplicates else None
     seen = Seen.of(task, table, 0 if test_ids is None else len(test_ids), config)
@@ -296,7 +300,7 @@ def _torn_stacks(config: Config, table: Table, folds: np.ndarray | None) -> list
     if folds is None:
         is_grouped = table.groups is not None or any((data.group, data.group_file, data.group_pattern))
         return [] if is_grouped else [f"warning: images of one stack may come into different folds: {way_on}"]
-    sources = [train_source(config, image_id) for image_id in table.image_ids]
+    sources = [train_source(uncropped(config), image_id) for image_id in table.image_ids]
     owner = {source.own_file(data): row for row, source in enumerate(sources)}
     torn = [
         (table.image_ids[row], table.image_ids[owner[file]], folds[row], folds[owner[file]])

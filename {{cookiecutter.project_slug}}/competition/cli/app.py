@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from competition.cli.data_verbs import check, folds, sample
-from competition.cli.prediction_verbs import predict, pseudo, stack, submit, tune
+from competition.cli.prediction_verbs import crops, maps, predict, pseudo, stack, submit, tune
 from competition.cli.run_verbs import replay, runs
 from competition.cli.training_verbs import run, train
 from competition.support.atomic_files import why_not_written
@@ -45,11 +45,11 @@ def options(
         os.environ[progress.QUIET] = "1"
 
 
-STAGES = (sample, check, folds, train, tune, predict, submit, stack, run, pseudo, runs, replay)
+STAGES = (sample, check, folds, train, tune, predict, submit, stack, run, pseudo, crops, maps, runs, replay)
 # In the order one uses them; verbs of rooms that were taken out are not there.
 ORDER = (
     *("sample", "download", "unpack", "check", "folds", "train", "tune", "predict", "submit", "stack"),
-    *("bundle", "report", "run", "sweep", "pseudo", "runs", "replay", "push", "fetch", "scores"),
+    *("bundle", "report", "run", "sweep", "pseudo", "crops", "maps", "runs", "replay", "push", "fetch", "scores"),
 )
 OF_ROOMS = [verb for room in ROOMS if has_room(room) for verb in import_module(f"competition.{room}.verbs").VERBS]
 for verb in sorted([*STAGES, *OF_ROOMS], key=lambda verb: ORDER.index(verb.__name__)):

@@ -179,5 +179,21 @@ def pseudo(
     rank_zero_only(lambda: _tell_written(*make_pseudo(opened, Choice(confidence, quota), by_fold)))()
 
 
+def crops(run: RunName, overrides: Overrides = None) -> None:
+    """Write where a run of boxes or masks found something in each image: crops.csv, for data.crop."""
+    from competition.runs.folder import Run
+    from competition.submission.write_crops import make_crops
+
+    _tell_written(*make_crops(Run.open(run, overrides)))
+
+
+def maps(run: RunName, overrides: Overrides = None) -> None:
+    """Write what a run of masks says of each pixel of each image, as pictures: maps/, for data.maps."""
+    from competition.runs.folder import Run
+    from competition.submission.write_maps import make_maps
+
+    _tell_written(*make_maps(Run.open(run, overrides)))
+
+
 def _tell_written(path: Path, words: str) -> None:
     print(f"written to {path}: {words}")

@@ -234,6 +234,34 @@ class Columns(Section):
         return ", ".join(self.names)
 
 
+class CropTo(Section):
+    """See of an image only what another run found in it: of a test image what it predicts, of a training image what its
+    networks say that had not seen it. Where it found nothing, the whole image is seen."""
+
+    # Its name or, of another project, its folder: crops.csv there, which `competition crops RUN` writes in its project.
+    run: str | None = None
+    csv: Path | None = None  # or a file of yours with the same columns
+    margin: Annotated[float, Field(ge=0, le=10)] = 0.1  # to each side, a share of the rectangle's height and width
+    take: Literal["best", "all"] = "best"  # the surest box, or the rectangle around all of them
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Self:
+        if (self.run is None) == (self.csv is None):
+            raise ValueError(
+                "expected run: of boxes or masks, or csv: a file as `competition crops` writes; one of them"
+            )
+        return self
+
+
+class MapsOf(Section):
+    """Add to an image's channels what another run says of its pixels, probabilities from 0 to 255: of a test image what
+    it predicts, of a training image what its networks say that had not seen it."""
+
+    # Its name or, of another project, its folder: maps/ there, which `competition maps RUN` writes in its project.
+    run: str
+    classes: Annotated[list[str], Field(min_length=1)]  # a map each, which has as many channels as a file of the image
+
+
 class ExtraSet(Section):
     """Images from elsewhere: in the training part of every fold, never validated on."""
 
@@ -270,6 +298,8 @@ class Data(Section):
     stack: Stack | None = None  # neighbours of an image as further channels
     id_parts: FieldPattern | None = None  # names parts of ids for image_file, as "{case}_{day}_slice_{slice}"
     test_csv: str | None = None  # table in dir with the columns of test images; None: the sample submission
+    crop: CropTo | None = None  # what of an image is seen, as {run: boxes1, margin: 0.1}
+    maps: MapsOf | None = None  # further channels, as {run: masks1, classes: [lung]}
     columns: Columns | None = None  # that the network is told of an image, as {numeric: [age], categorical: [sex]}
     group_images: Count = 8  # with model.join: how many images of a group training draws at a time; else all are seen
     absent_images: Literal["ignore", "empty"] = "ignore"  # images without a row: left out, or without mask and box
@@ -353,8 +383,8 @@ class Data(Section):
         number = _files_of_image(info.data)
         if channels % number:
             raise ValueError(
-                f"data.channels {channels} is that of all {number} files of an image (data.stack, data.files) "
-                f"together; expected {number}, if they are grey, or {3 * number}"
+                f"data.channels {channels} is that of all {number} files of an image (data.stack, data.files, "
+                f"data.maps) together; expected {number}, if they are grey, or {3 * number}"
             )
         return channels
 
@@ -403,6 +433,13 @@ class Data(Section):
                 "data.cache keeps files of as many channels each, and data.extra has one file an image where "
                 "data.files or data.stack have several; leave data.cache out, or image_file of data.extra"
             )
+        if self.crop is not None and self.extra:
+            raise ValueError("data.crop: of images of data.extra its run says nothing; leave one of them out")
+        if self.maps is not None and (self.extra or self.stack is not None or self.file_channels not in (1, 3)):
+            raise ValueError(
+                "data.maps: goes with images of one or three channels a file, without data.stack and data.extra, of "
+                "whose images its run says nothing; leave one of them out"
+            )
         patterns = [*(self.files or [self.image_file]), *filter(None, [self.test_image_file])]
         if self.stack is not None and self.stack.is_of_volumes and not all(one.endswith("]") for one in patterns):
             raise ValueError(
@@ -422,6 +459,12 @@ class Data(Section):
         return self.channels // _files_of_image(self.__dict__)
 
     @property
+    def stages(self) -> list[str]:
+        """The runs that go before, by which images are cropped or have further channels."""
+        named = [one.run for one in (self.crop, self.maps) if one is not None and one.run is not None]
+        return list(dict.fromkeys(named))
+
+    @property
     def window_size(self) -> tuple[int, int] | None:
         """Height and width of a window in pixels of the image; none where images are seen whole."""
         return None if self.window is None else self.window.size or self.image_size
@@ -436,8 +479,9 @@ class Data(Section):
 
 def _files_of_image(known: Mapping[str, Any]) -> int:
     """Return how many files an image has, by the values of `data:` that are known."""
-    files, stack = known.get("files"), known.get("stack")
-    return (1 if files is None else len(files)) * (1 if stack is None else len(stack.take))
+    files, stack, maps = (known.get(name) for name in ("files", "stack", "maps"))
+    own = (1 if files is None else len(files)) * (1 if stack is None else len(stack.take))
+    return own + (0 if maps is None else len(maps.classes))
 
 
 Share = Annotated[float, Field(gt=0, le=1)] | Literal["natural"]

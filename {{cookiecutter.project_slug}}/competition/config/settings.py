@@ -284,9 +284,13 @@ class Config(Section):
         return given
 
     @model_validator(mode="after")
-    def _network_joins_columns(self) -> Self:
+    def _task_has_use_for(self) -> Self:
         if self.data.columns is not None and not hasattr(self.model, "join_columns"):
             raise ValueError(f"data.columns: networks of {self.task} look at images alone; leave it out")
+        if self.data.crop is not None and not hasattr(self.model, "join_columns"):
+            raise ValueError(
+                f"data.crop: answers of {self.task} are places in the whole image; only a classification sees a part"
+            )
         return self
 
     @property

@@ -151,7 +151,8 @@ def _key(data: Data, files: Sequence[ImageFile], read: Read) -> str:
             raise
         # The second time, too: archives and rsync give another file the first one of the one before it.
         state = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-        known.update(f"{os.path.realpath(file.path)}\0{file.part}\0{state}\0".encode(errors="surrogateescape"))
+        name = f"{os.path.realpath(file.path)}\0{file.part}\0{file.seen or ''}"
+        known.update(f"{name}\0{state}\0".encode(errors="surrogateescape"))
     return known.hexdigest()[:24]
 
 

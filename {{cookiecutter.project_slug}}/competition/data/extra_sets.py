@@ -17,6 +17,7 @@ from competition.data.folds import folds_path, is_validated
 from competition.files.csv_file import read_csv, read_header, read_image_column, row_faults
 from competition.files.image_folder import row_in_words
 from competition.files.item_source import ImageSource, test_source, train_source
+from competition.files.maps import stage_files
 from competition.files.table_columns import ColumnValues, test_values, train_values
 from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date
@@ -385,7 +386,7 @@ def _left_out(config: Config, table: JoinedTable, validated: set[str]) -> tuple[
 def extra_files(config: Config) -> list[Path]:
     """Return the tables that the training part is made of beside train.csv, those that are there."""
     data = config.data
-    named = [*([] if data.pseudo is None else pseudo_files(data.pseudo)), data.weights_csv]
+    named = [*([] if data.pseudo is None else pseudo_files(data.pseudo)), data.weights_csv, *stage_files(data)]
     return [path for path in [*named, *_tables(config)] if path is not None and path.is_file()]
 
 

@@ -22,6 +22,8 @@ NAMES = (
     "volume|site|location"
 )
 GROUP_NAMES = re.compile(rf"({NAMES})(u?id)?", re.IGNORECASE)
+# With one of these words a column tells something of them that many share: Patient Age, scan_type.
+OF_A_GROUP = re.compile("age|sex|gender|race|height|width|weight|date|year|type|class|label|count|size", re.IGNORECASE)
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 # The same in an id, with a number behind: case12_day3_slice_0004, video_0/17.
 IN_ID = re.compile(rf"(?<![A-Za-z])({NAMES})([_-]?)\d+", re.IGNORECASE)
@@ -89,7 +91,8 @@ def _hint_at_columns(config: Config, table: Table) -> list[str]:
 
 
 def _is_called_a_group(column: str) -> bool:
-    return any(GROUP_NAMES.fullmatch(word) for word in WORDS.findall(column))
+    words = WORDS.findall(column)
+    return any(map(GROUP_NAMES.fullmatch, words)) and not any(map(OF_A_GROUP.fullmatch, words))
 
 
 def _texts(values: Any) -> Iterator[str]:

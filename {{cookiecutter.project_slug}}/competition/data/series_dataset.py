@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from competition.config.settings import Config
 from competition.data.dataset import Batch, ImageDataset, Sample, SeededIndex
+from competition.files.maps import refuse_absent_stages
 from competition.files.series import Members, images_of_groups, is_series, one_by_one
 from competition.networks.beside import BESIDE
 from competition.tasks.contract import Table, Task
@@ -19,6 +20,7 @@ def open_dataset(
 ) -> ImageDataset:
     """Return the dataset of images by their ids, or of groups by their names where `model.join` makes a sample of
     each."""
+    refuse_absent_stages(config.data)
     kind = SeriesDataset if is_series(config) else ImageDataset
     return kind(config, image_ids, table=table, train=train)
 

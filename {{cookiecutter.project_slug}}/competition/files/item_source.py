@@ -13,9 +13,11 @@ import numpy as np
 
 from competition.config.data_settings import Data, Stack
 from competition.config.settings import Config
+from competition.files.crops import Shares, cut, shares_of, size_of_cut
 from competition.files.dicom import SUFFIXES
 from competition.files.image_folder import ImageFolder, test_folder, train_folder
 from competition.files.images import NPY, as_image, count_channels, no_dicom, read_image, read_image_size
+from competition.files.maps import map_files
 from competition.files.stacks import neighbours, place_within
 from competition.files.volumes import HDF5, at_slice, number_of_slices, read_part, slice_of
 from competition.support.errors import CompetitionError
@@ -31,24 +33,25 @@ class ImageFile:
     path: Path
     part: str = ""
     windows: tuple[tuple[float, float], ...] = ()  # of a DICOM file
+    seen: Shares = ()  # what is seen of it; all, where there is nothing
 
     def __str__(self) -> str:
         return f"{self.path}[{self.part}]" if self.part else str(self.path)
 
     def read(self, channels: int, max_pixels: int) -> np.ndarray:
-        """Read (H, W, channels); errors as of `read_image`."""
+        """Read (H, W, channels) of what is seen; errors as of `read_image`."""
         if not self.part:
-            return read_image(self.path, channels, max_pixels, windows=self.windows)
+            return cut(read_image(self.path, channels, max_pixels, windows=self.windows), self.seen)
         if self.windows:
             raise no_dicom(self.path)
-        return as_image(read_part(self.path, self.part, max_pixels), channels, self.path)
+        return cut(as_image(read_part(self.path, self.part, max_pixels), channels, self.path), self.seen)
 
     def read_size(self, channels: int, max_pixels: int) -> tuple[int, int]:
-        """Read height and width, from the header where there is one."""
+        """Read height and width of what is seen, from the header where there is one."""
         if not self.part:
-            return read_image_size(self.path, channels, max_pixels)
+            return size_of_cut(*read_image_size(self.path, channels, max_pixels), self.seen)
         height, width = read_part(self.path, self.part, max_pixels).shape[:2]
-        return height, width
+        return size_of_cut(height, width, self.seen)
 
     def count_channels(self, max_pixels: int) -> int:
         """Return how many channels it seems to have."""
@@ -103,8 +106,9 @@ class ImageSource:
         """Copy the files into a folder, by names that begin with `name`; return these for `copied_source`."""
         copies = {}
         for number, file in enumerate(self.present()):
-            copies[file] = f"{name}_{number}{NPY if file.part else file.path.suffix}"
-            if file.part:  # the rest of a volume is of no use
+            is_part = bool(file.part or file.seen)
+            copies[file] = f"{name}_{number}{NPY if is_part else file.path.suffix}"
+            if is_part:  # the rest of a volume or an image is of no use
                 np.save(folder / copies[file], file.read(self.channels, self.max_pixels))
             else:
                 shutil.copy(file.path, folder / copies[file])
@@ -147,20 +151,21 @@ def _type(pixels: np.ndarray) -> str:
 
 def train_source(config: Config, image_id: str) -> ImageSource:
     """Return what a training image is made of; raise CompetitionError where its id leads out of the folder."""
-    return _source(train_folder(config), image_id)
+    return _source(train_folder(config), image_id, of_test=False)
 
 
 def test_source(config: Config, image_id: str) -> ImageSource:
     """Return what a test image is made of; raise CompetitionError where its id leads out of the folder."""
-    return _source(test_folder(config), image_id)
+    return _source(test_folder(config), image_id, of_test=True)
 
 
-def _source(folder: ImageFolder, image_id: str) -> ImageSource:
+def _source(folder: ImageFolder, image_id: str, *, of_test: bool) -> ImageSource:
     data = folder.data
     patterns = data.files or [folder.pattern]
+    seen = shares_of(data, image_id, of_test=of_test)  # of its neighbours the same
 
     def files_of(one: str) -> list[ImageFile]:
-        return [ImageFile(folder.file(one, each), folder.part(one, each), data.windows) for each in patterns]
+        return [ImageFile(folder.file(one, each), folder.part(one, each), data.windows, seen) for each in patterns]
 
     if data.stack is None:
         files: list[ImageFile | None] = [*files_of(image_id)]
@@ -170,7 +175,22 @@ def _source(folder: ImageFolder, image_id: str) -> ImageSource:
         black: list[None] = [None] * len(patterns)
         ids = neighbours(folder, data.stack, image_id)
         files = [file for one in ids for file in (black if one is None else files_of(one))]
+    files += [ImageFile(path, seen=seen) for path in map_files(data, image_id, of_test=of_test)]
     return ImageSource(tuple(files), data.file_channels, data.max_pixels)
+
+
+def seen_of(data: Data, image_id: str, pixels: np.ndarray) -> np.ndarray:
+    """Return of a test image's pixels (H, W, channels), which are not read from its file, what would be seen of them;
+    raise CompetitionError where what other runs say of it does not go with them."""
+    seen = shares_of(data, image_id, of_test=True)
+    files = [ImageFile(path, seen=seen) for path in map_files(data, image_id, of_test=True)]
+    pieces = [cut(pixels, seen), *(file.read(data.file_channels, data.max_pixels) for file in files)]
+    if files and (pixels.dtype != np.uint8 or pieces[0].shape[:2] != pieces[1].shape[:2]):
+        raise CompetitionError(
+            f"image {image_id!r}: found pixels of {pixels.dtype}, {_size(pieces[0])}; expected uint8, as large as what "
+            f"data.maps adds: {_size(pieces[1])}"
+        )
+    return joined(pieces)
 
 
 def _slices(own: Sequence[ImageFile], stack: Stack) -> list[ImageFile | None]:

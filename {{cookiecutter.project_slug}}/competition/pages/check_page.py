@@ -164,9 +164,9 @@ def _duplicates(config: Config, seen: Seen, album: TrainingAlbum) -> Section:
         return Section(title, ["None was found."])
     folds = seen.folds
     torn = [rows for rows in members if folds is not None and len(set(folds[rows])) > 1]
-    words = [f"{number(sum(map(len, members)))} images in {number(len(members))} groups."]
+    words = [f"{number(sum(map(len, members)))} images in {number(len(members))} group{'s' * (len(members) != 1)}."]
     if folds is not None:
-        words.append(f"{number(len(torn))} of the groups are torn over folds.")
+        words.append(f"{number(len(torn))} of them torn over folds.")
     shown = sorted(members, key=lambda rows: (not any(rows is other for other in torn), -len(rows)))[:NUM_GROUPS]
     sections = [
         Section(f"{len(rows)} images alike", pictures=album.pictures(rows[:NUM_OF_GROUP].tolist(), _in_fold(seen)))

@@ -7,12 +7,14 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.comparison.update_ledger import begin, record
 from competition.config.settings import Config
+from competition.data.extra_sets import extra_files
 from competition.data.folds import read_folds
 from competition.pipeline.find_batch_size import with_batch_size
 from competition.prediction.predict import load_network, predict_images
 from competition.prediction.teacher import teach
 from competition.runs.folder import OOF, refuse_start
 from competition.scoring.out_of_fold import describe_scores, score_predictions
+from competition.support.freshness import remember_sources
 from competition.support.locks import holding
 from competition.tasks.contract import Table, Task
 from competition.tasks.host_metric import load_score
@@ -52,6 +54,7 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
                 _predict_out_of_fold(config, table, data)
             else:
                 export(config, folder / LATEST)
+            rank_zero_only(_remember_tables)(config)
         rank_zero_only(record)(config.run_folder)
     return folder
 
@@ -68,6 +71,12 @@ def _predict_out_of_fold(config: Config, table: Table, data: FoldData) -> None:
     rank_zero_only(export_weights)(weights)
     predict_images(config, [network], data.val_set, path, classes)
     _tell_score(config, table, path, weights)
+
+
+def _remember_tables(config: Config) -> None:
+    """Note by which tables beside train.csv, as crops of another run, the weights were made."""
+    if tables := extra_files(config):
+        remember_sources(exported_path(weights_to_use(config.fold_folder, config.checkpoint)), tables)
 
 
 @rank_zero_only

@@ -7,6 +7,8 @@ from typing import Any
 
 from competition.config.loading import config_differences, dump_config, dump_yaml, load_config, parse_yaml
 from competition.config.settings import Checkpoint, Config
+from competition.files.crops import folder_of_stage
+from competition.files.maps import stage_files
 from competition.files.other_tables import table_and_pattern
 from competition.support.atomic_files import marked, read_own_text, read_rows, replacing
 from competition.support.errors import CompetitionError
@@ -117,12 +119,14 @@ class Run:
         data, form = self.config.data, self.config.format
         named = [data.sample_submission, data.test_csv, form.test_csv if getattr(form, "group", None) else None]
         tables = [table_and_pattern(data.dir / name)[0] for name in dict.fromkeys(named) if name]
-        return [*(path for path in tables if path is not None), *weights]
+        return [*(path for path in [*tables, *stage_files(data)] if path is not None), *weights]
 
     def bundle_sources(self) -> list[Path]:
         """Return what a bundle is made from, this package included."""
         sources = [self.folder / TEST, self.folder / POSTPROCESS, *self.folder.glob(f"fold*/{CONFIG}")]
         sources += self.folder.glob("fold*/*.safetensors")
+        # Bundles of other runs, by which this one looks, come in whole.
+        sources += [folder_of_stage(run) / BUNDLE / "manifest.json" for run in self.config.data.stages]
         return [*sources, *PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.yaml")]
 
 

@@ -19,11 +19,13 @@ from competition.config.loading import config_differences, dump_config, load_con
 from competition.config.settings import Config
 from competition.data.extra_sets import extra_files, extra_folders
 from competition.data.folds import folds_path
+from competition.files.maps import refuse_absent_stages
 from competition.files.other_tables import table_and_pattern
 from competition.runs.blend_recipe import blend_sources
-from competition.runs.folder import ELSEWHERE, OOF, TEST, Run, is_among
+from competition.runs.folder import ELSEWHERE, OOF, TEST, Run, is_among, weights_name
 from competition.runs.ledger import Line
 from competition.support.errors import CompetitionError
+from competition.support.freshness import changed_sources
 from competition.support.paths import PACKAGE, here
 
 # Another version of these may predict other numbers.
@@ -66,6 +68,25 @@ def data_fingerprint(config: Config) -> str:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     folders = [config.data.dir / config.data.train_images, *extra_folders(config)]
     return _digits(digest, (text for folder in folders for text in sorted(_names_and_sizes(str(folder)))))
+
+
+def describe_other_tables(run: Run) -> list[str]:
+    """Warn where a training learnt from other tables beside train.csv, as crops of another run, than are there now, or
+    where these are older than what that run says now."""
+    lines = list[str]()
+    try:
+        refuse_absent_stages(run.config.data)
+    except CompetitionError as error:
+        lines.append(f"warning: {error}")
+    tables = extra_files(run.config)
+    for folder in run.finished() if tables else []:
+        weights = (folder / weights_name(folder, run.config.checkpoint)).with_suffix(".safetensors")
+        if weights.is_file() and (changed := changed_sources(weights, tables)):
+            lines.append(
+                f"warning: {folder} was trained with another {changed[0]} than is there now; train anew, under another "
+                "name"
+            )
+    return lines
 
 
 def folds_fingerprint(config: Config) -> str:

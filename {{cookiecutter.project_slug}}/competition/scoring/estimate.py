@@ -43,8 +43,18 @@ def estimate(run: Run, overrides: list[str] | None = None, number: int = 32) -> 
         *_describe(trial, hidden, worth),
         *scores,
         f"{hidden} images: {hours:.2f} h; {fits} into inference.limit_hours: {limit:g}",
+        *(
+            f"not counted: {name}, which a bundle asks first what it finds in images; `competition predict "
+            f"{name} --estimate`"
+            for name in sorted(_stages(members_of(run, overrides)))
+        ),
     ]
     return lines if hours <= limit else [*lines, *_advice(trial, hidden, worth)]
+
+
+def _stages(members: Sequence[Run]) -> set[str]:
+    """Return the runs by which members look at images."""
+    return {Path(name).name for member in members for name in member.config.data.stages}
 
 
 def _scores(trial: Trial) -> tuple[list[str], Worth]:

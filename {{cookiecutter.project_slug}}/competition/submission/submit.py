@@ -16,6 +16,7 @@ from competition.files.csv_file import read_csv, read_header
 from competition.prediction.stored import Predictions
 from competition.runs.blend_recipe import blend_sources, counted_sources, source_folders
 from competition.runs.folder import OOF, SUBMISSION, TEST, Run
+from competition.runs.provenance import describe_other_tables
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files
 from competition.scoring.tune import describe_unused
 from competition.submission.blend import blend_notes, make_blend, refuse_untuned_ranks
@@ -140,6 +141,7 @@ def make_submission(run: Run) -> Submission:
     with checked_submission(path, config, stored) as (written, said):
         notes = (
             *describe_unused(run),
+            *describe_other_tables(run),
             *blend_notes(run),
             *_compare_with_out_of_fold(run, said),
             *_compare_with_previous(run, written),

@@ -44,19 +44,30 @@ def is_present(prediction: Prediction, threshold: float | list[float]) -> np.nda
     least = np.asarray(threshold, dtype=np.float32)
     if not least.any():
         return None
+    said = presence_for(prediction, "presence_threshold", threshold)
+    if least.ndim and len(least) != len(said):
+        raise CompetitionError(
+            f"decode.presence_threshold: found {len(least)} values; expected one, or one a class of {len(said)}"
+        )
+    return said >= least
+
+
+def presence_for(prediction: Prediction, key: str, value: object) -> np.ndarray:
+    """Return (n,) what a prediction says of its image; raise CompetitionError, for whoever set a key of `decode:` to a
+    value, where it does not tell."""
     if PRESENCE not in prediction:
         raise CompetitionError(
-            f"decode.presence_threshold: found {threshold}, but the stored predictions do not say what an image has; "
-            "predict again, by networks that were trained with loss.auxiliary over 0"
+            f"decode.{key}: found {value}, but the stored predictions do not say what an image has; predict again, by "
+            "networks that were trained with loss.auxiliary over 0"
         )
-    return prediction[PRESENCE] >= least
+    return prediction[PRESENCE]
 
 
-def fault_of_threshold(threshold: float | list[float], auxiliary: float) -> str:
-    """Say what is wrong with a threshold in a config where no head learns; an empty text where nothing is."""
-    if auxiliary or not any(threshold if isinstance(threshold, list) else [threshold]):
+def fault_of_asking(key: str, value: float | list[float], auxiliary: float) -> str:
+    """Say what is wrong with a key of `decode:` that asks a head which does not learn; an empty text where nothing
+    is."""
+    if auxiliary or not any(value if isinstance(value, list) else [value]):
         return ""
     return (
-        f"decode.presence_threshold: found {threshold}, but no head says what an image has; give loss.auxiliary a "
-        "weight over 0, as 0.5"
+        f"decode.{key}: found {value}, but no head says what an image has; give loss.auxiliary a weight over 0, as 0.5"
     )

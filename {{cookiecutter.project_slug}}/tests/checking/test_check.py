@@ -310,7 +310,9 @@ def test_a_column_that_looks_like_a_group_is_told_unless_the_config_names_one(
     assert told in command("check", "--no-page", *words).stderr
 
 
-@pytest.mark.parametrize(("name", "num_values"), [("hue", 8), ("casement", 8), ("patient", 24), ("patient", 1)])
+@pytest.mark.parametrize(
+    ("name", "num_values"), [("hue", 8), ("casement", 8), ("Patient Age", 8), ("patient", 24), ("patient", 1)]
+)
 def test_other_columns_are_not_taken_for_groups(
     words: list[str], data_dir: Path, command: Command, name: str, num_values: int
 ) -> None:

@@ -2,15 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 import tifffile
 from dicom_files import write_dicom
 from PIL import Image
+from tiny import PROJECT, TINY
 
 from competition.checking.recognise_format import STAGES, recognise_folder, try_config
-from competition.config.loading import complete, format_presets, task_names
+from competition.config.loading import complete, format_presets, load_config, task_names
+from competition.files.csv_file import read_header
+from competition.runs.folder import Run
+from competition.scoring.out_of_fold import score_predictions
+from competition.tasks.contract import Task
 
 SIDE = 24
 IDS = [f"i{number}" for number in range(6)]
@@ -81,6 +87,14 @@ PNG, DCM = (both(f"train/{{}}.{suffix}", f"test/{{}}.{suffix}") for suffix in ("
 JPG = both("train/{}.jpg", "test/{}.jpg")
 STAINS = ("red", "green", "blue", "yellow")
 PARTS = ["epidural", "subdural", "any"]
+LUMBAR = [
+    f"{condition}_{level}"
+    for condition in (
+        *("spinal_canal_stenosis", "left_neural_foraminal_narrowing", "right_neural_foraminal_narrowing"),
+        *("left_subarticular_stenosis", "right_subarticular_stenosis"),
+    )
+    for level in ("l1_l2", "l2_l3", "l3_l4", "l4_l5", "l5_s1")
+]
 SPINE = ["patient_overall", *(f"C{number}" for number in range(1, 8))]
 COVID = ["Negative for Pneumonia", "Typical Appearance", "Indeterminate Appearance", "Atypical Appearance"]
 COVID_IMAGES = {
@@ -268,6 +282,21 @@ CASES: dict[str, dict[str, Case]] = {
             },
             both("train_images/{}/1.dcm", "test_images/{}/1.dcm")
             + both("train_images/{}/2.dcm", "test_images/{}/2.dcm"),
+        ),
+        "rsna2024": (
+            {
+                "train.csv": rows(
+                    ",".join(["study_id", *LUMBAR]),
+                    IDS,
+                    "{}" + ",Normal/Mild" * 25,
+                    "{},Moderate,,Severe" + ",Moderate" * 22,
+                    "{}" + ",Severe" * 25,
+                ),
+                "train_series_descriptions.csv": rows("study_id,series_id,series_description", IDS, "{},7,Axial T2"),
+                SAMPLE: rows("row_id,normal_mild,moderate,severe", split(TESTS, *sorted(LUMBAR)), "{},0.3,0.3,0.4"),
+            },
+            both("train_images/{}/7/1.dcm", "test_images/{}/7/1.dcm")
+            + both("train_images/{}/9/12.dcm", "test_images/{}/9/12.dcm"),
         ),
         "rsna_miccai": (
             {
@@ -478,6 +507,39 @@ KNOWN = [(task, name) for task in task_names() for name in CASES.get(task, {})]
 ELSEWHERE = {"hpa", "barrier_reef", "hubmap2023", "sample"}
 
 
+# The tests of a task's formats train by these.
+TRAINED_BESIDE = {
+    *(
+        "cassava",
+        "melanoma",
+        "rsna_breast",
+        "plant2020",
+        "rsna_hemorrhage",
+        "plant2021",
+        "hpa",
+        "happywhale",
+        "bengali",
+    ),
+    *(
+        "petfinder",
+        "clouds",
+        "severstal",
+        "hubmap",
+        "contrails",
+        "siim",
+        "uw_madison",
+        "sennet",
+        "hubmap2023",
+        "dsb2018",
+    ),
+    *("tgs", "airbus", "sartorius", "sample", "wheat", "rsna", "barrier_reef", "vinbigdata", "siim_covid"),
+}
+ONE_STEP = (
+    *("model.pretrained=false", "data.num_folds=2", "data.near_duplicates=false", "trainer.limit_train_batches=1"),
+    *("tta=[]", "data.cache=null", "trainer.precision=32-true", "trainer.enable_progress_bar=false"),
+)
+
+
 def lay_out(folder: Path, case: Case) -> None:
     tables, images = case
     for name, lines in tables.items():
@@ -494,6 +556,39 @@ def test_a_known_competition_is_read_as_it_is_handed_out(task: str, name: str, t
     assert stage == len(STAGES)
 
 
+WHOLE_WAY = [(task, name) for task, name in KNOWN if name not in TRAINED_BESIDE]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "name"), WHOLE_WAY, ids=[name for _, name in WHOLE_WAY])
+def test_a_known_competition_goes_from_check_to_a_submission_and_the_hosts_score(
+    task: str, name: str, tmp_path: Path, command: Callable[..., CompletedProcess[str]]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    lay_out(data, CASES[task][name])
+    config = PROJECT / "configs" / f"{task}_{name}.yaml"
+    words = [config, *TINY, *ONE_STEP, f"data.dir={data}", "name=known"]
+    train = ["train", *words]
+    for verb in (["check", "--no-page", *words], ["folds", *words], train, ["predict", "known"], ["submit", "known"]):
+        done = command(*verb)
+        assert done.returncode == 0, (verb[0], done.stderr)
+    made = load_config([config], [str(word) for word in words[1:]])
+    written, sample = (read_header(path) for path in (Path("outputs/known/submission.csv"), made.sample_submission))
+    assert written == sample
+    table, of_folds = Task(task).table.read_table(made), Run.open("known").out_of_fold_files()
+    scores = score_predictions(made, table, of_folds)
+    assert all(np.isfinite(scores[metric]) for metric in made.metrics)
+
+
+@pytest.mark.parametrize("task", task_names())
+def test_a_name_alone_brings_the_metrics_of_the_shipped_config(task: str) -> None:
+    """`check` prints the name alone: the host's own metric must not be one that only the config has."""
+    for name in set(format_presets(task)) - {"sample"}:
+        shipped = load_config([PROJECT / "configs" / f"{task}_{name}.yaml"])
+        assert complete(task, {"format": {"like": name}}).metrics == shipped.metrics, name
+
+
 @pytest.mark.parametrize("task", task_names())
 def test_every_known_competition_is_tried(task: str) -> None:
     assert set(format_presets(task)) - ELSEWHERE == set(CASES.get(task, {})) - ELSEWHERE
@@ -504,3 +599,18 @@ def test_what_no_column_tells_is_recognised_by_the_names_of_files(name: str, tmp
     (task,) = [task for task, one in KNOWN if one == name]
     lay_out(tmp_path, CASES[task][name])
     assert f"format: {name}" in recognise_folder([f"data.dir={tmp_path}"])
+
+
+@pytest.mark.skipif("detection" not in task_names(), reason="boxes are found")
+def test_a_known_competition_is_recognised_with_its_dicom_turned_into_png(tmp_path: Path) -> None:
+    ids = [f"scan{number}" for number in range(8)]
+    box = "\"[{'x': 2.5, 'y': 3, 'width': 8, 'height': 9.5}]\",opacity 1 2.5 3 10.5 12.5"
+    images = [f"{one}_image,{box if number % 2 else ',none 1 0 0 1 1'},s{number}" for number, one in enumerate(ids[:6])]
+    tables = {
+        "train_image_level.csv": ["id,boxes,label,StudyInstanceUID", *images],
+        SAMPLE: rows("id,PredictionString", ids[6:], "{}_image,none 1 0 0 1 1"),
+    }
+    lay_out(tmp_path, (tables, [*(f"train/{one}.png" for one in ids[:6]), *(f"test/{one}.png" for one in ids[6:])]))
+    printed = recognise_folder([f"data.dir={tmp_path}"])
+    assert "format: siim_covid" in printed
+    assert any("image_file: '{name}.png', id_parts: '{name}_image'" in one for one in printed)

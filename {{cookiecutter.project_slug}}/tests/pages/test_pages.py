@@ -119,7 +119,7 @@ def test_near_duplicates_stand_side_by_side_on_the_page(
     shutil.copy(images[0], images[twin])
     command("check", *words, "name=seen")
     page = Page(tmp_path / "outputs/seen/check.html")
-    assert "2 images in 1 groups." in page.words
+    assert "2 images in 1 group." in page.words
     assert "2 images alike" in page.headings
 
 

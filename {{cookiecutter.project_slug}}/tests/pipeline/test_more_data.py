@@ -12,6 +12,7 @@ import yaml
 from trainings import run_here
 
 from competition.config.loading import load_config, task_names
+from competition.files.maps import write_maps
 from competition.prediction.stored import Predictions
 from competition.support.optional_rooms import has_room
 
@@ -77,6 +78,20 @@ def test_a_further_set_pays(stripes: list[str], command: Command, tmp_path: Path
     few, many = (accuracy(tmp_path / "outputs" / name, truth) for name in ("few", "many"))
     assert many > few + 0.2
     assert many > 0.85
+
+
+def test_what_another_run_says_of_pixels_pays(stripes: list[str], command: Command, tmp_path: Path) -> None:
+    frame = pd.read_csv(tmp_path / "data" / "train.csv", index_col="image_id")["label"]
+    truth = (frame == "down").astype(int)
+    said = (("train", str(name), np.full((1, 4, 4), down, np.float32), (SIDE, SIDE)) for name, down in truth.items())
+    write_maps(tmp_path / "outputs" / "masks" / "maps", ["down"], said)
+    assert command("folds", *stripes).returncode == 0
+    maps = ["data.maps={run: masks, classes: [down]}", "data.channels=6"]
+    for words in (["name=plain"], ["name=told", *maps]):
+        done = command("train", *stripes, "trainer.max_epochs=3", *words)
+        assert done.returncode == 0, done.stderr
+    plain, told = (accuracy(tmp_path / "outputs" / name, truth) for name in ("plain", "told"))
+    assert told > plain + 0.2
 
 
 @pytest.mark.skipif(not has_room("pages"), reason="this repo has no pages")

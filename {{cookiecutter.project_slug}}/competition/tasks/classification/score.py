@@ -1,12 +1,13 @@
 """The score: evidence of single images gathered to one case, of which each metric is computed once."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from competition.tasks.classification.decode import join_groups, settle, true_class
 from competition.tasks.classification.kinds.find import KINDS, kind_in
 from competition.tasks.classification.kinds.heads import head_by_head, heads_in, of_head, side_by_side
+from competition.tasks.classification.metrics import TOGETHER
 from competition.tasks.classification.settings import LOWER_IS_BETTER, MEANS
 from competition.tasks.classification.table import MultiLabelTable, RegressionTable, SeveralTable
 from competition.tasks.contract import Evidence, Table, Target
@@ -56,9 +57,24 @@ def _of_heads(entries: Sequence[Evidence], metrics: Iterable[str], num_classes: 
             values = np.array([value(one, str(each["metric"])) for one, each in first.items()])
             shares = np.array([float(each["score_weight"]) for each in first.values()]) * np.isfinite(values)
             found[metric] = float(np.average(np.nan_to_num(values), weights=shares)) if shares.any() else np.nan
+        elif metric in TOGETHER:
+            found[metric] = TOGETHER[metric](*_together(answered))
         elif name in answered:
             found[metric] = value(name, own)
     return found
+
+
+def _together(answered: Mapping[str, Sequence[Evidence]]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return by target that counts what is said (n, classes) and true (n,) of the same images, or groups, -1 where
+    nobody knows."""
+    said, truth = {}, {}
+    for name, each in answered.items():
+        if "score_weight" not in each[0]:
+            continue
+        entries = join_groups(each, [str(one["group"]) for one in each])[1] if "group" in each[0] else each
+        said[name] = np.stack([one["probabilities"] for one in entries])
+        truth[name] = np.array([one["truth"] if one.get("is_known", True) else -1 for one in entries], dtype=np.int64)
+    return said, truth
 
 
 def lower_is_better(metric: str) -> bool:

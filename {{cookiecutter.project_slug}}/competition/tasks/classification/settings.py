@@ -53,12 +53,15 @@ Separator = Annotated[str, Field(min_length=1, max_length=3)]
 # With `format.targets`: the weighted mean of their metrics, the more or the less the better, or a metric of one, as
 # grapheme/macro_recall.
 MEANS = ("mean", "mean_loss")
+OF_SEVERAL = (*MEANS, "rsna2024")  # what looks at all targets together
 TargetMetric = Annotated[str, Field(pattern=r"^[\w/]+$")]
 AnyMetric = Annotated[
     Annotated[MetricName, Tag("of one")] | Annotated[TargetMetric, Tag("of several")],
-    Discriminator(lambda name: "of several" if name in MEANS or "/" in str(name) else "of one"),
+    Discriminator(lambda name: "of several" if name in OF_SEVERAL or "/" in str(name) else "of one"),
 ]
-LOWER_IS_BETTER = ("log_loss", "rsna2022", "error", "rmse", "mae", "mean_loss")
+LOWER_IS_BETTER = ("log_loss", "rsna2022", "rsna2024", "error", "rmse", "mae", "mean_loss")
+
+SPINE_CONDITIONS = ("spinal", "foraminal", "subarticular")  # of which rsna2024 takes the mean, by targets' names
 
 CLASSES: tuple[TargetKind, ...] = ("single", "multi")
 SCORABLE: dict[str, tuple[TargetKind, ...]] = {
@@ -608,6 +611,8 @@ def check_metrics_of_several(form: ClassificationFormat, metrics: list[str]) -> 
             check_metric(form.each[name], own, f"format.targets.{name}.target")
         elif metric in MEANS:
             _check_mean(form, metric)
+        elif metric in OF_SEVERAL:
+            _check_spine(form, metric)
         else:
             raise ValueError(
                 f"{metric} cannot score format.targets; expected mean or mean_loss, and metrics of each, as "
@@ -625,6 +630,16 @@ def _check_mean(form: ClassificationFormat, mean: str) -> None:
                 f"{mean} is of metrics of which {words[mean in LOWER_IS_BETTER]} is better, and of "
                 f"format.targets.{name}.metric {metric} {words[metric in LOWER_IS_BETTER]} is; give all targets of "
                 f"score_weight over 0 metrics of one kind, or name the one that counts, as metrics: [{name}/{metric}]"
+            )
+
+
+def _check_spine(form: ClassificationFormat, metric: str) -> None:
+    """Raise ValueError where targets that count have no grades, or their names no condition of the spine."""
+    for name, target in form.targets.items():
+        if target.counts and (target.target != "single" or not any(one in name for one in SPINE_CONDITIONS)):
+            raise ValueError(
+                f"{metric} is of grades of {', '.join(SPINE_CONDITIONS)} conditions, and format.targets.{name} is none "
+                "by its name and target; give it score_weight: 0, or take another metric"
             )
 
 

@@ -3,7 +3,8 @@
 A prediction is `boxes` (k, 4) float32 xyxy in pixels of the original image, `scores` (k,) float32, `labels` (k,) int64,
 `model` (k,) int16, which says who found a box, and `model_weights` (m,) float32, an entry for each network and view:
 its share of a mean. An average of runs has `model_trust` (m,) float32, too, by which scores are multiplied before the
-better of two boxes stays: 1 for all networks and views of the weightiest run, however many they are.
+better of two boxes stays: 1 for all networks and views of the weightiest run, however many they are. Of networks with a
+head of the image it has `presence` (classes,), too, see presence.py.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,14 @@ from competition.support.errors import CompetitionError
 from competition.tasks.contract import Prediction, Target
 from competition.tasks.detection.boxes import box_iou, fuse, in_units, soft_suppress, suppress
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionDecode, TaskConfig
+from competition.tasks.presence import (
+    PRESENCE,
+    average_presence,
+    is_present,
+    join_presence,
+    presence_apart,
+    presence_for,
+)
 
 OF_BOXES = ("boxes", "scores", "labels", "model")
 
@@ -38,6 +47,8 @@ def average(
         "model": np.concatenate(models),
         "model_weights": np.concatenate(model_weights).astype(np.float32),
         "model_trust": np.concatenate(trust).astype(np.float32),
+        # An average of runs is decoded by the first one's config: without a head there, nothing goes by it.
+        **(average_presence(predictions, weights) if config.loss.auxiliary else {}),
     }
 
 
@@ -55,7 +66,8 @@ def join_windows(windows: Sequence[Prediction]) -> Prediction:
 
     Unlike in an average, a box does not lose score because only one window shows it.
     """
-    return windows[0] | {key: np.concatenate([window[key] for window in windows]) for key in OF_BOXES}
+    boxes = {key: np.concatenate([window[key] for window in windows]) for key in OF_BOXES}
+    return windows[0] | boxes | join_presence(windows)
 
 
 def hands_in_decisions(config: TaskConfig) -> bool:
@@ -75,6 +87,7 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
     Raises CompetitionError if `min_score` is a list that is too short for the classes.
     """
     settings = config.decode
+    prediction = _by_presence(prediction, settings)
     boxes = np.clip(prediction["boxes"], 0, np.array([width, height, width, height], dtype=np.float32))
     # What is thinner than the last digit of the submission is no box there.
     good = (boxes[:, 2:] - boxes[:, :2] >= 10.0**-config.format.submission.decimals).all(1)
@@ -89,11 +102,23 @@ def decode(prediction: Prediction, height: int, width: int, config: TaskConfig) 
     return {"bboxes": written.astype(np.float32), "scores": scores[keep], "labels": labels[keep], **size}
 
 
+def _by_presence(prediction: Prediction, settings: DetectionDecode) -> Prediction:
+    """Return a prediction without the boxes of classes that the head of the image denies, with the scores that it
+    leaves the others, where `settings` ask for it."""
+    labels = prediction["labels"]
+    if settings.scale_by_presence:
+        shares = presence_for(prediction, "scale_by_presence", value=True)
+        prediction = {**prediction, "scores": prediction["scores"] * shares[labels]}
+    if (has_class := is_present(prediction, settings.presence_threshold)) is not None:
+        prediction = {**prediction, **{key: prediction[key][has_class[labels]] for key in OF_BOXES}}
+    return prediction
+
+
 def difference(found: Prediction, stored: Prediction) -> float:
     """Return the largest difference of score between a box of one and its like in the other (same class and model,
     IoU of at least 0.5). A box without its like counts by its score, or by how far it is over the lowest of the other
-    list where that was cut."""
-    return max(_unlike(found, stored), _unlike(stored, found))
+    list where that was cut. What a head says of the image counts as scores do."""
+    return max(_unlike(found, stored), _unlike(stored, found), presence_apart(found, stored))
 
 
 def _unlike(boxes: Prediction, others: Prediction) -> float:
@@ -124,12 +149,14 @@ def trial_predictions(num_classes: int, config: TaskConfig) -> Iterator[Predicti
             "labels": np.array(labels, dtype=np.int64),
             "model": np.zeros(len(labels), dtype=np.int16),
             "model_weights": np.ones(1, dtype=np.float32),
+            **({PRESENCE: np.isin(range(num_classes), labels).astype(np.float32)} if config.loss.auxiliary else {}),
         }
 
 
 def unseen(prediction: Prediction, known: Iterable[Prediction]) -> Prediction:
-    """Return no box."""
-    return {**prediction, **{key: prediction[key][:0] for key in OF_BOXES}}
+    """Return no box, and an image that has nothing."""
+    nothing = {key: np.zeros_like(prediction[key]) for key in (PRESENCE,) if key in prediction}
+    return {**prediction, **{key: prediction[key][:0] for key in OF_BOXES}, **nothing}
 
 
 def _join(

@@ -1,9 +1,11 @@
-"""The loss: that of classes, of boxes and, of FCOS, of centerness, added up by the weights in `loss:`."""
+"""The loss: that of classes, of boxes, of FCOS that of centerness, and of a head of the image its own, added up by the
+weights in `loss:`."""
 
 from typing import Any
 
 from torch import Tensor
 
+from competition.tasks.detection.image_head import presence_losses
 from competition.tasks.detection.model import BoxNetwork
 from competition.tasks.detection.settings import TaskConfig
 
@@ -14,6 +16,8 @@ def image_losses(network: BoxNetwork, outputs: Any, batch: dict[str, Any], confi
     """Return (B,) losses, each normalised within its own image, so that they do not depend on the batch."""
     boxes = [one.float() for one in batch["boxes"]]  # as the outputs are, whatever the network computes in
     parts = network.image_losses(outputs, boxes, batch["labels"])
+    if (said := network.presence(outputs)) is not None:
+        parts = {**parts, "auxiliary": presence_losses(said, batch["labels"])}
     first, *others = (
         weight * parts[OF_FCOS.get(name, name) if name not in parts else name]
         for name, weight in weights(config).items()
@@ -22,7 +26,7 @@ def image_losses(network: BoxNetwork, outputs: Any, batch: dict[str, Any], confi
 
 
 def weights(config: TaskConfig) -> dict[str, float]:
-    """Return the weights of the architecture's losses."""
+    """Return the weights of the architecture's losses, and of its head of the image where it has one."""
     of_fcos = ["centerness"] if config.model.architecture == "fcos" else []
-    names = ["classification", "box", *of_fcos]
+    names = ["classification", "box", *of_fcos, *(["auxiliary"] if config.loss.auxiliary else [])]
     return {name: getattr(config.loss, name) for name in names}

@@ -24,6 +24,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from competition.networks.encoder import note_encoder
 from competition.networks.pretrained import check_encoder, load_pretrained, note_weights
 from competition.support.errors import CompetitionError
+from competition.tasks.detection.image_head import ImageHead, build_image_head
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionLoss, TaskConfig
 from competition.tasks.focal import binary_focal_losses
 
@@ -216,8 +217,15 @@ def anchors_of(levels: Sequence[Tensor]) -> Tensor:
     return torch.cat(squares)
 
 
+@dataclass(kw_only=True)
+class BoxOutputs:
+    """What the outputs of every architecture have."""
+
+    presence: Tensor | None = None  # (B, classes) logits of the head of `loss.auxiliary`, once they are asked for
+
+
 @dataclass
-class DetectorOutputs:
+class DetectorOutputs(BoxOutputs):
     """What the head says of every anchor point, for images (B, channels, H, W)."""
 
     head: dict[str, Tensor]  # cls_logits (B, A, classes), bbox_regression (B, A, 4), bbox_ctrness (B, A, 1)
@@ -229,6 +237,10 @@ class DetectorOutputs:
 class BoxNetwork(nn.Module):
     """What the loss and the predictions need of a network, whatever its architecture."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.image_head: ImageHead | None = None
+
     def image_losses(self, outputs: Any, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return (B,) losses by name, see loss.py, each divided within its own image."""
         raise NotImplementedError
@@ -236,6 +248,15 @@ class BoxNetwork(nn.Module):
     def detections(self, outputs: Any) -> list[dict[str, Tensor]]:
         """Return `boxes`, `scores` and `labels` of each image in pixels of what the network saw, best first."""
         raise NotImplementedError
+
+    def presence(self, outputs: Any) -> Tensor | None:
+        """Return (B, classes) logits of which classes an image has, none without such a head.
+
+        Asked for after losses or detections, as some networks look at their images only for these.
+        """
+        if self.image_head is not None and outputs.presence is None:
+            outputs.presence = self.image_head.take()
+        return outputs.presence
 
 
 class Detector(BoxNetwork):
@@ -272,7 +293,15 @@ class Detector(BoxNetwork):
 
 
 def build_network(config: TaskConfig, num_classes: int) -> BoxNetwork:
-    """Return a network of the architecture; nothing of torchvision's own resizing and normalising is used."""
+    """Return a network of the architecture, with a weight for `loss.auxiliary` also with a head of the image."""
+    network = _build_architecture(config, num_classes)
+    if config.loss.auxiliary:
+        network.image_head = build_image_head(network, config, num_classes)
+    return network
+
+
+def _build_architecture(config: TaskConfig, num_classes: int) -> BoxNetwork:
+    """Return the network; nothing of torchvision's own resizing and normalising is used."""
     match config.model.architecture:
         case "fcos":
             return build_fcos(config, num_classes)

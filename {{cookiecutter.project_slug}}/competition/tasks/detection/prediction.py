@@ -8,12 +8,13 @@ from competition.config.views import View
 from competition.tasks.contract import Prediction
 from competition.tasks.detection import decode
 from competition.tasks.detection.model import BoxNetwork
+from competition.tasks.presence import PRESENCE
 from competition.tasks.windows import Place, is_cut_off
 
 
 def predictions(network: BoxNetwork, outputs: Any, batch: dict[str, Any]) -> list[Prediction]:
     """Return predictions as decode.py describes them, best box first, all of one model."""
-    rows = []
+    rows = list[Prediction]()
     model_height, model_width = outputs.image_size
     sizes = zip(batch["height"].tolist(), batch["width"].tolist(), strict=True)
     for detected, (height, width) in zip(network.detections(outputs), sizes, strict=True):
@@ -27,6 +28,8 @@ def predictions(network: BoxNetwork, outputs: Any, batch: dict[str, Any]) -> lis
                 "model_weights": np.ones(1, dtype=np.float32),
             }
         )
+    if (said := network.presence(outputs)) is not None:
+        return [row | {PRESENCE: one} for row, one in zip(rows, said.float().sigmoid().cpu().numpy(), strict=True)]
     return rows
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from competition.config.section import Count, Losses, Probability, Section, names_in
 from competition.config.settings import Config, Model
+from competition.tasks.presence import fault_of_asking
 
 Weight = Annotated[float, Field(ge=0)]
 Layout = Literal["xywh", "xyxy"]
@@ -100,6 +101,7 @@ class DetectionLoss(Losses):
     classification: Weight = 1.0
     box: Weight = 1.0
     centerness: Weight = 1.0
+    auxiliary: Weight = 0.0  # of a second head, which says which classes an image has; 0 is off
     focal_alpha: Probability = 0.25  # weight of a class where it is, against 1 - alpha where it is not
     focal_gamma: Weight = 2.0  # the higher, the less easy points count
     box_kind: Literal["giou", "diou", "ciou"] = "giou"
@@ -127,6 +129,9 @@ class DetectionDecode(Section):
     iou: Probability = 0.5
     class_agnostic: bool = False  # whether boxes of different classes are in each other's way, too
     max_boxes: Count = 100  # an image
+    # What the head of `loss.auxiliary` says: a class that is less likely has no box; and scores times how likely it is.
+    presence_threshold: Probability | list[Probability] = 0.0
+    scale_by_presence: bool = False
 
 
 class DetectionMix(Section):
@@ -268,11 +273,19 @@ class TaskConfig(Config):
 
     @model_validator(mode="after")
     def _a_score_a_class(self) -> Self:
-        scores, classes = self.decode.min_score, self.data.classes
-        if isinstance(scores, list) and classes is not None and len(scores) != len(classes):
-            raise ValueError(
-                f"decode.min_score lists {len(scores)} scores for {len(classes)} data.classes; give one a class"
-            )
+        for name in ("min_score", "presence_threshold"):
+            scores, classes = getattr(self.decode, name), self.data.classes
+            if isinstance(scores, list) and classes is not None and len(scores) != len(classes):
+                raise ValueError(
+                    f"decode.{name} lists {len(scores)} scores for {len(classes)} data.classes; give one a class"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _presence_is_told(self) -> Self:
+        for name in ("presence_threshold", "scale_by_presence"):
+            if fault := fault_of_asking(name, getattr(self.decode, name), self.loss.auxiliary):
+                raise ValueError(fault)
         return self
 
     @property

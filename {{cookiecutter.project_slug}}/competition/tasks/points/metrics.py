@@ -15,17 +15,16 @@ TOLERANCE = 1e-4  # pixels, so that a point at the distance itself counts, howev
 def match(one: Evidence) -> np.ndarray:
     """Return (points,) bool: which points of an image find a true point, each another.
 
-    Greedy by score: each point takes the nearest true one of its class, within the reach of that, of those not yet
-    taken. So what a point finds does not depend on points of lower score: a higher cut takes points away and changes no
-    other, as average precision has it and tuning makes use of. The assignment that finds the most points at once
-    (Hungarian) has not that property, and differs only where points are nearer to each other than they may be off.
+    Greedy by score: each point takes the nearest true one of its class, within the reach or the box of that, of those
+    not yet taken. So what a point finds does not depend on points of lower score: a higher cut takes points away and
+    changes no other, as average precision has it and tuning makes use of. The assignment that finds the most points at
+    once (Hungarian) has not that property, and differs only where points are nearer to each other than they may be off.
     """
     hits = np.zeros(len(one["labels"]), dtype=bool)
     if not len(one["true_labels"]):
         return hits
     distances = cdist(one["points"].astype(np.float64), one["true_points"].astype(np.float64))
-    reach = one["reach"][one["true_labels"]] + TOLERANCE
-    is_near = (distances <= reach) & (one["labels"][:, None] == one["true_labels"][None, :])
+    is_near = _is_within(one, distances) & (one["labels"][:, None] == one["true_labels"][None, :])
     left = np.where(is_near, distances, np.inf)
     order = np.argsort(-one["scores"], kind="stable")
     for i in order[is_near[order].any(axis=1)]:
@@ -34,6 +33,14 @@ def match(one: Evidence) -> np.ndarray:
             hits[i] = True
             left[:, best] = np.inf
     return hits
+
+
+def _is_within(one: Evidence, distances: np.ndarray) -> np.ndarray:
+    """Return (points, true points) bool: where a point is near enough, by distance or by the box of the true one."""
+    if "half_sides" not in one:
+        return distances <= one["reach"][one["true_labels"]] + TOLERANCE
+    away = np.abs(one["points"][:, None].astype(np.float64) - one["true_points"])
+    return (away < one["half_sides"]).all(axis=2)
 
 
 def score_of_counts(metric: str, right: np.ndarray, found: np.ndarray, true: np.ndarray) -> float:

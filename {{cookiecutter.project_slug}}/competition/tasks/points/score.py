@@ -17,6 +17,7 @@ def evidence(answer: Target, truth: Target, metrics: Collection[str]) -> Evidenc
         "true_points": truth["keypoints"],
         "true_labels": truth["labels"],
         "reach": truth["reach"],
+        **({"half_sides": truth["half_sides"]} if "half_sides" in truth else {}),
     }
 
 

@@ -65,6 +65,8 @@ class Matching(Section):
     """When a point counts as found."""
 
     distance: Positive | list[Positive] = 10.0  # pixels of the original image, at most; or one a class, in their order
+    # Instead anywhere within the true point's box, of a format.point_string with w and h.
+    inside_box: bool = False
 
 
 class PointsDecode(Section):
@@ -208,6 +210,15 @@ class TaskConfig(Config):
             raise ValueError(
                 f"data.augmentation.more: {found[0]} would shift points by up to half a pixel; take crop, "
                 "shift_scale_rotate, or data.image_size by epoch"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _boxes_are_known(self) -> Self:
+        if self.matching.inside_box and not {"w", "h"} <= set((self.format.point_string or "").split()):
+            raise ValueError(
+                "matching.inside_box: found true, but train.csv tells no boxes; expected a format.point_string with w "
+                "and h, as 'class x y w h', or matching.distance"
             )
         return self
 

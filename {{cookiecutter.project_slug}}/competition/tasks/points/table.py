@@ -32,13 +32,14 @@ class PointsTable:
     labels: np.ndarray  # (points,) int64
     starts: np.ndarray  # (n + 1,)
     reach: np.ndarray  # (classes,) float64, pixels within which a point counts as found
+    half_sides: np.ndarray | None = None  # (points, 2) float32 of the box within which a point counts instead
     in_shares: bool = False  # of the image's sides; else pixels
     where: str = ""  # the csv file, for messages
     groups = None  # every image is answered by itself
 
     def target(self, index: int, height: int, width: int) -> Target:
         """Return `keypoints` (k, 2) float32 xy and `labels` (k,) of those inside the image, its `size` (height, width),
-        and `reach` (classes,).
+        and `reach` (classes,); by `matching.inside_box` also `half_sides` (k, 2) of the points' boxes.
 
         Raises CompetitionError where the points cannot be of an image of this size.
         """
@@ -52,11 +53,16 @@ class PointsTable:
                 "across and y down, in format.units"
             )
         known = {"size": np.array([height, width]), "reach": self.reach}
+        if self.half_sides is not None:
+            known["half_sides"] = self._in_pixels(self.half_sides, index, height, width)[inside]
         return {"keypoints": found[inside], "labels": self._labels(index)[inside], **known}
 
     def in_pixels(self, index: int, height: int, width: int) -> np.ndarray:
         """Return (k, 2) float32 the points of an image of this size, which may lie outside of it."""
-        points = self.points[self.starts[index] : self.starts[index + 1]]
+        return self._in_pixels(self.points, index, height, width)
+
+    def _in_pixels(self, written: np.ndarray, index: int, height: int, width: int) -> np.ndarray:
+        points = written[self.starts[index] : self.starts[index + 1]]
         return points * np.array([width, height], dtype=np.float32) if self.in_shares else points
 
     def _labels(self, index: int) -> np.ndarray:
@@ -112,6 +118,7 @@ def read_table(config: TaskConfig, path: Path | None = None) -> PointsTable:
         labels=pd.Index(classes).get_indexer(pd.Index(names[order])).astype(np.int64),
         starts=np.concatenate([[0], np.cumsum(np.bincount(codes[found.row], minlength=len(first) + len(absent)))]),
         reach=_reach(config, classes),
+        half_sides=_half_sides(config, found, order),
         in_shares=form.units == "shares",
         where=str(path),
     )
@@ -119,7 +126,8 @@ def read_table(config: TaskConfig, path: Path | None = None) -> PointsTable:
 
 def renumbered(target: Target, numbers: np.ndarray, num_classes: int) -> Target:
     """Return an answer whose label k is `numbers[k]`; points of a negative one are left out."""
-    return renumbered_items({key: value for key, value in target.items() if key != "reach"}, "keypoints", numbers)
+    told = {key: value for key, value in target.items() if key not in ("reach", "half_sides")}  # for scores alone
+    return renumbered_items(told, "keypoints", numbers)
 
 
 def _reach(config: TaskConfig, classes: tuple[str, ...]) -> np.ndarray:
@@ -130,6 +138,12 @@ def _reach(config: TaskConfig, classes: tuple[str, ...]) -> np.ndarray:
             "give one a class, or a single one"
         )
     return np.broadcast_to(np.array(distance, dtype=np.float64), len(classes))
+
+
+def _half_sides(config: TaskConfig, found: PointColumns, order: np.ndarray) -> np.ndarray | None:
+    if not config.matching.inside_box or found.half_sides is None:
+        return None
+    return found.half_sides[order].astype(np.float32)
 
 
 def _classes(

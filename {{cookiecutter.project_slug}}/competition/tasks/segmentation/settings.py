@@ -10,7 +10,7 @@ from competition.config.section import Losses, Positive, Probability, Section, n
 from competition.config.settings import Config, Model
 from competition.files.csv_keys import Keys
 from competition.support.errors import CompetitionError
-from competition.tasks.presence import fault_of_threshold
+from competition.tasks.presence import fault_of_asking
 
 Weight = Annotated[float, Field(ge=0)]
 Pixels = Annotated[int, Field(ge=0)]
@@ -262,7 +262,7 @@ class TaskConfig(Config):
 
     @model_validator(mode="after")
     def _presence_is_told(self) -> Self:
-        if fault := fault_of_threshold(self.decode.presence_threshold, self.loss.auxiliary):
+        if fault := fault_of_asking("presence_threshold", self.decode.presence_threshold, self.loss.auxiliary):
             raise ValueError(fault)
         return self
 

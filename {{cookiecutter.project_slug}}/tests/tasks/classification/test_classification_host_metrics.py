@@ -191,6 +191,62 @@ def bengali(truth: dict[str, np.ndarray], said: dict[str, np.ndarray]) -> float:
     return float(np.average(each, weights=[2, 1, 1]))
 
 
+def lumbar(solution: pd.DataFrame, submission: pd.DataFrame) -> float:
+    """As the host's file: `log_loss` with sample weights of the rows of each condition, and of studies' worst spinal
+    rows; rows that nobody knows are no part of the solution."""
+    grades = ["normal_mild", "moderate", "severe"]
+    frame = solution.merge(submission, on="row_id", suffixes=("_true", ""))
+    true = [f"{grade}_true" for grade in grades]
+    frame["weight"] = frame[true].to_numpy() @ [1, 2, 4]
+    losses = []
+    for condition in ("spinal", "foraminal", "subarticular"):
+        rows = frame[frame["row_id"].str.contains(condition)]
+        losses.append(metrics.log_loss(rows[true].to_numpy(), rows[grades].to_numpy(), sample_weight=rows["weight"]))
+    spinal = frame[frame["row_id"].str.contains("spinal")]
+    worst = spinal.groupby(spinal["row_id"].str.split("_").str[0])[["severe_true", "severe", "weight"]].max()
+    losses.append(metrics.log_loss(worst["severe_true"], worst["severe"], sample_weight=worst["weight"]))
+    return float(np.mean(losses))
+
+
+def test_grades_of_the_lumbar_spine_are_scored_as_their_host_does(tmp_path: Path) -> None:
+    rng, studies = np.random.default_rng(0), [str(study) for study in range(30)]
+    for study, number in zip(studies, rng.integers(1, 4, 30), strict=True):  # of which all slices say the same
+        (tmp_path / "train_images" / study / "7").mkdir(parents=True)
+        for slice_ in range(number):
+            (tmp_path / "train_images" / study / "7" / f"{slice_}.dcm").touch()
+    (tmp_path / "test_images").symlink_to("train_images")
+    config = load_config([CONFIGS / "classification_rsna2024.yaml"], [f"data.dir={tmp_path}"])
+    assert isinstance(config, TaskConfig)
+    names, grades = list(config.format.targets), ["normal_mild", "moderate", "severe"]
+    truth = rng.choice(4, (30, 25), p=[0.6, 0.2, 0.1, 0.1])  # the last: nobody knows
+    truth[0, [k for k, name in enumerate(names) if "spinal" in name]] = 3
+    cells = np.array(["Normal/Mild", "Moderate", "Severe", ""])[truth]
+    pd.DataFrame(cells, columns=names).assign(study_id=studies).to_csv(tmp_path / "train.csv", index=False)
+    said = rng.dirichlet([1, 1, 1], (30, 25))
+    said[1] = [0.999, 0.001, 0]  # as sure of it as can be
+    keys = [f"{study}_{name}" for study in studies for name in names]
+    submission = pd.DataFrame(said.reshape(-1, 3), columns=grades).assign(row_id=keys)[["row_id", *grades]]
+    submission.sample(frac=1, random_state=0).to_csv(tmp_path / "sample_submission.csv", index=False)
+    table = read_table(config)
+    config = with_classes(config, table.classes)
+    rows = {one: row for row, one in enumerate(table.image_ids)}
+    answers = read_submission(tmp_path / "sample_submission.csv", config, table.classes, {})
+    found = [evidence(answer, table.target(rows[one], 9, 9), config.metrics) for one, answer in answers]
+    assert len(found) == len(rows) > 30
+    known = truth.reshape(-1) < 3
+    solution = pd.DataFrame(np.eye(4)[truth.reshape(-1), :3], columns=grades).assign(row_id=keys)[known]
+    assert scores(found, ["rsna2024"], 0)["rsna2024"] == pytest.approx(lumbar(solution, submission), rel=1e-6)
+    assert lower_is_better("rsna2024")
+
+
+def test_rsna2024_is_of_grades_of_the_spine() -> None:
+    targets = {"spinal_l1": {"classes": ["a", "b", "c"]}, "age": {"target": "regression"}}
+    with pytest.raises(CompetitionError, match=r"rsna2024 is of grades of .* format\.targets\.age is none"):
+        complete("classification", {"format": {"targets": targets}, "metrics": ["rsna2024"]})
+    with pytest.raises(CompetitionError, match=r"rsna2024 is for format\.targets"):
+        complete("classification", {"metrics": ["rsna2024"]})
+
+
 SINGLE: dict[str, Grader] = {
     "aptos2019": lambda y, p: float(metrics.cohen_kappa_score(y, p.argmax(axis=1), weights="quadratic")),
     "cassava": right,
@@ -229,7 +285,7 @@ COLUMNS = {"rsna_hemorrhage": 6, "rsna2022": 8} | dict.fromkeys(ONE, 1)  # else 
 
 
 def test_every_known_competition_has_a_grader_here() -> None:
-    assert {*SINGLE, *MULTI, *NUMBERS, *SEVERAL, "sample"} == set(format_presets("classification"))
+    assert {*SINGLE, *MULTI, *NUMBERS, *SEVERAL, "rsna2024", "sample"} == set(format_presets("classification"))
 
 
 @pytest.mark.parametrize("name", SEVERAL)

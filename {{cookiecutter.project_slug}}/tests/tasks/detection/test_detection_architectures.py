@@ -15,6 +15,7 @@ import torch
 from detection_architectures import OF_TRANSFORMERS, ON_ENCODER, TINY, tiny
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from competition.config.data_settings import Data
 from competition.config.loading import validate
@@ -111,6 +112,45 @@ def test_a_few_steps_teach_it_something(architecture: str) -> None:
     history = train(network, made, steps, lr=5e-3, is_same=True)
     assert np.mean(history[-3:]) < 0.9 * history[0]
     assert all(parameter.isfinite().all() for parameter in network.parameters())
+
+
+@torch.no_grad()
+@each
+def test_a_head_of_the_image_leaves_the_rest_as_it_is(architecture: str) -> None:
+    built = []
+    for weight in (0, 0.5):
+        torch.manual_seed(0)
+        built.append(build_network(config(architecture, loss={"auxiliary": weight}), CLASSES).eval())
+    plain, weights = (network.state_dict() for network in built)
+    assert {*weights} - {*plain} == {"image_head.classes.weight", "image_head.classes.bias"}
+    assert all(torch.equal(value, weights[name]) for name, value in plain.items())
+    images, batch = torch.randn(2, 3, *SIZE), batch_of(BOXES[:2])
+    # Copied as for several devices, each hears its own encoder.
+    without, *found = (predictions(one, one(images), batch) for one in (*built, deepcopy(built[1])))
+    for with_head in found:
+        for one, other in zip(with_head, without, strict=True):
+            assert {*one} - {*other} == {"presence"}
+            assert all(np.array_equal(one[key], values) for key, values in other.items())
+    said, again = ([one["presence"] for one in with_head] for with_head in found)
+    np.testing.assert_array_equal(said, again)
+    assert not np.array_equal(said[0], said[1])
+
+
+@each
+def test_a_head_of_the_image_learns_which_classes_have_a_box_and_so_does_the_encoder(architecture: str) -> None:
+    made = [config(architecture, loss={"auxiliary": weight}) for weight in (1, 3)]
+    network = build_network(made[0], CLASSES).eval()  # without chance, and yet learning
+    batch = batch_of(BOXES[:2])
+    outputs = network(torch.randn(2, 3, *SIZE))
+    once, thrice = (image_losses(network, outputs, batch, one) for one in made)
+    said = network.presence(outputs)
+    assert said is not None
+    true = torch.tensor([[1.0, 1, 0], [0, 0, 0]])
+    expected = binary_cross_entropy_with_logits(said, true, reduction="none").mean(dim=1)
+    torch.testing.assert_close((thrice - once) / 2, expected)
+    expected.sum().backward()
+    place, _ = network.__dict__["encoder_note"]
+    assert any(one.grad is not None and one.grad.any() for one in network.get_submodule(place).parameters())
 
 
 @each

@@ -11,17 +11,24 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from detection_architectures import OF_TRANSFORMERS, TINY, tiny
 from tiny import PROJECT
+from tiny import TINY as SMALLEST
 from trainings import assert_ended_like, call, fork_group, get_ready, run_as_script, run_whole_way, wait
 
 from competition.config.loading import dump_yaml, load_config
 from competition.config.settings import Config
 from competition.data.folds import make_folds, read_folds
 from competition.pipeline.train_fold import train
+from competition.prediction.stored import Predictions, PredictionWriter
+from competition.runs.folder import Run
+from competition.scoring.tune import tune
+from competition.support.atomic_files import write_csv
 from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
@@ -33,7 +40,7 @@ pytestmark = pytest.mark.slow
 WORDS = (
     *("name=t", "data.dir=data", "data.image_size=[64, 96]", "data.batch_size=4", "data.num_workers=0", "fold=0"),
     *("trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.devices=1", "mix.mosaic=0.5", "ema.decay=0.5"),
-    *("decode.min_score=0.02", "tta=[hflip]"),
+    *("decode.min_score=0.02", "tta=[hflip]", "loss.auxiliary=0.5"),
 )
 
 
@@ -87,6 +94,51 @@ def test_two_processes_score_what_one_does_and_wait_for_no_weight(data: Path, tm
         with (config.fold_folder / "metrics.csv").open(encoding="utf-8") as file:
             row = list(csv.DictReader(file))[-1]
         assert float(row["val/loss"]) == pytest.approx(loss_in_one_process(config), rel=1e-6)
+
+
+def test_a_head_tells_in_which_images_squares_are_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Every image has a square at the right; which of them count tells its left edge, of which the places that such a
+    # network looks at for a box see nothing. (A head with group norm knows of the whole image.)
+    write_squares(tmp_path / "data", "train", 64)
+    write_squares(tmp_path / "data", "test", 6)
+    words = ["name=t", "fold=0", "trainer.max_epochs=8", "optimizer.lr=2e-3", "data.batch_size=2", "loss.auxiliary=1"]
+    words += ["model.architecture=faster_rcnn", "data.image_size=[64, 128]", "metrics=[f1, map50]"]
+    words += ["data.augmentation={}", "sampler.share=natural", "tta=[vflip]"]
+    run_whole_way(tmp_path, [PROJECT / "configs" / "detection.yaml", *SMALLEST, *words])
+    monkeypatch.chdir(tmp_path)
+    run = Run.open("t")
+    assert run.config.decode.presence_threshold or run.config.decode.scale_by_presence
+    by_boxes_and_head = tune(run).pooled["f1"]
+    for path in run.out_of_fold_files():
+        leave_boxes_alone(path)
+    assert by_boxes_and_head > tune(run).pooled["f1"] + 0.1
+
+
+def write_squares(folder: Path, part: str, number: int) -> None:
+    """Write images with a square each, which is a box where their left edge is bright."""
+    rng, rows = np.random.default_rng(len(part)), list[list[object]]()
+    (folder / f"{part}_images").mkdir(parents=True)
+    for index in range(number):
+        is_box, y, x = index % 2 == 0, rng.integers(2, 34), rng.integers(90, 98)
+        image = rng.normal(90, 10, (64, 128, 3))
+        image[:, :12] += 60 if is_box else -60
+        image[y : y + 28, x : x + 28] = (200, 60, 60)
+        cv2.imwrite(str(folder / f"{part}_images" / f"{part}{index}.png"), image.clip(0, 255).astype(np.uint8))
+        rows.append([f"{part}{index}.png", *(("square", x, y, 28, 28) if is_box else ("", "", "", "", ""))])
+    if part == "train":
+        write_csv(folder / "train.csv", ("image_id", "class_id", "x", "y", "w", "h"), rows)
+    else:
+        write_csv(folder / "sample_submission.csv", ("image_id", "PredictionString"), [(row[0], "") for row in rows])
+
+
+def leave_boxes_alone(path: Path) -> None:
+    """Take what the head says out of a file of predictions."""
+    stored = Predictions(path)
+    with PredictionWriter(path.parent) as writer:
+        for image_id, size, prediction in stored:
+            boxes = {key: values for key, values in prediction.items() if key != "presence"}
+            writer.add(image_id, *size, boxes)
+        writer.finish(path, stored.classes, stored.views, stored.precision)
 
 
 def config_of_two(folder: Path) -> Config:

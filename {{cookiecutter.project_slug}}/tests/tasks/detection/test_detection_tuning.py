@@ -1,5 +1,6 @@
 """Tuning of boxes: finds cuts that are there to be found, never loses, and scores as the real decoding does."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,13 @@ NUM_CLASSES = 2
 class Images:
     """Images whose true boxes are found with a score over .6 (class 0) or .3 (class 1), beside false ones under it."""
 
-    def __init__(self, number: int, seed: int = 0) -> None:
+    def __init__(self, number: int, seed: int = 0, *, with_presence: bool = False) -> None:
         self.asked = 0
         self._all = [self._one(np.random.default_rng([seed, i])) for i in range(number)]
+        for i, (prediction, truth) in enumerate(self._all if with_presence else ()):
+            has_class = np.isin(range(NUM_CLASSES), truth["labels"])
+            unsure = np.random.default_rng([seed, i, 1]).uniform(0, 0.6, NUM_CLASSES)
+            prediction["presence"] = (0.4 * has_class + unsure).astype(np.float32)
 
     def _one(self, rng: np.random.Generator) -> tuple[Prediction, Target]:
         corner = np.stack([np.arange(4) * 50.0, rng.uniform(0, 40, 4)], axis=1)
@@ -108,12 +113,19 @@ def test_a_hosts_metric_is_asked_and_nothing_else() -> None:
 @settings(max_examples=50, deadline=None)
 def test_what_is_looked_up_scores_as_the_decoding_itself(seed: int, metric: str, join: str, agnostic: bool) -> None:
     rng = np.random.default_rng(seed)
-    images = Images(6, seed)
-    made = config(metric, decode=DetectionDecode.model_validate({"join": join, "max_boxes": int(rng.integers(1, 9))}))
+    images = Images(6, seed, with_presence=seed % 2 == 0)
+    made = config(
+        metric,
+        loss={"auxiliary": 1},
+        decode=DetectionDecode.model_validate({"join": join, "max_boxes": int(rng.integers(1, 9))}),
+    )
     objective = LookedUp(made, images, NUM_CLASSES, 0.02)
     for _ in range(3):
         cuts = tuple(rng.uniform(0.02, 0.9, NUM_CLASSES).round(3).tolist())
         point = Point(cuts, float(rng.choice([0.3, 0.5, 0.8])), agnostic)
+        if seed % 2 == 0:
+            least = tuple(rng.uniform(0, 0.7, NUM_CLASSES).round(3).tolist())
+            point = replace(point, presence=least, is_scaled=bool(rng.random() < 0.5))
         rows = np.flatnonzero(rng.random(6) < 0.7)
         if len(rows):
             settled = with_decode(made, made.decode.model_dump() | point.settings())
@@ -123,10 +135,23 @@ def test_what_is_looked_up_scores_as_the_decoding_itself(seed: int, metric: str,
 @given(st.integers(0, 2**20), st.sampled_from(["nms", "wbf"]))
 @settings(max_examples=5, deadline=None)
 def test_the_search_finds_what_decoding_at_every_point_finds(seed: int, join: str) -> None:
-    images, made = Images(6, seed), config("f1", decode={"join": join})
+    images = Images(6, seed, with_presence=seed % 2 == 0)
+    made = config("f1", loss={"auxiliary": 1}, decode={"join": join})
     plain = made.model_copy(update={"host_metric": Path("metric.py")})  # this file's `score` decodes each time
     rows = np.arange(6)
     assert search(made, images, NUM_CLASSES).best(rows) == search(plain, images, NUM_CLASSES).best(rows)
+
+
+@pytest.mark.parametrize("metric", ["f1", "map50"])
+def test_what_a_head_says_of_the_image_tells_boxes_apart_that_scores_do_not(metric: str) -> None:
+    images, made = Images(60, with_presence=True), config(metric, loss={"auxiliary": 1})
+    for index in range(0, 60, 2):  # every other image has nothing, and boxes that look like those of the others
+        nothing, truth = images.prediction(index), images.truth(index)
+        nothing |= images.prediction(index + 1) | {"presence": np.array([0.2, 0.3], np.float32)}
+        truth |= {key: values[:0] for key, values in truth.items()}
+    found = search(made, images, NUM_CLASSES).best(np.arange(40))
+    unseen, plain = np.arange(40, 60), found | {"presence_threshold": 0, "scale_by_presence": False}
+    assert images.score(with_decode(made, found), unseen) > images.score(with_decode(made, plain), unseen) + 0.1
 
 
 def test_the_configs_own_settings_stay_where_nothing_is_better() -> None:

@@ -45,6 +45,24 @@ def matched_by_loops(one: Evidence) -> list[bool]:
     return hits
 
 
+def found_in_boxes(one: Evidence) -> int:
+    """Count as Kuzushiji Recognition does: each true box takes the first point of its class within it that is left."""
+    left = list(zip(one["labels"].tolist(), one["points"].tolist(), strict=True))
+    number = len(left)
+    boxes = zip(one["true_labels"].tolist(), one["true_points"].tolist(), one["half_sides"].tolist(), strict=True)
+    for label, (x, y), (half_width, half_height) in boxes:
+        inside = (
+            point
+            for point in left
+            if point[0] == label
+            and x - half_width < point[1][0] < x + half_width
+            and y - half_height < point[1][1] < y + half_height
+        )
+        if (hit := next(inside, None)) is not None:
+            left.remove(hit)
+    return number - len(left)
+
+
 def counted(evidence: list[Evidence], label: int | None) -> tuple[int, int, int]:
     """Return how many points are right, said and true, of a class or of all."""
     right = said = true = 0
@@ -61,6 +79,21 @@ def counted(evidence: list[Evidence], label: int | None) -> tuple[int, int, int]
 def test_points_are_matched_one_to_one_the_surest_first(seed: int) -> None:
     one = drawn(seed)
     assert match(one).tolist() == matched_by_loops(one)
+
+
+@given(SEEDS)
+@some_settings
+def test_points_in_boxes_apart_from_each_other_are_counted_as_the_host_does(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    cells = rng.permutation(9)[: rng.integers(10)]
+    sides = rng.integers(1, 6, (len(cells), 2))
+    one = drawn(seed) | {
+        "true_points": (10 * np.stack(np.divmod(cells, 3), axis=1) + 5).astype(np.float32),
+        "true_labels": rng.integers(2, size=len(cells)),
+        "half_sides": sides.astype(np.float32),
+    }
+    one["points"] = one["points"].round()  # onto the boxes' sides, too, where none is found
+    assert match(one).sum() == found_in_boxes(one)
 
 
 @given(SEEDS)

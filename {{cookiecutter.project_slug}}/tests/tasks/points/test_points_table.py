@@ -47,7 +47,18 @@ def test_strings_tell_points_and_classes_of_boxes_the_centre(tmp_path: Path) -> 
     table = table_of(tmp_path, ["a.png,U+1 10 20 4 6 U+2 1 2 2 2", "b.png,"], "image_id,labels", format=form)
     assert table.classes == ("U+1", "U+2")
     assert table.target(0, 30, 40)["keypoints"].tolist() == [[12, 23], [2, 3]]
+    assert "half_sides" not in table.target(0, 30, 40)
     assert len(table.target(1, 30, 40)["labels"]) == 0
+
+
+def test_boxes_are_kept_where_a_point_counts_anywhere_within(tmp_path: Path) -> None:
+    form = {"class_id": None, "points": "labels", "point_string": "class x y w h"}
+    lines = ["b.png,", "a.png,U+1 10 20 4 6 U+2 100 200 2 2 U+2 1 2 2 8"]
+    table = table_of(tmp_path, lines, "image_id,labels", format=form, matching={"inside_box": True})
+    assert table.target(1, 30, 40)["half_sides"].tolist() == [[2, 3], [1, 4]]
+    assert table.target(0, 30, 40)["half_sides"].shape == (0, 2)
+    with pytest.raises(CompetitionError, match=r"inside_box: found true, but train.csv tells no boxes"):
+        config_of(tmp_path, matching={"inside_box": True})
 
 
 def test_shares_are_of_the_images_sides_and_another_text_may_mean_none(tmp_path: Path) -> None:

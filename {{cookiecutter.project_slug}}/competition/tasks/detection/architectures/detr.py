@@ -32,7 +32,7 @@ from competition.support.errors import CompetitionError
 from competition.tasks.detection.architectures.detr_loss import DetrLoss, Layer, Truth, noisy_pairs
 from competition.tasks.detection.architectures.kept_weights import keep, note
 from competition.tasks.detection.architectures.published_detrs import KINDS, STRIDE, Kind
-from competition.tasks.detection.model import BoxNetwork, levels_of
+from competition.tasks.detection.model import BoxNetwork, BoxOutputs, levels_of
 from competition.tasks.detection.settings import MOST_DETECTIONS, OF_TRANSFORMERS, DetectionModel, TaskConfig
 
 LEAST_SCORE = 0.01  # of a box that is stored, as FCOS has it
@@ -76,7 +76,7 @@ class Sizes:
 
 
 @dataclass
-class DetrOutputs:
+class DetrOutputs(BoxOutputs):
     """Images, and what the decoder says of them; while training it waits for the truth, which it sees with noise."""
 
     images: Tensor

@@ -31,7 +31,7 @@ from competition.networks.pretrained import (
 )
 from competition.support.errors import CompetitionError
 from competition.tasks.detection.architectures.kept_weights import keep
-from competition.tasks.detection.model import PYRAMID_STRIDES, BoxNetwork, EncoderWithPyramid
+from competition.tasks.detection.model import PYRAMID_STRIDES, BoxNetwork, BoxOutputs, EncoderWithPyramid
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionModel, TaskConfig
 
 # By `model.size`: how torchvision makes it, its weights, and the strides of its levels.
@@ -53,7 +53,7 @@ SMOOTH = 1 / 9  # of the region proposals' loss of boxes
 
 
 @dataclass
-class RegionOutputs:
+class RegionOutputs(BoxOutputs):
     """What the first stage says of images (B, channels, H, W): the second looks at places that this one names."""
 
     features: "OrderedDict[str, Tensor]"

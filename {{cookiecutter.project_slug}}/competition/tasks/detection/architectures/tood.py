@@ -19,6 +19,7 @@ from competition.networks.pretrained import check_encoder, load_pretrained, note
 from competition.tasks.detection.model import (
     PYRAMID_STRIDES,
     BoxNetwork,
+    BoxOutputs,
     EncoderWithPyramid,
     anchors_of,
     box_losses,
@@ -38,7 +39,7 @@ LEAST_SCORE, MOST_OVERLAP, MOST_CANDIDATES = 0.01, 0.8, 2000  # loose: the cuts 
 
 
 @dataclass
-class PointOutputs:
+class PointOutputs(BoxOutputs):
     """What the head says of every point, for images (B, channels, H, W)."""
 
     logits: Tensor  # (B, A, classes)

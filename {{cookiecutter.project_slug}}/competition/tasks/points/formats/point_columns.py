@@ -23,6 +23,7 @@ class PointColumns(NamedTuple):
     text: "pd.Series"  # (rows,) what stands in the row, for messages
     faults: list[str]
     names: np.ndarray | None = None  # (points,) str, the class of each where the string tells it
+    half_sides: np.ndarray | None = None  # (points, 2) float64 of their boxes, x and y, where the string tells them
 
 
 def read_point_columns(frame: pd.DataFrame, form: PointsFormat, path: Path) -> PointColumns:
@@ -44,6 +45,7 @@ def _read_strings(text: "pd.Series", is_empty: np.ndarray, form: PointsFormat, p
     assert form.point_string is not None
     shape = form.point_string.split()
     rows, numbers, names, torn = list[int](), list[np.ndarray](), list[str](), list[int]()
+    sides = list[np.ndarray]()
     for row in np.flatnonzero(~is_empty).tolist():
         try:
             found = read_words(text.iloc[row].split(), shape)
@@ -53,12 +55,14 @@ def _read_strings(text: "pd.Series", is_empty: np.ndarray, form: PointsFormat, p
         rows += [row] * len(found["x"])
         numbers.append(np.stack([found["x"], found["y"]], axis=1))
         names += found.get("class", np.zeros(0, dtype=object)).tolist()
+        if {"w", "h"} <= set(shape):
+            sides.append(np.stack([found["w"], found["h"]], axis=1) / 2)
     faults = row_faults(path, torn, text, f"expected `{form.point_string}` again and again, with numbers")
     where, points = np.array(rows, dtype=np.int64), np.concatenate([np.zeros((0, 2)), *numbers])
     faults += _unit_faults(where, points, form, text, path)
-    return PointColumns(
-        where, points, is_empty, text, faults, np.array(names, dtype=object) if "class" in shape else None
-    )
+    classes = np.array(names, dtype=object) if "class" in shape else None
+    boxes = np.concatenate([np.zeros((0, 2)), *sides]) if {"w", "h"} <= set(shape) else None
+    return PointColumns(where, points, is_empty, text, faults, classes, boxes)
 
 
 def read_words(words: Sequence[str], shape: Sequence[str]) -> dict[str, np.ndarray]:
