@@ -141,17 +141,18 @@ def _known_competitions(data: Data) -> Iterator[Reading]:
         for name in format_presets(task):
             reading = try_reading(task, {"data": {"dir": str(data.dir)} | _given(data), "format": name})
             if reading.stage == len(STAGES) - 1:
-                reading = _with_found_images(reading)
+                reading = _with_found_images(reading, _given(data))
             if reading.stage == len(STAGES):
                 yield reading
 
 
-def _with_found_images(reading: Reading) -> Reading:
+def _with_found_images(reading: Reading, given: dict[str, Any]) -> Reading:
     """Return a reading of tables that are right with the images where they are, as png instead of the host's DICOM."""
     data = complete(reading.task, reading.part).data
     train, sample = (_first_rows(data.dir / name) for name in _csv_files(data).values())
-    found = find_images(Data(dir=data.dir), train, sample)
-    return try_reading(reading.task, reading.part | {"data": reading.part["data"] | found}) if found else reading
+    found = find_images(data, train, sample)
+    of_data = reading.part["data"] | found | given
+    return try_reading(reading.task, reading.part | {"data": of_data}) if found else reading
 
 
 def _by_its_name(reading: Reading, data: Data) -> Reading:

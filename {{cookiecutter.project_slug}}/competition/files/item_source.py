@@ -128,7 +128,12 @@ class ImageSource:
 
 def copied_source(data: Data, folder: Path, names: Sequence[str | None]) -> ImageSource:
     """Return an image whose files `ImageSource.copy_to` has copied."""
-    files = tuple(None if name is None else ImageFile(folder / name, windows=data.windows) for name in names)
+
+    def copied(name: str) -> ImageFile:
+        is_dicom = Path(name).suffix.lower() in SUFFIXES  # else it was read by its windows already, or is a map
+        return ImageFile(folder / name, windows=data.windows if is_dicom else ())
+
+    files = tuple(None if name is None else copied(name) for name in names)
     return ImageSource(files, data.file_channels, data.max_pixels)
 
 

@@ -4,6 +4,7 @@ A picture is as large as its image and grey: a probability from 0 to 255. Where 
 the run has trained on, it may be one of its test images.
 """
 
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
@@ -76,15 +77,20 @@ def map_path(folder: Path, part: str, name: str, image_id: str) -> Path:
 def write_maps(
     folder: Path, classes: Iterable[str], images: Iterable[tuple[str, str, np.ndarray, tuple[int, int]]]
 ) -> None:
-    """Write pictures of images into a new folder: of each part, image id, (classes, h, w) and height and width."""
-    classes, rows = list(classes), list[tuple[str, str]]()
+    """Write pictures of images into a new folder: of each part, image id, (classes, h, w) and height and width.
+
+    The index has a checksum of each image's pictures, so that it is another where they are.
+    """
+    classes, rows = list(classes), list[tuple[str, str, str]]()
     for part in ("train", "test"):
         for name in classes:
             map_path(folder, part, name, "").parent.mkdir(parents=True)
     for part, image_id, maps, (height, width) in images:
+        checksum = 0
         for name, one in zip(classes, maps, strict=True):
             full = cv2.resize(one.astype(np.float32), (width, height))
             _, packed = cv2.imencode(".png", np.rint(np.clip(full, 0, 1) * 255).astype(np.uint8))
             map_path(folder, part, name, image_id).write_bytes(packed.tobytes())
-        rows.append((part, image_id))
-    write_csv(folder / INDEX, ["part", "image_id"], rows)
+            checksum = zlib.crc32(packed.tobytes(), checksum)
+        rows.append((part, image_id, f"{checksum:08x}"))
+    write_csv(folder / INDEX, ["part", "image_id", "crc32"], rows)

@@ -12,9 +12,10 @@ from competition.data.folds import read_folds
 from competition.pipeline.find_batch_size import with_batch_size
 from competition.prediction.predict import load_network, predict_images
 from competition.prediction.teacher import teach
-from competition.runs.folder import OOF, refuse_start
+from competition.runs.folder import BEGUN_BY, OOF, refuse_start
 from competition.scoring.out_of_fold import describe_scores, score_predictions
-from competition.support.freshness import remember_sources
+from competition.support.errors import CompetitionError
+from competition.support.freshness import changed_sources, remember_sources
 from competition.support.locks import holding
 from competition.tasks.contract import Table, Task
 from competition.tasks.host_metric import load_score
@@ -45,6 +46,7 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
         for metric in config.metric_files:
             load_metric(metric)
         table = Task(config.task).table.read_table(config)
+        note_tables(config)
         data = FoldData(config, table, read_folds(config, table))
         teach(config, table, data)
         with explaining_lost_process("training"):
@@ -54,7 +56,6 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
                 _predict_out_of_fold(config, table, data)
             else:
                 export(config, folder / LATEST)
-            rank_zero_only(_remember_tables)(config)
         rank_zero_only(record)(config.run_folder)
     return folder
 
@@ -73,10 +74,18 @@ def _predict_out_of_fold(config: Config, table: Table, data: FoldData) -> None:
     _tell_score(config, table, path, weights)
 
 
-def _remember_tables(config: Config) -> None:
-    """Note by which tables beside train.csv, as crops of another run, the weights were made."""
-    if tables := extra_files(config):
-        remember_sources(exported_path(weights_to_use(config.fold_folder, config.checkpoint)), tables)
+def note_tables(config: Config) -> None:
+    """Note by which tables beside train.csv, as crops of another run, a training begins; raise CompetitionError where
+    it would go on by others."""
+    begun, tables = config.fold_folder / BEGUN_BY, extra_files(config)
+    if begun.is_file() and (changed := changed_sources(begun, tables)):
+        raise CompetitionError(
+            f"{changed[0]}: is another than when {config.fold_folder} was begun, which would learn by both; put that "
+            f"one back, or delete {config.fold_folder} to start anew"
+        )
+    if tables and not begun.is_file():
+        rank_zero_only(begun.touch)()
+        rank_zero_only(remember_sources)(begun, tables)
 
 
 @rank_zero_only

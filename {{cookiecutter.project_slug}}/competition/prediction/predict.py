@@ -20,6 +20,7 @@ from competition.data.dataset import Batch, ImageDataset
 from competition.data.loaders import evaluation_loader
 from competition.data.series_dataset import open_dataset
 from competition.data.window_dataset import WholeImages
+from competition.files.maps import stage_files
 from competition.prediction.ensemble import Ensemble
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.runs.blend_recipe import refuse_blend
@@ -165,14 +166,14 @@ def predict_test_by_fold(run: Run) -> dict[int, Path]:
         if not fold.isdigit():
             continue
         weights = [weights_to_use(folder, config.checkpoint) for folder in folders]
-        path, sources = folders[0] / TEST, [config.sample_submission, *weights]
+        path, sources = folders[0] / TEST, [config.sample_submission, *stage_files(config.data), *weights]
         files[int(fold)] = path
         if is_up_to_date(path, sources) and Predictions(path).is_as_asked(config):
             continue
         loaded = [load_network(file) for file in weights]
         ids = Task(config.task).submission.read_test_ids(config, loaded[0][1])
         networks = [network for network, _ in loaded]
-        predict_images(config, networks, ImageDataset(config, ids), path, loaded[0][1])
+        predict_images(config, networks, open_dataset(config, ids), path, loaded[0][1])
         rank_zero_only(remember_sources)(path, sources)
     return files
 

@@ -17,6 +17,7 @@ from competition.support.paths import PACKAGE, here
 CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submission.csv"
 POSTPROCESS, CV, VIEWS, METRICS = "postprocess.yaml", "cv.csv", "tta.csv", "metrics.csv"
 LATEST = "latest.pt"
+BEGUN_BY = ".tables"  # its note tells by which tables beside train.csv the training of a folder began
 CHOSEN = {"soup": "soup.pt", "unaveraged": "unaveraged.pt"}  # what is written of weights that were chosen at the end
 BUNDLE = "bundle"  # a folder
 SWEEPS, JOURNAL = "sweeps", "journal.jsonl"  # the folder of all sweeps, and what each notes of its trials

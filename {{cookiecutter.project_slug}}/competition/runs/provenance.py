@@ -22,7 +22,7 @@ from competition.data.folds import folds_path
 from competition.files.maps import refuse_absent_stages
 from competition.files.other_tables import table_and_pattern
 from competition.runs.blend_recipe import blend_sources
-from competition.runs.folder import ELSEWHERE, OOF, TEST, Run, is_among, weights_name
+from competition.runs.folder import BEGUN_BY, ELSEWHERE, OOF, TEST, Run, is_among
 from competition.runs.ledger import Line
 from competition.support.errors import CompetitionError
 from competition.support.freshness import changed_sources
@@ -80,8 +80,7 @@ def describe_other_tables(run: Run) -> list[str]:
         lines.append(f"warning: {error}")
     tables = extra_files(run.config)
     for folder in run.finished() if tables else []:
-        weights = (folder / weights_name(folder, run.config.checkpoint)).with_suffix(".safetensors")
-        if weights.is_file() and (changed := changed_sources(weights, tables)):
+        if (begun := folder / BEGUN_BY).is_file() and (changed := changed_sources(begun, tables)):
             lines.append(
                 f"warning: {folder} was trained with another {changed[0]} than is there now; train anew, under another "
                 "name"

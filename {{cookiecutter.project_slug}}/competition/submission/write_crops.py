@@ -32,7 +32,9 @@ def make_crops(run: Run) -> tuple[Path, str]:
     config, files = run.config, run.out_of_fold_files()
     refuse_placeless(config)
     stored = Predictions(run.folder / TEST)
-    images = None if not files else OutOfFold(config, Task(config.task).table.read_table(config), folds_of_files(files))
+    table = Task(config.task).table.read_table(config)
+    images = None if not files else OutOfFold(config, table, folds_of_files(files))
+    refuse_mixed(run, table.image_ids, () if images is None else images.image_ids, stored.image_ids)
     path, number = run.folder / CROPS, 0 if images is None else len(images)
     sources = crop_sources(run.folder)
 
@@ -58,6 +60,16 @@ def make_crops(run: Run) -> tuple[Path, str]:
         path,
         f"{number} training images, out of fold, and {len(stored)} test images; for data.crop={{run: {run.folder}}}",
     )
+
+
+def refuse_mixed(run: Run, trained: Iterable[str], out_of_fold: Iterable[str], test: Iterable[str]) -> None:
+    """Raise CompetitionError where a test image has the id of one that the run trains on and has no fair word on: who
+    looks for that one would find the other."""
+    if mixed := (set(trained) - set(out_of_fold)) & set(test):
+        raise CompetitionError(
+            f"{run.folder}: image {min(mixed)!r} is a training image that no fold has left out, and a test image, too; "
+            "train all folds, so that both are told apart"
+        )
 
 
 def refuse_placeless(config: Config) -> None:

@@ -16,6 +16,7 @@ from competition.files.maps import INDEX, MAPS, write_maps
 from competition.prediction.stored import Predictions
 from competition.runs.folder import TEST, Run
 from competition.scoring.out_of_fold import OutOfFold, folds_of_files
+from competition.submission.write_crops import refuse_mixed
 from competition.support.errors import CompetitionError
 from competition.support.freshness import remember_sources
 from competition.support.progress import progress
@@ -32,7 +33,9 @@ def make_maps(run: Run) -> tuple[Path, str]:
     config, files, folder = run.config, run.out_of_fold_files(), run.folder / MAPS
     refuse_mapless(config)
     stored, sources, building = Predictions(run.folder / TEST), crop_sources(run.folder), run.folder / f".{MAPS}.tmp"
-    images = None if not files else OutOfFold(config, Task(config.task).table.read_table(config), folds_of_files(files))
+    table = Task(config.task).table.read_table(config)
+    images = None if not files else OutOfFold(config, table, folds_of_files(files))
+    refuse_mixed(run, table.image_ids, () if images is None else images.image_ids, stored.image_ids)
     number = 0 if images is None else len(images)
 
     def said() -> Iterator[Said]:

@@ -17,6 +17,7 @@ from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE
 
+OF_FOLDERS = ("manifest.json", "maps.csv")  # files that stand for the folder they are in
 Known = dict[str, list[Any]]  # by name: [size, time of change, checksum]
 
 
@@ -77,10 +78,9 @@ def _read(path: Path) -> Known | None:
 
 
 def _note(path: Path) -> Path:
-    """Return where the note is: never within a bundle, which holds what its manifest names and nothing else."""
-    name = path.parent.name if path.name == "manifest.json" else path.name
-    folder = path.parent.parent if path.name == "manifest.json" else path.parent
-    return folder / f".{name}.sources"
+    """Return where the note is: never within a folder that is made as a whole, as a bundle, but beside it."""
+    whole = path.parent if path.name in OF_FOLDERS else path
+    return whole.with_name(f".{whole.name}.sources")
 
 
 def _names(path: Path, sources: Iterable[Path]) -> list[str]:

@@ -610,7 +610,9 @@ def test_a_known_competition_is_recognised_with_its_dicom_turned_into_png(tmp_pa
         "train_image_level.csv": ["id,boxes,label,StudyInstanceUID", *images],
         SAMPLE: rows("id,PredictionString", ids[6:], "{}_image,none 1 0 0 1 1"),
     }
-    lay_out(tmp_path, (tables, [*(f"train/{one}.png" for one in ids[:6]), *(f"test/{one}.png" for one in ids[6:])]))
-    printed = recognise_folder([f"data.dir={tmp_path}"])
-    assert "format: siim_covid" in printed
-    assert any("image_file: '{name}.png', id_parts: '{name}_image'" in one for one in printed)
+    for folders in (("train", "test"), ("train_images", "test_images")):
+        data = tmp_path / folders[0]
+        data.mkdir()
+        lay_out(data, (tables, [f"{folders[number > 5]}/{one}.png" for number, one in enumerate(ids)]))
+        printed = "\n".join(recognise_folder([f"data.dir={data}"]))
+        assert all(key in printed for key in ("\nformat: siim_covid", "'{name}.png'", "id_parts: '{name}_image'"))

@@ -1,5 +1,6 @@
 """What another run found in an image is all that is seen of it: read, cached, copied; and what is refused."""
 
+import shutil
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import write_dicom
 
 from competition.config.loading import task_names, validate
 from competition.config.settings import Config
@@ -23,6 +25,7 @@ from competition.files.crops import (
 )
 from competition.files.item_source import copied_source, train_source
 from competition.files.item_source import test_source as source_of_test
+from competition.pipeline.train_fold import note_tables
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.runs.folder import Run
 from competition.support.errors import CompetitionError
@@ -73,6 +76,21 @@ def test_of_a_training_and_a_test_image_the_own_box_is_seen(tmp_path: Path, pixe
     )
 
 
+def test_what_is_seen_of_a_dicom_file_is_copied_as_its_windows_show_it(tmp_path: Path) -> None:
+    (tmp_path / "train_images").mkdir()
+    pixels = np.arange(40 * 60, dtype=np.uint16).reshape(40, 60)
+    write_dicom(tmp_path / "train_images" / "a.dcm", pixels)
+    row = ("train", "a", 0.25, 0.5, 0.5, 0.75, 1)
+    pd.DataFrame([row], columns=COLUMNS).to_csv(tmp_path / "crops.csv", index=False)
+    window = {"dicom_window": [1000, 800], "image_file": "{image_id}.dcm"}
+    config = config_of(tmp_path, {"csv": str(tmp_path / "crops.csv"), "margin": 0}, **window)
+    source = train_source(config, "a")
+    names = source.copy_to(tmp_path, "copy")
+    copied = copied_source(config.data, tmp_path, names).read()
+    assert copied.shape == (10, 15, 1)
+    np.testing.assert_array_equal(copied, source.read())
+
+
 def test_all_boxes_make_one_rectangle_and_a_margin_ends_at_the_image(tmp_path: Path, pixels: np.ndarray) -> None:
     config = config_of(tmp_path, {"csv": str(tmp_path / "crops.csv"), "margin": 0, "take": "all"})
     np.testing.assert_array_equal(train_source(config, "a").read(), pixels[:30, 15:])
@@ -108,6 +126,21 @@ def test_a_file_older_than_its_run_and_one_that_is_not_there_are_refused(tmp_pat
         CompetitionError, match=r"crops\.csv: no such file \(data\.crop\); make it with `competition crops"
     ):
         refuse_absent_crops(config.data)
+
+
+def test_a_training_does_not_go_on_by_other_crops_than_it_began_with(
+    tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = config_of(tmp_path, {"csv": str(tmp_path / "crops.csv")})
+    config.fold_folder.mkdir(parents=True)
+    note_tables(config)
+    note_tables(config)
+    (tmp_path / "crops.csv").write_text((tmp_path / "crops.csv").read_text().replace("0.25", "0.2"))
+    with pytest.raises(
+        CompetitionError, match=r"crops\.csv: is another than when .*fold0 was begun, which would learn"
+    ):
+        note_tables(config)
 
 
 def test_the_run_is_of_this_project_or_another_and_on_kaggle_came_with_the_code(
@@ -173,3 +206,7 @@ def test_a_training_image_is_cropped_by_networks_that_have_not_seen_it_a_test_im
     assert {shares_of(data, image_id, of_test=False) for image_id in seen} == {()}
     assert all(shares_of(data, image_id, of_test=False) for image_id in unseen)
     assert all(shares_of(data, image_id, of_test=True) for image_id in seen)
+    shutil.rmtree(first.parent)  # nobody has a fair word on those any more, whose ids test images have, too
+    done = command("crops", "t")
+    assert done.returncode == 1
+    assert "is a training image that no fold has left out, and a test image, too; train all folds" in done.stderr

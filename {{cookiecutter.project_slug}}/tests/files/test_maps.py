@@ -69,7 +69,9 @@ def test_maps_follow_the_image_and_are_cropped_and_copied_with_it(tmp_path: Path
     np.testing.assert_array_equal(copied_source(config.data, tmp_path, names).read(), of_test)
 
 
-def test_what_is_not_said_or_is_old_is_told(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_what_is_not_said_or_is_old_is_told(
+    tmp_path: Path, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, stored, index = config_of(tmp_path), tmp_path / "masks" / "test.npz", tmp_path / "masks" / MAPS / INDEX
     with pytest.raises(CompetitionError, match=r"image 'z': .*maps \(data\.maps\) says nothing of it; its run must"):
         map_files(config.data, "z", of_test=True)
@@ -78,8 +80,10 @@ def test_what_is_not_said_or_is_old_is_told(tmp_path: Path, pixels: np.ndarray) 
             config_of(tmp_path, channels=6, maps={"run": str(tmp_path / "masks"), "classes": ["d"]}).data
         )
     np.savez(stored, one=np.zeros(1))
+    monkeypatch.setattr("competition.support.freshness.PACKAGE", tmp_path.parent / "competition")
     remember_sources(index, [stored])
-    refuse_absent_stages(config.data)
+    monkeypatch.setattr("competition.support.freshness.PACKAGE", tmp_path / "other" / "competition")
+    refuse_absent_stages(config.data)  # it is of another project
     np.savez(stored, one=np.ones(2))
     with pytest.raises(CompetitionError, match=r"maps\.csv: is older than .*test\.npz; make it anew with `competition"):
         refuse_absent_stages(config.data)

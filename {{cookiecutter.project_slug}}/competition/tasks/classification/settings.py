@@ -61,6 +61,7 @@ AnyMetric = Annotated[
 ]
 LOWER_IS_BETTER = ("log_loss", "rsna2022", "rsna2024", "error", "rmse", "mae", "mean_loss")
 
+NUM_GRADES = 3
 SPINE_CONDITIONS = ("spinal", "foraminal", "subarticular")  # of which rsna2024 takes the mean, by targets' names
 
 CLASSES: tuple[TargetKind, ...] = ("single", "multi")
@@ -611,7 +612,7 @@ def check_metrics_of_several(form: ClassificationFormat, metrics: list[str]) -> 
             check_metric(form.each[name], own, f"format.targets.{name}.target")
         elif metric in MEANS:
             _check_mean(form, metric)
-        elif metric in OF_SEVERAL:
+        elif metric == "rsna2024":
             _check_spine(form, metric)
         else:
             raise ValueError(
@@ -634,12 +635,14 @@ def _check_mean(form: ClassificationFormat, mean: str) -> None:
 
 
 def _check_spine(form: ClassificationFormat, metric: str) -> None:
-    """Raise ValueError where targets that count have no grades, or their names no condition of the spine."""
+    """Raise ValueError where targets that count have no three grades, or their names no condition of the spine."""
     for name, target in form.targets.items():
-        if target.counts and (target.target != "single" or not any(one in name for one in SPINE_CONDITIONS)):
+        is_graded = target.target == "single" and len(target.classes or ()) in (0, NUM_GRADES)
+        if target.counts and not (is_graded and any(one in name for one in SPINE_CONDITIONS)):
             raise ValueError(
-                f"{metric} is of grades of {', '.join(SPINE_CONDITIONS)} conditions, and format.targets.{name} is none "
-                "by its name and target; give it score_weight: 0, or take another metric"
+                f"{metric} is of three grades, the worst last, of {', '.join(SPINE_CONDITIONS)} conditions, and "
+                f"format.targets.{name} is none by its name, target and classes; give it score_weight: 0, or take "
+                "another metric"
             )
 
 

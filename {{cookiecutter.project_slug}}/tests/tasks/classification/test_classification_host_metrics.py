@@ -241,7 +241,9 @@ def test_grades_of_the_lumbar_spine_are_scored_as_their_host_does(tmp_path: Path
 
 def test_rsna2024_is_of_grades_of_the_spine() -> None:
     targets = {"spinal_l1": {"classes": ["a", "b", "c"]}, "age": {"target": "regression"}}
-    with pytest.raises(CompetitionError, match=r"rsna2024 is of grades of .* format\.targets\.age is none"):
+    with pytest.raises(
+        CompetitionError, match=r"rsna2024 is of three grades, the worst last, of .* format\.targets\.age is none"
+    ):
         complete("classification", {"format": {"targets": targets}, "metrics": ["rsna2024"]})
     with pytest.raises(CompetitionError, match=r"rsna2024 is for format\.targets"):
         complete("classification", {"metrics": ["rsna2024"]})
