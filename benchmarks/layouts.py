@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -140,6 +141,24 @@ def grade(tool: Path, name: str, parts: list[Path], answers: Path) -> str:
     return f"{float(score) + 0.0:.4f}" if status == 0 else "-"
 
 
+class Part(NamedTuple):
+    """What the project makes of the rows that one config answers."""
+
+    metric: str
+    score: float
+    labels: int
+    written: Path
+    faulty: Path
+
+
+def through_us(folder: Path, config: Path | str, truth: Path, answers: Path, words: list[str]) -> Part | None:
+    """Write the truth anew and a submission with faults into a new folder, and score that; None where it fails."""
+    folder.mkdir()
+    files = [folder / "written.csv", folder / "faulty.csv"]
+    status, ours = said("-c", THROUGH_US, config, truth, answers, *files, *words)
+    return None if status else Part(*json.loads(ours.splitlines()[-1]), *files)
+
+
 def line(tool: Path, folder: Path) -> list[str]:
     """Return the cells of a competition: its name, lines of YAML, recognised or not, scores."""
     name = folder.name
@@ -157,24 +176,17 @@ def line(tool: Path, folder: Path) -> list[str]:
     is_read = status == 0 and said("-m", "competition", "check", config, "data.near_duplicates=false")[0] == 0
     lines = [one for one in printed.splitlines() if one.strip() and not one.startswith("#")]
     cells = [name, str(len(lines)) if is_read else "-", "yes" if is_read else "no"]
-    parts: list[tuple[float, int]] = []
-    written: list[Path] = []
-    faulty: list[Path] = []
-    metric = ""
-    for number, one in enumerate([config, *([OTHER_ROWS[name]] if name in OTHER_ROWS else [])] if is_read else []):
-        files = [folder / f"{word}{number}.csv" for word in ("written", "faulty")]
-        words = [f"data.dir={folder}", *([f"metrics=[{METRICS[name]}]"] if name in METRICS else [])]
-        status, ours = said("-c", THROUGH_US, one, truth, answers, *files, *words)
-        if status:
-            return [*cells, "-", "-", "-", "-"]
-        metric, *part = json.loads(ours.splitlines()[-1])
-        parts.append((part[0], part[1]))
-        written, faulty = [*written, files[0]], [*faulty, files[1]]
-    if not parts:
+    if not is_read:
         return [*cells, "-", "-", "-", "-"]
-    score = sum(score * labels for score, labels in parts) / sum(labels for _, labels in parts)
-    host = [grade(tool, name, files, answers) for files in (written, faulty)]
-    return [*cells, host[0], metric, f"{score:.4f}", host[1]]
+    configs = [config, *([OTHER_ROWS[name]] if name in OTHER_ROWS else [])]
+    words = [f"data.dir={folder}", *([f"metrics=[{METRICS[name]}]"] if name in METRICS else [])]
+    parts = [through_us(folder / str(number), one, truth, answers, words) for number, one in enumerate(configs)]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return [*cells, "-", "-", "-", "-"]
+    score = sum(part.score * part.labels for part in known) / sum(part.labels for part in known)
+    host = [grade(tool, name, files, answers) for files in ([p.written for p in known], [p.faulty for p in known])]
+    return [*cells, host[0], known[0].metric, f"{score:.4f}", host[1]]
 
 
 def main(tool: Path, wanted: list[str], out: Path) -> None:

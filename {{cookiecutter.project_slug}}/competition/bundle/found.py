@@ -14,13 +14,13 @@ import numpy as np
 
 from competition.bundle.offline import Bundle
 from competition.bundle.predictor import Predictor
-from competition.bundle.stages import LOOKS, ONE_BY_ONE
+from competition.bundle.stages import ONE_BY_ONE
 from competition.config.settings import Config
 from competition.files.crops import COLUMNS, CROPS
 from competition.files.csv_file import read_csv
 from competition.files.maps import MAPS, write_maps
 from competition.submission.write_crops import answers, crop_rows, refuse_placeless
-from competition.submission.write_maps import refuse_mapless, said_of_test
+from competition.submission.write_maps import refuse_mapless, said_in_maps
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Prediction
@@ -34,13 +34,15 @@ def _crops(config: Config, classes: Sequence[str], said: Said, folder: Path) -> 
 
 
 def _maps(config: Config, classes: Sequence[str], said: Said, folder: Path) -> None:
-    write_maps(folder / MAPS, classes, said_of_test(said))
+    write_maps(folder / MAPS, classes, said_in_maps("test", said))
 
 
 Write = Callable[[Config, Sequence[str], Said, Path], None]
-WRITE: dict[str, tuple[Callable[[Config], None], Write]] = dict(
-    zip(LOOKS, ((refuse_placeless, _crops), (refuse_mapless, _maps)), strict=True)
-)
+# By verb of the project, what refuses a run that has nothing of the kind to say, and what writes.
+WRITE: dict[str, tuple[Callable[[Config], None], Write]] = {
+    "crops": (refuse_placeless, _crops),
+    "maps": (refuse_mapless, _maps),
+}
 
 
 def say(folder: Path, data: Path | None, asked: Path, what: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from competition.bundle.manifest import (
     WHEELS,
     read_manifest,
 )
-from competition.bundle.stages import images_of_test, let_find, let_work, looking_by, looks_of
+from competition.bundle.stages import images_of_test, let_find, let_work, looking_by
 from competition.bundle.wheels import import_wheels
 from competition.config.loading import load_config
 from competition.config.settings import Config, with_classes
@@ -144,7 +144,7 @@ class Bundle:
         files, lines, found = [], [], self._look(folder, asked)
         for member in self.members:
             files.append(folder / f"{member.name}.npz")
-            looks = {what: found[run] for run, each in looks_of(member.config.data).items() for what in each}
+            looks = {what: found[run] for run, each in member.config.data.stages.items() for what in each}
             lines += _predict(member, looking_by(member.config, looks), files[-1], asked)
         if not self.recipe:
             return Predictions(files[0]), lines
@@ -159,7 +159,7 @@ class Bundle:
         """Let each stage say what the images have, crops and maps; return by run the folder that it writes."""
         wanted = dict[str, tuple[dict[str, None], dict[str, None]]]()
         for member in self.members:
-            for run, what in looks_of(member.config.data).items():
+            for run, what in member.config.data.stages.items():
                 ids = images_of_test(member.config, member.classes) if asked is None else asked
                 all_of_it, images = wanted.setdefault(run, ({}, {}))
                 all_of_it.update(dict.fromkeys(what))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from competition.bundle.manifest import STAGES
 from competition.bundle.offline import Bundle, Member
-from competition.bundle.stages import Stage, looking_by, looks_of
+from competition.bundle.stages import Stage, looking_by
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
 from competition.data.series_dataset import SeriesDataset
@@ -133,7 +133,7 @@ def _predict(
     data = member.config.data.model_copy(update={"num_workers": 0})
     config = member.config.model_copy(update={"data": data})
     ids, given = _images(config, name, image)
-    if looks_of(config.data):
+    if config.data.stages:
         given = _seen(config, stages, ids, given)
     [(_, height, width, prediction)] = predict_stream(ensemble, _dataset(config, name, ids, given, columns))
     return height, width, prediction
@@ -148,7 +148,7 @@ def _seen(
         pixels = None if given is None else np.asarray(given[index])
         with TemporaryDirectory() as folder:
             found = dict[str, Path]()
-            for run, what in looks_of(config.data).items():
+            for run, what in config.data.stages.items():
                 found |= dict.fromkeys(what, Path(folder) / run)
                 stages[run].find(what, Path(folder) / run, image_id, pixels)
             looking = one_by_one(looking_by(config, found))

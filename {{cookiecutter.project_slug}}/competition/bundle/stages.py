@@ -24,7 +24,7 @@ from competition.config.data_settings import Data
 from competition.config.settings import Config
 from competition.files.crops import CROPS, folder_of_stage, shares_of
 from competition.files.images import read_image
-from competition.files.maps import MAPS, map_files
+from competition.files.maps import map_files
 from competition.files.series import images_of_groups, is_series
 from competition.prediction.stored import TOLERANCE
 from competition.runs.folder import BUNDLE, Run
@@ -35,7 +35,6 @@ from competition.support.freshness import is_up_to_date
 from competition.support.paths import PACKAGE
 from competition.tasks.contract import Task
 
-LOOKS = ("crops", MAPS)  # what a stage may be asked for: its verbs
 ONE_BY_ONE = "-"  # in place of a file of images: they are asked for on standard input
 CHECKED_IMAGES = 8
 EVERYTHING = (0.0, 0.0, 1.0, 1.0)
@@ -68,7 +67,7 @@ def copy_stages(members: Iterable[Run], folder: Path, classes: Mapping[str, Sequ
                 f"{member.folder}: data.crop.csv: {crop.csv} cannot tell a bundle what new images have; crop by a run, "
                 "as data.crop={run: boxes1}, or hand in submission.csv"
             )
-        for run, what in looks_of(member.config.data).items():
+        for run, what in member.config.data.stages.items():
             stage = folder_of_stage(run)
             if copied.setdefault(stage.name, stage.resolve()) != stage.resolve():
                 raise CompetitionError(
@@ -79,15 +78,6 @@ def copy_stages(members: Iterable[Run], folder: Path, classes: Mapping[str, Sequ
                 copytree(_answering(whole_bundle(stage)), folder / STAGES / stage.name)
             lines.append(_prove(folder / STAGES / stage.name, what, member, classes[member.folder.name]))
     return lines
-
-
-def looks_of(data: Data) -> dict[str, list[str]]:
-    """Return by run what of it is looked by: crops, maps or both."""
-    looks = dict[str, list[str]]()
-    for what, look in zip(LOOKS, (data.crop, data.maps), strict=True):
-        if look is not None and look.run is not None:
-            looks.setdefault(look.run, []).append(what)
-    return looks
 
 
 def _answering(bundle: Path) -> Path:
@@ -120,7 +110,7 @@ def _prove(stage: Path, what: Sequence[str], member: Run, classes: Sequence[str]
 
 def _gap(what: str, image_id: str, now: Data, then: Data) -> float:
     """Return how far the sides of what is seen of a test image are apart, or its pixels on average."""
-    if what == MAPS:
+    if what == "maps":
         pairs = zip(*(map_files(each, image_id, of_test=True) for each in (now, then)), strict=True)
         return max(float(np.mean(cv2.absdiff(*map(_grey, pair)))) / 255 for pair in pairs)
     sides = [shares_of(each, image_id, of_test=True) or EVERYTHING for each in (now, then)]
@@ -142,9 +132,9 @@ def images_of_test(config: Config, classes: Sequence[str]) -> list[str]:
 def looking_by(config: Config, found: Mapping[str, Path]) -> Config:
     """Return the config that looks at images by what was written of them, crops or maps, into a folder each."""
     update = dict[str, Any]()
-    if (folder := found.get(LOOKS[0])) is not None and config.data.crop is not None:
+    if (folder := found.get("crops")) is not None and config.data.crop is not None:
         update["crop"] = config.data.crop.model_copy(update={"run": None, "csv": folder / CROPS})
-    if (folder := found.get(MAPS)) is not None and config.data.maps is not None:
+    if (folder := found.get("maps")) is not None and config.data.maps is not None:
         update["maps"] = config.data.maps.model_copy(update={"run": str(folder.resolve())})
     return config.model_copy(update={"data": config.data.model_copy(update=update)})
 

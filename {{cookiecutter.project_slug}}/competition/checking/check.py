@@ -145,9 +145,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     uncounted: list[str] = []  # the first answer at fault; the look at every image tells it with all others
     report += (counts := _collect(uncounted, table.summary)) or []
     test_ids = _collect(faults, lambda: task.submission.read_test_ids(config, table.classes))
-    report += _collect(faults, lambda: describe_groups(given)) or []
-    report += _collect(faults, lambda: describe_columns(config, table.image_ids, test_ids)) or []
-    report += describe_crops(config.data, table.image_ids, test_ids) + describe_maps(config.data)
+    report += _describe_inputs(faults, given, table, test_ids)
     folds = _collect(faults, lambda: read_folds(config, table)) if folds_path(config).is_file() else None
     thumbnails = Thumbnails.of(len(table.image_ids)) if config.data.near_duplicates else None
     seen = Seen.of(task, table, 0 if test_ids is None else len(test_ids), config)
@@ -160,13 +158,9 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     if test_ids is None:
         faults += hint_at_format(config)
     else:
-        report.append(f"{config.data.sample_submission}: {len(test_ids)} images")
         _collect(faults, lambda: try_submission(config, table.classes, test_ids.tolist()))
         faults += _check_test_images(config, test_ids, seen, test_thumbnails)
-        both = set(test_ids) & set(table.image_ids)
-        if both:
-            files = f"{config.data.train_csv} and {config.data.sample_submission}"
-            report.append(f"images in both {files}: {len(both)}, as {min(both)!r}")
+        report += _describe_test_ids(config, table, test_ids)
     both_seen = [] if thumbnails is None or test_thumbnails is None else [thumbnails, test_thumbnails]
     more_faults, more_lines = check_extras(config, table, extras, both_seen, _look_at_all)
     faults, report = faults + more_faults, report + more_lines
@@ -186,6 +180,25 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     if seen.groups is not None:
         report += report_near_duplicates(config, table, seen.groups, folds)
     return [*report, *drawn, *_unused_images(config, table.image_ids)]
+
+
+def _describe_inputs(faults: list[str], given: Config, table: Table, test_ids: np.ndarray | None) -> list[str]:
+    """Say what an image, or a group of them, is made of beside its own file."""
+    config = one_by_one(given)
+    return [
+        *(_collect(faults, lambda: describe_groups(given)) or []),
+        *(_collect(faults, lambda: describe_columns(config, table.image_ids, test_ids)) or []),
+        *describe_crops(config.data, table.image_ids, test_ids),
+        *describe_maps(config.data),
+    ]
+
+
+def _describe_test_ids(config: Config, table: Table, test_ids: np.ndarray) -> list[str]:
+    lines = [f"{config.data.sample_submission}: {len(test_ids)} images"]
+    if both := set(test_ids) & set(table.image_ids):
+        files = f"{config.data.train_csv} and {config.data.sample_submission}"
+        lines.append(f"images in both {files}: {len(both)}, as {min(both)!r}")
+    return lines
 
 
 def refuse_missing_data(config: Config) -> None:

@@ -459,10 +459,13 @@ class Data(Section):
         return self.channels // _files_of_image(self.__dict__)
 
     @property
-    def stages(self) -> list[str]:
-        """The runs that go before, by which images are cropped or have further channels."""
-        named = [one.run for one in (self.crop, self.maps) if one is not None and one.run is not None]
-        return list(dict.fromkeys(named))
+    def stages(self) -> dict[str, list[str]]:
+        """By run that goes before, its verbs that write what images are seen by: crops, maps or both."""
+        stages = dict[str, list[str]]()
+        for verb, look in (("crops", self.crop), ("maps", self.maps)):
+            if look is not None and look.run is not None:
+                stages.setdefault(look.run, []).append(verb)
+        return stages
 
     @property
     def window_size(self) -> tuple[int, int] | None:

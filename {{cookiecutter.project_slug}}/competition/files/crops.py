@@ -54,11 +54,8 @@ def refuse_absent_crops(data: Data) -> None:
     if (path := crops_file(data)) is None:
         return
     _read(path, state_of(path))
-    if path.name == CROPS and (newer := changed_sources(path, crop_sources(path.parent))):
-        raise CompetitionError(
-            f"{path}: is older than {newer[0]}; make it anew with `competition crops {path.parent.name}`, in the "
-            "project of that run"
-        )
+    if path.name == CROPS:
+        refuse_older(path, path.parent, "crops")
 
 
 def shares_of(data: Data, image_id: str, *, of_test: bool) -> Shares:
@@ -69,19 +66,38 @@ def shares_of(data: Data, image_id: str, *, of_test: bool) -> Shares:
     path = crops_file(data)
     if path is None or data.crop is None:
         return ()
-    known = _read(path, state_of(path))
-    found = next((known[part, image_id] for part in parts_of(of_test) if (part, image_id) in known), None)
+    found = _found(_read(path, state_of(path)), image_id, of_test=of_test)
     if found is None:
-        raise CompetitionError(
-            f"image {image_id!r}: {path} (data.crop) says nothing of it; its run must have it among its "
-            f"{'test images' if of_test else 'training images, with all folds trained, or its test images'}"
-        )
+        raise unasked(image_id, f"{path} (data.crop)", of_test=of_test)
     return with_margin(found if data.crop.take == "all" else found[:1], data.crop.margin)
 
 
 def parts_of(of_test: bool) -> tuple[str, ...]:
     """Return where an image is looked for, in this order."""
     return ("test",) if of_test else ("train", "test")
+
+
+def _found(known: Boxes, image_id: str, *, of_test: bool) -> np.ndarray | None:
+    return next((known[part, image_id] for part in parts_of(of_test) if (part, image_id) in known), None)
+
+
+def unasked(image_id: str, where: str, *, of_test: bool) -> CompetitionError:
+    """Return the error of an image of which a file or folder of another run, with its key of `data:`, says nothing."""
+    return CompetitionError(
+        f"image {image_id!r}: {where} says nothing of it; its run must have it among its "
+        f"{'test images' if of_test else 'training images, with all folds trained, or its test images'}"
+    )
+
+
+def refuse_older(path: Path, run: Path, verb: str) -> None:
+    """Raise CompetitionError where what a verb wrote is older than what its run says now."""
+    if newer := changed_sources(path, crop_sources(run)):
+        raise CompetitionError(f"{path}: is older than {newer[0]}; make it anew with {way_on(run, verb)}")
+
+
+def way_on(run: Path, verb: str) -> str:
+    """Say where a run's files are made."""
+    return f"`competition {verb} {run.name}`, in the project of that run"
 
 
 def with_margin(boxes: np.ndarray, margin: float) -> Shares:
@@ -122,12 +138,9 @@ def describe_crops(data: Data, train_ids: np.ndarray, test_ids: np.ndarray | Non
         return []
     known, said = _read(path, state_of(path)), list[str]()
     for what, ids, of_test in (("training", train_ids, False), ("test", test_ids, True)):
-        keys = [
-            next(((part, one) for part in parts_of(of_test) if (part, one) in known), None)
-            for one in (() if ids is None else ids)
-        ]
-        empty = sum(key is not None and not len(known[key]) for key in keys)
-        said.append(f"{len(keys)} {what} images, of which {empty} have no box and are seen whole")
+        found = [_found(known, one, of_test=of_test) for one in (() if ids is None else ids)]
+        empty = sum(boxes is not None and not len(boxes) for boxes in found)
+        said.append(f"{len(found)} {what} images, of which {empty} have no box and are seen whole")
     return [f"data.crop: {path}: {'; '.join(said)}"]
 
 
@@ -139,12 +152,9 @@ def uncropped(config: AnyConfig) -> AnyConfig:
 @lru_cache(maxsize=8)
 def _read(path: Path, changed: tuple[int, int]) -> Boxes:
     """Read a file as it is now."""
-    folder = path.parent
     if not path.is_file():
-        way_on = f"make it with `competition crops {folder.name}`, in the project of that run"
-        raise CompetitionError(
-            f"{path}: no such file (data.crop); {way_on if path.name == CROPS else 'correct the name'}"
-        )
+        how = f"make it with {way_on(path.parent, 'crops')}" if path.name == CROPS else "correct the name"
+        raise CompetitionError(f"{path}: no such file (data.crop); {how}")
     frame = read_csv(path, COLUMNS[:-1])
     texts = frame[list(PLACES)]
     is_empty = (texts == "").all(axis=1).to_numpy()

@@ -13,10 +13,17 @@ import cv2
 import numpy as np
 
 from competition.config.data_settings import Data
-from competition.files.crops import crop_sources, crops_file, folder_of_stage, parts_of, refuse_absent_crops
+from competition.files.crops import (
+    crops_file,
+    folder_of_stage,
+    parts_of,
+    refuse_absent_crops,
+    refuse_older,
+    unasked,
+    way_on,
+)
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
-from competition.support.freshness import changed_sources
 
 MAPS, INDEX = "maps", "maps.csv"  # a folder, and the file in it that is written last
 
@@ -37,11 +44,9 @@ def refuse_absent_stages(data: Data) -> None:
     if data.maps is None or (index := maps_index(data)) is None:
         return
     run = index.parents[1]
-    way_on = f"`competition maps {run.name}`, in the project of that run"
     if not index.is_file():
-        raise CompetitionError(f"{index}: no such file (data.maps); make it with {way_on}")
-    if newer := changed_sources(index, crop_sources(run)):
-        raise CompetitionError(f"{index}: is older than {newer[0]}; make it anew with {way_on}")
+        raise CompetitionError(f"{index}: no such file (data.maps); make it with {way_on(run, 'maps')}")
+    refuse_older(index, run, "maps")
     known = sorted({path.name for path in index.parent.glob("*/*") if path.is_dir()})
     if absent := [name for name in data.maps.classes if quote(name, safe="") not in known]:
         raise CompetitionError(f"data.maps.classes: found {absent[0]!r}; {index.parent} has {', '.join(known)}")
@@ -63,10 +68,7 @@ def map_files(data: Data, image_id: str, *, of_test: bool) -> list[Path]:
         paths = [map_path(folder, part, name, image_id) for name in data.maps.classes]
         if paths[0].is_file():
             return paths
-    raise CompetitionError(
-        f"image {image_id!r}: {folder} (data.maps) says nothing of it; its run must have it among its "
-        f"{'test images' if of_test else 'training images, with all folds trained, or its test images'}"
-    )
+    raise unasked(image_id, f"{folder} (data.maps)", of_test=of_test)
 
 
 def map_path(folder: Path, part: str, name: str, image_id: str) -> Path:

@@ -3,7 +3,7 @@
 They are decoded by the same `decode` that makes the submission: the score shown is the score of what is handed in.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,11 @@ class OutOfFold:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def __iter__(self) -> Iterator[tuple[str, tuple[int, int], Prediction]]:
+        """Yield image id, (height, width) and prediction, as stored predictions do."""
+        for index, image_id in enumerate(self.image_ids):
+            yield image_id, self.size(index), self.prediction(index)
 
     def prediction(self, index: int) -> Prediction:
         """Read the stored prediction of an image, averaged over seeds."""

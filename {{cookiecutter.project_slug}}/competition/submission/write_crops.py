@@ -7,6 +7,7 @@ thresholds of the run.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,47 +30,53 @@ def make_crops(run: Run) -> tuple[Path, str]:
 
     Raises CompetitionError where the run finds no places, or has not been predicted.
     """
-    config, files = run.config, run.out_of_fold_files()
+    config, path = run.config, run.folder / CROPS
     refuse_placeless(config)
-    stored = Predictions(run.folder / TEST)
-    table = Task(config.task).table.read_table(config)
-    images = None if not files else OutOfFold(config, table, folds_of_files(files))
-    refuse_mixed(run, table.image_ids, () if images is None else images.image_ids, stored.image_ids)
-    path, number = run.folder / CROPS, 0 if images is None else len(images)
-    sources = crop_sources(run.folder)
-
-    def of_training() -> Iterator[tuple[str, Target, tuple[int, int]]]:
-        assert images is not None
-        for index in range(number):
-            yield images.image_ids[index], images.answer(index, config), images.size(index)
-
-    of_test = answers(config, stored)
+    said, sources = said_of_images(run), crop_sources(run.folder)
     write_csv(
         path,
         COLUMNS,
         (
             row
-            for part, found, length in (("train", of_training(), number), ("test", of_test, len(stored)))
-            if length
-            for one in progress(found, "decoding", length)
+            for part, each in said.parts()
+            for one in answers(config, progress(each, "decoding"))
             for row in crop_rows(part, *one)
         ),
     )
     remember_sources(path, sources)
-    return (
-        path,
-        f"{number} training images, out of fold, and {len(stored)} test images; for data.crop={{run: {run.folder}}}",
-    )
+    return path, f"{said.in_words()}; for data.crop={{run: {run.folder}}}"
 
 
-def refuse_mixed(run: Run, trained: Iterable[str], out_of_fold: Iterable[str], test: Iterable[str]) -> None:
-    """Raise CompetitionError where a test image has the id of one that the run trains on and has no fair word on: who
-    looks for that one would find the other."""
-    if mixed := (set(trained) - set(out_of_fold)) & set(test):
+class SaidOfImages(NamedTuple):
+    """What a run says of its training images, out of fold, if it says anything of them, and of its test images."""
+
+    train: OutOfFold | None
+    test: Predictions
+
+    def parts(self) -> Iterator[tuple[str, OutOfFold | Predictions]]:
+        """Yield each with its name."""
+        if self.train is not None:
+            yield "train", self.train
+        yield "test", self.test
+
+    def in_words(self) -> str:
+        """Say of how many images."""
+        number = 0 if self.train is None else len(self.train)
+        return f"{number} training images, out of fold, and {len(self.test)} test images"
+
+
+def said_of_images(run: Run) -> SaidOfImages:
+    """Open a run's predictions; raise CompetitionError where a test image has the id of a training image of which there
+    is no fair word: who looks for that one would find the other."""
+    files, table = run.out_of_fold_files(), Task(run.config.task).table.read_table(run.config)
+    train = OutOfFold(run.config, table, folds_of_files(files)) if files else None
+    test = Predictions(run.folder / TEST)
+    if mixed := (set(table.image_ids) - set(train.image_ids if train else ())) & set(test.image_ids):
         raise CompetitionError(
             f"{run.folder}: image {min(mixed)!r} is a training image that no fold has left out, and a test image, too; "
             "train all folds, so that both are told apart"
         )
+    return SaidOfImages(train, test)
 
 
 def refuse_placeless(config: Config) -> None:

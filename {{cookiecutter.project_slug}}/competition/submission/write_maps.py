@@ -13,14 +13,12 @@ import numpy as np
 from competition.config.settings import Config
 from competition.files.crops import crop_sources
 from competition.files.maps import INDEX, MAPS, write_maps
-from competition.prediction.stored import Predictions
-from competition.runs.folder import TEST, Run
-from competition.scoring.out_of_fold import OutOfFold, folds_of_files
-from competition.submission.write_crops import refuse_mixed
+from competition.runs.folder import Run
+from competition.submission.write_crops import said_of_images
 from competition.support.errors import CompetitionError
 from competition.support.freshness import remember_sources
 from competition.support.progress import progress
-from competition.tasks.contract import Prediction, Task
+from competition.tasks.contract import Prediction
 
 Said = tuple[str, str, np.ndarray, tuple[int, int]]  # part, image id, (classes, h, w), height and width
 
@@ -30,27 +28,20 @@ def make_maps(run: Run) -> tuple[Path, str]:
 
     Raises CompetitionError where the run says nothing of pixels, or has not been predicted.
     """
-    config, files, folder = run.config, run.out_of_fold_files(), run.folder / MAPS
-    refuse_mapless(config)
-    stored, sources, building = Predictions(run.folder / TEST), crop_sources(run.folder), run.folder / f".{MAPS}.tmp"
-    table = Task(config.task).table.read_table(config)
-    images = None if not files else OutOfFold(config, table, folds_of_files(files))
-    refuse_mixed(run, table.image_ids, () if images is None else images.image_ids, stored.image_ids)
-    number = 0 if images is None else len(images)
-
-    def said() -> Iterator[Said]:
-        for index in range(number):
-            assert images is not None
-            yield "train", images.image_ids[index], maps_of(images.prediction(index)), images.size(index)
-        yield from said_of_test(stored)
-
+    folder, building, sources = run.folder / MAPS, run.folder / f".{MAPS}.tmp", crop_sources(run.folder)
+    refuse_mapless(run.config)
+    said = said_of_images(run)
+    classes = said.test.classes
+    images = (
+        one for part, each in said.parts() for one in said_in_maps(part, progress(each, f"writing those of {part}"))
+    )
     shutil.rmtree(building, ignore_errors=True)
-    write_maps(building, stored.classes, progress(said(), "writing", number + len(stored)))
+    write_maps(building, classes, images)
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
     remember_sources(folder / INDEX, sources)
-    named = f"{{run: {run.folder}, classes: [{', '.join(stored.classes)}]}}"
-    return folder, f"{number} training images, out of fold, and {len(stored)} test images; for data.maps={named}"
+    named = f"{{run: {run.folder}, classes: [{', '.join(classes)}]}}"
+    return folder, f"{said.in_words()}; for data.maps={named}"
 
 
 def refuse_mapless(config: Config) -> None:
@@ -59,11 +50,6 @@ def refuse_mapless(config: Config) -> None:
         raise CompetitionError(f"{config.name}: is a run of {config.task}; maps are of masks")
 
 
-def said_of_test(stored: Iterable[tuple[str, tuple[int, int], Prediction]]) -> Iterator[Said]:
-    """Yield what predictions say of test images, of which there are id, height and width."""
-    return (("test", image_id, maps_of(prediction), size) for image_id, size, prediction in stored)
-
-
-def maps_of(prediction: Prediction) -> np.ndarray:
-    """Return (classes, h, w) of what is predicted of an image."""
-    return prediction["probabilities"]
+def said_in_maps(part: str, stored: Iterable[tuple[str, tuple[int, int], Prediction]]) -> Iterator[Said]:
+    """Yield what predictions say of the images of a part, of which there are id, height and width."""
+    return ((part, image_id, prediction["probabilities"], size) for image_id, size, prediction in stored)
