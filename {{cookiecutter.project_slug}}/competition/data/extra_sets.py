@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from competition.config.data_settings import ExtraSet
 from competition.config.loading import with_preset
+from competition.config.optional_data import ExtraSet
 from competition.config.section import Section
 from competition.config.settings import Config
 from competition.data.folds import folds_path, is_validated

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competition.config.data_settings import Columns
+from competition.config.optional_data import Columns
 from competition.config.settings import Config
 from competition.files.csv_file import exact, read_csv, row_faults
 from competition.files.csv_keys import split_keys

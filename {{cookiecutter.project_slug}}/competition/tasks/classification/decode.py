@@ -7,7 +7,8 @@ import numpy as np
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.kinds.find import kind_of
 from competition.tasks.classification.kinds.heads import each_head, head_by_head, in_turn
-from competition.tasks.classification.settings import ClassificationDecode, TaskConfig
+from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings.decode import ClassificationDecode
 from competition.tasks.contract import Prediction, Target
 
 SMALLEST = 1e-9  # threshold

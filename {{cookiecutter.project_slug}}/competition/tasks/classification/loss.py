@@ -12,7 +12,8 @@ from competition.tasks.classification.kinds.find import kind_of
 from competition.tasks.classification.kinds.heads import head_config, of_head
 from competition.tasks.classification.metric_head import metric_head
 from competition.tasks.classification.prediction import Heads
-from competition.tasks.classification.settings import ClassificationLoss, TaskConfig
+from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings.loss import ClassificationLoss
 from competition.tasks.focal import binary_focal_losses, easing
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from competition.tasks.classification.decode import join_groups, settle, true_class
 from competition.tasks.classification.kinds.find import KINDS, kind_in
 from competition.tasks.classification.kinds.heads import head_by_head, heads_in, of_head, side_by_side
-from competition.tasks.classification.metrics import TOGETHER
-from competition.tasks.classification.settings import LOWER_IS_BETTER, MEANS
+from competition.tasks.classification.metrics_together import TOGETHER
+from competition.tasks.classification.settings.metric_names import LOWER_IS_BETTER, MEANS
 from competition.tasks.classification.table import MultiLabelTable, RegressionTable, SeveralTable
 from competition.tasks.contract import Evidence, Table, Target
 
@@ -58,7 +58,7 @@ def _of_heads(entries: Sequence[Evidence], metrics: Iterable[str], num_classes: 
             shares = np.array([float(each["score_weight"]) for each in first.values()]) * np.isfinite(values)
             found[metric] = float(np.average(np.nan_to_num(values), weights=shares)) if shares.any() else np.nan
         elif metric in TOGETHER:
-            found[metric] = TOGETHER[metric](*_together(answered))
+            found[metric] = TOGETHER[metric].score(*_together(answered))
         elif name in answered:
             found[metric] = value(name, own)
     return found

@@ -15,7 +15,9 @@ from competition.support.errors import CompetitionError
 from competition.tasks.classification.formats.answers import READERS, UNKNOWN, class_columns, joined_labels
 from competition.tasks.classification.formats.groups import table_of_groups
 from competition.tasks.classification.kinds.heads import head_config, side_by_side
-from competition.tasks.classification.settings import TargetFormat, TaskConfig, metric_of
+from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings.metrics import metric_of
+from competition.tasks.classification.settings.targets import TargetFormat
 from competition.tasks.contract import Target
 
 NUM_BINS = 10  # of a regression's numbers, to spread them over the folds

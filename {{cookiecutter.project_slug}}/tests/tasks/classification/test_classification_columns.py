@@ -18,8 +18,8 @@ from tiny import PROJECT, TINY, bundled
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from trainings import run_here
 
-from competition.config.data_settings import Columns
 from competition.config.loading import load_config, task_names, validate
+from competition.config.optional_data import Columns
 from competition.data.folds import make_folds
 from competition.files.table_columns import ColumnValues
 from competition.networks.beside import beside
