@@ -173,8 +173,8 @@ class Data(Section):
 
     dir: DataFolder = Field(default_factory=lambda: here().data(Path("data")))
     # This and the next three lie in dir. A csv file, also packed; json, COCO's too; or a pattern of file names whose
-    # folders tell the labels, as "train/{label}/{image_id}"; or both, as "train.csv & train_images/{study}/*.dcm": see
-    # files/other_tables.py.
+    # folders tell the labels, as "train/{label}/{image_id}"; or several of these joined, as "train.csv & patients.csv"
+    # and "train.csv & train_images/{study}/*.dcm": see files/joined_tables.py.
     train_csv: str = "train.csv"
     sample_submission: str = "sample_submission.csv"
     train_images: str = "train_images"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from competition.files.csv_file import group_by_image, line, read_csv, read_header, row_faults
 from competition.files.image_folder import absent_images
-from competition.files.other_tables import has_table
+from competition.files.joined_tables import has_table
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
 from competition.tasks.detection.boxes import fuse

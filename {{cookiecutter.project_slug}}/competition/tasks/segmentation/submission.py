@@ -11,7 +11,7 @@ import pandas as pd
 
 from competition.files.csv_file import LongTexts, group_by_image, line, read_csv, read_header, row_faults
 from competition.files.csv_keys import has_class, join_keys, split_keys
-from competition.files.other_tables import has_table
+from competition.files.joined_tables import has_table
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target

@@ -11,7 +11,7 @@ import pandas as pd
 from competition.config.section import names_in
 from competition.files.csv_file import read_csv, row_faults
 from competition.files.csv_keys import split_keys
-from competition.files.other_tables import has_table
+from competition.files.joined_tables import has_table
 from competition.files.series import group_names
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.settings import TaskConfig
