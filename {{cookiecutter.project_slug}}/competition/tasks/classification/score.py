@@ -7,9 +7,10 @@ import numpy as np
 from competition.tasks.classification.decode import join_groups, settle, true_class
 from competition.tasks.classification.kinds.find import KINDS, kind_in
 from competition.tasks.classification.kinds.heads import head_by_head, heads_in, of_head, side_by_side
+from competition.tasks.classification.kinds.several_tables import SeveralTable
+from competition.tasks.classification.kinds.tables import MultiLabelTable, RegressionTable
 from competition.tasks.classification.metrics_together import TOGETHER
 from competition.tasks.classification.settings.metric_names import LOWER_IS_BETTER, MEANS
-from competition.tasks.classification.table import MultiLabelTable, RegressionTable, SeveralTable
 from competition.tasks.contract import Evidence, Table, Target
 
 

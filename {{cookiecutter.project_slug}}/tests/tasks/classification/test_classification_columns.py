@@ -244,7 +244,7 @@ def test_a_column_that_a_table_lacks_is_named_and_unseen_texts_are_told(data: Pa
 def test_check_names_images_that_a_table_beside_train_csv_lacks(data: Path, command: Command) -> None:
     words = [PROJECT / "configs" / "classification.yaml", *COLUMNS, *APART, f"data.dir={data}"]
     sites_apart(data)
-    row = int(pd.Index(pd.read_csv(data / "sites.csv")["scan"]).get_loc("test2.png"))
+    row = pd.read_csv(data / "sites.csv")["scan"].tolist().index("test2.png")
     change(data / "sites.csv", row, "site", "moon")
     done = command("check", *words)
     assert done.returncode == 0, done.stderr

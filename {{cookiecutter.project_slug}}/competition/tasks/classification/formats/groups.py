@@ -53,6 +53,28 @@ def groups_of(config: TaskConfig, image_ids: Sequence[str]) -> list[str]:
     return [known[image_id] for image_id in image_ids]
 
 
+def images_by_group(config: TaskConfig) -> dict[str, list[str]]:
+    """Return the test images of each group."""
+    images: dict[str, list[str]] = {}
+    for image_id, group in groups_of_test(config).items():
+        images.setdefault(group, []).append(str(image_id))
+    return images
+
+
+def images_of_groups(config: TaskConfig, groups: pd.Series) -> np.ndarray:
+    """Return the images of the groups in their order; both files must name the same groups."""
+    images, test_csv = images_by_group(config), config.data.dir / config.format.test_csv
+    faults = row_faults(
+        config.sample_submission, np.flatnonzero(~groups.isin(list(images))), groups, f"{test_csv} has no image of it"
+    )
+    left = set(images) - set(groups)
+    if left:
+        faults.append(f"{test_csv}: {len(left)} groups, as {min(left)!r}, have no row in {config.sample_submission}")
+    if faults:
+        raise CompetitionError("\n".join(faults))
+    return np.array([image for group in groups for image in images[group]], dtype=object)
+
+
 def table_of_groups(table: Any, join: str) -> Any:
     """Return the table whose entries are the groups of another one, in order of first appearance.
 
