@@ -26,14 +26,8 @@ def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], con
     """
     if config.format.targets:
         return _of_heads(network, outputs, batch, config)
-    own = _own_losses(network, outputs.float(), batch, config)
-    if "teacher" not in batch:
-        return own
-    distil = config.loss.distil
-    assert distil is not None
-    said = batch["teacher"]
-    towards = _towards_teacher(outputs.float(), said.nan_to_num(), config, distil.temperature)
-    return own + distil.weight * towards * ~said.isnan().any(dim=1)
+    losses = _own_losses(network, outputs.float(), batch, config)
+    return losses if "teacher" not in batch else losses + _of_teacher(outputs.float(), batch["teacher"], config)
 
 
 def _own_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], config: TaskConfig) -> Tensor:
@@ -72,6 +66,14 @@ def weights(config: TaskConfig) -> dict[str, float]:
             for loss, weight in losses.items()
         }
     return config.loss.weights or ({} if config.loss.files else {kind_of(config).usual_loss: 1.0})
+
+
+def _of_teacher(outputs: Tensor, said: Tensor, config: TaskConfig) -> Tensor:
+    """Return (B,) weighted losses towards what another run says; 0 of an image of which it says nothing."""
+    distil = config.loss.distil
+    assert distil is not None
+    towards = _towards_teacher(outputs, said.nan_to_num(), config, distil.temperature)
+    return distil.weight * towards * ~said.isnan().any(dim=1)
 
 
 def _towards_teacher(outputs: Tensor, said: Tensor, config: TaskConfig, temperature: float) -> Tensor:

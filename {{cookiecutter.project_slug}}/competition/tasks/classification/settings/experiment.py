@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from competition.config.data_settings import PositiveColumn
+from competition.config.sampler_settings import PositiveColumn
 from competition.config.section import Positive, Probability, Section
 from competition.config.settings import Config
 from competition.tasks.classification.settings.decode import ClassificationDecode, check_decode
