@@ -1,8 +1,9 @@
 """What does not change from epoch to epoch, once: decoded images in one file that folds, seeds and processes share.
 
-Where nothing random comes before it, images are kept at the size that the network sees. Before a random crop or window
-they are kept as they are decoded: a part of a smaller image is not, to the last bit, the same part made smaller. No
-torch.
+Images are kept at their first size: that which the network sees, where nothing random comes before it, or with
+`crop.shrink_first` what the crop needs, and beside it that which the network sees, as each image is validated in one
+fold and trained on in others. Before any other crop or window they are kept as they are decoded: a part of a smaller
+image is not, to the last bit, the same part made smaller. No torch.
 """
 
 import atexit
@@ -20,6 +21,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -28,7 +30,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from competition.config.data_settings import Data
-from competition.data.augmentation import ImageAugmentation, Resized
+from competition.data.augmentation import FirstSize, ImageAugmentation, Resized
 from competition.files.item_source import ImageFile
 from competition.support.atomic_files import delete_leftovers, explaining_unwritable, replacing
 from competition.support.errors import CompetitionError
@@ -54,10 +56,12 @@ ReadSize = Callable[[ImageFile], tuple[int, int]]
 class ImageCache:
     """A file of images, by the files that they were; every process maps the same pages of it."""
 
-    def __init__(self, path: Path, files: Sequence[ImageFile], channels: int, *, is_resized: bool) -> None:
-        """Open a file; raise ValueError where it is not whole."""
+    def __init__(
+        self, path: Path, files: Sequence[ImageFile], channels: int, sizes: Sequence[FirstSize | None]
+    ) -> None:
+        """Open a file, which has each image in all `sizes`; raise ValueError where it is not whole."""
         self.path = path
-        self.is_resized = is_resized
+        self.sizes = tuple(sizes)
         self._channels = channels
         self._row = {file: row for row, file in enumerate(files)}
         self._open()
@@ -65,7 +69,7 @@ class ImageCache:
     def _open(self) -> None:
         with self.path.open("rb") as file:
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        number, size = len(self._row), len(self._bytes)
+        number, size = len(self._row) * len(self.sizes), len(self._bytes)
         start = size - END.size - number * COLUMNS * 8
         if start < 0 or END.unpack_from(self._bytes, size - END.size) != (MAGIC, number):
             raise ValueError(f"{self.path} is not whole")
@@ -77,16 +81,17 @@ class ImageCache:
 
     def size(self, row: int) -> tuple[int, int]:
         """Return height and width of an image as its file has it."""
-        height, width = self._index[row, 4:].tolist()
+        height, width = self._index[row * len(self.sizes), 4:].tolist()
         return height, width
 
-    def image(self, row: int) -> np.ndarray | Resized:
+    def image(self, row: int, first_size: FirstSize | None) -> np.ndarray | Resized:
         """Return an image, which cannot be written to: (H, W, channels) as its file has it, or Resized."""
-        offset, height, width, value_bytes = self._index[row, :4].tolist()
+        place = self.sizes.index(first_size if first_size in self.sizes else None)
+        offset, height, width, value_bytes = self._index[row * len(self.sizes) + place, :4].tolist()
         kind = np.uint8 if value_bytes == 1 else np.float32
         values = np.frombuffer(self._bytes, kind, height * width * self._channels, offset)
         pixels = values.reshape(height, width, self._channels)
-        return Resized(pixels, *self.size(row)) if self.is_resized else pixels
+        return pixels if self.sizes[place] is None else Resized(pixels, *self.size(row))
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what is mapped: a process that is no fork maps it anew."""
@@ -126,18 +131,20 @@ def open_cache(data: Data, files: Iterable[ImageFile], read: Read, read_size: Re
 def _found(path: Path, data: Data, files: Sequence[ImageFile]) -> ImageCache | None:
     """Return a file that is there and whole."""
     try:
-        return ImageCache(path, files, data.file_channels, is_resized=_is_resized(data))
+        return ImageCache(path, files, data.file_channels, [one.first_size for one in _kept_for(data)])
     except (OSError, ValueError):
         return None
 
 
-def _is_resized(data: Data) -> bool:
-    return not ImageAugmentation(data, train=True).is_random_before_resizing
+def _kept_for(data: Data) -> list[ImageAugmentation]:
+    """Return for what images are kept: training and, where that has images of a first size, validation of another."""
+    train, validate = (ImageAugmentation(data, train=is_train) for is_train in (True, False))
+    return [train] if train.first_size in (None, validate.first_size) else [train, validate]
 
 
 def _key(data: Data, files: Sequence[ImageFile], read: Read) -> str:
     """Return a name that changes with the files and with whatever decides what becomes of them."""
-    sizes = data.image_size if _is_resized(data) else "as decoded"
+    sizes = [one.first_size for one in _kept_for(data)]
     settings = [data.file_channels, data.max_pixels, data.windows, sizes, cv2.__version__, *map(_version, LIBRARIES)]
     known = hashlib.sha256(json.dumps(settings).encode())
     for pattern in DECIDES_PIXELS:
@@ -166,22 +173,26 @@ def _version(library: str) -> str | None:
 def _bytes_needed(data: Data, files: Sequence[ImageFile], read: Read, read_size: ReadSize) -> int:
     """Return how large the file will be, if all images are of the first one's type."""
     a_pixel = data.file_channels * read(files[0]).itemsize
-    if _is_resized(data):
-        height, width = data.image_size
-        return len(files) * height * width * a_pixel
+    sizes = [one.first_size for one in _kept_for(data)]
+    if (same := sizes[0]) is not None and same.enlarges:
+        return len(files) * same.height * same.width * a_pixel
     with ThreadPoolExecutor(cores_here()) as pool:
-        return sum(height * width * a_pixel for height, width in pool.map(read_size, files))
+        each = [size if one is None else one.of(*size) for size in pool.map(read_size, files) for one in sizes]
+    return sum(height * width * a_pixel for height, width in each)
 
 
-def _kept_images(data: Data, files: Sequence[ImageFile], read: Read) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
-    """Yield of each file, in order, the pixels that are kept, and height and width; few images are in memory."""
-    resize = ImageAugmentation(data, train=False).resize if _is_resized(data) else None
+Kept = tuple[np.ndarray, tuple[int, int]]  # pixels, and height and width of the file
 
-    def kept(file: ImageFile) -> tuple[np.ndarray, tuple[int, int]]:
+
+def _kept_images(data: Data, files: Sequence[ImageFile], read: Read) -> Iterator[list[Kept]]:
+    """Yield of each file, in order, what is kept; few images are in memory."""
+    kept_for = _kept_for(data)
+
+    def kept(file: ImageFile) -> list[Kept]:
         image = read(file)
-        return image if resize is None else resize(image), (image.shape[0], image.shape[1])
+        return [(one.made_first(image), (image.shape[0], image.shape[1])) for one in kept_for]
 
-    waiting: deque[Future[tuple[np.ndarray, tuple[int, int]]]] = deque()
+    waiting: deque[Future[list[Kept]]] = deque()
     with ThreadPoolExecutor(cores_here()) as pool:
         for file in files:
             waiting.append(pool.submit(kept, file))
@@ -191,12 +202,12 @@ def _kept_images(data: Data, files: Sequence[ImageFile], read: Read) -> Iterator
             yield waiting.popleft().result()
 
 
-def _write(path: Path, images: Iterable[tuple[np.ndarray, tuple[int, int]]]) -> None:
+def _write(path: Path, images: Iterable[list[Kept]]) -> None:
     """Write a file whole, or not at all."""
     rows = []
     way_on = f"make room in {path.parent}, or leave data.cache out"
     with replacing(path, way_on) as temporary, temporary.open("wb") as file:
-        for pixels, size in images:
+        for pixels, size in chain.from_iterable(images):
             rows.append((file.tell(), *pixels.shape[:2], pixels.itemsize, *size))
             file.write(np.ascontiguousarray(pixels).data)
             file.write(bytes(-file.tell() % ALIGNED))

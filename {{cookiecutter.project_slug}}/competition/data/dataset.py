@@ -121,7 +121,8 @@ class ImageDataset(Dataset[Sample]):
     def _kept(self, index: int) -> np.ndarray | Resized | None:
         if self.cache is None:
             return None
-        kept = [None if row < 0 else self.cache.image(row) for row in self._cache_rows[index].tolist()]
+        size = self.augmentation.first_size
+        kept = [None if row < 0 else self.cache.image(row, size) for row in self._cache_rows[index].tolist()]
         if len(kept) == 1:
             return kept[0]
         pieces = [one.pixels if isinstance(one, Resized) else one for one in kept]
@@ -129,7 +130,7 @@ class ImageDataset(Dataset[Sample]):
         if len(shapes) > 1 or len({piece.dtype for piece in pieces if piece is not None}) > 1:
             self.named(index, lambda: self.source(index).read())  # tells which file it is
         whole = joined(pieces)
-        return Resized(whole, *shapes.pop()) if self.cache.is_resized else whole
+        return Resized(whole, *shapes.pop()) if any(isinstance(one, Resized) for one in kept) else whole
 
     def read_from(self, cache: ImageCache, sources: Sequence[ImageSource]) -> None:
         """Take images from a cache from now on, in which their files are."""

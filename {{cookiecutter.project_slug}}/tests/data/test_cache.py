@@ -22,6 +22,7 @@ from competition.config.data_settings import Data
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data import cache as cache_module
+from competition.data.augmentation import ImageAugmentation, Resized
 from competition.data.cache import ImageCache, hold_shared_memory, open_cache
 from competition.data.dataset import ImageDataset, SeededIndex, share_cache
 from competition.data.window_dataset import WindowDataset
@@ -57,7 +58,7 @@ def datasets(config: Config) -> list[ImageDataset]:
 
 def samples(sets: list[ImageDataset], windows: bool) -> list[dict[str, Any]]:
     train_set, val_set = sets
-    drawn = [train_set[SeededIndex(index, seed)] for index in range(6) for seed in (0, 1, 2)]
+    drawn = [train_set[SeededIndex(index, seed, 2 * seed)] for index in range(6) for seed in (0, 1, 2)]
     validated = WindowDataset(val_set, range(3)) if windows else val_set
     return drawn + [validated[index] for index in range(6)]
 
@@ -95,6 +96,8 @@ WAYS = {
     "windows": ["data.window.size=40"],
     "16 bit": ["data.augmentation.crop=null"],
     "several files": [*TWO, "data.augmentation.crop=null", "data.image_size=56"],  # half of some: see _Resize
+    "shrunk first": ["data.augmentation.crop.shrink_first=true", "data.image_size=[[0,24],[3,32]]"],
+    "several files, shrunk first": [*TWO, "data.augmentation.crop.shrink_first=true", "data.image_size=[28,40]"],
     "several files, windows": [*SIX, "data.window.size=40"],
 }
 
@@ -164,7 +167,7 @@ def assert_whole(cache: ImageCache, files: list[ImageFile]) -> None:
     for number, file in enumerate(files):
         row = cache.row(file)
         assert cache.size(row) == (20 + number, 30)
-        pixels = getattr(cache.image(row), "pixels")  # noqa: B009 - an array has none
+        pixels = getattr(cache.image(row, cache.sizes[0]), "pixels")  # noqa: B009 - an array has none
         assert pixels.shape == (16, 16, 3)
         assert (pixels == number).all()
 
@@ -180,7 +183,16 @@ def test_the_file_is_found_by_the_images_and_by_what_decides_their_pixels_alone(
     opened(data, files)
     for same in ({"batch_size": 3}, {"num_folds": 2}, {"cache": "memory"}, {"augmentation": {"horizontal_flip": 1}}):
         assert_whole(opened(settings(tmp_path, **same), files[::-1], unread), files)
-    for other in ({"image_size": 17}, {"augmentation": {"crop": {}}}, {"window": {}}):
+    first, less = ({"crop": {"shrink_first": True, "smallest": smallest}} for smallest in (0.6, 0.5))
+    opened(settings(tmp_path, augmentation=first), files)
+    opened(settings(tmp_path, augmentation=first | {"horizontal_flip": 1}), files, unread)
+    for other in (
+        {"image_size": 17},
+        {"augmentation": {"crop": {}}},
+        {"window": {}},
+        {"augmentation": less},
+        {"augmentation": first, "image_size": [[0, 16], [2, 17]]},
+    ):
         with pytest.raises(AssertionError, match="was read"):
             opened(settings(tmp_path, **other), files, unread)
     with pytest.raises(AssertionError, match="was read"):
@@ -190,6 +202,25 @@ def test_the_file_is_found_by_the_images_and_by_what_decides_their_pixels_alone(
     os.utime(files[2].path, ns=times)
     with pytest.raises(AssertionError, match="was read"):
         opened(data, files, unread)
+
+
+def test_images_that_are_shrunk_first_are_kept_so_for_training_and_as_they_are_validated(
+    tmp_path: Path, files: list[ImageFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crop = {"shrink_first": True, "smallest": 0.6}  # of 20 to 25 x 30 pixels training needs 24 x 24
+    data = settings(tmp_path, augmentation={"crop": crop})
+    needed = 3 * sum(min(20 + number, 24) * 24 + 16 * 16 for number in range(6))
+    monkeypatch.setattr(cache_module, "_free", lambda folder: cache_module.KEPT_FREE + needed - 1)
+    with pytest.raises(CompetitionError, match=r"6 images take 0\.0 MB decoded"):
+        opened(data, files)
+    monkeypatch.setattr(cache_module, "_free", lambda folder: cache_module.KEPT_FREE + needed)
+    cache = opened(data, files)
+    for number, file in enumerate(files):
+        for train, size in ((True, (min(20 + number, 24), 24)), (False, (16, 16))):
+            kept = cache.image(cache.row(file), ImageAugmentation(data, train=train).first_size)
+            assert isinstance(kept, Resized)
+            assert (*kept.pixels.shape, *kept.shape) == (*size, 3, 20 + number, 30)
+            assert (kept.pixels == number).all()
 
 
 def test_images_are_kept_anew_where_any_code_that_reads_them_is_another(
