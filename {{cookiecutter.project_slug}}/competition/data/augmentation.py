@@ -251,19 +251,19 @@ class _Resize(A.Resize):
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         return {"size": self.first_size.of(*params["shape"][:2])}
 
-    def apply(self, img: np.ndarray, size: tuple[int, int], **params: Any) -> np.ndarray:
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
         if self.done is not None:
             return self.done
         if self.each == img.shape[2]:
-            return resize(img, size, self.interpolation)
+            return resize(img, params["size"], self.interpolation)
         parts = [np.ascontiguousarray(img[:, :, at : at + self.each]) for at in range(0, img.shape[2], self.each)]
-        return np.concatenate([resize(part, size, self.interpolation) for part in parts], axis=2)
+        return np.concatenate([resize(part, params["size"], self.interpolation) for part in parts], axis=2)
 
-    def apply_to_mask(self, mask: np.ndarray, size: tuple[int, int], **params: Any) -> np.ndarray:
-        return resize(mask, size, self.mask_interpolation)
+    def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
+        return resize(mask, params["size"], self.mask_interpolation)
 
-    def apply_to_keypoints(self, keypoints: np.ndarray, size: tuple[int, int], **params: Any) -> np.ndarray:
-        across, along = size[1] / params["shape"][1], size[0] / params["shape"][0]
+    def apply_to_keypoints(self, keypoints: np.ndarray, **params: Any) -> np.ndarray:
+        along, across = (to / of for to, of in zip(params["size"], params["shape"][:2], strict=True))
         return _from_middles(keypoints_scale(keypoints, across, along), across, along)
 
 
