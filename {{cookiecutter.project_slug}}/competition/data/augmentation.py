@@ -98,6 +98,8 @@ class ImageAugmentation:
         self, image: np.ndarray | Resized, target: Target, seed: int, epoch: int | None
     ) -> tuple[np.ndarray, Target]:
         done = image.pixels if isinstance(image, Resized) else None
+        if done is not None and "mask" in target and target["mask"].shape[:2] == done.shape[:2]:
+            image, done = done, None  # its masks are, too: the first step leaves both as they are
         # To the steps before it is resized it is as large as its mask and boxes, and has no channel to look at.
         pixels = image if isinstance(image, np.ndarray) else np.empty((*image.shape, 0), image.pixels.dtype)
         places = next((name for name in PLACES if name in target), None)
@@ -157,6 +159,11 @@ class ImageAugmentation:
         """Return an image (H, W, channels) of its first size, if it has one."""
         size = self.first_size
         return image if size is None else self._resize(size)(image=image)["image"]
+
+    def masks_made_first(self, masks: np.ndarray) -> np.ndarray:
+        """Return masks (H, W, layers) as large as images of the first size, which there is."""
+        assert self.first_size is not None
+        return resize(masks, self.first_size.of(*masks.shape[:2]), NEAREST)
 
     def _resize(self, size: FirstSize) -> "_Resize":
         step = _Resize(size.height, size.width, mask_interpolation=NEAREST)

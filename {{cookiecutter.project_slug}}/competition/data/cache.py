@@ -3,7 +3,7 @@
 Images are kept at their first size: that which the network sees, where nothing random comes before it, or with
 `crop.shrink_first` what the crop needs, and beside it that which the network sees, as each image is validated in one
 fold and trained on in others. Before any other crop or window they are kept as they are decoded: a part of a smaller
-image is not, to the last bit, the same part made smaller. No torch.
+image is not, to the last bit, the same part made smaller. Masks: see kept_masks.py. No torch.
 """
 
 import atexit
@@ -267,17 +267,18 @@ def _with_room(folders: Sequence[Path], needed: int, number: int) -> Path:
     for folder in folders:
         with explaining_unwritable(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        if _free(folder) >= needed + KEPT_FREE:
+        if free_bytes(folder) >= needed + KEPT_FREE:
             return folder
     old = sum(path.stat().st_size for path in folders[-1].glob("*.images"))
-    way_on = f"delete {folders[-1]}, {_amount(old)} of other settings" if old else "make room there"
+    way_on = f"delete {folders[-1]}, {in_bytes(old)} of other settings" if old else "make room there"
+    free = in_bytes(free_bytes(folders[-1]))
     raise CompetitionError(
-        f"data.cache: {_in_words(number, needed)}; {folders[-1]} has {_amount(_free(folders[-1]))} free, of which "
-        f"{_amount(KEPT_FREE)} are left to others; {way_on}, or leave data.cache out"
+        f"data.cache: {_in_words(number, needed)}; {folders[-1]} has {free} free, of which "
+        f"{in_bytes(KEPT_FREE)} are left to others; {way_on}, or leave data.cache out"
     )
 
 
-def _free(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
     """Return the bytes that can be written to a folder; shared memory is no more than the machine has left."""
     free = shutil.disk_usage(folder).free
     if not folder.is_relative_to(SHARED_MEMORY):
@@ -286,10 +287,10 @@ def _free(folder: Path) -> int:
 
 
 def _in_words(number: int, needed: int) -> str:
-    return f"{number} images take {_amount(needed)} decoded"
+    return f"{number} images take {in_bytes(needed)} decoded"
 
 
-def _amount(size: int) -> str:
+def in_bytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 

@@ -15,6 +15,7 @@ from competition.config.settings import Config
 from competition.data.augmentation import OPENCV_CHANNELS, ImageAugmentation, Resized
 from competition.data.cache import ImageCache, open_cache
 from competition.data.extra_sets import training_columns, training_row, training_source
+from competition.data.kept_masks import KeptMasks, room_for_masks
 from competition.files.item_source import ImageFile, ImageSource, joined, own_part, test_source
 from competition.files.table_columns import ColumnValues, test_values
 from competition.networks.columns import collate_columns, column_tensors
@@ -60,6 +61,7 @@ class ImageDataset(Dataset[Sample]):
         self.augmentation = ImageAugmentation(config.data, train=train)
         self.cache: ImageCache | None = None  # see `share_cache`
         self._cache_rows = np.empty((0, 0), dtype=np.int64)  # of the files of the images, in order; -1: black
+        self._masks: KeptMasks | None = None  # see `keep_masks`
 
     def of_images(self) -> "ImageDataset":
         """Return the dataset of the single images that samples are made of."""
@@ -81,7 +83,7 @@ class ImageDataset(Dataset[Sample]):
             _seed_cpu(seed)
         kept = self._kept(row)
         image = self.read(row) if kept is None else kept
-        return self.sample(row, image, self.target(row, *image.shape[:2]), seed, epoch)
+        return self.sample(row, image, self._target_of_sample(row, image), seed, epoch)
 
     def _fresh_seed(self) -> int:
         """Return another seed each time, for callers that ask by number alone, as a plain DataLoader does.
@@ -137,6 +139,15 @@ class ImageDataset(Dataset[Sample]):
         rows = [[-1 if file is None else cache.row(file) for file in source.files] for source in sources]
         self.cache, self._cache_rows = cache, np.array(rows, dtype=np.int64)
 
+    def keep_masks(self) -> None:
+        """Keep masks from now on beside the cache, where images have a first size there and there is room."""
+        first = self.augmentation.first_size
+        if self.cache is None or first is None or first not in self.cache.sizes or self.table is None or not len(self):
+            return
+        sizes = [self.read_size(index) for index in range(len(self))]
+        known = [first.of(*size) for size in sizes], len(self.table.classes), self.target(0, *sizes[0])
+        self._masks = room_for_masks(self.cache.path.parent, *known)
+
     def source(self, index: int) -> ImageSource:
         """Return what an image is made of."""
         if self.table is None:
@@ -171,6 +182,12 @@ class ImageDataset(Dataset[Sample]):
             return {}
         taught = {} if self.teacher is None else self.teacher(str(self.image_ids[index]), height, width)
         return self.table.target(self._table_row(index), height, width) | taught
+
+    def _target_of_sample(self, index: int, image: np.ndarray | Resized) -> Target:
+        """Return the answer in pixels of the original image, or what is kept of it: as large as the image is here."""
+        if self._masks is None or self.teacher is not None or not isinstance(image, Resized):
+            return self.target(index, *image.shape[:2])
+        return self._masks.target(index, lambda: self.target(index, *image.shape), self.augmentation.masks_made_first)
 
     def _table_row(self, index: int) -> int:
         assert self.rows is not None
@@ -294,6 +311,7 @@ def share_cache(config: Config, datasets: Sequence[ImageDataset]) -> None:
     cache = open_cache(config.data, places, read, read_size)
     for dataset, its in zip(datasets, sources, strict=True):
         dataset.read_from(cache, its)
+        dataset.keep_masks()
 
 
 def _rows_of(image_ids: np.ndarray, table: Table) -> np.ndarray:

@@ -25,12 +25,13 @@ from competition.data import cache as cache_module
 from competition.data.augmentation import ImageAugmentation, Resized
 from competition.data.cache import ImageCache, hold_shared_memory, open_cache
 from competition.data.dataset import ImageDataset, SeededIndex, share_cache
+from competition.data.kept_masks import HEAD, KeptMasks, room_for_masks
 from competition.data.window_dataset import WindowDataset
 from competition.files.images import read_image
 from competition.files.item_source import ImageFile
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE
-from competition.tasks.contract import Task
+from competition.tasks.contract import Target, Task
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -121,14 +122,15 @@ def test_samples_are_the_same_to_the_last_bit_without_their_files(
     assert_same([sent[SeededIndex(1, 7)]], [cached[0][SeededIndex(1, 7)]])
 
 
-@pytest.mark.parametrize("task", task_names()[:1], scope="session")
+@pytest.mark.parametrize("task", task_names()[-1:], scope="session")  # of masks, if there are any
 def test_a_training_ends_the_same_to_the_last_bit(config_file: Path, data_dir: Path, command: Command) -> None:
-    words = [*TINY, f"data.dir={data_dir}", "data.augmentation.crop=null", "data.num_workers=1", "fold=0"]
+    first = ["data.image_size=48", "data.augmentation.crop.shrink_first=true", "trainer.max_epochs=2"]
+    words = [*TINY, f"data.dir={data_dir}", *first, "data.num_workers=1", "fold=0"]
     command("folds", config_file, *words)
     for name, cache in (("plain", "null"), ("cached", "memory")):
         done = command("train", config_file, *words, f"name={name}", f"data.cache={cache}")
         assert done.returncode == 0, done.stderr
-        assert ("data.cache: 24 images take 0.3 MB decoded: written once" in done.stdout) == (name == "cached")
+        assert ("data.cache: 24 images take 0.5 MB decoded: written once" in done.stdout) == (name == "cached")
     assert_ended_like(Path("outputs/cached/fold0"), Path("outputs/plain/fold0"))
 
 
@@ -210,10 +212,10 @@ def test_images_that_are_shrunk_first_are_kept_so_for_training_and_as_they_are_v
     crop = {"shrink_first": True, "smallest": 0.6}  # of 20 to 25 x 30 pixels training needs 24 x 24
     data = settings(tmp_path, augmentation={"crop": crop})
     needed = 3 * sum(min(20 + number, 24) * 24 + 16 * 16 for number in range(6))
-    monkeypatch.setattr(cache_module, "_free", lambda folder: cache_module.KEPT_FREE + needed - 1)
+    monkeypatch.setattr(cache_module, "free_bytes", lambda folder: cache_module.KEPT_FREE + needed - 1)
     with pytest.raises(CompetitionError, match=r"6 images take 0\.0 MB decoded"):
         opened(data, files)
-    monkeypatch.setattr(cache_module, "_free", lambda folder: cache_module.KEPT_FREE + needed)
+    monkeypatch.setattr(cache_module, "free_bytes", lambda folder: cache_module.KEPT_FREE + needed)
     cache = opened(data, files)
     for number, file in enumerate(files):
         for train, size in ((True, (min(20 + number, 24), 24)), (False, (16, 16))):
@@ -301,6 +303,51 @@ def test_what_a_killed_process_wrote_is_never_read_and_does_not_stay(tmp_path: P
     assert {path.name for path in (tmp_path / "cache").iterdir()} == {".lock", cache.path.name}
 
 
+# -- masks
+
+
+def test_masks_are_kept_for_all_forks_until_these_have_ended(tmp_path: Path) -> None:
+    rng, sizes = np.random.default_rng(0), [(5, 7), (4, 3), (4, 3)]
+    known: list[Target] = [{"mask": rng.integers(0, 2, (*size, 2), dtype=np.uint8)} for size in sizes]
+    known[0]["ignored"] = rng.integers(0, 2, sizes[0], dtype=np.uint8)
+    (folder := tmp_path / "cache").mkdir()
+    kept = KeptMasks(folder, sizes, 2, 3)
+
+    def same(row: int, read: Callable[[], Target]) -> None:
+        found = kept.target(row, read, lambda masks: masks)
+        assert found.keys() == known[row].keys()
+        assert all(np.array_equal(found[key], known[row][key]) for key in found)
+
+    def again() -> NoReturn:
+        raise AssertionError("made anew")
+
+    for row in (0, 1):
+        assert status_of(in_a_process(lambda row=row: same(row, lambda: known[row]))) == 0
+        same(row, again)
+    same(2, lambda: known[2])
+    kept._bytes[int(kept._starts[2]) + HEAD.size] ^= 255  # as if a process was killed while it wrote
+    with pytest.raises(AssertionError, match="made anew"):
+        same(2, again)
+    assert list(folder.iterdir()) == []
+    assert pickle.loads(pickle.dumps(kept)) is None
+
+
+@pytest.mark.parametrize("how", ["full", "less than was free"])
+def test_without_room_masks_are_made_anew_each_time_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    first: Target = {"mask": np.zeros((9, 9, 1), np.uint8)}
+    if how == "full":
+        monkeypatch.setattr("competition.data.kept_masks.free_bytes", lambda folder: cache_module.KEPT_FREE)
+        assert room_for_masks(tmp_path, [(900, 900)] * 9, 1, first) is None
+    else:
+        with files_up_to(2000):
+            assert room_for_masks(tmp_path, [(900, 900)] * 9, 1, first) is None
+    assert f"{tmp_path} has no room for masks, 0.9 MB, which are made anew" in capsys.readouterr().out
+    assert room_for_masks(tmp_path, [(9, 9)], 1, {"label": 1}) is None  # nor of what has more than masks
+    assert room_for_masks(tmp_path, [(9, 9)], 1, first | {"depth": 1}) is None
+
+
 # -- room
 
 
@@ -310,7 +357,7 @@ def test_without_room_nothing_is_written_and_one_line_says_how_much_it_takes(
     opened(settings(tmp_path), files)
     with files_up_to(2000), pytest.raises(CompetitionError, match=r"images: cannot be written .*leave data\.cache out"):
         opened(settings(tmp_path, image_size=32), files)
-    monkeypatch.setattr(cache_module, "_free", lambda folder: 3000 + cache_module.KEPT_FREE)
+    monkeypatch.setattr(cache_module, "free_bytes", lambda folder: 3000 + cache_module.KEPT_FREE)
     with pytest.raises(
         CompetitionError, match=r"data\.cache: 6 images take 0\.\d MB decoded; .*cache has 268\.4 MB fr"
     ):
@@ -322,7 +369,9 @@ def test_in_a_container_with_little_shared_memory_the_file_lies_on_the_disk(
     tmp_path: Path, shared_memory: Path, files: list[ImageFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert opened(settings(tmp_path, cache="memory"), files).path.is_relative_to(shared_memory)
-    monkeypatch.setattr(cache_module, "_free", lambda folder: 1 << (26 if folder.is_relative_to(shared_memory) else 40))
+    monkeypatch.setattr(
+        cache_module, "free_bytes", lambda folder: 1 << (26 if folder.is_relative_to(shared_memory) else 40)
+    )
     assert opened(settings(tmp_path, cache="memory", image_size=17), files).path.parent == tmp_path / "cache"
 
 
