@@ -5,7 +5,7 @@ import os
 import random
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -97,6 +97,8 @@ class ImageAugmentation:
     def _change(
         self, image: np.ndarray | Resized, target: Target, seed: int, epoch: int | None
     ) -> tuple[np.ndarray, Target]:
+        if self._has_more:
+            image = _writable(image)
         done = image.pixels if isinstance(image, Resized) else None
         if done is not None and "mask" in target and target["mask"].shape[:2] == done.shape[:2]:
             image, done = done, None  # its masks are, too: the first step leaves both as they are
@@ -198,6 +200,13 @@ class ImageAugmentation:
             return []
         window = _random_window(self.data.window_size) if self.data.window_size else []
         return [*window, *self._more(first=True), *_random_crop(self.data.augmentation, height, width)]
+
+
+def _writable(image: np.ndarray | Resized) -> np.ndarray | Resized:
+    """Return a copy of what a cache holds, which a step of the user's may change where it is; all else as it is."""
+    if isinstance(image, Resized):
+        return image if image.pixels.flags.writeable else replace(image, pixels=image.pixels.copy())
+    return image if image.flags.writeable else image.copy()
 
 
 def _random_window(size: tuple[int, int]) -> list[A.BasicTransform]:

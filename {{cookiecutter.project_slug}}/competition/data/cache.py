@@ -47,7 +47,10 @@ ALIGNED = 64  # bytes
 COLUMNS = 6  # of the index, int64: offset, height, width and bytes a value of what is kept; height, width of the file
 # Code that decides what is kept, and what it imports of this project: readers of further formats come to files/.
 DECIDES_PIXELS = ("files/*.py", "data/augmentation.py", "data/cache.py", "data/dataset.py")
-LIBRARIES = ("pillow", "tifffile", "imagecodecs", "pydicom", "albumentations", "numpy")  # some may not be there
+LIBRARIES = (  # some may not be there
+    *("pillow", "tifffile", "imagecodecs", "h5py", "albumentations", "numpy"),
+    *("pydicom", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "python-gdcm"),
+)
 
 Read = Callable[[ImageFile], np.ndarray]
 ReadSize = Callable[[ImageFile], tuple[int, int]]
@@ -116,16 +119,19 @@ def open_cache(data: Data, files: Iterable[ImageFile], read: Read, read_size: Re
         if cache := _found(folder / name, data, paths):
             return cache
     needed = _bytes_needed(data, paths, read, read_size)
-    folder = _with_room(folders, needed, len(paths))
-    path, way_on = folder / name, f"delete {folder}, or leave data.cache out"
-    with explaining_unwritable(path, way_on, (folder, folder / ".lock")), _making_alone(folder):
-        cache = _found(path, data, paths)  # made while this process waited
-        if cache is None:
+    for folder in folders:
+        path, way_on = folder / name, f"delete {folder}, or leave data.cache out"
+        with explaining_unwritable(path, way_on, (folder, folder / ".lock")), _making_alone(folder):
+            if cache := _found(path, data, paths):  # made while this process waited
+                return cache
+            if free_bytes(folder) < needed + KEPT_FREE:  # a container has 64 MB of shared memory, or others wrote to it
+                continue
             print(f"data.cache: {_in_words(len(paths), needed)}: written once, to {path}", flush=True)
             _write(path, progress(_kept_images(data, paths, read), "cache", len(paths)))
             cache = _found(path, data, paths)
-    assert cache is not None
-    return cache
+            assert cache is not None
+            return cache
+    raise _no_room(folders[-1], needed, len(paths))
 
 
 def _found(path: Path, data: Data, files: Sequence[ImageFile]) -> ImageCache | None:
@@ -218,6 +224,7 @@ def _write(path: Path, images: Iterable[list[Kept]]) -> None:
 @contextmanager
 def _making_alone(folder: Path) -> Generator[None]:
     """Wait until no other process makes such a file; the system lets go of a lock whose process was killed."""
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -262,18 +269,11 @@ def _is_own(folder: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
-def _with_room(folders: Sequence[Path], needed: int, number: int) -> Path:
-    """Return the first folder that has room: a container has 64 MB of shared memory unless it is told otherwise."""
-    for folder in folders:
-        with explaining_unwritable(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        if free_bytes(folder) >= needed + KEPT_FREE:
-            return folder
-    old = sum(path.stat().st_size for path in folders[-1].glob("*.images"))
-    way_on = f"delete {folders[-1]}, {in_bytes(old)} of other settings" if old else "make room there"
-    free = in_bytes(free_bytes(folders[-1]))
-    raise CompetitionError(
-        f"data.cache: {_in_words(number, needed)}; {folders[-1]} has {free} free, of which "
+def _no_room(folder: Path, needed: int, number: int) -> CompetitionError:
+    old = sum(path.stat().st_size for path in folder.glob("*.images"))
+    way_on = f"delete {folder}, {in_bytes(old)} of other settings" if old else "make room there"
+    return CompetitionError(
+        f"data.cache: {_in_words(number, needed)}; {folder} has {in_bytes(free_bytes(folder))} free, of which "
         f"{in_bytes(KEPT_FREE)} are left to others; {way_on}, or leave data.cache out"
     )
 

@@ -12,7 +12,7 @@ import torch
 
 from competition.config.data_settings import Augmentation, Data
 from competition.config.loading import load_config, validate
-from competition.data.augmentation import STRETCH, ImageAugmentation
+from competition.data.augmentation import STRETCH, ImageAugmentation, Resized
 from competition.support.errors import CompetitionError
 
 EVERYTHING: dict[str, Any] = {
@@ -354,6 +354,22 @@ def test_a_step_of_the_users_own_comes_from_its_file(tmp_path: Path) -> None:
         changed_by({"more": [{f"{tmp_path}/mine.py:Darker": {"bz": 2}}]})
     with pytest.raises(CompetitionError, match=r"mine.py: defines no class Lighter, a transform"):
         changed_by({"more": [f"{tmp_path}/mine.py:Lighter"]})
+
+
+def test_a_step_of_the_users_own_may_change_an_image_of_the_cache_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import albumentations as A\n"
+        "class Dot(A.ImageOnlyTransform):\n"
+        "    def apply(self, img, **params):\n"
+        "        img[0, 0] = 7\n"
+        "        return img\n"
+    )
+    change = changed_by({"more": [{f"{tmp_path}/mine.py:Dot": {"p": 1}}]}, size=(24, 24), channels=3)
+    image = picture()
+    image.flags.writeable = False
+    for given in (image, Resized(image, 30, 40)):
+        assert (change(given, {}, 0)[0][0, 0] == 7).all()
+        np.testing.assert_array_equal(image, picture())
 
 
 REFUSED: dict[str, tuple[Any, str]] = {

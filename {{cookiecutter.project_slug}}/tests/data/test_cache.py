@@ -5,7 +5,8 @@ import os
 import pickle
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -363,6 +364,23 @@ def test_without_room_nothing_is_written_and_one_line_says_how_much_it_takes(
     ):
         opened(settings(tmp_path, image_size=32), files)
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_room_that_another_process_took_while_this_one_waited_is_none(
+    tmp_path: Path, files: list[ImageFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, wait = [1 << 40], cache_module._making_alone
+
+    @contextmanager
+    def waiting(folder: Path) -> Generator[None]:
+        with wait(folder):
+            free[0] = cache_module.KEPT_FREE
+            yield
+
+    monkeypatch.setattr(cache_module, "_making_alone", waiting)
+    monkeypatch.setattr(cache_module, "free_bytes", lambda folder: free[0])
+    with pytest.raises(CompetitionError, match=r"6 images take .*; .* make room there"):
+        opened(settings(tmp_path), files)
 
 
 def test_in_a_container_with_little_shared_memory_the_file_lies_on_the_disk(
