@@ -146,7 +146,7 @@ class ImageDataset(Dataset[Sample]):
             return
         sizes = [self.read_size(index) for index in range(len(self))]
         known = [first.of(*size) for size in sizes], len(self.table.classes), self.target(0, *sizes[0])
-        self._masks = room_for_masks(self.cache.path.parent, *known)
+        self._masks = room_for_masks(self.cache.path, *known)
 
     def source(self, index: int) -> ImageSource:
         """Return what an image is made of."""

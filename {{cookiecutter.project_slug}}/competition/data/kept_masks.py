@@ -71,22 +71,20 @@ class KeptMasks:
         return type(None), ()
 
 
-def room_for_masks(folder: Path, sizes: Sequence[tuple[int, int]], num_classes: int, first: Target) -> KeptMasks | None:
-    """Return room in a folder for masks of images of `sizes` that are like the `first` one; none where they are no
-    masks, or there is no room, which is said."""
+def room_for_masks(images: Path, sizes: Sequence[tuple[int, int]], num_classes: int, first: Target) -> KeptMasks | None:
+    """Return room beside a file of `images` for their masks, of `sizes` and like the `first` one; none where they are
+    no masks, or there is no room, which is said: of very many classes they would be larger than the images."""
     if "mask" not in first or not first.keys() <= KEPT | OF_NO_USE or not hasattr(os, "posix_fallocate"):
         return None
     layers = num_classes + ("ignored" in first)
-    needed = int(_bytes_of_masks(sizes, layers).sum())
-    if free_bytes(folder) >= needed + KEPT_FREE:
-        with suppress(OSError):
+    needed, folder = int(_bytes_of_masks(sizes, layers).sum()), images.parent
+    amount = f"masks of {len(sizes)} images take {in_bytes(needed)}"
+    with suppress(OSError):
+        if needed <= min(free_bytes(folder) - KEPT_FREE, images.stat().st_size):
             kept = KeptMasks(folder, sizes, num_classes, layers)
-            print(
-                f"data.cache: masks of {len(sizes)} images take {in_bytes(needed)} while this training lasts",
-                flush=True,
-            )
+            print(f"data.cache: {amount} while this training lasts", flush=True)
             return kept
-    print(f"data.cache: {folder} has no room for masks, {in_bytes(needed)}, which are made anew each time", flush=True)
+    print(f"data.cache: {amount}, for which {folder} has no room: they are made anew each time", flush=True)
     return None
 
 

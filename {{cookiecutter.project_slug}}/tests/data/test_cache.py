@@ -6,7 +6,7 @@ import pickle
 import shutil
 import signal
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import product
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -333,20 +333,27 @@ def test_masks_are_kept_for_all_forks_until_these_have_ended(tmp_path: Path) -> 
     assert pickle.loads(pickle.dumps(kept)) is None
 
 
-@pytest.mark.parametrize("how", ["full", "less than was free"])
+@pytest.mark.parametrize("how", ["full", "less than was free", "more than the images"])
 def test_without_room_masks_are_made_anew_each_time_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
 ) -> None:
-    first: Target = {"mask": np.zeros((9, 9, 1), np.uint8)}
+    images, sizes, first = tmp_path / "1.images", [(900, 900)] * 9, {"mask": np.zeros((9, 9, 1), np.uint8)}
+    images.touch()
+    os.truncate(images, 900_000 if how == "more than the images" else 1_000_000)
     if how == "full":
         monkeypatch.setattr("competition.data.kept_masks.free_bytes", lambda folder: cache_module.KEPT_FREE)
-        assert room_for_masks(tmp_path, [(900, 900)] * 9, 1, first) is None
-    else:
-        with files_up_to(2000):
-            assert room_for_masks(tmp_path, [(900, 900)] * 9, 1, first) is None
-    assert f"{tmp_path} has no room for masks, 0.9 MB, which are made anew" in capsys.readouterr().out
-    assert room_for_masks(tmp_path, [(9, 9)], 1, {"label": 1}) is None  # nor of what has more than masks
-    assert room_for_masks(tmp_path, [(9, 9)], 1, first | {"depth": 1}) is None
+    with files_up_to(2000) if how == "less than was free" else nullcontext():
+        assert room_for_masks(images, sizes, 1, first) is None
+    said = f"masks of 9 images take 0.9 MB, for which {tmp_path} has no room: they are made anew"
+    assert said in capsys.readouterr().out
+
+
+def test_nothing_is_kept_of_what_has_more_than_masks(tmp_path: Path) -> None:
+    (images := tmp_path / "1.images").write_bytes(bytes(1000))
+    first: Target = {"mask": np.zeros((9, 9, 1), np.uint8)}
+    assert room_for_masks(images, [(9, 9)], 1, first) is not None
+    assert room_for_masks(images, [(9, 9)], 1, first | {"depth": 1}) is None
+    assert room_for_masks(images, [(9, 9)], 1, {"label": 1}) is None
 
 
 # -- room
