@@ -140,13 +140,14 @@ class ImageDataset(Dataset[Sample]):
         self.cache, self._cache_rows = cache, np.array(rows, dtype=np.int64)
 
     def keep_masks(self) -> None:
-        """Keep masks from now on beside the cache, where images have a first size there and there is room."""
-        first = self.augmentation.first_size
-        if self.cache is None or first is None or first not in self.cache.sizes or self.table is None or not len(self):
+        """Keep masks from now on, as large as their images in the cache, where there is room beside these."""
+        is_by_windows = self.config.data.window is not None and not self.augmentation.train  # see WindowDataset
+        if self.cache is None or self.table is None or not len(self) or is_by_windows:
             return
-        sizes = [self.read_size(index) for index in range(len(self))]
-        known = [first.of(*size) for size in sizes], len(self.table.classes), self.target(0, *sizes[0])
-        self._masks = room_for_masks(self.cache.path, *known)
+        first = self.augmentation.first_size
+        whole = [self.read_size(index) for index in range(len(self))]
+        sizes = [first.of(*size) for size in whole] if first is not None and first in self.cache.sizes else whole
+        self._masks = room_for_masks(self.cache.path, sizes, len(self.table.classes), self.target(0, *whole[0]))
 
     def source(self, index: int) -> ImageSource:
         """Return what an image is made of."""
@@ -185,9 +186,10 @@ class ImageDataset(Dataset[Sample]):
 
     def _target_of_sample(self, index: int, image: np.ndarray | Resized) -> Target:
         """Return the answer in pixels of the original image, or what is kept of it: as large as the image is here."""
-        if self._masks is None or self.teacher is not None or not isinstance(image, Resized):
+        if self._masks is None or self.teacher is not None:
             return self.target(index, *image.shape[:2])
-        return self._masks.target(index, lambda: self.target(index, *image.shape), self.augmentation.masks_made_first)
+        made_first = self.augmentation.masks_made_first if isinstance(image, Resized) else None
+        return self._masks.target(index, lambda: self.target(index, *image.shape[:2]), made_first)
 
     def _table_row(self, index: int) -> int:
         assert self.rows is not None

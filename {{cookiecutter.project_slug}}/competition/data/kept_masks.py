@@ -1,4 +1,4 @@
-"""Masks of a training at the size that its cached images have, a bit a pixel, kept as they come. No torch.
+"""Masks of a training, as large as its images are in the cache, a bit a pixel, kept as they come. No torch.
 
 They are this training's own, in a file without a name that ends with its processes: what masks are made of (run
 lengths, files, polygons, classes) is not known by a name, as images are by their files, and none can be out of date.
@@ -36,13 +36,17 @@ class KeptMasks:
             os.posix_fallocate(file.fileno(), 0, int(ends[-1]))
             self._bytes = mmap.mmap(file.fileno(), int(ends[-1]))
 
-    def target(self, row: int, read: Callable[[], Target], shrink: Callable[[np.ndarray], np.ndarray]) -> Target:
-        """Return the masks of an image, which are read, shrunk (H, W, layers) and kept where they are not here yet."""
+    def target(
+        self, row: int, read: Callable[[], Target], made_first: Callable[[np.ndarray], np.ndarray] | None
+    ) -> Target:
+        """Return the masks of an image; where they are not here yet, they are read, made of their first size (H, W,
+        layers), if images have one, and kept."""
         layers = self._found(row)
         if layers is None:
             target = read()
             ignored = [target["ignored"][:, :, None]] if "ignored" in target else []
-            layers = shrink(np.concatenate([target["mask"], *ignored], axis=2) if ignored else target["mask"])
+            layers = np.concatenate([target["mask"], *ignored], axis=2) if ignored else target["mask"]
+            layers = layers if made_first is None else made_first(layers)
             self._keep(row, layers)
         mask, ignored = np.split(layers, [self._num_classes], axis=2)
         return {"mask": mask, "ignored": ignored[:, :, 0]} if ignored.size else {"mask": mask}
@@ -60,7 +64,8 @@ class KeptMasks:
         return np.unpackbits(np.frombuffer(bits, np.uint8), count=shape[0] * shape[1] * layers).reshape(shape)
 
     def _keep(self, row: int, layers: np.ndarray) -> None:
-        if layers.shape[2] > self._layers or layers.max(initial=0) > 1:
+        is_as_expected = layers.shape[:2] == tuple(self._sizes[row]) and layers.shape[2] <= self._layers
+        if not is_as_expected or layers.max(initial=0) > 1:
             return
         bits, start = np.packbits(layers).tobytes(), int(self._starts[row])
         self._bytes[start + HEAD.size : start + HEAD.size + len(bits)] = bits

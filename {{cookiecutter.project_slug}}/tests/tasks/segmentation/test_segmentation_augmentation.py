@@ -261,7 +261,7 @@ def test_the_same_generator_gives_the_same_batch() -> None:
     torch.testing.assert_close(mixed(5, mixup=0.5, cutmix=0.5), first)
 
 
-@pytest.mark.parametrize("crop", ["null", "{shrink_first: true, probability: 0.7}"])
+@pytest.mark.parametrize("crop", ["null", "{probability: 0.7}", "{shrink_first: true, probability: 0.7}"])
 def test_masks_beside_cached_images_are_made_once_and_the_same_to_the_last_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crop: str
 ) -> None:
