@@ -60,6 +60,9 @@ class Crop(Section):
 
     probability: Probability = 0.5
     smallest: Annotated[float, Field(gt=0, le=1)] = 0.6  # share of the image's area
+    # Make training images smaller before anything random, so far that the smallest part still fills the image size:
+    # data.cache keeps them so. Samples are a little smoother than by one step; validation and prediction are as before.
+    shrink_first: bool = False
 
 
 class ShiftScaleRotate(Section):
@@ -120,6 +123,15 @@ class Augmentation(Section):
     # Any transform of albumentations, as [{GaussianBlur: {p: 0.3}}, {OneOf: {p: 0.5, transforms: [...]}}], after
     # resizing or, with before_resize: true beside its name, before; own ones as {mine.py:Stain: {p: 0.5}}.
     more: list[NamedStep] = []
+
+    @model_validator(mode="after")
+    def _sees_images_whole(self) -> Self:
+        if self.crop is not None and self.crop.shrink_first and any(step.get(FIRST) for step in self.more):
+            raise ValueError(
+                f"crop.shrink_first makes images smaller before steps of more that {FIRST}: true lets see them whole; "
+                "leave out either"
+            )
+        return self
 
 
 class Window(Section):
@@ -314,6 +326,16 @@ class Data(Section):
         if split == "kfold" and is_grouped:
             raise ValueError("it would tear groups apart; expected group or stratified_group")
         return split
+
+    @model_validator(mode="after")
+    def _windows_are_of_whole_images(self) -> Self:
+        crop = self.augmentation.crop
+        if self.window is not None and crop is not None and crop.shrink_first:
+            raise ValueError(
+                "data.window is cut from images at full resolution, which data.augmentation.crop.shrink_first takes "
+                "away; leave out either"
+            )
+        return self
 
     @model_validator(mode="after")
     def _test_files_are_named(self) -> Self:
