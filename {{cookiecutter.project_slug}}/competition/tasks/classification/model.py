@@ -11,6 +11,7 @@ from competition.networks.encoder import drop_path_arguments, note_encoder, num_
 from competition.networks.group_join import GroupJoin
 from competition.networks.pooling import GEM, pool_by_mean_of_powers
 from competition.networks.pretrained import check_encoder, load_pretrained, note_weights, weights_note
+from competition.networks.volume import channels_of, see_volume
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.metric_head import MetricHead, put_metric_head
 from competition.tasks.classification.prediction import activation_of
@@ -29,7 +30,7 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
 
 def build_encoder(config: TaskConfig, num_classes: int) -> nn.Module:
     """Return a network of timm with the weights it begins with; of no classes one that ends with the features."""
-    model, size = config.model, config.data.image_size
+    model, size, channels = config.model, config.data.image_size, channels_of(config.model, config.data)
     check_encoder(model.encoder)
     arguments = encoder_arguments(config)
     try:
@@ -37,7 +38,7 @@ def build_encoder(config: TaskConfig, num_classes: int) -> nn.Module:
             model.encoder,
             pretrained=False,
             num_classes=num_classes,
-            in_chans=config.data.channels,
+            in_chans=channels,
             drop_rate=model.dropout,
             **arguments,
         )
@@ -48,7 +49,8 @@ def build_encoder(config: TaskConfig, num_classes: int) -> nn.Module:
             f"model.pool: {model.encoder} cannot pool by {model.pool!r}; expected avg, max, avgmax, catavgmax or gem "
             "of convolutions, token, avg, map or max of transformers"
         ) from None
-    note_weights(network, load_pretrained(network, model, config.data.channels, "classifier", size))
+    see_volume(network, model, config.data, is_place=False)
+    note_weights(network, load_pretrained(network, model, channels, "classifier", size))
     if num_classes and model.head != "linear":
         put_metric_head(network, num_classes, model)
     if model.pool == GEM:
@@ -68,8 +70,8 @@ def encoder_arguments(config: TaskConfig) -> dict[str, Any]:
 
 
 def joins_anything(config: TaskConfig) -> bool:
-    """Return whether the network looks at more than an image's pixels."""
-    return config.data.columns is not None or config.model.join is not None
+    """Return whether the network looks at more than an image's own pixels."""
+    return config.data.columns is not None or config.model.join is not None or config.model.volume
 
 
 class JoinedNetwork(nn.Module):
