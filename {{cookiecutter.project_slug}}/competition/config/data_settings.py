@@ -253,6 +253,9 @@ class CropTo(Section):
         return self
 
 
+OF_MAPS = {"mean": 0.5, "std": 0.25}  # of their channels, which are probabilities
+
+
 class MapsOf(Section):
     """Add to an image's channels what another run says of its pixels, probabilities from 0 to 255: of a test image what
     it predicts, of a training image what its networks say that had not seen it."""
@@ -263,7 +266,11 @@ class MapsOf(Section):
 
 
 class ExtraSet(Section):
-    """Images from elsewhere: in the training part of every fold, never validated on."""
+    """Images from elsewhere: in the training part of every fold, never validated on.
+
+    With data.crop or data.maps they are looked at by a run of theirs that has them among its training images, out of
+    fold, or its test images: what networks say of images that they have learnt from is another thing.
+    """
 
     csv: str  # in dir, as the next
     images: str = "train_images"
@@ -272,6 +279,25 @@ class ExtraSet(Section):
     format: dict[str, Any] = {}  # what its csv file has otherwise than train.csv, as keys of `format:`
     weight: Annotated[float, Field(ge=0)] | str = 1.0  # what an image counts in the loss, or a column that tells
     classes: dict[str, str | None] = {}  # its name of a class: ours, or null: left out
+    crop: CropTo | Literal["whole"] | None = None  # with data.crop: {run: boxes2}, or whole: all of them is seen
+    maps: str | None = None  # with data.maps: a run that has the same classes
+
+    def looks(self, data: "Data") -> dict[str, Any]:
+        """Return the keys of `data:` by which its images are looked at."""
+        maps = None if data.maps is None else data.maps.model_copy(update={"run": self.maps})
+        return {"crop": None if self.crop == "whole" else self.crop, "maps": maps}
+
+    def refuse_unlooked(self, data: "Data") -> None:
+        """Raise ValueError where another run looks at the images of train.csv, and none is named for these."""
+        for key, wanted, given in (("crop", data.crop, self.crop), ("maps", data.maps, self.maps)):
+            if wanted is None and given is not None:
+                raise ValueError(f"data.extra: {self.csv}: {key} goes with data.{key}; leave it out")
+            if wanted is not None and given is None:
+                named = "crop: {run: boxes2}, or crop: whole" if key == "crop" else "maps: masks2"
+                raise ValueError(
+                    f"data.extra: {self.csv}: of its images the run of data.{key} says nothing; name one that has them "
+                    f"among its training or test images, as {named}"
+                )
 
 
 Split = Literal["stratified", "kfold", "group", "stratified_group", "multilabel", "amount"]
@@ -326,8 +352,8 @@ class Data(Section):
     dicom_window: Annotated[list[DicomWindow], BeforeValidator(_one_or_several)] = []
     # Height times width of the largest file that is read; a small one may unfold to more.
     max_pixels: Annotated[int, Field(ge=1, le=2**40)] = MAX_PIXELS
-    # A value a channel; of a stack those of one place are enough, of several files those of one. Checked even when left
-    # out: the default has three values.
+    # A value a channel; of a stack those of one place are enough, of several files those of one, of data.maps none.
+    # Checked even when left out: the default has three values.
     mean: list[float] = Field([0.485, 0.456, 0.406], validate_default=True)
     std: list[Positive] = Field([0.229, 0.224, 0.225], validate_default=True)
     batch_size: Count = 16  # global: over all devices and accumulated batches; auto: the largest that fits the GPU
@@ -402,12 +428,13 @@ class Data(Section):
     @field_validator("mean", "std")
     @classmethod
     def _one_a_channel(cls, values: list[float], info: ValidationInfo) -> list[float]:
-        if not {"files", "stack"} <= info.data.keys():  # they are at fault
+        if not {"files", "stack", "maps"} <= info.data.keys():  # they are at fault
             return values
         channels, stack = info.data.get("channels", len(values)), info.data["stack"]
-        for number in (_files_of_image(info.data), 1 if stack is None else len(stack.take)):
-            if len(values) * number == channels:
-                return values * number
+        of_maps = channels // _files_of_image(info.data) * _number_of_maps(info.data)
+        for number in (1, _own_files(info.data), 1 if stack is None else len(stack.take)):
+            if len(values) * number == channels - of_maps:
+                return values * number + [OF_MAPS[str(info.field_name)]] * of_maps
         if len(values) != channels:
             raise ValueError(
                 f"data.{info.field_name} has {len(values)} values for data.channels {channels}; give one a channel"
@@ -428,18 +455,15 @@ class Data(Section):
     def _test_files_are_named(self) -> Self:
         if self.files is not None and self.test_image_file is not None:
             raise ValueError("data.files names the files of test images, too; leave data.test_image_file out")
-        if self.cache and _files_of_image(self.__dict__) > 1 and any(one.image_file for one in self.extra):
-            raise ValueError(
-                "data.cache keeps files of as many channels each, and data.extra has one file an image where "
-                "data.files or data.stack have several; leave data.cache out, or image_file of data.extra"
-            )
-        if self.crop is not None and self.extra:
-            raise ValueError("data.crop: of images of data.extra its run says nothing; leave one of them out")
-        if self.maps is not None and (self.extra or self.stack is not None or self.file_channels not in (1, 3)):
-            raise ValueError(
-                "data.maps: goes with images of one or three channels a file, without data.stack and data.extra, of "
-                "whose images its run says nothing; leave one of them out"
-            )
+        for key in ("cache", "maps"):
+            is_of_one = _own_files(self.__dict__) == 1 or not any(one.image_file for one in self.extra)
+            if getattr(self, key) is not None and not is_of_one:
+                raise ValueError(
+                    f"data.{key} goes with files of as many channels each, and data.extra has one file an image where "
+                    f"data.files or data.stack have several; leave data.{key} out, or image_file of data.extra"
+                )
+        for one in self.extra:
+            one.refuse_unlooked(self)
         patterns = [*(self.files or [self.image_file]), *filter(None, [self.test_image_file])]
         if self.stack is not None and self.stack.is_of_volumes and not all(one.endswith("]") for one in patterns):
             raise ValueError(
@@ -457,6 +481,11 @@ class Data(Section):
     def file_channels(self) -> int:
         """How many of the channels each file of an image has."""
         return self.channels // _files_of_image(self.__dict__)
+
+    @property
+    def own_channels(self) -> int:
+        """How many of the channels, the first ones, are of the image and its neighbours, and not of maps."""
+        return self.file_channels * _own_files(self.__dict__)
 
     @property
     def stages(self) -> dict[str, list[str]]:
@@ -482,9 +511,17 @@ class Data(Section):
 
 def _files_of_image(known: Mapping[str, Any]) -> int:
     """Return how many files an image has, by the values of `data:` that are known."""
-    files, stack, maps = (known.get(name) for name in ("files", "stack", "maps"))
-    own = (1 if files is None else len(files)) * (1 if stack is None else len(stack.take))
-    return own + (0 if maps is None else len(maps.classes))
+    return _own_files(known) + _number_of_maps(known)
+
+
+def _own_files(known: Mapping[str, Any]) -> int:
+    files, stack = known.get("files"), known.get("stack")
+    return (1 if files is None else len(files)) * (1 if stack is None else len(stack.take))
+
+
+def _number_of_maps(known: Mapping[str, Any]) -> int:
+    maps = known.get("maps")
+    return 0 if maps is None else len(maps.classes)
 
 
 Share = Annotated[float, Field(gt=0, le=1)] | Literal["natural"]
