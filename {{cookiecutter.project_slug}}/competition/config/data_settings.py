@@ -346,7 +346,8 @@ class Data(Section):
     image_size: ImageSize = (256, 256)  # height, width of what the network sees; or by epoch: [[0, 128], [10, 224]]
     train_sizes: list[SizeFrom] = []  # what `image_size` by epoch is read as
     window: Window | None = None
-    channels: Count = 3  # of all files of an image together
+    # Of all files of an image together; left out, data.maps come beside those that it has without them.
+    channels: Count = Field(3, validate_default=True)
     # Through which window shades of DICOM files are seen: centre and width in rescaled values, as Hounsfield units; of
     # several each makes a channel, as [[40, 80], [80, 200], [600, 2800]]. None: the first one of the file.
     dicom_window: Annotated[list[DicomWindow], BeforeValidator(_one_or_several)] = []
@@ -403,6 +404,16 @@ class Data(Section):
         files = given.get("files") if isinstance(given, dict) else None
         return given | {"image_file": files[0]} if isinstance(files, list) and files else given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_maps(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "channels" in given or not isinstance(given.get("maps"), dict):
+            return given
+        stack = given.get("stack")
+        own = _length(given.get("files")) * _length(stack.get("take") if isinstance(stack, dict) else None)
+        usual = cls.model_fields["channels"].default
+        return given | {"channels": max(usual // own, 1) * (own + _length(given["maps"].get("classes")))}
+
     @field_validator("channels")
     @classmethod
     def _are_shared(cls, channels: int, info: ValidationInfo) -> int:
@@ -436,8 +447,11 @@ class Data(Section):
             if len(values) * number == channels - of_maps:
                 return values * number + [OF_MAPS[str(info.field_name)]] * of_maps
         if len(values) != channels:
+            number = _files_of_image(info.data)
+            shared = f", which are {channels // number} for each of {number} files and maps" if number > 1 else ""
             raise ValueError(
-                f"data.{info.field_name} has {len(values)} values for data.channels {channels}; give one a channel"
+                f"data.{info.field_name} has {len(values)} values for data.channels {channels}{shared}; give one a "
+                "channel"
             )
         return values
 
@@ -517,6 +531,10 @@ def _files_of_image(known: Mapping[str, Any]) -> int:
 def _own_files(known: Mapping[str, Any]) -> int:
     files, stack = known.get("files"), known.get("stack")
     return (1 if files is None else len(files)) * (1 if stack is None else len(stack.take))
+
+
+def _length(given: Any) -> int:
+    return len(given) if isinstance(given, list) else 1
 
 
 def _number_of_maps(known: Mapping[str, Any]) -> int:

@@ -41,7 +41,7 @@ def make_maps(run: Run) -> tuple[Path, str]:
     building.rename(folder)
     remember_sources(folder / INDEX, sources)
     named = f"{{run: {run.folder}, classes: [{', '.join(classes)}]}}"
-    return folder, f"{said.in_words()}; for data.maps={named}"
+    return folder, f"{said.in_words()}; for 'data.maps={named}'"
 
 
 def refuse_mapless(config: Config) -> None:

@@ -143,6 +143,7 @@ def test_what_is_not_said_or_is_old_is_told(
     ("data", "said"),
     [
         ({"channels": 10}, r"data.channels 10 is that of all 3 files of an image"),
+        ({"channels": 6}, r"data.mean has 3 values for data.channels 6, which are 2 for each of 3 files and maps;"),
         ({"extra": [{"csv": "a.csv"}]}, "data.extra: a.csv: of its images the run of data.maps says nothing; name one"),
         ({"extra": [{"csv": "a.csv", "maps": "b", "crop": "whole"}]}, "data.extra: a.csv: crop goes with data.crop"),
         (
@@ -158,6 +159,15 @@ def test_what_is_not_said_or_is_old_is_told(
 def test_what_does_not_go_with_maps_is_refused(tmp_path: Path, data: dict[str, Any], said: str) -> None:
     with pytest.raises(CompetitionError, match=said):
         config_of(tmp_path, **data)
+
+
+def test_maps_come_beside_the_channels_that_an_image_has_where_nobody_says_how_many(tmp_path: Path) -> None:
+    maps = {"maps": {"run": "masks", "classes": ["a", "b"]}}
+    stack = {"stack": {"by": "s{n}", "take": [-1, 0, 1]}}
+    for more, channels in (({}, 9), (stack, 5), ({"channels": 3, "mean": [0], "std": [1]}, 3)):
+        data = {"dir": str(tmp_path), **maps, **more}
+        config = validate({"name": "t", "task": task_names()[0], "data": data}, {}, "test")
+        assert config.data.channels == channels
 
 
 def test_a_run_says_of_training_images_what_networks_say_that_have_not_seen_them(
