@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from competition.checking.check import check
-from competition.config.data_settings import Sampler
 from competition.config.loading import task_names
+from competition.config.sampler_settings import Sampler
 from competition.config.settings import Config
 from competition.data.extra_sets import duplicates_path, extra_files, pseudo_of_fold, read_extras, training_part
 from competition.data.folds import make_folds, read_folds
