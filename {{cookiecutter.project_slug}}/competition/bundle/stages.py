@@ -265,7 +265,7 @@ def how_read(data: Data) -> dict[str, Any]:
 def refuse_other_pixels(data: Data, read_by: Mapping[str, Any]) -> None:
     """Raise CompetitionError where pixels that are read by some settings are none for a run with this `data`."""
     for key, own in how_read(data).items():
-        if own != read_by[key]:
+        if own != read_by.get(key, own):
             raise CompetitionError(
                 f"looks at images by {key}: {own}, and the run that asks, by {read_by[key]}: pixels of one are none of "
                 "the other; ask by image_id alone, that each reads its own"
