@@ -278,7 +278,7 @@ def share_cache(config: Config, datasets: Sequence[ImageDataset]) -> None:
         return
     sources = [[dataset.source(index) for index in range(len(dataset))] for dataset in datasets]
     places = {
-        file: (dataset, index)
+        file: (dataset, index, source)
         for dataset, its in zip(datasets, sources, strict=True)
         for index, source in enumerate(its)
         for file in source.present()
@@ -286,11 +286,11 @@ def share_cache(config: Config, datasets: Sequence[ImageDataset]) -> None:
     each = config.data.file_channels, config.data.max_pixels
 
     def read(file: ImageFile) -> np.ndarray:
-        dataset, index = places[file]
-        return dataset.named(index, lambda: file.read(*each))
+        dataset, index, source = places[file]
+        return dataset.named(index, lambda: source.read_file(file))
 
     def read_size(file: ImageFile) -> tuple[int, int]:
-        dataset, index = places[file]
+        dataset, index, _ = places[file]
         return dataset.named(index, lambda: file.read_size(*each))
 
     cache = open_cache(config.data, places, read, read_size)
