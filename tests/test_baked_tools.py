@@ -14,8 +14,8 @@ from baking import CHOSEN, PROJECT, TASKS, lint_imports, run_module, run_tests
 
 # Tests that a bake may fail though the template passes them: what stands in them, or in what they use of their file, is
 # a file that is rendered, the list of tasks, or the first task that is there. All others are the same bytes on the same
-# bytes, and so is their result. Those of the first kind run in every bake. The others are of what all tasks share: those
-# of a file run in one bake, and in the template.
+# bytes, and so is their result. Those of the first kind run in every bake. The others are of what all tasks share: a
+# file's run in one bake, and in the template.
 RENDERED = re.compile(r"\b(project|PROJECT) / .(pyproject|README)|competition\.__file__")
 OF_TASKS = re.compile(r"task_names\(\)[\[)]")
 
@@ -105,8 +105,8 @@ def add_own_files(project: Path, task: str) -> None:
 
 
 def tests_that_use(pattern: re.Pattern[str], text: str) -> set[str]:
-    """Return the tests of a file in which a pattern is found, or in what they use of it: what they name, or a fixture of
-    all of them."""
+    """Return the tests of a file in which a pattern is found, or in what they use of it: what they name, or a fixture
+    of all of them."""
     if not pattern.search(text):
         return set()
     parts = {name: node for node in ast.parse(text).body for name in names_given(node)}

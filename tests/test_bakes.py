@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from baking import PROJECT, QUESTIONS, TASKS, Render, files_below
-from pytest_cookies.plugin import Cookies
-
 from competition.support.paths import competition_in
+from pytest_cookies.plugin import Cookies
 
 # Short on purpose: it keeps the next test from agreeing with a template that lost its files.
 NEEDED = {

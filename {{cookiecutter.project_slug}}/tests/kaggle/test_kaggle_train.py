@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ import yaml
 from kaggle_stand_in import KEY, Session, StandIn
 from tiny import TINY
 from trainings import assert_ended_like
+from warm import warm_python
 
 from competition.config.loading import dump_config, load_config, task_names
 from competition.kaggle import session
@@ -70,7 +70,7 @@ def train_there(kaggle: StandIn, name: str, root: Path, data: Path) -> str:
     environment = os.environ | {"COMPETITION_KAGGLE": str(root), places.NOTEBOOK: "Batch"}
     # -P: only what was pushed may be imported.
     done = subprocess.run(
-        [sys.executable, "-P", script],
+        [warm_python(), "-P", str(script)],
         cwd=root / "working",
         env={name: value for name, value in environment.items() if name != "PYTHONPATH"},
         capture_output=True,
