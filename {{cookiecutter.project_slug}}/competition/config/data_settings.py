@@ -288,6 +288,8 @@ class Data(Section):
             return given
         stack = given.get("stack")
         own = _length(given.get("files")) * _length(stack.get("take") if isinstance(stack, dict) else None)
+        if not own:  # which is refused where it stands
+            return given
         usual = cls.model_fields["channels"].default
         return given | {"channels": max(usual // own, 1) * (own + _length(given["maps"].get("classes")))}
 

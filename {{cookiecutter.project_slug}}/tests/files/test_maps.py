@@ -198,3 +198,10 @@ def test_a_run_says_of_training_images_what_networks_say_that_have_not_seen_them
     assert shades(seen, of_test=False) == {0}
     assert shades(unseen, of_test=False) == {255}
     assert shades(seen, of_test=True) == {255}
+
+
+@pytest.mark.parametrize(("data", "key"), [({"files": []}, "files"), ({"stack": {"by": "{a}", "take": []}}, "take")])
+def test_an_image_of_no_file_beside_maps_is_told_where_it_is_said(data: dict[str, Any], key: str) -> None:
+    settings = {"maps": {"run": "masks", "classes": ["a"]}, **data}
+    with pytest.raises(CompetitionError, match=rf"data\.([a-z]+\.)?{key}: .*at least 1 item"):
+        validate({"name": "t", "task": task_names()[0], "data": settings}, {}, "test")
