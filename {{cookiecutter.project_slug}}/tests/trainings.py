@@ -28,6 +28,7 @@ import pandas as pd
 import pytest
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from warm import warm_python
 
 from competition.cli.app import main
 from competition.config.loading import dump_config, task_names
@@ -57,10 +58,12 @@ def files_up_to(size: int) -> Generator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def begin(project: Path, folder: Path, *words: str, verb: str = "train") -> subprocess.Popen[str]:
+def begin(
+    project: Path, folder: Path, *words: str, verb: str = "train", python: str = sys.executable
+) -> subprocess.Popen[str]:
     """Start `competition train ...` in a folder."""
     environment = os.environ | {"PYTHONPATH": str(project)}
-    command = [sys.executable, "-m", "competition", verb, *words]
+    command = [python, "-m", "competition", verb, *words]
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -99,7 +102,7 @@ def nursery() -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (tests.parent, tests))), "OMP_NUM_THREADS": "1"}
     environment.pop(leftovers.mark(os.getpid()), None)
     pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, __file__], env=environment, text=True, stdin=pipe, stdout=pipe)
+    return subprocess.Popen([warm_python(), __file__], env=environment, text=True, stdin=pipe, stdout=pipe)
 
 
 def close_nursery() -> None:

@@ -89,7 +89,7 @@ def test_maps_keep_their_range_beside_images_of_any_type_also_in_a_cache(
     np.testing.assert_array_equal(copied_source(config.data, tmp_path, names).read(), read)
     plain, cached = (ImageDataset(config_of(tmp_path, **here, **more), IDS) for more in ({}, {"cache": "disk"}))
     share_cache(cached.config, [cached])
-    assert cached.cache is not None
+    assert cached.kept is not None
     assert torch.equal(cached[0]["image"], plain[0]["image"])
     values = ready(plain.collate([plain[0]]), config, torch.float32)["image"][0]
     assert values[1].min() == pytest.approx(-2, abs=0.2)  # by the mean and deviation of maps

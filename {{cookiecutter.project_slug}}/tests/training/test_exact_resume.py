@@ -40,12 +40,14 @@ from competition.training.checkpoint import load_checkpoint
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROCESSES, EPOCHS = 2, 2  # processes of the first task; the others are trained by one
-KILLED_AT = (4,)  # optimizer steps: in the middle of the second epoch; test_kill.py kills at any moment
+KILLED_AT = (
+    4,
+)  # optimizer steps, after which it is saved: in the middle of an epoch; test_kill.py kills at any moment
 TOGETHER = ("trainer.strategy=ddp", f"trainer.devices={PROCESSES}", "checkpoint.predict_with=auto")
 ALONE = ("trainer.devices=1", "checkpoint.predict_with=soup")
 WORDS = (
     *("model.encoder=test_resnet", "data.batch_size=4", "data.num_workers=2"),
-    *("trainer.accelerator=cpu", f"trainer.max_epochs={EPOCHS}", "ema.decay=0.5", "checkpoint.every_steps=1"),
+    *("trainer.accelerator=cpu", f"trainer.max_epochs={EPOCHS}", "ema.decay=0.5", "checkpoint.every_steps=4"),
     "checkpoint.keep=2",
     "model.channels_last=true",
     *("optimizer.name=lion", "optimizer.layer_decay=0.9", "scheduler.name=plateau", "scheduler.patience=1"),
