@@ -19,8 +19,8 @@ from competition.files.crops import describe_crops, uncropped
 from competition.files.csv_file import MOST_LINES, read_header
 from competition.files.image_folder import one_of_many, row_in_words
 from competition.files.item_source import own_part, test_source, train_source
+from competition.files.joined_tables import has_table
 from competition.files.maps import describe_maps, refuse_absent_stages
-from competition.files.other_tables import has_table
 from competition.files.series import describe_groups, one_by_one
 from competition.files.stacks import group_pattern
 from competition.files.table_columns import describe_columns

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from competition.config.data_settings import Data, Sampler
+from competition.config.data_settings import Data
+from competition.config.sampler_settings import Sampler
 from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section
 from competition.config.views import GEOMETRY, fault_of_view, view_of
 from competition.support.paths import here

@@ -15,6 +15,7 @@ from competition.config.settings import Config
 from competition.data.augmentation import OPENCV_CHANNELS, ImageAugmentation, Resized
 from competition.data.cache import ImageCache, open_cache
 from competition.data.extra_sets import training_columns, training_row, training_source
+from competition.data.kept_masks import KeptMasks, room_for_masks
 from competition.files.item_source import ImageFile, ImageSource, joined, own_part, test_source
 from competition.files.table_columns import ColumnValues, test_values
 from competition.networks.columns import collate_columns, column_tensors
@@ -60,6 +61,7 @@ class ImageDataset(Dataset[Sample]):
         self.augmentation = ImageAugmentation(config.data, train=train)
         self.cache: ImageCache | None = None  # see `share_cache`
         self._cache_rows = np.empty((0, 0), dtype=np.int64)  # of the files of the images, in order; -1: black
+        self._masks: KeptMasks | None = None  # see `keep_masks`
 
     def of_images(self) -> "ImageDataset":
         """Return the dataset of the single images that samples are made of."""
@@ -81,7 +83,7 @@ class ImageDataset(Dataset[Sample]):
             _seed_cpu(seed)
         kept = self._kept(row)
         image = self.read(row) if kept is None else kept
-        return self.sample(row, image, self.target(row, *image.shape[:2]), seed, epoch)
+        return self.sample(row, image, self._target_of_sample(row, image), seed, epoch)
 
     def _fresh_seed(self) -> int:
         """Return another seed each time, for callers that ask by number alone, as a plain DataLoader does.
@@ -121,7 +123,8 @@ class ImageDataset(Dataset[Sample]):
     def _kept(self, index: int) -> np.ndarray | Resized | None:
         if self.cache is None:
             return None
-        kept = [None if row < 0 else self.cache.image(row) for row in self._cache_rows[index].tolist()]
+        size = self.augmentation.first_size
+        kept = [None if row < 0 else self.cache.image(row, size) for row in self._cache_rows[index].tolist()]
         if len(kept) == 1:
             return kept[0]
         pieces = [one.pixels if isinstance(one, Resized) else one for one in kept]
@@ -129,12 +132,22 @@ class ImageDataset(Dataset[Sample]):
         if len(shapes) > 1 or len({piece.dtype for piece in pieces if piece is not None}) > 1:
             self.named(index, lambda: self.source(index).read())  # tells which file it is
         whole = joined(pieces)
-        return Resized(whole, *shapes.pop()) if self.cache.is_resized else whole
+        return Resized(whole, *shapes.pop()) if any(isinstance(one, Resized) for one in kept) else whole
 
     def read_from(self, cache: ImageCache, sources: Sequence[ImageSource]) -> None:
         """Take images from a cache from now on, in which their files are."""
         rows = [[-1 if file is None else cache.row(file) for file in source.files] for source in sources]
         self.cache, self._cache_rows = cache, np.array(rows, dtype=np.int64)
+
+    def keep_masks(self) -> None:
+        """Keep masks from now on, as large as their images in the cache, where there is room beside these."""
+        is_by_windows = self.config.data.window is not None and not self.augmentation.train  # see WindowDataset
+        if self.cache is None or self.table is None or not len(self) or is_by_windows:
+            return
+        first = self.augmentation.first_size
+        whole = [self.read_size(index) for index in range(len(self))]
+        sizes = [first.of(*size) for size in whole] if first is not None and first in self.cache.sizes else whole
+        self._masks = room_for_masks(self.cache.path, sizes, len(self.table.classes), self.target(0, *whole[0]))
 
     def source(self, index: int) -> ImageSource:
         """Return what an image is made of."""
@@ -170,6 +183,13 @@ class ImageDataset(Dataset[Sample]):
             return {}
         taught = {} if self.teacher is None else self.teacher(str(self.image_ids[index]), height, width)
         return self.table.target(self._table_row(index), height, width) | taught
+
+    def _target_of_sample(self, index: int, image: np.ndarray | Resized) -> Target:
+        """Return the answer in pixels of the original image, or what is kept of it: as large as the image is here."""
+        if self._masks is None or self.teacher is not None:
+            return self.target(index, *image.shape[:2])
+        made_first = self.augmentation.masks_made_first if isinstance(image, Resized) else None
+        return self._masks.target(index, lambda: self.target(index, *image.shape[:2]), made_first)
 
     def _table_row(self, index: int) -> int:
         assert self.rows is not None
@@ -293,6 +313,7 @@ def share_cache(config: Config, datasets: Sequence[ImageDataset]) -> None:
     cache = open_cache(config.data, places, read, read_size)
     for dataset, its in zip(datasets, sources, strict=True):
         dataset.read_from(cache, its)
+        dataset.keep_masks()
 
 
 def _rows_of(image_ids: np.ndarray, table: Table) -> np.ndarray:

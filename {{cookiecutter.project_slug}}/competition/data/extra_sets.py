@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from competition.config.data_settings import ExtraSet
 from competition.config.loading import with_preset
+from competition.config.optional_data import ExtraSet
 from competition.config.section import Section
 from competition.config.settings import Config
 from competition.data.folds import folds_path, is_validated
 from competition.files.csv_file import read_csv, read_header, read_image_column, row_faults
 from competition.files.image_folder import row_in_words
 from competition.files.item_source import ImageSource, test_source, train_source
+from competition.files.joined_tables import table_files
 from competition.files.maps import stage_files
 from competition.files.table_columns import ColumnValues, test_values, train_values
 from competition.support.errors import CompetitionError
@@ -362,7 +363,7 @@ def duplicates_path(config: Config) -> Path:
 
 def duplicate_sources(config: Config) -> list[Path]:
     """Return the files by which it is known whether that is up to date."""
-    return [config.train_csv, *_tables(config)]
+    return [*table_files(config.train_csv), *_tables(config)]
 
 
 def _left_out(config: Config, table: JoinedTable, validated: set[str]) -> tuple[np.ndarray, list[str]]:
@@ -396,7 +397,7 @@ def extra_folders(config: Config) -> list[Path]:
 
 
 def _tables(config: Config) -> list[Path]:
-    return [_folder(config, one) / one.csv for one in config.data.extra]
+    return [file for one in config.data.extra for file in table_files(_folder(config, one) / one.csv)]
 
 
 def _folder(config: Config, one: ExtraSet) -> Path:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from competition.config.data_settings import Data, Stack
+from competition.config.data_settings import Data
+from competition.config.optional_data import Stack
 from competition.config.settings import Config
 from competition.files.crops import Shares, cut, shares_of, size_of_cut
 from competition.files.dicom import SUFFIXES

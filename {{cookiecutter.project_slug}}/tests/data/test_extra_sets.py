@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from competition.checking.check import check
-from competition.config.data_settings import Sampler
+from competition.config.sampler_settings import Sampler
 from competition.config.settings import Config
 from competition.data.extra_sets import duplicates_path, pseudo_of_fold, training_part
 from competition.data.folds import make_folds, read_folds
