@@ -122,6 +122,11 @@ def test_what_looks_across_slices_learns_on_in_a_frozen_encoder(task: str, keys:
     across = {name for name, _ in network.named_parameters() if is_of_volume(name)}
     assert across
     assert across <= learning
+    if keys["freeze"] == "encoder":
+        network.train()
+        frozen.rest()
+        place, _ = network.__dict__["encoder_note"]
+        assert not any(module.training for module in network.get_submodule(place).modules())
 
 
 @of_places
@@ -159,6 +164,7 @@ def test_what_is_no_volume_is_refused(task: str) -> None:
     for other, fault in (
         ({"channels": 3}, "model.volume: a volume is a stack of slices; say which, as data.stack"),
         ({"channels": 3, "stack": data["stack"] | {"take": [0]}}, "model.volume: a volume is a stack of slices"),
+        ({"channels": 3, "stack": data["stack"] | {"take": [1, 0, -1]}}, r"slices.*ascend; found .*take \[1, 0, -1\]"),
     ):
         with pytest.raises(CompetitionError, match=fault):
             validate({"name": "t", "task": task, "data": other, "model": {"volume": True}}, {}, "t")
@@ -168,6 +174,9 @@ def test_what_is_no_volume_is_refused(task: str) -> None:
     else:
         with pytest.raises(CompetitionError, match=r"places in one slice.*expected 0 in data.stack.take, found \[-2"):
             validate(values | {"model": {"volume": True}}, {}, "t")
+    if task == "detection":
+        with pytest.raises(CompetitionError, match=r"model.volume: is for fcos and tood; faster_rcnn sees"):
+            configured(task, architecture="faster_rcnn")
     plain = facts_of(task).plain_encoder
     if not isinstance(plain, str):
         network = configured(task, encoder="test_vit", take=[-2, -1, 0, 1, 2], **plain)
@@ -181,7 +190,7 @@ WORDS = (
     *("data.stack={take: [-1, 0, 1]}", "data.mean=[0.4]", "data.std=[0.2]", "data.image_size=32"),
     *("model.encoder=tu-test_resnet", "model.volume=true", "model.channels_last=true", "ema.decay=0.5"),
     *("data.num_folds=4", "fold=0", "data.batch_size=16", "data.num_workers=0", "data.augmentation={}"),
-    *("sampler.share=natural", "optimizer.lr=4e-3", "trainer.max_epochs=4", "trainer.accelerator=cpu"),
+    *("sampler.share=natural", "optimizer.lr=4e-3", "trainer.max_epochs=3", "trainer.accelerator=cpu"),
     *("metrics=[dice]", "data.near_duplicates=false"),
 )
 
