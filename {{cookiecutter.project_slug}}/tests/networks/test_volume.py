@@ -165,6 +165,7 @@ def test_what_is_no_volume_is_refused(task: str) -> None:
         ({"channels": 3}, "model.volume: a volume is a stack of slices; say which, as data.stack"),
         ({"channels": 3, "stack": data["stack"] | {"take": [0]}}, "model.volume: a volume is a stack of slices"),
         ({"channels": 3, "stack": data["stack"] | {"take": [1, 0, -1]}}, r"slices.*ascend; found .*take \[1, 0, -1\]"),
+        ({"maps": {"run": "a", "classes": ["b"]}, "stack": data["stack"]}, "model.volume: data.maps are of the image"),
     ):
         with pytest.raises(CompetitionError, match=fault):
             validate({"name": "t", "task": task, "data": other, "model": {"volume": True}}, {}, "t")
