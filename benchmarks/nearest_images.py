@@ -18,7 +18,7 @@ from torch.nn import functional
 sys.path.insert(0, str(Path(__file__).parents[1] / "{{cookiecutter.project_slug}}"))
 
 from competition.tasks.classification.metric_head import MetricHead
-from competition.tasks.classification.settings import ClassificationModel
+from competition.tasks.classification.settings.model import ClassificationModel
 
 QUERIES, KNOWN, CLASSES, SIZE = 1000, 100_000, 5000, 512
 

@@ -165,8 +165,10 @@ def ways(folder: Path, words: list[str]) -> dict[str, Work]:
             ["data.augmentation.crop=null", "data.augmentation.brightness_contrast=null"],
         ),
         "classes, as shipped (crop)": ("classification", []),
+        "classes, shrunk first": ("classification", ["data.augmentation.crop.shrink_first=true"]),
         "masks, no crop": ("segmentation", ["data.augmentation.crop=null"]),
         "masks, as shipped (crop)": ("segmentation", []),
+        "masks, shrunk first": ("segmentation", ["data.augmentation.crop.shrink_first=true"]),
     }
     for name, (task, more) in cases.items():
         for cache in ("null", "disk"):

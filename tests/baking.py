@@ -12,6 +12,7 @@ REPOSITORY = Path(__file__).parents[1]
 PROJECT = "{{cookiecutter.project_slug}}"
 QUESTIONS = json.loads((REPOSITORY / "cookiecutter.json").read_text(encoding="utf-8"))
 TASKS: list[str] = QUESTIONS["task_type"]
+CHOSEN = "chosen_tests.txt"  # in a bake's folder, where not all of its tests are to be run: which, as FILE::NAME
 # What `cookiecutter TEMPLATE --no-input ANSWERS...` did, given its output folder and the arguments.
 Render = Callable[..., subprocess.CompletedProcess[str]]
 

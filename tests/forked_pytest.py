@@ -2,7 +2,8 @@
 
 Each is a fork of this process, which has imported the libraries: that takes as long as many a project's quick tests.
 What hypothesis looks for in each module of a project it keeps beside this process's folder, as their modules are alike.
-What each says goes to FOLDER/said, and its exit status to FOLDER/status.
+What each says goes to FOLDER/said, and its exit status to FOLDER/status. A project with a list of chosen tests runs
+those alone.
 """
 
 import gc
@@ -25,6 +26,20 @@ import segmentation_models_pytorch as smp  # noqa: F401
 import sklearn.model_selection  # noqa: F401
 import timm  # noqa: F401
 import torchvision  # noqa: F401
+from baking import CHOSEN
+
+
+class Choice:
+    """Deselects tests that are not in the list of those chosen."""
+
+    def __init__(self, path: Path) -> None:
+        self.names = set(path.read_text(encoding="utf-8").splitlines())
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        others = [item for item in items if item.nodeid.partition("[")[0] not in self.names]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
 
 
 def live(folder: Path, words: list[str]) -> None:
@@ -35,7 +50,8 @@ def live(folder: Path, words: list[str]) -> None:
     os.chdir(folder)
     sys.path[0] = os.environ["PYTHONPATH"] = str(folder)
     try:
-        status = int(pytest.main(words))
+        chosen = [Choice(folder / CHOSEN)] if (folder / CHOSEN).is_file() else []
+        status = int(pytest.main(words, plugins=chosen))
     except BaseException:
         traceback.print_exc()
         status = 70

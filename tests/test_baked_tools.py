@@ -1,21 +1,22 @@
 """A bake passes its own linter, formatter, type checker and tests before anyone touched it."""
 
+import ast
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 from zlib import crc32
 
 import pytest
-from baking import PROJECT, TASKS, lint_imports, run_module, run_tests
+from baking import CHOSEN, PROJECT, TASKS, lint_imports, run_module, run_tests
 
-# Tests that a bake may fail though the template passes them: what they use is a file that is rendered, the list of
-# tasks, or the first task that is there. All others are the same bytes on the same bytes, and so is their result. Those
-# of the first kind run in every bake. The others are of what all tasks share: each file runs in one bake, and in the
-# template.
-RENDERED = re.compile(r"pyproject|README|competition.__file__")
+# Tests that a bake may fail though the template passes them: what stands in them, or in what they use of their file, is
+# a file that is rendered, the list of tasks, or the first task that is there. All others are the same bytes on the same
+# bytes, and so is their result. Those of the first kind run in every bake. The others are of what all tasks share: a
+# file's run in one bake, and in the template.
+RENDERED = re.compile(r"\b(project|PROJECT) / .(pyproject|README)|competition\.__file__")
 OF_TASKS = re.compile(r"task_names\(\)[\[)]")
 
 
@@ -103,19 +104,40 @@ def add_own_files(project: Path, task: str) -> None:
         path.write_text(text.format(task=task), encoding="utf-8")
 
 
-def own_tests(project: Path, task: str) -> list[str]:
-    """Return the words for pytest that run the tests which the template's own run does not stand for."""
-    files = sorted((project / "tests").rglob("test_*.py"))
-    texts = {path: path.read_text(encoding="utf-8") for path in files}
-    shared = [path for path, text in texts.items() if OF_TASKS.search(text) and not RENDERED.search(text)]
+def tests_that_use(pattern: re.Pattern[str], text: str) -> set[str]:
+    """Return the tests of a file in which a pattern is found, or in what they use of it: what they name, or a fixture
+    of all of them."""
+    if not pattern.search(text):
+        return set()
+    parts = {name: node for node in ast.parse(text).body for name in names_given(node)}
+    said = {name: ast.unparse(node) for name, node in parts.items()}
+    found = {name for name in parts if pattern.search(said[name])}
+    while more := {name for name in parts.keys() - found if found.intersection(re.findall(r"\w+", said[name]))}:
+        found |= more
+    of_all = any(name == "pytestmark" or "autouse=True" in said[name] for name in found)
+    return {name for name in parts if name.startswith("test_") and (of_all or name in found)}
+
+
+def names_given(node: ast.stmt) -> Iterator[str]:
+    """Yield the names that a statement of a module gives to something."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Assign | ast.AnnAssign):
+        yield from (one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store))
+
+
+def own_tests(project: Path, task: str) -> set[str]:
+    """Return the tests that the template's own run does not stand for."""
+    found = set()
     others = sorted(TASKS)[1:]  # the template's own run is of the first
-    mine = {path for path in shared if others[crc32(path.name.encode()) % len(others)] == task}
-    same = [path for path, text in texts.items() if path not in mine and not RENDERED.search(text)]
-    assert 0 < len(same) < len(files)
-    # Deselected, not left out: that each can be imported without the other tasks' files is tested, too. In one process:
-    # the other core is busy with other tests already.
-    words = ["-m", "not slow", "-q", "-p", "no:cacheprovider", "-n", "0"]
-    return words + [word for path in same for word in ("--deselect", path.relative_to(project).as_posix())]
+    for path in (project / "tests").rglob("test_*.py"):
+        text = path.read_text(encoding="utf-8")
+        names = tests_that_use(RENDERED, text)
+        if others[crc32(path.name.encode()) % len(others)] == task:
+            names |= tests_that_use(OF_TASKS, text)
+        found |= {f"{path.relative_to(project).as_posix()}::{name}" for name in names}
+    assert found
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +149,10 @@ def tested(
     for task, project in projects.items():
         add_own_files(project, task)
         (project / "tests" / "test_where.py").write_text(WHERE, encoding="utf-8")
-    ended = run_tests({project: own_tests(project, task) for task, project in projects.items()})
+        (project / CHOSEN).write_text("\n".join(own_tests(project, task)), encoding="utf-8")
+    # All are collected: that each file can be imported without the other tasks' is tested, too.
+    words = ["-m", "not slow", "-q", "-p", "no:cacheprovider", "-n", "0"]
+    ended = run_tests(dict.fromkeys(projects.values(), words))
     return {task: ended[project] for task, project in projects.items()}
 
 

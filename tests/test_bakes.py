@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from baking import PROJECT, QUESTIONS, TASKS, Render, files_below
+from competition.support.paths import competition_in
 from pytest_cookies.plugin import Cookies
 
 # Short on purpose: it keeps the next test from agreeing with a template that lost its files.
@@ -147,6 +148,10 @@ def test_only_what_the_task_uses_is_installed(bake: Path, task: str) -> None:
     code = "".join(path.read_text(encoding="utf-8") for path in (bake / "competition" / "tasks" / task).rglob("*.py"))
     for package in ("segmentation-models-pytorch", "faster-coco-eval"):
         assert (package in text) == (package.replace("-", "_") in code)
+
+
+def test_the_competition_is_named_where_commands_look_it_up(bake: Path) -> None:
+    assert competition_in(bake / "pyproject.toml") == bake.name
 
 
 @pytest.mark.parametrize(

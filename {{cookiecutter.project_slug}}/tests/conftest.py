@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded; tests and their processes share the cores
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that tests start would compile the package anew
+
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence

@@ -19,8 +19,8 @@ from competition.files.crops import describe_crops, uncropped
 from competition.files.csv_file import MOST_LINES, read_header
 from competition.files.image_folder import one_of_many, row_in_words
 from competition.files.item_source import own_part, test_source, train_source
+from competition.files.joined_tables import has_table
 from competition.files.maps import describe_maps, refuse_absent_stages
-from competition.files.other_tables import has_table
 from competition.files.series import describe_groups, one_by_one
 from competition.files.stacks import group_pattern
 from competition.files.table_columns import describe_columns
@@ -269,12 +269,13 @@ def _unused_images(config: Config, used: np.ndarray) -> list[str]:
 
 def _unfit_normalisation(config: Config, looks: Looks) -> list[str]:
     """Warn where what `data.mean` and `data.std` make of the training images is far from mean 0 and deviation 1."""
-    mean, std = looks.channels()
+    mean, std = (values[: config.data.own_channels] for values in looks.channels())
     varies = std > 1e-6 * np.abs(mean)  # a channel of one value tells nothing, however it is normalised
     if not varies.any():
         return []
-    found = (std / np.array(config.data.std))[varies]
-    off = (np.abs(mean - np.array(config.data.mean)) / np.array(config.data.std))[varies]
+    our_mean, our_std = (np.array(values)[: config.data.own_channels] for values in (config.data.mean, config.data.std))
+    found = (std / our_std)[varies]
+    off = (np.abs(mean - our_mean) / our_std)[varies]
     low, high = USUAL_DEVIATION
     if low <= found.min() and found.max() <= high and off.max() <= FARTHEST_MEAN:
         return []

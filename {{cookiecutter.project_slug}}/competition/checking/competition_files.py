@@ -12,7 +12,8 @@ from competition.files.csv_file import read_csv, read_header
 from competition.files.file_patterns import field_names
 from competition.files.image_folder import SUFFIXES, may_be_id
 from competition.files.image_search import is_there
-from competition.files.other_tables import LONGEST_LIST, READERS, has_table
+from competition.files.joined_tables import has_table
+from competition.files.other_tables import LONGEST_LIST, READERS
 from competition.support.errors import CompetitionError
 from competition.support.optional_rooms import has_room
 

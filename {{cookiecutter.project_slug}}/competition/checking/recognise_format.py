@@ -19,7 +19,7 @@ from competition.data.groups import hint_at_groups
 from competition.files.csv_file import UNNAMED, not_utf8, read_header, refuse_no_header, refuse_other_separator
 from competition.files.image_search import find_images
 from competition.files.item_source import test_source, train_source
-from competition.files.other_tables import has_table, is_other_table, read_other_table
+from competition.files.joined_tables import has_table, is_other_table, read_other_table
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task

@@ -1,4 +1,4 @@
-"""What may stand in `data:` and `sampler:`: where images are, how they are changed, and which an epoch holds."""
+"""What may stand in `data:`: where images are, and how they are changed."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section, field_pattern
+from competition.config.optional_data import OF_MAPS, Columns, CropTo, ExtraSet, FieldPattern, MapsOf, Stack
+from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section
 from competition.support.paths import here
 
 Side = Annotated[int, Field(ge=16)]
@@ -59,6 +60,9 @@ class Crop(Section):
 
     probability: Probability = 0.5
     smallest: Annotated[float, Field(gt=0, le=1)] = 0.6  # share of the image's area
+    # Make training images smaller before anything random, so far that the smallest part still fills the image size:
+    # data.cache keeps them so. Samples are a little smoother than by one step; validation and prediction are as before.
+    shrink_first: bool = False
 
 
 class ShiftScaleRotate(Section):
@@ -120,6 +124,15 @@ class Augmentation(Section):
     # resizing or, with before_resize: true beside its name, before; own ones as {mine.py:Stain: {p: 0.5}}.
     more: list[NamedStep] = []
 
+    @model_validator(mode="after")
+    def _sees_images_whole(self) -> Self:
+        if self.crop is not None and self.crop.shrink_first and any(step.get(FIRST) for step in self.more):
+            raise ValueError(
+                f"crop.shrink_first makes images smaller before steps of more that {FIRST}: true lets see them whole; "
+                "leave out either"
+            )
+        return self
+
 
 class Window(Section):
     """Look at large images through windows at full resolution, instead of at the image made smaller.
@@ -156,122 +169,12 @@ def regular_expression(pattern: str) -> str:
     return pattern
 
 
-FieldPattern = Annotated[str, AfterValidator(field_pattern)]
-
-
-class Stack(Section):
-    """Neighbours of an image as further channels: slices of a scan, times, layers.
-
-    Those of a group are in the order of numbers, or of texts with numbers in them; neighbours are those next to an
-    image among the files that are there, also without a row in train.csv.
-    """
-
-    # The fields of image ids, as "case{case}_day{day}_slice_{slice}": one is the order, the others are the group. None:
-    # `order` and `group` are columns of train.csv (of test_csv, or the sample submission); without any of them
-    # neighbours are the slices of a volume, which image_file names, as "{case}.tif[{slice}]".
-    by: FieldPattern | None = None
-    order: str | None = None  # None: the last field of `by`
-    group: str | None = None  # a column; None with `by`: its other fields
-    take: Annotated[list[Annotated[int, Field(ge=-1000, le=1000)]], Field(min_length=1)]  # places, 0: the image itself
-    edge: Literal["repeat", "mirror", "zero"] = "repeat"  # beyond the first and last of a group
-
-    @model_validator(mode="after")
-    def _tells_an_order(self) -> Self:
-        if self.by is None and (self.order is None) != (self.group is None):
-            raise ValueError(
-                "expected by: a pattern of image ids, as 'case{case}_slice_{slice}', or order: and group: columns"
-            )
-        if self.by is not None and self.group is not None:
-            raise ValueError("group is a column, and by: has the group in its fields; expected one of them")
-        if self.by is not None and self.order is not None and f"{{{self.order}}}" not in self.by:
-            raise ValueError(f"order: {self.order!r} is no field of by: {self.by!r}")
-        if self.edge == "zero" and 0 not in self.take:
-            raise ValueError("edge: zero needs 0 in take:, or an image could be black altogether")
-        return self
-
-    @property
-    def is_of_volumes(self) -> bool:
-        """Return whether neighbours are slices of the same file."""
-        return self.by is None and self.order is None
-
-    @property
-    def own(self) -> int:
-        """The place in `take` of the image itself, or of what is nearest to it."""
-        return min(range(len(self.take)), key=lambda place: abs(self.take[place]))
-
-
 class GroupFile(Section):
     """A csv file that says which images belong together: a row an image, by its id or its file's name."""
 
     file: Path  # from here; a name alone may also lie in data.dir
     image_id: str = "image_id"  # column
     group: str = "group"  # column
-
-
-class Columns(Section):
-    """Columns of train.csv and of the test table (test_csv, or the sample submission) that the network is told of an
-    image beside its pixels; how it joins them says model.join_columns."""
-
-    numeric: list[str] = []  # scaled by the training images of the fold; an empty cell is a value of its own
-    categorical: list[str] = []  # each value is learnt; empty ones and those of no training image, too
-
-    @model_validator(mode="after")
-    def _each_once(self) -> Self:
-        if not self.names:
-            raise ValueError("expected columns, as {numeric: [age], categorical: [sex, site]}")
-        if twice := next((name for name in self.names if self.names.count(name) > 1), None):
-            raise ValueError(f"it names {twice!r} twice; list each column once")
-        return self
-
-    @property
-    def names(self) -> list[str]:
-        """All of them, the numeric ones first."""
-        return [*self.numeric, *self.categorical]
-
-    @property
-    def named(self) -> str:
-        """All of them, in words."""
-        return ", ".join(self.names)
-
-
-class CropTo(Section):
-    """See of an image only what another run found in it: of a test image what it predicts, of a training image what its
-    networks say that had not seen it. Where it found nothing, the whole image is seen."""
-
-    # Its name or, of another project, its folder: crops.csv there, which `competition crops RUN` writes in its project.
-    run: str | None = None
-    csv: Path | None = None  # or a file of yours with the same columns
-    margin: Annotated[float, Field(ge=0, le=10)] = 0.1  # to each side, a share of the rectangle's height and width
-    take: Literal["best", "all"] = "best"  # the surest box, or the rectangle around all of them
-
-    @model_validator(mode="after")
-    def _has_one_origin(self) -> Self:
-        if (self.run is None) == (self.csv is None):
-            raise ValueError(
-                "expected run: of boxes or masks, or csv: a file as `competition crops` writes; one of them"
-            )
-        return self
-
-
-class MapsOf(Section):
-    """Add to an image's channels what another run says of its pixels, probabilities from 0 to 255: of a test image what
-    it predicts, of a training image what its networks say that had not seen it."""
-
-    # Its name or, of another project, its folder: maps/ there, which `competition maps RUN` writes in its project.
-    run: str
-    classes: Annotated[list[str], Field(min_length=1)]  # a map each, which has as many channels as a file of the image
-
-
-class ExtraSet(Section):
-    """Images from elsewhere: in the training part of every fold, never validated on."""
-
-    csv: str  # in dir, as the next
-    images: str = "train_images"
-    dir: Path | None = None  # None: data.dir
-    image_file: FieldPattern | None = None  # None: files are found as those of train.csv are
-    format: dict[str, Any] = {}  # what its csv file has otherwise than train.csv, as keys of `format:`
-    weight: Annotated[float, Field(ge=0)] | str = 1.0  # what an image counts in the loss, or a column that tells
-    classes: dict[str, str | None] = {}  # its name of a class: ours, or null: left out
 
 
 Split = Literal["stratified", "kfold", "group", "stratified_group", "multilabel", "amount"]
@@ -282,8 +185,8 @@ class Data(Section):
 
     dir: DataFolder = Field(default_factory=lambda: here().data(Path("data")))
     # This and the next three lie in dir. A csv file, also packed; json, COCO's too; or a pattern of file names whose
-    # folders tell the labels, as "train/{label}/{image_id}"; or both, as "train.csv & train_images/{study}/*.dcm": see
-    # files/other_tables.py.
+    # folders tell the labels, as "train/{label}/{image_id}"; or several of these joined, as "train.csv & patients.csv"
+    # and "train.csv & train_images/{study}/*.dcm": see files/joined_tables.py.
     train_csv: str = "train.csv"
     sample_submission: str = "sample_submission.csv"
     train_images: str = "train_images"
@@ -320,14 +223,15 @@ class Data(Section):
     image_size: ImageSize = (256, 256)  # height, width of what the network sees; or by epoch: [[0, 128], [10, 224]]
     train_sizes: list[SizeFrom] = []  # what `image_size` by epoch is read as
     window: Window | None = None
-    channels: Count = 3  # of all files of an image together
+    # Of all files of an image together; left out, data.maps come beside those that it has without them.
+    channels: Count = Field(3, validate_default=True)
     # Through which window shades of DICOM files are seen: centre and width in rescaled values, as Hounsfield units; of
     # several each makes a channel, as [[40, 80], [80, 200], [600, 2800]]. None: the first one of the file.
     dicom_window: Annotated[list[DicomWindow], BeforeValidator(_one_or_several)] = []
     # Height times width of the largest file that is read; a small one may unfold to more.
     max_pixels: Annotated[int, Field(ge=1, le=2**40)] = MAX_PIXELS
-    # A value a channel; of a stack those of one place are enough, of several files those of one. Checked even when left
-    # out: the default has three values.
+    # A value a channel; of a stack those of one place are enough, of several files those of one, of data.maps none.
+    # Checked even when left out: the default has three values.
     mean: list[float] = Field([0.485, 0.456, 0.406], validate_default=True)
     std: list[Positive] = Field([0.229, 0.224, 0.225], validate_default=True)
     batch_size: Count = 16  # global: over all devices and accumulated batches; auto: the largest that fits the GPU
@@ -377,6 +281,16 @@ class Data(Section):
         files = given.get("files") if isinstance(given, dict) else None
         return given | {"image_file": files[0]} if isinstance(files, list) and files else given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_maps(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "channels" in given or not isinstance(given.get("maps"), dict):
+            return given
+        stack = given.get("stack")
+        own = _length(given.get("files")) * _length(stack.get("take") if isinstance(stack, dict) else None)
+        usual = cls.model_fields["channels"].default
+        return given | {"channels": max(usual // own, 1) * (own + _length(given["maps"].get("classes")))}
+
     @field_validator("channels")
     @classmethod
     def _are_shared(cls, channels: int, info: ValidationInfo) -> int:
@@ -402,15 +316,19 @@ class Data(Section):
     @field_validator("mean", "std")
     @classmethod
     def _one_a_channel(cls, values: list[float], info: ValidationInfo) -> list[float]:
-        if not {"files", "stack"} <= info.data.keys():  # they are at fault
+        if not {"files", "stack", "maps"} <= info.data.keys():  # they are at fault
             return values
         channels, stack = info.data.get("channels", len(values)), info.data["stack"]
-        for number in (_files_of_image(info.data), 1 if stack is None else len(stack.take)):
-            if len(values) * number == channels:
-                return values * number
+        of_maps = channels // _files_of_image(info.data) * _number_of_maps(info.data)
+        for number in (1, _own_files(info.data), 1 if stack is None else len(stack.take)):
+            if len(values) * number == channels - of_maps:
+                return values * number + [OF_MAPS[str(info.field_name)]] * of_maps
         if len(values) != channels:
+            number = _files_of_image(info.data)
+            shared = f", which are {channels // number} for each of {number} files and maps" if number > 1 else ""
             raise ValueError(
-                f"data.{info.field_name} has {len(values)} values for data.channels {channels}; give one a channel"
+                f"data.{info.field_name} has {len(values)} values for data.channels {channels}{shared}; give one a "
+                "channel"
             )
         return values
 
@@ -425,21 +343,28 @@ class Data(Section):
         return split
 
     @model_validator(mode="after")
+    def _windows_are_of_whole_images(self) -> Self:
+        crop = self.augmentation.crop
+        if self.window is not None and crop is not None and crop.shrink_first:
+            raise ValueError(
+                "data.window is cut from images at full resolution, which data.augmentation.crop.shrink_first takes "
+                "away; leave out either"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _test_files_are_named(self) -> Self:
         if self.files is not None and self.test_image_file is not None:
             raise ValueError("data.files names the files of test images, too; leave data.test_image_file out")
-        if self.cache and _files_of_image(self.__dict__) > 1 and any(one.image_file for one in self.extra):
-            raise ValueError(
-                "data.cache keeps files of as many channels each, and data.extra has one file an image where "
-                "data.files or data.stack have several; leave data.cache out, or image_file of data.extra"
-            )
-        if self.crop is not None and self.extra:
-            raise ValueError("data.crop: of images of data.extra its run says nothing; leave one of them out")
-        if self.maps is not None and (self.extra or self.stack is not None or self.file_channels not in (1, 3)):
-            raise ValueError(
-                "data.maps: goes with images of one or three channels a file, without data.stack and data.extra, of "
-                "whose images its run says nothing; leave one of them out"
-            )
+        for key in ("cache", "maps"):
+            is_of_one = _own_files(self.__dict__) == 1 or not any(one.image_file for one in self.extra)
+            if getattr(self, key) is not None and not is_of_one:
+                raise ValueError(
+                    f"data.{key} goes with files of as many channels each, and data.extra has one file an image where "
+                    f"data.files or data.stack have several; leave data.{key} out, or image_file of data.extra"
+                )
+        for one in self.extra:
+            one.refuse_unlooked(self.crop, self.maps)
         patterns = [*(self.files or [self.image_file]), *filter(None, [self.test_image_file])]
         if self.stack is not None and self.stack.is_of_volumes and not all(one.endswith("]") for one in patterns):
             raise ValueError(
@@ -457,6 +382,11 @@ class Data(Section):
     def file_channels(self) -> int:
         """How many of the channels each file of an image has."""
         return self.channels // _files_of_image(self.__dict__)
+
+    @property
+    def own_channels(self) -> int:
+        """How many of the channels, the first ones, are of the image and its neighbours, and not of maps."""
+        return self.file_channels * _own_files(self.__dict__)
 
     @property
     def stages(self) -> dict[str, list[str]]:
@@ -482,46 +412,18 @@ class Data(Section):
 
 def _files_of_image(known: Mapping[str, Any]) -> int:
     """Return how many files an image has, by the values of `data:` that are known."""
-    files, stack, maps = (known.get(name) for name in ("files", "stack", "maps"))
-    own = (1 if files is None else len(files)) * (1 if stack is None else len(stack.take))
-    return own + (0 if maps is None else len(maps.classes))
+    return _own_files(known) + _number_of_maps(known)
 
 
-Share = Annotated[float, Field(gt=0, le=1)] | Literal["natural"]
+def _own_files(known: Mapping[str, Any]) -> int:
+    files, stack = known.get("files"), known.get("stack")
+    return (1 if files is None else len(files)) * (1 if stack is None else len(stack.take))
 
 
-class PositiveColumn(Section):
-    """Images whose value in a column of train.csv is not empty, 0 or false count as positive."""
-
-    column: str
+def _length(given: Any) -> int:
+    return len(given) if isinstance(given, list) else 1
 
 
-class Sampler(Section):
-    """Which training images an epoch holds, and how often.
-
-    Without this section: every image once, but for those that do not fill the last batch, others in every epoch.
-    """
-
-    # any: whatever is looked for, masks, boxes or points; a list names classes
-    positive: Literal["mask", "box", "any"] | list[str] | PositiveColumn | None = None
-    # One share of positives, or its course: [[0, 0.8], [10, natural]], after so many epochs.
-    share: Share | list[tuple[Annotated[int, Field(ge=0)], Share]] = "natural"
-    course: Literal["hold", "linear", "cosine"] = "hold"  # between the points of `share`
-    keep: Literal["positives", "negatives"] = "positives"  # all of these once; the others drawn or repeated
-    num_draws: Count | None = None  # so many images an epoch, instead of `keep`
-    weights: Literal["balanced", "sqrt"] | None = None  # by class frequency
-    group: str | None = None  # column of train.csv, e.g. patient_id
-    max_per_group: Count | None = None  # images of a group in an epoch
-
-    @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
-        if self.share != "natural" and self.positive is None:
-            raise ValueError("sampler.share needs sampler.positive: say what counts as positive")
-        if (self.group is None) != (self.max_per_group is None):
-            raise ValueError("sampler.group and sampler.max_per_group come together")
-        return self
-
-    @property
-    def tells_positives(self) -> bool:
-        """Return whether a rule says what counts as positive; without one there is no share to speak of."""
-        return bool(self.positive)
+def _number_of_maps(known: Mapping[str, Any]) -> int:
+    maps = known.get("maps")
+    return 0 if maps is None else len(maps.classes)

@@ -258,7 +258,7 @@ def config_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 def task_names() -> list[str]:
     """List the task types this project has, by their folders."""
-    return sorted(path.parent.name for path in (PACKAGE / "tasks").glob("*/settings.py"))
+    return sorted(path.parent.name for path in (PACKAGE / "tasks").glob("*/table.py"))
 
 
 def known_keys() -> set[str]:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from competition.config.data_settings import Data, Sampler
+from competition.config.data_settings import Data
+from competition.config.sampler_settings import Sampler
 from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section
 from competition.config.views import GEOMETRY, fault_of_view, view_of
 from competition.support.paths import here
@@ -36,6 +37,7 @@ class Model(Section):
     unfreeze_epoch: Count | None = None  # after so many epochs it learns, too; None: never
     gradient_checkpointing: bool = False  # compute the encoder's insides twice instead of keeping them: less memory
     lora: Lora | None = None  # in place of the encoder's weights small matrices learn
+    volume: bool = False  # convolutions of the encoder go over the slices of data.stack, too; see networks/volume.py
 
     @model_validator(mode="after")
     def _something_is_frozen(self) -> Self:
@@ -290,6 +292,25 @@ class Config(Section):
         if self.data.crop is not None and not hasattr(self.model, "join_columns"):
             raise ValueError(
                 f"data.crop: answers of {self.task} are places in the whole image; only a classification sees a part"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _volume_has_slices(self) -> Self:
+        if not self.model.volume:
+            return self
+        take = [] if self.data.stack is None else self.data.stack.take
+        if len(take) < 2:
+            raise ValueError(
+                "model.volume: a volume is a stack of slices; say which, as data.stack: "
+                "{by: 'case{case}_slice_{slice}', take: [-1, 0, 1]}, or leave it out"
+            )
+        if self.data.maps is not None:
+            raise ValueError("model.volume: data.maps are of the image alone, and no slice; leave one of them out")
+        if 0 not in take and not hasattr(self.model, "join_columns"):
+            raise ValueError(
+                f"model.volume: answers of {self.task} are places in one slice, the image itself; expected 0 in "
+                f"data.stack.take, found {take}"
             )
         return self
 

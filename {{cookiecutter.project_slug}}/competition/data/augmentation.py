@@ -5,14 +5,16 @@ import os
 import random
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or it looks for updates online when imported
 
 import albumentations as A
 import cv2
 import numpy as np
+from albumentations.augmentations.geometric.functional import keypoints_scale, resize
 
 from competition.config.data_settings import FIRST, Augmentation, Data
 from competition.data.named_steps import KEY, build_steps, changes_values
@@ -30,9 +32,23 @@ AS_THEY_ARE = (1, AT_ONCE) if int(cv2.__version__.split(".")[0]) >= 5 else (1, 3
 SAMPLED_SIDE = 64  # pixels, at least, of the shorter side that the range is told from
 
 
+class FirstSize(NamedTuple):
+    """As how large an image is made before anything random, the same in every epoch."""
+
+    height: int
+    width: int
+    enlarges: bool = True  # if not, a side that is shorter stays as it is
+
+    def of(self, height: int, width: int) -> tuple[int, int]:
+        """Return what becomes of an image of so many pixels."""
+        if self.enlarges:
+            return self.height, self.width
+        return min(self.height, height), min(self.width, width)
+
+
 @dataclass(frozen=True)
 class Resized:
-    """An image that was made as large as the network sees it before; `height` and `width` are those of its file."""
+    """An image that was made of its first size before; `height` and `width` are those of its file."""
 
     pixels: np.ndarray
     height: int
@@ -81,7 +97,11 @@ class ImageAugmentation:
     def _change(
         self, image: np.ndarray | Resized, target: Target, seed: int, epoch: int | None
     ) -> tuple[np.ndarray, Target]:
+        if self._has_more:
+            image = _writable(image)
         done = image.pixels if isinstance(image, Resized) else None
+        if done is not None and "mask" in target and target["mask"].shape[:2] == done.shape[:2]:
+            image, done = done, None  # its masks are, too: the first step leaves both as they are
         # To the steps before it is resized it is as large as its mask and boxes, and has no channel to look at.
         pixels = image if isinstance(image, np.ndarray) else np.empty((*image.shape, 0), image.pixels.dtype)
         places = next((name for name in PLACES if name in target), None)
@@ -89,7 +109,7 @@ class ImageAugmentation:
         if key not in self._pipelines:
             self._pipelines[key] = self._build(*key)
         pipeline = self._pipelines[key]
-        next(step for step in pipeline if isinstance(step, _Resize)).done = done
+        next(step for step in pipeline if isinstance(step, _Resize)).done = done  # the first is that of the first size
         # Its own generators repeat themselves in every worker and epoch, and could not be resumed. One pair for all
         # steps: `set_random_seed` would give each step the same numbers, and with them one change goes all others.
         pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
@@ -118,18 +138,39 @@ class ImageAugmentation:
         except Exception as error:  # each step has errors of its own
             raise CompetitionError(f"{KEY}: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
 
-    @property
-    def is_random_before_resizing(self) -> bool:
-        """Return whether anything is done to an image first, or it has several sizes, so that it cannot be made
-        smaller once and for all."""
-        first = self._before_resizing(*self.data.image_size)
-        return any(step.p > 0 for step in first) or (self.train and bool(self.data.train_sizes))
+    @cached_property
+    def first_size(self) -> FirstSize | None:
+        """As how large an image can be made once and for all; none where something random is done to it as it was read,
+        or it has several sizes."""
+        if (shrunk := self._shrunk_size()) is not None:
+            return shrunk
+        is_random = any(step.p > 0 for step in self._before_resizing(*self.data.image_size))
+        is_one_size = not (self.train and self.data.train_sizes)
+        return FirstSize(*self.data.image_size) if is_one_size and not is_random else None
 
-    def resize(self, image: np.ndarray) -> np.ndarray:
-        """Return an image (H, W, channels) as large as the network sees it."""
-        step = _Resize(*self.data.image_size)
-        step.each = self.data.file_channels
-        return step(image=image)["image"]
+    def _shrunk_size(self) -> FirstSize | None:
+        """Return how much of an image the crop needs, in whichever epoch; none where it takes its part of the whole."""
+        crop = self.data.augmentation.crop
+        if not self.train or crop is None or not crop.shrink_first:
+            return None
+        sizes = [size for _, size in self.data.train_sizes] or [self.data.image_size]
+        least = math.sqrt(crop.smallest / _most_stretched(crop.smallest))
+        return FirstSize(*(math.ceil(max(sides) / least) for sides in zip(*sizes, strict=True)), enlarges=False)
+
+    def made_first(self, image: np.ndarray) -> np.ndarray:
+        """Return an image (H, W, channels) of its first size, if it has one."""
+        size = self.first_size
+        return image if size is None else self._resize(size)(image=image)["image"]
+
+    def masks_made_first(self, masks: np.ndarray) -> np.ndarray:
+        """Return masks (H, W, layers) as large as images of the first size, which there is."""
+        assert self.first_size is not None
+        return resize(masks, self.first_size.of(*masks.shape[:2]), NEAREST)
+
+    def _resize(self, size: FirstSize) -> "_Resize":
+        step = _Resize(size.height, size.width, mask_interpolation=NEAREST)
+        step.each, step.first_size = self.data.file_channels, size
+        return step
 
     def _more(self, *, first: bool) -> list[A.BasicTransform | A.BaseCompose]:
         """Return the named steps before or after resizing."""
@@ -141,23 +182,31 @@ class ImageAugmentation:
         with warnings.catch_warnings():
             # albumentations only warns of a wrong argument and then goes on without it.
             warnings.simplefilter("error", UserWarning)
-            resize = _Resize(height, width, mask_interpolation=NEAREST)
-            resize.each = self.data.file_channels
+            shrunk = self._shrunk_size()
             steps = [
+                *([] if shrunk is None else [self._resize(shrunk)]),
                 *self._before_resizing(height, width),
-                resize,
+                self._resize(FirstSize(height, width)),
                 *self._more(first=False),
-                *([_Resize(height, width, mask_interpolation=NEAREST)] if self._has_more else []),  # of what they cut
+                *([self._resize(FirstSize(height, width))] if self._has_more else []),  # of what they cut
                 *(_random_changes(self.data.augmentation) if self.train else []),
             ]
             return A.Compose(steps, additional_targets={TAUGHT: "mask"}, **({} if places is None else PLACES[places]()))
 
     def _before_resizing(self, height: int, width: int) -> list[A.BasicTransform | A.BaseCompose]:
-        """Return all that comes first: where there is any of it, `data.cache` keeps whole images for it."""
+        """Return all that is random and comes first: `data.cache` keeps whole images for it, or what it needs of
+        them."""
         if not self.train:
             return []
         window = _random_window(self.data.window_size) if self.data.window_size else []
         return [*window, *self._more(first=True), *_random_crop(self.data.augmentation, height, width)]
+
+
+def _writable(image: np.ndarray | Resized) -> np.ndarray | Resized:
+    """Return a copy of what a cache holds, which a step of the user's may change where it is; all else as it is."""
+    if isinstance(image, Resized):
+        return image if image.pixels.flags.writeable else replace(image, pixels=image.pixels.copy())
+    return image if image.flags.writeable else image.copy()
 
 
 def _random_window(size: tuple[int, int]) -> list[A.BasicTransform]:
@@ -174,6 +223,11 @@ def _random_crop(settings: Augmentation, height: int, width: int) -> list[A.Basi
     return [_CropOfOwnShape(size, scale, p=crop.probability, mask_interpolation=NEAREST)]
 
 
+def _most_stretched(share: float) -> float:
+    """Return how far from the image's own shape a part may be: stretched more it would reach out of the image."""
+    return min(STRETCH, 1 / share)
+
+
 class _CropOfOwnShape(A.RandomResizedCrop):
     """Cut out a share of the image's area, stretched by up to STRETCH from the image's own shape.
 
@@ -184,7 +238,7 @@ class _CropOfOwnShape(A.RandomResizedCrop):
         height, width = params["shape"][:2]
         draw = self.py_random
         share = draw.uniform(*self.scale)
-        most = min(STRETCH, 1 / share)  # stretched more it would reach out of the image
+        most = _most_stretched(share)
         stretch = math.exp(draw.uniform(-math.log(most), math.log(most)))
         # Rounded up: `smallest` is a bound.
         rows = min(math.ceil(height * math.sqrt(share / stretch)), height)
@@ -201,26 +255,32 @@ class _CropOfOwnShape(A.RandomResizedCrop):
 
 
 class _Resize(A.Resize):
-    """Make an image as large as the network sees it; where that was `done`, only its mask, boxes and points.
+    """Make an image of one size, of which it may be `done`: then only its mask, boxes and points.
 
     Of several files each is made so by itself, as the cache keeps it: OpenCV's last bits hang on how many there are.
     """
 
+    first_size: FirstSize
     done: np.ndarray | None = None
-    each: int | None = None  # channels of a file
+    each: int  # channels of a file
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        return {"size": self.first_size.of(*params["shape"][:2])}
 
     def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
         if self.done is not None:
             return self.done
-        if self.each is None or self.each == img.shape[2]:
-            return super().apply(img, **params)
+        if self.each == img.shape[2]:
+            return resize(img, params["size"], self.interpolation)
         parts = [np.ascontiguousarray(img[:, :, at : at + self.each]) for at in range(0, img.shape[2], self.each)]
-        return np.concatenate([super(_Resize, self).apply(part, **params) for part in parts], axis=2)
+        return np.concatenate([resize(part, params["size"], self.interpolation) for part in parts], axis=2)
+
+    def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
+        return resize(mask, params["size"], self.mask_interpolation)
 
     def apply_to_keypoints(self, keypoints: np.ndarray, **params: Any) -> np.ndarray:
-        height, width = params["shape"][:2]
-        scaled = super().apply_to_keypoints(keypoints, **params)
-        return _from_middles(scaled, self.width / width, self.height / height)
+        along, across = (to / of for to, of in zip(params["size"], params["shape"][:2], strict=True))
+        return _from_middles(keypoints_scale(keypoints, across, along), across, along)
 
 
 def _from_middles(scaled: np.ndarray, across: float, along: float) -> np.ndarray:

@@ -1,8 +1,9 @@
 """What does not change from epoch to epoch, once: decoded images in one file that folds, seeds and processes share.
 
-Where nothing random comes before it, images are kept at the size that the network sees. Before a random crop or window
-they are kept as they are decoded: a part of a smaller image is not, to the last bit, the same part made smaller. No
-torch.
+Images are kept at their first size: that which the network sees, where nothing random comes before it, or with
+`crop.shrink_first` what the crop needs, and beside it that which the network sees, as each image is validated in one
+fold and trained on in others. Before any other crop or window they are kept as they are decoded: a part of a smaller
+image is not, to the last bit, the same part made smaller. Masks: see kept_masks.py. No torch.
 """
 
 import atexit
@@ -20,6 +21,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -28,7 +30,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from competition.config.data_settings import Data
-from competition.data.augmentation import ImageAugmentation, Resized
+from competition.data.augmentation import FirstSize, ImageAugmentation, Resized
 from competition.files.item_source import ImageFile
 from competition.support.atomic_files import delete_leftovers, explaining_unwritable, replacing
 from competition.support.errors import CompetitionError
@@ -45,7 +47,10 @@ ALIGNED = 64  # bytes
 COLUMNS = 6  # of the index, int64: offset, height, width and bytes a value of what is kept; height, width of the file
 # Code that decides what is kept, and what it imports of this project: readers of further formats come to files/.
 DECIDES_PIXELS = ("files/*.py", "data/augmentation.py", "data/cache.py", "data/dataset.py")
-LIBRARIES = ("pillow", "tifffile", "imagecodecs", "pydicom", "albumentations", "numpy")  # some may not be there
+LIBRARIES = (  # some may not be there
+    *("pillow", "tifffile", "imagecodecs", "h5py", "albumentations", "numpy"),
+    *("pydicom", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "python-gdcm"),
+)
 
 Read = Callable[[ImageFile], np.ndarray]
 ReadSize = Callable[[ImageFile], tuple[int, int]]
@@ -54,10 +59,12 @@ ReadSize = Callable[[ImageFile], tuple[int, int]]
 class ImageCache:
     """A file of images, by the files that they were; every process maps the same pages of it."""
 
-    def __init__(self, path: Path, files: Sequence[ImageFile], channels: int, *, is_resized: bool) -> None:
-        """Open a file; raise ValueError where it is not whole."""
+    def __init__(
+        self, path: Path, files: Sequence[ImageFile], channels: int, sizes: Sequence[FirstSize | None]
+    ) -> None:
+        """Open a file, which has each image in all `sizes`; raise ValueError where it is not whole."""
         self.path = path
-        self.is_resized = is_resized
+        self.sizes = tuple(sizes)
         self._channels = channels
         self._row = {file: row for row, file in enumerate(files)}
         self._open()
@@ -65,7 +72,7 @@ class ImageCache:
     def _open(self) -> None:
         with self.path.open("rb") as file:
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        number, size = len(self._row), len(self._bytes)
+        number, size = len(self._row) * len(self.sizes), len(self._bytes)
         start = size - END.size - number * COLUMNS * 8
         if start < 0 or END.unpack_from(self._bytes, size - END.size) != (MAGIC, number):
             raise ValueError(f"{self.path} is not whole")
@@ -77,16 +84,17 @@ class ImageCache:
 
     def size(self, row: int) -> tuple[int, int]:
         """Return height and width of an image as its file has it."""
-        height, width = self._index[row, 4:].tolist()
+        height, width = self._index[row * len(self.sizes), 4:].tolist()
         return height, width
 
-    def image(self, row: int) -> np.ndarray | Resized:
+    def image(self, row: int, first_size: FirstSize | None) -> np.ndarray | Resized:
         """Return an image, which cannot be written to: (H, W, channels) as its file has it, or Resized."""
-        offset, height, width, value_bytes = self._index[row, :4].tolist()
+        place = self.sizes.index(first_size if first_size in self.sizes else None)
+        offset, height, width, value_bytes = self._index[row * len(self.sizes) + place, :4].tolist()
         kind = np.uint8 if value_bytes == 1 else np.float32
         values = np.frombuffer(self._bytes, kind, height * width * self._channels, offset)
         pixels = values.reshape(height, width, self._channels)
-        return Resized(pixels, *self.size(row)) if self.is_resized else pixels
+        return pixels if self.sizes[place] is None else Resized(pixels, *self.size(row))
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what is mapped: a process that is no fork maps it anew."""
@@ -111,33 +119,38 @@ def open_cache(data: Data, files: Iterable[ImageFile], read: Read, read_size: Re
         if cache := _found(folder / name, data, paths):
             return cache
     needed = _bytes_needed(data, paths, read, read_size)
-    folder = _with_room(folders, needed, len(paths))
-    path, way_on = folder / name, f"delete {folder}, or leave data.cache out"
-    with explaining_unwritable(path, way_on, (folder, folder / ".lock")), _making_alone(folder):
-        cache = _found(path, data, paths)  # made while this process waited
-        if cache is None:
+    for folder in folders:
+        path, way_on = folder / name, f"delete {folder}, or leave data.cache out"
+        with explaining_unwritable(path, way_on, (folder, folder / ".lock")), _making_alone(folder):
+            if cache := _found(path, data, paths):  # made while this process waited
+                return cache
+            if free_bytes(folder) < needed + KEPT_FREE:  # a container has 64 MB of shared memory, or others wrote to it
+                continue
             print(f"data.cache: {_in_words(len(paths), needed)}: written once, to {path}", flush=True)
             _write(path, progress(_kept_images(data, paths, read), "cache", len(paths)))
             cache = _found(path, data, paths)
-    assert cache is not None
-    return cache
+            assert cache is not None
+            return cache
+    raise _no_room(folders[-1], needed, len(paths))
 
 
 def _found(path: Path, data: Data, files: Sequence[ImageFile]) -> ImageCache | None:
     """Return a file that is there and whole."""
     try:
-        return ImageCache(path, files, data.file_channels, is_resized=_is_resized(data))
+        return ImageCache(path, files, data.file_channels, [one.first_size for one in _kept_for(data)])
     except (OSError, ValueError):
         return None
 
 
-def _is_resized(data: Data) -> bool:
-    return not ImageAugmentation(data, train=True).is_random_before_resizing
+def _kept_for(data: Data) -> list[ImageAugmentation]:
+    """Return for what images are kept: training and, where that has images of a first size, validation of another."""
+    train, validate = (ImageAugmentation(data, train=is_train) for is_train in (True, False))
+    return [train] if train.first_size in (None, validate.first_size) else [train, validate]
 
 
 def _key(data: Data, files: Sequence[ImageFile], read: Read) -> str:
     """Return a name that changes with the files and with whatever decides what becomes of them."""
-    sizes = data.image_size if _is_resized(data) else "as decoded"
+    sizes = [one.first_size for one in _kept_for(data)]
     settings = [data.file_channels, data.max_pixels, data.windows, sizes, cv2.__version__, *map(_version, LIBRARIES)]
     known = hashlib.sha256(json.dumps(settings).encode())
     for pattern in DECIDES_PIXELS:
@@ -166,22 +179,26 @@ def _version(library: str) -> str | None:
 def _bytes_needed(data: Data, files: Sequence[ImageFile], read: Read, read_size: ReadSize) -> int:
     """Return how large the file will be, if all images are of the first one's type."""
     a_pixel = data.file_channels * read(files[0]).itemsize
-    if _is_resized(data):
-        height, width = data.image_size
-        return len(files) * height * width * a_pixel
+    sizes = [one.first_size for one in _kept_for(data)]
+    if (same := sizes[0]) is not None and same.enlarges:
+        return len(files) * same.height * same.width * a_pixel
     with ThreadPoolExecutor(cores_here()) as pool:
-        return sum(height * width * a_pixel for height, width in pool.map(read_size, files))
+        each = [size if one is None else one.of(*size) for size in pool.map(read_size, files) for one in sizes]
+    return sum(height * width * a_pixel for height, width in each)
 
 
-def _kept_images(data: Data, files: Sequence[ImageFile], read: Read) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
-    """Yield of each file, in order, the pixels that are kept, and height and width; few images are in memory."""
-    resize = ImageAugmentation(data, train=False).resize if _is_resized(data) else None
+Kept = tuple[np.ndarray, tuple[int, int]]  # pixels, and height and width of the file
 
-    def kept(file: ImageFile) -> tuple[np.ndarray, tuple[int, int]]:
+
+def _kept_images(data: Data, files: Sequence[ImageFile], read: Read) -> Iterator[list[Kept]]:
+    """Yield of each file, in order, what is kept; few images are in memory."""
+    kept_for = _kept_for(data)
+
+    def kept(file: ImageFile) -> list[Kept]:
         image = read(file)
-        return image if resize is None else resize(image), (image.shape[0], image.shape[1])
+        return [(one.made_first(image), (image.shape[0], image.shape[1])) for one in kept_for]
 
-    waiting: deque[Future[tuple[np.ndarray, tuple[int, int]]]] = deque()
+    waiting: deque[Future[list[Kept]]] = deque()
     with ThreadPoolExecutor(cores_here()) as pool:
         for file in files:
             waiting.append(pool.submit(kept, file))
@@ -191,12 +208,12 @@ def _kept_images(data: Data, files: Sequence[ImageFile], read: Read) -> Iterator
             yield waiting.popleft().result()
 
 
-def _write(path: Path, images: Iterable[tuple[np.ndarray, tuple[int, int]]]) -> None:
+def _write(path: Path, images: Iterable[list[Kept]]) -> None:
     """Write a file whole, or not at all."""
     rows = []
     way_on = f"make room in {path.parent}, or leave data.cache out"
     with replacing(path, way_on) as temporary, temporary.open("wb") as file:
-        for pixels, size in images:
+        for pixels, size in chain.from_iterable(images):
             rows.append((file.tell(), *pixels.shape[:2], pixels.itemsize, *size))
             file.write(np.ascontiguousarray(pixels).data)
             file.write(bytes(-file.tell() % ALIGNED))
@@ -207,6 +224,7 @@ def _write(path: Path, images: Iterable[tuple[np.ndarray, tuple[int, int]]]) -> 
 @contextmanager
 def _making_alone(folder: Path) -> Generator[None]:
     """Wait until no other process makes such a file; the system lets go of a lock whose process was killed."""
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -251,22 +269,16 @@ def _is_own(folder: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
-def _with_room(folders: Sequence[Path], needed: int, number: int) -> Path:
-    """Return the first folder that has room: a container has 64 MB of shared memory unless it is told otherwise."""
-    for folder in folders:
-        with explaining_unwritable(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        if _free(folder) >= needed + KEPT_FREE:
-            return folder
-    old = sum(path.stat().st_size for path in folders[-1].glob("*.images"))
-    way_on = f"delete {folders[-1]}, {_amount(old)} of other settings" if old else "make room there"
-    raise CompetitionError(
-        f"data.cache: {_in_words(number, needed)}; {folders[-1]} has {_amount(_free(folders[-1]))} free, of which "
-        f"{_amount(KEPT_FREE)} are left to others; {way_on}, or leave data.cache out"
+def _no_room(folder: Path, needed: int, number: int) -> CompetitionError:
+    old = sum(path.stat().st_size for path in folder.glob("*.images"))
+    way_on = f"delete {folder}, {in_bytes(old)} of other settings" if old else "make room there"
+    return CompetitionError(
+        f"data.cache: {_in_words(number, needed)}; {folder} has {in_bytes(free_bytes(folder))} free, of which "
+        f"{in_bytes(KEPT_FREE)} are left to others; {way_on}, or leave data.cache out"
     )
 
 
-def _free(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
     """Return the bytes that can be written to a folder; shared memory is no more than the machine has left."""
     free = shutil.disk_usage(folder).free
     if not folder.is_relative_to(SHARED_MEMORY):
@@ -275,10 +287,10 @@ def _free(folder: Path) -> int:
 
 
 def _in_words(number: int, needed: int) -> str:
-    return f"{number} images take {_amount(needed)} decoded"
+    return f"{number} images take {in_bytes(needed)} decoded"
 
 
-def _amount(size: int) -> str:
+def in_bytes(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 

@@ -9,15 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from competition.config.data_settings import ExtraSet
+from competition.config.data_settings import Data
 from competition.config.loading import with_preset
+from competition.config.optional_data import ExtraSet
 from competition.config.section import Section
 from competition.config.settings import Config
 from competition.data.folds import folds_path, is_validated
 from competition.files.csv_file import read_csv, read_header, read_image_column, row_faults
 from competition.files.image_folder import row_in_words
 from competition.files.item_source import ImageSource, test_source, train_source
-from competition.files.maps import stage_files
+from competition.files.joined_tables import table_files
+from competition.files.maps import refuse_absent_stages, stage_files
 from competition.files.table_columns import ColumnValues, test_values, train_values
 from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date
@@ -95,6 +97,7 @@ def _read_set(config: Config, table: Table, one: ExtraSet, prefix: str) -> Extra
             f"{', '.join(table.classes[:12])}, or null for a class that is left out"
         )
     own = set_config(config, one, theirs)
+    refuse_absent_stages(own.data)
     try:
         read = Task(config.task).table.read_table(own)
     except CompetitionError as error:
@@ -120,6 +123,7 @@ def set_config(config: Config, one: ExtraSet, classes: Sequence[str]) -> Config:
             "train_images": one.images,
             "classes": list(classes),
             "group": None,
+            **one.looks(config.data.maps),
         }
     )
     if one.image_file is not None:
@@ -362,7 +366,7 @@ def duplicates_path(config: Config) -> Path:
 
 def duplicate_sources(config: Config) -> list[Path]:
     """Return the files by which it is known whether that is up to date."""
-    return [config.train_csv, *_tables(config)]
+    return [*table_files(config.train_csv), *_tables(config)]
 
 
 def _left_out(config: Config, table: JoinedTable, validated: set[str]) -> tuple[np.ndarray, list[str]]:
@@ -386,8 +390,14 @@ def _left_out(config: Config, table: JoinedTable, validated: set[str]) -> tuple[
 def extra_files(config: Config) -> list[Path]:
     """Return the tables that the training part is made of beside train.csv, those that are there."""
     data = config.data
-    named = [*([] if data.pseudo is None else pseudo_files(data.pseudo)), data.weights_csv, *stage_files(data)]
+    looked = [path for each in ways_of_looking(data) for path in stage_files(each)]
+    named = [*([] if data.pseudo is None else pseudo_files(data.pseudo)), data.weights_csv, *looked]
     return [path for path in [*named, *_tables(config)] if path is not None and path.is_file()]
+
+
+def ways_of_looking(data: Data) -> list[Data]:
+    """Return the settings by which other runs look at the images of train.csv, and at those of each further set."""
+    return [data, *(data.model_copy(update=one.looks(data.maps)) for one in data.extra)]
 
 
 def extra_folders(config: Config) -> list[Path]:
@@ -396,7 +406,7 @@ def extra_folders(config: Config) -> list[Path]:
 
 
 def _tables(config: Config) -> list[Path]:
-    return [_folder(config, one) / one.csv for one in config.data.extra]
+    return [file for one in config.data.extra for file in table_files(_folder(config, one) / one.csv)]
 
 
 def _folder(config: Config, one: ExtraSet) -> Path:

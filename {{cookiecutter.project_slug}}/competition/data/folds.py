@@ -9,7 +9,7 @@ import pandas as pd
 from competition.config.settings import Config
 from competition.data.groups import read_groups
 from competition.files.csv_file import read_csv
-from competition.files.other_tables import table_name
+from competition.files.joined_tables import table_name
 from competition.files.series import is_series, one_by_one
 from competition.support.atomic_files import replacing, write_csv
 from competition.support.errors import CompetitionError

@@ -12,7 +12,7 @@ from competition.config.section import IN_BRACES
 from competition.config.settings import Config
 from competition.files.csv_file import read_csv, read_header, read_image_column
 from competition.files.file_patterns import field_names, filled
-from competition.files.other_tables import has_table
+from competition.files.joined_tables import has_table
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table
 

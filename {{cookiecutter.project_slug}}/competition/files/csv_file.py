@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from competition.files.other_tables import READERS, has_table, is_other_table, read_other_table
+from competition.files.joined_tables import absent_part, has_table, is_other_table, read_other_table
+from competition.files.other_tables import READERS
 from competition.support.errors import CompetitionError
 
 UNNAMED = re.compile(r"|Unnamed: \d+")  # columns without a name, as pandas calls them
@@ -35,7 +36,7 @@ def read_csv(path: Path, columns: Sequence[str], *, long: str | None = None) -> 
     csv, lacks a column, has no row, or rows of more or fewer fields than the header.
     """
     if not has_table(path):
-        raise CompetitionError(f"{path}: no such file; expected columns {','.join(columns)}{_tables_beside(path)}")
+        raise CompetitionError(_absent(path, columns))
     try:
         header = [name.strip() for name in read_header(path)]
         missing = [column for column in columns if column not in header]
@@ -71,6 +72,14 @@ def _columns_of_other(path: Path, header: list[str], columns: Sequence[str]) -> 
     found = frame.iloc[:, [header.index(column) for column in columns]].copy()
     found.columns = list(columns)
     return found
+
+
+def _absent(path: Path, columns: Sequence[str]) -> str:
+    """Return what is to be said of a table that is not there, or of that one of its files."""
+    file = absent_part(path)
+    if file is None or file == path:
+        return f"{path}: no such file; expected columns {','.join(columns)}{_tables_beside(path)}"
+    return f"{path}: {file}: no such file{_tables_beside(file)}"
 
 
 def _tables_beside(path: Path) -> str:

@@ -23,10 +23,9 @@ from competition.files.file_patterns import (
     find_file,
     refuse_elsewhere,
 )
-from competition.files.other_tables import AND
+from competition.files.joined_tables import AND, state_of_table, table_files
 from competition.files.series import is_series
 from competition.support.errors import CompetitionError
-from competition.support.freshness import state_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".dcm", ".dicom", ".bmp", ".webp")
 
@@ -81,7 +80,7 @@ class ImageFolder:
 
     def table_state(self) -> tuple[Path, tuple[tuple[str, str], ...], tuple[int, int]]:
         """Return the table, its key columns, and what changes whenever it does."""
-        return self.table, tuple(self.keys.items()), state_of(self.table)
+        return self.table, tuple(self.keys.items()), state_of_table(self.table)
 
 
 def train_folder(config: Config) -> ImageFolder:
@@ -211,7 +210,7 @@ def absent_images(data: Data, path: Path, present: np.ndarray) -> np.ndarray:
     """
     is_train = path == data.dir / data.train_csv
     folder, pattern = (data.train_images, data.image_file) if is_train else (data.test_images, test_pattern(data))
-    if data.absent_images == "ignore" or path.parent != data.dir:
+    if data.absent_images == "ignore" or next(iter(table_files(path)), path).parent != data.dir:
         return np.empty(0, dtype=object)
     found = ids_in(data, folder, pattern)
     return found[~np.isin(found.astype(str), present.astype(str))]

@@ -16,7 +16,7 @@ import pandas as pd
 from competition.config.data_settings import Data
 from competition.files.file_patterns import files_below
 from competition.files.image_folder import SUFFIXES, image_path, may_be_id, test_pattern
-from competition.files.other_tables import PATH
+from competition.files.joined_tables import PATH
 from competition.support.errors import CompetitionError
 
 MOST_FILES = 1_000_000  # that are looked at

@@ -15,8 +15,8 @@ from competition.config.section import IN_BRACES, names_in
 from competition.config.settings import Config
 from competition.files.csv_file import read_csv
 from competition.files.csv_keys import split_keys
+from competition.files.joined_tables import state_of_table
 from competition.support.errors import CompetitionError
-from competition.support.freshness import state_of
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 Members = Mapping[str, list[str]]
@@ -38,7 +38,7 @@ def members(config: Config, *, of_test: bool) -> Members:
     """Return the images of each group, in the order of the table that names them."""
     path = config.data.dir / config.format.test_csv if of_test else config.train_csv
     keys = tuple((column, key) for column, key in (config.train_keys or {}).items() if "{image_id}" in key)
-    return _members(path, keys, config.format.group, state_of(path))
+    return _members(path, keys, config.format.group, state_of_table(path))
 
 
 def images_of_groups(config: Config, groups: np.ndarray | list[str], *, of_test: bool) -> Members:

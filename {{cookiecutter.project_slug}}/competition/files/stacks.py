@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from competition.config.data_settings import Stack
+from competition.config.optional_data import Stack
 from competition.files.file_patterns import STALE, expression, field_names
 from competition.files.image_folder import ImageFolder, ids_below, rows_by_image
 from competition.support.errors import CompetitionError

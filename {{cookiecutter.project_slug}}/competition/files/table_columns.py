@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from competition.config.data_settings import Columns
+from competition.config.optional_data import Columns
 from competition.config.settings import Config
 from competition.files.csv_file import exact, read_csv, row_faults
 from competition.files.csv_keys import split_keys
+from competition.files.joined_tables import state_of_table
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
-from competition.support.freshness import state_of
 
 NOTHING = ("", "nan", "na", "n/a", "null", "none")  # in small letters: what stands for a number that nobody knows
 Keys = tuple[tuple[str, str], ...]
@@ -117,7 +117,7 @@ def read_values(path: Path, columns: Columns, image_ids: Ids) -> ColumnValues:
 def _values_of(columns: Columns | None, path: Path, keys: Mapping[str, str], image_ids: Ids) -> ColumnValues:
     assert columns is not None
     own = tuple((column, pattern) for column, pattern in keys.items() if "{image_id}" in pattern)
-    ids, values = _read(path, own, (*columns.numeric,), (*columns.categorical,), state_of(path))
+    ids, values = _read(path, own, (*columns.numeric,), (*columns.categorical,), state_of_table(path))
     rows = ids.get_indexer(pd.Index(list(image_ids), dtype=object))
     if (rows < 0).any():
         lost = list(image_ids)[int(np.flatnonzero(rows < 0)[0])]

@@ -17,7 +17,8 @@ from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.files.image_folder import file_name
 from competition.files.image_search import IDS
-from competition.files.other_tables import LONGEST_LIST, has_table
+from competition.files.joined_tables import has_table
+from competition.files.other_tables import LONGEST_LIST
 from competition.kaggle.api import KaggleService, competition_name
 from competition.kaggle.bson_images import write_bson
 from competition.support.errors import CompetitionError

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from competition.config.data_settings import Columns
+from competition.config.optional_data import Columns
 from competition.files.table_columns import ColumnValues
 
 WIDTH = 64  # of what all columns of an image say together

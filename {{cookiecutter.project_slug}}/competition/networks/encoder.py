@@ -14,6 +14,7 @@ import torch
 from timm.models import group_parameters
 from torch import nn
 
+from competition.networks.volume import is_of_volume
 from competition.support.errors import CompetitionError
 
 TOGETHER = 12  # tensors of a layer where timm tells no layers, as timm has it
@@ -134,7 +135,9 @@ def encoder_layers(network: nn.Module, key: str) -> Layers:
     names = [
         full
         for full, _ in network.named_parameters()
-        if full.startswith(start) and not any(full.removeprefix(start).startswith(f"{head}.") for head in heads)
+        if full.startswith(start)
+        and not is_of_volume(full)
+        and not any(full.removeprefix(start).startswith(f"{head}.") for head in heads)
     ]
     plain = {full: plain_name(full).removeprefix(start) for full in names}
     numbers = {full: number for full in names if (number := _number(plain[full], known)) is not None}

@@ -13,6 +13,7 @@ from competition.config.data_settings import Data
 from competition.config.settings import Model
 from competition.networks.encoder import drop_path_arguments, size_arguments
 from competition.networks.pretrained import check_encoder, explaining_weights, load_pretrained
+from competition.networks.volume import channels_of, see_volume
 from competition.support.errors import CompetitionError
 
 
@@ -33,7 +34,7 @@ def build_encoder_decoder(
     """
     check_encoder(model.encoder, list(own_encoders))
     is_own = model.encoder in own_encoders and architecture != "dpt" and not drop_path
-    size = data.image_size
+    size, channels = data.image_size, channels_of(model, data)
     arguments = {} if is_own else size_arguments(model.encoder, size) | drop_path_arguments(model.encoder, drop_path)
     by_library = is_own and model.pretrained is True
     with explaining_weights(model), warnings.catch_warnings():
@@ -43,7 +44,7 @@ def build_encoder_decoder(
                 arch=architecture,
                 encoder_name=model.encoder if is_own else f"tu-{model.encoder.removeprefix('tu-')}",
                 encoder_weights="imagenet" if by_library else None,
-                in_channels=data.channels,
+                in_channels=channels,
                 **more,
                 **arguments,
             )
@@ -51,9 +52,11 @@ def build_encoder_decoder(
             if isinstance(error, CompetitionError) or by_library:
                 raise
             raise CompetitionError(_misfit(model, architecture, error)) from None
+    encoder = network.get_submodule("encoder")
+    see_volume(encoder, model, data, is_place=True)
     if by_library:  # which loads all of an encoder or fails
         return network, f"model.pretrained: all tensors of {model.encoder}, decoder anew, from the hub"
-    return network, load_pretrained(network.get_submodule("encoder"), model, data.channels, "decoder", size)
+    return network, load_pretrained(encoder, model, channels, "decoder", size)
 
 
 def _misfit(model: Model, architecture: str, error: Exception) -> str:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from competition.config.settings import Model
 from competition.networks.encoder import size_arguments, spelt
+from competition.networks.volume import is_of_volume
 from competition.support.errors import CompetitionError
 
 GO_ON = (
@@ -129,7 +130,9 @@ def _fit(found: State, encoder: nn.Module, channels: int) -> Fit:
     wanted = {
         name: value
         for name, value in own.items()
-        if not name.endswith(COUNTER) and not any(name.startswith(f"{one}.") for one in classifiers)
+        if not name.endswith(COUNTER)
+        and (name in named or not is_of_volume(name))
+        and not any(name.startswith(f"{one}.") for one in classifiers)
     }
     there = {name: for_channels(named[name], wanted[name], channels) for name in wanted if name in named}
     return Fit(

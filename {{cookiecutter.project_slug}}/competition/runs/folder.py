@@ -8,8 +8,8 @@ from typing import Any
 from competition.config.loading import config_differences, dump_config, dump_yaml, load_config, parse_yaml
 from competition.config.settings import Checkpoint, Config
 from competition.files.crops import folder_of_stage
+from competition.files.joined_tables import table_files
 from competition.files.maps import stage_files
-from competition.files.other_tables import table_and_pattern
 from competition.support.atomic_files import marked, read_own_text, read_rows, replacing
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE, here
@@ -119,8 +119,8 @@ class Run:
         weights = [one / weights_name(one, self.config.checkpoint) for one in self.finished()]
         data, form = self.config.data, self.config.format
         named = [data.sample_submission, data.test_csv, form.test_csv if getattr(form, "group", None) else None]
-        tables = [table_and_pattern(data.dir / name)[0] for name in dict.fromkeys(named) if name]
-        return [*(path for path in [*tables, *stage_files(data)] if path is not None), *weights]
+        tables = [file for name in dict.fromkeys(named) if name for file in table_files(data.dir / name)]
+        return [*tables, *stage_files(data), *weights]
 
     def bundle_sources(self) -> list[Path]:
         """Return what a bundle is made from, this package included."""

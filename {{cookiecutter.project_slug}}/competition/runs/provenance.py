@@ -19,8 +19,8 @@ from competition.config.loading import config_differences, dump_config, load_con
 from competition.config.settings import Config
 from competition.data.extra_sets import extra_files, extra_folders
 from competition.data.folds import folds_path
+from competition.files.joined_tables import table_files
 from competition.files.maps import refuse_absent_stages
-from competition.files.other_tables import table_and_pattern
 from competition.runs.blend_recipe import blend_sources
 from competition.runs.folder import BEGUN_BY, ELSEWHERE, OOF, TEST, Run, is_among
 from competition.runs.ledger import Line
@@ -62,8 +62,8 @@ def data_fingerprint(config: Config) -> str:
     distil = config.loss.distil
     names = [f"fold*/{OOF}", *([TEST, f"fold*/{TEST}"] if config.data.pseudo else [])]
     said = sorted(path for name in names for path in (here().outputs / distil.run).glob(name)) if distil else []
-    for path in (table_and_pattern(config.train_csv)[0], *extra_files(config), *said):
-        if path is not None and path.is_file():
+    for path in (*table_files(config.train_csv), *extra_files(config), *said):
+        if path.is_file():
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     folders = [config.data.dir / config.data.train_images, *extra_folders(config)]

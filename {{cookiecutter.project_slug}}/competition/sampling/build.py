@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from competition.config.data_settings import PositiveColumn
+from competition.config.sampler_settings import PositiveColumn
 from competition.config.settings import Config
 from competition.data.dataset import seeded
 from competition.data.extra_sets import image_column

@@ -9,6 +9,7 @@ import numpy as np
 
 from competition.config.loading import dump_yaml
 from competition.config.settings import Config, with_decode
+from competition.files.joined_tables import table_files
 from competition.runs.blend_recipe import blend_sources
 from competition.runs.folder import CONFIG, CV, POSTPROCESS, Run, chosen_weights, read_metrics
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files
@@ -229,7 +230,7 @@ def is_tuned(run: Run) -> bool:
 def _sources(run: Run) -> list[Path]:
     """Return what thresholds and cv.csv are made from."""
     files, config = run.out_of_fold_files(), run.config
-    sources = [*files, *(path.parent / CONFIG for path in files), config.train_csv]
+    sources = [*files, *(path.parent / CONFIG for path in files), *table_files(config.train_csv)]
     return sources + ([config.host_metric.file] if config.host_metric else [])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from competition.config.loading import task_names
 from competition.config.settings import Config
 from competition.files.csv_file import UNNAMED, read_csv, read_header
-from competition.files.other_tables import table_and_pattern
+from competition.files.joined_tables import table_files
 from competition.runs.folder import POSTPROCESS, SUBMISSION, TEST, Run, read_kept_config
 from competition.submission.submit import make_submission
 from competition.support.atomic_files import write_csv
@@ -36,8 +36,7 @@ def join_submissions(files: Sequence[Path], config: Config, path: Path) -> Path:
 
     Raises CompetitionError where a row is in none of them, in two, or is not asked for.
     """
-    sample, _ = table_and_pattern(config.sample_submission)
-    assert sample is not None
+    sample, *_ = table_files(config.sample_submission)
     header = read_header(sample)
     names = [name.strip() for name in header]
     keys = Task(config.task).submission.id_columns(config)

@@ -6,7 +6,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from competition.config.loading import validate
@@ -16,17 +16,16 @@ from competition.data.window_dataset import WholeImages
 from competition.networks.beside import beside
 from competition.networks.encoder import save_memory
 from competition.networks.lora import add_adapters
-from competition.support.distributed import gather_by_image, packed, unpacked
+from competition.support.distributed import gather_by_image
 from competition.support.errors import CompetitionError
-from competition.tasks.contract import Evidence, Target, Task
-from competition.tasks.host_metric import HOST, score_by_host
+from competition.tasks.contract import Evidence, Task
 from competition.tasks.user_losses import add_losses
 from competition.tasks.user_metrics import evidence_of, scores_of
 from competition.training.fold_data import FoldData
 from competition.training.freezing import Frozen
-from competition.training.monitor import HOST_MONITOR, better_mode
+from competition.training.monitor import better_mode, host_evidence, host_results
 from competition.training.optimizer import build_optimizer
-from competition.training.schedule import Plateau, learning_rate_factor
+from competition.training.schedule import learning_rate_factor, observe
 
 
 class CompetitionModule(pl.LightningModule):
@@ -38,15 +37,9 @@ class CompetitionModule(pl.LightningModule):
         self.config: Config = validate(config, {}, "checkpoint")
         self.task = Task(self.config.task)
         self.classes = classes
-        self.network = self.task.model.build_network(with_classes(self.config, classes), len(classes))
-        if self.config.model.gradient_checkpointing:
-            save_memory(self.network)
-        if self.config.model.lora is not None:
-            add_adapters(self.network, self.config)
+        self.network = _build_network(self.config, classes)
         self.frozen = Frozen(self.network, self.config.model)
         self.frozen.rest()  # Lightning keeps the mode that modules come in
-        if self.config.model.channels_last:
-            self.network.to(memory_format=torch.channels_last)  # images follow: the first convolution turns them
         self._start_validation()
 
     def _start_validation(self) -> None:
@@ -97,9 +90,8 @@ class CompetitionModule(pl.LightningModule):
             answer = self.task.decode.decode(prediction, height, width, self.config)
             truth = data.truth(image_id, height, width)
             evidence = evidence_of(self.config, answer, truth)
-            self._evidence[image_id] = {**evidence, "loss": np.array(np.mean(self._losses.pop(image_id)))}
-            if self.config.checkpoint.monitor == HOST_MONITOR:
-                self._evidence[image_id]["answer"] = packed((image_id, height, width, answer))
+            evidence |= {"loss": np.array(np.mean(self._losses.pop(image_id)))}
+            self._evidence[image_id] = evidence | host_evidence(self.config, image_id, height, width, answer)
 
     def on_validation_epoch_end(self) -> None:
         """Score the whole set once: the same number on any number of processes and for any batch size."""
@@ -112,17 +104,9 @@ class CompetitionModule(pl.LightningModule):
             )
         results = {"loss": sum(float(one["loss"]) for one in gathered) / len(gathered)}
         results |= scores_of(self.config, gathered, len(self.classes))
-        if self.config.checkpoint.monitor == HOST_MONITOR:
-            results["host_metric"] = self._host_score([unpacked(one["answer"]) for one in gathered])
+        results |= host_results(self.config, self.classes, gathered, self._data().truth)
         self._monitored = results.get(self.config.checkpoint.monitor.removeprefix("val/"))
         self.log_dict({f"val/{name}": value for name, value in results.items()}, prog_bar=True)
-
-    def _host_score(self, answers: list[tuple[str, int, int, Target]]) -> float:
-        """Return the host's score of the answers for all images."""
-        truth = self._data().truth
-        found = ((image_id, answer) for image_id, _, _, answer in answers)
-        true = ((image_id, truth(image_id, height, width)) for image_id, height, width, _ in answers)
-        return score_by_host(self.config, self.classes, found, true)[HOST]
 
     def build_optimizer(self) -> torch.optim.Optimizer:
         """Return the optimizer; raise CompetitionError where it cannot be had."""
@@ -147,11 +131,8 @@ class CompetitionModule(pl.LightningModule):
         self._data().end_epoch()
         schedule = self.lr_schedulers()
         assert isinstance(schedule, LambdaLR)
-        plateau = schedule.lr_lambdas[0]
-        if self._monitored is not None and isinstance(plateau, Plateau):
-            plateau.observe(self._monitored, better_mode(self.config))
-            for group, peak in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
-                group["lr"] = peak * plateau(schedule.last_epoch)
+        if self._monitored is not None:
+            observe(schedule, self._monitored, better_mode(self.config))
         self._monitored = None
 
     def ready(self, batch: Batch) -> Batch:
@@ -169,3 +150,15 @@ class CompetitionModule(pl.LightningModule):
         data = getattr(self.trainer, "datamodule")  # noqa: B009 - Lightning sets it without declaring it
         assert isinstance(data, FoldData)
         return data
+
+
+def _build_network(config: Config, classes: list[str]) -> nn.Module:
+    """Return the task's network, with what `model:` asks for beside its architecture."""
+    network = Task(config.task).model.build_network(with_classes(config, classes), len(classes))
+    if config.model.gradient_checkpointing:
+        save_memory(network)
+    if config.model.lora is not None:
+        add_adapters(network, config)
+    if config.model.channels_last:
+        network.to(memory_format=torch.channels_last)  # images follow: the first convolution turns them
+    return network

@@ -1,11 +1,13 @@
 """What `checkpoint.monitor` names: the value by which an epoch is the best and a training stops early. No torch."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from competition.config.faults import nearest, show
 from competition.config.settings import Config, Mode
 from competition.support.errors import CompetitionError
+from competition.tasks.contract import Evidence, Target
+from competition.tasks.host_metric import HOST, score_by_host
 from competition.tasks.user_metrics import lower_is_better
 
 LOSS = "val/loss"
@@ -21,6 +23,29 @@ def better_mode(config: Config) -> Mode:
         return "min" if config.host_metric.lower_is_better else "max"
     is_loss = kept.monitor == LOSS
     return "min" if is_loss or lower_is_better(config, kept.monitor.removeprefix("val/")) else "max"
+
+
+def host_evidence(config: Config, image_id: str, height: int, width: int, answer: Target) -> Evidence:
+    """Return what the host's metric needs to know of an image, where it is monitored."""
+    if config.checkpoint.monitor != HOST_MONITOR:
+        return {}
+    from competition.support.distributed import packed
+
+    return {"answer": packed((image_id, height, width, answer))}
+
+
+def host_results(
+    config: Config, classes: Sequence[str], evidence: Sequence[Evidence], truth: Callable[[str, int, int], Target]
+) -> dict[str, float]:
+    """Return the host's score of the answers of `host_evidence`, where it is monitored."""
+    if config.checkpoint.monitor != HOST_MONITOR:
+        return {}
+    from competition.support.distributed import unpacked
+
+    answers: list[tuple[str, int, int, Target]] = [unpacked(one["answer"]) for one in evidence]
+    found = ((image_id, answer) for image_id, _, _, answer in answers)
+    true = ((image_id, truth(image_id, height, width)) for image_id, height, width, _ in answers)
+    return {"host_metric": score_by_host(config, classes, found, true)[HOST]}
 
 
 def best_row(rows: Iterable[Mapping[str, str]], config: Config) -> Mapping[str, str] | None:

@@ -2,8 +2,12 @@
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from competition.config.settings import Mode, Scheduler
+
+if TYPE_CHECKING:
+    from torch.optim.lr_scheduler import LambdaLR
 
 Course = Callable[[float], float]  # from the share of the way behind the warm-up to the share of the peak
 FIRST = 0.04  # share of the peak that a cycle of `onecycle` begins with, as torch's
@@ -111,3 +115,12 @@ class Plateau:
         self.waited += 1
         if self.waited >= self.patience:
             self.drops, self.waited = self.drops + 1, 0
+
+
+def observe(schedule: "LambdaLR", value: float, mode: Mode) -> None:
+    """Tell a plateau what was monitored in an epoch, and let rates follow at once; other courses go by steps alone."""
+    plateau = schedule.lr_lambdas[0]
+    if isinstance(plateau, Plateau):
+        plateau.observe(value, mode)
+        for group, peak in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+            group["lr"] = peak * plateau(schedule.last_epoch)

@@ -556,6 +556,18 @@ def test_a_known_competition_is_read_as_it_is_handed_out(task: str, name: str, t
     assert stage == len(STAGES)
 
 
+@pytest.mark.skipif("classification" not in task_names(), reason="grades are classes")
+def test_series_of_one_kind_are_those_that_the_table_beside_train_csv_names(tmp_path: Path) -> None:
+    lay_out(tmp_path, CASES["classification"]["rsna2024"])
+    kind = "train_series_descriptions.csv where series_description=Axial T2"
+    train_csv = f"train.csv & {kind} & train_images/{{study_id}}/{{series_id}}/*.dcm"
+    config = complete("classification", {"format": "rsna2024", "data": {"dir": str(tmp_path), "train_csv": train_csv}})
+    assert try_config(config) == (len(STAGES), "")
+    table = Task("classification").table.read_table(config)
+    assert {str(name).split("/")[1] for name in table.image_ids} == {"7"}
+    assert len(table.image_ids) == len(IDS)
+
+
 WHOLE_WAY = [(task, name) for task, name in KNOWN if name not in TRAINED_BESIDE]
 
 

@@ -12,7 +12,7 @@ import torch
 
 from competition.config.data_settings import Augmentation, Data
 from competition.config.loading import load_config, validate
-from competition.data.augmentation import STRETCH, ImageAugmentation
+from competition.data.augmentation import STRETCH, ImageAugmentation, Resized
 from competition.support.errors import CompetitionError
 
 EVERYTHING: dict[str, Any] = {
@@ -220,6 +220,83 @@ def test_light_of_8_bit_is_that_of_the_same_numbers_as_floats(channels: int) -> 
         np.testing.assert_array_equal(change(image, {}, seed)[0], change(image.astype(np.float32), {}, seed)[0])
 
 
+# -- made smaller before the crop
+
+
+def cropped_sides(augmentation: ImageAugmentation, height: int, width: int, seed: int) -> np.ndarray:
+    """Return height and width of the part that is cut out of an image."""
+    for pipeline in augmentation._pipelines.values():
+        pipeline.save_applied_params = True
+    _, rest = augmentation(np.zeros((height, width, 1), np.uint8), {}, seed)
+    left, top, right, bottom = dict(rest["applied_transforms"])["_CropOfOwnShape"]["crop_coords"]
+    return np.array([bottom - top, right - left])
+
+
+def test_no_part_of_an_image_that_was_shrunk_first_is_enlarged_more_than_of_the_whole_one() -> None:
+    rng, shrunk = np.random.default_rng(0), 0
+    for _ in range(40):
+        size, (height, width) = tuple(rng.integers(16, 50, 2).tolist()), rng.integers(16, 200, 2).tolist()
+        crop = {"probability": 1.0, "smallest": float(rng.uniform(0.4, 1))}
+        whole, first = (changed_by({"crop": crop | {"shrink_first": on}}, size=size) for on in (False, True))
+        assert first.first_size is not None
+        for one in (whole, first):  # builds its pipeline
+            one(np.zeros((height, width, 1), np.uint8), {}, 0)
+        small = first.first_size.of(height, width)
+        for seed in range(40):
+            of_whole, of_small = (cropped_sides(one, height, width, seed) for one in (whole, first))
+            assert (of_small >= np.minimum(of_whole, size)).all()
+            shrunk += (of_small < of_whole).any()
+            if seed < 2:  # from there on it is cut out as always
+                np.testing.assert_array_equal(of_small, cropped_sides(whole, *small, seed))
+    assert shrunk > 400
+
+
+@pytest.mark.parametrize("smallest", [0.2, 0.6, 0.9, 1.0])
+def test_an_image_is_shrunk_no_less_than_its_smallest_part_allows(smallest: float) -> None:
+    least = math.sqrt(smallest / min(STRETCH, 1 / smallest))  # of a side
+    crop = {"crop": {"smallest": smallest, "shrink_first": True}}
+    size = changed_by(crop, size=[[0, [40, 20]], [2, [30, 60]]]).first_size
+    assert size is not None
+    assert not size.enlarges
+    assert all(
+        (side - 1) * least < needed <= side * least + 1e-9 for side, needed in zip(size[:2], (40, 60), strict=True)
+    )
+
+
+def test_masks_and_boxes_of_images_that_are_shrunk_first_lie_where_these_do() -> None:
+    change = changed_by({"crop": {"probability": 1.0, "smallest": 0.5, "shrink_first": True}}, size=(40, 56))
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        (height, width), (top, left) = rng.integers(120, 300, 2).tolist(), rng.integers(40, 60, 2).tolist()
+        mask = np.zeros((height, width, 1), np.uint8)
+        mask[top : top + 50, left : left + 40] = 1
+        image, box = mask.astype(np.float32), np.array([[left, top, left + 40, top + 50]], np.float32)
+        for target in ({"mask": mask}, {"bboxes": box, "labels": np.array([7])}):
+            seen, moved = change(image, target, seed)
+            found = moved["bboxes"][0] if "bboxes" in moved else corners(moved["mask"][:, :, 0])
+            np.testing.assert_allclose(found, corners(seen[:, :, 0] > 0.5), atol=1.5)
+
+
+def corners(inside: np.ndarray) -> np.ndarray:
+    """Return left, top, right and bottom of what is set in (height, width)."""
+    places = np.argwhere(inside)[:, ::-1]
+    return np.concatenate([places.min(axis=0), places.max(axis=0) + 1])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["data.window.size=64"], "data.window is cut from images at full resolution"),
+        (["data.augmentation.more=[{Blur: {}, before_resize: true}]"], "steps of more that before_resize: true"),
+    ],
+)
+def test_what_sees_images_whole_is_refused_beside_shrinking_first(
+    config_file: Path, words: list[str], expected: str
+) -> None:
+    with pytest.raises(CompetitionError, match=expected):
+        load_config([config_file], ["data.augmentation.crop.shrink_first=true", *words])
+
+
 # -- named steps
 
 
@@ -277,6 +354,22 @@ def test_a_step_of_the_users_own_comes_from_its_file(tmp_path: Path) -> None:
         changed_by({"more": [{f"{tmp_path}/mine.py:Darker": {"bz": 2}}]})
     with pytest.raises(CompetitionError, match=r"mine.py: defines no class Lighter, a transform"):
         changed_by({"more": [f"{tmp_path}/mine.py:Lighter"]})
+
+
+def test_a_step_of_the_users_own_may_change_an_image_of_the_cache_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import albumentations as A\n"
+        "class Dot(A.ImageOnlyTransform):\n"
+        "    def apply(self, img, **params):\n"
+        "        img[0, 0] = 7\n"
+        "        return img\n"
+    )
+    change = changed_by({"more": [{f"{tmp_path}/mine.py:Dot": {"p": 1}}]}, size=(24, 24), channels=3)
+    image = picture()
+    image.flags.writeable = False
+    for given in (image, Resized(image, 30, 40)):
+        assert (change(given, {}, 0)[0][0, 0] == 7).all()
+        np.testing.assert_array_equal(image, picture())
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
@@ -340,6 +433,7 @@ MOVES: dict[str, dict[str, Any]] = {
     "resized": {},
     "flipped": {"horizontal_flip": 1.0, "vertical_flip": 1.0},
     "cropped": {"crop": {"probability": 1.0, "smallest": 0.4}},
+    "shrunk first": {"crop": {"probability": 1.0, "smallest": 0.8, "shrink_first": True}},
     "turned": {"shift_scale_rotate": {"probability": 1.0, "shift": 0.1, "scale": 0.2, "rotate": 40}},
     "by named steps": {"more": [{"RandomRotate90": {"p": 1.0}}, {"Transpose": {"p": 0.5}}]},
 }

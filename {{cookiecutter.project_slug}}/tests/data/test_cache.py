@@ -5,7 +5,8 @@ import os
 import pickle
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import product
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -22,14 +23,16 @@ from competition.config.data_settings import Data
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data import cache as cache_module
+from competition.data.augmentation import ImageAugmentation, Resized
 from competition.data.cache import ImageCache, hold_shared_memory, open_cache
 from competition.data.dataset import ImageDataset, SeededIndex, share_cache
+from competition.data.kept_masks import HEAD, KeptMasks, room_for_masks
 from competition.data.window_dataset import WindowDataset
 from competition.files.images import read_image
 from competition.files.item_source import ImageFile
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE
-from competition.tasks.contract import Task
+from competition.tasks.contract import Target, Task
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -57,7 +60,7 @@ def datasets(config: Config) -> list[ImageDataset]:
 
 def samples(sets: list[ImageDataset], windows: bool) -> list[dict[str, Any]]:
     train_set, val_set = sets
-    drawn = [train_set[SeededIndex(index, seed)] for index in range(6) for seed in (0, 1, 2)]
+    drawn = [train_set[SeededIndex(index, seed, 2 * seed)] for index in range(6) for seed in (0, 1, 2)]
     validated = WindowDataset(val_set, range(3)) if windows else val_set
     return drawn + [validated[index] for index in range(6)]
 
@@ -95,6 +98,8 @@ WAYS = {
     "windows": ["data.window.size=40"],
     "16 bit": ["data.augmentation.crop=null"],
     "several files": [*TWO, "data.augmentation.crop=null", "data.image_size=56"],  # half of some: see _Resize
+    "shrunk first": ["data.augmentation.crop.shrink_first=true", "data.image_size=[[0,24],[3,32]]"],
+    "several files, shrunk first": [*TWO, "data.augmentation.crop.shrink_first=true", "data.image_size=[28,40]"],
     "several files, windows": [*SIX, "data.window.size=40"],
 }
 
@@ -114,18 +119,20 @@ def test_samples_are_the_same_to_the_last_bit_without_their_files(
     shutil.rmtree(data_dir / "train_images")
     assert_same(samples(cached, "windows" in way), expected)
     sent: ImageDataset = pickle.loads(pickle.dumps(cached[0]))  # as to workers that are no forks
-    assert len(pickle.dumps(cached[0].cache)) < 10_000
+    assert cached[0].kept is not None
+    assert len(pickle.dumps(cached[0].kept.cache)) < 10_000
     assert_same([sent[SeededIndex(1, 7)]], [cached[0][SeededIndex(1, 7)]])
 
 
-@pytest.mark.parametrize("task", task_names()[:1], scope="session")
+@pytest.mark.parametrize("task", task_names()[-1:], scope="session")  # of masks, if there are any
 def test_a_training_ends_the_same_to_the_last_bit(config_file: Path, data_dir: Path, command: Command) -> None:
-    words = [*TINY, f"data.dir={data_dir}", "data.augmentation.crop=null", "data.num_workers=1", "fold=0"]
+    first = ["data.image_size=48", "data.augmentation.crop.shrink_first=true", "trainer.max_epochs=2"]
+    words = [*TINY, f"data.dir={data_dir}", *first, "data.num_workers=1", "fold=0"]
     command("folds", config_file, *words)
     for name, cache in (("plain", "null"), ("cached", "memory")):
         done = command("train", config_file, *words, f"name={name}", f"data.cache={cache}")
         assert done.returncode == 0, done.stderr
-        assert ("data.cache: 24 images take 0.3 MB decoded: written once" in done.stdout) == (name == "cached")
+        assert ("data.cache: 24 images take 0.5 MB decoded: written once" in done.stdout) == (name == "cached")
     assert_ended_like(Path("outputs/cached/fold0"), Path("outputs/plain/fold0"))
 
 
@@ -164,7 +171,7 @@ def assert_whole(cache: ImageCache, files: list[ImageFile]) -> None:
     for number, file in enumerate(files):
         row = cache.row(file)
         assert cache.size(row) == (20 + number, 30)
-        pixels = getattr(cache.image(row), "pixels")  # noqa: B009 - an array has none
+        pixels = getattr(cache.image(row, cache.sizes[0]), "pixels")  # noqa: B009 - an array has none
         assert pixels.shape == (16, 16, 3)
         assert (pixels == number).all()
 
@@ -180,7 +187,16 @@ def test_the_file_is_found_by_the_images_and_by_what_decides_their_pixels_alone(
     opened(data, files)
     for same in ({"batch_size": 3}, {"num_folds": 2}, {"cache": "memory"}, {"augmentation": {"horizontal_flip": 1}}):
         assert_whole(opened(settings(tmp_path, **same), files[::-1], unread), files)
-    for other in ({"image_size": 17}, {"augmentation": {"crop": {}}}, {"window": {}}):
+    first, less = ({"crop": {"shrink_first": True, "smallest": smallest}} for smallest in (0.6, 0.5))
+    opened(settings(tmp_path, augmentation=first), files)
+    opened(settings(tmp_path, augmentation=first | {"horizontal_flip": 1}), files, unread)
+    for other in (
+        {"image_size": 17},
+        {"augmentation": {"crop": {}}},
+        {"window": {}},
+        {"augmentation": less},
+        {"augmentation": first, "image_size": [[0, 16], [2, 17]]},
+    ):
         with pytest.raises(AssertionError, match="was read"):
             opened(settings(tmp_path, **other), files, unread)
     with pytest.raises(AssertionError, match="was read"):
@@ -190,6 +206,25 @@ def test_the_file_is_found_by_the_images_and_by_what_decides_their_pixels_alone(
     os.utime(files[2].path, ns=times)
     with pytest.raises(AssertionError, match="was read"):
         opened(data, files, unread)
+
+
+def test_images_that_are_shrunk_first_are_kept_so_for_training_and_as_they_are_validated(
+    tmp_path: Path, files: list[ImageFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crop = {"shrink_first": True, "smallest": 0.6}  # of 20 to 25 x 30 pixels training needs 24 x 24
+    data = settings(tmp_path, augmentation={"crop": crop})
+    needed = 3 * sum(min(20 + number, 24) * 24 + 16 * 16 for number in range(6))
+    monkeypatch.setattr(cache_module, "free_bytes", lambda folder: cache_module.KEPT_FREE + needed - 1)
+    with pytest.raises(CompetitionError, match=r"6 images take 0\.0 MB decoded"):
+        opened(data, files)
+    monkeypatch.setattr(cache_module, "free_bytes", lambda folder: cache_module.KEPT_FREE + needed)
+    cache = opened(data, files)
+    for number, file in enumerate(files):
+        for train, size in ((True, (min(20 + number, 24), 24)), (False, (16, 16))):
+            kept = cache.image(cache.row(file), ImageAugmentation(data, train=train).first_size)
+            assert isinstance(kept, Resized)
+            assert (*kept.pixels.shape, *kept.shape) == (*size, 3, 20 + number, 30)
+            assert (kept.pixels == number).all()
 
 
 def test_images_are_kept_anew_where_any_code_that_reads_them_is_another(
@@ -270,6 +305,58 @@ def test_what_a_killed_process_wrote_is_never_read_and_does_not_stay(tmp_path: P
     assert {path.name for path in (tmp_path / "cache").iterdir()} == {".lock", cache.path.name}
 
 
+# -- masks
+
+
+def test_masks_are_kept_for_all_forks_until_these_have_ended(tmp_path: Path) -> None:
+    rng, sizes = np.random.default_rng(0), [(5, 7), (4, 3), (4, 3)]
+    known: list[Target] = [{"mask": rng.integers(0, 2, (*size, 2), dtype=np.uint8)} for size in sizes]
+    known[0]["ignored"] = rng.integers(0, 2, sizes[0], dtype=np.uint8)
+    (folder := tmp_path / "cache").mkdir()
+    kept = KeptMasks(folder, sizes, 2, 3)
+
+    def same(row: int, read: Callable[[], Target]) -> None:
+        found = kept.target(row, read, None)
+        assert found.keys() == known[row].keys()
+        assert all(np.array_equal(found[key], known[row][key]) for key in found)
+
+    def again() -> NoReturn:
+        raise AssertionError("made anew")
+
+    for row in (0, 1):
+        assert status_of(in_a_process(lambda row=row: same(row, lambda: known[row]))) == 0
+        same(row, again)
+    same(2, lambda: known[2])
+    kept._bytes[int(kept._starts[2]) + HEAD.size] ^= 255  # as if a process was killed while it wrote
+    with pytest.raises(AssertionError, match="made anew"):
+        same(2, again)
+    assert list(folder.iterdir()) == []
+    assert pickle.loads(pickle.dumps(kept)) is None
+
+
+@pytest.mark.parametrize("how", ["full", "less than was free", "more than the images"])
+def test_without_room_masks_are_made_anew_each_time_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    images, sizes, first = tmp_path / "1.images", [(900, 900)] * 9, {"mask": np.zeros((9, 9, 1), np.uint8)}
+    images.touch()
+    os.truncate(images, 900_000 if how == "more than the images" else 1_000_000)
+    if how == "full":
+        monkeypatch.setattr("competition.data.kept_masks.free_bytes", lambda folder: cache_module.KEPT_FREE)
+    with files_up_to(2000) if how == "less than was free" else nullcontext():
+        assert room_for_masks(images, sizes, 1, first) is None
+    said = f"masks of 9 images take 0.9 MB, for which {tmp_path} has no room: they are made anew"
+    assert said in capsys.readouterr().out
+
+
+def test_nothing_is_kept_of_what_has_more_than_masks(tmp_path: Path) -> None:
+    (images := tmp_path / "1.images").write_bytes(bytes(1000))
+    first: Target = {"mask": np.zeros((9, 9, 1), np.uint8)}
+    assert room_for_masks(images, [(9, 9)], 1, first) is not None
+    assert room_for_masks(images, [(9, 9)], 1, first | {"depth": 1}) is None
+    assert room_for_masks(images, [(9, 9)], 1, {"label": 1}) is None
+
+
 # -- room
 
 
@@ -279,7 +366,7 @@ def test_without_room_nothing_is_written_and_one_line_says_how_much_it_takes(
     opened(settings(tmp_path), files)
     with files_up_to(2000), pytest.raises(CompetitionError, match=r"images: cannot be written .*leave data\.cache out"):
         opened(settings(tmp_path, image_size=32), files)
-    monkeypatch.setattr(cache_module, "_free", lambda folder: 3000 + cache_module.KEPT_FREE)
+    monkeypatch.setattr(cache_module, "free_bytes", lambda folder: 3000 + cache_module.KEPT_FREE)
     with pytest.raises(
         CompetitionError, match=r"data\.cache: 6 images take 0\.\d MB decoded; .*cache has 268\.4 MB fr"
     ):
@@ -287,11 +374,30 @@ def test_without_room_nothing_is_written_and_one_line_says_how_much_it_takes(
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
+def test_room_that_another_process_took_while_this_one_waited_is_none(
+    tmp_path: Path, files: list[ImageFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, wait = [1 << 40], cache_module._making_alone
+
+    @contextmanager
+    def waiting(folder: Path) -> Generator[None]:
+        with wait(folder):
+            free[0] = cache_module.KEPT_FREE
+            yield
+
+    monkeypatch.setattr(cache_module, "_making_alone", waiting)
+    monkeypatch.setattr(cache_module, "free_bytes", lambda folder: free[0])
+    with pytest.raises(CompetitionError, match=r"6 images take .*; .* make room there"):
+        opened(settings(tmp_path), files)
+
+
 def test_in_a_container_with_little_shared_memory_the_file_lies_on_the_disk(
     tmp_path: Path, shared_memory: Path, files: list[ImageFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert opened(settings(tmp_path, cache="memory"), files).path.is_relative_to(shared_memory)
-    monkeypatch.setattr(cache_module, "_free", lambda folder: 1 << (26 if folder.is_relative_to(shared_memory) else 40))
+    monkeypatch.setattr(
+        cache_module, "free_bytes", lambda folder: 1 << (26 if folder.is_relative_to(shared_memory) else 40)
+    )
     assert opened(settings(tmp_path, cache="memory", image_size=17), files).path.parent == tmp_path / "cache"
 
 

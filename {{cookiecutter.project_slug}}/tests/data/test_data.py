@@ -16,8 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Subset
 
-from competition.config.data_settings import Data, Sampler
+from competition.config.data_settings import Data
 from competition.config.loading import load_config, validate
+from competition.config.sampler_settings import Sampler
 from competition.config.settings import Config
 from competition.data.dataset import Batch, ImageDataset, SeededIndex, ready
 from competition.data.loaders import ShareOfRank, num_workers

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from competition.files.csv_file import LongTexts, line, read_csv, read_header
-from competition.files.other_tables import table_name
+from competition.files.joined_tables import state_of_table, table_files, table_name
 from competition.support.errors import CompetitionError
 
 CSV = 'id,label,"n, m"\na,cat,1\nb,"cat, dog",\nc,,2.5\n'
@@ -158,3 +158,79 @@ def test_rows_that_no_table_has_are_told(tmp_path: Path, where: str, told: str) 
     with pytest.raises(CompetitionError) as error:
         read_csv(tmp_path / f"t.csv where {where}", ["id"])
     assert told in str(error.value)
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_another_table_adds_columns_by_those_that_both_have_or_that_are_said_to_be_equal(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", '\ufeffid, site,label\nb,1,cat\n"a",2,dog\nb,2,cat\n')
+    write(tmp_path / "m.csv", "age,id\n7,a\n,c\n5,b\n")
+    both = read_csv(tmp_path / "t.csv & m.csv", ["label", "age"])
+    assert both.to_numpy().tolist() == [["cat", "5"], ["dog", "7"], ["cat", "5"]]
+    assert line(both.index).tolist() == [2, 3, 4]  # where they stand in t.csv
+    write(tmp_path / "n.csv", "label,name,where,mean\nx,a,1,0\ny,a,2,1\nz,b,1,2\nu,b,2,3\n")
+    named = tmp_path / "t.csv & m.csv & n.csv on id=name, site = where"
+    assert read_header(named) == ["id", "site", "label", "age", "mean"]
+    assert read_csv(named, ["label", "mean"]).to_numpy().tolist() == [["cat", "2"], ["dog", "1"], ["cat", "3"]]
+    assert table_name(named) == "t_m_n"
+    assert LongTexts(named, "mean", pd.RangeIndex(3))[1] == "1"
+
+
+def test_where_another_table_has_several_rows_to_one_each_is_a_row(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", "study,grade\ns1,0\ns2,1\n")
+    series = [{"study": f"s{number // 2}", "series": number, "of": "xy"[number % 2]} for number in range(2, 7)]
+    write(tmp_path / "series.json", json.dumps(series))
+    each = read_csv(tmp_path / "t.csv & series.json", ["series", "grade"])
+    assert each.to_numpy().tolist() == [["2", "0"], ["3", "0"], ["4", "1"], ["5", "1"]]
+    for name in ("s1/2/a", "s1/2/b", "s1/3/a", "s2/4/a", "s2/5/a", "s3/6/a"):
+        write(tmp_path / "images" / f"{name}.png", "")
+    files = tmp_path / "t.csv & series.json where of=x & images/{study}/{series}/*.png"
+    found = read_csv(files, ["path", "of", "grade"])
+    assert found.to_numpy().tolist() == [["s1/2/a.png", "x", "0"], ["s1/2/b.png", "x", "0"], ["s2/4/a.png", "x", "1"]]
+    assert table_files(files) == [tmp_path / "t.csv", tmp_path / "series.json"]
+    before = state_of_table(files)
+    write(tmp_path / "series.json", json.dumps([{"study": "s1"}]))
+    assert state_of_table(files) != before
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("more.csv", "t.csv & more.csv: 1 of 3 rows have no row in more.csv, as c"),
+        ("more.csv on id=age", "3 of 3 rows have no row in more.csv, as a"),
+        ("more.csv on name", "column 'name' is missing in what stands before it; found id,label"),
+        ("more.csv on id=name", "column 'name' is missing in more.csv; found id,age"),
+        (
+            "twice.csv on label=of",
+            "rows cat stand twice; expected one each here, or in twice.csv, which has some twice",
+        ),
+        (
+            "other.csv",
+            "other.csv shares no column with what stands before it; name two, as '& other.csv on id=name'",
+        ),
+        ("gone.csv", "gone.csv: no such file; there are more.csv, other.csv, t.csv, twice.csv"),
+        ("images/{id}.png & more.csv", "expected a pattern of files behind the tables that are joined to it"),
+    ],
+)
+def test_tables_that_do_not_fit_each_other_are_told(tmp_path: Path, table: str, told: str) -> None:
+    write(tmp_path / "t.csv", "id,label\na,cat\nb,dog\nc,cat\n")
+    write(tmp_path / "more.csv", "id,age\na,1\nb,2\nd,2\n")
+    write(tmp_path / "other.csv", "name\na\n")
+    write(tmp_path / "twice.csv", "of\ncat\ncat\ndog\n")
+    with pytest.raises(CompetitionError) as error:
+        read_csv(tmp_path / f"t.csv & {table}", ["id"])
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_folders_and_files_with_an_ampersand_in_their_names_are_read_as_ever(tmp_path: Path) -> None:
+    folder = tmp_path / "R & D v1.2 & more"
+    write(folder / "t.csv", "id\na\n")
+    write(folder / "m & n.csv", "id,age\na,1\n")
+    write(folder / "images" / "a.png", "")
+    for name in ("t.csv", "m & n.csv", "t.csv & images/{id}.png"):
+        assert read_csv(folder / name, ["id"])["id"].tolist() == ["a"]

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ import yaml
 from kaggle_stand_in import KEY, Session, StandIn
 from tiny import TINY
 from trainings import assert_ended_like
+from warm import warm_python
 
 from competition.config.loading import dump_config, load_config, task_names
 from competition.kaggle import session
@@ -40,13 +40,17 @@ ON_CPU = (*TINY, "trainer.devices=1", "trainer.strategy=auto", "trainer.precisio
 
 @pytest.fixture
 def repo(kaggle: StandIn, project: Path, tmp_path: Path) -> Path:
-    """Make a repo's folder, without data: it has what the template renders into it."""
+    """Make a repo's folder, without data."""
     shutil.copytree(project / "configs", tmp_path / "configs")
+    return tmp_path
+
+
+def name_packages(repo: Path, project: Path) -> None:
+    """Let a repo need the packages that the project does, so that what Kaggle lacks is told."""
     text = (project / "pyproject.toml").read_text(encoding="utf-8")
     text, found = re.subn(r"(?m)^Competition = .*", f'Competition = "{ADDRESS}digits"', text)
     assert found == 1
-    (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
-    return tmp_path
+    (repo / "pyproject.toml").write_text(text, encoding="utf-8")
 
 
 def train_there(kaggle: StandIn, name: str, root: Path, data: Path) -> str:
@@ -66,7 +70,7 @@ def train_there(kaggle: StandIn, name: str, root: Path, data: Path) -> str:
     environment = os.environ | {"COMPETITION_KAGGLE": str(root), places.NOTEBOOK: "Batch"}
     # -P: only what was pushed may be imported.
     done = subprocess.run(
-        [sys.executable, "-P", script],
+        [warm_python(), "-P", str(script)],
         cwd=root / "working",
         env={name: value for name, value in environment.items() if name != "PYTHONPATH"},
         capture_output=True,
@@ -87,6 +91,7 @@ def test_a_training_stopped_there_goes_on_and_comes_home_as_an_unbroken_one(
     kaggle: StandIn, repo: Path, kaggle_command: Command, project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
+    name_packages(repo, project)
     write_sample(TASK, elsewhere / "data", size=24)
     words = (CONFIG, *ON_CPU, "trainer.max_epochs=2", "fold=[0]")
     fold, series = repo / "outputs" / TASK / "fold0", f"ada-l/digits-{TASK}-train"
@@ -202,12 +207,18 @@ def test_folds_of_a_second_table_travel_there_and_back(
         (("data.pseudo=/etc/hostname",), "data.pseudo: /etc/hostname: lies outside of this folder"),
         (("data.pseudo=large.csv",), "large.csv: 1.5 MB, too large to travel in a notebook"),
         (("data.pseudo=secret.csv",), "secret.csv: holds credentials"),
+        (
+            ("data.maps={run: first, classes: [a]}", "data.extra=[{csv: more.csv, maps: second}]"),
+            "data.extra[0].maps: outputs/second/maps: its pictures cannot travel in a notebook",
+        ),
     ],
 )
 def test_what_could_only_fail_there_is_refused_here(
     kaggle: StandIn, repo: Path, kaggle_command: Command, words: tuple[str, ...], told: str
 ) -> None:
     (repo / "large.csv").write_bytes(os.urandom(1_500_000))
+    (repo / "outputs" / "second" / "maps").mkdir(parents=True)
+    (repo / "outputs" / "second" / "maps" / "maps.csv").touch()
     (repo / "secret.csv").write_text(KEY if "secret" in words[0] else "")
     done = kaggle_command("push", "--train", CONFIG, *words) if "secret" not in words[0] else None
     if done is None:

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import pandas as pd
 import pytest
 from tiny import PROJECT
 from trainings import run_here
+from warm import warm_python
 
 from competition.config.loading import task_names
 from competition.runs.ledger import read_ledger
@@ -43,7 +43,7 @@ WORDS = (
 def run_in_processes(folder: Path, words: list[object]) -> CompletedProcess[str]:
     """Run `competition run ...` in a process of its own, which starts others, as a user's does."""
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
-    command = [sys.executable, "-m", "competition", "run", *map(str, words)]
+    command = [warm_python(), "-m", "competition", "run", *map(str, words)]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
     )

@@ -17,6 +17,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from tiny import PROJECT, TINY
+from warm import warm_python
 
 from competition.config.loading import load_config, task_names
 from competition.runs.ledger import ledger_path, read_ledger
@@ -80,7 +81,7 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def start(words: list[str], **environment: str) -> subprocess.Popen[str]:
     """Begin a sweep in a process of its own."""
-    command = [sys.executable, "-c", PROGRAM, "sweep", *words]
+    command = [warm_python(), "-c", PROGRAM, "sweep", *words]
     return subprocess.Popen(
         command, env=os.environ | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -353,7 +354,10 @@ def test_a_torn_end_of_the_journal_is_cut_off_and_any_other_damage_told(words: l
 
 
 @pytest.mark.slow
-def test_trials_that_train_are_runs_in_the_ledger(command: Command, tmp_path: Path) -> None:
+def test_trials_that_train_are_runs_in_the_ledger(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", warm_python())
     write_sample(TASK, tmp_path / "data", size=20)
     words = [str(PROJECT / "configs" / f"{TASK}.yaml"), *TINY, "data.image_size=32", "name=s", LR]
     done = command("sweep", *words, "--trials", 2)

@@ -59,7 +59,7 @@ def test_a_task_has_a_config_file_and_a_first_line_in_every_module(task: str) ->
     assert load_config([PROJECT / "configs" / f"{task}.yaml"]).task == task
     folder = PACKAGE / "tasks" / task
     modules = sorted(folder.rglob("*.py"))
-    assert {path.stem for path in modules} >= {*PARTS, "settings", "__init__"}
+    assert {name for path in modules for name in (path.stem, path.parent.name)} >= {*PARTS, "settings", "__init__"}
     for path in modules:
         assert path.read_text(encoding="utf-8").startswith('"""'), path
 

@@ -10,6 +10,7 @@ from subprocess import CompletedProcess
 import pytest
 from filelock import FileLock
 from trainings import assert_ended_like, begin, end, rows
+from warm import warm_python
 
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds
@@ -53,7 +54,7 @@ def test_a_stop_in_mid_epoch_resumes_to_the_same_end(
 ) -> None:
     unbroken, words = trained
     folder = tmp_path / "outputs" / "t" / "fold0"
-    process = begin(project, tmp_path, *words, "checkpoint.every_steps=1")
+    process = begin(project, tmp_path, *words, "checkpoint.every_steps=1", python=warm_python())
     while not (folder / "latest.pt").is_file() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)

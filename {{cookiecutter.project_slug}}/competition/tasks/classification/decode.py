@@ -7,7 +7,8 @@ import numpy as np
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.kinds.find import kind_of
 from competition.tasks.classification.kinds.heads import each_head, head_by_head, in_turn
-from competition.tasks.classification.settings import ClassificationDecode, TaskConfig
+from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings.decode import ClassificationDecode
 from competition.tasks.contract import Prediction, Target
 
 SMALLEST = 1e-9  # threshold
@@ -17,14 +18,16 @@ NEW = -1  # the number of `format.new` among the best classes
 def average(
     predictions: Sequence[Prediction], config: TaskConfig, weights: Sequence[float] | None = None
 ) -> Prediction:
-    """Average `probabilities` (classes,), or `values` (columns,), of several networks; those that had never seen a
-    class have no say in it."""
+    """Average `probabilities` (classes,), or `values` (columns,), of several networks."""
     stacked = {key: np.stack([p[key] for p in predictions]).astype(np.float32) for key in predictions[0]}
-    if may_be_new(config):
-        [(key, said)] = stacked.items()
-        each = (said > 0) * np.reshape(np.ones(len(said)) if weights is None else weights, (-1, 1))
-        return {key: ((said * each).sum(axis=0) / each.sum(axis=0).clip(min=SMALLEST)).astype(np.float32)}
-    return {key: np.average(each, axis=0, weights=weights).astype(np.float32) for key, each in stacked.items()}
+    mean = _average_of_known if may_be_new(config) else np.average
+    return {key: mean(each, axis=0, weights=weights).astype(np.float32) for key, each in stacked.items()}
+
+
+def _average_of_known(said: np.ndarray, axis: int, weights: Sequence[float] | None) -> np.ndarray:
+    """Average what networks say without those that had never seen a class, of which they say 0."""
+    each = (said > 0) * np.reshape(np.ones(len(said)) if weights is None else weights, (-1, 1))
+    return (said * each).sum(axis=axis) / each.sum(axis=axis).clip(min=SMALLEST)
 
 
 def may_be_new(config: TaskConfig) -> bool:

@@ -12,7 +12,8 @@ from competition.tasks.classification.kinds.find import kind_of
 from competition.tasks.classification.kinds.heads import head_config, of_head
 from competition.tasks.classification.metric_head import metric_head
 from competition.tasks.classification.prediction import Heads
-from competition.tasks.classification.settings import ClassificationLoss, TaskConfig
+from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings.loss import ClassificationLoss
 from competition.tasks.focal import binary_focal_losses, easing
 
 
@@ -25,14 +26,8 @@ def image_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], con
     """
     if config.format.targets:
         return _of_heads(network, outputs, batch, config)
-    own = _own_losses(network, outputs.float(), batch, config)
-    if "teacher" not in batch:
-        return own
-    distil = config.loss.distil
-    assert distil is not None
-    said = batch["teacher"]
-    towards = _towards_teacher(outputs.float(), said.nan_to_num(), config, distil.temperature)
-    return own + distil.weight * towards * ~said.isnan().any(dim=1)
+    losses = _own_losses(network, outputs.float(), batch, config)
+    return losses if "teacher" not in batch else losses + _of_teacher(outputs.float(), batch["teacher"], config)
 
 
 def _own_losses(network: nn.Module, outputs: Tensor, batch: dict[str, Any], config: TaskConfig) -> Tensor:
@@ -71,6 +66,14 @@ def weights(config: TaskConfig) -> dict[str, float]:
             for loss, weight in losses.items()
         }
     return config.loss.weights or ({} if config.loss.files else {kind_of(config).usual_loss: 1.0})
+
+
+def _of_teacher(outputs: Tensor, said: Tensor, config: TaskConfig) -> Tensor:
+    """Return (B,) weighted losses towards what another run says; 0 of an image of which it says nothing."""
+    distil = config.loss.distil
+    assert distil is not None
+    towards = _towards_teacher(outputs, said.nan_to_num(), config, distil.temperature)
+    return distil.weight * towards * ~said.isnan().any(dim=1)
 
 
 def _towards_teacher(outputs: Tensor, said: Tensor, config: TaskConfig, temperature: float) -> Tensor:

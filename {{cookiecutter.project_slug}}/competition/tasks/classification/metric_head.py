@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from competition.networks.memory import Memory
 from competition.support.errors import CompetitionError
-from competition.tasks.classification.settings import ClassificationModel
+from competition.tasks.classification.settings.model import ClassificationModel
 
 AT_ONCE = 8192  # remembered images that a batch is compared with
 UNKNOWN = -1.0  # cosine of a class of which no image is remembered: as far as can be

@@ -1,13 +1,12 @@
 """The metrics by name and target, each of a whole set of images at once. No torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
 from competition.tasks.average_precision import mean_average_precision
-from competition.tasks.classification.settings import SPINE_CONDITIONS
 
 SMALLEST = 1e-15  # a probability of 0 for what is true would cost infinitely much; Kaggle cuts off here
 
@@ -97,32 +96,6 @@ def log_loss(case: SingleLabels) -> float:
     clipped = np.clip(case.probabilities[known].astype(np.float64), SMALLEST, 1)
     of_truth = clipped[np.arange(len(known)), case.truth[known]] / clipped.sum(axis=1)
     return -np.log(of_truth).mean() if len(known) else np.nan
-
-
-def rsna2024(said: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray]) -> float:
-    """Mean of four log losses weighted 1, 2, 4 by the true grade: of each condition of the spine, at all levels, and of
-    whether a study's spinal canal is severely narrow at any, for which the most severe level speaks.
-
-    By target, `said` (n, grades) and `truth` (n,), negative where nobody knows. Source: RSNA 2024 Lumbar Spine
-    Degenerative Classification (Kaggle), whose file takes the largest weight of a study's levels for the last.
-    """
-    losses, least = [], np.finfo(np.float64).eps  # scikit-learn's, as their file has it
-    for condition in SPINE_CONDITIONS:
-        names = [name for name in truth if condition in name]
-        if not names:
-            continue
-        grades, each = np.stack([truth[name] for name in names]), np.stack([said[name] for name in names])
-        sure = each.astype(np.float64).clip(least, 1)
-        sure /= sure.sum(axis=2, keepdims=True)
-        of_truth = np.take_along_axis(sure, grades[..., None].clip(min=0), axis=2)[..., 0]
-        weights = np.where(grades >= 0, 2.0**grades, 0.0)
-        losses.append((-np.log(of_truth), weights))
-        if condition == "spinal":
-            severe = np.where(grades >= 0, sure[..., -1], 0.0).max(axis=0).clip(least, 1 - least)
-            is_severe = (grades == sure.shape[2] - 1).any(axis=0)
-            losses.append((-np.where(is_severe, np.log(severe), np.log1p(-severe)), weights.max(axis=0)))
-    means = [(loss * weights).sum() / weights.sum() for loss, weights in losses if weights.any()]
-    return float(np.mean(means)) if means else np.nan
 
 
 def roc_auc(case: SingleLabels) -> float:
@@ -368,10 +341,6 @@ MULTI: dict[str, Callable[[MultiLabels], float]] = {
     "pf1": pf1,
     "voc_map": multi_voc_map,
 }
-# Of several targets together, by name.
-TOGETHER: dict[str, Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], float]] = {"rsna2024": rsna2024}
-# Those that thresholds do not change, so that there is nothing to tune.
-OF_PROBABILITIES = ("log_loss", "rsna2022", "roc_auc", "group_roc_auc", "alaska", "voc_map", "map5")
 NUMBERS: dict[str, Callable[[Numbers], float]] = {
     "rmse": rmse,
     "mae": mae,

@@ -4,13 +4,14 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 
 from competition.networks.columns import ColumnJoin
 from competition.networks.encoder import drop_path_arguments, note_encoder, num_features, size_arguments
 from competition.networks.group_join import GroupJoin
+from competition.networks.pooling import GEM, pool_by_mean_of_powers
 from competition.networks.pretrained import check_encoder, load_pretrained, note_weights, weights_note
+from competition.networks.volume import channels_of, see_volume
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.metric_head import MetricHead, put_metric_head
 from competition.tasks.classification.prediction import activation_of
@@ -29,7 +30,7 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
 
 def build_encoder(config: TaskConfig, num_classes: int) -> nn.Module:
     """Return a network of timm with the weights it begins with; of no classes one that ends with the features."""
-    model, size = config.model, config.data.image_size
+    model, size, channels = config.model, config.data.image_size, channels_of(config.model, config.data)
     check_encoder(model.encoder)
     arguments = encoder_arguments(config)
     try:
@@ -37,7 +38,7 @@ def build_encoder(config: TaskConfig, num_classes: int) -> nn.Module:
             model.encoder,
             pretrained=False,
             num_classes=num_classes,
-            in_chans=config.data.channels,
+            in_chans=channels,
             drop_rate=model.dropout,
             **arguments,
         )
@@ -48,11 +49,12 @@ def build_encoder(config: TaskConfig, num_classes: int) -> nn.Module:
             f"model.pool: {model.encoder} cannot pool by {model.pool!r}; expected avg, max, avgmax, catavgmax or gem "
             "of convolutions, token, avg, map or max of transformers"
         ) from None
-    note_weights(network, load_pretrained(network, model, config.data.channels, "classifier", size))
+    see_volume(network, model, config.data, is_place=False)
+    note_weights(network, load_pretrained(network, model, channels, "classifier", size))
     if num_classes and model.head != "linear":
         put_metric_head(network, num_classes, model)
     if model.pool == GEM:
-        _pool_by_mean_of_powers(network, model.encoder)
+        pool_by_mean_of_powers(network, model.encoder)
     note_encoder(network, "", model.encoder)
     return network
 
@@ -68,8 +70,8 @@ def encoder_arguments(config: TaskConfig) -> dict[str, Any]:
 
 
 def joins_anything(config: TaskConfig) -> bool:
-    """Return whether the network looks at more than an image's pixels."""
-    return config.data.columns is not None or config.model.join is not None
+    """Return whether the network looks at more than an image's own pixels."""
+    return config.data.columns is not None or config.model.join is not None or config.model.volume
 
 
 class JoinedNetwork(nn.Module):
@@ -107,34 +109,3 @@ def build_head(config: TaskConfig, num_features: int, num_classes: int) -> nn.Mo
     if config.model.head == "linear":
         return nn.Linear(num_features, num_classes)
     return MetricHead(num_features, num_classes, config.model)
-
-
-GEM = "gem"
-
-
-class MeanOfPowers(nn.Module):
-    """The p-th root of the mean of p-th powers (Radenovic et al. 2018), between mean (1) and maximum; p is learnt."""
-
-    def __init__(self, like: SelectAdaptivePool2d, least: float = 1e-6) -> None:
-        super().__init__()
-        self.power = nn.Parameter(torch.full((1,), 3.0))
-        self.axes: tuple[int, int] = getattr(like.pool, "dim", (2, 3))
-        flattens = getattr(like.pool, "flatten", None)  # its own, or a step behind it
-        self.keeps_axes = not (flattens if isinstance(flattens, bool) else isinstance(like.flatten, nn.Flatten))
-        self.least = least
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Pool (B, channels, H, W), or channels last, to (B, channels), with two axes of 1 where those are wanted."""
-        powers = features.float().clamp(min=self.least) ** self.power
-        return (powers.mean(dim=self.axes, keepdim=self.keeps_axes) ** (1 / self.power)).to(features.dtype)
-
-
-def _pool_by_mean_of_powers(network: nn.Module, name: str) -> None:
-    """Put MeanOfPowers in the place of a network's pooling."""
-    places = [place for place, module in network.named_modules() if isinstance(module, SelectAdaptivePool2d)]
-    if not places:
-        raise CompetitionError(f"model.pool: {name} does not pool a grid of features; gem is for those that do")
-    for place in places:
-        pool = network.get_submodule(place)
-        assert isinstance(pool, SelectAdaptivePool2d)
-        network.set_submodule(place, MeanOfPowers(pool))

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from competition.config.views import View
 from competition.tasks.classification.kinds.find import KINDS
 from competition.tasks.classification.kinds.heads import each_head, head_classes, side_by_side
-from competition.tasks.classification.settings import TargetKind, TaskConfig
+from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings.metric_names import TargetKind
 from competition.tasks.contract import Prediction
 from competition.tasks.windows import Place
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.kinds.find import kind_of
-from competition.tasks.classification.settings import ClassificationFormat, TaskConfig, TrainFormat
+from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings.format import ClassificationFormat, TrainFormat
 from competition.tasks.contract import Prediction, Target
 
 

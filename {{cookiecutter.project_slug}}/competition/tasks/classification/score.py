@@ -1,15 +1,16 @@
 """The score: evidence of single images gathered to one case, of which each metric is computed once."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
 from competition.tasks.classification.decode import join_groups, settle, true_class
 from competition.tasks.classification.kinds.find import KINDS, kind_in
-from competition.tasks.classification.kinds.heads import head_by_head, heads_in, of_head, side_by_side
-from competition.tasks.classification.metrics import TOGETHER
-from competition.tasks.classification.settings import LOWER_IS_BETTER, MEANS
-from competition.tasks.classification.table import MultiLabelTable, RegressionTable, SeveralTable
+from competition.tasks.classification.kinds.heads import head_by_head, heads_in, side_by_side
+from competition.tasks.classification.kinds.several_scores import scores_of_heads
+from competition.tasks.classification.kinds.several_tables import SeveralTable
+from competition.tasks.classification.kinds.tables import MultiLabelTable, RegressionTable
+from competition.tasks.classification.settings.metric_names import LOWER_IS_BETTER
 from competition.tasks.contract import Evidence, Table, Target
 
 
@@ -34,47 +35,10 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
     """Compute metrics over all images, or groups of images where the truth has `group`; see metrics.py for each."""
     entries = list(evidence)
     if heads_in(entries[0]):
-        return _of_heads(entries, metrics, num_classes)
+        return scores_of_heads(entries, metrics, lambda own, metric: scores(own, [metric], num_classes)[metric])
     if "group" in entries[0]:
         _, entries = join_groups(entries, [str(entry["group"]) for entry in entries])
     return KINDS[str(entries[0]["kind"])].scores(settle(entries), metrics)
-
-
-def _of_heads(entries: Sequence[Evidence], metrics: Iterable[str], num_classes: int) -> dict[str, float]:
-    """Compute metrics of each target, as grapheme/macro_recall, over the images of which it is known (NaN where there
-    are none), and their weighted mean; those of targets that are not among the answers are left out."""
-    answered = {name: [of_head(entry, name) for entry in entries] for name in heads_in(entries[0])}
-
-    def value(name: str, metric: str) -> float:
-        known = [one for one in answered[name] if one.get("is_known", True)]
-        return scores(known, [metric], num_classes)[metric] if known else np.nan
-
-    found: dict[str, float] = {}
-    for metric in metrics:
-        name, _, own = metric.partition("/")
-        if metric in MEANS:
-            first = {one: each[0] for one, each in answered.items() if "score_weight" in each[0]}
-            values = np.array([value(one, str(each["metric"])) for one, each in first.items()])
-            shares = np.array([float(each["score_weight"]) for each in first.values()]) * np.isfinite(values)
-            found[metric] = float(np.average(np.nan_to_num(values), weights=shares)) if shares.any() else np.nan
-        elif metric in TOGETHER:
-            found[metric] = TOGETHER[metric](*_together(answered))
-        elif name in answered:
-            found[metric] = value(name, own)
-    return found
-
-
-def _together(answered: Mapping[str, Sequence[Evidence]]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return by target that counts what is said (n, classes) and true (n,) of the same images, or groups, -1 where
-    nobody knows."""
-    said, truth = {}, {}
-    for name, each in answered.items():
-        if "score_weight" not in each[0]:
-            continue
-        entries = join_groups(each, [str(one["group"]) for one in each])[1] if "group" in each[0] else each
-        said[name] = np.stack([one["probabilities"] for one in entries])
-        truth[name] = np.array([one["truth"] if one.get("is_known", True) else -1 for one in entries], dtype=np.int64)
-    return said, truth
 
 
 def lower_is_better(metric: str) -> bool:

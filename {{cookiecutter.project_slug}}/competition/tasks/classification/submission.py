@@ -8,21 +8,20 @@ import pandas as pd
 
 from competition.files.csv_file import UNNAMED, group_by_image, line, read_csv, read_header, row_faults
 from competition.files.csv_keys import has_class, join_keys, split_keys
-from competition.files.other_tables import has_table
+from competition.files.joined_tables import has_table
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.decode import decided, decides_together, join_groups, settle
-from competition.tasks.classification.formats.answers import parted
+from competition.tasks.classification.formats.answer_columns import is_kept, value_columns
 from competition.tasks.classification.formats.cells import (
     WrongCellError,
     is_text,
-    number_of_cells,
     read_cells,
     write_cells,
 )
-from competition.tasks.classification.formats.groups import groups_of, groups_of_test
+from competition.tasks.classification.formats.groups import groups_of, images_by_group, images_of_groups
 from competition.tasks.classification.kinds.find import kind_in
-from competition.tasks.classification.kinds.heads import handed_in, head_by_head, head_classes
+from competition.tasks.classification.kinds.heads import handed_in, head_by_head
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.contract import Target
 
@@ -37,14 +36,14 @@ def id_columns(config: TaskConfig) -> list[str]:
 def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
     """Return those of probabilities, decisions or values; labels are names, even 03."""
     has_numbers = not any(map(is_text, handed_in(config).values()))
-    return _value_columns(config, _named(config, classes)) if has_numbers else []
+    return value_columns(config, _named(config, classes)) if has_numbers else []
 
 
 def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     """Return image ids in order; of groups the ids of their images, which stand in `format.test_csv`, or their names
     where the network joins their images."""
     sample, form, classes = config.sample_submission, config.format, _named(config, classes)
-    frame = read_csv(sample, [*form.submission_keys, *_value_columns(config, classes)])
+    frame = read_csv(sample, [*form.submission_keys, *value_columns(config, classes)])
     names = row_names(config, classes)
     ids, class_ids = split_keys(frame, form.submission_keys, sample, names)
     if class_ids is None:
@@ -55,7 +54,7 @@ def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     if faults:
         raise CompetitionError("\n".join(faults))
     ids = ids.iloc[group_by_image(ids)[1]]
-    images = _images_of_groups(config, ids) if form.group else ids.to_numpy(dtype=object)
+    images = images_of_groups(config, ids) if form.group else ids.to_numpy(dtype=object)
     return images if config.model.join is None else ids.to_numpy(dtype=object)
 
 
@@ -85,7 +84,7 @@ def rows(
     """Return the columns of sample_submission.csv, and a row an image (or group), or a row an image and class, or
     target."""
     columns, classes = read_header(config.sample_submission), _named(config, classes)
-    values = _value_columns(config, classes)
+    values = value_columns(config, classes)
     written = _rows([name.strip() for name in columns], values, config, answers, classes)
     return ["" if UNNAMED.fullmatch(name) else name for name in columns], written
 
@@ -98,7 +97,7 @@ def _rows(
     classes: Sequence[str],
 ) -> Iterator[list[str]]:
     keys, names = config.format.submission_keys, row_names(config, classes)
-    kept = _kept(config, [name for name in columns if _is_kept(config, name)])
+    kept = _kept(config, [name for name in columns if is_kept(config, name)])
     for image_id, answer in _settled(config, answers):
         cells = write_cells(answer, config, classes)
         for name, texts in zip(names, np.array(cells, dtype=object).reshape(len(names), -1).tolist(), strict=True):
@@ -125,10 +124,6 @@ def _named(config: TaskConfig, classes: Sequence[str]) -> list[str]:
             f"format.submission.names: {unknown[0]!r} is no class; expected some of {', '.join(known[:12])}"
         )
     return [before + names.get(own, own) for own, before in parts.values()]
-
-
-def _is_kept(config: TaskConfig, name: str) -> bool:
-    return UNNAMED.fullmatch(name) is not None or name in config.format.submission.keep
 
 
 def _kept(config: TaskConfig, names: list[str]) -> dict[tuple[str, ...], dict[str, str]]:
@@ -177,14 +172,14 @@ def read_submission(
 ) -> Iterator[tuple[str, Target]]:
     """Yield image id and answer; raise CompetitionError at the first value that is not valid."""
     form, classes = config.format, _named(config, classes)
-    columns = _value_columns(config, classes)
+    columns = value_columns(config, classes)
     frame = read_csv(path, [*form.submission_keys, *columns])
     names = row_names(config, classes)
     ids, class_ids = split_keys(frame, form.submission_keys, path, names)
     if class_ids is not None and (faults := _class_row_faults(path, ids, class_ids, names)):
         raise CompetitionError("\n".join(faults))
     numbers = {name: number for number, name in enumerate(classes)}
-    images = _images_by_group(config) if config.averaged_groups else {}
+    images = images_by_group(config) if config.averaged_groups else {}
     for image_id, at, cells in _cells_by_image(frame[columns], ids, class_ids, names):
         try:
             answer = read_cells(cells, config, numbers)
@@ -215,70 +210,6 @@ def _cells_by_image(
         yield ids.iloc[first[image]], at.tolist(), texts[at].reshape(-1).tolist()
 
 
-def _value_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
-    """Return the columns beside the ids: those of the classes, or the only one the sample has."""
-    sample, form = config.sample_submission, config.format
-    layout = form.submission.layout
-    for name, one in handed_in(config).items():
-        _refuse_torn(one, head_classes(classes, name) if name else classes)
-    # Without a sample `read_csv` says what is missing.
-    header = [name.strip() for name in read_header(sample)] if has_table(sample) else []
-    others = [name for name in header if name not in form.submission_keys and not _is_kept(config, name)]
-    is_table = layout == "columns" and len(classes) > 1
-    if form.targets:
-        expected = _columns_of_several(config, classes, others)
-        is_table = len(expected) > 1
-    else:
-        expected = list(classes) if is_table else others[:1] or ["answer"]
-    extra = [name for name in others if name not in expected]
-    if extra and set(form.submission_keys) <= set(header) and set(expected) <= set(header):
-        known = (
-            f"{'' if form.targets else 'the classes '}{', '.join(expected)}"
-            if is_table
-            else "a single column of answers"
-        )
-        raise CompetitionError(
-            f"{sample}: found column {extra[0]!r}; expected {', '.join(form.submission_keys)} and {known}; to hand it "
-            f"in as it is: format.submission.keep='[{extra[0]}]'"
-        )
-    return expected
-
-
-def _refuse_torn(config: TaskConfig, classes: Sequence[str]) -> None:
-    """Raise CompetitionError for a class whose name has what parts the classes of a cell."""
-    form, layout = config.format, config.format.submission.layout
-    separator = form.submission_separator
-    torn = next((name for name in classes if parted(name, separator) != [name]), None)
-    if torn is not None and layout in ("label_string", "top", "boxes"):
-        what = "blanks" if separator == " " else repr(separator)
-        raise CompetitionError(
-            f"format.submission.layout {layout}: class {torn!r} has {what}; they part the classes: name it "
-            "otherwise by format.submission.names"
-        )
-
-
-def _columns_of_several(config: TaskConfig, classes: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Return the columns of several targets: of a row each the classes that all have, or the only one there is; else
-    those of one after the other, a target that is handed in as one text or number under its own name, the classes of
-    others under theirs or under target_class."""
-    own = {name: (one, head_classes(classes, name)) for name, one in handed_in(config).items()}
-    if config.format.submission.layout == "rows":
-        each = {name: known if number_of_cells(one, known) > 1 else [] for name, (one, known) in own.items()}
-        if odd := next((name for name in each if each[name] != next(iter(each.values()))), None):
-            raise CompetitionError(
-                f"format.targets.{odd}: rows of a submission have the same columns, and its classes are "
-                f"{', '.join(own[odd][1])}; {next(iter(own))} has {', '.join(next(iter(own.values()))[1])}"
-            )
-        return next(iter(each.values())) or list(others[:1]) or ["answer"]
-    columns = []
-    for name, (one, known) in own.items():
-        if number_of_cells(one, known) == 1:
-            columns.append(known[0] if known[0] in others and not is_text(one) else name)
-        else:
-            columns += known if set(known) <= set(others) else [f"{name}_{each}" for each in known]
-    return columns
-
-
 def _class_row_faults(path: Path, ids: pd.Series, class_ids: pd.Series, classes: Sequence[str]) -> list[str]:
     """Return the faults of rows that are not one an image and class."""
     known = ", ".join(list(classes)[:12])
@@ -290,24 +221,3 @@ def _class_row_faults(path: Path, ids: pd.Series, class_ids: pd.Series, classes:
     codes, first = group_by_image(ids)
     short = np.flatnonzero(np.bincount(codes) != len(classes))
     return row_faults(path, first[short], ids, f"this image lacks rows; expected one for each of {known}")
-
-
-def _images_by_group(config: TaskConfig) -> dict[str, list[str]]:
-    images: dict[str, list[str]] = {}
-    for image_id, group in groups_of_test(config).items():
-        images.setdefault(group, []).append(str(image_id))
-    return images
-
-
-def _images_of_groups(config: TaskConfig, groups: pd.Series) -> np.ndarray:
-    """Return the images of the groups in their order; both files must name the same groups."""
-    images, test_csv = _images_by_group(config), config.data.dir / config.format.test_csv
-    faults = row_faults(
-        config.sample_submission, np.flatnonzero(~groups.isin(list(images))), groups, f"{test_csv} has no image of it"
-    )
-    left = set(images) - set(groups)
-    if left:
-        faults.append(f"{test_csv}: {len(left)} groups, as {min(left)!r}, have no row in {config.sample_submission}")
-    if faults:
-        raise CompetitionError("\n".join(faults))
-    return np.array([image for group in groups for image in images[group]], dtype=object)

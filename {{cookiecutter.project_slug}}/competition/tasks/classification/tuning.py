@@ -24,9 +24,10 @@ from competition.tasks.classification.decode import (
 )
 from competition.tasks.classification.kinds.find import kind_in, kind_of
 from competition.tasks.classification.kinds.heads import each_head, heads_in, of_head
-from competition.tasks.classification.metrics import MULTI, OF_PROBABILITIES, SINGLE, MultiLabels, SingleLabels
+from competition.tasks.classification.metrics import MULTI, SINGLE, MultiLabels, SingleLabels
 from competition.tasks.classification.score import lower_is_better
 from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings.metric_names import METRICS
 from competition.tasks.classification.thresholds import (
     CutScore,
     balanced_right_answers,
@@ -246,7 +247,7 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
         return _of_new_classes(config, images)
     if not hands_in_decisions(config):
         return Nothing()
-    if metric in OF_PROBABILITIES and not is_host:
+    if METRICS[metric].of_probabilities and not is_host:
         return Nothing()
     if num_classes > MOST_CLASSES:
         return Nothing()

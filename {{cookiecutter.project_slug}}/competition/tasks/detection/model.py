@@ -23,6 +23,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from competition.networks.encoder import note_encoder
 from competition.networks.pretrained import check_encoder, load_pretrained, note_weights
+from competition.networks.volume import channels_of, see_volume
 from competition.support.errors import CompetitionError
 from competition.tasks.detection.image_head import ImageHead, build_image_head
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionLoss, TaskConfig
@@ -317,8 +318,10 @@ def build_fcos(config: TaskConfig, num_classes: int) -> Detector:
     """Return FCOS on the encoder of the config."""
     model = config.model
     check_encoder(model.encoder)
-    backbone = EncoderWithPyramid(model.encoder, config.data.channels, model.pyramid_channels)
-    loaded = load_pretrained(backbone.encoder, model, config.data.channels, "pyramid and head")
+    channels = channels_of(model, config.data)
+    backbone = EncoderWithPyramid(model.encoder, channels, model.pyramid_channels)
+    see_volume(backbone.encoder, model, config.data, is_place=True)
+    loaded = load_pretrained(backbone.encoder, model, channels, "pyramid and head")
     fcos = FCOS(
         backbone,
         num_classes,

@@ -65,6 +65,8 @@ class DetectionModel(Model):
             raise ValueError(
                 f"model.network: is for {', '.join(OF_TRANSFORMERS)}; {self.architecture} has no such keys"
             )
+        if self.architecture not in ("fcos", "tood") and self.volume:
+            raise ValueError(f"model.volume: is for fcos and tood; {self.architecture} sees slices as channels")
         return self
 
     @property

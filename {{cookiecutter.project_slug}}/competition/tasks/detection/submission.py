@@ -137,20 +137,26 @@ def _parse_boxes(text: str, classes: Sequence[str], config: TaskConfig, height: 
         numbers = np.concatenate([np.ones((len(numbers), 1)), numbers], axis=1)
     if not np.isfinite(numbers).all():
         raise ValueError(f"found {numbers[~np.isfinite(numbers)][0]}; expected finite numbers")
-    if config.format.submits_shares:
-        numbers[:, 1:] = (numbers[:, 1:] * [width, height, width, height][:sides]).round(form.decimals)
-    if form.layout == "cxcy":  # a box of no size that says where it is
-        middle = numbers[:, 1:] - POINT / 2
-        numbers = np.concatenate([numbers[:, :1], middle, np.full_like(middle, POINT)], axis=1)
-    x1, y1, x2, y2 = numbers[:, 1:].T
-    if form.layout != "xyxy":
-        x2, y2 = x1 + x2, y1 + y2
-    inside = (x1 >= 0) & (y1 >= 0) & (x2 > x1) & (y2 > y1) & (x2 <= width + 1e-6) & (y2 <= height + 1e-6)
-    if not inside.all():
-        raise ValueError(f"box {numbers[~inside][0, 1:].tolist()} is not inside the image of {width} x {height}")
     return {
-        "bboxes": np.stack([x1, y1, x2, y2], axis=1).astype(np.float32),
+        "bboxes": _corners(numbers[:, 1:], config, height, width).astype(np.float32),
         "scores": numbers[:, 0].astype(np.float32),
         "labels": np.array([number_of[name] for name in names] or [0] * len(numbers), dtype=np.int64),
         **({"size": np.array([height, width])} if config.format.submits_shares else {}),
     }
+
+
+def _corners(numbers: np.ndarray, config: TaskConfig, height: int, width: int) -> np.ndarray:
+    """Return (k, 4) x1, y1, x2, y2 in pixels of what boxes are written as; raise ValueError for one not inside."""
+    form = config.format.submission
+    if config.format.submits_shares:
+        sides = np.tile([width, height], numbers.shape[1] // 2)
+        numbers = (numbers * sides).round(form.decimals)
+    if form.layout == "cxcy":  # a box of no size that says where it is
+        numbers = np.concatenate([numbers - POINT / 2, np.full_like(numbers, POINT)], axis=1)
+    x1, y1, x2, y2 = numbers.T
+    if form.layout != "xyxy":
+        x2, y2 = x1 + x2, y1 + y2
+    inside = (x1 >= 0) & (y1 >= 0) & (x2 > x1) & (y2 > y1) & (x2 <= width + 1e-6) & (y2 <= height + 1e-6)
+    if not inside.all():
+        raise ValueError(f"box {numbers[~inside][0].tolist()} is not inside the image of {width} x {height}")
+    return np.stack([x1, y1, x2, y2], axis=1)

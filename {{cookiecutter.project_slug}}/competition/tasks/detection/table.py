@@ -10,7 +10,7 @@ import pandas as pd
 
 from competition.files.csv_file import group_by_image, line, read_csv, read_header, row_faults
 from competition.files.image_folder import absent_images
-from competition.files.other_tables import has_table
+from competition.files.joined_tables import has_table
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
 from competition.tasks.detection.boxes import fuse
@@ -127,21 +127,34 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
     image_ids = image_id.to_numpy(dtype=object)[first]
     absent = absent_images(config.data, path, image_ids)
     is_box = names != ""  # not so where the class says there is none
-    row, corners, names = found.row[is_box], found.corners[is_box], names[is_box]
-    order = np.argsort(codes[row], kind="stable")
+    boxes, labels, starts = _by_image(
+        codes[found.row[is_box]],
+        found.corners[is_box].astype(np.float32),
+        pd.Index(classes).get_indexer(pd.Index(names[is_box])).astype(np.int64),
+        len(first) + len(absent),
+    )
     table = DetectionTable(
         image_ids=np.concatenate([image_ids, absent]),
         classes=classes,
         lines=np.concatenate([line(frame.index.to_numpy()[first]), np.zeros(len(absent), dtype=np.int64)]),
-        boxes=corners[order].astype(np.float32),
+        boxes=boxes,
+        labels=labels,
+        starts=starts,
         in_shares=form.units == "shares",
         submits_shares=form.submits_shares,
         sizes=_sizes(form, path, frame, first, len(absent)),
         where=str(path),
-        labels=pd.Index(classes).get_indexer(pd.Index(names[order])).astype(np.int64),
-        starts=np.concatenate([[0], np.cumsum(np.bincount(codes[row], minlength=len(first) + len(absent)))]),
     )
     return table if form.fuse_readers is None else _fuse_readers(table, form.fuse_readers)
+
+
+def _by_image(
+    image: np.ndarray, boxes: np.ndarray, labels: np.ndarray, num_images: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return boxes and labels in the order of the images they are of, `image` (boxes,), and where each begins."""
+    order = np.argsort(image, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(image, minlength=num_images))])
+    return boxes[order], labels[order], starts
 
 
 def renumbered(target: Target, numbers: np.ndarray, num_classes: int) -> Target:

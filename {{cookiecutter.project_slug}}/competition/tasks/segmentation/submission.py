@@ -11,7 +11,7 @@ import pandas as pd
 
 from competition.files.csv_file import LongTexts, group_by_image, line, read_csv, read_header, row_faults
 from competition.files.csv_keys import has_class, join_keys, split_keys
-from competition.files.other_tables import has_table
+from competition.files.joined_tables import has_table
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
@@ -134,25 +134,42 @@ def read_submission(
         where = [f"{path}: line {line(int(frame.index[place]))}" for place in places]
         if name not in sizes:
             raise CompetitionError(f"{where[0]}: found image {name!r}, which is not asked for")
-        size, found = config.answer_size(*sizes[name]), list[tuple[int, np.ndarray]]()
-        mask = np.zeros((*size, len(classes)), dtype=np.uint8)
-        for place, row in zip(places, where, strict=True):
-            if class_of[place] not in classes:
-                raise CompetitionError(f"{row}: found class {class_of[place]!r}; expected {', '.join(classes)}")
-            try:
-                if config.has_many_rows_an_id:
-                    found.append(
-                        (classes.index(class_of[place]), decode_pixels(texts[place], *size, config.format.rle))
-                    )
-                else:
-                    read_cell(texts[place], mask, class_of[place], classes, config)
-            except ValueError as error:
-                raise CompetitionError(f"{row}: {column}: {error}") from None
-        if config.has_many_rows_an_id:
-            objects = objects_from([one for one in found if len(one[1])], *size)
-            yield name, {"mask": objects.mask(len(classes)), "objects": objects}
-        else:
-            yield name, {"mask": mask}
+        cells = ((row, class_of[place], texts[place]) for place, row in zip(places, where, strict=True))
+        read = _read_objects if config.has_many_rows_an_id else _read_mask
+        yield name, read(_of_classes(cells, classes), config, classes, config.answer_size(*sizes[name]))
+
+
+Cells = Iterable[tuple[str, str, str]]  # where each stands, its class and its text
+
+
+def _of_classes(cells: Cells, classes: Sequence[str]) -> Cells:
+    for where, name, text in cells:
+        if name not in classes:
+            raise CompetitionError(f"{where}: found class {name!r}; expected {', '.join(classes)}")
+        yield where, name, text
+
+
+def _read_mask(cells: Cells, config: TaskConfig, classes: Sequence[str], size: tuple[int, int]) -> Target:
+    """Return `mask` of the cells of an image, each of a class."""
+    mask = np.zeros((*size, len(classes)), dtype=np.uint8)
+    for where, name, text in cells:
+        try:
+            read_cell(text, mask, name, classes, config)
+        except ValueError as error:
+            raise CompetitionError(f"{where}: {config.format.submission_mask.strip()}: {error}") from None
+    return {"mask": mask}
+
+
+def _read_objects(cells: Cells, config: TaskConfig, classes: Sequence[str], size: tuple[int, int]) -> Target:
+    """Return `mask` and `objects` of the cells of an image, each of an object."""
+    found = []
+    for where, name, text in cells:
+        try:
+            found.append((classes.index(name), decode_pixels(text, *size, config.format.rle)))
+        except ValueError as error:
+            raise CompetitionError(f"{where}: {config.format.submission_mask.strip()}: {error}") from None
+    objects = objects_from([one for one in found if len(one[1])], *size)
+    return {"mask": objects.mask(len(classes)), "objects": objects}
 
 
 def _read(

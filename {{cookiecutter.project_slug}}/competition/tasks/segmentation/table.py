@@ -174,23 +174,21 @@ def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) ->
     ids = np.concatenate([named, absent])
     lines = np.concatenate([line(frame.index.to_numpy()[first]), np.zeros(len(absent), dtype=np.int64)])
     number = np.zeros(len(frame), int) if class_id is None else pd.Index(classes).get_indexer(pd.Index(class_id))
-    masks = (
-        MaskFiles.of(config, ids, classes, lines)
-        if column is None
-        else MaskRows(
-            path=path,
-            num_classes=len(classes),
-            order=np.argsort(codes, kind="stable"),
-            starts=np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(ids)))]),
-            row_class=number,
-            rle=rle,
-            texts=LongTexts(path, column, frame.index),
-            form=config.format.rle,
-        )
-    )
     again = pd.DataFrame({"image": codes, "class": number})[(rle != "").to_numpy()].duplicated()
     repeated = line(frame.index.to_numpy()[again.index[again]])
-    of_objects = masks if config.format.rows == "objects" and isinstance(masks, MaskRows) else None
+    if column is None:
+        return SegmentationTable(ids, classes, lines, MaskFiles.of(config, ids, classes, lines), repeated)
+    masks = MaskRows(
+        path=path,
+        num_classes=len(classes),
+        order=np.argsort(codes, kind="stable"),
+        starts=np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(ids)))]),
+        row_class=number,
+        rle=rle,
+        texts=LongTexts(path, column, frame.index),
+        form=config.format.rle,
+    )
+    of_objects = masks if config.format.rows == "objects" else None
     return SegmentationTable(ids, classes, lines, masks, repeated, of_objects)
 
 

@@ -18,8 +18,8 @@ from tiny import PROJECT, TINY, bundled
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from trainings import run_here
 
-from competition.config.data_settings import Columns
 from competition.config.loading import load_config, task_names, validate
+from competition.config.optional_data import Columns
 from competition.data.folds import make_folds
 from competition.files.table_columns import ColumnValues
 from competition.networks.beside import beside
@@ -33,6 +33,7 @@ from competition.tasks.classification.settings import TaskConfig
 from competition.training.freezing import Frozen
 
 Command = Callable[..., CompletedProcess[str]]
+KEYS = {"train_csv": "train.csv", "test_csv": "test.csv"}
 COLUMNS = ("data.columns={numeric: [age], categorical: [site]}", "data.test_csv=test.csv", "data.image_size=32")
 
 
@@ -56,6 +57,18 @@ def make_competition(folder: Path, num_train: int, num_test: int) -> Path:
     write(folder / "sample_submission.csv", ["image_id", "sick", "well"], ([row[0], 0.5, 0.5] for row in rows["test"]))
     write(folder / "solution.csv", ["image_id", "label"], ([row[0], row[3]] for row in rows["test"]))
     return folder
+
+
+def sites_apart(data: Path) -> None:
+    """Move a column of both tables to a table of its own, which calls the images `scan`."""
+    frames = {name: pd.read_csv(data / name, dtype=str) for name in ("train.csv", "test.csv")}
+    sites = pd.concat(frames.values())[["image_id", "site"]].rename(columns={"image_id": "scan"})
+    sites.sample(frac=1, random_state=0).to_csv(data / "sites.csv", index=False)
+    for name, frame in frames.items():
+        frame.drop(columns="site").to_csv(data / name, index=False)
+
+
+APART = [f"data.{key}={file} & sites.csv on image_id=scan" for key, file in KEYS.items()]
 
 
 @pytest.fixture
@@ -228,6 +241,20 @@ def test_a_column_that_a_table_lacks_is_named_and_unseen_texts_are_told(data: Pa
     assert "train.csv: column 'weight' is missing" in done.stderr
 
 
+def test_check_names_images_that_a_table_beside_train_csv_lacks(data: Path, command: Command) -> None:
+    words = [PROJECT / "configs" / "classification.yaml", *COLUMNS, *APART, f"data.dir={data}"]
+    sites_apart(data)
+    row = pd.read_csv(data / "sites.csv")["scan"].tolist().index("test2.png")
+    change(data / "sites.csv", row, "site", "moon")
+    done = command("check", *words)
+    assert done.returncode == 0, done.stderr
+    assert "column site: 1 test images have a value that no training image has, as 'moon'" in done.stdout
+    change(data / "sites.csv", row, "scan", "lost.png")
+    done = command("check", *words)
+    assert done.returncode == 1
+    assert "test.csv & sites.csv on image_id=scan: 1 of 4 rows have no row in sites.csv, as test2.png" in done.stderr
+
+
 @pytest.mark.parametrize("task", [name for name in task_names() if name != "classification"])
 def test_networks_that_look_at_images_alone_refuse_columns(task: str) -> None:
     values = {"name": "t", "task": task, "data": {"columns": {"numeric": ["age"]}}}
@@ -237,10 +264,11 @@ def test_networks_that_look_at_images_alone_refuse_columns(task: str) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Let the whole path run on a competition whose images tell nothing."""
+    """Let the whole path run on a competition whose images tell nothing, and one of whose columns stands in a table of
+    its own."""
     folder = tmp_path_factory.mktemp("told")
-    make_competition(folder / "data", 64, 12)
-    words = [*TINY, *COLUMNS, "name=t", "data.num_folds=2", "trainer.max_epochs=10", "optimizer.lr=0.01"]
+    sites_apart(make_competition(folder / "data", 64, 12))
+    words = [*TINY, *COLUMNS, *APART, "name=t", "data.num_folds=2", "trainer.max_epochs=10", "optimizer.lr=0.01"]
     words += ["model.join_columns=film", "data.augmentation={horizontal_flip: 0.5}", "tta=[hflip]"]
     done = run_here(folder, [PROJECT / "configs" / "classification.yaml", *words])
     assert done.returncode == 0, done.stdout
@@ -259,12 +287,11 @@ def test_what_only_columns_tell_is_learnt_and_bundled(trained: Path, monkeypatch
     image_id = submitted.index[0]
     [row] = predictor(image_id).to_dict("records")
     assert row["sick"] == pytest.approx(submitted.loc[image_id, "sick"], abs=1e-5)
-    table = pd.read_csv("data/test.csv", index_col=0).loc[image_id]
+    age, own = (pd.read_csv(f"data/{name}.csv", index_col=0).loc[image_id].item() for name in ("test", "sites"))
     given = {
-        site: predictor(image_id, columns={"age": str(table["age"]), "site": site})["sick"].item()
-        for site in ("north", "west")
+        site: predictor(image_id, columns={"age": str(age), "site": site})["sick"].item() for site in ("north", "west")
     }
-    assert given[table["site"]] == pytest.approx(row["sick"], abs=1e-5)
+    assert given[own] == pytest.approx(row["sick"], abs=1e-5)
     assert abs(given["north"] - given["west"]) > 0.3
     with pytest.raises(CompetitionError, match=r"columns: the networks of this bundle look at age, site; found 'sex'"):
         predictor(image_id, columns={"sex": "F"})

@@ -13,8 +13,12 @@ from sklearn import metrics
 from competition.config.loading import complete, format_presets, load_config
 from competition.config.settings import with_classes
 from competition.support.errors import CompetitionError
+from competition.support.paths import PACKAGE
+from competition.tasks.classification import metrics as our_metrics
+from competition.tasks.classification.metrics_together import TOGETHER
 from competition.tasks.classification.score import evidence, lower_is_better, scores
 from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings.metric_names import METRICS, TargetKind
 from competition.tasks.classification.submission import read_submission
 from competition.tasks.classification.table import read_table
 
@@ -237,6 +241,22 @@ def test_grades_of_the_lumbar_spine_are_scored_as_their_host_does(tmp_path: Path
     solution = pd.DataFrame(np.eye(4)[truth.reshape(-1), :3], columns=grades).assign(row_id=keys)[known]
     assert scores(found, ["rsna2024"], 0)["rsna2024"] == pytest.approx(lumbar(solution, submission), rel=1e-6)
     assert lower_is_better("rsna2024")
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_a_metric_of_all_targets_is_known_in_one_place(name: str) -> None:
+    assert [path.name for path in PACKAGE.rglob("*.py") if name in path.read_text(encoding="utf-8")] == [
+        "metrics_together.py"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "computed"),
+    [("single", our_metrics.SINGLE), ("multi", our_metrics.MULTI), ("regression", our_metrics.NUMBERS)],
+)
+def test_every_metric_that_a_config_may_name_is_computed(kind: TargetKind, computed: dict[str, object]) -> None:
+    of_groups = set() if kind == "regression" else {"group_roc_auc"}  # of parts of the images: kinds/kind.py
+    assert {name for name, one in METRICS.items() if kind in one.of} == {*computed, *of_groups}
 
 
 def test_rsna2024_is_of_grades_of_the_spine() -> None:

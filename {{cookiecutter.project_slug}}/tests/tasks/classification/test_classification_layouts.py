@@ -14,6 +14,7 @@ from competition.config.loading import validate
 from competition.data.folds import make_folds, read_folds
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.decode import decode
+from competition.tasks.classification.kinds.tables import ClassificationTable, MultiLabelTable, RegressionTable
 from competition.tasks.classification.score import evidence as evidence_for
 from competition.tasks.classification.score import scores
 from competition.tasks.classification.settings import TaskConfig
@@ -24,12 +25,7 @@ from competition.tasks.classification.submission import (
     rows,
     write_submission,
 )
-from competition.tasks.classification.table import (
-    ClassificationTable,
-    MultiLabelTable,
-    RegressionTable,
-    read_table,
-)
+from competition.tasks.classification.table import read_table
 from competition.tasks.contract import Target
 
 evidence = partial(evidence_for, metrics=())

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from competition.tasks.classification.kinds.tables import ClassificationTable, MultiLabelTable, RegressionTable
 from competition.tasks.classification.metrics import kappa
 from competition.tasks.classification.score import constant_answers, lower_is_better, scores
 from competition.tasks.classification.score import evidence as evidence_for
-from competition.tasks.classification.table import ClassificationTable, MultiLabelTable, RegressionTable
 
 evidence = partial(evidence_for, metrics=())
 

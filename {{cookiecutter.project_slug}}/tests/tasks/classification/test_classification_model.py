@@ -12,7 +12,10 @@ from competition.tasks.classification.dataset import collate_targets, target_ten
 from competition.tasks.classification.loss import image_losses
 from competition.tasks.classification.model import build_network
 from competition.tasks.classification.prediction import Activation, predictions
-from competition.tasks.classification.settings import ClassificationLoss, ClassificationModel, TargetKind, TaskConfig
+from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings.loss import ClassificationLoss
+from competition.tasks.classification.settings.metric_names import TargetKind
+from competition.tasks.classification.settings.model import ClassificationModel
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from competition.tasks.classification.decode import average, decode
+from competition.tasks.classification.kinds.tables import ClassificationTable
 from competition.tasks.classification.metrics import MULTI, SINGLE
 from competition.tasks.classification.score import constant_answers, scores
 from competition.tasks.classification.score import evidence as evidence_for
 from competition.tasks.classification.settings import TaskConfig
-from competition.tasks.classification.table import ClassificationTable
 
 evidence = partial(evidence_for, metrics=())
 

@@ -15,7 +15,8 @@ from competition.runs.folder import Run
 from competition.submission.submit import make_submission
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.score import evidence, scores
-from competition.tasks.classification.settings import ClassificationFormat, TaskConfig
+from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings.format import ClassificationFormat
 from competition.tasks.classification.submission import read_submission, read_test_ids, write_submission
 
 CLASSES = ("cat", "big dog", "10")

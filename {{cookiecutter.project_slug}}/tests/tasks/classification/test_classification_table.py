@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from competition.config.loading import validate
 from competition.support.errors import CompetitionError
+from competition.tasks.classification.kinds.tables import ClassificationTable
 from competition.tasks.classification.settings import TaskConfig
-from competition.tasks.classification.table import ClassificationTable, read_table
+from competition.tasks.classification.table import read_table
 
 
 def read(folder: Path, *rows: str, header: str = "image_id,label", **data: Any) -> ClassificationTable:

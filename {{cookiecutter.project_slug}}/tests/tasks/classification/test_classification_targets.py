@@ -27,6 +27,7 @@ from competition.support.optional_rooms import has_room
 from competition.tasks.classification.dataset import batch_targets, collate_targets, mix_batch, target_tensors
 from competition.tasks.classification.decode import decode
 from competition.tasks.classification.kinds.heads import head_config, of_head
+from competition.tasks.classification.kinds.several_tables import SeveralTable
 from competition.tasks.classification.loss import image_losses
 from competition.tasks.classification.model import build_network
 from competition.tasks.classification.outcome import outcome, present
@@ -41,7 +42,7 @@ from competition.tasks.classification.submission import (
     read_test_ids,
     write_submission,
 )
-from competition.tasks.classification.table import SeveralTable, read_table
+from competition.tasks.classification.table import read_table
 from competition.tasks.classification.tuning import regression_sample, search
 from competition.tasks.contract import Prediction, Target
 

@@ -13,11 +13,12 @@ from competition.config.data_settings import Data
 from competition.config.loading import complete
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.dataset import batch_targets, collate_targets, mix_batch, target_tensors
+from competition.tasks.classification.kinds.tables import MultiLabelTable
 from competition.tasks.classification.loss import image_losses
 from competition.tasks.classification.outcome import outcome
 from competition.tasks.classification.score import constant_answers, evidence, scores
 from competition.tasks.classification.settings import TaskConfig
-from competition.tasks.classification.table import MultiLabelTable, read_table
+from competition.tasks.classification.table import read_table
 
 COLUMNS = {"target": "multi", "train": {"layout": "columns"}, "unknown": [-1, ""]}
 

@@ -22,7 +22,8 @@ from competition.support.errors import CompetitionError
 from competition.support.optional_rooms import has_room
 from competition.tasks.classification.decode import average, decode
 from competition.tasks.classification.metric_head import MetricHead
-from competition.tasks.classification.settings import ClassificationModel, TaskConfig
+from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings.model import ClassificationModel
 from competition.tasks.contract import Task
 from competition.training.checkpoint import load_checkpoint
 

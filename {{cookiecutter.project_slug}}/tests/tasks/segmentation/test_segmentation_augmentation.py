@@ -15,6 +15,7 @@ from competition.config.data_settings import Augmentation, Data
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.data.augmentation import ImageAugmentation
+from competition.data.dataset import ImageDataset, SeededIndex, share_cache
 from competition.data.folds import make_folds
 from competition.files.images import read_image
 from competition.notebook import open_fold
@@ -258,3 +259,28 @@ def test_the_same_generator_gives_the_same_batch() -> None:
     first = mixed(5, mixup=0.5, cutmix=0.5)
     torch.manual_seed(2)
     torch.testing.assert_close(mixed(5, mixup=0.5, cutmix=0.5), first)
+
+
+@pytest.mark.parametrize("crop", ["null", "{probability: 0.7}", "{shrink_first: true, probability: 0.7}"])
+def test_masks_beside_cached_images_are_made_once_and_the_same_to_the_last_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crop: str
+) -> None:
+    write_sample("segmentation", tmp_path, 20)
+    words = [*TINY, f"data.dir={tmp_path}", "data.image_size=40", f"data.augmentation.crop={crop}", "data.cache=disk"]
+    config = load_config([PROJECT / "configs" / "segmentation.yaml"], words)
+    table = Task(config.task).table.read_table(config)
+    plain, cached = (
+        [ImageDataset(config, table.image_ids, table=table, train=train) for train in (True, False)] for _ in range(2)
+    )
+    draws = [SeededIndex(index, seed) for index in range(4) for seed in (0, 1)]
+    expected = [one[draw] for one in plain for draw in draws]
+    share_cache(config, cached)
+    assert all(
+        one[draw].keys() == sample.keys() for one, sample in zip(cached, expected, strict=False) for draw in draws
+    )
+    monkeypatch.setattr(type(table), "target", None)
+    found = [one[draw] for one in cached for draw in draws]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one["mask"], other["mask"])
+        assert torch.equal(one["image"], other["image"])
+        assert (one["height"], one["width"]) == (other["height"], other["width"])

@@ -13,6 +13,7 @@ from competition.checking.check import check
 from competition.config.data_settings import Augmentation, Data
 from competition.config.loading import validate
 from competition.data.augmentation import ImageAugmentation
+from competition.data.dataset import ImageDataset, share_cache
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
 from competition.tasks.segmentation.dataset import collate_targets, mix_batch, target_tensors
@@ -168,3 +169,15 @@ def test_a_host_is_not_handed_pixels_that_count_for_nothing(tmp_path: Path) -> N
     competition(tmp_path)
     with pytest.raises(CompetitionError, match=r"host_metric: .* would count the pixels that format\.train\.ignore"):
         config(tmp_path, OF_VALUES, host_metric={"file": "score.py"})
+
+
+def test_what_is_ignored_is_kept_beside_cached_images_too(tmp_path: Path) -> None:
+    competition(tmp_path)
+    made = config(tmp_path, OF_VALUES, data={"image_size": 16, "cache": "disk"})
+    table = read_table(made)
+    plain, cached = (ImageDataset(made, table.image_ids, table=table, train=True) for _ in range(2))
+    share_cache(made, [cached])
+    for sample in (cached[0], cached[0]):  # the second one is kept
+        for key in ("mask", "ignored"):
+            assert torch.equal(sample[key], plain[0][key])
+    assert cached[0]["ignored"].sum() == (LABELS == 255).mean() * 16 * 16

@@ -10,7 +10,7 @@ import pandas as pd
 
 from competition.config.section import names_in
 from competition.files.csv_file import group_by_image, read_header, resolve_classes, row_faults
-from competition.files.other_tables import has_table
+from competition.files.joined_tables import has_table
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.settings import TaskConfig
 

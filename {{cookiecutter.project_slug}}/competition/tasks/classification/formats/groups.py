@@ -11,7 +11,7 @@ import pandas as pd
 from competition.config.section import names_in
 from competition.files.csv_file import read_csv, row_faults
 from competition.files.csv_keys import split_keys
-from competition.files.other_tables import has_table
+from competition.files.joined_tables import has_table
 from competition.files.series import group_names
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.settings import TaskConfig
@@ -51,6 +51,28 @@ def groups_of(config: TaskConfig, image_ids: Sequence[str]) -> list[str]:
             f"so its group is not known"
         )
     return [known[image_id] for image_id in image_ids]
+
+
+def images_by_group(config: TaskConfig) -> dict[str, list[str]]:
+    """Return the test images of each group."""
+    images: dict[str, list[str]] = {}
+    for image_id, group in groups_of_test(config).items():
+        images.setdefault(group, []).append(str(image_id))
+    return images
+
+
+def images_of_groups(config: TaskConfig, groups: pd.Series) -> np.ndarray:
+    """Return the images of the groups in their order; both files must name the same groups."""
+    images, test_csv = images_by_group(config), config.data.dir / config.format.test_csv
+    faults = row_faults(
+        config.sample_submission, np.flatnonzero(~groups.isin(list(images))), groups, f"{test_csv} has no image of it"
+    )
+    left = set(images) - set(groups)
+    if left:
+        faults.append(f"{test_csv}: {len(left)} groups, as {min(left)!r}, have no row in {config.sample_submission}")
+    if faults:
+        raise CompetitionError("\n".join(faults))
+    return np.array([image for group in groups for image in images[group]], dtype=object)
 
 
 def table_of_groups(table: Any, join: str) -> Any:

@@ -11,7 +11,7 @@ from competition.config.loading import format_presets
 from competition.files.csv_file import NUMBER
 from competition.files.file_patterns import field_names, files_below
 from competition.files.image_folder import SUFFIXES
-from competition.files.other_tables import AND, PATH
+from competition.files.joined_tables import AND, PATH
 from competition.tasks.classification.formats.answers import OTHER_SEPARATORS, joined_labels, parted
 
 # Columns of masks and boxes, of which other tasks know more.

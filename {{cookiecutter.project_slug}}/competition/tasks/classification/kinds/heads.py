@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from competition.tasks.classification.settings import ClassificationDecode, TaskConfig, metric_of
+from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.classification.settings.decode import ClassificationDecode
+from competition.tasks.classification.settings.metrics import metric_of
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from competition.tasks.classification.metrics import group_roc_auc
-from competition.tasks.classification.settings import TargetKind
+from competition.tasks.classification.settings.metric_names import TargetKind
 from competition.tasks.contract import Evidence, Outcome, Prediction, Target
 
 BY_GROUP = "group_roc_auc"

@@ -16,6 +16,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from competition.networks.encoder import note_encoder
 from competition.networks.pretrained import check_encoder, load_pretrained, note_weights
+from competition.networks.volume import channels_of, see_volume
 from competition.tasks.detection.model import (
     PYRAMID_STRIDES,
     BoxNetwork,
@@ -202,8 +203,10 @@ def build_network(config: TaskConfig, num_classes: int) -> AlignedDetector:
     """Return the detector on the encoder of the config."""
     model = config.model
     check_encoder(model.encoder)
-    backbone = EncoderWithPyramid(model.encoder, config.data.channels, model.pyramid_channels)
-    loaded = load_pretrained(backbone.encoder, model, config.data.channels, "pyramid and head")
+    channels = channels_of(model, config.data)
+    backbone = EncoderWithPyramid(model.encoder, channels, model.pyramid_channels)
+    see_volume(backbone.encoder, model, config.data, is_place=True)
+    loaded = load_pretrained(backbone.encoder, model, channels, "pyramid and head")
     network = AlignedDetector(backbone, num_classes, config.loss)
     note_encoder(network, "backbone.encoder", model.encoder)
     note_weights(network, loaded)

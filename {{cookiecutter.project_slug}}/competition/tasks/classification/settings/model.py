@@ -1,0 +1,37 @@
+"""What may stand in `model:`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from competition.config.section import Count, Positive, Probability, Section
+from competition.config.settings import Model
+
+
+class MetricLearning(Section):
+    """What a head learns that is not `linear`: see tasks/classification/metric_head.py."""
+
+    size: Count = 512  # of an embedding
+    margin: Annotated[float, Field(ge=0, lt=1.5)] = 0.3  # an angle in radians, or of cosface a cosine
+    scale: Positive = 30.0  # of cosines, before cross entropy
+    centers: Count = 3  # of each class, with subcenter_arcface
+
+
+Join = Literal["attention", "gated_attention", "max", "mean", "lse"]  # of the features of a group's images
+
+
+class ClassificationModel(Model):
+    """Any timm model by name."""
+
+    # linear, or what learns distances for many classes of few images each, and answers by the nearest training images.
+    head: Literal["linear", "arcface", "subcenter_arcface", "cosface"] = "linear"
+    metric_learning: MetricLearning = MetricLearning()
+
+    dropout: Probability = 0.0
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
+    pool: str | None = None  # how features become one vector: avg, max, avgmax, gem, token ...; None: the network's own
+    # What becomes of data.columns: concat puts them beside the features, film scales and shifts features by them.
+    join_columns: Literal["concat", "film"] = "concat"
+    # With format.group: a sample is a group, whose images the network joins. None: it answers each image by itself, and
+    # format.join says what becomes of the answers.
+    join: Join | None = None

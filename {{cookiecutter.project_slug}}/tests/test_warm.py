@@ -1,0 +1,67 @@
+"""What stands for a Python that is warm does what a Python does, and takes along what lives for it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from warm import warm_python
+
+
+def say(python: str, *words: str, cwd: Path) -> tuple[int, str, str]:
+    environment = os.environ | {"PYTHONPATH": str(cwd)}
+    done = subprocess.run([python, *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr.strip().rpartition("\n")[2]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-c", "import mine, sys; print(mine.__file__, sys.argv, sys.path[0])", "a", "-b"),
+        ("-u", "-m", "mine", "c=d"),
+        ("mine.py", "e"),
+        ("-P", "-c", "import sys, os; print(os.getcwd(), os.environ['PYTHONPATH'], 'competition' in sys.modules)"),
+        ("-c", "raise SystemExit('no')"),
+        ("-c", "raise SystemExit(3)"),
+        ("-c", "1 / 0"),
+        ("-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"),
+        ("-I", "-c", "import sys; print(sys.flags.isolated)"),
+    ],
+)
+def test_it_says_and_ends_as_a_new_python_does(words: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import sys; print(__name__, sys.argv, sys.path[0])")
+    assert say(warm_python(), *words, cwd=tmp_path) == say(sys.executable, *words, cwd=tmp_path)
+
+
+def test_libraries_are_there_and_what_it_starts_is_warm_too(tmp_path: Path) -> None:
+    code = "import sys, subprocess; print('torch' in sys.modules, flush=True)"
+    again = f"{code}; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
+    assert say(warm_python(), "-c", again, cwd=tmp_path) == (0, "True\nTrue\n", "")
+
+
+WAITING = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 5), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_signal_reaches_what_lives_for_it_and_death_does(number: signal.Signals, status: int) -> None:
+    with subprocess.Popen([warm_python(), "-c", WAITING], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lives = int(process.stdout.readline())
+        process.send_signal(number)
+        assert process.wait(60) == status
+    until = time.monotonic() + 60
+    while True:
+        try:
+            os.kill(lives, 0)
+        except ProcessLookupError:
+            break
+        assert time.monotonic() < until
+        time.sleep(0.01)
