@@ -108,7 +108,7 @@ class ImageDataset(Dataset[Sample]):
 
     def read(self, index: int) -> np.ndarray:
         """Read one image (H, W, channels)."""
-        image = self._image(index)
+        image = None if self.kept is None else self.kept.image(index, self._read_files)
         return image if isinstance(image, np.ndarray) else self._read_files(index)
 
     def read_size(self, index: int) -> tuple[int, int]:
@@ -118,7 +118,7 @@ class ImageDataset(Dataset[Sample]):
         return self.named(index, lambda: self.source(index).read_size())
 
     def _image(self, index: int) -> np.ndarray | Resized:
-        return self._read_files(index) if self.kept is None else self.kept.image(index, self._read_files)
+        return self.read(index) if self.kept is None else self.kept.image(index, self._read_files)
 
     def _read_files(self, index: int) -> np.ndarray:
         return self.named(index, lambda: self.source(index).read())
