@@ -203,5 +203,5 @@ def test_a_run_says_of_training_images_what_networks_say_that_have_not_seen_them
 @pytest.mark.parametrize(("data", "key"), [({"files": []}, "files"), ({"stack": {"by": "{a}", "take": []}}, "take")])
 def test_an_image_of_no_file_beside_maps_is_told_where_it_is_said(data: dict[str, Any], key: str) -> None:
     settings = {"maps": {"run": "masks", "classes": ["a"]}, **data}
-    with pytest.raises(CompetitionError, match=rf"data\.([a-z]+\.)?{key}: .*at least 1 item"):
+    with pytest.raises(CompetitionError, match=rf"data\.([a-z]+\.)?{key}: found \[\]; expected a list of at least 1"):
         validate({"name": "t", "task": task_names()[0], "data": settings}, {}, "test")
