@@ -52,6 +52,16 @@ def run_module(
     return run(sys.executable, "-m", *arguments, cwd=cwd, env=env)
 
 
+def rendering(template: Path, user_config: Path) -> Render:
+    """Return a function that renders a template in a process of its own, as a user does."""
+
+    def render(into: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        options = ["--no-input", "--config-file", user_config, "-o", into]
+        return run_module("cookiecutter", template, *options, *arguments, cwd=into)
+
+    return render
+
+
 def environment(project: Path) -> dict[str, str]:
     """Return an environment for a bake's own tools and tests.
 

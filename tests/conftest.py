@@ -2,12 +2,12 @@
 
 import json
 import os
-import subprocess
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from baking import TASKS, Render, copy_tracked_files, run_module
+from baking import PROJECT, TASKS, Render, copy_tracked_files, rendering
 from pytest_cookies.plugin import Cookies
 
 
@@ -28,6 +28,18 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def slim_template(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the template without most of what is copied as it is, which is what takes a bake its time: the tests and all
+    rooms but those that hooks look into. (That it is copied as it is test_bakes.py's.)"""
+    root = Path(shutil.copytree(template, tmp_path_factory.mktemp("slim") / "template"))
+    rooms = [path for path in (root / PROJECT / "competition").iterdir() if path.is_dir()]
+    for folder in (root / PROJECT / "tests", *rooms):
+        if folder.name not in ("tasks", "networks"):
+            shutil.rmtree(folder)
+    return root
+
+
+@pytest.fixture(scope="session")
 def user_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a configuration of cookiecutter's own, so that the tests leave the user's answers alone."""
     home = tmp_path_factory.mktemp("home")
@@ -38,12 +50,7 @@ def user_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def render(template: Path, user_config: Path) -> Render:
     """Return a function that renders the template in a process of its own, as a user does."""
-
-    def render(into: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        options = ["--no-input", "--config-file", user_config, "-o", into]
-        return run_module("cookiecutter", template, *options, *arguments, cwd=into)
-
-    return render
+    return rendering(template, user_config)
 
 
 @pytest.fixture(scope="session", params=TASKS)

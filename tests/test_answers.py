@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from baking import Render, run_module
+from baking import Render, rendering, run_module
 from pytest_cookies.plugin import Cookies
 
 BAD_ANSWERS = {
@@ -64,6 +64,11 @@ HOSTILE_TEXTS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def render(slim_template: Path, user_config: Path) -> Render:
+    return rendering(slim_template, user_config)
+
+
 @pytest.mark.parametrize("answer", BAD_ANSWERS.values(), ids=BAD_ANSWERS)
 def test_a_bad_answer_ends_in_one_line_and_leaves_nothing_behind(render: Render, tmp_path: Path, answer: str) -> None:
     output = tmp_path / "folder" / "output"
@@ -95,8 +100,8 @@ def test_a_folder_with_something_in_it_stays_as_it_is(render: Render, tmp_path: 
 
 
 @pytest.mark.parametrize("text", AWKWARD_TEXTS.values(), ids=AWKWARD_TEXTS)
-def test_an_awkward_text_gives_valid_files(cookies: Cookies, template: Path, text: str) -> None:
-    result = cookies.bake({"project_name": text, "author": text}, template=str(template))
+def test_an_awkward_text_gives_valid_files(cookies: Cookies, slim_template: Path, text: str) -> None:
+    result = cookies.bake({"project_name": text, "author": text}, template=str(slim_template))
     assert result.exception is None, result.exception
     shown = " ".join(text.replace("\a", " ").replace("\x7f", " ").split())
     project = tomllib.loads((result.project_path / "pyproject.toml").read_text(encoding="utf-8"))["project"]

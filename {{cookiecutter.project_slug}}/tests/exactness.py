@@ -26,11 +26,11 @@ from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
 
-NUM_IMAGES = (1, 2, 3, 7, 20)
+NUM_IMAGES = (1, 2, 7, 20)
 BATCH_SIZES = (1, 3, 8)
 # By number of processes: numbers of images, of which some leave processes without one or with fewer batches, and the
 # size of batches; into how many they are cut is one process's to vary.
-NUM_IMAGES_OF = {2: (1, 3, 7), 3: (1, 2, 7)}
+NUM_IMAGES_OF = {2: (1, 7), 3: (2, 7)}
 BATCH_SIZE_OF = {2: 3, 3: 1}
 Scores = dict[str, float]
 Cases = dict[str, dict[str, Scores]]  # by form, then by number of images and batch size

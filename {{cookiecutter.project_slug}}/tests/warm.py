@@ -127,6 +127,14 @@ def import_what_takes_long() -> None:
         *("matplotlib.pyplot", "typer", "pydantic", "scipy.ndimage", "jinja2", "safetensors.torch", "filelock", "cv2"),
         *("torch.distributed.run", "torch.utils.tensorboard.summary", "tifffile", "optuna", "rich.console"),
         *("segmentation_models_pytorch", "faster_coco_eval", "torch.nn.parallel", "pytorch_lightning.strategies"),
+        *(
+            "requests",
+            "rich.prompt",
+            "arrow",
+            "slugify",
+            "binaryornot.check",
+            "git",
+        ),  # the template's tests render by them
     ):
         with suppress(ImportError):
             __import__(name)

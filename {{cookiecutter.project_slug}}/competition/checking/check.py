@@ -12,9 +12,10 @@ from competition.checking.extra_images import check_extras
 from competition.checking.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
 from competition.checking.recognise_format import hint_at_format
 from competition.config.settings import Config
-from competition.data.extra_sets import own_weights, read_extras
+from competition.data.extra_sets import read_extras
 from competition.data.folds import folds_path, read_folds
 from competition.data.groups import hint_at_groups
+from competition.data.image_weights import own_weights
 from competition.files.crops import describe_crops, uncropped
 from competition.files.csv_file import MOST_LINES, read_header
 from competition.files.image_folder import one_of_many, row_in_words

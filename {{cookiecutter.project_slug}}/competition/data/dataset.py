@@ -14,8 +14,8 @@ from competition.config.data_settings import Data
 from competition.config.settings import Config
 from competition.data.augmentation import OPENCV_CHANNELS, ImageAugmentation, Resized
 from competition.data.cache import ImageCache, open_cache
-from competition.data.extra_sets import training_columns, training_row, training_source
 from competition.data.kept_images import KeptImages
+from competition.data.training_part import training_columns, training_row, training_source
 from competition.files.item_source import ImageFile, ImageSource, own_part, test_source
 from competition.files.table_columns import ColumnValues, test_values
 from competition.networks.columns import collate_columns, column_tensors

@@ -14,8 +14,9 @@ from competition.checking.check import check
 from competition.config.loading import task_names
 from competition.config.sampler_settings import Sampler
 from competition.config.settings import Config
-from competition.data.extra_sets import duplicates_path, extra_files, pseudo_of_fold, read_extras, training_part
+from competition.data.extra_sets import duplicates_path, extra_files, pseudo_of_fold, read_extras
 from competition.data.folds import make_folds, read_folds
+from competition.data.training_part import training_part
 from competition.files.item_source import train_source
 from competition.files.maps import INDEX, MAPS, write_maps
 from competition.runs.provenance import data_fingerprint
