@@ -70,6 +70,20 @@ def test_a_sample_carries_its_id_and_original_size(train_set: ImageDataset, conf
         assert sample["image"].dtype in (torch.uint8, torch.float32)
 
 
+class BlackImages(ImageDataset):
+    """Images that are not read from files, as those given to a bundle and those that it cannot read."""
+
+    def read(self, index: int) -> np.ndarray:
+        """Return a black image."""
+        return np.zeros((40, 30, 3), np.uint8)
+
+
+def test_a_sample_is_of_the_image_that_a_dataset_says_it_reads(test_set: ImageDataset, config: Config) -> None:
+    sample = BlackImages(config, test_set.image_ids)[0]
+    assert (sample["height"], sample["width"]) == (40, 30)
+    assert not sample["image"].any()
+
+
 def test_a_test_image_is_a_sample_without_target(train_set: ImageDataset, test_set: ImageDataset) -> None:
     assert set(test_set[0]) == {"image_id", "image", "height", "width"} < set(train_set[0])
     test_batch = test_set.collate([test_set[0], test_set[1]])
