@@ -33,9 +33,13 @@ from warm import warm_python
 from competition.cli.app import main
 from competition.config.loading import dump_config, task_names
 from competition.config.settings import Config
+from competition.files.crops import COLUMNS, CROPS
+from competition.files.item_source import test_source, train_source
+from competition.files.maps import MAPS, write_maps
 from competition.pipeline import run as run_module
 from competition.prediction.stored import PredictionWriter
 from competition.runs.folder import CHOSEN
+from competition.support.atomic_files import write_csv
 from competition.support.optional_rooms import has_room
 from competition.tasks.contract import Task
 from competition.training.checkpoint import epoch_paths, load_checkpoint
@@ -335,6 +339,26 @@ def write_teacher(config: Config, name: str, said: dict[str, dict[str, np.ndarra
             for image_id, values in answers.items():
                 writer.add(image_id, 64, 64, {"probabilities": values.astype(np.float32)})
             writer.finish(place, classes)
+
+
+def write_looks(config: Config, name: str) -> None:
+    """Write what a run might say of all images: crops.csv, a box in each, and maps/ of a class `here`."""
+    rng, task = np.random.default_rng(0), Task(config.task)
+    table = task.table.read_table(config)
+    test_ids = task.submission.read_test_ids(config, table.classes)
+    images = [("train", one, train_source(config, one).read_size()) for one in table.image_ids.tolist()]
+    images += [("test", one, test_source(config, one).read_size()) for one in test_ids.tolist()]
+    folder = config.run_folder.parent / name
+    maps = ((part, one, rng.random((1, *size)), size) for part, one, size in images)
+    write_maps(folder / MAPS, ["here"], maps)
+    boxes = ((*rng.random(2) / 4, *(0.5 + rng.random(2) / 4)) for _ in images)
+    write_csv(folder / CROPS, COLUMNS, ((*image[:2], *box, 1) for image, box in zip(images, boxes, strict=True)))
+
+
+def looking_by(config: Config, name: str) -> list[str]:
+    """Return the words by which such a run is looked by: all tasks have use for maps, one for crops."""
+    maps = [f"data.maps={{run: {name}, classes: [here]}}", "data.channels=6"]
+    return [*maps, *([f"data.crop={{run: {name}}}"] if hasattr(config.model, "join_columns") else [])]
 
 
 def live_as_one_of_two(rank: int) -> None:

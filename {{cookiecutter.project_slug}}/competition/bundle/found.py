@@ -14,7 +14,7 @@ import numpy as np
 
 from competition.bundle.offline import Bundle
 from competition.bundle.predictor import Predictor
-from competition.bundle.stages import ONE_BY_ONE
+from competition.bundle.stages import ONE_BY_ONE, refuse_other_pixels
 from competition.config.settings import Config
 from competition.files.crops import COLUMNS, CROPS
 from competition.files.csv_file import read_csv
@@ -78,6 +78,8 @@ def _answer_one_by_one(folder: Path, data: Path | None) -> None:
         image_id = question["image_id"]
         try:
             pixels = None if question["pixels"] is None else np.load(question["pixels"])
+            for member in predictor.bundle.members if pixels is not None else ():
+                refuse_other_pixels(member.config.data, question["read_by"])
             prediction, size = predictor.prediction(image_id, pixels)
             for refuse, write in map(WRITE.__getitem__, question["what"]):
                 refuse(config)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from competition.bundle.manifest import STAGES
 from competition.bundle.offline import Bundle, Member
-from competition.bundle.stages import Stage, looking_by
+from competition.bundle.stages import Finding, Stage
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
 from competition.data.series_dataset import SeriesDataset
@@ -49,8 +49,11 @@ class Predictor:
         self._weights = unless_equal([weight for weight in recipe.get("weights", []) if weight > 0])
         self._stack = Stack.read(recipe[STACK]) if STACK in recipe else None
         self._ensembles = [(member, member.ensemble()) for member in self.bundle.members]
-        stages = {run for member in self.bundle.members for run in member.config.data.stages}
-        self._stages = {run: Stage(folder / STAGES / run, config.data.dir) for run in sorted(stages)}
+        self._wanted = dict[str, dict[str, None]]()
+        for member in self.bundle.members:
+            for run, what in member.config.data.stages.items():
+                self._wanted.setdefault(run, {}).update(dict.fromkeys(what))
+        self._stages = {run: Stage(folder / STAGES / run, config.data.dir) for run in sorted(self._wanted)}
 
     def __call__(
         self, image_id: str, image: Given | None = None, columns: Mapping[str, object] | None = None
@@ -75,9 +78,11 @@ class Predictor:
         """Return what all networks together say of an image, and its height and width."""
         self._refuse_unknown(columns or {})
         task, config = Task(self.bundle.config.task), self.bundle.config
-        each = [
-            _predict(member, ensemble, image_id, image, columns, self._stages) for member, ensemble in self._ensembles
-        ]
+        with TemporaryDirectory() as folder:
+            finding = Finding(self._stages, self._wanted, Path(folder))
+            each = [
+                _predict(member, ensemble, image_id, image, columns, finding) for member, ensemble in self._ensembles
+            ]
         height, width, _ = each[0]
         predictions = [prediction for _, _, prediction in each]
         one = predictions[0]
@@ -128,34 +133,26 @@ def _predict(
     name: str,
     image: Given | None,
     columns: Mapping[str, object] | None,
-    stages: Mapping[str, Stage],
+    finding: Finding,
 ) -> tuple[int, int, dict]:
     data = member.config.data.model_copy(update={"num_workers": 0})
     config = member.config.model_copy(update={"data": data})
     ids, given = _images(config, name, image)
     if config.data.stages:
-        given = _seen(config, stages, ids, given)
+        given = _seen(config, finding, ids, given)
     [(_, height, width, prediction)] = predict_stream(ensemble, _dataset(config, name, ids, given, columns))
     return height, width, prediction
 
 
-def _seen(
-    config: Config, stages: Mapping[str, Stage], ids: list[str], given: Sequence[np.ndarray] | None
-) -> list[np.ndarray]:
+def _seen(config: Config, finding: Finding, ids: list[str], given: Sequence[np.ndarray] | None) -> list[np.ndarray]:
     """Return what is seen of images, given or from files, by what stages find in them."""
     seen = []
     for index, image_id in enumerate(ids):
         pixels = None if given is None else np.asarray(given[index])
-        with TemporaryDirectory() as folder:
-            found = dict[str, Path]()
-            for run, what in config.data.stages.items():
-                found |= dict.fromkeys(what, Path(folder) / run)
-                stages[run].find(what, Path(folder) / run, image_id, pixels)
-            looking = one_by_one(looking_by(config, found))
-            if pixels is None:
-                seen.append(test_source(looking, image_id).read())
-            else:
-                seen.append(seen_of(looking.data, image_id, pixels))
+        looking = one_by_one(finding.looking(config, image_id, pixels))
+        seen.append(
+            test_source(looking, image_id).read() if pixels is None else seen_of(looking.data, image_id, pixels)
+        )
     return seen
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from competition.bundle.manifest import MANIFEST, SCRIPT, STAGES, read_manifest
 from competition.config.data_settings import Data
 from competition.config.settings import Config
 from competition.files.crops import CROPS, folder_of_stage, shares_of
+from competition.files.image_folder import test_pattern
 from competition.files.images import read_image
 from competition.files.maps import map_files
 from competition.files.series import images_of_groups, is_series
@@ -59,7 +61,8 @@ def copy_stages(members: Iterable[Run], folder: Path, classes: Mapping[str, Sequ
 
     Raises CompetitionError where there is none, or where it finds something else.
     """
-    copied, lines = dict[str, Path](), list[str]()
+    copied = dict[str, Path]()
+    lookers = defaultdict[tuple[Path, Path], list[Run]](list)  # by stage and the competition's files
     for member in members:
         crop = member.config.data.crop
         if crop is not None and crop.run is None:
@@ -67,8 +70,7 @@ def copy_stages(members: Iterable[Run], folder: Path, classes: Mapping[str, Sequ
                 f"{member.folder}: data.crop.csv: {crop.csv} cannot tell a bundle what new images have; crop by a run, "
                 "as data.crop={run: boxes1}, or hand in submission.csv"
             )
-        for run, what in member.config.data.stages.items():
-            stage = folder_of_stage(run)
+        for stage in map(folder_of_stage, member.config.data.stages):
             if copied.setdefault(stage.name, stage.resolve()) != stage.resolve():
                 raise CompetitionError(
                     f"{member.folder}: data: {stage} and {copied[stage.name]} have one name; a bundle needs runs of "
@@ -76,8 +78,8 @@ def copy_stages(members: Iterable[Run], folder: Path, classes: Mapping[str, Sequ
                 )
             if not (folder / STAGES / stage.name).is_dir():
                 copytree(_answering(whole_bundle(stage)), folder / STAGES / stage.name)
-            lines.append(_prove(folder / STAGES / stage.name, what, member, classes[member.folder.name]))
-    return lines
+            lookers[folder / STAGES / stage.name, member.config.data.dir].append(member)
+    return [line for (stage, data), its in lookers.items() for line in _prove(stage, data, its, classes)]
 
 
 def _answering(bundle: Path) -> Path:
@@ -90,15 +92,30 @@ def _answering(bundle: Path) -> Path:
     return bundle
 
 
-def _prove(stage: Path, what: Sequence[str], member: Run, classes: Sequence[str]) -> str:
-    """Let a stage say again what it finds in some test images; say how near it came to what was looked by."""
-    config = member.config
+def _prove(stage: Path, data: Path, lookers: Sequence[Run], classes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Let a stage say again what it finds in some test images; say how near it came to what each run looked by."""
+    wanted = {looker.folder: _asked_of(stage, looker) for looker in lookers}
+    ids = {looker.folder: _some_of_test(looker.config, classes[looker.folder.name]) for looker in lookers}
+    what = dict.fromkeys(each for its in wanted.values() for each in its)
+    with tempfile.TemporaryDirectory() as workspace:
+        folder = let_find(stage, what, data, (one for its in ids.values() for one in its), Path(workspace))
+        return [_compare(stage, one, wanted[one.folder], ids[one.folder], folder) for one in lookers]
+
+
+def _asked_of(stage: Path, looker: Run) -> list[str]:
+    return next(what for run, what in looker.config.data.stages.items() if folder_of_stage(run).name == stage.name)
+
+
+def _some_of_test(config: Config, classes: Sequence[str]) -> list[str]:
     images = images_of_test(config, classes)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(CHECKED_IMAGES, len(images))).astype(int))
-    ids = [images[row] for row in chosen.tolist()]
-    with tempfile.TemporaryDirectory() as workspace:
-        found = looking_by(config, dict.fromkeys(what, let_find(stage, what, config.data.dir, ids, Path(workspace))))
-        gaps = [max(_gap(each, one, found.data, config.data) for each in what) for one in ids]
+    return [images[row] for row in chosen.tolist()]
+
+
+def _compare(stage: Path, member: Run, what: Sequence[str], ids: Sequence[str], folder: Path) -> str:
+    """Say how near what a stage has found, into a folder, comes to what a run looked by."""
+    config, found = member.config, looking_by(member.config, dict.fromkeys(what, folder))
+    gaps = [max(_gap(each, one, found.data, config.data) for each in what) for one in ids]
     if np.median(gaps) > TOLERANCE:  # of a few images another box may be as sure
         raise CompetitionError(
             f"{stage.name}: its bundle finds something else in most of {len(ids)} test images than what "
@@ -185,14 +202,16 @@ class Stage:
         )
         weakref.finalize(self, _end, self._process)
 
-    def find(self, what: Sequence[str], folder: Path, image_id: str, image: np.ndarray | None = None) -> None:
-        """Write into a new folder what is found in an image (H, W, channels), or in the test image of that name."""
+    def find(self, what: Iterable[str], folder: Path, image_id: str, image: np.ndarray | None, data: Data) -> None:
+        """Write into a new folder what is found in an image (H, W, channels), which another run reads by its `data`, or
+        in the test image of that name."""
         folder.mkdir()
         pixels = None
         if image is not None:
             pixels = str(Path(self._folder.name) / "image.npy")
             np.save(pixels, image)
-        reply = self._ask({"what": what, "image_id": image_id, "pixels": pixels, "folder": str(folder.resolve())})
+        asked = {"what": list(what), "image_id": image_id, "pixels": pixels, "folder": str(folder.resolve())}
+        reply = self._ask(asked | {"read_by": how_read(data)})
         if "fault" in reply:
             raise CompetitionError(f"{self.bundle}: {reply['fault']}")
 
@@ -209,6 +228,48 @@ class Stage:
             self._errors.seek(0)
             raise CompetitionError(_failed(self.bundle, self._errors.read(), status))
         return json.loads(line)
+
+
+class Finding:
+    """What stages find in images, of which each is asked once, however many runs look by it."""
+
+    def __init__(self, stages: Mapping[str, Stage], wanted: Mapping[str, Iterable[str]], folder: Path) -> None:
+        """Take stages and all that is wanted of each by its name; write into a folder."""
+        self._stages, self._wanted, self._folder = stages, wanted, folder
+        self._found: dict[tuple[str, str, str], Path] = {}
+
+    def looking(self, config: Config, image_id: str, image: np.ndarray | None) -> Config:
+        """Return the config that looks at an image, given or the test image of that name, by what was found in it."""
+        found = dict[str, Path]()
+        for run, what in config.data.stages.items():
+            key = run, image_id, json.dumps(how_read(config.data)) if image is not None else ""
+            if key not in self._found:
+                folder = self._folder / str(len(list(self._folder.iterdir())))
+                self._stages[run].find(self._wanted[run], folder, image_id, image, config.data)
+                self._found[key] = folder
+            found |= dict.fromkeys(what, self._found[key])
+        return looking_by(config, found)
+
+
+def how_read(data: Data) -> dict[str, Any]:
+    """Return the settings by which a test image comes to the pixels that it has."""
+    return {
+        "data.test_images": data.test_images,
+        "data.image_file": data.files or [test_pattern(data)],
+        "data.channels": data.own_channels,
+        "data.stack": None if data.stack is None else data.stack.model_dump(mode="json"),
+        "data.dicom_window": [list(window) for window in data.windows],
+    }
+
+
+def refuse_other_pixels(data: Data, read_by: Mapping[str, Any]) -> None:
+    """Raise CompetitionError where pixels that are read by some settings are none for a run with this `data`."""
+    for key, own in how_read(data).items():
+        if own != read_by.get(key, own):
+            raise CompetitionError(
+                f"looks at images by {key}: {own}, and the run that asks, by {read_by[key]}: pixels of one are none of "
+                "the other; ask by image_id alone, that each reads its own"
+            )
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

@@ -12,9 +12,10 @@ from competition.checking.extra_images import check_extras
 from competition.checking.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
 from competition.checking.recognise_format import hint_at_format
 from competition.config.settings import Config
-from competition.data.extra_sets import own_weights, read_extras
+from competition.data.extra_sets import read_extras
 from competition.data.folds import folds_path, read_folds
 from competition.data.groups import hint_at_groups
+from competition.data.image_weights import own_weights
 from competition.files.crops import describe_crops, uncropped
 from competition.files.csv_file import MOST_LINES, read_header
 from competition.files.image_folder import one_of_many, row_in_words
@@ -269,12 +270,13 @@ def _unused_images(config: Config, used: np.ndarray) -> list[str]:
 
 def _unfit_normalisation(config: Config, looks: Looks) -> list[str]:
     """Warn where what `data.mean` and `data.std` make of the training images is far from mean 0 and deviation 1."""
-    mean, std = looks.channels()
+    mean, std = (values[: config.data.own_channels] for values in looks.channels())
     varies = std > 1e-6 * np.abs(mean)  # a channel of one value tells nothing, however it is normalised
     if not varies.any():
         return []
-    found = (std / np.array(config.data.std))[varies]
-    off = (np.abs(mean - np.array(config.data.mean)) / np.array(config.data.std))[varies]
+    our_mean, our_std = (np.array(values)[: config.data.own_channels] for values in (config.data.mean, config.data.std))
+    found = (std / our_std)[varies]
+    off = (np.abs(mean - our_mean) / our_std)[varies]
     low, high = USUAL_DEVIATION
     if low <= found.min() and found.max() <= high and off.max() <= FARTHEST_MEAN:
         return []

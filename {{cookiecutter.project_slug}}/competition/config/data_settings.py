@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from competition.config.optional_data import Columns, CropTo, ExtraSet, FieldPattern, MapsOf, Stack
+from competition.config.optional_data import OF_MAPS, Columns, CropTo, ExtraSet, FieldPattern, MapsOf, Stack
 from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section
 from competition.support.paths import here
 
@@ -223,14 +223,15 @@ class Data(Section):
     image_size: ImageSize = (256, 256)  # height, width of what the network sees; or by epoch: [[0, 128], [10, 224]]
     train_sizes: list[SizeFrom] = []  # what `image_size` by epoch is read as
     window: Window | None = None
-    channels: Count = 3  # of all files of an image together
+    # Of all files of an image together; left out, data.maps come beside those that it has without them.
+    channels: Count = Field(3, validate_default=True)
     # Through which window shades of DICOM files are seen: centre and width in rescaled values, as Hounsfield units; of
     # several each makes a channel, as [[40, 80], [80, 200], [600, 2800]]. None: the first one of the file.
     dicom_window: Annotated[list[DicomWindow], BeforeValidator(_one_or_several)] = []
     # Height times width of the largest file that is read; a small one may unfold to more.
     max_pixels: Annotated[int, Field(ge=1, le=2**40)] = MAX_PIXELS
-    # A value a channel; of a stack those of one place are enough, of several files those of one. Checked even when left
-    # out: the default has three values.
+    # A value a channel; of a stack those of one place are enough, of several files those of one, of data.maps none.
+    # Checked even when left out: the default has three values.
     mean: list[float] = Field([0.485, 0.456, 0.406], validate_default=True)
     std: list[Positive] = Field([0.229, 0.224, 0.225], validate_default=True)
     batch_size: Count = 16  # global: over all devices and accumulated batches; auto: the largest that fits the GPU
@@ -280,6 +281,16 @@ class Data(Section):
         files = given.get("files") if isinstance(given, dict) else None
         return given | {"image_file": files[0]} if isinstance(files, list) and files else given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_maps(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "channels" in given or not isinstance(given.get("maps"), dict):
+            return given
+        stack = given.get("stack")
+        own = _length(given.get("files")) * _length(stack.get("take") if isinstance(stack, dict) else None)
+        usual = cls.model_fields["channels"].default
+        return given | {"channels": max(usual // own, 1) * (own + _length(given["maps"].get("classes")))}
+
     @field_validator("channels")
     @classmethod
     def _are_shared(cls, channels: int, info: ValidationInfo) -> int:
@@ -305,15 +316,19 @@ class Data(Section):
     @field_validator("mean", "std")
     @classmethod
     def _one_a_channel(cls, values: list[float], info: ValidationInfo) -> list[float]:
-        if not {"files", "stack"} <= info.data.keys():  # they are at fault
+        if not {"files", "stack", "maps"} <= info.data.keys():  # they are at fault
             return values
         channels, stack = info.data.get("channels", len(values)), info.data["stack"]
-        for number in (_files_of_image(info.data), 1 if stack is None else len(stack.take)):
-            if len(values) * number == channels:
-                return values * number
+        of_maps = channels // _files_of_image(info.data) * _number_of_maps(info.data)
+        for number in (1, _own_files(info.data), 1 if stack is None else len(stack.take)):
+            if len(values) * number == channels - of_maps:
+                return values * number + [OF_MAPS[str(info.field_name)]] * of_maps
         if len(values) != channels:
+            number = _files_of_image(info.data)
+            shared = f", which are {channels // number} for each of {number} files and maps" if number > 1 else ""
             raise ValueError(
-                f"data.{info.field_name} has {len(values)} values for data.channels {channels}; give one a channel"
+                f"data.{info.field_name} has {len(values)} values for data.channels {channels}{shared}; give one a "
+                "channel"
             )
         return values
 
@@ -341,18 +356,15 @@ class Data(Section):
     def _test_files_are_named(self) -> Self:
         if self.files is not None and self.test_image_file is not None:
             raise ValueError("data.files names the files of test images, too; leave data.test_image_file out")
-        if self.cache and _files_of_image(self.__dict__) > 1 and any(one.image_file for one in self.extra):
-            raise ValueError(
-                "data.cache keeps files of as many channels each, and data.extra has one file an image where "
-                "data.files or data.stack have several; leave data.cache out, or image_file of data.extra"
-            )
-        if self.crop is not None and self.extra:
-            raise ValueError("data.crop: of images of data.extra its run says nothing; leave one of them out")
-        if self.maps is not None and (self.extra or self.stack is not None or self.file_channels not in (1, 3)):
-            raise ValueError(
-                "data.maps: goes with images of one or three channels a file, without data.stack and data.extra, of "
-                "whose images its run says nothing; leave one of them out"
-            )
+        for key in ("cache", "maps"):
+            is_of_one = _own_files(self.__dict__) == 1 or not any(one.image_file for one in self.extra)
+            if getattr(self, key) is not None and not is_of_one:
+                raise ValueError(
+                    f"data.{key} goes with files of as many channels each, and data.extra has one file an image where "
+                    f"data.files or data.stack have several; leave data.{key} out, or image_file of data.extra"
+                )
+        for one in self.extra:
+            one.refuse_unlooked(self.crop, self.maps)
         patterns = [*(self.files or [self.image_file]), *filter(None, [self.test_image_file])]
         if self.stack is not None and self.stack.is_of_volumes and not all(one.endswith("]") for one in patterns):
             raise ValueError(
@@ -370,6 +382,11 @@ class Data(Section):
     def file_channels(self) -> int:
         """How many of the channels each file of an image has."""
         return self.channels // _files_of_image(self.__dict__)
+
+    @property
+    def own_channels(self) -> int:
+        """How many of the channels, the first ones, are of the image and its neighbours, and not of maps."""
+        return self.file_channels * _own_files(self.__dict__)
 
     @property
     def stages(self) -> dict[str, list[str]]:
@@ -395,6 +412,18 @@ class Data(Section):
 
 def _files_of_image(known: Mapping[str, Any]) -> int:
     """Return how many files an image has, by the values of `data:` that are known."""
-    files, stack, maps = (known.get(name) for name in ("files", "stack", "maps"))
-    own = (1 if files is None else len(files)) * (1 if stack is None else len(stack.take))
-    return own + (0 if maps is None else len(maps.classes))
+    return _own_files(known) + _number_of_maps(known)
+
+
+def _own_files(known: Mapping[str, Any]) -> int:
+    files, stack = known.get("files"), known.get("stack")
+    return (1 if files is None else len(files)) * (1 if stack is None else len(stack.take))
+
+
+def _length(given: Any) -> int:
+    return len(given) if isinstance(given, list) else 1
+
+
+def _number_of_maps(known: Mapping[str, Any]) -> int:
+    maps = known.get("maps")
+    return 0 if maps is None else len(maps.classes)

@@ -99,6 +99,9 @@ class CropTo(Section):
         return self
 
 
+OF_MAPS = {"mean": 0.5, "std": 0.25}  # of their channels, which are probabilities
+
+
 class MapsOf(Section):
     """Add to an image's channels what another run says of its pixels, probabilities from 0 to 255: of a test image what
     it predicts, of a training image what its networks say that had not seen it."""
@@ -109,7 +112,11 @@ class MapsOf(Section):
 
 
 class ExtraSet(Section):
-    """Images from elsewhere: in the training part of every fold, never validated on."""
+    """Images from elsewhere: in the training part of every fold, never validated on.
+
+    With data.crop or data.maps they are looked at by a run of theirs that has them among its training images, out of
+    fold, or its test images: what networks say of images that they have learnt from is another thing.
+    """
 
     csv: str  # in dir, as the next
     images: str = "train_images"
@@ -118,3 +125,22 @@ class ExtraSet(Section):
     format: dict[str, Any] = {}  # what its csv file has otherwise than train.csv, as keys of `format:`
     weight: Annotated[float, Field(ge=0)] | str = 1.0  # what an image counts in the loss, or a column that tells
     classes: dict[str, str | None] = {}  # its name of a class: ours, or null: left out
+    crop: CropTo | Literal["whole"] | None = None  # with data.crop: {run: boxes2}, or whole: all of them is seen
+    maps: str | None = None  # with data.maps: a run that has the same classes
+
+    def looks(self, maps: MapsOf | None) -> dict[str, CropTo | MapsOf | None]:
+        """Return the keys of `data:` by which its images are looked at, where those of train.csv are by `maps`."""
+        own = None if maps is None or self.maps is None else maps.model_copy(update={"run": self.maps})
+        return {"crop": None if self.crop == "whole" else self.crop, "maps": own}
+
+    def refuse_unlooked(self, crop: CropTo | None, maps: MapsOf | None) -> None:
+        """Raise ValueError where other runs look at the images of train.csv, and none is named for these."""
+        for key, wanted, given in (("crop", crop, self.crop), ("maps", maps, self.maps)):
+            if wanted is None and given is not None:
+                raise ValueError(f"data.extra: {self.csv}: {key} goes with data.{key}; leave it out")
+            if wanted is not None and given is None:
+                named = "crop: {run: boxes2}, or crop: whole" if key == "crop" else "maps: masks2"
+                raise ValueError(
+                    f"data.extra: {self.csv}: of its images the run of data.{key} says nothing; name one that has them "
+                    f"among its training or test images, as {named}"
+                )

@@ -305,6 +305,10 @@ class Config(Section):
                 "model.volume: a volume is a stack of slices; say which, as data.stack: "
                 "{by: 'case{case}_slice_{slice}', take: [-1, 0, 1]}, or leave it out"
             )
+        if take != sorted(set(take)):
+            raise ValueError(f"model.volume: slices of a volume ascend; found data.stack.take {take}")
+        if self.data.maps is not None:
+            raise ValueError("model.volume: data.maps are of the image alone, and no slice; leave one of them out")
         if 0 not in take and not hasattr(self.model, "join_columns"):
             raise ValueError(
                 f"model.volume: answers of {self.task} are places in one slice, the image itself; expected 0 in "

@@ -14,9 +14,9 @@ from competition.config.data_settings import Data
 from competition.config.settings import Config
 from competition.data.augmentation import OPENCV_CHANNELS, ImageAugmentation, Resized
 from competition.data.cache import ImageCache, open_cache
-from competition.data.extra_sets import training_columns, training_row, training_source
-from competition.data.kept_masks import KeptMasks, room_for_masks
-from competition.files.item_source import ImageFile, ImageSource, joined, own_part, test_source
+from competition.data.kept_images import KeptImages
+from competition.data.training_part import training_columns, training_row, training_source
+from competition.files.item_source import ImageFile, ImageSource, own_part, test_source
 from competition.files.table_columns import ColumnValues, test_values
 from competition.networks.columns import collate_columns, column_tensors
 from competition.support.errors import CompetitionError
@@ -59,9 +59,7 @@ class ImageDataset(Dataset[Sample]):
         # Adds to a target what moves with the image of what another run says (`loss.distil`): by id, height and width.
         self.teacher: Callable[[str, int, int], Target] | None = None
         self.augmentation = ImageAugmentation(config.data, train=train)
-        self.cache: ImageCache | None = None  # see `share_cache`
-        self._cache_rows = np.empty((0, 0), dtype=np.int64)  # of the files of the images, in order; -1: black
-        self._masks: KeptMasks | None = None  # see `keep_masks`
+        self.kept: KeptImages | None = None  # see `share_cache`
 
     def of_images(self) -> "ImageDataset":
         """Return the dataset of the single images that samples are made of."""
@@ -81,8 +79,7 @@ class ImageDataset(Dataset[Sample]):
         row, seed, epoch = index if isinstance(index, SeededIndex) else SeededIndex(index, self._fresh_seed())
         if self.augmentation.train and isinstance(index, SeededIndex):
             _seed_cpu(seed)
-        kept = self._kept(row)
-        image = self.read(row) if kept is None else kept
+        image = self._image(row)
         return self.sample(row, image, self._target_of_sample(row, image), seed, epoch)
 
     def _fresh_seed(self) -> int:
@@ -111,43 +108,30 @@ class ImageDataset(Dataset[Sample]):
 
     def read(self, index: int) -> np.ndarray:
         """Read one image (H, W, channels)."""
-        kept = self._kept(index)
-        return kept if isinstance(kept, np.ndarray) else self.named(index, lambda: self.source(index).read())
+        image = None if self.kept is None else self.kept.image(index, self._read_files)
+        return image if isinstance(image, np.ndarray) else self._read_files(index)
 
     def read_size(self, index: int) -> tuple[int, int]:
         """Read height and width of one image."""
-        if self.cache is not None:
-            return self.cache.size(max(self._cache_rows[index].tolist()))
+        if self.kept is not None:
+            return self.kept.size(index)
         return self.named(index, lambda: self.source(index).read_size())
 
-    def _kept(self, index: int) -> np.ndarray | Resized | None:
-        if self.cache is None:
-            return None
-        size = self.augmentation.first_size
-        kept = [None if row < 0 else self.cache.image(row, size) for row in self._cache_rows[index].tolist()]
-        if len(kept) == 1:
-            return kept[0]
-        pieces = [one.pixels if isinstance(one, Resized) else one for one in kept]
-        shapes = {one.shape[:2] for one in kept if one is not None}
-        if len(shapes) > 1 or len({piece.dtype for piece in pieces if piece is not None}) > 1:
-            self.named(index, lambda: self.source(index).read())  # tells which file it is
-        whole = joined(pieces)
-        return Resized(whole, *shapes.pop()) if any(isinstance(one, Resized) for one in kept) else whole
+    def _image(self, index: int) -> np.ndarray | Resized:
+        return self.read(index) if self.kept is None else self.kept.image(index, self._read_files)
+
+    def _read_files(self, index: int) -> np.ndarray:
+        return self.named(index, lambda: self.source(index).read())
 
     def read_from(self, cache: ImageCache, sources: Sequence[ImageSource]) -> None:
         """Take images from a cache from now on, in which their files are."""
-        rows = [[-1 if file is None else cache.row(file) for file in source.files] for source in sources]
-        self.cache, self._cache_rows = cache, np.array(rows, dtype=np.int64)
+        self.kept = KeptImages(cache, sources, self.augmentation)
 
     def keep_masks(self) -> None:
-        """Keep masks from now on, as large as their images in the cache, where there is room beside these."""
+        """Keep masks from now on beside images of a cache, where there is room."""
         is_by_windows = self.config.data.window is not None and not self.augmentation.train  # see WindowDataset
-        if self.cache is None or self.table is None or not len(self) or is_by_windows:
-            return
-        first = self.augmentation.first_size
-        whole = [self.read_size(index) for index in range(len(self))]
-        sizes = [first.of(*size) for size in whole] if first is not None and first in self.cache.sizes else whole
-        self._masks = room_for_masks(self.cache.path, sizes, len(self.table.classes), self.target(0, *whole[0]))
+        if self.kept is not None and self.table is not None and len(self) and not is_by_windows:
+            self.kept.keep_masks(len(self.table.classes), lambda index: self.target(index, *self.read_size(index)))
 
     def source(self, index: int) -> ImageSource:
         """Return what an image is made of."""
@@ -186,10 +170,9 @@ class ImageDataset(Dataset[Sample]):
 
     def _target_of_sample(self, index: int, image: np.ndarray | Resized) -> Target:
         """Return the answer in pixels of the original image, or what is kept of it: as large as the image is here."""
-        if self._masks is None or self.teacher is not None:
+        if self.kept is None or self.teacher is not None:
             return self.target(index, *image.shape[:2])
-        made_first = self.augmentation.masks_made_first if isinstance(image, Resized) else None
-        return self._masks.target(index, lambda: self.target(index, *image.shape[:2]), made_first)
+        return self.kept.target(index, image, lambda: self.target(index, *image.shape[:2]))
 
     def _table_row(self, index: int) -> int:
         assert self.rows is not None
@@ -295,7 +278,7 @@ def share_cache(config: Config, datasets: Sequence[ImageDataset]) -> None:
         return
     sources = [[dataset.source(index) for index in range(len(dataset))] for dataset in datasets]
     places = {
-        file: (dataset, index)
+        file: (dataset, index, source)
         for dataset, its in zip(datasets, sources, strict=True)
         for index, source in enumerate(its)
         for file in source.present()
@@ -303,11 +286,11 @@ def share_cache(config: Config, datasets: Sequence[ImageDataset]) -> None:
     each = config.data.file_channels, config.data.max_pixels
 
     def read(file: ImageFile) -> np.ndarray:
-        dataset, index = places[file]
-        return dataset.named(index, lambda: file.read(*each))
+        dataset, index, source = places[file]
+        return dataset.named(index, lambda: source.read_file(file))
 
     def read_size(file: ImageFile) -> tuple[int, int]:
-        dataset, index = places[file]
+        dataset, index, _ = places[file]
         return dataset.named(index, lambda: file.read_size(*each))
 
     cache = open_cache(config.data, places, read, read_size)

@@ -95,6 +95,14 @@ def refuse_older(path: Path, run: Path, verb: str) -> None:
         raise CompetitionError(f"{path}: is older than {newer[0]}; make it anew with {way_on(run, verb)}")
 
 
+def absent(path: Path, run: Path, verb: str, key: str) -> CompetitionError:
+    """Return the error of a file of a run that is not there, nor perhaps the run."""
+    if not run.is_dir():
+        expected = "expected a run's name or, of another project, its folder, as ../boxes/outputs/boxes1"
+        return CompetitionError(f"{run}: no such run ({key}); {expected}")
+    return CompetitionError(f"{path}: no such file ({key}); make it with {way_on(run, verb)}")
+
+
 def way_on(run: Path, verb: str) -> str:
     """Say where a run's files are made."""
     return f"`competition {verb} {run.name}`, in the project of that run"
@@ -153,8 +161,9 @@ def uncropped(config: AnyConfig) -> AnyConfig:
 def _read(path: Path, changed: tuple[int, int]) -> Boxes:
     """Read a file as it is now."""
     if not path.is_file():
-        how = f"make it with {way_on(path.parent, 'crops')}" if path.name == CROPS else "correct the name"
-        raise CompetitionError(f"{path}: no such file (data.crop); {how}")
+        if path.name == CROPS:
+            raise absent(path, path.parent, "crops", "data.crop")
+        raise CompetitionError(f"{path}: no such file (data.crop); correct the name")
     frame = read_csv(path, COLUMNS[:-1])
     texts = frame[list(PLACES)]
     is_empty = (texts == "").all(axis=1).to_numpy()

@@ -17,7 +17,15 @@ from competition.config.settings import Config
 from competition.files.crops import Shares, cut, shares_of, size_of_cut
 from competition.files.dicom import SUFFIXES
 from competition.files.image_folder import ImageFolder, test_folder, train_folder
-from competition.files.images import NPY, as_image, count_channels, no_dicom, read_image, read_image_size
+from competition.files.images import (
+    NPY,
+    as_image,
+    as_network_sees,
+    count_channels,
+    no_dicom,
+    read_image,
+    read_image_size,
+)
 from competition.files.maps import map_files
 from competition.files.stacks import neighbours, place_within
 from competition.files.volumes import HDF5, at_slice, number_of_slices, read_part, slice_of
@@ -68,6 +76,12 @@ class ImageSource:
     files: tuple[ImageFile | None, ...]
     channels: int  # of each file
     max_pixels: int
+    maps: int = 0  # how many of the files, the last ones, are what another run says of its pixels
+
+    @property
+    def own(self) -> tuple[ImageFile | None, ...]:
+        """The files of the image and its neighbours."""
+        return self.files[: len(self.files) - self.maps]
 
     def present(self) -> list[ImageFile]:
         """Return the files, each once."""
@@ -75,7 +89,7 @@ class ImageSource:
 
     def own_file(self, data: Data) -> ImageFile | None:
         """Return the first file that is the image's own, where the others are neighbours."""
-        return self.files[0 if data.stack is None else data.stack.own * len(self.files) // len(data.stack.take)]
+        return self.own[0 if data.stack is None else data.stack.own * len(self.own) // len(data.stack.take)]
 
     def read(self) -> np.ndarray:
         """Read (H, W, channels of all), uint8 or float32.
@@ -84,8 +98,17 @@ class ImageSource:
         """
         read = {file: file.read(self.channels, self.max_pixels) for file in self.present()}
         pieces = [None if file is None else read[file] for file in self.files]
+        pieces = beside_maps(pieces[: len(self.own)], pieces[len(self.own) :])
         self.refuse_misfits(pieces)
         return joined(pieces)
+
+    def read_file(self, file: ImageFile) -> np.ndarray:
+        """Read one of the files as it is within the image."""
+        pixels = file.read(self.channels, self.max_pixels)
+        if file in self.own:
+            return pixels
+        first = self.present()[0].read(self.channels, self.max_pixels)
+        return joined(beside_maps([first], [pixels])[1:])
 
     def read_size(self) -> tuple[int, int]:
         """Read height and width of the first file."""
@@ -135,7 +158,15 @@ def copied_source(data: Data, folder: Path, names: Sequence[str | None]) -> Imag
         return ImageFile(folder / name, windows=data.windows if is_dicom else ())
 
     files = tuple(None if name is None else copied(name) for name in names)
-    return ImageSource(files, data.file_channels, data.max_pixels)
+    return ImageSource(files, data.file_channels, data.max_pixels, len(data.maps.classes) if data.maps else 0)
+
+
+def beside_maps(own: Sequence[np.ndarray | None], maps: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
+    """Return the pieces of an image with what maps say of it: from 0 to 255, or from 0 to 1 beside floats, which 16
+    bits are read as."""
+    if all(piece is None or piece.dtype == np.uint8 for piece in own):
+        return [*own, *maps]
+    return [*own, *(None if one is None else one.astype(np.float32) / 255 for one in maps)]
 
 
 def joined(pieces: Sequence[np.ndarray | None]) -> np.ndarray:
@@ -181,8 +212,8 @@ def _source(folder: ImageFolder, image_id: str, *, of_test: bool) -> ImageSource
         black: list[None] = [None] * len(patterns)
         ids = neighbours(folder, data.stack, image_id)
         files = [file for one in ids for file in (black if one is None else files_of(one))]
-    files += [ImageFile(path, seen=seen) for path in map_files(data, image_id, of_test=of_test)]
-    return ImageSource(tuple(files), data.file_channels, data.max_pixels)
+    maps = [ImageFile(path, seen=seen) for path in map_files(data, image_id, of_test=of_test)]
+    return ImageSource((*files, *maps), data.file_channels, data.max_pixels, len(maps))
 
 
 def seen_of(data: Data, image_id: str, pixels: np.ndarray) -> np.ndarray:
@@ -190,13 +221,8 @@ def seen_of(data: Data, image_id: str, pixels: np.ndarray) -> np.ndarray:
     raise CompetitionError where what other runs say of it does not go with them."""
     seen = shares_of(data, image_id, of_test=True)
     files = [ImageFile(path, seen=seen) for path in map_files(data, image_id, of_test=True)]
-    pieces = [cut(pixels, seen), *(file.read(data.file_channels, data.max_pixels) for file in files)]
-    if files and (pixels.dtype != np.uint8 or pieces[0].shape[:2] != pieces[1].shape[:2]):
-        raise CompetitionError(
-            f"image {image_id!r}: found pixels of {pixels.dtype}, {_size(pieces[0])}; expected uint8, as large as what "
-            f"data.maps adds: {_size(pieces[1])}"
-        )
-    return joined(pieces)
+    own = cut(as_network_sees(pixels, f"image {image_id!r}"), seen)
+    return joined(beside_maps([own], [file.read(data.file_channels, data.max_pixels) for file in files]))
 
 
 def _slices(own: Sequence[ImageFile], stack: Stack) -> list[ImageFile | None]:
@@ -212,9 +238,8 @@ def _slices(own: Sequence[ImageFile], stack: Stack) -> list[ImageFile | None]:
 
 
 def own_part(pixels: np.ndarray, data: Data) -> np.ndarray:
-    """Return the channels (H, W, c) of an image's own files, which stand for it where it is looked at: the others of a
-    stack are other images."""
-    if data.stack is None:
-        return pixels
-    each = data.channels // len(data.stack.take)
-    return pixels[:, :, data.stack.own * each : (data.stack.own + 1) * each]
+    """Return the channels (H, W, c) of an image's own files, which stand for it where it is looked at: the others are
+    other images of a stack, or maps."""
+    places, own = (1, 0) if data.stack is None else (len(data.stack.take), data.stack.own)
+    each = data.own_channels // places
+    return pixels[:, :, own * each : (own + 1) * each]

@@ -14,13 +14,13 @@ import numpy as np
 
 from competition.config.data_settings import Data
 from competition.files.crops import (
+    absent,
     crops_file,
     folder_of_stage,
     parts_of,
     refuse_absent_crops,
     refuse_older,
     unasked,
-    way_on,
 )
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
@@ -45,11 +45,11 @@ def refuse_absent_stages(data: Data) -> None:
         return
     run = index.parents[1]
     if not index.is_file():
-        raise CompetitionError(f"{index}: no such file (data.maps); make it with {way_on(run, 'maps')}")
+        raise absent(index, run, "maps", "data.maps")
     refuse_older(index, run, "maps")
     known = sorted({path.name for path in index.parent.glob("*/*") if path.is_dir()})
-    if absent := [name for name in data.maps.classes if quote(name, safe="") not in known]:
-        raise CompetitionError(f"data.maps.classes: found {absent[0]!r}; {index.parent} has {', '.join(known)}")
+    if unknown := [name for name in data.maps.classes if quote(name, safe="") not in known]:
+        raise CompetitionError(f"data.maps.classes: found {unknown[0]!r}; {index.parent} has {', '.join(known)}")
 
 
 def describe_maps(data: Data) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from competition.config.loading import load_config, with_bases
 from competition.config.settings import Config
-from competition.data.extra_sets import pseudo_files
+from competition.data.extra_sets import pseudo_files, ways_of_looking
 from competition.data.folds import folds_path
 from competition.files.crops import crops_file
 from competition.files.maps import maps_index
@@ -166,15 +166,17 @@ def _named(config: Config) -> dict[str, Path]:
         "data.folds": config.data.folds,
         "data.pseudo": config.data.pseudo,
         "data.weights_csv": config.data.weights_csv,
-        "data.crop": crops_file(config.data),
         "data.group_file": config.data.group_file.file if config.data.group_file else None,
         "model.pretrained": Path(pretrained) if isinstance(pretrained, str) else None,
     }
-    if (index := maps_index(config.data)) is not None and index.is_file():
-        raise CompetitionError(
-            f"data.maps: {index.parent}: its pictures cannot travel in a notebook; make the folder of that run a data "
-            "set on Kaggle, add it by --dataset OWNER/NAME and name it as it lies there, in data.maps.run"
-        )
+    for number, data in enumerate(ways_of_looking(config.data)):
+        where = f"data.extra[{number - 1}]" if number else "data"
+        named[f"{where}.crop"] = crops_file(data)
+        if (index := maps_index(data)) is not None and index.is_file():
+            raise CompetitionError(
+                f"{where}.maps: {index.parent}: its pictures cannot travel in a notebook; make the folder of that run "
+                "a data set on Kaggle, add it by --dataset OWNER/NAME and name it as it lies there"
+            )
     if config.data.pseudo is not None:
         named |= {f"data.pseudo: {path.name}": path for path in pseudo_files(config.data.pseudo)[1:]}
     named |= {file: Path(file) for file in _users_code(config.model_dump(mode="json"))}

@@ -1,9 +1,10 @@
 """Encoders of images that see the slices of a stack as a volume: `model.volume`.
 
-Slices go through an encoder of two axes one beside another, as if each were an image, and every convolution that is
-wider than a point takes in the slices next to it first. Together that is a convolution of 3 x k x k points whose kernel
-is a product, one of slices a channel and one of the image. With pretrained weights it begins as the encoder's own. So
-all convolutional encoders can be had with their weights, and what stands behind them is as it was.
+Slices go through an encoder of two axes one beside another, as if each were an image, and what a convolution that is
+wider than a point says of a slice takes in what it says of those next to it: together a convolution of 3 x k x k points
+whose kernel is a product, of that of the image and, for each output, one over three slices. Whole kernels of three axes
+learnt no better in the same time. With pretrained weights it begins as the encoder's own: so all convolutional encoders
+can be had with their weights, and what stands behind them is as it was.
 """
 
 from collections.abc import Callable
@@ -42,14 +43,14 @@ def see_volume(encoder: nn.Module, model: Model, data: Data, *, is_place: bool) 
             f"looks one slice further; data.stack.take needs {farthest}: take a convolutional encoder, as resnet18"
         )
     for one in wide:
-        one.register_module(ACROSS, AcrossSlices(one.in_channels, slices, 0 if model.pretrained else FIRST_WEIGHT))
-        one.register_forward_pre_hook(_look_across)
+        one.register_module(ACROSS, AcrossSlices(one.out_channels, slices, 0 if model.pretrained else FIRST_WEIGHT))
+        one.register_forward_hook(_look_across)
     encoder.register_forward_pre_hook(partial(_as_slices, slices))
     encoder.register_forward_hook(partial(_as_image, slices, own if is_place else None))
 
 
 class AcrossSlices(nn.Module):
-    """Adds to each channel of a slice what is learnt of the slices before and behind, at first `weight` or so."""
+    """Adds to each channel of a slice a learnt share of the slices before and behind, at first `weight` or so."""
 
     def __init__(self, channels: int, slices: int, weight: float) -> None:
         super().__init__()
@@ -74,8 +75,8 @@ def is_of_volume(name: str) -> bool:
 # Of modules that are copied and sent to other processes, so no functions within functions.
 
 
-def _look_across(convolution: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return convolution.get_submodule(ACROSS)(inputs[0]), *inputs[1:]
+def _look_across(convolution: nn.Module, _: tuple[Any, ...], features: Tensor) -> Tensor:
+    return convolution.get_submodule(ACROSS)(features)
 
 
 def _as_slices(slices: int, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

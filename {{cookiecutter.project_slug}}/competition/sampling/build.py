@@ -16,8 +16,8 @@ import torch
 from competition.config.sampler_settings import PositiveColumn
 from competition.config.settings import Config
 from competition.data.dataset import seeded
-from competition.data.extra_sets import image_column
 from competition.data.groups import join_groups
+from competition.data.training_part import image_column
 from competition.sampling.sampler import RatioSampler, class_weights
 from competition.sampling.share_schedule import ShareSchedule
 from competition.support.errors import CompetitionError

@@ -44,7 +44,7 @@ def make_crops(run: Run) -> tuple[Path, str]:
         ),
     )
     remember_sources(path, sources)
-    return path, f"{said.in_words()}; for data.crop={{run: {run.folder}}}"
+    return path, f"{said.in_words()}; for 'data.crop={{run: {run.folder.resolve()}}}'"
 
 
 class SaidOfImages(NamedTuple):

@@ -40,8 +40,8 @@ def make_maps(run: Run) -> tuple[Path, str]:
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
     remember_sources(folder / INDEX, sources)
-    named = f"{{run: {run.folder}, classes: [{', '.join(classes)}]}}"
-    return folder, f"{said.in_words()}; for data.maps={named}"
+    named = f"'data.maps={{run: {run.folder.name}, classes: [{', '.join(classes)}]}}'"
+    return folder, f"{said.in_words()}; for {named}, in another project with run: {run.folder.resolve()}"
 
 
 def refuse_mapless(config: Config) -> None:

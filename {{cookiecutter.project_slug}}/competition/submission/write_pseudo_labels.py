@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from competition.config.settings import Config
-from competition.data.extra_sets import WEIGHT_COLUMNS, of_fold, own_config, pseudo_files
+from competition.data.extra_sets import of_fold, own_config, pseudo_files
+from competition.data.image_weights import WEIGHT_COLUMNS
 from competition.files.series import is_series
 from competition.prediction.stored import Predictions
 from competition.runs.folder import TEST, Run

@@ -8,10 +8,10 @@ import torch
 
 from competition.config.settings import Config
 from competition.data.dataset import Batch, ready, seeded
-from competition.data.extra_sets import training_part
 from competition.data.folds import is_validated
 from competition.data.loaders import ImageLoader, evaluation_loader, worker_settings
 from competition.data.series_dataset import open_dataset
+from competition.data.training_part import training_part
 from competition.sampling.batch_sampler import TrainBatches
 from competition.sampling.build import fold_sampler
 from competition.sampling.epoch_plan import EpochPlan, plan_epochs

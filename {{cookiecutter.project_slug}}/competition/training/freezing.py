@@ -9,6 +9,7 @@ from torch import nn
 from competition.config.settings import Model
 from competition.networks.encoder import encoder_layers
 from competition.networks.lora import frozen_names
+from competition.networks.volume import is_of_volume
 
 
 class Frozen:
@@ -25,7 +26,8 @@ class Frozen:
         self._modules = [
             module
             for module in network.modules()
-            if (inside := {id(one) for one in module.parameters()}) and inside <= {id(one) for one in self._parameters}
+            if (inside := {id(one) for name, one in module.named_parameters() if not is_of_volume(name)})
+            and inside <= {id(one) for one in self._parameters}
         ]
         for one in self._parameters:
             one.requires_grad_(False)

@@ -79,9 +79,9 @@ class RememberImages(pl.Callback):
     def _batches(self, trainer: pl.Trainer) -> ImageLoader:
         if self._loader is None:
             shown = open_dataset(self.data.config, self._ids(), table=self.data.train_table)
-            images, cache = shown.of_images(), self.data.train_set.of_images().cache
-            if cache is not None:
-                images.read_from(cache, [images.source(index) for index in range(len(images))])
+            images, kept = shown.of_images(), self.data.train_set.of_images().kept
+            if kept is not None:
+                images.read_from(kept.cache, [images.source(index) for index in range(len(images))])
             self._loader = evaluation_loader(shown, trainer.global_rank, trainer.world_size)
         return self._loader
 

@@ -17,10 +17,11 @@ from competition.bundle import infer_script
 from competition.bundle.build import FIND
 from competition.bundle.manifest import check_code, read_manifest, write_manifest
 from competition.bundle.predictor import Predictor
-from competition.bundle.stages import copy_stages
+from competition.bundle.stages import Finding, Stage, copy_stages
 from competition.config.loading import task_names
-from competition.files.crops import CROPS, crop_sources
+from competition.files.crops import CROPS, crop_sources, uncropped
 from competition.files.images import read_image
+from competition.files.item_source import seen_of
 from competition.runs.folder import Run
 from competition.support.errors import CompetitionError
 from competition.support.freshness import remember_sources
@@ -131,6 +132,42 @@ def test_one_by_one_what_is_found_in_an_image_is_seen_of_it(place: Path) -> None
         np.testing.assert_allclose(rows[STRIPES], [written.loc[image_id, STRIPES].astype(float)] * 2, atol=1e-4)
     with pytest.raises(CompetitionError, match=r"stages/finder: .*expected \(height, width, 3\)"):
         predictor("x", np.zeros((8, 8), np.uint8))
+
+
+def test_a_stage_is_asked_once_about_an_image_and_not_about_pixels_that_it_would_read_otherwise(
+    place: Path, tmp_path: Path
+) -> None:
+    stages = {"finder": Stage(place / "outputs/looking/bundle/stages/finder", place / "data")}
+    finding = Finding(stages, {"finder": ["crops", "maps"]}, tmp_path)
+    both = Run.open(str(place / "outputs" / "looking"), [f"data.dir={place / 'data'}"]).config
+    pixels = read_image(place / "data" / "test_images" / "test00.png", 3)
+    seen = [
+        seen_of(finding.looking(one, "test00.png", pixels).data, "test00.png", pixels).shape
+        for one in (both, uncropped(both))
+    ]
+    assert seen[1] == (SIDE, SIDE, 6)
+    assert seen[0] < seen[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["0"]
+    for key, other in {"test_image_file": "{image_id}_other", "channels": 2, "test_images": "others"}.items():
+        strange = both.model_copy(update={"data": both.data.model_copy(update={key: other})})
+        with pytest.raises(
+            CompetitionError, match=r"stages/finder: looks at images by data\..*; ask by image_id alone"
+        ):
+            finding.looking(strange, "test00.png", pixels)
+        assert finding.looking(strange, "test00.png", None)
+
+
+def test_runs_of_one_bundle_that_look_by_one_stage_ask_it_once(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    shutil.copytree(place / "outputs" / "looking", tmp_path / "other", ignore=shutil.ignore_patterns("bundle"))
+    members = [Run.open("looking"), Run.open(str(tmp_path / "other"), ["data.crop=null"])]
+    capfd.readouterr()
+    lines = copy_stages(members, tmp_path / "new", {"looking": STRIPES, "other": STRIPES})
+    assert capfd.readouterr().out.count(" images\n") == 1
+    assert len(list((tmp_path / "new" / "stages").iterdir())) == 1
+    assert [line.partition(" of ")[0] for line in lines] == ["finder: crops, maps", "finder: maps"]
 
 
 def test_a_notebook_finds_the_bundle_and_not_the_stage_within(place: Path) -> None:

@@ -11,10 +11,14 @@ import pytest
 import torch
 
 from competition.checking.check import check
+from competition.config.loading import task_names
 from competition.config.sampler_settings import Sampler
 from competition.config.settings import Config
-from competition.data.extra_sets import duplicates_path, pseudo_of_fold, training_part
+from competition.data.extra_sets import duplicates_path, extra_files, pseudo_of_fold, read_extras
 from competition.data.folds import make_folds, read_folds
+from competition.data.training_part import training_part
+from competition.files.item_source import train_source
+from competition.files.maps import INDEX, MAPS, write_maps
 from competition.runs.provenance import data_fingerprint
 from competition.sampling.build import fold_sampler
 from competition.sampling.sampler import RatioSampler
@@ -36,6 +40,32 @@ def more(task: str, tmp_path: Path) -> Path:
         tmp_path / "more" / "train.csv", index=False
     )
     return tmp_path / "more"
+
+
+@pytest.mark.parametrize("task", task_names()[:1], indirect=True)
+def test_images_of_a_set_are_looked_at_by_a_run_of_theirs_though_those_of_train_csv_have_their_ids(
+    config: Config, more: Path, tmp_path: Path, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, said in (("first", 0.2), ("second", 0.8)):
+        images = [("train", str(one), np.full((1, 128, 96), said), (128, 96)) for one in table.image_ids]
+        write_maps(Path("outputs", name, MAPS), ["here"], images[0 if name == "first" else 1 :])
+    one = {"dir": str(more), "csv": "train.csv", "classes": their_names(table), "maps": "second"}
+    own = {"maps": {"run": "first", "classes": ["here"]}, "channels": 6, "mean": config.data.mean}
+    looking = with_data(config, **own, std=config.data.std, extra=[one])
+    (extra,) = read_extras(looking, table)
+    assert extra.source(1).read()[0, 0, 3:].tolist() == [204] * 3
+    assert extra.table.image_ids[1] in table.image_ids
+    assert train_source(looking, extra.table.image_ids[1]).read()[0, 0, 3:].tolist() == [51] * 3
+    with pytest.raises(
+        CompetitionError, match=r"image 'train_000.*outputs/second/maps \(data\.maps\) says nothing of it"
+    ):
+        extra.source(0)
+    indices = {path.parents[1].name for path in extra_files(looking) if path.name == INDEX}
+    assert indices == {"first", "second"}
+    (Path("outputs/second") / MAPS / INDEX).unlink()
+    with pytest.raises(CompetitionError, match=r"second/maps/maps\.csv: no such file \(data\.maps\); make it with"):
+        read_extras(looking, table)
 
 
 def _numbers(frame: pd.DataFrame) -> list[int]:

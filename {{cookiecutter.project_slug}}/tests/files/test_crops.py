@@ -25,6 +25,7 @@ from competition.files.crops import (
 )
 from competition.files.item_source import copied_source, train_source
 from competition.files.item_source import test_source as source_of_test
+from competition.files.maps import refuse_absent_stages
 from competition.pipeline.train_fold import note_tables
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.runs.folder import Run
@@ -121,6 +122,10 @@ def test_a_file_older_than_its_run_and_one_that_is_not_there_are_refused(tmp_pat
         CompetitionError, match=r"crops\.csv: is older than .*test\.npz; make it anew with `competition"
     ):
         refuse_absent_crops(config.data)
+    no_run = config_of(tmp_path, None, maps={"run": "no", "classes": ["a"]}, channels=2)
+    for key, lost in (("crop", config_of(tmp_path, {"run": "no"})), ("maps", no_run)):
+        with pytest.raises(CompetitionError, match=rf"no: no such run \(data\.{key}\); expected a run's name or, of"):
+            refuse_absent_stages(lost.data)
     (tmp_path / "crops.csv").unlink()
     with pytest.raises(
         CompetitionError, match=r"crops\.csv: no such file \(data\.crop\); make it with `competition crops"

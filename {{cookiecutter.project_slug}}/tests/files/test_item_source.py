@@ -146,6 +146,7 @@ MISTAKES = {
         {"stack": STACK, "channels": 4, "mean": [0.5] * 4, "std": [1] * 4},
         "data.channels 4 is that of all 3 files",
     ),
+    "channels left out": ({"stack": {"by": BY, "take": [0, 1]}}, "data.channels 3 is that of all 2 files"),
     "mean": (
         {"stack": STACK, "channels": 9, "mean": [0.5, 0.5], "std": [1] * 9},
         "data.mean has 2 values for data.channels 9",

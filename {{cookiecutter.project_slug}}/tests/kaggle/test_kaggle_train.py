@@ -207,12 +207,18 @@ def test_folds_of_a_second_table_travel_there_and_back(
         (("data.pseudo=/etc/hostname",), "data.pseudo: /etc/hostname: lies outside of this folder"),
         (("data.pseudo=large.csv",), "large.csv: 1.5 MB, too large to travel in a notebook"),
         (("data.pseudo=secret.csv",), "secret.csv: holds credentials"),
+        (
+            ("data.maps={run: first, classes: [a]}", "data.extra=[{csv: more.csv, maps: second}]"),
+            "data.extra[0].maps: outputs/second/maps: its pictures cannot travel in a notebook",
+        ),
     ],
 )
 def test_what_could_only_fail_there_is_refused_here(
     kaggle: StandIn, repo: Path, kaggle_command: Command, words: tuple[str, ...], told: str
 ) -> None:
     (repo / "large.csv").write_bytes(os.urandom(1_500_000))
+    (repo / "outputs" / "second" / "maps").mkdir(parents=True)
+    (repo / "outputs" / "second" / "maps" / "maps.csv").touch()
     (repo / "secret.csv").write_text(KEY if "secret" in words[0] else "")
     done = kaggle_command("push", "--train", CONFIG, *words) if "secret" not in words[0] else None
     if done is None:

@@ -1,19 +1,24 @@
 """Stacks seen as volumes (`model.volume`): what encoders are by their slices alone, what they see of others."""
 
 import copy
+import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 from task_facts import facts_of
+from tiny import PROJECT
 from torch import Tensor, nn
+from trainings import run_whole_way
 
 from competition.config.loading import task_names, validate
 from competition.config.settings import Config
 from competition.networks.pretrained import weights_note
 from competition.networks.volume import is_of_volume
+from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 from competition.training.freezing import Frozen
@@ -117,6 +122,11 @@ def test_what_looks_across_slices_learns_on_in_a_frozen_encoder(task: str, keys:
     across = {name for name, _ in network.named_parameters() if is_of_volume(name)}
     assert across
     assert across <= learning
+    if keys["freeze"] == "encoder":
+        network.train()
+        frozen.rest()
+        place, _ = network.__dict__["encoder_note"]
+        assert not any(module.training for module in network.get_submodule(place).modules())
 
 
 @of_places
@@ -154,6 +164,8 @@ def test_what_is_no_volume_is_refused(task: str) -> None:
     for other, fault in (
         ({"channels": 3}, "model.volume: a volume is a stack of slices; say which, as data.stack"),
         ({"channels": 3, "stack": data["stack"] | {"take": [0]}}, "model.volume: a volume is a stack of slices"),
+        ({"channels": 3, "stack": data["stack"] | {"take": [1, 0, -1]}}, r"slices.*ascend; found .*take \[1, 0, -1\]"),
+        ({"maps": {"run": "a", "classes": ["b"]}, "stack": data["stack"]}, "model.volume: data.maps are of the image"),
     ):
         with pytest.raises(CompetitionError, match=fault):
             validate({"name": "t", "task": task, "data": other, "model": {"volume": True}}, {}, "t")
@@ -163,8 +175,59 @@ def test_what_is_no_volume_is_refused(task: str) -> None:
     else:
         with pytest.raises(CompetitionError, match=r"places in one slice.*expected 0 in data.stack.take, found \[-2"):
             validate(values | {"model": {"volume": True}}, {}, "t")
+    if task == "detection":
+        with pytest.raises(CompetitionError, match=r"model.volume: is for fcos and tood; faster_rcnn sees"):
+            configured(task, architecture="faster_rcnn")
     plain = facts_of(task).plain_encoder
     if not isinstance(plain, str):
         network = configured(task, encoder="test_vit", take=[-2, -1, 0, 1, 2], **plain)
         with pytest.raises(CompetitionError, match=r"test_vit has 1 convolutions that are wider.*needs 2: take a conv"):
             built(network)
+
+
+SIDE, DEPTH = 32, 16
+WORDS = (
+    *("data.image_file={case}.npy[{slice}]", "data.id_parts={case}_{slice}", "data.group_pattern=^(.+)_"),
+    *("data.stack={take: [-1, 0, 1]}", "data.mean=[0.4]", "data.std=[0.2]", "data.image_size=32"),
+    *("model.encoder=tu-test_resnet", "model.volume=true", "model.channels_last=true", "ema.decay=0.5"),
+    *("data.num_folds=4", "fold=0", "data.batch_size=16", "data.num_workers=0", "data.augmentation={}"),
+    *("sampler.share=natural", "optimizer.lr=4e-3", "trainer.max_epochs=3", "trainer.accelerator=cpu"),
+    *("metrics=[dice]", "data.near_duplicates=false"),
+)
+
+
+@of_places
+@pytest.mark.slow
+def test_what_goes_through_slices_is_found_from_training_to_a_bundle(tmp_path: Path) -> None:
+    write_volumes(tmp_path / "data", "train", range(12))
+    write_volumes(tmp_path / "data", "test", range(20, 22))
+    run = run_whole_way(tmp_path, [PROJECT / "configs" / "segmentation.yaml", *WORDS])
+    with (run / "fold0" / "metrics.csv").open(newline="") as file:
+        scores = [float(row["val/dice"]) for row in csv.DictReader(file) if row["val/dice"]]
+    assert max(scores) > 0.75  # whoever sees one slice marks all discs, of which half are right: 2/3
+
+
+def write_volumes(folder: Path, part: str, cases: range) -> None:
+    """Write volumes of noise with discs, four a slice: two that go through all slices, which are the mask, and two of
+    that slice alone, which look the same there."""
+    rng, rows = np.random.default_rng(cases.start), list[list[str]]()
+    (folder / f"{part}_images").mkdir(parents=True)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    for case in cases:
+        stay, volume = rng.integers(4, SIDE - 4, (2, 2)), rng.normal(60, 20, (DEPTH, SIDE, SIDE))
+        for number in range(DEPTH):
+            mask = np.zeros((SIDE, SIDE), np.uint8)
+            for place, (row, column) in enumerate([*stay, *rng.integers(4, SIDE - 4, (2, 2))]):
+                disc = (y - row) ** 2 + (x - column) ** 2 < 12
+                volume[number][disc] = rng.normal(180, 20, disc.sum())
+                mask |= disc & (place < 2)
+            rows.append([f"case{case}_{number}", "through", run_lengths(mask)])
+        np.save(folder / f"{part}_images" / f"case{case}.npy", volume.clip(0, 255).astype(np.uint8))
+    name = "train.csv" if part == "train" else "sample_submission.csv"
+    write_csv(folder / name, ("image_id", "class_id", "rle"), rows)
+
+
+def run_lengths(mask: np.ndarray) -> str:
+    """Return run lengths down the columns, counted from 1."""
+    edges = np.flatnonzero(np.diff(np.pad(mask.T.reshape(-1), 1)))
+    return " ".join(f"{start + 1} {end - start}" for start, end in edges.reshape(-1, 2))

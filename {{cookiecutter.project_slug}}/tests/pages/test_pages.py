@@ -216,7 +216,7 @@ def complete(run: Run, command: Command) -> Run:
 @pytest.mark.slow
 def test_a_report_is_complete_once_the_run_is(complete: Run) -> None:
     page = Page(complete.folder / "report.html")
-    assert "There is no" not in page.text
+    assert "There is no " not in page.text
     assert any(name.startswith("Curves of loss by epoch, of fold0, fold1") for name in page.pictures)
     for cell in ("pooled", "2.0", "950", "hflip"):  # two epochs of 60 s are 2.0 minutes
         assert cell in page.words

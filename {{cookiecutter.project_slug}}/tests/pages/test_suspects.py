@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from competition.config.loading import complete, dump_config, task_names
-from competition.data.extra_sets import training_part
 from competition.data.folds import make_folds, read_folds
+from competition.data.training_part import training_part
 from competition.pages.gallery import look_at
 from competition.pages.suspects import ranking, suspects
 from competition.prediction.stored import PredictionWriter

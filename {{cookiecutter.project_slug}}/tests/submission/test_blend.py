@@ -16,7 +16,8 @@ from task_facts import facts_of
 from competition.config.loading import load_config
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
-from competition.data.extra_sets import Extra, JoinedTable, own_config
+from competition.data.extra_sets import Extra, own_config
+from competition.data.training_part import JoinedTable
 from competition.prediction.averages import average_predictions
 from competition.prediction.predict import load_network, predict_images
 from competition.prediction.stored import Predictions, PredictionWriter

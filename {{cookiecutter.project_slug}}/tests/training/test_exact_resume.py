@@ -1,8 +1,9 @@
 """A training of which all is random that can be: killed in mid-epoch it ends, bit for bit, as an unbroken one does.
 
 Mixed images, windows, pseudo-labels, a further set of half the weight, another run to learn from, averaged weights and
-epochs, layers that learn later, sizes and rates by epoch, two workers, and of one task two processes, which know of no
-task: all at once. Of that one the weights to predict with are chosen among all ways, too.
+epochs, layers that learn later, sizes and rates by epoch, what yet another run says of each image, two workers, and of
+one task two processes, which know of no task: all at once. Of that one the weights to predict with are chosen among all
+ways, too.
 
 Run as a script, this file does it: python tests/training/test_exact_resume.py FOLDER. Its child processes are forks,
 which start in no time where a new Python would import for seconds.
@@ -16,7 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trainings import assert_ended_like, fork, fork_group, get_ready, rows, run_as_script, wait, write_teacher
+from trainings import (
+    assert_ended_like,
+    fork,
+    fork_group,
+    get_ready,
+    looking_by,
+    rows,
+    run_as_script,
+    wait,
+    write_looks,
+    write_teacher,
+)
 
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
@@ -42,7 +54,6 @@ WORDS = (
     *("model.freeze=0.5", "model.unfreeze_epoch=1", "data.image_size=[[0, 32], [1, 64]]"),
     "data.augmentation.more=[{Rotate: {p: 0.5}}, {OneOf: {transforms: [GaussNoise, {RandomGamma: {p: 1}}]}}]",
     *("data.window.size=96", "data.window.overlap=0", "data.pseudo=data/solution.csv"),
-    "data.extra=[{csv: train.csv, weight: 0.5}]",
 )
 
 
@@ -56,6 +67,9 @@ def configure(task: str, name: str) -> Config:
     more += [f"mix.{key}=0.8" for key in type(ways).model_fields]
     if hasattr(plain.model, "join_columns"):
         more.append("data.columns.categorical=[image_id]")  # a column that every table has
+    looks = looking_by(plain, "looked")
+    whole = ", crop: whole" if len(looks) > 2 else ""
+    more += [*looks, f"data.extra=[{{csv: train.csv, weight: 0.5, maps: looked{whole}}}]"]
     return load_config([shipped], [*WORDS, *more, f"name={name}"])
 
 
@@ -118,4 +132,5 @@ if __name__ == "__main__":
         write_sample(name, Path("data"), size=20)
         make_folds(configure(name, "unbroken"))
         teach(configure(name, "unbroken"))
+        write_looks(load_config([PROJECT / "configs" / f"{name}.yaml"]), "looked")
         print(f"{name}: {compare(name)} of {len(KILLED_AT)} in mid-epoch", flush=True)

@@ -23,7 +23,7 @@ from exactness import (
     sizes_for,
     write_competition,
 )
-from trainings import run_as_script, run_on_two
+from trainings import looking_by, run_as_script, run_on_two, write_looks
 
 from competition.config.loading import dump_config, load_config, task_names
 from competition.config.settings import Config
@@ -137,13 +137,19 @@ def last_row(path: Path) -> Scores:
 def train_on_two(folder: Path, task: str) -> Config:
     """Run `competition train` on two processes in a folder of its own; return the config of the run.
 
-    As torchrun would start it, which does so itself in test_distributed.py and test_cut_off.py.
+    As torchrun would start it, which does so itself in test_distributed.py and test_cut_off.py. What another run says
+    of images is among what is seen.
     """
     write_sample(task, folder / "data", 21)
     config = make_config(task, folder / "data", 2, devices=2, strategy="ddp", max_epochs=2, gradient_clip_val=1.0)
     config = config.model_copy(update={"data": config.data.model_copy(update={"num_folds": 2})})
     config = config.model_copy(update={"checkpoint": config.checkpoint.model_copy(update={"predict_with": "latest"})})
-    (folder / "two.yaml").write_text(dump_config(config), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_looks(config, "looked")
+        (folder / "two.yaml").write_text(dump_config(config), encoding="utf-8")
+        config = load_config([folder / "two.yaml"], looking_by(config, str(folder / "outputs" / "looked")))
+        (folder / "two.yaml").write_text(dump_config(config), encoding="utf-8")
     ids = Task(task).table.read_table(config).image_ids
     write_csv(folder / "data" / "folds.csv", ("image_id", "fold"), ((name, i % 2) for i, name in enumerate(ids)))
     with pytest.MonkeyPatch.context() as patch:

@@ -136,7 +136,7 @@ def test_images_of_groups_come_from_the_cache_unchanged(data: Path) -> None:
     config = configure(data, "data.cache=disk")
     kept = OpenFold(config).train_set
     share_cache(config, [kept.of_images()])
-    assert kept.of_images().cache is not None
+    assert kept.of_images().kept is not None
     for one, other in zip(plain[SeededIndex(1, 5, 0)]["images"], kept[SeededIndex(1, 5, 0)]["images"], strict=True):
         assert torch.equal(one["image"], other["image"])
 
