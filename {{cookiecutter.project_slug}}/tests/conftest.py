@@ -6,6 +6,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded; test
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that tests start would compile the package anew
 
+import functools
+import importlib.metadata
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +27,9 @@ from competition.config.settings import Config
 from competition.tasks.made_up_images import write_sample
 
 WATCHING = leftovers.watch()
+# For each of its trainers, Lightning, which is not imported yet, looks through all that is installed: a tenth of the
+# cost of a small training.
+setattr(importlib.metadata, "entry_points", functools.cache(importlib.metadata.entry_points))  # noqa: B010
 
 Command = Callable[..., CompletedProcess[str]]
 Once = Callable[[str, str, Callable[[Path], None]], Path]

@@ -257,15 +257,16 @@ def call(*words: object) -> int:
 
 
 def child_running(parent: int, verb: str = "train") -> int | None:
-    """Return the process of the same verb that a process has started; others draw its metrics.png."""
-    for status in Path("/proc").glob("[0-9]*/stat"):
+    """Return the other process of a verb that goes on in the folder of one, which has started it; others draw its
+    metrics.png."""
+    folder = Path(f"/proc/{parent}/cwd").resolve()
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            of = int(status.read_text().rpartition(")")[2].split()[1])
-            is_of_verb = f"\0{verb}\0".encode() in (status.parent / "cmdline").read_bytes()
+            is_of_verb = f"\0{verb}\0".encode() in (process / "cmdline").read_bytes()
+            if is_of_verb and int(process.name) != parent and (process / "cwd").resolve() == folder:
+                return int(process.name)
         except OSError:  # it has ended
             continue
-        if of == parent and is_of_verb:
-            return int(status.parent.name)
     return None
 
 

@@ -12,6 +12,7 @@ Run as a script, this file is the process that forks: python tests/warm.py ADDRE
 
 import atexit
 import gc
+import importlib.metadata
 import json
 import os
 import runpy
@@ -122,6 +123,7 @@ def pass_on(client: socket.socket, child: int) -> None:
 
 def import_what_takes_long() -> None:
     """Import what the project's modules do; one task's bake may lack what another's needs."""
+    setattr(importlib.metadata, "entry_points", cache(importlib.metadata.entry_points))  # noqa: B010 - as in conftest.py
     for name in (
         *("torch", "torchvision", "pytorch_lightning", "timm", "albumentations", "pandas", "sklearn.model_selection"),
         *("matplotlib.pyplot", "typer", "pydantic", "scipy.ndimage", "jinja2", "safetensors.torch", "filelock", "cv2"),

@@ -21,6 +21,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from tiny import PROJECT, TINY
+from warm import warm_python
 
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
@@ -163,7 +164,8 @@ def test_processes_that_read_images_end_by_the_word_of_their_main_process_alone(
     project: Path, tmp_path: Path, start_method: str
 ) -> None:
     write_sample(TASK, tmp_path / "data", size=40)
-    command = [sys.executable, "-c", READING, str(CONFIG), start_method]
+    python = warm_python() if start_method == "fork" else sys.executable
+    command = [python, "-c", READING, str(CONFIG), start_method]
     environment = {**os.environ, "PYTHONPATH": str(project)}
     done = subprocess.run(  # where they ignored that, too, it would wait for ever
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False

@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock
 from tiny import PROJECT
 from trainings import begin, kill_one_of_two
+from warm import warm_python
 
 from competition.config.loading import task_names
 from competition.runs.folder import TEST, Run
@@ -59,7 +60,7 @@ def test_when_a_rank_of_a_prediction_is_killed_the_other_ends_within_a_minute_wi
     shutil.copy(data_dir / "sample_submission.csv", "few.csv")
     ask_for_many(data_dir)
     words = ("t", f"data.dir={data_dir}", "trainer.strategy=ddp", "trainer.devices=2", "data.batch_size=2")
-    process = begin(PROJECT, Path.cwd(), *words, verb="predict")
+    process = begin(PROJECT, Path.cwd(), *words, verb="predict", python=warm_python())
     while len(list(run.glob(".predictions.*"))) < 2 and process.poll() is None:
         time.sleep(0.1)
     line = kill_one_of_two(process, 0, "predict")

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from task_facts import facts_of
 from tiny import PROJECT, TINY
 from trainings import begin, files_up_to, kill_one_of_two, rows
+from warm import warm_python
 
 from competition.config.loading import task_names
 from competition.files.images import read_image_size
@@ -126,7 +128,8 @@ def test_when_a_rank_is_killed_the_other_ends_within_a_minute_with_one_line(
     lost: int, words: list[str], tmp_path: Path
 ) -> None:
     more = ("trainer.strategy=ddp", "trainer.devices=2", "trainer.max_epochs=1000")
-    process = begin(PROJECT, tmp_path, *words, *more)
+    python = [sys.executable, warm_python()][lost]  # the same, but for what it costs to begin
+    process = begin(PROJECT, tmp_path, *words, *more, python=python)
     latest = tmp_path / FOLD / "latest.pt"
     while not latest.is_file() and process.poll() is None:
         time.sleep(0.1)
