@@ -104,7 +104,7 @@ def add_own_files(project: Path, task: str) -> None:
         path.write_text(text.format(task=task), encoding="utf-8")
 
 
-def tests_that_use(pattern: re.Pattern[str], text: str) -> set[str]:
+def own_names_using(pattern: re.Pattern[str], text: str) -> set[str]:
     """Return the tests of a file in which a pattern is found, or in what they use of it: what they name, or a fixture
     of all of them."""
     if not pattern.search(text):
@@ -132,9 +132,9 @@ def own_tests(project: Path, task: str) -> set[str]:
     others = sorted(TASKS)[1:]  # the template's own run is of the first
     for path in (project / "tests").rglob("test_*.py"):
         text = path.read_text(encoding="utf-8")
-        names = tests_that_use(RENDERED, text)
+        names = own_names_using(RENDERED, text)
         if others[crc32(path.name.encode()) % len(others)] == task:
-            names |= tests_that_use(OF_TASKS, text)
+            names |= own_names_using(OF_TASKS, text)
         found |= {f"{path.relative_to(project).as_posix()}::{name}" for name in names}
     assert found
     return found
