@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/defaults.py segmentation|detection|classification DATA [KEY=VALUE ...]
 
 From random weights, on one thread, the same number of epochs each, and scored once after the last: no epoch is chosen.
-Today's config is trained by several seeds, on the same folds: a change within their range says nothing. Words behind
+Today's config is trained by two seeds, on the same folds: a change within their range says nothing. Words behind
 DATA hold for every row; ROWS='ema|lr' keeps only the rows that match. Prints a row as soon as it is trained.
 """
 
@@ -25,9 +25,9 @@ from competition.config.settings import Config  # noqa: E402
 from competition.data.folds import make_folds  # noqa: E402
 from competition.pipeline.train_fold import train  # noqa: E402
 
-SIZES = {  # what a core trains in well under a minute
+SIZES = {  # what a core trains in about a minute
     "segmentation": ["data.image_size=64", "model.encoder=resnet10t", "trainer.max_epochs=6"],
-    "detection": ["data.image_size=[96, 128]", "model.encoder=hgnetv2_b0", "trainer.max_epochs=5"],
+    "detection": ["data.image_size=[96, 128]", "trainer.max_epochs=5"],
     "classification": ["data.image_size=40", "model.encoder=resnet10t", "trainer.max_epochs=4"],
 }
 NO_AUGMENTATION = [f"data.augmentation.{name}=null" for name in ("crop", "shift_scale_rotate", "brightness_contrast")]
