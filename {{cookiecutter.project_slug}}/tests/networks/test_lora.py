@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from peft.tuners.lora import Linear
 from safetensors.torch import load_file
 from trainings import assert_same
 
@@ -24,6 +23,9 @@ from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
 
+Linear = pytest.importorskip(
+    "peft.tuners.lora"
+).Linear  # where the extra is not installed: on a notebook's versions, say
 ENCODERS = {"segmentation": "tu-test_convnext", "points": "tu-test_convnext", "detection": "test_convnext"}
 MIDDLE = "middle.pt"
 
