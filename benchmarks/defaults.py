@@ -36,21 +36,26 @@ MORE_AUGMENTATION = [
     "data.augmentation.shift_scale_rotate.probability=0.8",
     "data.augmentation.brightness_contrast.probability=0.8",
 ]
-CHANGES: dict[str, list[str]] = {
-    "as it is": [],
-    "as it is, seed 1": ["seed=1"],
-    "lr x 3": ["optimizer.lr=3e-3"],
-    "lr x 1/3": ["optimizer.lr=3.3e-4"],
-    "batch x 1/2": ["data.batch_size=4"],
-    "batch x 2": ["data.batch_size=16"],
-    "flips alone": NO_AUGMENTATION,
-    "more augmentation": MORE_AUGMENTATION,
-    "ema 0.9": ["ema={decay: 0.9}"],  # a few hundred steps: a longer average would still hold the first ones
-    "scheduler onecycle": ["scheduler.name=onecycle"],
-    "scheduler flat": ["scheduler.name=flat"],
-    "weight_decay 0": ["optimizer.weight_decay=0"],
-    "weight_decay x 10": ["optimizer.weight_decay=0.1"],
-}
+
+
+def changes(config: Config) -> dict[str, list[str]]:
+    """Return what each row says beside today's config."""
+    lr, decay, batch = config.optimizer.lr, config.optimizer.weight_decay, int(config.data.batch_size)
+    return {
+        "as it is": [],
+        "as it is, seed 1": ["seed=1"],
+        "lr x 3": [f"optimizer.lr={3 * lr:g}"],
+        "lr x 1/3": [f"optimizer.lr={lr / 3:.2g}"],
+        "batch x 1/2": [f"data.batch_size={batch // 2}"],
+        "batch x 2": [f"data.batch_size={2 * batch}"],
+        "flips alone": NO_AUGMENTATION,
+        "more augmentation": MORE_AUGMENTATION,
+        "ema 0.9": ["ema={decay: 0.9}"],  # a few hundred steps: a longer average would still hold the first ones
+        "scheduler onecycle": ["scheduler.name=onecycle"],
+        "scheduler flat": ["scheduler.name=flat"],
+        "weight_decay 0": ["optimizer.weight_decay=0"],
+        "weight_decay x 10": [f"optimizer.weight_decay={10 * decay:g}"],
+    }
 
 
 def cpu_seconds() -> float:
@@ -86,7 +91,7 @@ def main() -> None:
         print(
             f"| {task} | {' | '.join(config.metrics)} | seconds |\n|---|{'---|' * len(config.metrics)}---|", flush=True
         )
-        for number, (name, changed) in enumerate(CHANGES.items()):
+        for number, (name, changed) in enumerate(changes(config).items()):
             if re.search(os.environ.get("ROWS", ""), name):
                 scores, seconds = trained(load_config(paths, [*shared, *changed, f"name=row{number}"]))
                 print(f"| {name} | {' | '.join(f'{score:.3f}' for score in scores)} | {seconds:.0f} |", flush=True)

@@ -6,8 +6,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded; test
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that tests start would compile the package anew
 
-import functools
-import importlib.metadata
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +18,7 @@ import numpy as np
 import pytest
 from task_facts import facts_of
 from tiny import PROJECT, TINY
+from warm import look_through_packages_once
 
 from competition.cli.app import main
 from competition.config.loading import load_config, task_names
@@ -27,9 +26,7 @@ from competition.config.settings import Config
 from competition.tasks.made_up_images import write_sample
 
 WATCHING = leftovers.watch()
-# For each of its trainers, Lightning, which is not imported yet, looks through all that is installed: a tenth of the
-# cost of a small training.
-setattr(importlib.metadata, "entry_points", functools.cache(importlib.metadata.entry_points))  # noqa: B010
+look_through_packages_once()
 
 Command = Callable[..., CompletedProcess[str]]
 Once = Callable[[str, str, Callable[[Path], None]], Path]

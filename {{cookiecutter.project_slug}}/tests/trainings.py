@@ -358,7 +358,7 @@ def write_looks(config: Config, name: str) -> None:
 def looking_by(config: Config, name: str) -> list[str]:
     """Return the words by which such a run is looked by: all tasks have use for maps, one for crops."""
     maps = [f"data.maps={{run: {name}, classes: [here]}}", "data.channels=6"]
-    return [*maps, *([f"data.crop={{run: {name}}}"] if hasattr(config.model, "join_columns") else [])]
+    return [*maps, *([f"data.crop={{run: {name}}}"] if not config.model.answers_places else [])]
 
 
 def live_as_one_of_two(rank: int) -> None:

@@ -27,7 +27,7 @@ from competition.bundle.manifest import (
     WHEELS,
     read_manifest,
 )
-from competition.bundle.stages import images_of_test, let_find, let_work, looking_by
+from competition.bundle.stages import images_of_test, let_find, let_work, looking_by, wanted_of
 from competition.bundle.wheels import import_wheels
 from competition.config.loading import load_config
 from competition.config.settings import Config, with_classes
@@ -157,16 +157,15 @@ class Bundle:
 
     def _look(self, folder: Path, asked: np.ndarray | None) -> dict[str, Path]:
         """Let each stage say what the images have, crops and maps; return by run the folder that it writes."""
-        wanted = dict[str, tuple[dict[str, None], dict[str, None]]]()
+        wanted = wanted_of(member.config.data for member in self.members)
+        images = {run: dict[str, None]() for run in wanted}
         for member in self.members:
-            for run, what in member.config.data.stages.items():
+            for run in member.config.data.stages:
                 ids = images_of_test(member.config, member.classes) if asked is None else asked
-                all_of_it, images = wanted.setdefault(run, ({}, {}))
-                all_of_it.update(dict.fromkeys(what))
-                images.update(dict.fromkeys(ids))
+                images[run].update(dict.fromkeys(ids))
         return {
-            run: let_find(self.folder / STAGES / run, what, self.config.data.dir, images, folder)
-            for run, (what, images) in wanted.items()
+            run: let_find(self.folder / STAGES / run, what, self.config.data.dir, images[run], folder)
+            for run, what in wanted.items()
         }
 
     def _stacked(self, sources: list[Predictions], path: Path) -> Predictions:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from competition.bundle.manifest import STAGES
 from competition.bundle.offline import Bundle, Member
-from competition.bundle.stages import Finding, Stage
+from competition.bundle.stages import Finding, Stage, wanted_of
 from competition.config.settings import Config
 from competition.data.dataset import ImageDataset
 from competition.data.series_dataset import SeriesDataset
@@ -49,10 +49,7 @@ class Predictor:
         self._weights = unless_equal([weight for weight in recipe.get("weights", []) if weight > 0])
         self._stack = Stack.read(recipe[STACK]) if STACK in recipe else None
         self._ensembles = [(member, member.ensemble()) for member in self.bundle.members]
-        self._wanted = dict[str, dict[str, None]]()
-        for member in self.bundle.members:
-            for run, what in member.config.data.stages.items():
-                self._wanted.setdefault(run, {}).update(dict.fromkeys(what))
+        self._wanted = wanted_of(member.config.data for member in self.bundle.members)
         self._stages = {run: Stage(folder / STAGES / run, config.data.dir) for run in sorted(self._wanted)}
 
     def __call__(

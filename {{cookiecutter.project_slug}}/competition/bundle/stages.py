@@ -13,6 +13,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -62,7 +63,8 @@ def copy_stages(members: Iterable[Run], folder: Path, classes: Mapping[str, Sequ
     Raises CompetitionError where there is none, or where it finds something else.
     """
     copied = dict[str, Path]()
-    lookers = defaultdict[tuple[Path, Path], list[Run]](list)  # by stage and the competition's files
+    # By stage and the competition's files, who looks at its images by what of it.
+    lookers = defaultdict[tuple[Path, Path], list[tuple[Run, list[str]]]](list)
     for member in members:
         crop = member.config.data.crop
         if crop is not None and crop.run is None:
@@ -70,7 +72,8 @@ def copy_stages(members: Iterable[Run], folder: Path, classes: Mapping[str, Sequ
                 f"{member.folder}: data.crop.csv: {crop.csv} cannot tell a bundle what new images have; crop by a run, "
                 "as data.crop={run: boxes1}, or hand in submission.csv"
             )
-        for stage in map(folder_of_stage, member.config.data.stages):
+        for run, what in member.config.data.stages.items():
+            stage = folder_of_stage(run)
             if copied.setdefault(stage.name, stage.resolve()) != stage.resolve():
                 raise CompetitionError(
                     f"{member.folder}: data: {stage} and {copied[stage.name]} have one name; a bundle needs runs of "
@@ -78,7 +81,7 @@ def copy_stages(members: Iterable[Run], folder: Path, classes: Mapping[str, Sequ
                 )
             if not (folder / STAGES / stage.name).is_dir():
                 copytree(_answering(whole_bundle(stage)), folder / STAGES / stage.name)
-            lookers[folder / STAGES / stage.name, member.config.data.dir].append(member)
+            lookers[folder / STAGES / stage.name, member.config.data.dir].append((member, what))
     return [line for (stage, data), its in lookers.items() for line in _prove(stage, data, its, classes)]
 
 
@@ -92,18 +95,15 @@ def _answering(bundle: Path) -> Path:
     return bundle
 
 
-def _prove(stage: Path, data: Path, lookers: Sequence[Run], classes: Mapping[str, Sequence[str]]) -> list[str]:
+def _prove(
+    stage: Path, data: Path, lookers: Sequence[tuple[Run, list[str]]], classes: Mapping[str, Sequence[str]]
+) -> list[str]:
     """Let a stage say again what it finds in some test images; say how near it came to what each run looked by."""
-    wanted = {looker.folder: _asked_of(stage, looker) for looker in lookers}
-    ids = {looker.folder: _some_of_test(looker.config, classes[looker.folder.name]) for looker in lookers}
-    what = dict.fromkeys(each for its in wanted.values() for each in its)
+    ids = [_some_of_test(looker.config, classes[looker.folder.name]) for looker, _ in lookers]
+    all_of_it = dict.fromkeys(each for _, what in lookers for each in what)
     with tempfile.TemporaryDirectory() as workspace:
-        folder = let_find(stage, what, data, (one for its in ids.values() for one in its), Path(workspace))
-        return [_compare(stage, one, wanted[one.folder], ids[one.folder], folder) for one in lookers]
-
-
-def _asked_of(stage: Path, looker: Run) -> list[str]:
-    return next(what for run, what in looker.config.data.stages.items() if folder_of_stage(run).name == stage.name)
+        folder = let_find(stage, all_of_it, data, chain.from_iterable(ids), Path(workspace))
+        return [_compare(stage, *looker, its, folder) for looker, its in zip(lookers, ids, strict=True)]
 
 
 def _some_of_test(config: Config, classes: Sequence[str]) -> list[str]:
@@ -228,6 +228,15 @@ class Stage:
             self._errors.seek(0)
             raise CompetitionError(_failed(self.bundle, self._errors.read(), status))
         return json.loads(line)
+
+
+def wanted_of(each: Iterable[Data]) -> dict[str, list[str]]:
+    """Return by stage all that runs with these settings look at images by."""
+    wanted = defaultdict[str, dict[str, None]](dict)
+    for data in each:
+        for run, what in data.stages.items():
+            wanted[run].update(dict.fromkeys(what))
+    return {run: list(what) for run, what in wanted.items()}
 
 
 class Finding:

@@ -146,7 +146,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     uncounted: list[str] = []  # the first answer at fault; the look at every image tells it with all others
     report += (counts := _collect(uncounted, table.summary)) or []
     test_ids = _collect(faults, lambda: task.submission.read_test_ids(config, table.classes))
-    report += _describe_inputs(faults, given, table, test_ids)
+    report += _describe_inputs(faults, given, config, table, test_ids)
     folds = _collect(faults, lambda: read_folds(config, table)) if folds_path(config).is_file() else None
     thumbnails = Thumbnails.of(len(table.image_ids)) if config.data.near_duplicates else None
     seen = Seen.of(task, table, 0 if test_ids is None else len(test_ids), config)
@@ -183,9 +183,10 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     return [*report, *drawn, *_unused_images(config, table.image_ids)]
 
 
-def _describe_inputs(faults: list[str], given: Config, table: Table, test_ids: np.ndarray | None) -> list[str]:
-    """Say what an image, or a group of them, is made of beside its own file."""
-    config = one_by_one(given)
+def _describe_inputs(
+    faults: list[str], given: Config, config: Config, table: Table, test_ids: np.ndarray | None
+) -> list[str]:
+    """Say what an image, or by the config as it was given a group of them, is made of beside its own file."""
     return [
         *(_collect(faults, lambda: describe_groups(given)) or []),
         *(_collect(faults, lambda: describe_columns(config, table.image_ids, test_ids)) or []),

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -28,6 +28,8 @@ class Lora(Section):
 
 class Model(Section):
     """The network: `pretrained` is true (from the hub), false (random) or a file of weights."""
+
+    answers_places: ClassVar[bool] = True  # in the image, and not what the image as a whole is
 
     encoder: str = "resnet18"
     pretrained: bool | str = False
@@ -289,7 +291,7 @@ class Config(Section):
     def _task_has_use_for(self) -> Self:
         if self.data.columns is not None and not hasattr(self.model, "join_columns"):
             raise ValueError(f"data.columns: networks of {self.task} look at images alone; leave it out")
-        if self.data.crop is not None and not hasattr(self.model, "join_columns"):
+        if self.data.crop is not None and self.model.answers_places:
             raise ValueError(
                 f"data.crop: answers of {self.task} are places in the whole image; only a classification sees a part"
             )
@@ -309,7 +311,7 @@ class Config(Section):
             raise ValueError(f"model.volume: slices of a volume ascend; found data.stack.take {take}")
         if self.data.maps is not None:
             raise ValueError("model.volume: data.maps are of the image alone, and no slice; leave one of them out")
-        if 0 not in take and not hasattr(self.model, "join_columns"):
+        if 0 not in take and self.model.answers_places:
             raise ValueError(
                 f"model.volume: answers of {self.task} are places in one slice, the image itself; expected 0 in "
                 f"data.stack.take, found {take}"

@@ -53,7 +53,7 @@ def build_encoder_decoder(
                 raise
             raise CompetitionError(_misfit(model, architecture, error)) from None
     encoder = network.get_submodule("encoder")
-    see_volume(encoder, model, data, is_place=True)
+    see_volume(encoder, model, data)
     if by_library:  # which loads all of an encoder or fails
         return network, f"model.pretrained: all tensors of {model.encoder}, decoder anew, from the hub"
     return network, load_pretrained(encoder, model, channels, "decoder", size)

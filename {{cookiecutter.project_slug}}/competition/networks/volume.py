@@ -27,7 +27,7 @@ def channels_of(model: Model, data: Data) -> int:
     return data.channels // len(data.stack.take) if model.volume and data.stack is not None else data.channels
 
 
-def see_volume(encoder: nn.Module, model: Model, data: Data, *, is_place: bool) -> None:
+def see_volume(encoder: nn.Module, model: Model, data: Data) -> None:
     """Let an encoder that was built for `channels_of` an image see its stack as a volume, where the config says so.
 
     Its features are those of the image's own slice where answers are places in it, and else the mean over all slices.
@@ -46,7 +46,7 @@ def see_volume(encoder: nn.Module, model: Model, data: Data, *, is_place: bool) 
         one.register_module(ACROSS, AcrossSlices(one.out_channels, slices, 0 if model.pretrained else FIRST_WEIGHT))
         one.register_forward_hook(_look_across)
     encoder.register_forward_pre_hook(partial(_as_slices, slices))
-    encoder.register_forward_hook(partial(_as_image, slices, own if is_place else None))
+    encoder.register_forward_hook(partial(_as_image, slices, own if model.answers_places else None))
 
 
 class AcrossSlices(nn.Module):

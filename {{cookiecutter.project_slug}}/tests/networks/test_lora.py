@@ -23,9 +23,8 @@ from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
 
-Linear = pytest.importorskip(
-    "peft.tuners.lora"
-).Linear  # where the extra is not installed: on a notebook's versions, say
+# Where the extra is not installed, as on a notebook's versions, there is nothing to test.
+Linear = pytest.importorskip("peft.tuners.lora").Linear
 ENCODERS = {"segmentation": "tu-test_convnext", "points": "tu-test_convnext", "detection": "test_convnext"}
 MIDDLE = "middle.pt"
 

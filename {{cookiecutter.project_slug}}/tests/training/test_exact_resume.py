@@ -40,9 +40,8 @@ from competition.training.checkpoint import load_checkpoint
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROCESSES, EPOCHS = 2, 2  # processes of the first task; the others are trained by one
-KILLED_AT = (
-    4,
-)  # optimizer steps, after which it is saved: in the middle of an epoch; test_kill.py kills at any moment
+# Optimizer steps, after which it is saved: in the middle of an epoch. (test_kill.py kills at any moment.)
+KILLED_AT = (4,)
 TOGETHER = ("trainer.strategy=ddp", f"trainer.devices={PROCESSES}", "checkpoint.predict_with=auto")
 ALONE = ("trainer.devices=1", "checkpoint.predict_with=soup")
 WORDS = (

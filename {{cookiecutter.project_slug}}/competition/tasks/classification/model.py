@@ -49,7 +49,7 @@ def build_encoder(config: TaskConfig, num_classes: int) -> nn.Module:
             f"model.pool: {model.encoder} cannot pool by {model.pool!r}; expected avg, max, avgmax, catavgmax or gem "
             "of convolutions, token, avg, map or max of transformers"
         ) from None
-    see_volume(network, model, config.data, is_place=False)
+    see_volume(network, model, config.data)
     note_weights(network, load_pretrained(network, model, channels, "classifier", size))
     if num_classes and model.head != "linear":
         put_metric_head(network, num_classes, model)

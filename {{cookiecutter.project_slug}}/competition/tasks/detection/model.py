@@ -314,14 +314,20 @@ def _build_architecture(config: TaskConfig, num_classes: int) -> BoxNetwork:
     return module.build_network(config, num_classes)
 
 
-def build_fcos(config: TaskConfig, num_classes: int) -> Detector:
-    """Return FCOS on the encoder of the config."""
+def build_backbone(config: TaskConfig) -> tuple[EncoderWithPyramid, str | None]:
+    """Return the encoder of the config with its pyramid, and what is to be said of its weights."""
     model = config.model
     check_encoder(model.encoder)
     channels = channels_of(model, config.data)
     backbone = EncoderWithPyramid(model.encoder, channels, model.pyramid_channels)
-    see_volume(backbone.encoder, model, config.data, is_place=True)
-    loaded = load_pretrained(backbone.encoder, model, channels, "pyramid and head")
+    see_volume(backbone.encoder, model, config.data)
+    return backbone, load_pretrained(backbone.encoder, model, channels, "pyramid and head")
+
+
+def build_fcos(config: TaskConfig, num_classes: int) -> Detector:
+    """Return FCOS on the encoder of the config."""
+    model = config.model
+    backbone, loaded = build_backbone(config)
     fcos = FCOS(
         backbone,
         num_classes,

@@ -1,6 +1,6 @@
 """What may stand in `model:`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,8 @@ Join = Literal["attention", "gated_attention", "max", "mean", "lse"]  # of the f
 
 class ClassificationModel(Model):
     """Any timm model by name."""
+
+    answers_places: ClassVar[bool] = False
 
     # linear, or what learns distances for many classes of few images each, and answers by the nearest training images.
     head: Literal["linear", "arcface", "subcenter_arcface", "cosface"] = "linear"

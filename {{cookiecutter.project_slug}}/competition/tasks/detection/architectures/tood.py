@@ -15,8 +15,7 @@ from torch.nn.functional import pad
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from competition.networks.encoder import note_encoder
-from competition.networks.pretrained import check_encoder, load_pretrained, note_weights
-from competition.networks.volume import channels_of, see_volume
+from competition.networks.pretrained import note_weights
 from competition.tasks.detection.model import (
     PYRAMID_STRIDES,
     BoxNetwork,
@@ -24,6 +23,7 @@ from competition.tasks.detection.model import (
     EncoderWithPyramid,
     anchors_of,
     box_losses,
+    build_backbone,
     in_full_precision,
 )
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionLoss, TaskConfig
@@ -201,13 +201,8 @@ def _overlaps(first: Tensor, second: Tensor) -> Tensor:
 
 def build_network(config: TaskConfig, num_classes: int) -> AlignedDetector:
     """Return the detector on the encoder of the config."""
-    model = config.model
-    check_encoder(model.encoder)
-    channels = channels_of(model, config.data)
-    backbone = EncoderWithPyramid(model.encoder, channels, model.pyramid_channels)
-    see_volume(backbone.encoder, model, config.data, is_place=True)
-    loaded = load_pretrained(backbone.encoder, model, channels, "pyramid and head")
+    backbone, loaded = build_backbone(config)
     network = AlignedDetector(backbone, num_classes, config.loss)
-    note_encoder(network, "backbone.encoder", model.encoder)
+    note_encoder(network, "backbone.encoder", config.model.encoder)
     note_weights(network, loaded)
     return network
