@@ -23,7 +23,7 @@ from competition.files.file_patterns import (
     find_file,
     refuse_elsewhere,
 )
-from competition.files.joined_tables import AND, state_of_table, table_files
+from competition.files.joined_tables import AND, TableState, state_of_table, table_files
 from competition.files.series import is_series
 from competition.support.errors import CompetitionError
 
@@ -78,7 +78,7 @@ class ImageFolder:
             )
         return dict(zip(names, known[image_id], strict=True))
 
-    def table_state(self) -> tuple[Path, tuple[tuple[str, str], ...], tuple[int, int]]:
+    def table_state(self) -> tuple[Path, tuple[tuple[str, str], ...], TableState]:
         """Return the table, its key columns, and what changes whenever it does."""
         return self.table, tuple(self.keys.items()), state_of_table(self.table)
 
@@ -140,7 +140,7 @@ def _column_names(data: Data, pattern: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=8)
 def rows_by_image(
-    path: Path, keys: tuple[tuple[str, str], ...], changed: tuple[int, int], names: tuple[str, ...]
+    path: Path, keys: tuple[tuple[str, str], ...], changed: TableState, names: tuple[str, ...]
 ) -> dict[str, tuple[str, ...]]:
     """Return what each image has in columns of a table, by its id."""
     frame = read_csv(path, list(dict.fromkeys([*(column for column, _ in keys), *names])))

@@ -33,6 +33,8 @@ ON = re.compile(r"(?<=\w) on (?P<columns>[^/{}]+)$")
 WHERE = re.compile(r" where (?P<column>[^=]*[^=!])(?P<sign>!?=)(?P<text>.*)$")
 SUFFIXES = (".csv", ".txt", *READERS)  # of what may stand before AND: a folder may be called `R & D`
 
+TableState = tuple[tuple[int, int], ...]  # of each of its files
+
 
 class Part(NamedTuple):
     """One of the tables that a table is made of, or the pattern of the files that its rows have."""
@@ -80,10 +82,9 @@ def table_files(path: Path) -> list[Path]:
     return [part.file for part in parts_of(path) if not part.is_pattern]
 
 
-def state_of_table(path: Path) -> tuple[int, int]:
+def state_of_table(path: Path) -> TableState:
     """Return what changes whenever one of a table's files does, for what a process remembers of it."""
-    times, sizes = zip(*map(state_of, table_files(path) or [path]), strict=True)
-    return max(times), sum(sizes)
+    return tuple(map(state_of, table_files(path) or [path]))
 
 
 def has_table(path: Path) -> bool:

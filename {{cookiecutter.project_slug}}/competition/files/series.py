@@ -15,7 +15,7 @@ from competition.config.section import IN_BRACES, names_in
 from competition.config.settings import Config
 from competition.files.csv_file import read_csv
 from competition.files.csv_keys import split_keys
-from competition.files.joined_tables import state_of_table
+from competition.files.joined_tables import TableState, state_of_table
 from competition.support.errors import CompetitionError
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -75,7 +75,7 @@ def group_names(frame: pd.DataFrame, pattern: str) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _members(path: Path, keys: tuple[tuple[str, str], ...], pattern: str, changed: tuple[int, int]) -> Members:
+def _members(path: Path, keys: tuple[tuple[str, str], ...], pattern: str, changed: TableState) -> Members:
     frame = read_csv(path, list(dict.fromkeys([*(column for column, _ in keys), *names_in(pattern)])))
     ids, _ = split_keys(frame, dict(keys), path)
     found: dict[str, list[str]] = {}

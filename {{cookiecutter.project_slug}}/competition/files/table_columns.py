@@ -12,7 +12,7 @@ from competition.config.optional_data import Columns
 from competition.config.settings import Config
 from competition.files.csv_file import exact, read_csv, row_faults
 from competition.files.csv_keys import split_keys
-from competition.files.joined_tables import state_of_table
+from competition.files.joined_tables import TableState, state_of_table
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 
@@ -127,7 +127,7 @@ def _values_of(columns: Columns | None, path: Path, keys: Mapping[str, str], ima
 
 @lru_cache(maxsize=4)
 def _read(
-    path: Path, keys: Keys, numeric: tuple[str, ...], categorical: tuple[str, ...], changed: tuple[int, int]
+    path: Path, keys: Keys, numeric: tuple[str, ...], categorical: tuple[str, ...], changed: TableState
 ) -> tuple[pd.Index, ColumnValues]:
     columns = Columns(numeric=list(numeric), categorical=list(categorical))
     frame = read_csv(path, list(dict.fromkeys([*(column for column, _ in keys), *columns.names])))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -195,6 +196,17 @@ def test_where_another_table_has_several_rows_to_one_each_is_a_row(tmp_path: Pat
     before = state_of_table(files)
     write(tmp_path / "series.json", json.dumps([{"study": "s1"}]))
     assert state_of_table(files) != before
+
+
+def test_a_table_is_known_anew_when_an_older_file_of_the_same_size_is_put_in_its_place(tmp_path: Path) -> None:
+    both = tmp_path / "t.csv & m.csv"
+    write(tmp_path / "t.csv", "id\na\n")
+    write(tmp_path / "m.csv", "id,age\na,1\n")
+    os.utime(tmp_path / "m.csv", ns=(2000, 2000))
+    before = state_of_table(both)
+    write(tmp_path / "m.csv", "id,age\na,2\n")
+    os.utime(tmp_path / "m.csv", ns=(1000, 1000))
+    assert state_of_table(both) != before
 
 
 @pytest.mark.parametrize(
