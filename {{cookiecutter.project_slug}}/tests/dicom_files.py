@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 
 def write_dicom(path: Path, pixels: np.ndarray, **values: object) -> Path:
     """Write shades (H, W) or, of 16 bit, frames (n, H, W), or colours (H, W, 3) of 8 bit."""
+    pytest.importorskip("pydicom")
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 

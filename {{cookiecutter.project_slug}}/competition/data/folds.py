@@ -9,6 +9,7 @@ import pandas as pd
 from competition.config.settings import Config
 from competition.data.groups import read_groups
 from competition.files.csv_file import read_csv
+from competition.files.csv_numbers import numbers_in
 from competition.files.joined_tables import table_name
 from competition.files.series import is_series, one_by_one
 from competition.support.atomic_files import replacing, write_csv
@@ -85,7 +86,7 @@ def read_folds(config: Config, table: Table) -> np.ndarray:
     if not path.is_file():
         raise CompetitionError(f"{path}: no such file; make it with `competition folds CONFIG`")
     frame = read_csv(path, COLUMNS)
-    by_id = pd.Series(pd.to_numeric(frame["fold"], errors="coerce").to_numpy(), index=frame["image_id"])
+    by_id = pd.Series(numbers_in(frame["fold"]), index=frame["image_id"])
     if by_id.index.has_duplicates:
         twice = by_id.index[by_id.index.duplicated()][0]
         raise CompetitionError(f"{path}: image {twice!r} stands there twice; make it again with `competition folds`")

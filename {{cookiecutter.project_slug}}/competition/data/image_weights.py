@@ -7,6 +7,7 @@ import pandas as pd
 
 from competition.config.settings import Config
 from competition.files.csv_file import read_csv, read_image_column, row_faults
+from competition.files.csv_numbers import numbers_in
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table
 
@@ -21,7 +22,7 @@ def column_weights(path: Path, column: str, table: Table) -> np.ndarray:
 
 
 def _numbers(path: Path, texts: "pd.Series", where: str) -> np.ndarray:
-    weights = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64)
+    weights = numbers_in(texts)
     wrong = ~(np.isfinite(weights) & (weights >= 0))
     if wrong.any():
         expected = f"expected a weight of 0 or more{where}"

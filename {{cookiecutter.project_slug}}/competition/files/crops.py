@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import pandas as pd
 
 from competition.config.data_settings import Data
 from competition.config.settings import Config
 from competition.files.csv_file import read_csv, row_faults
+from competition.files.csv_numbers import numbers_in
 from competition.support.errors import CompetitionError
 from competition.support.freshness import changed_sources, state_of
 from competition.support.paths import here
@@ -167,7 +167,7 @@ def _read(path: Path, changed: tuple[int, int]) -> Boxes:
     frame = read_csv(path, COLUMNS[:-1])
     texts = frame[list(PLACES)]
     is_empty = (texts == "").all(axis=1).to_numpy()
-    places = texts.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    places = numbers_in(texts)
     is_box = ((places >= 0) & (places <= 1)).all(axis=1) & (places[:, :2] <= places[:, 2:]).all(axis=1)
     column = frame[["part", *PLACES]].agg(",".join, axis=1)
     wrong = ~(is_empty | is_box) | ~frame["part"].isin(["train", "test"]).to_numpy()

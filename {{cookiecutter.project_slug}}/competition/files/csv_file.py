@@ -225,6 +225,8 @@ def read_header(path: Path) -> list[str]:
     refuse_no_header(path)
     try:
         header = [str(column) for column in pd.read_csv(path, nrows=0).columns]
+    except UnicodeDecodeError as error:  # pandas 2 decodes more than the first line
+        raise not_utf8(path, error) from None
     except ValueError as error:  # pandas' own errors are ValueErrors
         raise CompetitionError(f"{path}: not a csv file: {' '.join(str(error).split())}") from None
     refuse_other_separator(path, header)
@@ -271,11 +273,6 @@ def refuse_other_separator(path: Path, header: Sequence[str]) -> None:
 def line(row: Any) -> Any:
     """Return the line in the csv file of an index of `read_csv` (one or an array): line 1 is the header."""
     return row + 2
-
-
-def exact(value: float) -> str:
-    """Write a number so that reading it gives the same one, in as few digits: what is handed in was scored so."""
-    return repr(float(value)).removesuffix(".0")
 
 
 def row_faults(

@@ -246,6 +246,8 @@ def read_tif(file: BinaryIO, max_pixels: int, *, as_stored: bool = False) -> np.
             raise UnfitError(
                 f"has colours as {PHOTOMETRIC(kind).name}; expected a tif of grey, RGB, a palette, YCbCr or CMYK"
             )
+        if not as_stored and _is_plain_ycbcr(first):
+            return np.asarray(_plain(Image.fromarray(tif.asarray(), "YCbCr")))
         if not as_stored and kind in (PHOTOMETRIC.PALETTE, PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR):
             return _by_other_libraries(file, tif, as_stored=False)
         try:
@@ -257,6 +259,12 @@ def read_tif(file: BinaryIO, max_pixels: int, *, as_stored: bool = False) -> np.
     if kind == PHOTOMETRIC.MINISWHITE and not as_stored and pixels.dtype.kind in "bu":
         return ~pixels
     return pixels
+
+
+def _is_plain_ycbcr(page: tifffile.TiffPage) -> bool:
+    """Return whether a page has a Y, Cb and Cr for each pixel as they are: Pillow 11 takes it for cut short."""
+    is_plain = page.photometric == PHOTOMETRIC.YCBCR and page.compression == tifffile.COMPRESSION.NONE
+    return is_plain and len(page.shape) == 3 and page.tags.valueof("YCbCrSubSampling") == (1, 1)
 
 
 def _refuse_cut_short(tif: tifffile.TiffFile, size: int) -> None:

@@ -10,8 +10,9 @@ import pandas as pd
 
 from competition.config.optional_data import Columns
 from competition.config.settings import Config
-from competition.files.csv_file import exact, read_csv, row_faults
+from competition.files.csv_file import read_csv, row_faults
 from competition.files.csv_keys import split_keys
+from competition.files.csv_numbers import exact, numbers_in
 from competition.files.joined_tables import TableState, state_of_table
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
@@ -151,7 +152,7 @@ def _parsed(frame: pd.DataFrame, columns: Columns, path: Path) -> tuple[ColumnVa
     for place, name in enumerate(columns.numeric):
         cells = frame[name].str.strip()
         unknown = cells.str.lower().isin(NOTHING).to_numpy()
-        found = pd.to_numeric(cells.where(~unknown), errors="coerce").to_numpy(dtype=np.float64)
+        found = numbers_in(cells.where(~unknown))
         with np.errstate(over="ignore"):
             numbers[:, place] = found.astype(np.float32)
         wrong = np.flatnonzero(~unknown & ~np.isfinite(numbers[:, place]))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from competition.config.settings import Config
+from competition.files.csv_numbers import numbers_in
 from competition.files.image_folder import test_folder
 from competition.prediction.averages import shared_ways, side_by_side
 from competition.prediction.stored import Predictions, PredictionWriter
@@ -37,7 +38,7 @@ class Column:
     def of(cls, name: str, texts: np.ndarray) -> "Column":
         """Find how to read a column (n,); raise CompetitionError where it has too many names."""
         filled = texts[texts != ""]
-        numbers = pd.to_numeric(pd.Series(filled), errors="coerce").to_numpy(dtype=np.float64)
+        numbers = numbers_in(pd.Series(filled))
         if len(filled) and np.isfinite(numbers).all():
             return cls(float(numbers.mean()), float(max(numbers.std(), 1e-6)))
         values = sorted(set(filled.tolist()))
@@ -51,7 +52,7 @@ class Column:
         """Return (n, features) of a column (n,); what was not there when it was fitted is 0."""
         if self.values:
             return (texts[:, None] == np.array(self.values, dtype=object)).astype(np.float64)
-        found = (pd.to_numeric(pd.Series(texts), errors="coerce").to_numpy(np.float64) - self.mean) / self.deviation
+        found = (numbers_in(pd.Series(texts)) - self.mean) / self.deviation
         return np.stack([np.nan_to_num(found, posinf=0, neginf=0), np.isnan(found)], axis=1)
 
 

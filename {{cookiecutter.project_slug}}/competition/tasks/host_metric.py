@@ -53,4 +53,4 @@ def load_score(path: Path) -> Callable[..., Any]:
 
 def _frame(columns: list[str], rows: Iterable[Iterable[object]]) -> pd.DataFrame:
     """Make the frame that pandas would read from the csv file, types and missing values included."""
-    return pd.read_csv(io.StringIO(csv_text(columns, rows)))
+    return pd.read_csv(io.StringIO(csv_text(columns, rows)), float_precision="round_trip")

@@ -110,10 +110,14 @@ def test_a_job_that_slurm_does_not_requeue_says_so_in_one_line(
             signal.signal(number, handler)
 
 
-def test_without_slurm_or_with_parallel_it_is_refused_in_one_line(
+def test_with_parallel_it_is_refused_in_one_line(command: Command) -> None:
+    assert command("run", CONFIG, "--slurm", "--parallel", 2).stderr.startswith("--parallel 2: SLURM says how many")
+
+
+def test_without_slurm_it_is_refused_in_one_line(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert command("run", CONFIG, "--slurm", "--parallel", 2).stderr.startswith("--parallel 2: SLURM says how many")
+    pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
     done = command("run", CONFIG, "--slurm")
     assert done.returncode == 1

@@ -25,7 +25,7 @@ from competition.training.freezing import Frozen
 from competition.training.module import CompetitionModule
 
 SLICES = 3
-ENCODERS = ("test_convnext", "test_efficientnet", "test_maxvit")  # of all of timm's families it holds
+ENCODERS = timm.list_models(["test_convnext", "test_efficientnet", "test_maxvit"])  # of all of timm's families it holds
 of_places = pytest.mark.skipif("segmentation" not in task_names(), reason="another task's")
 of_classes = pytest.mark.skipif("classification" not in task_names(), reason="another task's")
 

@@ -91,7 +91,8 @@ def save(path: Path, **others: Any) -> Path:
         "boxes_starts": np.array([0, 1, 3]),
         "boxes": np.arange(12.0).reshape(3, 4),
     } | others
-    np.savez(path, allow_pickle=True, **{name: values for name, values in arrays.items() if values is not None})
+    kept: dict[str, Any] = {name: values for name, values in arrays.items() if values is not None}
+    np.savez(path, **kept)
     return path
 
 

@@ -135,6 +135,8 @@ def test_a_training_with_a_misspelt_one_leaves_nothing_behind(
     "name", ["adamw", "sgd", "lion", "muon", "adopt", "lamb", "madgrad", "adafactor", "NAdam", *SCHEDULE_FREE]
 )
 def test_its_state_goes_into_a_checkpoint_and_back_bit_for_bit(name: str) -> None:
+    if name in SCHEDULE_FREE:
+        pytest.importorskip("schedulefree")
     settings = Optimizer(name=name, lr=0.01, weight_decay=0.1)
     unbroken = small_network()
     take_steps(unbroken, build_optimizer(unbroken, settings), range(6))
@@ -237,6 +239,7 @@ class Steps(pl.Callback):
 
 
 def free_config(tmp_path: Path, sample: Path, name: str = "schedulefree_adamw") -> Config:
+    pytest.importorskip("schedulefree")
     task = task_names()[0]
     more = [f"optimizer.name={name}", "scheduler.name=constant", "data.image_size=32", "trainer.max_epochs=2"]
     more += [f"data.dir={sample}", f"data.folds={tmp_path / 'folds.csv'}", "trainer.gradient_clip_val=null"]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from competition.files.csv_file import group_by_image, line, read_csv, read_header, row_faults
+from competition.files.csv_numbers import numbers_in
 from competition.files.image_folder import absent_images
 from competition.files.joined_tables import has_table
 from competition.support.errors import CompetitionError
@@ -187,7 +188,7 @@ def _sizes(
     """Return (n, 2) float64 height and width of the images by columns of these names that are none of boxes."""
     if not set(SIDES) <= {name.strip() for name in read_header(path)} or set(SIDES) & set(frame.columns):
         return None
-    sides = read_csv(path, SIDES).apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)[first]
+    sides = numbers_in(read_csv(path, SIDES))[first]
     return np.concatenate([np.where(sides > 0, sides, np.nan), np.full((num_absent, 2), np.nan)])
 
 

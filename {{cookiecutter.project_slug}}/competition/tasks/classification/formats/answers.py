@@ -10,6 +10,7 @@ import pandas as pd
 
 from competition.config.section import names_in
 from competition.files.csv_file import group_by_image, read_header, resolve_classes, row_faults
+from competition.files.csv_numbers import numbers_in
 from competition.files.joined_tables import has_table
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.settings import TaskConfig
@@ -164,7 +165,7 @@ def read_probabilities(
     names = class_columns(config, path)
     values, faults = np.empty((len(frame), len(names))), list[str]()
     for number, name in enumerate(names):
-        values[:, number] = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=np.float64)
+        values[:, number] = numbers_in(frame[name])
         wrong = np.flatnonzero(~((values[:, number] >= 0) & (values[:, number] <= 1)))
         faults += row_faults(path, wrong, frame[name], f"expected a probability in column {name}")
     if config.format.target == "single" and not faults:
@@ -187,7 +188,7 @@ READERS: dict[str, Reader] = {
 
 def _numbers(config: TaskConfig, path: Path, column: pd.Series, where: str) -> tuple[np.ndarray, list[str]]:
     """Return (n,) numbers, and the faults of those that are not 0 or 1, or no number within the bounds."""
-    values = pd.to_numeric(column.replace(WORDS), errors="coerce").to_numpy(dtype=np.float64)
+    values = numbers_in(column.replace(WORDS))
     if config.format.unknown:
         texts = [one for one in config.format.unknown if isinstance(one, str)]
         numbers = [one for one in config.format.unknown if not isinstance(one, str)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from competition.files.csv_file import exact
+from competition.files.csv_numbers import exact, numbers_in
 from competition.tasks.classification.decode import NEW, best_classes, decided, hands_in_ranks, whole
 from competition.tasks.classification.formats.answers import parted
 from competition.tasks.classification.kinds.heads import handed_in, head_classes, of_head, side_by_side
@@ -134,7 +134,7 @@ def _read_boxes(text: str, config: TaskConfig, numbers: dict[str, int]) -> Targe
         raise WrongCellError(0, f"expected `class probability {NOWHERE}` for each class")
     names = [box[0] for box in boxes]
     _check_names(names, set(numbers), numbers)
-    said = pd.to_numeric(pd.Series([box[1] for box in boxes]), errors="coerce").to_numpy(dtype=np.float64)
+    said = numbers_in(pd.Series([box[1] for box in boxes]))
     if not ((said >= 0) & (said <= 1)).all():
         raise WrongCellError(0, "expected probabilities from 0 to 1")
     probabilities = np.zeros(len(numbers))
@@ -152,7 +152,7 @@ def _check_names(names: list[str], known: set[str], numbers: dict[str, int]) -> 
 
 def _read_numbers(cells: Sequence[str], config: TaskConfig) -> Target:
     form = config.format
-    values = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(dtype=np.float64)
+    values = numbers_in(pd.Series(cells))
     if form.target == "regression":
         fits, expected = np.isfinite(values), "expected a number"
     elif form.submission.value == "decision":

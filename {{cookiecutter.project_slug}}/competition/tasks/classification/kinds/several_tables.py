@@ -11,6 +11,7 @@ import pandas as pd
 from competition.config.section import names_in
 from competition.files.csv_file import line, read_csv, row_faults
 from competition.files.csv_keys import split_keys
+from competition.files.csv_numbers import numbers_in
 from competition.files.series import group_names
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.formats.groups import table_of_groups
@@ -119,7 +120,7 @@ def _known_rows(target: TargetFormat, frame: pd.DataFrame, columns: list[str]) -
     texts = [one for one in target.unknown if isinstance(one, str)]
     numbers = [one for one in target.unknown if not isinstance(one, str)]
     cells = frame[columns]
-    is_number = cells.apply(pd.to_numeric, errors="coerce").isin(numbers)
+    is_number = np.isin(numbers_in(cells), numbers)
     return frame[~(cells.apply(lambda column: column.str.strip()).isin(texts) | is_number).any(axis=1)]
 
 

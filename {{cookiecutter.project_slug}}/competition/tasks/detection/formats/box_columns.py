@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from competition.files.csv_file import row_faults
+from competition.files.csv_numbers import numbers_in
 from competition.tasks.detection.settings import DetectionFormat
 
 NOTHING = ("", "nan", "[]")
@@ -35,7 +36,7 @@ def read_box_columns(frame: pd.DataFrame, form: DetectionFormat, path: Path) -> 
     is_empty = texts.apply(lambda column: column.str.lower().isin(NOTHING)).all(axis=1).to_numpy()
     row = np.flatnonzero(~is_empty)
     if isinstance(form.boxes, list):
-        numbers = texts[~is_empty].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+        numbers = numbers_in(texts[~is_empty])
         expected = f"expected {','.join(form.boxes)} as four numbers"
     elif form.box_string is not None:
         return _read_strings(text, is_empty, form, path)
@@ -68,9 +69,9 @@ def _read_strings(text: "pd.Series", is_empty: np.ndarray, form: DetectionFormat
         names += parts[::length] if words[0] == "class" else []
         numbers += [parts[at + length - 4 : at + length] for at in range(0, len(parts), length)]
     expected = f"expected `{form.box_string}` again and again, each box {form.layout} as four numbers"
-    values = pd.DataFrame(numbers, columns=range(4), dtype=str).apply(pd.to_numeric, errors="coerce")
+    values = numbers_in(pd.DataFrame(numbers, columns=range(4), dtype=str))
     found = np.array(rows, dtype=np.int64)
-    corners = _corners(found, values.to_numpy(dtype=np.float64).reshape(-1, 4), is_empty, text, expected, form, path)
+    corners = _corners(found, values, is_empty, text, expected, form, path)
     faults = row_faults(path, torn, text, expected) + corners.faults
     return corners._replace(faults=faults, names=np.array(names, dtype=object) if words[0] == "class" else None)
 
@@ -117,7 +118,7 @@ def _numbers_of_lists(text: "pd.Series") -> np.ndarray:
     fits = (text.str.startswith("[") & text.str.endswith("]") & (text.str.count(",") == 3)).to_numpy()
     if fits.any():
         parts = text[fits].str.slice(1, -1).str.split(",", expand=True)
-        numbers[fits] = parts.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+        numbers[fits] = numbers_in(parts)
     return numbers
 
 

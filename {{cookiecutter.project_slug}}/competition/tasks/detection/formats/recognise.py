@@ -5,12 +5,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from competition.config.data_settings import Data
 from competition.config.loading import format_presets
 from competition.config.section import Section
 from competition.files.csv_file import NUMBER
+from competition.files.csv_numbers import numbers_in
 from competition.tasks.detection.formats.box_columns import read_box_columns
 from competition.tasks.detection.settings import DetectionFormat
 
@@ -183,10 +185,9 @@ def _are_points(text: str) -> bool:
 def _units(strings: Sequence[str], length: int) -> str | None:
     """Return the units of boxes in the sample's strings; none where they do not tell."""
     words = [text.split() for text in strings if len(text.split()) % length == 0]
-    numbers = pd.to_numeric(
-        pd.Series([word for each in words for at, word in enumerate(each) if at % length >= length - 4], dtype=str),
-        errors="coerce",
-    ).dropna()
-    if numbers.empty or (numbers.max() <= 1 and (numbers % 1 == 0).all()):
+    of_boxes = [word for each in words for at, word in enumerate(each) if at % length >= length - 4]
+    numbers = numbers_in(pd.Series(of_boxes, dtype=str))
+    numbers = numbers[~np.isnan(numbers)]
+    if not len(numbers) or (numbers.max() <= 1 and (numbers % 1 == 0).all()):
         return None
     return "shares" if numbers.max() <= 1 else "pixels"

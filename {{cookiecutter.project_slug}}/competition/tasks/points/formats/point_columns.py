@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from competition.files.csv_file import row_faults
+from competition.files.csv_numbers import numbers_in
 from competition.tasks.points.settings import PointsFormat
 
 NOTHING = ("", "nan")
@@ -33,7 +34,7 @@ def read_point_columns(frame: pd.DataFrame, form: PointsFormat, path: Path) -> P
     is_empty = texts.apply(lambda column: column.str.lower().isin([*NOTHING, form.empty])).all(axis=1).to_numpy()
     if form.point_string is not None:
         return _read_strings(text, is_empty, form, path)
-    numbers = texts[~is_empty].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    numbers = numbers_in(texts[~is_empty])
     good = np.isfinite(numbers).all(axis=1)
     row, points = np.flatnonzero(~is_empty), numbers[good]
     faults = row_faults(path, row[~good], text, f"expected {','.join(form.point_columns)} as two numbers")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from competition.files.csv_file import exact
+from competition.files.csv_numbers import exact
 from competition.tasks.contract import Target
 from competition.tasks.segmentation.formats.rle import decode_coco, decode_rle, encode_coco, encode_pixels, encode_rle
 from competition.tasks.segmentation.objects import Objects, objects_of, parts_of
