@@ -16,6 +16,7 @@ from typing import Any
 import leftovers
 import numpy as np
 import pytest
+from filelock import FileLock
 from task_facts import facts_of
 from tiny import PROJECT, TINY
 from warm import look_through_packages_once
@@ -90,16 +91,21 @@ def task(request: pytest.FixtureRequest) -> str:
 def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     """Return a function that lets another one fill a new folder, but where that was done for the same task and name.
 
-    A session's fixture that hangs on the task is made anew whenever the task changes: three times in each file.
+    A session's fixture that hangs on the task is made anew whenever the task changes, and by each process of pytest's:
+    what is made here serves all of them.
     """
-    made: dict[tuple[str, str], Path] = {}
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
     def once(task: str, name: str, make: Callable[[Path], None]) -> Path:
-        if (task, name) not in made:
-            folder = tmp_path_factory.mktemp(f"{task}_{name}")
-            make(folder)
-            made[task, name] = folder  # only now: a failure is no folder
-        return made[task, name]
+        folder, made = shared / f"{task}_{name}", shared / f"{task}_{name}.made"
+        with FileLock(f"{folder}.lock"):
+            if not made.is_file():
+                shutil.rmtree(folder, ignore_errors=True)  # of one that failed
+                folder.mkdir()
+                make(folder)
+                made.touch()
+        return folder
 
     return once
 

@@ -2,6 +2,10 @@
 
 from typing import Any
 
+import pytest
+
+from competition.tasks.detection.settings import OF_TRANSFORMERS
+
 HEADS = {"decoder_self_attention_heads": 4, "decoder_cross_attention_heads": 4, "decoder_n_points": 2, "group_detr": 3}
 DECODER = {"d_model": 32, "decoder_ffn_dim": 64, "decoder_layers": 2, "num_queries": 20}
 HYBRID = DECODER | {
@@ -31,9 +35,14 @@ TINY: dict[str, dict[str, Any]] = {
     },
     "rf_detr": {"network": DECODER | HEADS | {"backbone_config": {"model_type": "rf_detr_dinov2", **VIT, **DINO}}},
 }
-OF_TRANSFORMERS = ("dfine", "rt_detr_v2", "lw_detr", "rf_detr")
 
 
 def tiny(architecture: str, **more: Any) -> dict[str, Any]:
     """Return `model:` of a small network."""
     return {"architecture": architecture, **TINY[architecture], **more}
+
+
+def skip_without(architecture: str | None) -> None:
+    """Skip a test where the library that has an architecture is not there, or too old."""
+    if architecture in OF_TRANSFORMERS:
+        pytest.importorskip("transformers", minversion=OF_TRANSFORMERS[architecture])

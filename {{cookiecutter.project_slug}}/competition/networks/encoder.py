@@ -13,6 +13,7 @@ import timm
 import torch
 from timm.models import group_parameters
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from competition.networks.volume import is_of_volume
 from competition.support.errors import CompetitionError
@@ -116,6 +117,33 @@ def save_memory(network: nn.Module) -> None:
             f"model.gradient_checkpointing: {name} cannot; set it to false, or take an encoder of timm that can, as "
             "tu-resnet18"
         ) from None
+    for one in encoder.modules():
+        if hasattr(one, "inplace"):  # timm up to 1.0.27 keeps what such a layer then changes, which autograd refuses
+            one.inplace = False
+    count_batches_once(network)
+
+
+def count_batches_once(network: nn.Module) -> None:
+    """Have statistics of batch norm count a batch once where its features are computed twice.
+
+    To be called again where norms were replaced, as by those over all processes.
+    """
+    for one in network.modules():
+        if isinstance(one, _BatchNorm) and "counts_once" not in one.__dict__:
+            one.__dict__["counts_once"] = True
+            one.register_forward_pre_hook(_rest_in_backward)
+            one.register_forward_hook(_rested, always_call=True)  # what is computed anew ends early, by an error
+
+
+def _rest_in_backward(norm: Any, _: tuple[Any, ...]) -> None:
+    """Keep what a norm knows in the backward pass, which is what computes a second time."""
+    if torch._C._current_graph_task_id() != -1:
+        norm.__dict__["own_momentum"], norm.momentum = norm.momentum, 0.0
+
+
+def _rested(norm: Any, _: tuple[Any, ...], __: Any) -> None:
+    if "own_momentum" in norm.__dict__:
+        norm.momentum = norm.__dict__.pop("own_momentum")
 
 
 def note_encoder(network: nn.Module, place: str, name: str) -> None:

@@ -154,22 +154,40 @@ def test_gem_lies_between_mean_and_maximum(made_up: Path) -> None:
     assert network(torch.rand(1, 3, 64, 96)).shape == mean(torch.rand(1, 3, 64, 96)).shape
 
 
-def test_gradient_checkpointing_computes_twice_and_learns_the_same(task: str, made_up: Path) -> None:
+@pytest.mark.parametrize(("encoder", "norm"), [("test_convnext", "blocks.0.norm"), ("test_resnet", "layer1.0.bn1")])
+def test_gradient_checkpointing_computes_twice_and_learns_the_same(
+    task: str, made_up: Path, encoder: str, norm: str
+) -> None:
     config, batch, classes = batch_of(task, made_up / task)
-    gradients, calls = [], []
+    gradients, statistics, calls = [], [], []
     for saving in (False, True):
-        values = with_model(config, encoder="test_convnext", gradient_checkpointing=saving).model_dump(mode="json")
+        values = with_model(config, encoder=encoder, gradient_checkpointing=saving).model_dump(mode="json")
         torch.manual_seed(0)
         module = CompetitionModule(values, classes).train()
         calls.append(0)
-        norms = [one for name, one in module.named_modules() if name.endswith("blocks.0.norm")]
+        norms = [one for name, one in module.named_modules() if name.endswith(norm)]
         assert norms
         for one in norms:
             one.register_forward_hook(lambda *_: calls.append(calls.pop() + 1))
         module.image_losses(batch).mean().backward()
         gradients.append([one.grad for one in module.parameters()])
+        statistics.append([one for name, one in module.named_buffers() if "running" in name])  # of batch norm
     assert calls[1] > calls[0] > 0
     torch.testing.assert_close(gradients[0], gradients[1])
+    torch.testing.assert_close(statistics[0], statistics[1])
+
+
+def test_norms_over_all_processes_count_a_batch_once_too(made_up: Path) -> None:
+    task = task_names()[0]
+    config, _, classes = batch_of(task, made_up / task)
+    values = with_model(config, encoder="test_resnet", gradient_checkpointing=True).model_dump(mode="json")
+    module = CompetitionModule(values, classes).train()
+    module.network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(module.network)  # as Lightning does
+    module.on_train_start()
+    module.on_train_start()
+    norms = [one for one in module.network.modules() if isinstance(one, torch.nn.SyncBatchNorm)]
+    assert norms
+    assert all(len(one._forward_pre_hooks) == len(one._forward_hooks) == 1 for one in norms)
 
 
 def test_an_encoder_that_cannot_save_memory_is_refused(made_up: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from detection_architectures import OF_TRANSFORMERS, ON_ENCODER, TINY, tiny
+from detection_architectures import ON_ENCODER, TINY, skip_without, tiny
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -26,7 +26,7 @@ from competition.tasks.detection.decode import decode
 from competition.tasks.detection.loss import image_losses
 from competition.tasks.detection.model import BoxNetwork, build_network
 from competition.tasks.detection.prediction import predictions
-from competition.tasks.detection.settings import TaskConfig
+from competition.tasks.detection.settings import OF_TRANSFORMERS, TaskConfig
 from competition.training.checkpoint import export_weights
 
 CLASSES, SIZE = 3, (64, 96)
@@ -39,8 +39,7 @@ each_detr = pytest.mark.parametrize("architecture", OF_TRANSFORMERS)
 def same_weights(request: pytest.FixtureRequest) -> None:
     torch.manual_seed(0)
     callspec = getattr(request.node, "callspec", None)
-    if callspec is not None and callspec.params.get("architecture") in OF_TRANSFORMERS:
-        pytest.importorskip("transformers")
+    skip_without(callspec.params.get("architecture") if callspec is not None else None)
 
 
 def config(architecture: str, model: dict[str, Any] | None = None, **sections: Any) -> TaskConfig:
@@ -451,8 +450,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_had_is_refused_in_a_line(case: str) -> None:
     architecture, model, sections, expected = REFUSED[case]
-    if architecture in OF_TRANSFORMERS:
-        pytest.importorskip("transformers")
+    skip_without(architecture)
     said = refusal(lambda: build_network(config(architecture, model, **sections), CLASSES))
     assert expected in said
 
@@ -480,7 +478,7 @@ def test_a_folder_of_another_architecture_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_most_of_which_do_not_fit_are_refused(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
+    skip_without("rf_detr")
     folder, _ = saved(tmp_path, "rf_detr", 0)
     wide = TINY["rf_detr"]["network"] | {"d_model": 48, "decoder_ffn_dim": 32}
     wide["backbone_config"] = wide["backbone_config"] | {"hidden_size": 48}
@@ -519,8 +517,7 @@ def test_boxes_of_one_transformer_all_stay_and_those_of_several_are_averaged() -
 def test_other_channels_than_three_are_seen() -> None:
     data = Data(image_size=SIZE, channels=1, mean=[0.5], std=[0.2])
     for architecture in TINY:
-        if architecture in OF_TRANSFORMERS:
-            pytest.importorskip("transformers")
+        skip_without(architecture)
         made = config(architecture).model_copy(update={"data": data})
         network = build_network(made, CLASSES).eval()
         with torch.no_grad():

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from detection_architectures import OF_TRANSFORMERS, TINY, tiny
+from detection_architectures import TINY, skip_without, tiny
 from tiny import PROJECT
 from tiny import TINY as SMALLEST
 from trainings import assert_ended_like, call, fork_group, get_ready, run_as_script, run_whole_way, wait
@@ -63,8 +63,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.parametrize("architecture", [name for name in TINY if name != "fcos"])
 def test_from_train_csv_to_the_submission_of_its_bundle(architecture: str, data: Path, tmp_path: Path) -> None:
-    if architecture in OF_TRANSFORMERS:
-        pytest.importorskip("transformers")
+    skip_without(architecture)
     shutil.copytree(data, tmp_path / "data")
     words = words_of(tmp_path, architecture)
     run = run_whole_way(tmp_path, words)

@@ -76,10 +76,8 @@ class DetrLoss:
             self.weights = (config.weight_loss_vfl, config.weight_loss_bbox, config.weight_loss_giou)
         else:
             self.costs = (config.class_cost, config.bbox_cost, config.giou_cost)
-            named = (
-                "class_loss_coefficient" if hasattr(config, "class_loss_coefficient") else "mask_loss_coefficient"
-            )  # 5.0
-            of_class = getattr(config, named)
+            named = ("class_loss_coefficient", "mask_loss_coefficient")  # now and up to 5.2
+            of_class = next((getattr(config, name) for name in named if hasattr(config, name)), 1)  # 5.0 has neither
             self.weights = (of_class, config.bbox_loss_coefficient, config.giou_loss_coefficient)
 
     def __call__(self, layers: Sequence[Layer], truth: Truth) -> dict[str, Tensor]:
