@@ -13,10 +13,11 @@ import pytest
 from baking import CHOSEN, PROJECT, TASKS, lint_imports, run_module, run_tests
 
 # Tests that a bake may fail though the template passes them: what stands in them, or in what they use of their file, is
-# a file that is rendered, the list of tasks, or the first task that is there. All others are the same bytes on the same
-# bytes, and so is their result. Those of the first kind run in every bake. The others are of what all tasks share: a
-# file's run in one bake, and in the template.
+# a file that is rendered, the list of tasks, the first task that is there, or a task by its name. All others are the
+# same bytes on the same bytes, and so is their result. Those of the first kind run in every bake. A file's others run
+# in the template and one bake: its task's own, or for what all share one that lacks the tasks which they name.
 RENDERED = re.compile(r"\b(project|PROJECT) / .(pyproject|README)|competition\.__file__")
+NAMED = re.compile(rf"""["']({"|".join(TASKS)})["']""")
 OF_TASKS = re.compile(r"task_names\(\)[\[)]")
 
 
@@ -126,15 +127,24 @@ def names_given(node: ast.stmt) -> Iterator[str]:
         yield from (one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store))
 
 
+def bake_for(path: Path, text: str) -> str:
+    """Return the task in whose bake tests of a file run."""
+    if path.parent.name in TASKS:
+        return path.parent.name
+    others = sorted(TASKS)[1:]  # the template's own run is of the first
+    lacking = [task for task in others if task not in NAMED.findall(text)] or others
+    return lacking[crc32(path.name.encode()) % len(lacking)]
+
+
 def own_tests(project: Path, task: str) -> set[str]:
     """Return the tests that the template's own run does not stand for."""
     found = set()
-    others = sorted(TASKS)[1:]  # the template's own run is of the first
     for path in (project / "tests").rglob("test_*.py"):
         text = path.read_text(encoding="utf-8")
         names = own_names_using(RENDERED, text)
-        if others[crc32(path.name.encode()) % len(others)] == task:
+        if bake_for(path, text) == task:
             names |= own_names_using(OF_TASKS, text)
+            names |= own_names_using(NAMED, text) if path.parent.name not in TASKS else set()
         found |= {f"{path.relative_to(project).as_posix()}::{name}" for name in names}
     assert found
     return found
