@@ -107,7 +107,7 @@ def write_competition(folder: Path, task: str) -> None:
     if importlib.util.find_spec(f"{task}_forms"):
         importlib.import_module(f"{task}_forms").write_tables(folder / "data")
     for form in forms(task):
-        config = make_config(task, folder / "data", 4, form, precision="32-true", max_steps=40, limit_val_batches=0)
+        config = make_config(task, folder / "data", 4, form, precision="32-true", max_steps=15, limit_val_batches=0)
         module = make_module(config)
         build_trainer(config, []).fit(module, fold_data(config, 1))
         torch.save(module.state_dict(), folder / f"{form}.pt")
