@@ -46,7 +46,7 @@ def changes(config: Config) -> dict[str, list[str]]:
         "as it is, seed 1": ["seed=1"],
         "lr x 3": [f"optimizer.lr={3 * lr:g}"],
         "lr x 1/3": [f"optimizer.lr={lr / 3:.2g}"],
-        "batch x 1/2": [f"data.batch_size={batch // 2}"],
+        "batch x 1/2": [f"data.batch_size={max(batch // 2, 1)}"],
         "batch x 2": [f"data.batch_size={2 * batch}"],
         "flips alone": NO_AUGMENTATION,
         "more augmentation": MORE_AUGMENTATION,

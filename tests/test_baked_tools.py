@@ -131,9 +131,11 @@ def bake_for(path: Path, text: str) -> str:
     """Return the task in whose bake tests of a file run."""
     if path.parent.name in TASKS:
         return path.parent.name
-    others = sorted(TASKS)[1:]  # the template's own run is of the first
-    lacking = [task for task in others if task not in NAMED.findall(text)] or others
-    return lacking[crc32(path.name.encode()) % len(lacking)]
+    others = sorted(TASKS)[1:]  # the first is first in the template, too
+    named = NAMED.findall(text)
+    lacking = [task for task in TASKS if task not in named] if named else others
+    may = lacking or others
+    return may[crc32(path.name.encode()) % len(may)]
 
 
 def own_tests(project: Path, task: str) -> set[str]:

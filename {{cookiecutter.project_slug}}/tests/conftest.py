@@ -92,7 +92,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     """Return a function that lets another one fill a new folder, but where that was done for the same task and name.
 
     A session's fixture that hangs on the task is made anew whenever the task changes, and by each process of pytest's:
-    what is made here serves all of them.
+    what is made here serves all of them, and is only to be read.
     """
     own = tmp_path_factory.getbasetemp()
     shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own

@@ -12,7 +12,7 @@ def exact(value: float) -> str:
 
 
 def numbers_in(texts: "pd.Series | pd.DataFrame") -> np.ndarray:
-    """Return float64 numbers of a column, or of columns (rows, columns); NaN where a text is none.
+    """Return float64 numbers of a column, or of columns (rows, columns); NaN where pandas reads none in a text.
 
     Python reads them: `pandas.to_numeric` of pandas 2 is a bit off in every third number of 17 digits.
     """

@@ -34,6 +34,7 @@ TIF, NPY = (".tif", ".tiff"), ".npy"
 MOST_BYTES_A_PIXEL = 16  # of a file that is no array: four channels of 16 bits, and more than that
 MOST_BYTES_BESIDE = 1 << 26  # such as thumbnails, and what a program wrote behind the image
 PHOTOMETRIC = tifffile.PHOTOMETRIC
+PLANARCONFIG = tifffile.PLANARCONFIG
 # The head of an array is Python, which numpy has parsed: up to Python 3.11.7 two threads must not do so at once, or one
 # gets a SystemError (python/cpython#106905), and a whole file is called damaged.
 NPY_HEADERS = threading.Lock()
@@ -246,8 +247,10 @@ def read_tif(file: BinaryIO, max_pixels: int, *, as_stored: bool = False) -> np.
             raise UnfitError(
                 f"has colours as {PHOTOMETRIC(kind).name}; expected a tif of grey, RGB, a palette, YCbCr or CMYK"
             )
-        if not as_stored and _is_plain_ycbcr(first):
-            return np.asarray(_plain(Image.fromarray(tif.asarray(), "YCbCr")))
+        if not as_stored and len(tif.series[0].pages) == 1 and _is_plain_ycbcr(first):
+            pixels = tif.asarray()
+            pixels = np.moveaxis(pixels, 0, -1) if first.planarconfig == PLANARCONFIG.SEPARATE else pixels
+            return np.asarray(_plain(Image.frombytes("YCbCr", pixels.shape[1::-1], pixels.tobytes())))
         if not as_stored and kind in (PHOTOMETRIC.PALETTE, PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR):
             return _by_other_libraries(file, tif, as_stored=False)
         try:
@@ -263,8 +266,9 @@ def read_tif(file: BinaryIO, max_pixels: int, *, as_stored: bool = False) -> np.
 
 def _is_plain_ycbcr(page: tifffile.TiffPage) -> bool:
     """Return whether a page has a Y, Cb and Cr for each pixel as they are: Pillow 11 takes it for cut short."""
-    is_plain = page.photometric == PHOTOMETRIC.YCBCR and page.compression == tifffile.COMPRESSION.NONE
-    return is_plain and len(page.shape) == 3 and page.tags.valueof("YCbCrSubSampling") == (1, 1)
+    is_raw = page.photometric == PHOTOMETRIC.YCBCR and page.compression == tifffile.COMPRESSION.NONE
+    has_all = page.tags.valueof("YCbCrSubSampling") == (1, 1) and page.samplesperpixel == 3
+    return is_raw and has_all and page.dtype == np.uint8 and page.ndim == 3
 
 
 def _refuse_cut_short(tif: tifffile.TiffFile, size: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from competition.config.optional_data import Stack
 from competition.files.file_patterns import STALE, expression, field_names
 from competition.files.image_folder import ImageFolder, ids_below, rows_by_image
+from competition.files.joined_tables import TableState
 from competition.support.errors import CompetitionError
 
 Group = tuple[str, ...]
@@ -78,7 +79,7 @@ def _by_columns(folder: ImageFolder, stack: Stack) -> Series:
 
 @lru_cache(maxsize=4)
 def _series_of_table(
-    path: Path, keys: tuple[tuple[str, str], ...], changed: tuple[int, int], names: tuple[str, str]
+    path: Path, keys: tuple[tuple[str, str], ...], changed: TableState, names: tuple[str, str]
 ) -> Series:
     rows = rows_by_image(path, keys, changed, names)
     return Series.of((image_id, (group,), order) for image_id, (group, order) in rows.items())

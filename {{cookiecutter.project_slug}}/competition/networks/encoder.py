@@ -120,30 +120,24 @@ def save_memory(network: nn.Module) -> None:
     for one in encoder.modules():
         if hasattr(one, "inplace"):  # timm up to 1.0.27 keeps what such a layer then changes, which autograd refuses
             one.inplace = False
-    count_batches_once(network)
+        if isinstance(one, _BatchNorm):
+            one.register_forward_pre_hook(_hold_statistics)
+            one.register_forward_hook(_let_go, always_call=True)  # what is computed anew ends early, by an error
 
 
-def count_batches_once(network: nn.Module) -> None:
-    """Have statistics of batch norm count a batch once where its features are computed twice.
+def _hold_statistics(norm: Any, _: tuple[Any, ...]) -> None:
+    """Have a norm count a batch once: it is in the backward pass that it sees one again.
 
-    To be called again where norms were replaced, as by those over all processes.
+    By its momentum, as what is kept for that pass must be the same both times.
     """
-    for one in network.modules():
-        if isinstance(one, _BatchNorm) and "counts_once" not in one.__dict__:
-            one.__dict__["counts_once"] = True
-            one.register_forward_pre_hook(_rest_in_backward)
-            one.register_forward_hook(_rested, always_call=True)  # what is computed anew ends early, by an error
-
-
-def _rest_in_backward(norm: Any, _: tuple[Any, ...]) -> None:
-    """Keep what a norm knows in the backward pass, which is what computes a second time."""
     if torch._C._current_graph_task_id() != -1:
-        norm.__dict__["own_momentum"], norm.momentum = norm.momentum, 0.0
+        norm.__dict__["held"] = norm.momentum, norm.num_batches_tracked
+        norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
 
 
-def _rested(norm: Any, _: tuple[Any, ...], __: Any) -> None:
-    if "own_momentum" in norm.__dict__:
-        norm.momentum = norm.__dict__.pop("own_momentum")
+def _let_go(norm: Any, _: tuple[Any, ...], __: Any) -> None:
+    if "held" in norm.__dict__:
+        norm.momentum, norm.num_batches_tracked = norm.__dict__.pop("held")
 
 
 def note_encoder(network: nn.Module, place: str, name: str) -> None:

@@ -14,7 +14,7 @@ from competition.config.settings import Config, with_classes
 from competition.data.dataset import Batch, ready, seed_everywhere
 from competition.data.window_dataset import WholeImages
 from competition.networks.beside import beside
-from competition.networks.encoder import count_batches_once, save_memory
+from competition.networks.encoder import save_memory
 from competition.networks.lora import add_adapters
 from competition.support.distributed import gather_by_image
 from competition.support.errors import CompetitionError
@@ -118,11 +118,6 @@ class CompetitionModule(pl.LightningModule):
         # Lightning's own estimate takes the length of the first epoch for all.
         factor = learning_rate_factor(self.config.scheduler, sum(epoch.steps for epoch in self._data().plan()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
-
-    def on_train_start(self) -> None:
-        """Look at norms again, which Lightning has replaced where `trainer.sync_batchnorm` is true."""
-        if self.config.model.gradient_checkpointing:
-            count_batches_once(self.network)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what the step draws (dropout, ...) by run, epoch, batch and rank: a resumed run draws the same."""

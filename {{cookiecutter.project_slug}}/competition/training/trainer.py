@@ -20,6 +20,7 @@ from competition.support.errors import CompetitionError
 from competition.support.progress import has_bars
 from competition.training.checkpoint import AtomicCheckpointIO
 from competition.training.devices import precision_here
+from competition.training.norms import NormsOverProcesses
 
 # Lightning says these of every run; none asks the user to do anything.
 NOISE = (
@@ -81,7 +82,7 @@ def build_trainer(
             enable_checkpointing=training,
             use_distributed_sampler=False,
             reload_dataloaders_every_n_epochs=1,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), *([NormsOverProcesses()] if settings.get("sync_batchnorm") else [])],
         )
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise CompetitionError(f"trainer: Lightning refuses it: {' '.join(str(error).split())}") from None

@@ -161,6 +161,28 @@ def test_colours_of_a_tif_for_print_are_read_as_they_look(tmp_path: Path, mode: 
     np.testing.assert_allclose(read_image(tmp_path / "a.tif", 3).astype(int), np.asarray(picture()), atol=3)
 
 
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_plain_colours_for_print_are_read_however_they_lie(
+    tmp_path: Path, planar: Literal["contig", "separate"]
+) -> None:
+    image = picture("YCbCr")
+    pixels = np.asarray(image) if planar == "contig" else np.ascontiguousarray(np.moveaxis(np.asarray(image), -1, 0))
+    ratio = [(530, 3, 2, (1, 1), True)]  # as many of Cb and Cr as of Y
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="ycbcr", planarconfig=planar, extratags=ratio)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", 3), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["deep", "with alpha", "of two pages"])
+def test_colours_for_print_of_another_kind_are_never_taken_for_plain_ones(tmp_path: Path, kind: str) -> None:
+    pixels = draw(3, np.uint16 if kind == "deep" else np.uint8)
+    if kind == "with alpha":
+        pixels = np.concatenate([pixels, pixels[:, :, :1]], axis=2)
+    if kind == "of two pages":
+        pixels = np.stack([pixels, pixels])
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="ycbcr", extratags=[(530, 3, 2, (1, 1), True)])
+    refusal(tmp_path / "a.tif")
+
+
 def test_tifs_of_jpeg_fax_and_shades_that_begin_at_white_are_read_as_they_look(tmp_path: Path) -> None:
     picture().save(tmp_path / "jpeg.tif", compression="jpeg", quality=95)
     np.testing.assert_allclose(read_image(tmp_path / "jpeg.tif", 3).astype(int), np.asarray(picture()), atol=12)

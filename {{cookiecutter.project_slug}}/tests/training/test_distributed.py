@@ -21,6 +21,7 @@ import pytorch_lightning as pl
 import torch
 from tiny import PROJECT
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from trainings import fork_group, get_ready, rows, run_as_script, wait
 
 from competition.config.loading import task_names, validate
@@ -35,6 +36,7 @@ from competition.tasks.made_up_images import write_sample
 from competition.training.fold_data import FoldData
 from competition.training.logger import MetricsCsv
 from competition.training.module import CompetitionModule
+from competition.training.norms import NormsOverProcesses
 from competition.training.trainer import build_trainer
 
 NUM_TRAINED, NUM_VALIDATED = 11, 11  # two processes have an unequal number of them
@@ -253,6 +255,38 @@ def test_batch_norm_over_processes_is_that_of_one_process(folder: Path, processe
     for one, other in zip(found, expected, strict=True):
         for column in ("train/loss", "val/loss"):
             assert float(one[column]) == pytest.approx(float(other[column]), rel=1e-3)  # GPUs add up in any order
+
+
+def norms_of(module: CompetitionModule) -> list[nn.Module]:
+    return [one for one in module.network.modules() if isinstance(one, _BatchNorm)]
+
+
+@pytest.mark.parametrize("encoder", ["test_resnet", "test_efficientnet"])  # whose norms hold activations
+def test_norms_over_processes_say_and_hold_what_they_did(folder: Path, encoder: str) -> None:
+    task = task_names()[0]
+    config = make_config(task)
+    model = {"encoder": encoder, "gradient_checkpointing": True}
+    values = config.model_dump(mode="json")
+    module = CompetitionModule(values | {"model": values["model"] | model}, ["a", "b"])
+    norms, images = norms_of(module), torch.rand(2, 3, 64, 64)
+    kinds, expected = [type(one) for one in norms], module.network.eval()(images)
+    plugin = NormsOverProcesses()
+    assert plugin.apply(module) is module
+    assert norms_of(module) == norms  # the same objects, with what is hooked to them
+    assert all(isinstance(one, nn.SyncBatchNorm) and one._forward_hooks for one in norms)
+    torch.testing.assert_close(module.network(images), expected, rtol=0, atol=0)
+    module.network.train()(images).sum().backward()
+    plugin.revert(module)
+    assert [type(one) for one in norms] == kinds
+
+
+def test_a_norm_that_is_computed_otherwise_is_refused() -> None:
+    class Own(nn.BatchNorm2d):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return input
+
+    with pytest.raises(CompetitionError, match=r"trainer\.sync_batchnorm: found true, but 0 is a Own, which is"):
+        NormsOverProcesses().apply(nn.Sequential(Own(3)))
 
 
 LEAVING = """

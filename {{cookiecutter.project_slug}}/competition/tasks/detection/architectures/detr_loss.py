@@ -76,8 +76,9 @@ class DetrLoss:
             self.weights = (config.weight_loss_vfl, config.weight_loss_bbox, config.weight_loss_giou)
         else:
             self.costs = (config.class_cost, config.bbox_cost, config.giou_cost)
-            named = ("class_loss_coefficient", "mask_loss_coefficient")  # now and up to 5.2
-            of_class = next((getattr(config, name) for name in named if hasattr(config, name)), 1)  # 5.0 has neither
+            named = ("class_loss_coefficient", "mask_loss_coefficient")  # the latter's name once
+            # Of transformers 5.0, whose own loss has a 1 there, the config has neither.
+            of_class = next((getattr(config, name) for name in named if hasattr(config, name)), 1)
             self.weights = (of_class, config.bbox_loss_coefficient, config.giou_loss_coefficient)
 
     def __call__(self, layers: Sequence[Layer], truth: Truth) -> dict[str, Tensor]:
