@@ -14,6 +14,7 @@ from pathlib import Path
 
 PROCESSES = Path("/proc")  # where there is none, as on a Mac, nothing is found
 KERNEL_THREAD = 0x00200000  # PF_KTHREAD among the flags of a process
+YOUNG = 1.0  # seconds, a thousand times what it takes to show an environment
 
 
 def mark(owner: int) -> str:
@@ -47,11 +48,19 @@ def _is_marked(process: str, owner: int) -> bool:
 
 
 def _begins(process: str) -> bool:
-    """Whether a process is about to turn into another program, when it has neither words nor an environment to show."""
-    if _read(process, "environ") or _read(process, "cmdline"):
+    """Whether a process is about to turn into another program, when it has no environment to show, nor words at first:
+    who shows words and has long done so has no environment, or is another user's."""
+    if _read(process, "environ"):
         return False
     state, *numbers = _read(process, "stat").rpartition(b")")[2].split() or [b"X"]
-    return state not in (b"Z", b"X") and not int(numbers[5]) & KERNEL_THREAD
+    if state in (b"Z", b"X") or int(numbers[5]) & KERNEL_THREAD:
+        return False
+    return not _read(process, "cmdline") or _age(int(numbers[18])) < YOUNG
+
+
+def _age(started: int) -> float:
+    """Return the seconds since a process was started, of which `stat` has ticks of a clock."""
+    return float(_read("", "uptime").split()[0]) - started / os.sysconf("SC_CLK_TCK")
 
 
 def end(owner: int, before: Set[str] = frozenset()) -> None:

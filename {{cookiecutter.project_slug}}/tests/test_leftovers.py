@@ -31,6 +31,18 @@ def test_what_a_test_left_is_ended_and_what_ran_before_is_not() -> None:
     assert first.wait(timeout=120) == -signal.SIGKILL
 
 
+def test_what_begins_is_waited_for_until_it_shows_what_it_is() -> None:
+    begun = subprocess.Popen(["sleep", "600"], start_new_session=True, env={})  # that has nothing to show
+    try:
+        at, before = time.monotonic(), leftovers.running() - {str(begun.pid)}
+        leftovers.end(os.getpid(), before)
+        assert time.monotonic() - at > leftovers.YOUNG / 2
+        assert begun.poll() is None
+        assert not leftovers._begins(str(begun.pid))
+    finally:
+        begun.kill()
+
+
 def test_what_killed_tests_left_is_ended() -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(leftovers.__file__).parent)}
     done = subprocess.run(
