@@ -10,6 +10,9 @@ from competition.support.errors import CompetitionError
 def main(folder: Path, data: Path | None = None, asked: Path | None = None, *what: Path) -> None:
     """Do as `offline.infer` or, where images are `asked` about, as `found.say`; what is wrong is told in a line, as by
     `competition`."""
+    if data in (Path("-h"), Path("--help")):
+        print(sys.modules["__main__"].__doc__)
+        return
     try:
         infer(folder, data, asked, *what)
     except CompetitionError as error:

@@ -1,5 +1,7 @@
 """The verb of this room: `competition bundle RUN`."""
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,12 +20,20 @@ def bundle(
 
     With --join the bundles of other runs come in, and the notebook hands in the rows of all.
     """
-    from competition.bundle.build import make_bundle
     from competition.submission.submit import open_together
 
     runs, overrides = names_and_values(words)
-    folder, lines = make_bundle(open_together(runs, overrides), overrides, with_wheels=wheels, join=join or ())
-    print("\n".join([*lines, f"try it with `uv run python {folder}/infer.py`, send it with `competition push`"]))
+    opened = open_together(runs, overrides)
+    from competition.bundle.build import make_bundle
+
+    folder, lines = make_bundle(opened, overrides, with_wheels=wheels, join=join or ())
+    tried = f"{_python()} {folder}/infer.py {opened.config.data.dir}"
+    print("\n".join([*lines, f"try it with `{tried}`, send it with `competition push`"]))
+
+
+def _python() -> str:
+    """Return how a user starts this Python: a notebook has none of the project's own."""
+    return "uv run python" if Path(sys.prefix).parent == Path.cwd() else "python"
 
 
 VERBS = (bundle,)

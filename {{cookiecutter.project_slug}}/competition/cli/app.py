@@ -63,6 +63,8 @@ def main() -> None:
     is told by __main__.py.
     """
     words = sys.argv[1:]
+    if other := _other_repo():
+        print(other, file=sys.stderr, flush=True)
     if JSON not in words:
         status, said = _run(words)
         if said:
@@ -75,6 +77,14 @@ def main() -> None:
         status, said = _run(words, verb)
     print(as_json(verb, status, said or ("see standard error" if status else "")), flush=True)
     sys.exit(status)
+
+
+def _other_repo() -> str:
+    """Say so where the folder has a package of its own, and it is another repo's that answers."""
+    own, running = Path("competition", "__init__.py"), Path(__file__).parents[1]
+    if not own.is_file() or own.parent.resolve() == running.resolve():
+        return ""
+    return f"this is the competition of {running.parent}; that of this folder is `python -m competition`"
 
 
 def _run(words: list[str], json_of: str | None = None) -> tuple[int, str]:

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, get_origin
@@ -49,7 +49,8 @@ def _explain(fault: Any, source: dict[str, str], default: str, schema: type[Conf
     key, value = ".".join(map(str, path)), show(fault["input"])
     if fault["type"] == "extra_forbidden":
         siblings = _known_keys(schema, path[:-1])
-        near = nearest(str(path[-1]), siblings)
+        elsewhere = list(_paths_of(schema, str(path[-1])))
+        near = elsewhere[0] if len(elsewhere) == 1 else nearest(str(path[-1]), siblings)
         hint = f"did you mean `{near}`?" if near else f"known here: {', '.join(siblings)}"
         return f"{where}: {key}: unknown key (value {value}); {hint}", ""
     if fault["type"] == "missing":
@@ -87,6 +88,16 @@ def _known_keys(schema: Any, path: list[Any]) -> list[str]:
     """Return the keys allowed under `path`, following nested sections."""
     found, is_by_name = _section(schema, path)
     return [] if found is None or is_by_name else list(found.model_fields)
+
+
+def _paths_of(schema: Any, key: str, before: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield where in sections, and sections of these, a key of that name stands, as `model.encoder`."""
+    for name, field in schema.model_fields.items():
+        if name == key:
+            yield ".".join((*before, name))
+        for nested in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if hasattr(nested, "model_fields") and len(before) < 2:
+                yield from _paths_of(nested, key, (*before, name))
 
 
 def _section(schema: Any, path: list[Any]) -> tuple[Any, bool]:

@@ -294,6 +294,16 @@ def with_bases(path: Path) -> Iterator[Path]:
         yield from with_bases(path.parent / str(base))
 
 
+def _config_meant(path: Path) -> str:
+    """Return a guess at what was meant by a name that is none of a config."""
+    configs = {one.stem: str(one) for one in sorted(Path("configs").glob("**/*.yaml"))}
+    if re.fullmatch(r"[a-z_]+(\.[a-z_0-9]+)+", str(path)) and path.suffix not in (".yaml", ".yml"):
+        return f"to set this key write {path}=VALUE in one word"
+    if near := nearest(path.stem, configs):
+        return f"did you mean {configs[near]}?"
+    return f"configs here: {', '.join(sorted(map(str, Path('configs').glob('*.yaml')))) or 'none'}"
+
+
 def read_yaml(path: Path, role: str = "") -> dict[str, Any]:
     """Read the `key: value` lines of a file; raise CompetitionError with the reason, and a file's `role`, if it has
     none."""
@@ -304,10 +314,7 @@ def read_yaml(path: Path, role: str = "") -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
-        near = ", ".join(sorted(map(str, Path("configs").glob("*.yaml"))))
-        raise CompetitionError(
-            f"{path}: cannot be read ({error.strerror}){role}; configs here: {near or 'none'}"
-        ) from None
+        raise CompetitionError(f"{path}: cannot be read ({error.strerror}){role}; {_config_meant(path)}") from None
     if len(content) > MOST_BYTES:
         raise CompetitionError(f"{path}: is larger than {MOST_BYTES >> 20} MB{role}; expected a config")
     try:

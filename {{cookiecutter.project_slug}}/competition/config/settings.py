@@ -30,6 +30,7 @@ class Model(Section):
     """The network: `pretrained` is true (from the hub), false (random) or a file of weights."""
 
     answers_places: ClassVar[bool] = True  # in the image, and not what the image as a whole is
+    knows_other_encoders: ClassVar[bool] = False  # than timm's, which are `tu-NAME` there
 
     encoder: str = "resnet18"
     pretrained: bool | str = False
@@ -40,6 +41,11 @@ class Model(Section):
     gradient_checkpointing: bool = False  # compute the encoder's insides twice instead of keeping them: less memory
     lora: Lora | None = None  # in place of the encoder's weights small matrices learn
     volume: bool = False  # convolutions of the encoder go over the slices of data.stack, too; see networks/volume.py
+
+    @field_validator("encoder")
+    @classmethod
+    def _by_its_name_in_timm(cls, encoder: str) -> str:
+        return encoder if cls.knows_other_encoders else encoder.removeprefix("tu-")
 
     @model_validator(mode="after")
     def _something_is_frozen(self) -> Self:

@@ -105,7 +105,7 @@ def _check_and_fold(config: Config) -> None:
     if folds_path(config).is_file():
         _say("folds", f"{folds_path(config)} is there and is kept")
     else:
-        _say("folds", f"splitting into {config.data.num_folds}")
+        _say("folds", f"splitting into {config.data.num_folds}, in {folds_path(config)}")
         print("\n".join(make_folds(config)), flush=True)
 
 

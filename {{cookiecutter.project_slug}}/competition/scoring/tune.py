@@ -118,8 +118,8 @@ def describe_choice(run: Run) -> list[str]:
         what = f"are the weights ({names or 'best'}), of each fold the best among epochs and their soups"
     return [
         f"not cross-fitted {what} by {kept.monitor} on the images it is scored on: "
-        f"{np.mean(list(known.values())):+.4f} in {metric} against the mean of its last {LAST_EPOCHS} epochs ({each}); "
-        "up to so much of the score may be luck"
+        f"{np.mean(list(known.values())):+.4f} in {metric} against the mean of its last epochs, {LAST_EPOCHS} at most "
+        f"({each}); up to so much of the score may be luck"
     ]
 
 

@@ -212,6 +212,9 @@ def test_a_folder_that_is_not_there_is_told_in_a_line(bundle: Path, tmp_path: Pa
         done.stderr
         == f"{tmp_path / 'nowhere'}: no such folder; expected that of sample_submission.csv and test images\n"
     )
+    done = infer(Path(sys.executable), bundle, Path("--help"), tmp_path / "elsewhere")
+    assert done.returncode == 0, done.stderr
+    assert "python infer.py [FOLDER OF THE COMPETITION'S FILES]" in done.stdout
 
 
 @one_task

@@ -82,6 +82,14 @@ def test_no_extra_is_imported_but_by_what_needs_it(project: Path) -> None:
     assert not found & names
 
 
+def test_the_command_of_another_repo_says_whose_it_is(command: Command, tmp_path: Path, project: Path) -> None:
+    assert command("--help").stderr == ""
+    (tmp_path / "competition").mkdir()
+    (tmp_path / "competition" / "__init__.py").touch()
+    said = f"this is the competition of {project}; that of this folder is `python -m competition`\n"
+    assert command("--help").stderr == said
+
+
 def test_help_names_every_verb_and_each_explains_itself(command: Command) -> None:
     overview = command("--help")
     assert overview.returncode == 0

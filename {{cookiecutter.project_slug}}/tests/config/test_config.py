@@ -121,6 +121,9 @@ def test_what_is_no_number_in_python_is_read_as_yaml_reads_it(text: str) -> None
 MISTAKES = {
     "data: {imge_size: 64}": "data.imge_size: unknown key (value 64); did you mean `image_size`?",
     "optimiser: {lr: 1}": 'optimiser: unknown key (value {"lr": 1}); did you mean `optimizer`?',
+    "gradient_checkpointing: true": (
+        "gradient_checkpointing: unknown key (value true); did you mean `model.gradient_checkpointing`?"
+    ),
     "early_stopping: {xyz: 1}": "early_stopping.xyz: unknown key (value 1); known here: patience, min_delta",
     "data: {augmentation: {crop: {smalest: 0.5}}}": (
         "data.augmentation.crop.smalest: unknown key (value 0.5); did you mean `smallest`?"
@@ -261,6 +264,19 @@ def test_a_missing_file_is_refused_with_the_configs_that_are_there(write: Write)
     write(f"task: {TASK}", "configs/one.yaml")
     message = refusal([Path("configs/two.yaml")])
     assert message == "configs/two.yaml: cannot be read (No such file or directory); configs here: configs/one.yaml"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("configs/one.yml", "did you mean configs/one.yaml?"),
+        ("configs/machines/onee.yaml", "did you mean configs/one.yaml?"),
+        ("trainer.max_epochs", "to set this key write trainer.max_epochs=VALUE in one word"),
+    ],
+)
+def test_a_missing_file_that_is_nearly_there_or_a_key_is_told_apart(write: Write, name: str, told: str) -> None:
+    write(f"task: {TASK}", "configs/one.yaml")
+    assert refusal([Path(name)]).endswith(told)
 
 
 def test_a_missing_base_is_told_with_the_file_that_names_it(write: Write) -> None:

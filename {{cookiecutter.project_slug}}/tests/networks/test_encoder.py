@@ -83,6 +83,13 @@ def of_task(task: str, made_up: Path, **model: Any) -> nn.Module:
     return Task(task).model.build_network(config, len(classes))
 
 
+def test_an_encoder_of_timm_has_its_name_in_smp_for_every_task(task: str, made_up: Path) -> None:
+    network, other = (of_task(task, made_up, encoder=name) for name in ("tu-test_convnext", "test_convnext"))
+    assert [(name, one.shape) for name, one in network.named_parameters()] == [
+        (name, one.shape) for name, one in other.named_parameters()
+    ]
+
+
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 def test_positions_of_a_file_are_resampled_to_the_size_of_the_images(task: str, made_up: Path, tmp_path: Path) -> None:
     whole = timm.create_model("test_vit")

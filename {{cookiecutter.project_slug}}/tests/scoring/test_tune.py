@@ -60,7 +60,7 @@ def test_it_is_said_how_much_better_the_best_epoch_is_on_its_own_fold(predicted:
         write_csv(predicted.folder / f"fold{fold}" / "metrics.csv", ["epoch", "val/loss", f"val/{metric}"], rows)
     (line,) = describe_choice(predicted)
     assert "its best by val/loss on the images it is scored on" in line
-    assert f"+0.2500 in {metric} against the mean of its last 3 epochs (fold0 +0.2000, fold1 +0.3000)" in line
+    assert f"+0.2500 in {metric} against the mean of its last epochs, 3 at most (fold0 +0.2000, fold1 +0.3000)" in line
     latest = predicted.config.model_copy(update={"checkpoint": Checkpoint(predict_with="latest")})
     assert describe_choice(replace(predicted, config=latest)) == []
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -31,6 +31,8 @@ def _refuse_other_numbers(points: list[str] | str, key: str) -> None:
 
 class PointsModel(Model):
     """A network of segmentation-models-pytorch that draws a heatmap a class; any timm encoder as `tu-NAME`."""
+
+    knows_other_encoders: ClassVar[bool] = True
 
     architecture: Literal["unet", "fpn", "deeplabv3plus", "segformer", "upernet"] = "unet"
     stride: Literal[1, 2, 4] = 4  # pixels that the network sees to a cell of its heatmaps

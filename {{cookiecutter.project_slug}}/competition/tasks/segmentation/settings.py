@@ -1,7 +1,7 @@
 """What a segmentation config may hold beside the common sections."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -20,6 +20,8 @@ Color = tuple[Byte, Byte, Byte]  # red, green, blue
 
 class SegmentationModel(Model):
     """A network of segmentation-models-pytorch; any timm encoder as `tu-NAME`."""
+
+    knows_other_encoders: ClassVar[bool] = True
 
     architecture: Literal[
         "unet",
