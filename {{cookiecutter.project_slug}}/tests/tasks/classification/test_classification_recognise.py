@@ -23,6 +23,11 @@ RECOGNISED = {
         ("id,boxer,pug", "d,0.5,0.5"),
         {"format": {"target": "single", "train": {"keys": {"id": "{image_id}"}, "column": "breed"}}},
     ),
+    "labels by name, of which one is none of the sample's": (
+        ("id,breed", "a,boxer", "b,pug", "c,pgu"),
+        ("id,boxer,pug", "d,0.5,0.5"),
+        {"format": {"target": "single", "train": {"keys": {"id": "{image_id}"}, "column": "breed"}}},
+    ),
     "labels by number": (
         ("id_code,diagnosis", "a,2", "b,0", "c,4"),
         ("id_code,diagnosis", "d,0"),

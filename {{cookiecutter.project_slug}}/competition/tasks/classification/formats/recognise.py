@@ -185,7 +185,8 @@ def _table(train: pd.DataFrame, id_column: str, classes: list[str]) -> list[dict
         return [{"format": {"target": "single" if is_single else "multi", "train": layout}}]
     for column in train.columns:
         labels = set(train[column]) - {""}
-        if column != id_column and labels and labels <= set(classes):
+        # Others than the sample's are a mistake, which is told with its line when this is tried.
+        if column != id_column and 2 * len(labels & set(classes)) > len(labels):
             return [_of_labels(id_column, column, {})]
     return []
 
