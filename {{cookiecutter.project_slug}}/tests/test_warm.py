@@ -1,5 +1,7 @@
 """What stands for a Python that is warm does what a Python does, and takes along what lives for it."""
 
+import atexit
+import gc
 import os
 import signal
 import subprocess
@@ -65,3 +67,14 @@ def test_a_signal_reaches_what_lives_for_it_and_death_does(number: signal.Signal
             break
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+def test_a_fork_that_ends_in_any_way_leaves_what_stands_for_python() -> None:
+    program = Path(warm_python())
+    child = os.fork()
+    if child == 0:
+        atexit._clear()  # as a fork does that runs its own and no others
+        gc.collect()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert program.is_file()

@@ -17,6 +17,7 @@ import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -60,9 +61,9 @@ PASSED_ON = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signa
 @cache
 def warm_python() -> str:
     """Start the process that forks, which ends with this one; return the path of what stands for Python."""
-    folder = tempfile.TemporaryDirectory(prefix="warm")
-    atexit.register(folder.cleanup)
-    address, program = Path(folder.name, "address"), Path(folder.name, "python")
+    folder = tempfile.mkdtemp(prefix="warm")  # no object whose end in a fork would delete it
+    atexit.register(_delete, folder, os.getpid())
+    address, program = Path(folder, "address"), Path(folder, "python")
     signals = [int(number) for number in PASSED_ON]
     program.write_text(PROGRAM.format(python=sys.executable, address=str(address), signals=signals, length=LENGTH))
     program.chmod(0o700)
@@ -75,6 +76,11 @@ def warm_python() -> str:
         assert started.poll() is None
         time.sleep(0.01)
     return str(program)
+
+
+def _delete(folder: str, owner: int) -> None:
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def serve(address: str) -> NoReturn:
