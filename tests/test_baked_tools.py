@@ -131,10 +131,8 @@ def bake_for(path: Path, text: str) -> str:
     """Return the task in whose bake tests of a file run."""
     if path.parent.name in TASKS:
         return path.parent.name
-    others = sorted(TASKS)[1:]  # the first is first in the template, too
-    named = NAMED.findall(text)
-    lacking = [task for task in TASKS if task not in named] if named else others
-    may = lacking or others
+    named = set(NAMED.findall(text)) or {sorted(TASKS)[0]}  # the first is first in the template, too
+    may = sorted(set(TASKS) - named) or sorted(TASKS)[1:]
     return may[crc32(path.name.encode()) % len(may)]
 
 

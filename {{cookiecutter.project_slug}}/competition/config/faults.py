@@ -95,9 +95,8 @@ def _paths_of(schema: Any, key: str, before: tuple[str, ...] = ()) -> Iterator[s
     for name, field in schema.model_fields.items():
         if name == key:
             yield ".".join((*before, name))
-        for nested in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if hasattr(nested, "model_fields") and len(before) < 2:
-                yield from _paths_of(nested, key, (*before, name))
+        for nested in _sections_in(field.annotation) if len(before) < 2 else ():
+            yield from _paths_of(nested, key, (*before, name))
 
 
 def _section(schema: Any, path: list[Any]) -> tuple[Any, bool]:
@@ -109,12 +108,16 @@ def _section(schema: Any, path: list[Any]) -> tuple[Any, bool]:
             is_by_name = False
             continue
         field = schema.model_fields.get(part) if isinstance(part, str) else None
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        nested = [c for c in candidates if hasattr(c, "model_fields")]
+        nested = _sections_in(field.annotation) if field else []
         if field is None or not nested:
             return None, False
         schema, is_by_name = nested[0], get_origin(field.annotation) is dict
     return schema, is_by_name
+
+
+def _sections_in(annotation: Any) -> list[Any]:
+    """Return the sections that a key of such a type may hold, or hold several of."""
+    return [one for one in (annotation, *getattr(annotation, "__args__", ())) if hasattr(one, "model_fields")]
 
 
 def show(value: object) -> str:

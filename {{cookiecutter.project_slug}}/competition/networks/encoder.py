@@ -120,7 +120,7 @@ def save_memory(network: nn.Module) -> None:
     for one in encoder.modules():
         if hasattr(one, "inplace"):  # timm up to 1.0.27 keeps what such a layer then changes, which autograd refuses
             one.inplace = False
-        if isinstance(one, _BatchNorm):
+        if isinstance(one, _BatchNorm) and one.track_running_stats:
             one.register_forward_pre_hook(_hold_statistics)
             one.register_forward_hook(_let_go, always_call=True)  # what is computed anew ends early, by an error
 

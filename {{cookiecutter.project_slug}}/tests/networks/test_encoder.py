@@ -1,6 +1,6 @@
 """Encoders of every family of timm: built for the size of the images, trained a step, or refused in one line."""
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 from competition.config.loading import load_config, task_names, validate
 from competition.config.settings import Config
 from competition.data.dataset import Batch
-from competition.networks.encoder import refuse_other_sizes
+from competition.networks.encoder import refuse_other_sizes, save_memory
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
@@ -182,6 +182,13 @@ def test_gradient_checkpointing_computes_twice_and_learns_the_same(
     assert calls[1] > calls[0] > 0
     torch.testing.assert_close(gradients[0], gradients[1])
     torch.testing.assert_close(statistics[0], statistics[1])
+
+
+def test_norms_that_keep_no_statistics_may_save_memory_too() -> None:
+    network = timm.create_model("test_resnet", norm_layer=partial(nn.BatchNorm2d, track_running_stats=False))
+    save_memory(network)
+    network(torch.rand(2, 3, 32, 32)).sum().backward()
+    assert all(one.grad is not None for one in network.parameters())
 
 
 def test_an_encoder_that_cannot_save_memory_is_refused(made_up: Path) -> None:

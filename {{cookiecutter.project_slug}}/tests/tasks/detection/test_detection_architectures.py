@@ -358,7 +358,7 @@ def test_a_loss_of_the_users_sees_what_the_network_says_while_it_learns(architec
 @pytest.mark.slow
 def test_a_pretrained_folder_begins_better_than_nothing(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    folder, _ = saved(tmp_path, "lw_detr", 90)
+    folder, _ = saved(tmp_path, "lw_detr", 120)
     made = config("lw_detr", {"pretrained": str(folder)})
     network, nothing = build_network(made, 5), build_network(config("lw_detr"), 5)
     line = weights_note(network) or ""
@@ -367,7 +367,7 @@ def test_a_pretrained_folder_begins_better_than_nothing(tmp_path: Path) -> None:
     assert "class_embed" in line
     assert line.endswith(f"from {folder}")
     tuned, fresh = (np.mean(train(one, made, 8, colours=5)) for one in (network, nothing))
-    assert tuned < 0.85 * fresh  # 0.53 to 0.71, by the processor and the seed
+    assert tuned < 0.75 * fresh  # 0.51 to 0.68, by the processor and the seed
 
 
 @each_detr
