@@ -19,7 +19,8 @@ def numbers_in(texts: "pd.Series | pd.DataFrame") -> np.ndarray:
     if isinstance(texts, pd.DataFrame):
         columns = [numbers_in(texts.iloc[:, place]) for place in range(texts.shape[1])]
         return np.stack(columns, axis=1) if columns else np.empty(texts.shape)
-    found: np.ndarray[Any, np.dtype[np.float64]] = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, copy=True)
+    parsed = pd.to_numeric(texts, errors="coerce")
+    found: np.ndarray[Any, np.dtype[np.float64]] = parsed.to_numpy(dtype=np.float64, copy=True)
     is_number = np.isfinite(found)
     found[is_number] = texts.to_numpy(dtype=object)[is_number].astype(np.float64)
     return found
