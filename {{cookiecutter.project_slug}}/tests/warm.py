@@ -3,9 +3,9 @@
 A new Python imports for 5 s of CPU before a training of a tenth of that begins, and a run starts six. `warm_python()`
 is a program to start instead of `sys.executable`, with the same words: it stays for as long as the fork lives, hands it
 its folder, its environment and where it reads and writes, passes signals on, and ends as it does; killed, it takes it
-along. In the fork `sys.executable` is the same program, so what that starts is warm, too. Modules of the project are
-not among those that are there already. What shows only in a Python of its own, as imports and Ctrl-C at any moment, is
-tested with `sys.executable`.
+along. As no program can pass SIGSTOP on, SIGTSTP stands for it. In the fork `sys.executable` is the same program, so
+what that starts is warm, too. Modules of the project are not among those that are there already. What shows only in a
+Python of its own, as imports and Ctrl-C at any moment, is tested with `sys.executable`.
 
 Run as a script, this file is the process that forks: python tests/warm.py ADDRESS
 """
@@ -55,7 +55,10 @@ if status < 0:
 os._exit(status)
 """
 SERVING: list[subprocess.Popen[bytes]] = []  # as long as it is known here, its standard input stays open
-PASSED_ON = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT]
+PASSED_ON = [
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGTSTP, signal.SIGCONT),
+]
 
 
 @cache
@@ -124,7 +127,7 @@ def pass_on(client: socket.socket, child: int) -> None:
         numbers = b""
     for number in numbers or [signal.SIGKILL]:
         with suppress(ProcessLookupError):
-            os.kill(child, number)
+            os.kill(child, signal.SIGSTOP if number == signal.SIGTSTP else number)
 
 
 def look_through_packages_once() -> None:

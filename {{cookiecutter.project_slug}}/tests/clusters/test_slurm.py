@@ -1,5 +1,6 @@
 """`run --slurm` on a real SLURM: what its jobs do, what becomes of those that are stopped, what `runs` says of them."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import pytest
 from small_cluster import end_all_jobs, queue, said, wait_for
 from tiny import PROJECT, TINY
 from trainings import assert_ended_like
+from warm import warm_python
 
 from competition.clusters.job import TOLD, SlurmJob
 from competition.clusters.slurm import jobs_in_words, parameters, sbatch_words
@@ -161,15 +163,25 @@ class Project:
         def freeze_one() -> bool:
             for name, step in after.items():
                 if name not in frozen and self.step(name) > step:
-                    frozen[name] = self.process(name)
-                    os.kill(frozen[name], signal.SIGSTOP)
+                    os.kill(self.process(name), signal.SIGTSTP)
+                    wait_for(lambda name=name: self.stopped(name), "a stop", LONG, pause=0.02)
+                    frozen[name] = self.stopped(name)[0]
             return len(frozen) == len(after)
 
         wait_for(freeze_one, "steps of trainings", LONG, pause=0.02)
         return frozen
 
+    def stopped(self, name: str) -> list[int]:
+        """Return the process of a training, which writes to its log, once it is stopped."""
+        log, found = self.folder / "outputs" / "t" / name / "train.log", []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                if (process / "fd" / "1").readlink() == log and "\nState:\tT" in (process / "status").read_text():
+                    found.append(int(process.name))
+        return found
+
     def process(self, name: str) -> int:
-        """Return the process of a training."""
+        """Return the process of a training that SLURM knows, which stands for it."""
         fold, _, seed = name.removeprefix("fold").partition("_seed")
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
@@ -212,7 +224,9 @@ def project_on_slurm(
     folder = tmp_path / "it's here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    # What a job starts is a fork of what has imported torch; the job itself is as SLURM starts it.
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\n\nsys.executable = {warm_python()!r}\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (tmp_path, PROJECT))))
     yield Project(folder, command)
     end_all_jobs()
 
