@@ -2,7 +2,7 @@
 
 An object has `verb`, `ok` and `status` (the exit status); `lines`, as people see them; and what the verb adds, which
 AGENTS.md lists. Where something is wrong it has `errors` instead: a list of `message`, and of it `file`, `line`, `key`,
-`found` and `expected`, null where there is none.
+`found` and `expected`, null where there is none; and `warnings`, the same of what is only doubtful.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 from competition.support.errors import CompetitionError, fault_of
 
 JSON = "--json"
+WARNING = "warning: "  # as lines begin that `check` writes of what it does not refuse
 VERBS = ("check", "tune", "submit", "runs", "scores")
 told: dict[str, Any] = {}  # by the verb that runs: a process runs one
 
@@ -34,8 +35,18 @@ def refuse_json(verb: str) -> None:
 
 def as_json(verb: str, status: int, errors: str = "") -> str:
     """Return the object of a verb that has ended."""
-    said = {"errors": [asdict(fault_of(line)) for line in errors.splitlines()]} if status else told
+    said = _faults(errors.splitlines()) if status else told
     return json.dumps(_plain({"verb": verb, "ok": status == 0, "status": status, **said}), ensure_ascii=False, indent=1)
+
+
+def _faults(lines: Sequence[str]) -> dict[str, Any]:
+    """Return lines as objects: those that warn, of which nothing has failed, apart."""
+    of_warnings = [line.removeprefix(WARNING) for line in lines if line.startswith(WARNING)]
+    of_errors = [line for line in lines if not line.startswith(WARNING)]
+    return {
+        name: [asdict(fault_of(line)) for line in each]
+        for name, each in (("errors", of_errors), ("warnings", of_warnings))
+    }
 
 
 def _plain(value: Any) -> Any:

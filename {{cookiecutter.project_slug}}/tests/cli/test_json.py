@@ -13,6 +13,7 @@ from tiny import TINY
 
 from competition.config.loading import task_names
 from competition.support.errors import fault_of
+from competition.support.telling import as_json
 from competition.tasks.made_up_images import write_sample
 
 Command = Callable[..., CompletedProcess[str]]
@@ -96,6 +97,14 @@ def test_a_line_of_an_error_is_taken_apart(message: str, parts: tuple[object, ..
     fault = fault_of(message)
     assert (fault.file, fault.line, fault.key, fault.found, fault.expected) == parts
     assert fault.message == message
+
+
+def test_what_only_warns_is_no_error() -> None:
+    said = json.loads(as_json("check", 1, "warning: train.csv: class 'a' is rare\ntrain.csv: line 3: found 'x'"))
+    assert [one["message"] for one in said["errors"]] == ["train.csv: line 3: found 'x'"]
+    assert [(one["message"], one["file"]) for one in said["warnings"]] == [
+        ("train.csv: class 'a' is rare", "train.csv")
+    ]
 
 
 def test_what_prints_no_object_says_so_in_one(ask: Callable[..., dict[str, Any]]) -> None:

@@ -22,16 +22,14 @@ from competition.networks.encoder import note_encoder
 from competition.networks.pretrained import (
     GO_ON,
     State,
-    check_encoder,
     explaining_weights,
-    load_pretrained,
     note_weights,
     read_state,
     weights_file,
 )
 from competition.support.errors import CompetitionError
 from competition.tasks.detection.architectures.kept_weights import keep
-from competition.tasks.detection.model import PYRAMID_STRIDES, BoxNetwork, BoxOutputs, EncoderWithPyramid
+from competition.tasks.detection.model import PYRAMID_STRIDES, BoxNetwork, BoxOutputs, build_backbone
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionModel, TaskConfig
 
 # By `model.size`: how torchvision makes it, its weights, and the strides of its levels.
@@ -207,34 +205,34 @@ LOOSE: dict[str, Any] = {"box_score_thresh": 0.01, "box_nms_thresh": 0.8, "box_d
 
 def build_network(config: TaskConfig, num_classes: int) -> TwoStages:
     """Return the Faster R-CNN that `model:` asks for. Raises CompetitionError where it cannot be had."""
-    model, channels = config.model, config.data.channels
-    network, line = (_on_encoder if model.size is None else _published)(model, channels, num_classes)
+    model = config.model
+    network, line = (_on_encoder if model.size is None else _published)(config, num_classes)
     place = "rcnn.backbone.encoder" if model.size is None else "rcnn.backbone.body"
     note_encoder(network, place, model.encoder if model.size is None else model.network_name)
     note_weights(network, line)
     return network
 
 
-def _on_encoder(model: DetectionModel, channels: int, num_classes: int) -> tuple[TwoStages, str | None]:
-    check_encoder(model.encoder)
-    backbone = EncoderWithPyramid(model.encoder, channels, model.pyramid_channels)
-    line = load_pretrained(backbone.encoder, model, channels, "pyramid and heads")
+def _on_encoder(config: TaskConfig, num_classes: int) -> tuple[TwoStages, str | None]:
+    backbone, line = build_backbone(config)
+    channels = backbone.out_channels
     anchors = AnchorGenerator(tuple((4 * stride,) for stride in PYRAMID_STRIDES), ((0.5, 1.0, 2.0),) * 5)
     levels = [str(number) for number in range(4)]
     pool = MultiScaleRoIAlign(featmap_names=levels, output_size=POOLED, sampling_ratio=2)
-    width = 4 * model.pyramid_channels
+    width = 4 * channels
     rcnn = FasterRCNN(
         backbone,
         rpn_anchor_generator=anchors,
         box_roi_pool=pool,
-        box_head=TwoMLPHead(model.pyramid_channels * POOLED**2, width),
+        box_head=TwoMLPHead(channels * POOLED**2, width),
         box_predictor=FastRCNNPredictor(width, num_classes + 1),
         **LOOSE,
     )
     return TwoStages(rcnn, PYRAMID_STRIDES), line
 
 
-def _published(model: DetectionModel, channels: int, num_classes: int) -> tuple[TwoStages, str | None]:
+def _published(config: TaskConfig, num_classes: int) -> tuple[TwoStages, str | None]:
+    model, channels = config.model, config.data.channels
     if model.size not in PUBLISHED:
         raise CompetitionError(
             f"model.size: found {model.size}; torchvision has faster_rcnn as {' and '.join(PUBLISHED)}"
