@@ -85,7 +85,7 @@ class Scheduler(Section):
     """Learning rate by step: warm-up, then the named course from the peak down."""
 
     name: Literal["cosine", "linear", "constant", "poly", "step", "plateau", "onecycle", "restarts", "flat"] = (
-        "cosine"  # `train --preview` draws it
+        "flat"  # `train --preview` draws it
     )
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of all steps
     final: Probability = 0.01  # last learning rate as a share of the peak, below which none falls

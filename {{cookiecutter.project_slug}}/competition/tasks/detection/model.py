@@ -141,6 +141,7 @@ def in_full_precision(layer: nn.Conv2d) -> nn.Conv2d:
 
 STRIDES = (8, 16, 32)  # of the encoder's levels that are used
 PYRAMID_STRIDES = (*STRIDES, 64, 128)
+NORM_GROUPS = 16
 
 
 def levels_of(encoder_name: str) -> tuple[list[int], list[int]]:
@@ -166,6 +167,11 @@ def levels_of(encoder_name: str) -> tuple[list[int], list[int]]:
     return [numbers[place] for place in places], [info.channels()[place] for place in places]
 
 
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Return the norm of layers behind the encoder: detectors' batches are small, and their levels share layers."""
+    return nn.GroupNorm(NORM_GROUPS, channels)
+
+
 class EncoderWithPyramid(nn.Module):
     """A timm encoder and a feature pyramid: five levels of `out_channels` at strides 8 to 128."""
 
@@ -176,7 +182,8 @@ class EncoderWithPyramid(nn.Module):
             encoder_name, features_only=True, out_indices=levels, in_chans=in_channels, pretrained=False
         )
         self.out_channels = out_channels
-        self.pyramid = FeaturePyramidNetwork(widths, out_channels, LastLevelP6P7(out_channels, out_channels))
+        further = LastLevelP6P7(out_channels, out_channels)
+        self.pyramid = FeaturePyramidNetwork(widths, out_channels, further, norm_layer=group_norm)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the levels, finest first: of a side of s pixels, s / stride points rounded up.

@@ -24,13 +24,13 @@ from competition.tasks.detection.model import (
     anchors_of,
     box_losses,
     build_backbone,
+    group_norm,
     in_full_precision,
 )
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionLoss, TaskConfig
 from competition.tasks.focal import soft_focal_losses
 
 CONVOLUTIONS = 4  # before each of the two outputs
-NORM_GROUPS = 16
 RARE = 0.01  # probability of a class at a point before anything is learnt
 FIRST_REACH = 2.0  # strides from a point to each side of its box, likewise
 LONGEST = 6.0  # logarithm of the furthest, in FIRST_REACH: no overflow
@@ -86,7 +86,7 @@ class Head(nn.Module):
 def _tower(channels: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(CONVOLUTIONS):
-        layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.GroupNorm(NORM_GROUPS, channels)]
+        layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), group_norm(channels)]
         layers.append(nn.ReLU())
     return nn.Sequential(*layers)
 
