@@ -30,7 +30,7 @@ from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date, remember_sources
 from competition.support.locks import holding
 from competition.tasks.contract import Prediction, Task
-from competition.training.checkpoint import load_checkpoint, network_state, weights_to_use
+from competition.training.checkpoint import explaining_other_network, load_checkpoint, network_state, weights_to_use
 from competition.training.devices import refuse_gpus_without_kernels
 from competition.training.lost_process import explaining_lost_process, watch_processes
 from competition.training.module import CompetitionModule
@@ -78,7 +78,8 @@ def load_network(path: Path) -> tuple[nn.Module, list[str]]:
     values = parameters["config"]
     values = values | {"model": values["model"] | {"pretrained": False, "lora": None}}
     module = CompetitionModule(values, parameters["classes"])
-    module.load_state_dict(network_state(checkpoint))
+    with explaining_other_network(path):
+        module.load_state_dict(network_state(checkpoint))
     return module.network.eval(), parameters["classes"]
 
 

@@ -8,7 +8,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: not a whole checkpoint ({reason}); delete {path.parent} and train this fold again"
         ) from None
     return checkpoint
+
+
+@contextmanager
+def explaining_other_network(path: Path) -> Generator[None]:
+    """Raise CompetitionError where the weights of a checkpoint are of another network than the code builds now."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise CompetitionError(
+            f"{path}: no longer fits the network that its config builds: {reason}; put back the code that it was "
+            "trained by, or train again under another name"
+        ) from None
 
 
 def network_state(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -20,7 +20,14 @@ from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
 from competition.tasks.user_losses import load_loss
 from competition.training.averaging import AverageWeights, ScheduleFreeWeights
-from competition.training.checkpoint import LATEST, LatestAndBest, export_weights, exported_path, load_checkpoint
+from competition.training.checkpoint import (
+    LATEST,
+    LatestAndBest,
+    explaining_other_network,
+    export_weights,
+    exported_path,
+    load_checkpoint,
+)
 from competition.training.fold_data import FoldData, mixing_warnings, per_device_batch_size
 from competition.training.logger import MetricsCsv, build_loggers
 from competition.training.lost_process import watch_processes
@@ -83,7 +90,8 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
         _say(line)
     # Lightning does it after it has restored weights, which rounds those of 64-true.
     trainer.precision_plugin.convert_module(module)
-    trainer.fit(module, data, ckpt_path=latest, weights_only=True)
+    with explaining_other_network(folder / LATEST):
+        trainer.fit(module, data, ckpt_path=latest, weights_only=True)
 
 
 def _sizes(config: Config) -> dict[tuple[int, int], str]:

@@ -7,13 +7,14 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from competition.comparison.update_ledger import begin, record
 from competition.config.loading import task_names
 from competition.files.images import read_image_size
 from competition.prediction.stored import Predictions
-from competition.runs.folder import CONFIG, OOF, Run
+from competition.runs.folder import CONFIG, LATEST, OOF, Run
 from competition.runs.ledger import change_ledger, ledger_path
 
 pytestmark = pytest.mark.slow
@@ -85,15 +86,21 @@ def test_what_changed_is_named(outputs: Path, command: Command, data_dir: Path) 
 @pytest.mark.parametrize("task", task_names()[:1], indirect=True)
 def test_a_network_that_no_longer_fits_its_weights_is_one_line(outputs: Path, command: Command) -> None:
     path = weights(outputs)
+    latest = path.with_name(LATEST)
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["state_dict"].popitem()
-    torch.save(checkpoint, path)
-    done = command("replay", "t")
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith(
-        f"{path.relative_to(outputs.parent)}: no longer fits the network that its config builds"
-    )
+    for one in (path, latest):
+        torch.save(checkpoint | {"pytorch-lightning_version": pl.__version__}, one)
+    resumed = ("train", path.with_name(CONFIG), "fold=1", "--resume")
+    for words, file in ((("replay", "t"), path), (("predict", "t"), path), (resumed, latest)):
+        if file == latest:
+            path.with_name(OOF).unlink()  # it has not ended
+        done = command(*words)
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert done.stderr.startswith(
+            f"{file.relative_to(outputs.parent)}: no longer fits the network that its config builds"
+        )
     config = outputs / "t/fold0" / CONFIG
     config.write_text(config.read_text() + "unheard_of: 1\n")
     assert "unheard_of: unknown key" in command("replay", "t").stderr
