@@ -52,7 +52,7 @@ def changes(config: Config) -> dict[str, list[str]]:
         "more augmentation": MORE_AUGMENTATION,
         "ema 0.9": ["ema={decay: 0.9}"],  # a few hundred steps: a longer average would still hold the first ones
         "scheduler onecycle": ["scheduler.name=onecycle"],
-        "scheduler flat": ["scheduler.name=flat"],
+        "scheduler cosine": ["scheduler.name=cosine"],
         "weight_decay 0": ["optimizer.weight_decay=0"],
         "weight_decay x 10": [f"optimizer.weight_decay={10 * decay:g}"],
     }
