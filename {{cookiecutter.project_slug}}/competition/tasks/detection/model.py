@@ -6,7 +6,7 @@ The other architectures lie in architectures/: Faster R-CNN, and the transformer
 import importlib
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -142,6 +142,7 @@ def in_full_precision(layer: nn.Conv2d) -> nn.Conv2d:
 STRIDES = (8, 16, 32)  # of the encoder's levels that are used
 PYRAMID_STRIDES = (*STRIDES, 64, 128)
 NORM_GROUPS = 16
+Norm = Callable[[int], nn.Module]  # from a number of channels
 
 
 def levels_of(encoder_name: str) -> tuple[list[int], list[int]]:
@@ -168,14 +169,17 @@ def levels_of(encoder_name: str) -> tuple[list[int], list[int]]:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Return the norm of layers behind the encoder: detectors' batches are small, and their levels share layers."""
+    """Return the norm of a one-stage detector's layers behind the encoder: batches are small, levels share layers.
+
+    What has it knows of the whole image; two stages look at places alone, and have none.
+    """
     return nn.GroupNorm(NORM_GROUPS, channels)
 
 
 class EncoderWithPyramid(nn.Module):
     """A timm encoder and a feature pyramid: five levels of `out_channels` at strides 8 to 128."""
 
-    def __init__(self, encoder_name: str, in_channels: int, out_channels: int) -> None:
+    def __init__(self, encoder_name: str, in_channels: int, out_channels: int, norm: Norm | None = None) -> None:
         super().__init__()
         levels, widths = levels_of(encoder_name)
         self.encoder = timm.create_model(
@@ -183,7 +187,7 @@ class EncoderWithPyramid(nn.Module):
         )
         self.out_channels = out_channels
         further = LastLevelP6P7(out_channels, out_channels)
-        self.pyramid = FeaturePyramidNetwork(widths, out_channels, further, norm_layer=group_norm)
+        self.pyramid = FeaturePyramidNetwork(widths, out_channels, further, norm_layer=norm)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the levels, finest first: of a side of s pixels, s / stride points rounded up.
@@ -321,12 +325,13 @@ def _build_architecture(config: TaskConfig, num_classes: int) -> BoxNetwork:
     return module.build_network(config, num_classes)
 
 
-def build_backbone(config: TaskConfig) -> tuple[EncoderWithPyramid, str | None]:
-    """Return the encoder of the config with its pyramid, and what is to be said of its weights."""
+def build_backbone(config: TaskConfig, norm: Norm | None = None) -> tuple[EncoderWithPyramid, str | None]:
+    """Return the encoder of the config with its pyramid, whose layers may have a norm, and what is to be said of its
+    weights."""
     model = config.model
     check_encoder(model.encoder)
     channels = channels_of(model, config.data)
-    backbone = EncoderWithPyramid(model.encoder, channels, model.pyramid_channels)
+    backbone = EncoderWithPyramid(model.encoder, channels, model.pyramid_channels, norm)
     see_volume(backbone.encoder, model, config.data)
     return backbone, load_pretrained(backbone.encoder, model, channels, "pyramid and head")
 
@@ -334,7 +339,7 @@ def build_backbone(config: TaskConfig) -> tuple[EncoderWithPyramid, str | None]:
 def build_fcos(config: TaskConfig, num_classes: int) -> Detector:
     """Return FCOS on the encoder of the config."""
     model = config.model
-    backbone, loaded = build_backbone(config)
+    backbone, loaded = build_backbone(config, group_norm)
     fcos = FCOS(
         backbone,
         num_classes,

@@ -296,5 +296,5 @@ def test_losses_without_any_weight_are_refused() -> None:
 
 @pytest.mark.parametrize("encoder", ["dla46x_c", "tresnet_m", "csatv2", "test_resnet"])
 def test_encoders_that_count_their_levels_otherwise_are_asked_for_the_same_strides(encoder: str) -> None:
-    levels = EncoderWithPyramid(encoder, 3, 16).eval()(torch.zeros(1, 3, 128, 128))
-    assert [tuple(level.shape) for level in levels] == [(1, 16, side, side) for side in (16, 8, 4, 2, 1)]
+    levels = EncoderWithPyramid(encoder, 3, 8).eval()(torch.zeros(1, 3, 128, 128))
+    assert [tuple(level.shape) for level in levels] == [(1, 8, side, side) for side in (16, 8, 4, 2, 1)]

@@ -201,7 +201,7 @@ def _overlaps(first: Tensor, second: Tensor) -> Tensor:
 
 def build_network(config: TaskConfig, num_classes: int) -> AlignedDetector:
     """Return the detector on the encoder of the config."""
-    backbone, loaded = build_backbone(config)
+    backbone, loaded = build_backbone(config, group_norm)
     network = AlignedDetector(backbone, num_classes, config.loss)
     note_encoder(network, "backbone.encoder", config.model.encoder)
     note_weights(network, loaded)
