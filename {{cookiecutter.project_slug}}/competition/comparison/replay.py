@@ -22,7 +22,7 @@ from competition.runs.ledger import Line, ledger_path, read_ledger
 from competition.runs.provenance import package_versions, provenance
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Prediction, Table, Task
-from competition.training.checkpoint import weights_to_use
+from competition.training.checkpoint import other_network, weights_to_use
 from competition.training.devices import inference_device
 
 CLOSE = 0.002  # on a CPU then and now, with the same versions, in full precision: only its make may differ
@@ -107,8 +107,7 @@ def _load(path: Path) -> tuple[nn.Module, list[str]]:
     try:
         return load_network(path)
     except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:  # code of the user's own
-        reason = " ".join(str(error).split())[:200]
-        raise CompetitionError(f"{path}: no longer fits the network that its config builds: {reason}") from None
+        raise other_network(path, error) from None
 
 
 def _predict_again(

@@ -14,7 +14,7 @@ from typing import Any
 from competition.support.errors import CompetitionError, fault_of
 
 JSON = "--json"
-WARNING = "warning: "  # as lines begin that `check` writes of what it does not refuse
+WARNING = "warning: "  # as lines begin that refuse nothing
 VERBS = ("check", "tune", "submit", "runs", "scores")
 told: dict[str, Any] = {}  # by the verb that runs: a process runs one
 
@@ -41,12 +41,11 @@ def as_json(verb: str, status: int, errors: str = "") -> str:
 
 def _faults(lines: Sequence[str]) -> dict[str, Any]:
     """Return lines as objects: those that warn, of which nothing has failed, apart."""
-    of_warnings = [line.removeprefix(WARNING) for line in lines if line.startswith(WARNING)]
-    of_errors = [line for line in lines if not line.startswith(WARNING)]
-    return {
-        name: [asdict(fault_of(line)) for line in each]
-        for name, each in (("errors", of_errors), ("warnings", of_warnings))
-    }
+    found: dict[str, list[dict[str, Any]]] = {"errors": [], "warnings": []}
+    for line in lines:
+        name = "warnings" if line.startswith(WARNING) else "errors"
+        found[name].append(asdict(fault_of(line.removeprefix(WARNING))))
+    return found
 
 
 def _plain(value: Any) -> Any:

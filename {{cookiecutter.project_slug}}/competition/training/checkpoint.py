@@ -65,11 +65,16 @@ def explaining_other_network(path: Path) -> Generator[None]:
     except RuntimeError as error:
         if "loading state_dict" not in str(error):
             raise
-        reason = " ".join(str(error).split())[:200]
-        raise CompetitionError(
-            f"{path}: no longer fits the network that its config builds: {reason}; put back the code that it was "
-            "trained by, or train again under another name"
-        ) from None
+        raise other_network(path, error) from None
+
+
+def other_network(path: Path, error: Exception) -> CompetitionError:
+    """Return what is said of a checkpoint whose weights are of another network than the code builds now."""
+    reason = " ".join(str(error).split())[:200]
+    return CompetitionError(
+        f"{path}: no longer fits the network that its config builds: {reason}; put back the code that it was "
+        "trained by, or train again under another name"
+    )
 
 
 def network_state(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
