@@ -1,6 +1,7 @@
 """Every config in configs/ loads, says how to run it, and builds its network; presets go with each of them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,24 +22,43 @@ PRESETS = [
 
 
 REAL = [path for task in task_names() if (path := FOLDER / f"{task}_real_data.yaml").is_file()]
+SMALL = [path for task in task_names() if (path := FOLDER / f"{task}_small_data.yaml").is_file()]
+
+
+def leaves(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Return values by dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= leaves(value, f"{above}{key}.") if isinstance(value, dict) and value else {f"{above}{key}": value}
+    return found
+
+
+@pytest.mark.parametrize("path", [*REAL, *SMALL], ids=lambda path: path.stem)
+def test_what_stands_behind_the_tasks_config_says_how_and_changes_nothing_else(path: Path) -> None:
+    task, text = path.stem.partition("_")[0], path.read_text(encoding="utf-8")
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert any(f"competition run configs/{task}.yaml configs/{path.name}" in line for line in comments)
+    assert len(comments) <= 3
+    alone, together = (
+        leaves(load_config(paths).model_dump(mode="json"))
+        for paths in ([FOLDER / f"{task}.yaml"], [FOLDER / f"{task}.yaml", path])
+    )
+    named = leaves(parse_yaml(text))
+    if (size := named.get("data.image_size")) and isinstance(size[0], list):  # by epoch
+        named |= {
+            "data.train_sizes": [[start, [side, side]] for start, side in size],
+            "data.image_size": [size[-1][1]] * 2,
+        }
+    assert {key: together.get(key) for key in named} == named
+    assert {key for key in alone.keys() & together.keys() if alone[key] != together[key]} <= named.keys()
 
 
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
-def test_what_real_data_wants_stands_behind_the_tasks_config_and_changes_nothing_else(path: Path) -> None:
-    task = path.stem.removesuffix("_real_data")
-    text = path.read_text(encoding="utf-8")
-    assert f"competition run configs/{task}.yaml configs/{path.name}" in text.splitlines()[0]
-    assert len([line for line in text.splitlines() if line.startswith("#")]) <= 3
-    alone, together = load_config([FOLDER / f"{task}.yaml"]), load_config([FOLDER / f"{task}.yaml", path])
-    named, plain = parse_yaml(text), together.model_dump(mode="json")
-    for section, values in named.items():
-        for key, value in values.items() if isinstance(values, dict) else []:
-            assert plain[section][key] == value
-    unnamed = set(type(alone).model_fields) - set(named)
-    assert {key: getattr(together, key) for key in unnamed} == {key: getattr(alone, key) for key in unnamed}
-    assert (together.model.pretrained, together.data.num_folds, together.name) == (True, 5, task)
-    assert together.ema is not None
-    assert together.tta
+def test_what_real_data_wants_is_pretrained_averaged_and_seen_by_views(path: Path) -> None:
+    made = load_config([FOLDER / f"{path.stem.removesuffix('_real_data')}.yaml", path])
+    assert (made.model.pretrained, made.data.num_folds) == (True, 5)
+    assert made.ema is not None
+    assert made.tta
 
 
 def test_every_task_has_a_config() -> None:

@@ -42,6 +42,7 @@ class DetectionModel(Model):
     # Keys of the config that a DETR has in transformers, over those of `size`; filled in from a pretrained folder.
     network: dict[str, Any] = {}
     pyramid_channels: Annotated[int, Field(ge=64, multiple_of=32)] = 128  # of fcos, tood and faster_rcnn on an encoder
+    head_convolutions: Annotated[int, Field(ge=0, le=8)] = 4  # of fcos and tood, before each output; 4 as published
 
     @model_validator(mode="before")
     @classmethod
@@ -65,6 +66,8 @@ class DetectionModel(Model):
             raise ValueError(
                 f"model.network: is for {', '.join(OF_TRANSFORMERS)}; {self.architecture} has no such keys"
             )
+        if self.architecture not in ("fcos", "tood") and self.head_convolutions != 4:
+            raise ValueError(f"model.head_convolutions: is for fcos and tood; {self.architecture} has no such head")
         if self.architecture not in ("fcos", "tood") and self.volume:
             raise ValueError(f"model.volume: is for fcos and tood; {self.architecture} sees slices as channels")
         return self

@@ -14,7 +14,7 @@ import pytest
 import torch
 from detection_architectures import ON_ENCODER, TINY, skip_without, tiny
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from competition.config.data_settings import Data
@@ -111,6 +111,20 @@ def test_a_few_steps_teach_it_something(architecture: str) -> None:
     history = train(network, made, steps, lr=5e-3, is_same=True)
     assert np.mean(history[-3:]) < 0.9 * history[0]
     assert all(parameter.isfinite().all() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("architecture", ["fcos", "tood"])
+def test_a_head_has_as_many_convolutions_before_each_output_as_are_asked_for(architecture: str) -> None:
+    networks = [
+        build_network(config(architecture, ON_ENCODER | {"head_convolutions": number}), CLASSES) for number in (0, 1, 3)
+    ]
+    none, one, three = (sum(isinstance(layer, nn.Conv2d) for layer in network.modules()) for network in networks)
+    assert (one - none, three - none) == (2, 6)
+    for network in networks:
+        image_losses(
+            network, network(torch.randn(2, 3, *SIZE)), batch_of(BOXES[:2]), config(architecture)
+        ).sum().backward()
+        assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in network.parameters())
 
 
 @torch.no_grad()
@@ -440,6 +454,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "keys of nothing": ("faster_rcnn", {"network": {"d_model": 2}}, {}, "faster_rcnn has no such keys"),
     "a loss of fcos": ("dfine", TINY["dfine"], {"loss": {"box_kind": "ciou"}}, "loss.box_kind: is for fcos and tood"),
     "a loss of fcos alone": ("tood", ON_ENCODER, {"loss": {"focal_alpha": 0.5}}, "loss.focal_alpha: is for fcos; tood"),
+    "a head of tood": (
+        "dfine",
+        TINY["dfine"] | {"head_convolutions": 1},
+        {},
+        "model.head_convolutions: is for fcos and",
+    ),
     "a size of tood": ("tood", {"size": "s"}, {}, "tood has no published sizes"),
     "a loss of nothing": ("dfine", TINY["dfine"], {"loss": {"box": 0.0, "classification": 0.0}}, "nothing is learnt"),
     "an encoder of no levels": ("dfine", {"encoder": "test_vit"}, {}, "test_vit"),

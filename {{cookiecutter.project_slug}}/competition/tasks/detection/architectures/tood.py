@@ -30,7 +30,6 @@ from competition.tasks.detection.model import (
 from competition.tasks.detection.settings import MOST_DETECTIONS, DetectionLoss, TaskConfig
 from competition.tasks.focal import soft_focal_losses
 
-CONVOLUTIONS = 4  # before each of the two outputs
 RARE = 0.01  # probability of a class at a point before anything is learnt
 FIRST_REACH = 2.0  # strides from a point to each side of its box, likewise
 LONGEST = 6.0  # logarithm of the furthest, in FIRST_REACH: no overflow
@@ -62,9 +61,9 @@ class Assigned:
 class Head(nn.Module):
     """Two towers of convolutions, the same for all levels: one says classes, the other how far the box reaches."""
 
-    def __init__(self, channels: int, num_classes: int) -> None:
+    def __init__(self, channels: int, num_classes: int, convolutions: int) -> None:
         super().__init__()
-        self.class_tower, self.place_tower = _tower(channels), _tower(channels)
+        self.class_tower, self.place_tower = _tower(channels, convolutions), _tower(channels, convolutions)
         self.classes = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.reaches = in_full_precision(nn.Conv2d(channels, 4, 3, padding=1))
         self.scales = nn.Parameter(torch.ones(len(PYRAMID_STRIDES)))
@@ -83,9 +82,9 @@ class Head(nn.Module):
         return torch.cat(logits, dim=1).float(), torch.cat(reaches, dim=1).float()
 
 
-def _tower(channels: int) -> nn.Sequential:
+def _tower(channels: int, convolutions: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for _ in range(CONVOLUTIONS):
+    for _ in range(convolutions):
         layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), group_norm(channels)]
         layers.append(nn.ReLU())
     return nn.Sequential(*layers)
@@ -99,10 +98,12 @@ def _by_point(level: Tensor) -> Tensor:
 class AlignedDetector(BoxNetwork):
     """Encoder, pyramid and head, with the loss of what they say."""
 
-    def __init__(self, backbone: EncoderWithPyramid, num_classes: int, settings: DetectionLoss) -> None:
+    def __init__(
+        self, backbone: EncoderWithPyramid, num_classes: int, head_convolutions: int, settings: DetectionLoss
+    ) -> None:
         super().__init__()
         self.backbone, self.settings = backbone, settings
-        self.head = Head(backbone.out_channels, num_classes)
+        self.head = Head(backbone.out_channels, num_classes, head_convolutions)
 
     def forward(self, images: Tensor) -> PointOutputs:
         """Run the network on images that are normalised and of one size already."""
@@ -202,7 +203,7 @@ def _overlaps(first: Tensor, second: Tensor) -> Tensor:
 def build_network(config: TaskConfig, num_classes: int) -> AlignedDetector:
     """Return the detector on the encoder of the config."""
     backbone, loaded = build_backbone(config, group_norm)
-    network = AlignedDetector(backbone, num_classes, config.loss)
+    network = AlignedDetector(backbone, num_classes, config.model.head_convolutions, config.loss)
     note_encoder(network, "backbone.encoder", config.model.encoder)
     note_weights(network, loaded)
     return network
