@@ -35,7 +35,7 @@ LEAST_SIDE = 1.0  # pixel
 class Head(FCOSHead):
     """The head of torchvision, whose focal loss and loss of boxes are those of `loss:`."""
 
-    def __init__(self, channels: int, num_classes: int, convolutions: int, settings: DetectionLoss) -> None:
+    def __init__(self, channels: int, num_classes: int, settings: DetectionLoss, convolutions: int = 4) -> None:
         super().__init__(channels, 1, num_classes, num_convs=convolutions)
         self.regression_head.bbox_reg = in_full_precision(self.regression_head.bbox_reg)
         self.settings = settings
@@ -343,7 +343,7 @@ def build_fcos(config: TaskConfig, num_classes: int) -> Detector:
     fcos = FCOS(
         backbone,
         num_classes,
-        head=Head(model.pyramid_channels, num_classes, model.head_convolutions, config.loss),
+        head=Head(model.pyramid_channels, num_classes, config.loss, model.head_convolutions),
         # Loose here: the cuts that count are `decode:`'s, which tuning may change without another forward pass.
         score_thresh=0.01,
         nms_thresh=0.8,

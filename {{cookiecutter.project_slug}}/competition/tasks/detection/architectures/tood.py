@@ -99,7 +99,7 @@ class AlignedDetector(BoxNetwork):
     """Encoder, pyramid and head, with the loss of what they say."""
 
     def __init__(
-        self, backbone: EncoderWithPyramid, num_classes: int, head_convolutions: int, settings: DetectionLoss
+        self, backbone: EncoderWithPyramid, num_classes: int, settings: DetectionLoss, head_convolutions: int
     ) -> None:
         super().__init__()
         self.backbone, self.settings = backbone, settings
@@ -203,7 +203,7 @@ def _overlaps(first: Tensor, second: Tensor) -> Tensor:
 def build_network(config: TaskConfig, num_classes: int) -> AlignedDetector:
     """Return the detector on the encoder of the config."""
     backbone, loaded = build_backbone(config, group_norm)
-    network = AlignedDetector(backbone, num_classes, config.model.head_convolutions, config.loss)
+    network = AlignedDetector(backbone, num_classes, config.loss, config.model.head_convolutions)
     note_encoder(network, "backbone.encoder", config.model.encoder)
     note_weights(network, loaded)
     return network
