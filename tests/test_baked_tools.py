@@ -18,7 +18,8 @@ from baking import CHOSEN, PROJECT, TASKS, lint_imports, run_module, run_tests
 # in the template and one bake: its task's own, or for what all share one that lacks the tasks which they name.
 RENDERED = re.compile(r"\b(project|PROJECT) / .(pyproject|README)|competition\.__file__")
 NAMED = re.compile(rf"""["']({"|".join(TASKS)})["']""")
-OF_TASKS = re.compile(r"task_names\(\)[\[)]")
+AT_IMPORT = re.compile(r"\b(task_names|facts_of|import_module|glob)\(")
+OF_TASKS = re.compile(r"task_names\(\)([\[)]| if)")
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,22 @@ def own_tests(project: Path, task: str) -> set[str]:
     return found
 
 
+def computed_by_tasks(project: Path) -> set[str]:
+    """Return the files of tests that look through tasks or folders when they are imported.
+
+    What else of other tasks' files a test would import, the type checker finds.
+    """
+    found = set()
+    for path in (project / "tests").rglob("test_*.py"):
+        at_import: list[ast.AST] = []
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            at_import += node.decorator_list if isinstance(node, ast.FunctionDef | ast.ClassDef) else [node]
+        if any(AT_IMPORT.search(ast.unparse(node)) for node in at_import):
+            found.add(path.relative_to(project).as_posix())
+    assert found
+    return found
+
+
 @pytest.fixture(scope="module")
 def tested(
     bake_once: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
@@ -162,8 +179,7 @@ def tested(
         (project / "tests" / "test_where.py").write_text(WHERE, encoding="utf-8")
         own = own_tests(project, task)
         (project / CHOSEN).write_text("\n".join(own), encoding="utf-8")
-        # That the others can be imported without the other tasks' files is the type checker's to find.
-        files = sorted({name.partition("::")[0] for name in own} | {"tests/test_where.py"})
+        files = sorted({name.partition("::")[0] for name in own} | computed_by_tasks(project))
         words[project] = [*files, "-m", "not slow", "-q", "-p", "no:cacheprovider", "-n", "0"]
     ended = run_tests(words)
     return {task: ended[project] for task, project in zip(TASKS, words, strict=True)}

@@ -35,7 +35,7 @@ from competition.training.module import CompetitionModule
 from competition.training.monitor import better_mode
 from competition.training.remember import RememberImages
 from competition.training.stopping import StopEarly, StopInGoodOrder, StopOnNan
-from competition.training.trainer import build_trainer, describe_device, describe_trainer
+from competition.training.trainer import build_trainer, describe_device, describe_trainer, refuse_clipping
 
 
 def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], None]) -> None:
@@ -52,7 +52,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     batch_size = per_device_batch_size(config, trainer.world_size, trainer.accumulate_grad_batches)
     module = CompetitionModule(config.model_dump(mode="json"), list(table.classes))
     fit_columns(module.network, data.train_set.columns)
-    module.build_optimizer()  # what cannot be had is refused before a run is there
+    refuse_clipping(trainer, module.build_optimizer())  # what cannot be had is refused before a run is there
     refuse_other_sizes(module.network, config.data.channels, _sizes(config))
     module.train()
     for file in config.loss.files:

@@ -12,7 +12,7 @@ from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElastic
 from pytorch_lightning.accelerators import CPUAccelerator, MPSAccelerator
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.plugins import TorchSyncBatchNorm
+from pytorch_lightning.plugins import MixedPrecision, TorchSyncBatchNorm
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from torch import nn
@@ -93,6 +93,19 @@ def build_trainer(
     if settings.get("sync_batchnorm") and trainer.world_size > 1 and isinstance(trainer.accelerator, CPUAccelerator):
         raise CompetitionError("trainer.sync_batchnorm: found true; torch can do it on GPUs only: set it to false here")
     return trainer
+
+
+def refuse_clipping(trainer: pl.Trainer, optimizer: torch.optim.Optimizer) -> None:
+    """Raise CompetitionError where Lightning would refuse to clip gradients, at the first step of a training.
+
+    In mixed precision a fused optimizer undoes their scale inside its step: before, their norm is another.
+    """
+    is_fused = getattr(optimizer, "_step_supports_amp_scaling", False)
+    if is_fused and trainer.gradient_clip_val and isinstance(trainer.precision_plugin, MixedPrecision):
+        raise CompetitionError(
+            f"optimizer.arguments: gradients cannot be clipped before a fused optimizer in {trainer.precision}; leave "
+            f"fused out, or set trainer.gradient_clip_val (found {trainer.gradient_clip_val:g}) to null"
+        )
 
 
 def prediction_settings(config: Config) -> dict[str, Any]:

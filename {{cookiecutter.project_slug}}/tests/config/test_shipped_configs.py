@@ -25,6 +25,11 @@ REAL = [path for task in task_names() if (path := FOLDER / f"{task}_real_data.ya
 SMALL = [path for task in task_names() if (path := FOLDER / f"{task}_small_data.yaml").is_file()]
 
 
+def task_of(path: Path) -> str:
+    """Return the task of a file that stands behind its config."""
+    return path.stem.removesuffix("_real_data").removesuffix("_small_data")
+
+
 def leaves(values: dict[str, Any], above: str = "") -> dict[str, Any]:
     """Return values by dotted keys."""
     found: dict[str, Any] = {}
@@ -35,7 +40,7 @@ def leaves(values: dict[str, Any], above: str = "") -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", [*REAL, *SMALL], ids=lambda path: path.stem)
 def test_what_stands_behind_the_tasks_config_says_how_and_changes_nothing_else(path: Path) -> None:
-    task, text = path.stem.partition("_")[0], path.read_text(encoding="utf-8")
+    task, text = task_of(path), path.read_text(encoding="utf-8")
     comments = [line for line in text.splitlines() if line.startswith("#")]
     assert any(f"competition run configs/{task}.yaml configs/{path.name}" in line for line in comments)
     assert len(comments) <= 3
@@ -49,13 +54,18 @@ def test_what_stands_behind_the_tasks_config_says_how_and_changes_nothing_else(p
             "data.train_sizes": [[start, [side, side]] for start, side in size],
             "data.image_size": [size[-1][1]] * 2,
         }
-    assert {key: together.get(key) for key in named} == named
-    assert {key for key in alone.keys() & together.keys() if alone[key] != together[key]} <= named.keys()
+    switched_off = {key for key, value in named.items() if value is None}
+    assert {key: together[key] for key in named} == named
+    # A section that is switched on or off comes or goes whole.
+    switched = switched_off | {key for key, value in alone.items() if value is None and key not in together}
+    unlike = {key for key in alone | together if alone.get(key, ...) != together.get(key, ...)} - named.keys()
+    assert {key for key in unlike - switched if not any(key.startswith(f"{one}.") for one in switched)} == set()
+    assert all(any(key.startswith(f"{one}.") for key in named) for one in switched - switched_off)
 
 
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
 def test_what_real_data_wants_is_pretrained_averaged_and_seen_by_views(path: Path) -> None:
-    made = load_config([FOLDER / f"{path.stem.removesuffix('_real_data')}.yaml", path])
+    made = load_config([FOLDER / f"{task_of(path)}.yaml", path])
     assert (made.model.pretrained, made.data.num_folds) == (True, 5)
     assert made.ema is not None
     assert made.tta
@@ -79,9 +89,10 @@ def test_a_preset_opens_with_the_command_that_runs_it(path: Path) -> None:
     assert any(f"configs/trainer/{path.name}" in line for line in comments)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*CONFIGS, *SMALL], ids=lambda path: path.stem)
 def test_a_network_is_built_and_sees_images(path: Path) -> None:
-    config = load_config([path], ["model.pretrained=false"])  # what it would fetch from the hub is not tested here
+    paths = [FOLDER / f"{task_of(path)}.yaml", path] if path in SMALL else [path]
+    config = load_config(paths, ["model.pretrained=false"])  # what it would fetch from the hub is not tested here
     several = [f"{name}/a" for name in getattr(config.format, "targets", {})]
     module = CompetitionModule(config.model_dump(mode="json"), several or ["a", "b", "c"]).eval()
     assert all(side % 32 == 0 for side in config.data.image_size)
@@ -94,6 +105,7 @@ def test_a_network_is_built_and_sees_images(path: Path) -> None:
     with torch.no_grad():
         predictions = Task(config.task).prediction.predictions(module.network, module(batch), batch)
     assert len(predictions) == 2
+    module.build_optimizer()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -117,15 +117,31 @@ def test_what_cannot_be_had_is_one_line(case: str) -> None:
     assert "\n" not in str(refused.value)
 
 
-def test_a_training_with_a_misspelt_one_leaves_nothing_behind(
-    words: list[str], tmp_path: Path, command: Command
+FUSED = ("optimizer.arguments={fused: true}", "trainer.gradient_clip_val=0.5")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (["optimizer.name=adamv"], 'optimizer.name: "adamv" is no optimizer'),
+        ([*FUSED, "trainer.precision=bf16-mixed"], "optimizer.arguments: gradients cannot be clipped before a fused"),
+    ],
+)
+def test_a_training_with_one_that_cannot_be_had_leaves_nothing_behind(
+    wrong: list[str], expected: str, words: list[str], tmp_path: Path, command: Command
 ) -> None:
     make_folds(load_config([Path(words[0])], words[1:]))
-    done = command("train", *words, "optimizer.name=adamv")
+    done = command("train", *words, *wrong)
     assert done.returncode == 1
-    assert done.stderr.startswith('optimizer.name: "adamv" is no optimizer')
+    assert done.stderr.startswith(expected)
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.rglob("config.yaml"))
+
+
+def test_gradients_are_clipped_before_a_fused_one_in_full_precision(words: list[str], command: Command) -> None:
+    make_folds(load_config([Path(words[0])], words[1:]))
+    done = command("train", *words, *FUSED)
+    assert done.returncode == 0, done.stderr
 
 
 # -- states

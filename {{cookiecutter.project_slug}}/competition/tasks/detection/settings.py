@@ -66,7 +66,8 @@ class DetectionModel(Model):
             raise ValueError(
                 f"model.network: is for {', '.join(OF_TRANSFORMERS)}; {self.architecture} has no such keys"
             )
-        if self.architecture not in ("fcos", "tood") and self.head_convolutions != 4:
+        published = type(self).model_fields["head_convolutions"].default
+        if self.architecture not in ("fcos", "tood") and self.head_convolutions != published:
             raise ValueError(f"model.head_convolutions: is for fcos and tood; {self.architecture} has no such head")
         if self.architecture not in ("fcos", "tood") and self.volume:
             raise ValueError(f"model.volume: is for fcos and tood; {self.architecture} sees slices as channels")

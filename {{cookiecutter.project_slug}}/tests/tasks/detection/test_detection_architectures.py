@@ -113,17 +113,23 @@ def test_a_few_steps_teach_it_something(architecture: str) -> None:
     assert all(parameter.isfinite().all() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("architecture", ["fcos", "tood"])
-def test_a_head_has_as_many_convolutions_before_each_output_as_are_asked_for(architecture: str) -> None:
-    networks = [
-        build_network(config(architecture, ON_ENCODER | {"head_convolutions": number}), CLASSES) for number in (0, 1, 3)
-    ]
-    none, one, three = (sum(isinstance(layer, nn.Conv2d) for layer in network.modules()) for network in networks)
-    assert (one - none, three - none) == (2, 6)
-    for network in networks:
-        image_losses(
-            network, network(torch.randn(2, 3, *SIZE)), batch_of(BOXES[:2]), config(architecture)
-        ).sum().backward()
+@pytest.mark.parametrize(
+    ("architecture", "towers"),
+    [
+        ("fcos", ("fcos.head.classification_head.conv", "fcos.head.regression_head.conv")),
+        ("tood", ("head.class_tower", "head.place_tower")),
+    ],
+)
+def test_a_head_has_as_many_convolutions_before_each_output_as_are_asked_for(
+    architecture: str, towers: Sequence[str]
+) -> None:
+    for number in (0, 1, 3):
+        made = config(architecture, ON_ENCODER | {"head_convolutions": number})
+        network = build_network(made, CLASSES)
+        for tower in towers:
+            layers = network.get_submodule(tower).modules()
+            assert sum(isinstance(layer, nn.Conv2d) for layer in layers) == number
+        losses_of(network, torch.randn(2, 3, *SIZE), BOXES[:2], made).sum().backward()
         assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in network.parameters())
 
 
