@@ -18,7 +18,6 @@ from baking import CHOSEN, PROJECT, TASKS, lint_imports, run_module, run_tests
 # in the template and one bake: its task's own, or for what all share one that lacks the tasks which they name.
 RENDERED = re.compile(r"\b(project|PROJECT) / .(pyproject|README)|competition\.__file__")
 NAMED = re.compile(rf"""["']({"|".join(TASKS)})["']""")
-AT_IMPORT = re.compile(r"\b(task_names|facts_of|import_module|glob)\(")
 OF_TASKS = re.compile(r"task_names\(\)([\[)]| if)")
 
 
@@ -151,38 +150,20 @@ def own_tests(project: Path, task: str) -> set[str]:
     return found
 
 
-def computed_by_tasks(project: Path) -> set[str]:
-    """Return the files of tests that look through tasks or folders when they are imported.
-
-    What else of other tasks' files a test would import, the type checker finds.
-    """
-    found = set()
-    for path in (project / "tests").rglob("test_*.py"):
-        at_import: list[ast.AST] = []
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            at_import += node.decorator_list if isinstance(node, ast.FunctionDef | ast.ClassDef) else [node]
-        if any(AT_IMPORT.search(ast.unparse(node)) for node in at_import):
-            found.add(path.relative_to(project).as_posix())
-    assert found
-    return found
-
-
 @pytest.fixture(scope="module")
 def tested(
     bake_once: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, CompletedProcess[str]]:
     """Run the bakes' own tests, with a user's own files in them; by task, what they said."""
-    words: dict[Path, list[str]] = {}
-    for task in TASKS:
-        project = shutil.copytree(bake_once(task), tmp_path_factory.mktemp(task) / "own")
+    projects = {task: shutil.copytree(bake_once(task), tmp_path_factory.mktemp(task) / "own") for task in TASKS}
+    for task, project in projects.items():
         add_own_files(project, task)
         (project / "tests" / "test_where.py").write_text(WHERE, encoding="utf-8")
-        own = own_tests(project, task)
-        (project / CHOSEN).write_text("\n".join(own), encoding="utf-8")
-        files = sorted({name.partition("::")[0] for name in own} | computed_by_tasks(project))
-        words[project] = [*files, "-m", "not slow", "-q", "-p", "no:cacheprovider", "-n", "0"]
-    ended = run_tests(words)
-    return {task: ended[project] for task, project in zip(TASKS, words, strict=True)}
+        (project / CHOSEN).write_text("\n".join(own_tests(project, task)), encoding="utf-8")
+    # All are collected: that each file can be imported without the other tasks' is tested, too.
+    words = ["-m", "not slow", "-q", "-p", "no:cacheprovider", "-n", "0"]
+    ended = run_tests(dict.fromkeys(projects.values(), words))
+    return {task: ended[project] for task, project in projects.items()}
 
 
 # This Python has the unrendered project installed, which must not be what is tested.

@@ -211,8 +211,8 @@ def complete(task: str, values: dict[str, Any]) -> Config:
 def settings_of(task: str, values: dict[str, Any]) -> dict[str, Any]:
     """Return by dotted key what a part of a task's config sets, with the preset of its format expanded and checked."""
     given = _part(task, values)
-    checked = _flatten(validate(given, {}, "part").model_dump(mode="json"))
-    named = _flatten(with_preset(given, {}, "part"))
+    checked = flatten(validate(given, {}, "part").model_dump(mode="json"))
+    named = flatten(with_preset(given, {}, "part"))
     return {key: checked[key] for key in named if key in checked and key.startswith(("format.", "data."))}
 
 
@@ -251,7 +251,7 @@ def dump_config(config: Config) -> str:
 
 def config_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """List `key: old -> new` for every dotted key in which two plain configs differ."""
-    before, after = _flatten(old), _flatten(new)
+    before, after = flatten(old), flatten(new)
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys]
 
@@ -328,7 +328,7 @@ def read_yaml(path: Path, role: str = "") -> dict[str, Any]:
 
 def _not_plain(values: dict[str, Any]) -> str:
     """Return a word on the first value that no config can hold, as a date or a number of thousands of digits."""
-    for key, value in _flatten(values).items():
+    for key, value in flatten(values).items():
         try:
             json.dumps({key: value})
         except (TypeError, ValueError, RecursionError) as error:
@@ -382,8 +382,9 @@ def _merge(into: dict[str, Any], new: dict[str, Any], where: str, source: dict[s
             into[key] = value
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return values by dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

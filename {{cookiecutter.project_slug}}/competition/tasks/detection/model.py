@@ -35,7 +35,7 @@ LEAST_SIDE = 1.0  # pixel
 class Head(FCOSHead):
     """The head of torchvision, whose focal loss and loss of boxes are those of `loss:`."""
 
-    def __init__(self, channels: int, num_classes: int, settings: DetectionLoss, convolutions: int = 4) -> None:
+    def __init__(self, channels: int, num_classes: int, settings: DetectionLoss, convolutions: int) -> None:
         super().__init__(channels, 1, num_classes, num_convs=convolutions)
         self.regression_head.bbox_reg = in_full_precision(self.regression_head.bbox_reg)
         self.settings = settings

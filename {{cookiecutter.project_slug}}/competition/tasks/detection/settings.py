@@ -23,6 +23,7 @@ MetricName = Literal[
 
 
 Architecture = Literal["fcos", "tood", "faster_rcnn", "dfine", "rt_detr_v2", "rf_detr", "lw_detr"]
+ONE_STAGE = ("fcos", "tood")
 OF_TRANSFORMERS = {"dfine": "5.0", "rt_detr_v2": "5.0", "rf_detr": "5.15", "lw_detr": "5.0"}  # and the least version
 MODEL_TYPES = {"d_fine": "dfine"}  # in config.json, where it is called otherwise than here
 OF_A_TRAINING = (  # keys of a config.json that are not of the network
@@ -58,7 +59,7 @@ class DetectionModel(Model):
 
     @model_validator(mode="after")
     def _fits_the_architecture(self) -> Self:
-        if self.architecture in ("fcos", "tood") and self.size is not None:
+        if self.architecture in ONE_STAGE and self.size is not None:
             raise ValueError(
                 f"model.size: {self.architecture} has no published sizes; name its encoder, or another architecture"
             )
@@ -67,16 +68,16 @@ class DetectionModel(Model):
                 f"model.network: is for {', '.join(OF_TRANSFORMERS)}; {self.architecture} has no such keys"
             )
         published = type(self).model_fields["head_convolutions"].default
-        if self.architecture not in ("fcos", "tood") and self.head_convolutions != published:
+        if self.architecture not in ONE_STAGE and self.head_convolutions != published:
             raise ValueError(f"model.head_convolutions: is for fcos and tood; {self.architecture} has no such head")
-        if self.architecture not in ("fcos", "tood") and self.volume:
+        if self.architecture not in ONE_STAGE and self.volume:
             raise ValueError(f"model.volume: is for fcos and tood; {self.architecture} sees slices as channels")
         return self
 
     @property
     def network_name(self) -> str:
         """What the network is called in messages and reports."""
-        if self.architecture in ("fcos", "tood"):
+        if self.architecture in ONE_STAGE:
             return self.encoder
         of = f" {self.size}" if self.size else "" if "backbone_config" in self.network else f" on {self.encoder}"
         return self.architecture + of
@@ -98,7 +99,7 @@ def read_network(path: Path, architecture: str) -> dict[str, Any]:
 
 
 # Keys of `loss:` that not every architecture goes by.
-LOSSES_OF = {"box_kind": ("fcos", "tood"), "focal_alpha": ("fcos",), "focal_gamma": ("fcos", "tood")}
+LOSSES_OF: dict[str, tuple[str, ...]] = {"box_kind": ONE_STAGE, "focal_alpha": ("fcos",), "focal_gamma": ONE_STAGE}
 
 
 class DetectionLoss(Losses):

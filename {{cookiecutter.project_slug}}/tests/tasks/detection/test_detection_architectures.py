@@ -461,10 +461,10 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "a loss of fcos": ("dfine", TINY["dfine"], {"loss": {"box_kind": "ciou"}}, "loss.box_kind: is for fcos and tood"),
     "a loss of fcos alone": ("tood", ON_ENCODER, {"loss": {"focal_alpha": 0.5}}, "loss.focal_alpha: is for fcos; tood"),
     "a head of tood": (
-        "dfine",
-        TINY["dfine"] | {"head_convolutions": 1},
+        "faster_rcnn",
+        ON_ENCODER | {"head_convolutions": 1},
         {},
-        "model.head_convolutions: is for fcos and",
+        "model.head_convolutions: is for fcos and tood; faster_rcnn",
     ),
     "a size of tood": ("tood", {"size": "s"}, {}, "tood has no published sizes"),
     "a loss of nothing": ("dfine", TINY["dfine"], {"loss": {"box": 0.0, "classification": 0.0}}, "nothing is learnt"),

@@ -184,7 +184,7 @@ def test_the_losses_are_torchvisions_unless_others_are_asked_for() -> None:
 @pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
 def test_boxes_of_no_width_have_a_finite_loss_and_slope(kind: str) -> None:
     """As fresh networks say them: the ReLU before the distances to the sides leaves nothing of many."""
-    head = Head(64, CLASSES, DetectionLoss.model_validate({"box_kind": kind}))
+    head = Head(64, CLASSES, DetectionLoss.model_validate({"box_kind": kind}), convolutions=4)
     points = torch.tensor([[0.0, 0.0, 8.0, 8.0]] * 6)
     regression = torch.tensor([[0.0] * 4, [0, 1, 0, 1], [1, 0, 1, 0], [1e-30, 0, 0, 1e-30], [1e-6] * 4, [3.0] * 4])
     regression.requires_grad_()
@@ -201,7 +201,7 @@ def test_ciou_is_torchvisions_for_boxes_of_a_pixel_or_more() -> None:
     for boxes in (found, true):
         boxes[:, 2:] += boxes[:, :2] + 1
     found.requires_grad_()
-    head = Head(64, CLASSES, DetectionLoss(box_kind="ciou"))
+    head = Head(64, CLASSES, DetectionLoss(box_kind="ciou"), convolutions=4)
     points = torch.tensor([[-0.5, -0.5, 0.5, 0.5]] * 200)
     ours = head._box_losses(found * torch.tensor([-1.0, -1, 1, 1]), points, true)
     torch.testing.assert_close(ours, complete_box_iou_loss(found, true))
