@@ -1,6 +1,9 @@
 """What the tests share: a tiny made-up competition of each task type that is there, and the command line."""
 
+import gc
 import os
+
+gc.disable()  # nothing that is imported here goes away again: see pytest_collection_modifyitems
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded; tests and their processes share the cores
 
@@ -21,6 +24,7 @@ from task_facts import facts_of
 from tiny import PROJECT, TINY
 from warm import look_through_packages_once
 
+from competition.__main__ import COLLECT
 from competition.cli.app import main
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
@@ -36,13 +40,19 @@ Once = Callable[[str, str, Callable[[Path], None]], Path]
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out long tests that another task's stand for. Begin with the files that have slow tests, and keep each
-    together: a long one at the end has one core work."""
+    together: a long one at the end has one core work.
+
+    From here on what is no longer used is looked for again, as seldom as by the program, not among modules and tests.
+    """
     left_out = {item for item in items if item.get_closest_marker("slow") and is_stood_for(item)}
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     order = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
     items.sort(key=lambda item: (item.path not in slow, order[item.path]))
+    gc.freeze()
+    gc.set_threshold(*COLLECT)
+    gc.enable()
 
 
 def is_stood_for(item: pytest.Item) -> bool:

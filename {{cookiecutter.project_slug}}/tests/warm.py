@@ -92,8 +92,10 @@ def serve(address: str) -> NoReturn:
     listening.bind(f"{address}.new")
     listening.listen(64)
     os.rename(f"{address}.new", address)  # noqa: PTH104
+    gc.disable()
     import_what_takes_long()
     gc.freeze()  # or each fork would look through all that was imported, and copy it, for nothing
+    gc.enable()
     waiting, living = selectors.DefaultSelector(), dict[socket.socket, int]()
     waiting.register(sys.stdin, selectors.EVENT_READ)
     waiting.register(listening, selectors.EVENT_READ)

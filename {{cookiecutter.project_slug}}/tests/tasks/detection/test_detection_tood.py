@@ -1,4 +1,4 @@
-"""Task-aligned assignment: who learns which box, and how well, against slow references."""
+"""Task-aligned assignment: who learns which box, and how well, against slow references; what moves a box's sides."""
 
 import itertools
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from competition.tasks.detection.architectures import tood
+from competition.tasks.detection.architectures.moved_sides import SIDES, WIDTH, MovedSides
 from competition.tasks.detection.architectures.tood import Assigned, PointOutputs, assign
 from competition.tasks.focal import soft_focal_losses
 
@@ -26,7 +27,8 @@ def said(images: int) -> PointOutputs:
     points, strides = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
     reaches = 0.3 + torch.rand(images, len(points), 4) * 4
     boxes = torch.cat([points - reaches[..., :2] * strides, points + reaches[..., 2:] * strides], dim=2)
-    return PointOutputs(torch.randn(images, len(points), CLASSES), boxes, points, (SIDE, SIDE))
+    moved = boxes + torch.randn(images, len(points), 4)
+    return PointOutputs(torch.randn(images, len(points), CLASSES), boxes, moved, points, (SIDE, SIDE))
 
 
 def true_boxes(*counts: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -98,7 +100,8 @@ def test_the_losses_are_those_of_the_points_divided_by_their_qualities() -> None
     apart = 0.0
     for point, (box, quality) in expected.items():
         truth[0, point, labels[0][box]] = quality
-        apart += quality * float(generalized_box_iou_loss(outputs.boxes[0, point], boxes[0][box]))
+        for said_boxes, share in ((outputs.boxes, 1.0), (outputs.first_boxes, 0.5)):
+            apart += share * quality * float(generalized_box_iou_loss(said_boxes[0, point], boxes[0][box]))
     number = max(sum(quality for _, quality in expected.values()), 1)
     score = outputs.logits.sigmoid()
     surprise = -(truth * score.log() + (1 - truth) * (1 - score).log()) * (score - truth) ** 2
@@ -128,3 +131,73 @@ def test_a_box_is_learnt_by_who_says_it_tighter_and_that_score_is_to_be_higher()
     assert len(found) == 13
     others = [quality for point, (_, quality) in found.items() if point != tight]
     assert others == pytest.approx([0.9 * (0.5 / 0.9) ** 6] * 12)
+
+
+def levels(channels: int, height: int, width: int) -> list[Tensor]:
+    """Return the levels of a pyramid over a picture of 8 * height and 8 * width pixels."""
+    sides = [(-(-height // 2**level), -(-width // 2**level)) for level in range(5)]
+    return [torch.randn(2, channels, *side) for side in sides]
+
+
+def between(values: Tensor, x: float, y: float) -> Tensor:
+    """Return what (channels, H, W) has at a place between its points, beyond its border what the border has."""
+    x, y = (min(max(place, 0.0), side - 1.0) for place, side in ((x, values.shape[2]), (y, values.shape[1])))
+    left, top = int(x), int(y)
+    right, bottom = min(left + 1, values.shape[2] - 1), min(top + 1, values.shape[1] - 1)
+    upper = values[:, top, left] * (left + 1 - x) + values[:, top, right] * (x - left)
+    lower = values[:, bottom, left] * (left + 1 - x) + values[:, bottom, right] * (x - left)
+    return upper * (top + 1 - y) + lower * (y - top)
+
+
+def test_a_side_moves_by_what_is_seen_in_its_middle_and_what_its_point_knows() -> None:
+    finest, *others = known = levels(6, 5, 7)
+    number = sum(level.shape[2] * level.shape[3] for level in known)
+    first = torch.rand(2, number, 2) * 60 - 10  # some reach out of the picture
+    boxes = torch.cat([first, first + torch.rand(2, number, 2) * 30], dim=2)
+    moved_sides = MovedSides(6)
+    torch.nn.init.normal_(moved_sides.moves, std=0.1)
+    torch.nn.init.normal_(moved_sides.always)
+    moved = moved_sides(finest, 8, known, boxes)
+    looks = moved_sides.at_sides(finest)
+    of_points = torch.cat([moved_sides.at_points(level).flatten(2) for level in [finest, *others]], dim=2)
+    for image, point in itertools.product(range(2), range(0, number, 5)):
+        x, y, right, bottom = boxes[image, point].tolist()
+        middles = [(x, (y + bottom) / 2), ((x + right) / 2, y), (right, (y + bottom) / 2), ((x + right) / 2, bottom)]
+        for side, (across, along) in enumerate(middles):
+            part = slice(side * WIDTH, (side + 1) * WIDTH)
+            seen = between(looks[image, part], across / 8, along / 8) + of_points[image, part, point]
+            move = moved_sides.moves[side] @ seen.relu() + moved_sides.always[side]
+            length = (right - x, bottom - y)[side % 2]
+            expected = boxes[image, point, side] + 0.25 * length * move.clamp(-1, 1)
+            torch.testing.assert_close(moved[image, point, side], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_mark_at_the_side_of_a_box_moves_that_side_alone() -> None:
+    known = [torch.zeros_like(level) for level in levels(1, 8, 8)]
+    known[0][0, 0, 3, 2] = 1  # at 16, 24 pixels
+    moved_sides = MovedSides(1)
+    for layer in (moved_sides.at_sides, moved_sides.at_points):
+        torch.nn.init.ones_(layer.weight)
+        assert layer.bias is not None
+        torch.nn.init.zeros_(layer.bias)
+    torch.nn.init.constant_(moved_sides.moves, 1 / WIDTH)
+    number = sum(level.shape[2] * level.shape[3] for level in known)
+    around = {"left": (16, 14, 40, 34), "top": (6, 24, 26, 60), "right": (0, 20, 16, 28), "bottom": (8, 0, 24, 24)}
+    for side, box in enumerate(around.values()):
+        boxes = torch.tensor(box, dtype=torch.float32).expand(2, number, 4)
+        moves = moved_sides(known[0], 8, [level * 0 for level in known], boxes) - boxes
+        expected = torch.zeros(SIDES)
+        expected[side] = 0.25 * (box[2] - box[0], box[3] - box[1])[side % 2]
+        torch.testing.assert_close(moves[0], expected.expand(number, 4))
+        assert not moves[1].any()  # the other image has no mark
+
+
+def test_boxes_begin_where_their_points_say_and_are_not_taught_by_being_moved() -> None:
+    known = levels(4, 4, 4)
+    boxes = (torch.rand(2, sum(level.shape[2] * level.shape[3] for level in known), 4) * 32).requires_grad_()
+    moved_sides = MovedSides(4)
+    moved = moved_sides(known[0], 8, known, boxes)
+    assert torch.equal(moved, boxes)
+    moved.sum().backward()
+    assert boxes.grad is None
+    assert moved_sides.always.grad is not None

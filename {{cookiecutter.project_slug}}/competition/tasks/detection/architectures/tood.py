@@ -2,7 +2,7 @@
 
 Which points learn to say a box is not told by the box alone, as for FCOS, but by which say it best at the time: by
 class and by place. How well they say the place is what their score learns, so that of two boxes the tighter one stays;
-there is no centerness. The head is a plain one, without the paper's layer attention and its moving of predictions.
+there is no centerness. The head is a plain one, without the paper's layer attention; moved_sides.py moves what it says.
 """
 
 import math
@@ -16,6 +16,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from competition.networks.encoder import note_encoder
 from competition.networks.pretrained import note_weights
+from competition.tasks.detection.architectures.moved_sides import MovedSides
 from competition.tasks.detection.model import (
     PYRAMID_STRIDES,
     BoxNetwork,
@@ -34,6 +35,7 @@ RARE = 0.01  # probability of a class at a point before anything is learnt
 FIRST_REACH = 2.0  # strides from a point to each side of its box, likewise
 LONGEST = 6.0  # logarithm of the furthest, in FIRST_REACH: no overflow
 MOST_POINTS = 13  # that learn a box
+FIRST_SHARE = 0.5  # of the loss of boxes before their sides are moved, beside that of the moved ones
 CLASS_POWER, PLACE_POWER = 1.0, 6.0  # of the score and of the IoU in how well a point says a box
 LEAST_SCORE, MOST_OVERLAP, MOST_CANDIDATES = 0.01, 0.8, 2000  # loose: the cuts that count are `decode:`'s
 
@@ -43,7 +45,8 @@ class PointOutputs(BoxOutputs):
     """What the head says of every point, for images (B, channels, H, W)."""
 
     logits: Tensor  # (B, A, classes)
-    boxes: Tensor  # (B, A, 4) xyxy in pixels of what the network sees
+    first_boxes: Tensor  # (B, A, 4) xyxy in pixels of what the network sees
+    boxes: Tensor  # the same with their sides moved
     points: Tensor  # (A, 2) x and y
     image_size: tuple[int, int]
 
@@ -72,14 +75,16 @@ class Head(nn.Module):
             assert layer.bias is not None
             nn.init.constant_(layer.bias, bias)
 
-    def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return (B, A, classes) logits and (B, A, 4) reaches to left, top, right and bottom in strides."""
-        logits, reaches = [], []
+    def forward(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return (B, A, classes) logits, (B, A, 4) reaches to left, top, right and bottom in strides, and what each
+        level's points (B, channels, h, w) know of places."""
+        logits, reaches, known = [], [], []
         for level, scale in zip(levels, self.scales, strict=True):
             logits.append(_by_point(self.classes(self.class_tower(level))))
-            said = _by_point(self.reaches(self.place_tower(level)))
+            known.append(self.place_tower(level))
+            said = _by_point(self.reaches(known[-1]))
             reaches.append(FIRST_REACH * (said * scale).clamp(max=LONGEST).exp())
-        return torch.cat(logits, dim=1).float(), torch.cat(reaches, dim=1).float()
+        return torch.cat(logits, dim=1).float(), torch.cat(reaches, dim=1).float(), known
 
 
 def _tower(channels: int, convolutions: int) -> nn.Sequential:
@@ -104,15 +109,17 @@ class AlignedDetector(BoxNetwork):
         super().__init__()
         self.backbone, self.settings = backbone, settings
         self.head = Head(backbone.out_channels, num_classes, head_convolutions)
+        self.moved_sides = MovedSides(backbone.out_channels)
 
     def forward(self, images: Tensor) -> PointOutputs:
         """Run the network on images that are normalised and of one size already."""
         levels = self.backbone(images)
-        logits, reaches = self.head(levels)
+        logits, reaches, known = self.head(levels)
         anchors = anchors_of(levels)
         points, strides = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
         boxes = torch.cat([points - reaches[..., :2] * strides, points + reaches[..., 2:] * strides], dim=2)
-        return PointOutputs(logits, boxes, points, (images.shape[-2], images.shape[-1]))
+        moved = self.moved_sides(levels[0], PYRAMID_STRIDES[0], known, boxes)
+        return PointOutputs(logits, boxes, moved, points, (images.shape[-2], images.shape[-1]))
 
     def image_losses(
         self, outputs: PointOutputs, boxes: Sequence[Tensor], labels: Sequence[Tensor]
@@ -123,8 +130,12 @@ class AlignedDetector(BoxNetwork):
         counts = torch.bincount(found.image, minlength=len(boxes)).tolist()
         quality = torch.zeros_like(outputs.logits)
         quality[found.image, found.point, classes[found.image, found.box]] = found.quality
-        said, wanted = outputs.boxes[found.image, found.point], true[found.image, found.box]
-        of_boxes = box_losses(said, wanted, self.settings.box_kind) * found.quality
+        first, moved, wanted = (
+            *(said[found.image, found.point] for said in (outputs.first_boxes, outputs.boxes)),
+            true[found.image, found.box],
+        )
+        kind = self.settings.box_kind
+        of_boxes = (box_losses(moved, wanted, kind) + FIRST_SHARE * box_losses(first, wanted, kind)) * found.quality
         number = torch.stack([one.sum() for one in found.quality.split(counts)]).clamp(min=1)
         of_classes = soft_focal_losses(outputs.logits, quality, self.settings.focal_gamma).sum(dim=(1, 2))
         return {
