@@ -1,6 +1,7 @@
 """Run pytest in several projects: python tests/forked_pytest.py FOLDER WORD... -- FOLDER WORD...
 
 Each is a fork of this process, which has imported the libraries: that takes as long as many a project's quick tests.
+It may be one of warm.py's itself, which has most of them already.
 What hypothesis looks for in each module of a project it keeps beside this process's folder, as their modules are alike.
 What each says goes to FOLDER/said, and its exit status to FOLDER/status. A project with a list of chosen tests runs
 those alone.
@@ -49,6 +50,7 @@ def live(folder: Path, words: list[str]) -> None:
     os.dup2(said, 2)
     os.chdir(folder)
     sys.path[0] = os.environ["PYTHONPATH"] = str(folder)
+    sys.modules.pop("leftovers", None)  # of the project that a warm Python is from
     try:
         chosen = [Choice(folder / CHOSEN)] if (folder / CHOSEN).is_file() else []
         status = int(pytest.main(words, plugins=chosen))

@@ -1,14 +1,12 @@
 """What the tests share: a tiny made-up competition of each task type that is there, and the command line."""
 
-import gc
 import os
-
-gc.disable()  # nothing that is imported here goes away again: see pytest_collection_modifyitems
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded; tests and their processes share the cores
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that tests start would compile the package anew
 
+import gc
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +20,7 @@ import pytest
 from filelock import FileLock
 from task_facts import facts_of
 from tiny import PROJECT, TINY
-from warm import look_through_packages_once
+from warm import look_through_packages_once, warm_python
 
 from competition.__main__ import COLLECT
 from competition.cli.app import main
@@ -42,7 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out long tests that another task's stand for. Begin with the files that have slow tests, and keep each
     together: a long one at the end has one core work.
 
-    From here on what is no longer used is looked for again, as seldom as by the program, not among modules and tests.
+    From here on what is no longer used is looked for as seldom as by the program, and not among modules and tests.
     """
     left_out = {item for item in items if item.get_closest_marker("slow") and is_stood_for(item)}
     config.hook.pytest_deselected(items=list(left_out))
@@ -52,7 +50,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: (item.path not in slow, order[item.path]))
     gc.freeze()
     gc.set_threshold(*COLLECT)
-    gc.enable()
 
 
 def is_stood_for(item: pytest.Item) -> bool:
@@ -255,9 +252,10 @@ def command(
 ) -> Callable[..., CompletedProcess[str]]:
     """Return a function that runs `competition VERB ...` in a folder of its own, without the cost of a process.
 
-    Nor of the one that draws metrics.png, unless it is to be looked at.
+    Nor of the one that draws metrics.png, unless it is to be looked at. What the verb starts is warm.
     """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", warm_python())
 
     def run(*arguments: object, plot: bool = False) -> CompletedProcess[str]:
         capfd.readouterr()

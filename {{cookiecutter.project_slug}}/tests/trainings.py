@@ -249,8 +249,10 @@ def run_whole_way(folder: Path, words: Iterable[object]) -> Path:
 
 
 def call(*words: object) -> int:
+    """Run `competition VERB ...` in this process, and what it starts in warm ones; return the exit status."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["competition", *map(str, words)])
+        patch.setattr(sys, "executable", warm_python())
         with pytest.raises(SystemExit) as ended:
             main()
     return int(ended.value.code or 0)
