@@ -52,6 +52,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     gc.set_threshold(*COLLECT)
 
 
+def pytest_unconfigure() -> None:
+    """Let Python take apart what is left: libraries say what they miss of theirs then."""
+    gc.unfreeze()
+
+
 def is_stood_for(item: pytest.Item) -> bool:
     """Return whether a test of the fixture `task` is run for another one that answers in a like way, too."""
     if any("task" in mark.args[0] for mark in item.iter_markers("parametrize")):
