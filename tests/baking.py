@@ -82,7 +82,7 @@ def run_tests(words: dict[Path, list[str]]) -> dict[Path, subprocess.CompletedPr
     ended, arguments = {}, [word for folder, its in words.items() for word in ("--", str(folder), *plain, *its)]
     script = Path(__file__).with_name("forked_pytest.py")
     env = environment(script.parent) | {"OMP_NUM_THREADS": "1"}  # as conftest.py of each would, before torch is there
-    started = run(warm_python(), script, *arguments[1:], cwd=script.parent, env=env)
+    started = run(warm_python(), script, sys.executable, *arguments[1:], cwd=script.parent, env=env)
     for folder in words:
         status, said = folder / "status", folder / "said"
         assert status.is_file(), started.stdout + started.stderr + (said.read_text() if said.is_file() else "")

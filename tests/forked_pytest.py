@@ -1,7 +1,7 @@
-"""Run pytest in several projects: python tests/forked_pytest.py FOLDER WORD... -- FOLDER WORD...
+"""Run pytest in several projects: python tests/forked_pytest.py PYTHON FOLDER WORD... -- FOLDER WORD...
 
 Each is a fork of this process, which has imported the libraries: that takes as long as many a project's quick tests.
-It may be one of warm.py's itself, which has most of them already.
+It may be one of warm.py's itself, which has most of them already; PYTHON is what tests are to start, which is not.
 What hypothesis looks for in each module of a project it keeps beside this process's folder, as their modules are alike.
 What each says goes to FOLDER/said, and its exit status to FOLDER/status. A project with a list of chosen tests runs
 those alone.
@@ -64,7 +64,7 @@ def live(folder: Path, words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    words = sys.argv[1:]
+    sys.executable, *words = sys.argv[1:]
     gc.freeze()  # or each fork would look through all that was imported, and copy it, for nothing
     with tempfile.TemporaryDirectory() as found:
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = found

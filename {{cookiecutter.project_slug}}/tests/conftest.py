@@ -260,7 +260,6 @@ def command(
     Nor of the one that draws metrics.png, unless it is to be looked at. What the verb starts is warm.
     """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "executable", warm_python())
 
     def run(*arguments: object, plot: bool = False) -> CompletedProcess[str]:
         capfd.readouterr()
@@ -269,7 +268,8 @@ def command(
 
             monkeypatch.setattr(MetricsPlot, "finish", MetricsPlot.finish if plot else lambda self: None)
         monkeypatch.setattr(sys, "argv", ["competition", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "executable", warm_python())  # not for what the test itself starts
             main()
         printed = capfd.readouterr()
         return CompletedProcess(sys.argv, int(ended.value.code or 0), printed.out, printed.err)
