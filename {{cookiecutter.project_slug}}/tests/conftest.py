@@ -268,9 +268,10 @@ def command(
 
             monkeypatch.setattr(MetricsPlot, "finish", MetricsPlot.finish if plot else lambda self: None)
         monkeypatch.setattr(sys, "argv", ["competition", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "executable", warm_python())  # not for what the test itself starts
-            main()
+            with pytest.raises(SystemExit) as ended:
+                main()
         printed = capfd.readouterr()
         return CompletedProcess(sys.argv, int(ended.value.code or 0), printed.out, printed.err)
 

@@ -73,7 +73,9 @@ def warm_python() -> str:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     environment.pop(leftovers.mark(os.getpid()), None)  # it is no test's, to be ended with it
     environment.pop("PYTHONPATH", None)
-    started = subprocess.Popen([sys.executable, __file__, str(address)], env=environment, stdin=subprocess.PIPE)
+    command = [sys.executable, str(Path(__file__).resolve()), str(address)]
+    # In a folder that stays: in a test's own, which goes with it, MKL ends a process that imports torch.
+    started = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.PIPE)
     SERVING.append(started)
     while not address.exists():
         assert started.poll() is None
