@@ -20,7 +20,7 @@ import pytest
 from filelock import FileLock
 from task_facts import facts_of
 from tiny import PROJECT, TINY
-from warm import look_through_packages_once, warm_python
+from warm import look_through_packages_once
 
 from competition.__main__ import COLLECT
 from competition.cli.app import main
@@ -257,7 +257,7 @@ def command(
 ) -> Callable[..., CompletedProcess[str]]:
     """Return a function that runs `competition VERB ...` in a folder of its own, without the cost of a process.
 
-    Nor of the one that draws metrics.png, unless it is to be looked at. What the verb starts is warm.
+    Nor of the one that draws metrics.png, unless it is to be looked at.
     """
     monkeypatch.chdir(tmp_path)
 
@@ -268,10 +268,8 @@ def command(
 
             monkeypatch.setattr(MetricsPlot, "finish", MetricsPlot.finish if plot else lambda self: None)
         monkeypatch.setattr(sys, "argv", ["competition", *map(str, arguments)])
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "executable", warm_python())  # not for what the test itself starts
-            with pytest.raises(SystemExit) as ended:
-                main()
+        with pytest.raises(SystemExit) as ended:
+            main()
         printed = capfd.readouterr()
         return CompletedProcess(sys.argv, int(ended.value.code or 0), printed.out, printed.err)
 

@@ -44,6 +44,7 @@ from competition.support.optional_rooms import has_room
 from competition.tasks.contract import Task
 from competition.training.checkpoint import epoch_paths, load_checkpoint
 
+NOTHING = "true"  # the program by which forks draw metrics.png, which takes longer than an epoch
 MEASURED = ("seconds", "samples_per_second", "memory_mb")  # the columns of metrics.csv that no two runs share
 
 
@@ -200,7 +201,7 @@ def fork(said: str, live: Callable[[], object]) -> int:
     try:
         os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
         os.dup2(1, 2)
-        sys.executable = "true"  # the program that would draw metrics.png, for longer than an epoch takes
+        sys.executable = NOTHING
         live()
     except BaseException:
         traceback.print_exc()
@@ -252,7 +253,8 @@ def call(*words: object) -> int:
     """Run `competition VERB ...` in this process, and what it starts in warm ones; return the exit status."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["competition", *map(str, words)])
-        patch.setattr(sys, "executable", warm_python())
+        if sys.executable != NOTHING:
+            patch.setattr(sys, "executable", warm_python())
         with pytest.raises(SystemExit) as ended:
             main()
     return int(ended.value.code or 0)
