@@ -76,7 +76,7 @@ def run_tests(words: dict[Path, list[str]]) -> dict[Path, subprocess.CompletedPr
 
     With plain assertions: to rewrite those of all files takes longer than many a project's tests, and a bake is new.
     """
-    from warm import warm_python  # of the project, which what is started here must not find
+    from warm import warm_python  # here, as what is started imports this file, and the project's tests are not for it
 
     plain = ("--assert=plain",)
     ended, arguments = {}, [word for folder, its in words.items() for word in ("--", str(folder), *plain, *its)]

@@ -38,22 +38,23 @@ Once = Callable[[str, str, Callable[[Path], None]], Path]
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out long tests that another task's stand for. Begin with the files that have slow tests, and keep each
-    together: a long one at the end has one core work.
-
-    From here on what is no longer used is looked for as seldom as by the program, and not among modules and tests.
-    """
+    together: a long one at the end has one core work."""
     left_out = {item for item in items if item.get_closest_marker("slow") and is_stood_for(item)}
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     order = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
     items.sort(key=lambda item: (item.path not in slow, order[item.path]))
+
+
+def pytest_collection_finish() -> None:
+    """From here on look for what is no longer used as seldom as the program does, and not among modules and tests."""
     gc.freeze()
     gc.set_threshold(*COLLECT)
 
 
 def pytest_unconfigure() -> None:
-    """Let Python take apart what is left: libraries say what they miss of theirs then."""
+    """Let Python take apart what is left, or nanobind (of torch's compiler) prints at the end what it calls leaked."""
     gc.unfreeze()
 
 

@@ -44,7 +44,6 @@ from competition.support.optional_rooms import has_room
 from competition.tasks.contract import Task
 from competition.training.checkpoint import epoch_paths, load_checkpoint
 
-NOTHING = "true"  # the program by which forks draw metrics.png, which takes longer than an epoch
 MEASURED = ("seconds", "samples_per_second", "memory_mb")  # the columns of metrics.csv that no two runs share
 
 
@@ -201,7 +200,7 @@ def fork(said: str, live: Callable[[], object]) -> int:
     try:
         os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
         os.dup2(1, 2)
-        sys.executable = NOTHING
+        sys.executable = "true"  # the program that would draw metrics.png, for longer than an epoch takes
         live()
     except BaseException:
         traceback.print_exc()
@@ -219,10 +218,12 @@ def wait(children: Iterable[int]) -> None:
 
 
 def run_here(folder: Path, words: Iterable[object]) -> CompletedProcess[str]:
-    """Run the same in this process, and what it starts, too: each process imports for longer than it trains."""
+    """Run the same in this process, and what it starts, too: each process imports for longer than it trains. Warm
+    ones draw metrics.png."""
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
         patch.chdir(folder)
+        patch.setattr(sys, "executable", warm_python())
         patch.setattr(run_module, "run_jobs", lambda jobs, *_: [call(*job.words, *job.late_words()) for job in jobs])
         status = call("run", *words)
     return CompletedProcess([], status, said.getvalue(), "")
@@ -250,11 +251,9 @@ def run_whole_way(folder: Path, words: Iterable[object]) -> Path:
 
 
 def call(*words: object) -> int:
-    """Run `competition VERB ...` in this process, and what it starts in warm ones; return the exit status."""
+    """Run `competition VERB ...` in this process; return the exit status."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["competition", *map(str, words)])
-        if sys.executable != NOTHING:
-            patch.setattr(sys, "executable", warm_python())
         with pytest.raises(SystemExit) as ended:
             main()
     return int(ended.value.code or 0)

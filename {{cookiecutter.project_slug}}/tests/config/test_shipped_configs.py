@@ -40,6 +40,9 @@ def test_what_stands_behind_the_tasks_config_says_how_and_changes_nothing_else(p
     if together.data.train_sizes:  # sizes by epoch are kept there
         values["data.train_sizes"] = values.pop("data.image_size")
     assert {key: plain[key] for key in values} == values
+    before = flatten(alone.model_dump(mode="json"))
+    changed = {key for key in before.keys() & plain.keys() if before[key] != plain[key]}
+    assert changed <= values.keys() | flatten(named).keys()
     unnamed = set(type(alone).model_fields) - set(named)
     assert {key: getattr(together, key) for key in unnamed} == {key: getattr(alone, key) for key in unnamed}
     assert together.name == task

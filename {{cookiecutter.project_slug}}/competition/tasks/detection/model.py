@@ -134,7 +134,8 @@ class _FullPrecisionConv(nn.Conv2d):
 def in_full_precision(layer: nn.Conv2d) -> nn.Conv2d:
     """Return the layer that says coordinates, with the same weights: bfloat16 knows no pixel of a side over 256."""
     size = (layer.in_channels, layer.out_channels, layer.kernel_size)
-    full = nn.utils.skip_init(_FullPrecisionConv, *size, padding=layer.padding)  # draws no number more
+    # Draws no number more.
+    full = nn.utils.skip_init(_FullPrecisionConv, *size, padding=layer.padding, groups=layer.groups)
     full.weight, full.bias = layer.weight, layer.bias
     return full
 

@@ -10,6 +10,7 @@ from torchvision.ops import box_iou, generalized_box_iou_loss
 from competition.tasks.detection.architectures import tood
 from competition.tasks.detection.architectures.moved_sides import SIDES, WIDTH, MovedSides
 from competition.tasks.detection.architectures.tood import Assigned, PointOutputs, assign
+from competition.tasks.detection.settings import TaskConfig
 from competition.tasks.focal import soft_focal_losses
 
 CLASSES, SIDE = 3, 64
@@ -149,14 +150,22 @@ def between(values: Tensor, x: float, y: float) -> Tensor:
     return upper * (top + 1 - y) + lower * (y - top)
 
 
+def random_moves(moved_sides: MovedSides) -> tuple[Tensor, Tensor]:
+    """Let sides move, as after some training; return the weights (4, WIDTH) and biases (4,) by which they do."""
+    weight, bias = moved_sides.moves.weight, moved_sides.moves.bias
+    assert bias is not None
+    torch.nn.init.normal_(weight, std=0.1)
+    torch.nn.init.normal_(bias)
+    return weight[:, :, 0, 0], bias
+
+
 def test_a_side_moves_by_what_is_seen_in_its_middle_and_what_its_point_knows() -> None:
     finest, *others = known = levels(6, 5, 7)
     number = sum(level.shape[2] * level.shape[3] for level in known)
     first = torch.rand(2, number, 2) * 60 - 10  # some reach out of the picture
     boxes = torch.cat([first, first + torch.rand(2, number, 2) * 30], dim=2)
     moved_sides = MovedSides(6)
-    torch.nn.init.normal_(moved_sides.moves, std=0.1)
-    torch.nn.init.normal_(moved_sides.always)
+    weight, bias = random_moves(moved_sides)
     moved = moved_sides(finest, 8, known, boxes)
     looks = moved_sides.at_sides(finest)
     of_points = torch.cat([moved_sides.at_points(level).flatten(2) for level in [finest, *others]], dim=2)
@@ -166,7 +175,7 @@ def test_a_side_moves_by_what_is_seen_in_its_middle_and_what_its_point_knows() -
         for side, (across, along) in enumerate(middles):
             part = slice(side * WIDTH, (side + 1) * WIDTH)
             seen = between(looks[image, part], across / 8, along / 8) + of_points[image, part, point]
-            move = moved_sides.moves[side] @ seen.relu() + moved_sides.always[side]
+            move = weight[side] @ seen.relu() + bias[side]
             length = (right - x, bottom - y)[side % 2]
             expected = boxes[image, point, side] + 0.25 * length * move.clamp(-1, 1)
             torch.testing.assert_close(moved[image, point, side], expected, rtol=1e-4, atol=1e-4)
@@ -180,7 +189,7 @@ def test_a_mark_at_the_side_of_a_box_moves_that_side_alone() -> None:
         torch.nn.init.ones_(layer.weight)
         assert layer.bias is not None
         torch.nn.init.zeros_(layer.bias)
-    torch.nn.init.constant_(moved_sides.moves, 1 / WIDTH)
+    torch.nn.init.constant_(moved_sides.moves.weight, 1 / WIDTH)
     number = sum(level.shape[2] * level.shape[3] for level in known)
     around = {"left": (16, 14, 40, 34), "top": (6, 24, 26, 60), "right": (0, 20, 16, 28), "bottom": (8, 0, 24, 24)}
     for side, box in enumerate(around.values()):
@@ -200,4 +209,42 @@ def test_boxes_begin_where_their_points_say_and_are_not_taught_by_being_moved() 
     assert torch.equal(moved, boxes)
     moved.sum().backward()
     assert boxes.grad is None
-    assert moved_sides.always.grad is not None
+    assert moved_sides.moves.bias is not None
+    assert moved_sides.moves.bias.grad is not None
+
+
+def test_sides_are_seen_on_the_finest_level_by_points_that_know_of_places() -> None:
+    model = {"architecture": "tood", "encoder": "test_resnet"}
+    config = TaskConfig.model_validate({"name": "t", "task": "detection", "model": model})
+    network = tood.build_network(config, CLASSES).eval()
+    random_moves(network.moved_sides)
+    images = torch.randn(1, 3, 67, 93)
+    with torch.no_grad():
+        outputs = network(images)
+        pyramid = network.backbone(images)
+        known = [network.head.place_tower(level) for level in pyramid]
+        expected = network.moved_sides(pyramid[0], 8, known, outputs.first_boxes)
+    assert pyramid[0].shape[-2:] == (12, 12)  # a point every 8 pixels of 96 x 96, to which the image is filled up
+    assert torch.equal(outputs.boxes, expected)
+    assert not torch.equal(outputs.boxes, outputs.first_boxes)
+
+
+def test_boxes_that_are_handed_on_are_the_moved_ones() -> None:
+    outputs = said(1)
+    outputs.first_boxes[:] = torch.tensor([0.0, 0.0, 10.0, 10.0])
+    outputs.boxes[:] = torch.tensor([40.0, 40.0, 60.0, 60.0])
+    network = tood.AlignedDetector.__new__(tood.AlignedDetector)
+    [found] = network.detections(outputs)
+    assert found["boxes"].tolist() == [[40.0, 40.0, 60.0, 60.0]] * CLASSES
+
+
+def test_sides_move_in_full_precision_where_the_network_is_in_half() -> None:
+    moved_sides, known = MovedSides(1), levels(1, 4, 4)
+    assert moved_sides.moves.bias is not None
+    torch.nn.init.constant_(moved_sides.moves.bias, 0.001)  # in bfloat16 0.00099945
+    number = sum(level.shape[2] * level.shape[3] for level in known)
+    boxes = torch.tensor([0.0, 0.0, 500.0, 500.0]).expand(2, number, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        moved = moved_sides(known[0], 8, known, boxes)
+    assert moved.dtype == torch.float32
+    torch.testing.assert_close(moved[..., :2], torch.full((2, number, 2), 0.125), rtol=0, atol=1e-5)

@@ -81,9 +81,10 @@ class Head(nn.Module):
         logits, reaches, known = [], [], []
         for level, scale in zip(levels, self.scales, strict=True):
             logits.append(_by_point(self.classes(self.class_tower(level))))
-            known.append(self.place_tower(level))
-            said = _by_point(self.reaches(known[-1]))
+            place = self.place_tower(level)
+            said = _by_point(self.reaches(place))
             reaches.append(FIRST_REACH * (said * scale).clamp(max=LONGEST).exp())
+            known.append(place)
         return torch.cat(logits, dim=1).float(), torch.cat(reaches, dim=1).float(), known
 
 
@@ -130,12 +131,11 @@ class AlignedDetector(BoxNetwork):
         counts = torch.bincount(found.image, minlength=len(boxes)).tolist()
         quality = torch.zeros_like(outputs.logits)
         quality[found.image, found.point, classes[found.image, found.box]] = found.quality
-        first, moved, wanted = (
-            *(said[found.image, found.point] for said in (outputs.first_boxes, outputs.boxes)),
-            true[found.image, found.box],
+        wanted, kind = true[found.image, found.box], self.settings.box_kind
+        first, moved = (
+            box_losses(said[found.image, found.point], wanted, kind) for said in (outputs.first_boxes, outputs.boxes)
         )
-        kind = self.settings.box_kind
-        of_boxes = (box_losses(moved, wanted, kind) + FIRST_SHARE * box_losses(first, wanted, kind)) * found.quality
+        of_boxes = (moved + FIRST_SHARE * first) * found.quality
         number = torch.stack([one.sum() for one in found.quality.split(counts)]).clamp(min=1)
         of_classes = soft_focal_losses(outputs.logits, quality, self.settings.focal_gamma).sum(dim=(1, 2))
         return {
