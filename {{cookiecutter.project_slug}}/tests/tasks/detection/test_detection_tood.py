@@ -5,15 +5,19 @@ import itertools
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from competition.tasks.detection.architectures import tood
 from competition.tasks.detection.architectures.moved_sides import SIDES, WIDTH, MovedSides
 from competition.tasks.detection.architectures.tood import Assigned, PointOutputs, assign
+from competition.tasks.detection.model import build_network
 from competition.tasks.detection.settings import TaskConfig
 from competition.tasks.focal import soft_focal_losses
 
 CLASSES, SIDE = 3, 64
+# What torch.use_deterministic_algorithms refuses on a GPU, of what a network of boxes might do: sums in any order.
+ANY_ORDER = ("grid_sampler", "adaptive_avg_pool", "adaptive_max_pool", "upsample_bilinear", "upsample_bicubic")
 
 
 @pytest.fixture(autouse=True)
@@ -211,6 +215,42 @@ def test_boxes_begin_where_their_points_say_and_are_not_taught_by_being_moved() 
     assert boxes.grad is None
     assert moved_sides.moves.bias is not None
     assert moved_sides.moves.bias.grad is not None
+
+
+def test_boxes_that_are_no_numbers_stay_so_and_end_nothing() -> None:
+    known = levels(4, 4, 4)
+    number = sum(level.shape[2] * level.shape[3] for level in known)
+    nan, inf = float("nan"), float("inf")
+    boxes = torch.tensor([[nan, 0, inf, 8], [0, 0, 8, 8.0]]).repeat(2, number, 1)[:, :number]
+    moved = MovedSides(4)(known[0], 8, known, boxes)
+    assert not moved[:, ::2, ::2].isfinite().any()
+    assert moved[:, 1::2].isfinite().all()
+
+
+class Names(TorchDispatchMode):
+    """Writes down which operations run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 - torch's own
+        self.seen.add(str(func))
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("architecture", ["fcos", "tood"])
+def test_a_step_does_nothing_that_has_no_deterministic_form_on_a_gpu(architecture: str) -> None:
+    model = {"architecture": architecture, "encoder": "test_resnet"}
+    config = TaskConfig.model_validate({"name": "t", "task": "detection", "model": model})
+    network = build_network(config, CLASSES)
+    with Names() as names:
+        outputs = network(torch.randn(2, 3, SIDE, SIDE))
+        losses = network.image_losses(outputs, *true_boxes(2, 3))
+        torch.stack([loss.sum() for loss in losses.values()]).sum().backward()
+    assert len(names.seen) > 20
+    assert "aten.convolution_backward.default" in names.seen
+    assert not [name for name in names.seen if any(one in name for one in ANY_ORDER)]
 
 
 def test_sides_are_seen_on_the_finest_level_by_points_that_know_of_places() -> None:

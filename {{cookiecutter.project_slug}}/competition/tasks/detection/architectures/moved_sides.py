@@ -6,10 +6,10 @@ middle of each side, on the finest level whatever the box's size, says how far t
 """
 
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import grid_sample
 
 from competition.tasks.detection.model import in_full_precision
 
@@ -55,10 +55,22 @@ def _values_at(looks: Tensor, places: Tensor) -> Tensor:
     """Return (B, SIDES * WIDTH, A): of maps (B, SIDES * WIDTH, H, W), WIDTH a side, the values at places
     (B, SIDES, A, 2) in points.
 
-    Between points they are interpolated; outside of the map they are those of its border.
+    Between points they are interpolated; outside of the map they are those of its border. By gather, which has a
+    deterministic backward pass on every device, as grid_sample has not.
     """
-    size = places.new_tensor([looks.shape[-1], looks.shape[-2]])
-    within = (2 * places + 1) / size - 1  # -1 and 1 are the outer edges of the first and of the last point
-    maps = looks.unflatten(1, (SIDES, WIDTH)).flatten(0, 1)
-    found = grid_sample(maps, within.flatten(0, 1)[:, None], padding_mode="border", align_corners=False)
-    return found[:, :, 0].unflatten(0, (-1, SIDES)).flatten(1, 2)
+    height, width = looks.shape[-2:]
+    maps = looks.flatten(2).unflatten(1, (SIDES, WIDTH))
+    found = torch.zeros_like(maps[..., :1])
+    corners = product(_beside(places[..., 1], height), _beside(places[..., 0], width))
+    for (row, row_share), (column, column_share) in corners:
+        index = (row * width + column)[:, :, None].expand(-1, -1, WIDTH, -1)
+        found = found + maps.gather(3, index) * (row_share * column_share)[:, :, None]
+    return found.flatten(1, 2)
+
+
+def _beside(places: Tensor, number: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return which of `number` points in a row lie before and after places, and their shares of what is there."""
+    within = places.nan_to_num().clamp(0, number - 1)  # a network that has diverged says NaN: no index
+    before = within.floor()
+    after = (before + 1).clamp(max=number - 1)
+    return (before.long(), 1 - (within - before)), (after.long(), within - before)
