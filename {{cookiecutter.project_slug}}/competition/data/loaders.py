@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ from competition.support.machine import cores_here
 # Of shared memory, for what else needs it, as NCCL: a container has 64 MB of it unless it is told otherwise.
 RESERVE = 32 * 2**20
 MOST_WORKERS = 8  # for one device; each has batches in memory
+# A worker that is forked while a thread of torch's becomes known to Python waits for ever: github.com/python/cpython,
+# issue 112275. So for a moment the threads are let be, as they have nothing to do then.
+REST = 0.0 if sys.version_info >= (3, 11, 10) else 0.01  # seconds
 
 
 class ImageLoader(DataLoader[Sample]):
@@ -42,6 +46,8 @@ class ImageLoader(DataLoader[Sample]):
 
     def __iter__(self) -> Iterator[Any]:  # ty: ignore[incompatible-method-override]
         """Yield the batches."""
+        if self.num_workers:
+            time.sleep(REST)
         batches = super().__iter__()
         while True:
             ImageLoader.waits_since = time.monotonic()
