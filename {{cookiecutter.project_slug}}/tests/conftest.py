@@ -6,6 +6,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded; test
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that tests start would compile the package anew
 
+import atexit
 import gc
 import shutil
 import sys
@@ -20,7 +21,7 @@ import pytest
 from filelock import FileLock
 from task_facts import facts_of
 from tiny import PROJECT, TINY
-from warm import look_through_packages_once
+from warm import look_through_packages_once, share_warm_python
 
 from competition.__main__ import COLLECT
 from competition.cli.app import main
@@ -53,9 +54,14 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(*COLLECT)
 
 
-def pytest_unconfigure() -> None:
-    """Let Python take apart what is left, or nanobind (of torch's compiler) prints at the end what it calls leaked."""
-    gc.unfreeze()
+# Let Python take apart what is left, or nanobind (of torch's compiler) prints at the end what it calls leaked. Not
+# before: pytest looks through it five times when it is done.
+atexit.register(gc.unfreeze)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        share_warm_python()
 
 
 def is_stood_for(item: pytest.Item) -> bool:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from warm import SERVING, warm_python
+from warm import SERVING, own_warm_python, warm_python
 
 
 def say(python: str, *words: str, cwd: Path) -> tuple[int, str, str]:
@@ -71,12 +71,12 @@ def test_a_signal_reaches_what_lives_for_it_and_death_does(number: signal.Signal
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="no /proc")
 def test_no_test_takes_its_folder_away() -> None:
-    program = Path(warm_python())
+    program = Path(own_warm_python())
     assert Path(f"/proc/{SERVING[-1].pid}/cwd").resolve() == program.parent
 
 
 def test_a_fork_that_ends_in_any_way_leaves_what_stands_for_python() -> None:
-    program = Path(warm_python())
+    program = Path(own_warm_python())
     child = os.fork()
     if child == 0:
         atexit._clear()  # as a fork does that runs its own and no others

@@ -7,7 +7,8 @@ along. As no program can pass SIGSTOP on, SIGTSTP stands for it. In the fork `sy
 what that starts is warm, too. Modules of the project are not among those that are there already. What shows only in a
 Python of its own, as imports and Ctrl-C at any moment, is tested with `sys.executable`.
 
-Run as a script, this file is the process that forks: python tests/warm.py ADDRESS
+Run as a script, this file is the process that forks: python tests/warm.py ADDRESS. It imports as soon as the first asks
+it for a fork. One serves all processes of tests that run side by side.
 """
 
 import atexit
@@ -33,6 +34,7 @@ from typing import Any, NoReturn
 
 import leftovers
 
+SHARED = "WARM_PYTHON"  # a variable: the path of what stands for Python in processes that share it
 LENGTH = 16  # digits before an order, that say how long it is
 # What stands for Python: without site-packages, it starts in a hundredth of a second. Other options are Python's.
 PROGRAM = """#!{python} -IS
@@ -61,8 +63,18 @@ PASSED_ON = [
 ]
 
 
-@cache
 def warm_python() -> str:
+    """Return the path of what stands for Python."""
+    return os.environ.get(SHARED) or own_warm_python()
+
+
+def share_warm_python() -> None:
+    """Let all processes use one that this one starts."""
+    os.environ[SHARED] = own_warm_python()
+
+
+@cache
+def own_warm_python() -> str:
     """Start the process that forks, which ends with this one; return the path of what stands for Python."""
     folder = tempfile.mkdtemp(prefix="warm")  # no object whose end in a fork would delete it
     atexit.register(_delete, folder, os.getpid())
@@ -94,10 +106,6 @@ def serve(address: str) -> NoReturn:
     listening.bind(f"{address}.new")
     listening.listen(64)
     os.rename(f"{address}.new", address)  # noqa: PTH104
-    gc.disable()
-    import_what_takes_long()
-    gc.freeze()  # or each fork would look through all that was imported, and copy it, for nothing
-    gc.enable()
     waiting, living = selectors.DefaultSelector(), dict[socket.socket, int]()
     waiting.register(sys.stdin, selectors.EVENT_READ)
     waiting.register(listening, selectors.EVENT_READ)
@@ -109,6 +117,7 @@ def serve(address: str) -> NoReturn:
                 os._exit(0)
             if key.fileobj is listening:
                 client, _ = listening.accept()
+                import_what_takes_long()
                 living[client] = begin(client)
                 waiting.register(client, selectors.EVENT_READ)
             elif isinstance(key.fileobj, socket.socket):
@@ -140,8 +149,10 @@ def look_through_packages_once() -> None:
     setattr(importlib.metadata, "entry_points", cache(importlib.metadata.entry_points))  # noqa: B010
 
 
+@cache
 def import_what_takes_long() -> None:
     """Import what the project's modules do; one task's bake may lack what another's needs."""
+    gc.disable()
     look_through_packages_once()
     for name in (
         *("torch", "torchvision", "pytorch_lightning", "timm", "albumentations", "pandas", "sklearn.model_selection"),
@@ -154,6 +165,8 @@ def import_what_takes_long() -> None:
     import torch
 
     torch.set_num_threads(1)  # others would not live on in a fork
+    gc.freeze()  # or each fork would look through all that was imported, and copy it, for nothing
+    gc.enable()
 
 
 def begin(client: socket.socket) -> int:
