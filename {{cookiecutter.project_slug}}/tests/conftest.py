@@ -264,12 +264,21 @@ def command(
 ) -> Callable[..., CompletedProcess[str]]:
     """Return a function that runs `competition VERB ...` in a folder of its own, without the cost of a process.
 
-    Nor of the one that draws metrics.png, unless it is to be looked at.
+    Nor of the one that draws metrics.png, and of the plots of pages, unless they are to be looked at.
     """
+    from matplotlib.figure import Figure
+
+    draw = Figure.savefig
+
+    def draw_no_plot(figure: Figure, file: Any, **settings: Any) -> None:
+        if settings.get("format") != "svg":
+            draw(figure, file, **settings)
+
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object, plot: bool = False) -> CompletedProcess[str]:
         capfd.readouterr()
+        monkeypatch.setattr(Figure, "savefig", draw if plot else draw_no_plot)
         if arguments[:1] == ("train",):
             from competition.training.logger import MetricsPlot
 

@@ -304,16 +304,17 @@ def _rows_of(image_ids: np.ndarray, table: Table) -> np.ndarray:
     return np.array([position[image_id] for image_id in image_ids], dtype=np.int64)
 
 
-def seed_everywhere(seed: int) -> None:
-    """Seed the generators that code of the user's own may draw on, so that a resumed run draws the same."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+def seed_everywhere(seed: int, device: torch.device) -> None:
+    """Seed the generators that code of the user's own may draw on, so that a resumed run draws the same.
+
+    Of devices the process's own alone: for each kind that it has not begun to use torch notes, slowly, who seeds it.
+    """
+    _seed_cpu(seed)
+    if device.type != "cpu":
+        getattr(torch, device.type).manual_seed(seed)
 
 
 def _seed_cpu(seed: int) -> None:
-    """Leave out generators of GPUs: what is read needs none, and in a process without GPUs torch notes, slowly, who
-    seeds them."""
     random.seed(seed)
     np.random.seed(seed)
     torch.default_generator.manual_seed(seed)

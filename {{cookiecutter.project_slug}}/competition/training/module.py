@@ -124,7 +124,7 @@ class CompetitionModule(pl.LightningModule):
         self.frozen.thaw_if_due(self.trainer, self)
         self._data().begin_batch(batch_idx)
         place = [self.config.seed, self.current_epoch, batch_idx, self.global_rank]
-        seed_everywhere(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        seed_everywhere(int(np.random.SeedSequence(place).generate_state(1)[0]), self.device)
 
     def on_train_epoch_end(self) -> None:
         """Tell data and schedule before the epoch is saved, as Lightning calls what saves after this."""

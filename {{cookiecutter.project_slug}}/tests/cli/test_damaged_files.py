@@ -189,7 +189,7 @@ def attempt(command: Command, *words: str) -> tuple[CompletedProcess[str], list[
 
 @one_task
 @pytest.mark.parametrize(
-    "verb", [*QUICK, *(pytest.param(verb, marks=pytest.mark.slow) for verb in VERBS if verb not in QUICK)]
+    "verb", [pytest.param(verb, marks=[] if verb == "folds" else pytest.mark.slow) for verb in VERBS]
 )
 def test_a_damaged_file_is_told_in_a_line_or_does_not_matter(
     verb: str, fresh: Callable[[], Path], command: Command

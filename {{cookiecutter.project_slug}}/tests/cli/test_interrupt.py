@@ -219,6 +219,7 @@ def fit(folder: Path, at_worker: signal.Signals) -> None:
         build_trainer(config, callbacks).fit(module, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_training_that_waits_for_a_stuck_process_in_vain_can_be_stopped(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

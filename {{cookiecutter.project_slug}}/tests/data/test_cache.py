@@ -125,6 +125,7 @@ def test_samples_are_the_same_to_the_last_bit_without_their_files(
 
 
 @pytest.mark.parametrize("task", task_names()[-1:], scope="session")  # of masks, if there are any
+@pytest.mark.slow
 def test_a_training_ends_the_same_to_the_last_bit(config_file: Path, data_dir: Path, command: Command) -> None:
     first = ["data.image_size=48", "data.augmentation.crop.shrink_first=true", "trainer.max_epochs=2"]
     words = [*TINY, f"data.dir={data_dir}", *first, "data.num_workers=1", "fold=0"]

@@ -1,12 +1,20 @@
-"""What the tests of this room share: a browser."""
+"""What the tests of this room share: a browser, and verbs that draw."""
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from subprocess import CompletedProcess
 
 import leftovers
 import pytest
 from browser import BROWSERS, Browser
+
+
+@pytest.fixture
+def command(command: Callable[..., CompletedProcess[str]]) -> Callable[..., CompletedProcess[str]]:
+    """Run verbs that draw the plots of their pages, as these tests look at them."""
+    return partial(command, plot=True)
 
 
 @pytest.fixture(scope="session")

@@ -190,6 +190,7 @@ def test_without_optuna_a_line_says_what_to_install(
 # -- trials
 
 
+@pytest.mark.slow
 def test_a_sweep_finds_a_good_value_stops_hopeless_trials_and_writes_the_best_as_a_config(
     words: list[str], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +229,7 @@ def test_a_sweep_finds_a_good_value_stops_hopeless_trials_and_writes_the_best_as
     assert "begun otherwise (metrics: " in other.stderr  # scores of two kinds cannot be compared
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on_with_the_trials_it_had(words: list[str], command: Command) -> None:
     words = [*words, "--parallel", "2", "--trials", "5"]
     first = start(words, EPOCH="0.3")
@@ -265,6 +267,7 @@ def test_a_training_that_ends_while_it_is_looked_at_is_not_begun_again(
     assert begun() == []
 
 
+@pytest.mark.slow
 def test_processes_share_a_sweep_and_end_with_as_many_trials_as_asked_for(words: list[str]) -> None:
     both = [start([*words, "--trials", "6"]) for _ in range(2)]
     said = [process.communicate(timeout=300) for process in both]
@@ -276,6 +279,7 @@ def test_processes_share_a_sweep_and_end_with_as_many_trials_as_asked_for(words:
     assert all("trial " in out for out, _ in said)  # each had some
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_says_so_and_goes_on(words: list[str], command: Command) -> None:
     words = [*words, "--trials", "2"]
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -295,6 +299,7 @@ def test_a_sweep_that_is_stopped_says_so_and_goes_on(words: list[str], command: 
     assert [name for name, *_ in begun()] == ["s_t0", "s_t0", "s_t0", "s_t1"]
 
 
+@pytest.mark.slow
 def test_trials_side_by_side_have_gpus_of_their_own(
     words: list[str], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
