@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from task_facts import facts_of
-from tiny import PROJECT, TINY
+from tiny import PROJECT, TINY, draw_no_plots
 from warm import look_through_packages_once, share_warm_python
 
 from competition.__main__ import COLLECT
@@ -266,26 +266,20 @@ def command(
 
     Nor of the one that draws metrics.png, and of the plots of pages, unless they are to be looked at.
     """
-    from matplotlib.figure import Figure
-
-    draw = Figure.savefig
-
-    def draw_no_plot(figure: Figure, file: Any, **settings: Any) -> None:
-        if settings.get("format") != "svg":
-            draw(figure, file, **settings)
-
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object, plot: bool = False) -> CompletedProcess[str]:
         capfd.readouterr()
-        monkeypatch.setattr(Figure, "savefig", draw if plot else draw_no_plot)
         if arguments[:1] == ("train",):
             from competition.training.logger import MetricsPlot
 
             monkeypatch.setattr(MetricsPlot, "finish", MetricsPlot.finish if plot else lambda self: None)
         monkeypatch.setattr(sys, "argv", ["competition", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
+        with pytest.MonkeyPatch.context() as patch:
+            if not plot:
+                draw_no_plots(patch)
+            with pytest.raises(SystemExit) as ended:
+                main()
         printed = capfd.readouterr()
         return CompletedProcess(sys.argv, int(ended.value.code or 0), printed.out, printed.err)
 

@@ -17,6 +17,20 @@ TINY = (
 )
 
 
+def draw_no_plots(patch: pytest.MonkeyPatch) -> None:
+    """Leave the plots of pages blank, which take longer than most of what they show."""
+    from matplotlib.figure import Figure
+
+    def draw(figure: Figure, file: Any, **settings: Any) -> None:
+        if settings.get("format") == "svg":
+            file.write(b"<svg/>")
+        else:
+            drawn(figure, file, **settings)
+
+    drawn = Figure.savefig
+    patch.setattr(Figure, "savefig", draw)
+
+
 def bundled(module: str) -> Any:
     """Return a module of the room of bundles; the test is skipped where that was taken out."""
     return pytest.importorskip(f"competition.bundle.{module}", reason="the room of bundles was taken out")

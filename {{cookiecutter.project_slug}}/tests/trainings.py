@@ -28,6 +28,7 @@ import pandas as pd
 import pytest
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from tiny import draw_no_plots
 from warm import warm_python
 
 from competition.cli.app import main
@@ -183,10 +184,11 @@ def fork_group(size: int, live: Callable[[int], object], *, machines: int = 1) -
     group = {"TORCHELASTIC_RUN_ID": "t", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     group |= {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": here}
     ranks = [{"RANK": rank, "LOCAL_RANK": rank % here, "GROUP_RANK": rank // here} for rank in range(size)]
-    return [fork(f"said{each['RANK']}", lambda each=each: _join(group | each, live)) for each in ranks]
+    return [fork(f"said{each['RANK']}", lambda each=each: join(group | each, live)) for each in ranks]
 
 
-def _join(variables: dict[str, Any], live: Callable[[int], object]) -> None:
+def join(variables: dict[str, Any], live: Callable[[int], object]) -> None:
+    """Call a function with the rank that variables of torchrun's say, as a process of a group from here on."""
     os.environ |= {key: str(value) for key, value in variables.items()}
     setattr(rank_zero_only, "rank", variables["RANK"])  # noqa: B010 - set when it was imported, before the fork
     live(variables["RANK"])
@@ -224,6 +226,7 @@ def run_here(folder: Path, words: Iterable[object]) -> CompletedProcess[str]:
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
         patch.chdir(folder)
         patch.setattr(sys, "executable", warm_python())
+        draw_no_plots(patch)
         patch.setattr(run_module, "run_jobs", lambda jobs, *_: [call(*job.words, *job.late_words()) for job in jobs])
         status = call("run", *words)
     return CompletedProcess([], status, said.getvalue(), "")

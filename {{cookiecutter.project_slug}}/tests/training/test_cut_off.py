@@ -1,5 +1,6 @@
 """One of two machines, which are network namespaces here, is cut off in mid-training: both end, and one goes on."""
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from subprocess import CompletedProcess
 
 import pytest
 from tiny import PROJECT, TINY
+from trainings import call, fork, get_ready, join, run_as_script
 
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds
@@ -21,6 +23,8 @@ from competition.training.checkpoint import load_checkpoint
 Command = Callable[..., CompletedProcess[str]]
 
 LONG = 600  # seconds, on a busy machine; without being told, a process would wait for half an hour
+LATEST = Path("outputs", "t", "fold0", "latest.pt")
+CLONE_NEWNET = 0x40000000  # of Linux: the kind of namespace to enter
 ADDRESSES = ("10.213.77.1", "10.213.77.2")  # of no network but the one between the two
 
 
@@ -60,13 +64,29 @@ def machines() -> Iterator[tuple[str, str]]:
         yield names
 
 
-def train_on(machine: str, rank: int, words: list[str]) -> subprocess.Popen[str]:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
-    torchrun += ["--node-rank", str(rank), "--master-addr", ADDRESSES[0], "--master-port", "29555"]
-    command = ["ip", "netns", "exec", machine, *torchrun, "-m", "competition", "train", *words]
-    environment = os.environ | {"PYTHONPATH": str(PROJECT), "GLOO_SOCKET_IFNAME": machine}
-    with Path(f"said{rank}").open("wb") as said:
-        return subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT, text=True)
+def train_on(machine: str, rank: int, words: list[str]) -> None:
+    """Train on a machine from here on, as a process that torchrun has started there."""
+    with Path("/run/netns", machine).open() as its:
+        assert ctypes.CDLL(None, use_errno=True).setns(its.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+    os.environ["GLOO_SOCKET_IFNAME"] = machine
+    group = {"TORCHELASTIC_RUN_ID": "t", "MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": 29555, "WORLD_SIZE": 2}
+    of_rank = {"RANK": rank, "GROUP_RANK": rank, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
+    join(group | of_rank, lambda _: sys.exit(call("train", *words)))
+
+
+def train_until_cut_off(machines: list[str], words: list[str]) -> None:
+    """Train on both in forks; cut one off, and see both end."""
+    together = ["trainer.num_nodes=2", "trainer.devices=1", "trainer.strategy=ddp"]
+    ranks = [
+        fork(f"said{rank}", lambda rank=rank, machine=machine: train_on(machine, rank, [*words, *together]))
+        for rank, machine in enumerate(machines)
+    ]
+    while not LATEST.is_file() or load_checkpoint(LATEST)["epoch"] < 1:
+        assert [os.waitpid(rank, os.WNOHANG)[0] for rank in ranks] == [0, 0], Path("said0").read_text()
+        time.sleep(0.2)
+    time.sleep(5)  # both have heard of each other
+    ip("-n", machines[1], "link", "set", machines[1], "down")
+    assert all(os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) != 0 for rank in ranks)
 
 
 @pytest.mark.slow
@@ -78,24 +98,19 @@ def test_a_machine_that_is_cut_off_ends_the_training_soon_and_it_goes_on_with_wh
     words = [str(PROJECT / "configs" / f"{task}.yaml"), *TINY, "data.image_size=32", "checkpoint.every_steps=1"]
     words += ["fold=0", "name=t", "trainer.max_epochs=1000"]
     make_folds(load_config([Path(words[0])], words[1:]))
-    latest = tmp_path / "outputs" / "t" / "fold0" / "latest.pt"
-    together = ["trainer.num_nodes=2", "trainer.devices=1", "trainer.strategy=ddp"]
-    processes = [train_on(machine, rank, [*words, *together]) for rank, machine in enumerate(machines)]
-    until = time.monotonic() + LONG
-    while not latest.is_file() or load_checkpoint(latest)["epoch"] < 1:
-        assert [process.poll() for process in processes] == [None, None], Path("said0").read_text()
-        assert time.monotonic() < until, Path("said0").read_text()
-        time.sleep(0.2)
-    time.sleep(5)  # both have heard of each other
-    ip("-n", machines[1], "link", "set", machines[1], "down")
-    assert all(process.wait(LONG) != 0 for process in processes)
+    run_as_script(__file__, *machines, *words, timeout=LONG)
     for rank, other in ((0, 1), (1, 0)):
         [line] = [line for line in Path(f"said{rank}").read_text().splitlines() if line.startswith("process ")]
         assert line == (
             f"process {rank}: nothing was heard of machine {other} for 30 seconds: it has ended, or the network to it "
             "is cut; the last latest.pt is whole: go on with --resume"
         )
-    before = load_checkpoint(latest)["global_step"]
+    before = load_checkpoint(LATEST)["global_step"]
     done = command("train", *words, "--resume", "trainer.max_time=00:00:00:00")
     assert done.returncode == 3, done.stderr
-    assert load_checkpoint(latest)["global_step"] == before + 1
+    assert load_checkpoint(LATEST)["global_step"] == before + 1
+
+
+if __name__ == "__main__":
+    get_ready(task_names()[:1])
+    train_until_cut_off(sys.argv[1:3], sys.argv[3:])

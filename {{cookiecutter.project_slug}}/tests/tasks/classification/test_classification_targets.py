@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -16,6 +15,7 @@ import yaml
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 from trainings import run_here
+from warm import warm_python
 
 from competition.config.loading import complete
 from competition.config.settings import with_classes, with_decode
@@ -463,7 +463,7 @@ def test_several_answers_go_all_the_way(command: Callable[..., CompletedProcess[
         return
     (tmp_path / "elsewhere").mkdir()
     done = subprocess.run(
-        [sys.executable, str(folder / "bundle" / "infer.py"), str(tmp_path / "data")],
+        [warm_python(), str(folder / "bundle" / "infer.py"), str(tmp_path / "data")],
         cwd=tmp_path / "elsewhere",
         check=False,
         capture_output=True,
