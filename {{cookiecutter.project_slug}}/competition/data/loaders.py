@@ -1,5 +1,6 @@
 """DataLoaders and their workers, and who of several processes validates or predicts which images. No Lightning."""
 
+import multiprocessing
 import os
 import re
 import shutil
@@ -8,7 +9,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from multiprocessing import parent_process
+from multiprocessing import parent_process, resource_tracker
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from threading import Thread
@@ -48,7 +49,8 @@ class ImageLoader(DataLoader[Sample]):
         """Yield the batches."""
         if self.num_workers:
             time.sleep(REST)
-        batches = super().__iter__()
+        with _starting_deaf_to_sigterm():
+            batches = super().__iter__()
         while True:
             ImageLoader.waits_since = time.monotonic()
             try:
@@ -62,6 +64,25 @@ class ImageLoader(DataLoader[Sample]):
             finally:
                 ImageLoader.waits_since = None
             yield batch
+
+
+@contextmanager
+def _starting_deaf_to_sigterm() -> Generator[None]:
+    """Let processes that are started inside begin with SIGTERM blocked, which comes to this one behind it.
+
+    Where they import numpy anew (forkserver, spawn) its threads would take the signal, and end them, whatever their
+    main thread blocks later: _leave_signals_to_main_process.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    if multiprocessing.get_start_method() != "fork":
+        resource_tracker.ensure_running()  # which would unblock it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

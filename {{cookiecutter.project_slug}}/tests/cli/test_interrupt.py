@@ -166,7 +166,7 @@ def test_processes_that_read_images_end_by_the_word_of_their_main_process_alone(
     write_sample(TASK, tmp_path / "data", size=40)
     python = warm_python() if start_method == "fork" else sys.executable
     command = [python, "-c", READING, str(CONFIG), start_method]
-    environment = {**os.environ, "PYTHONPATH": str(project)}
+    environment = {**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "2"}  # as a user's: numpy has threads
     done = subprocess.run(  # where they ignored that, too, it would wait for ever
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
