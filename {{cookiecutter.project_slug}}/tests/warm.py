@@ -192,6 +192,7 @@ def begin(client: socket.socket) -> int:
 
 def live(words: list[str], folder: str, environment: dict[str, str], program: str) -> NoReturn:
     """Be `python WORD...` from here on."""
+    import torch
     from lightning_fabric.utilities import rank_zero
 
     os.environ.clear()
@@ -200,6 +201,7 @@ def live(words: list[str], folder: str, environment: dict[str, str], program: st
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     sys.executable = program
+    torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", "1")))  # as a new Python's: its last bits hang on it
     getattr(sys.stdout, "reconfigure")(write_through="PYTHONUNBUFFERED" in environment)  # noqa: B009
     rank = rank_zero._get_rank() or 0  # by the environment, as it was when it was imported
     setattr(rank_zero.rank_zero_only, "rank", rank)  # noqa: B010
