@@ -44,12 +44,12 @@ if not words or (words[0].startswith("-") and words[0] not in ("-m", "-c", "-u",
     os.execv({python!r}, [{python!r}, *words])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-for number in {signals!r}:
-    signal.signal(number, lambda number, frame: server.send(bytes([number])))
 import json
 order = json.dumps(dict(words=words, folder=os.getcwd(), environment=dict(os.environ), program=sys.argv[0])).encode()
 socket.send_fds(server, [b"%0{length}d" % len(order)], [0, 1, 2])
 server.sendall(order)
+for number in {signals!r}:
+    signal.signal(number, lambda number, frame: server.send(bytes([number])))
 status = int(server.recv({length}) or 1)
 if status < 0:
     signal.signal(-status, signal.SIG_DFL) if -status != signal.SIGKILL else None
@@ -173,8 +173,8 @@ def begin(client: socket.socket) -> int:
     """Fork one that lives as it was ordered to; return its id."""
     head, files, *_ = socket.recv_fds(client, LENGTH, 3)
     order = b""
-    while head and len(order) < int(head):
-        order += client.recv(1 << 16)
+    while head and len(order) < int(head) and (part := client.recv(1 << 16)):
+        order += part
     child = os.fork()
     if child:
         for number in files:
@@ -201,7 +201,7 @@ def live(words: list[str], folder: str, environment: dict[str, str], program: st
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     sys.executable = program
-    torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", "1")))  # as a new Python's: its last bits hang on it
+    torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", "1")))  # last bits hang on it
     getattr(sys.stdout, "reconfigure")(write_through="PYTHONUNBUFFERED" in environment)  # noqa: B009
     rank = rank_zero._get_rank() or 0  # by the environment, as it was when it was imported
     setattr(rank_zero.rank_zero_only, "rank", rank)  # noqa: B010

@@ -311,7 +311,7 @@ def seed_everywhere(seed: int, device: torch.device) -> None:
     """
     _seed_cpu(seed)
     if device.type != "cpu":
-        getattr(torch, device.type).manual_seed(seed)
+        getattr(torch, device.type, torch).manual_seed(seed)
 
 
 def _seed_cpu(seed: int) -> None:

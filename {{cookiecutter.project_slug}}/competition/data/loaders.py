@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -47,9 +47,8 @@ class ImageLoader(DataLoader[Sample]):
 
     def __iter__(self) -> Iterator[Any]:  # ty: ignore[incompatible-method-override]
         """Yield the batches."""
-        if self.num_workers:
-            time.sleep(REST)
-        with _starting_deaf_to_sigterm():
+        starts_workers = self.num_workers > 0 and self._iterator is None
+        with self._starting_deaf_to_sigterm() if starts_workers else nullcontext():
             batches = super().__iter__()
         while True:
             ImageLoader.waits_since = time.monotonic()
@@ -65,24 +64,24 @@ class ImageLoader(DataLoader[Sample]):
                 ImageLoader.waits_since = None
             yield batch
 
+    @contextmanager
+    def _starting_deaf_to_sigterm(self) -> Generator[None]:
+        """Let workers that are started inside begin with SIGTERM blocked, which comes to this process behind it.
 
-@contextmanager
-def _starting_deaf_to_sigterm() -> Generator[None]:
-    """Let processes that are started inside begin with SIGTERM blocked, which comes to this one behind it.
-
-    Where they import numpy anew (forkserver, spawn) its threads would take the signal, and end them, whatever their
-    main thread blocks later: _leave_signals_to_main_process.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    if multiprocessing.get_start_method() != "fork":
-        resource_tracker.ensure_running()  # which would unblock it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        Where they import numpy anew (spawn, forkserver) its threads would take the signal,
+        and end them, whatever their main thread blocks later: _leave_signals_to_main_process.
+        """
+        time.sleep(REST)
+        if not hasattr(signal, "sigwaitinfo"):  # or nothing would take it there
+            yield
+            return
+        if (self.multiprocessing_context or multiprocessing.get_context()).get_start_method() != "fork":
+            resource_tracker.ensure_running()  # which would unblock it
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

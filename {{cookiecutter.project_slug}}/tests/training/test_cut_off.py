@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import NoReturn
 
 import pytest
 from tiny import PROJECT, TINY
@@ -66,12 +67,18 @@ def machines() -> Iterator[tuple[str, str]]:
 
 def train_on(machine: str, rank: int, words: list[str]) -> None:
     """Train on a machine from here on, as a process that torchrun has started there."""
-    with Path("/run/netns", machine).open() as its:
+    with Path("/var/run/netns", machine).open() as its:
         assert ctypes.CDLL(None, use_errno=True).setns(its.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
     os.environ["GLOO_SOCKET_IFNAME"] = machine
     group = {"TORCHELASTIC_RUN_ID": "t", "MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": 29555, "WORLD_SIZE": 2}
     of_rank = {"RANK": rank, "GROUP_RANK": rank, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
-    join(group | of_rank, lambda _: sys.exit(call("train", *words)))
+    join(group | of_rank, lambda _: end(call("train", *words)))
+
+
+def end(status: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def train_until_cut_off(machines: list[str], words: list[str]) -> None:

@@ -137,7 +137,7 @@ def last_row(path: Path) -> Scores:
 def train_on_two(folder: Path, task: str) -> Config:
     """Run `competition train` on two processes in a folder of its own; return the config of the run.
 
-    As torchrun would start it, which does so itself in test_distributed.py and test_cut_off.py. What another run says
+    As torchrun would start it, which does so itself in test_faults.py. What another run says
     of images is among what is seen.
     """
     write_sample(task, folder / "data", 21)

@@ -1,7 +1,9 @@
 """What goes wrong in a training: the last good state is kept, and one line says what happened and how to go on."""
 
+import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -120,6 +122,18 @@ def test_weights_that_are_no_numbers_are_not_saved_where_no_validation_has_seen_
     told = "epoch 1 (optimizer step 1): the loss is finite, but it left weights that are not, so they are not saved: "
     assert done.stderr.startswith(told), done.stderr
     assert not list(FOLD.parent.glob("*/latest.pt"))
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_training_on_two_processes(words: list[str], tmp_path: Path) -> None:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "competition", "train"]
+    more = ("trainer.strategy=ddp", "trainer.devices=2", "trainer.max_epochs=1")
+    command, environment = [warm_python(), *torchrun, *words, *more], os.environ | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("= 2 a device x 2 devices") == 1, done.stdout
+    assert len(rows(tmp_path / FOLD)) == 1
+    assert (tmp_path / FOLD / "oof.npz").is_file()
 
 
 @pytest.mark.slow
