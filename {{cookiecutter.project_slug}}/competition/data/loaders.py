@@ -48,7 +48,7 @@ class ImageLoader(DataLoader[Sample]):
     def __iter__(self) -> Iterator[Any]:  # ty: ignore[incompatible-method-override]
         """Yield the batches."""
         starts_workers = self.num_workers > 0 and self._iterator is None
-        with self._starting_deaf_to_sigterm() if starts_workers else nullcontext():
+        with self._starting_workers() if starts_workers else nullcontext():
             batches = super().__iter__()
         while True:
             ImageLoader.waits_since = time.monotonic()
@@ -65,11 +65,12 @@ class ImageLoader(DataLoader[Sample]):
             yield batch
 
     @contextmanager
-    def _starting_deaf_to_sigterm(self) -> Generator[None]:
-        """Let workers that are started inside begin with SIGTERM blocked, which comes to this process behind it.
+    def _starting_workers(self) -> Generator[None]:
+        """Let threads come to rest; let workers that are started inside begin with SIGTERM blocked, which comes to this
+        process behind it.
 
-        Where they import numpy anew (spawn, forkserver) its threads would take the signal,
-        and end them, whatever their main thread blocks later: _leave_signals_to_main_process.
+        Where they import numpy anew (spawn, forkserver) its threads would take the signal, and end them, whatever their
+        main thread blocks later: _leave_signals_to_main_process.
         """
         time.sleep(REST)
         if not hasattr(signal, "sigwaitinfo"):  # or nothing would take it there

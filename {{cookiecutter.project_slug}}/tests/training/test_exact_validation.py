@@ -137,8 +137,8 @@ def last_row(path: Path) -> Scores:
 def train_on_two(folder: Path, task: str) -> Config:
     """Run `competition train` on two processes in a folder of its own; return the config of the run.
 
-    As torchrun would start it, which does so itself in test_faults.py. What another run says
-    of images is among what is seen.
+    As torchrun would start it, which does so itself in test_faults.py. What another run says of images is among what is
+    seen.
     """
     write_sample(task, folder / "data", 21)
     config = make_config(task, folder / "data", 2, devices=2, strategy="ddp", max_epochs=2, gradient_clip_val=1.0)
