@@ -91,7 +91,7 @@ def train_until_cut_off(machines: list[str], words: list[str]) -> None:
     while not LATEST.is_file() or load_checkpoint(LATEST)["epoch"] < 1:
         assert [os.waitpid(rank, os.WNOHANG)[0] for rank in ranks] == [0, 0], Path("said0").read_text()
         time.sleep(0.2)
-    time.sleep(5)  # both have heard of each other
+    time.sleep(20)  # both have heard of each other, also on a busy machine
     ip("-n", machines[1], "link", "set", machines[1], "down")
     assert all(os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) != 0 for rank in ranks)
 
