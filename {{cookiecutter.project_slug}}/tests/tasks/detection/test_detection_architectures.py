@@ -16,6 +16,7 @@ from detection_architectures import ON_ENCODER, TINY, skip_without, tiny
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torchvision.models.detection import FasterRCNN_MobileNet_V3_Large_FPN_Weights, fasterrcnn_mobilenet_v3_large_fpn
 
 from competition.config.data_settings import Data
 from competition.config.loading import validate
@@ -388,6 +389,21 @@ def test_a_pretrained_folder_begins_better_than_nothing(tmp_path: Path) -> None:
     assert line.endswith(f"from {folder}")
     tuned, fresh = (np.mean(train(one, made, 8, colours=5)) for one in (network, nothing))
     assert tuned < 0.75 * fresh  # 0.51 to 0.68, by the processor and the seed
+
+
+def test_what_torchvision_has_fetched_is_kept_but_for_the_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1
+    published = fasterrcnn_mobilenet_v3_large_fpn(weights=None, weights_backbone=None).state_dict()
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(published, tmp_path / "hub" / "checkpoints" / Path(weights.url).name)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    network = build_network(config("faster_rcnn", {"size": "s", "pretrained": True}), CLASSES)
+    own = {name.removeprefix("rcnn."): value for name, value in network.state_dict().items()}
+    anew = {name for name, value in published.items() if name not in own or not torch.equal(own[name], value)}
+    assert anew == {name for name in published if name.startswith("roi_heads.box_predictor.")}
+    assert re.search(r"anew: .*box_predictor.*, from torchvision$", weights_note(network) or "")
 
 
 @each_detr

@@ -10,7 +10,7 @@ from competition.tasks.detection.settings import DetectionModel
 
 
 def keep(network: nn.Module, found: State, model: DetectionModel, channels: int) -> str:
-    """Load the tensors of a file that fit a whole detector, by their names; return a line for people.
+    """Load what fits a whole detector of a file's tensors, or torchvision's, by their names; return a line for people.
 
     Raises CompetitionError where most do not fit.
     """
@@ -18,7 +18,8 @@ def keep(network: nn.Module, found: State, model: DetectionModel, channels: int)
     named = by_names_of(found, own)
     fitting = {name: for_channels(value, own[name], channels) for name, value in named.items()}
     fitting = {name: value for name, value in fitting.items() if value.shape == own[name].shape}
-    line = note(network, {*own} - {*fitting}, model, str(model.pretrained))
+    source = "torchvision" if model.pretrained is True else str(model.pretrained)
+    line = note(network, {*own} - {*fitting}, model, source)
     network.load_state_dict(fitting, strict=False)
     return line
 
