@@ -219,21 +219,21 @@ def wait(children: Iterable[int]) -> None:
     assert not any(ended), "\n".join(path.read_text() for path in sorted(Path().glob("said*")))
 
 
-def run_here(folder: Path, words: Iterable[object]) -> CompletedProcess[str]:
+def run_here(folder: Path, words: Iterable[object], *, wheels: bool = False) -> CompletedProcess[str]:
     """Run the same in this process, and what it starts, too: each process imports for longer than it trains. Warm
-    ones draw metrics.png. No wheels are downloaded, which test_bundle.py does."""
+    ones draw metrics.png. No wheels are downloaded but where they are asked for."""
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
         patch.chdir(folder)
         patch.setattr(sys, "executable", warm_python())
         draw_no_plots(patch)
-        patch.setattr(run_module, "run_jobs", lambda jobs, *_: [call(*words_of(job)) for job in jobs])
+        patch.setattr(run_module, "run_jobs", lambda jobs, *_: [call(*words_of(job, wheels=wheels)) for job in jobs])
         status = call("run", *words)
     return CompletedProcess([], status, said.getvalue(), "")
 
 
-def words_of(job: run_module.Job) -> list[object]:
-    return [*job.words, *job.late_words(), *(["--no-wheels"] if job.words[0] == "bundle" else [])]
+def words_of(job: run_module.Job, *, wheels: bool) -> list[object]:
+    return [*job.words, *job.late_words(), *(["--no-wheels"] if job.words[0] == "bundle" and not wheels else [])]
 
 
 def run_whole_way(folder: Path, words: Iterable[object]) -> Path:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -55,7 +56,7 @@ class Finished:
     def __init__(self, folder: Path, task: str, words: list[object]) -> None:
         self.folder, self.words = folder, words
         self.in_processes = task == task_names()[0]
-        run = run_in_processes if self.in_processes else run_here
+        run = run_in_processes if self.in_processes else partial(run_here, wheels=True)
         self.first = run(folder, [*words, "--parallel", 2])
 
     @property
