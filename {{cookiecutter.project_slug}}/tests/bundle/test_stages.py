@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from tiny import PROJECT, TINY
 from trainings import call
+from warm import warm_python
 
 from competition.bundle import infer_script
 from competition.bundle.build import FIND
@@ -95,6 +97,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(sys, "executable", warm_python())
         patch.setattr(MetricsPlot, "finish", lambda self: None)
         for name, words in runs.items():
             for verb in ("check", "folds") if name != "whole" else ():
@@ -105,6 +108,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 assert call(verb, name, *(["--no-wheels"] if verb == "bundle" else [])) == 0
         assert call("bundle", "looking", "--no-wheels") == 0
     return folder
+
+
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let stages be asked in processes that are warm."""
+    monkeypatch.setattr(sys, "executable", warm_python())
 
 
 def right(submission: Path, truth: dict[str, str]) -> float:
@@ -124,6 +133,7 @@ def test_who_sees_the_patch_alone_tells_its_stripes_and_a_bundle_hands_in_the_sa
     assert "finder: crops, maps of 24 images" in capfd.readouterr().out
 
 
+@pytest.mark.usefixtures("warm")
 def test_one_by_one_what_is_found_in_an_image_is_seen_of_it(place: Path) -> None:
     predictor = Predictor(place / "outputs" / "looking" / "bundle", place / "data")
     written = pd.read_csv(place / "outputs" / "looking" / "submission.csv").set_index("image_id")
@@ -135,6 +145,7 @@ def test_one_by_one_what_is_found_in_an_image_is_seen_of_it(place: Path) -> None
         predictor("x", np.zeros((8, 8), np.uint8))
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_stage_is_asked_once_about_an_image_and_not_about_pixels_that_it_would_read_otherwise(
     place: Path, tmp_path: Path
 ) -> None:
@@ -158,6 +169,7 @@ def test_a_stage_is_asked_once_about_an_image_and_not_about_pixels_that_it_would
         assert finding.looking(strange, "test00.png", None)
 
 
+@pytest.mark.usefixtures("warm")
 def test_runs_of_one_bundle_that_look_by_one_stage_ask_it_once(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
