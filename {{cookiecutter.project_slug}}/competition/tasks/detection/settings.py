@@ -43,7 +43,8 @@ class DetectionModel(Model):
     # Keys of the config that a DETR has in transformers, over those of `size`; filled in from a pretrained folder.
     network: dict[str, Any] = {}
     pyramid_channels: Annotated[int, Field(ge=64, multiple_of=32)] = 128  # of fcos, tood and faster_rcnn on an encoder
-    head_convolutions: Annotated[int, Field(ge=0, le=8)] = 4  # of fcos and tood, before each output; 4 as published
+    # Of fcos and tood, before each output: 4 as published; of tood 1 by itself, from random weights as good.
+    head_convolutions: Annotated[int, Field(ge=0, le=8)] = 4
 
     @model_validator(mode="before")
     @classmethod
@@ -56,6 +57,12 @@ class DetectionModel(Model):
         if not isinstance(pretrained, str) or not folder.is_dir() or not isinstance(given, dict):
             return values
         return values | {"network": read_network(folder / "config.json", values["architecture"]) | given}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_a_head_for_it(cls, values: Any) -> Any:
+        is_given = not isinstance(values, dict) or values.get("architecture") != "tood"
+        return values if is_given else {"head_convolutions": 1} | values
 
     @model_validator(mode="after")
     def _fits_the_architecture(self) -> Self:
@@ -102,15 +109,19 @@ def read_network(path: Path, architecture: str) -> dict[str, Any]:
 LOSSES_OF: dict[str, tuple[str, ...]] = {"box_kind": ONE_STAGE, "focal_alpha": ("fcos",), "focal_gamma": ONE_STAGE}
 
 
+# What `loss:` has by itself for an architecture that wants it otherwise than below.
+LOSS_OF: dict[str, dict[str, float]] = {"tood": {"box": 7.5, "focal_gamma": 0.0}}
+
+
 class DetectionLoss(Losses):
     """Weights of the losses, which are added up, and of FCOS which losses they are; only it has `centerness`."""
 
     classification: Weight = 1.0
-    box: Weight = 1.0
+    box: Weight = 1.0  # of tood 7.5 by itself
     centerness: Weight = 1.0
     auxiliary: Weight = 0.0  # of a second head, which says which classes an image has; 0 is off
     focal_alpha: Probability = 0.25  # weight of a class where it is, against 1 - alpha where it is not
-    focal_gamma: Weight = 2.0  # the higher, the less easy points count
+    focal_gamma: Weight = 2.0  # the higher, the less easy points count; of tood 0 by itself
     box_kind: Literal["giou", "diou", "ciou"] = "giou"
 
     @model_validator(mode="after")
@@ -225,7 +236,7 @@ class TaskConfig(Config):
     model: DetectionModel = DetectionModel()
     format: DetectionFormat = DetectionFormat()
     mix: DetectionMix = DetectionMix()
-    loss: DetectionLoss = DetectionLoss()
+    loss: DetectionLoss = Field(DetectionLoss(), validate_default=True)
     # The first is the score that is reported.
     metrics: Annotated[list[MetricName], Field(min_length=1)] = ["map50", "map"]
     decode: DetectionDecode = Field(DetectionDecode(), validate_default=True)
@@ -235,6 +246,16 @@ class TaskConfig(Config):
         """What this config needs beside the project's own requirements."""
         least = OF_TRANSFORMERS.get(self.model.architecture)
         return [f"transformers>={least}"] if least else []
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _as_the_architecture_wants_it(cls, given: Any, info: ValidationInfo) -> Any:
+        """Weigh the losses as the architecture wants them where nobody asked for anything else."""
+        model = info.data.get("model")
+        asked = given.model_dump(exclude_unset=True) if isinstance(given, DetectionLoss) else given
+        if model is None or not isinstance(asked, dict):
+            return given
+        return LOSS_OF.get(model.architecture, {}) | asked
 
     @field_validator("decode", mode="before")
     @classmethod
