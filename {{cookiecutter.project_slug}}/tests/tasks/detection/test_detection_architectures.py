@@ -14,12 +14,13 @@ import pytest
 import torch
 from detection_architectures import ON_ENCODER, TINY, skip_without, tiny
 from safetensors.torch import load_file
+from tiny import PROJECT
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models.detection import FasterRCNN_MobileNet_V3_Large_FPN_Weights, fasterrcnn_mobilenet_v3_large_fpn
 
 from competition.config.data_settings import Data
-from competition.config.loading import validate
+from competition.config.loading import load_config, validate
 from competition.networks.encoder import encoder_layers, refuse_other_sizes
 from competition.networks.pretrained import weights_note
 from competition.support.errors import CompetitionError
@@ -135,6 +136,26 @@ def test_a_head_has_as_many_convolutions_before_each_output_as_are_asked_for(
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(
+    ("words", "box", "focal_gamma", "convolutions"),
+    [
+        ([], 7.5, 0, 1),
+        (["loss={box: 2}", "model.head_convolutions=3"], 2, 0, 3),
+        (["model.architecture=fcos"], 1, 2, 4),
+        (["model.architecture=fcos", "loss.focal_gamma=0"], 1, 0, 4),
+        (["model.architecture=dfine"], 1, 2, 4),
+    ],
+)
+def test_losses_and_heads_are_as_the_architecture_wants_them_where_nobody_asks_for_others(
+    words: list[str], box: float, focal_gamma: float, convolutions: int
+) -> None:
+    made = load_config([PROJECT / "configs" / "detection.yaml"], words)
+    assert isinstance(made, TaskConfig)
+    for one in (made, TaskConfig.model_validate(made.model_dump(mode="json"))):
+        assert (one.loss.box, one.loss.focal_gamma) == (box, focal_gamma)
+        assert one.model.head_convolutions == convolutions
+
+
 @each
 def test_a_head_of_the_image_leaves_the_rest_as_it_is(architecture: str) -> None:
     built = []

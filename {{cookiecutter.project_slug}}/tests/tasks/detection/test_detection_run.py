@@ -86,7 +86,7 @@ def test_two_processes_score_what_one_does_and_wait_for_no_weight(data: Path, tm
     empty[~empty.index.duplicated() | empty["x"].notna()].to_csv(tmp_path / "data" / "train.csv")
     make_folds(load_config([Path(words_of(tmp_path, "dfine")[0])], [f"data.dir={tmp_path / 'data'}"]))
     said = run_as_script(__file__, tmp_path)
-    assert said.splitlines()[0] == "with tood: []"  # who uses it imports no other
+    assert said.splitlines()[0] == "with fcos: []"  # who uses it imports no other
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         config = config_of_two(tmp_path)
@@ -159,9 +159,10 @@ def loss_in_one_process(config: Config) -> float:
 if __name__ == "__main__":
     os.chdir(sys.argv[1])
     get_ready(["detection"])
-    Task("detection").model.build_network(load_config([PROJECT / "configs" / "detection.yaml"]), 3)
+    with_fcos = load_config([PROJECT / "configs" / "detection.yaml"], ["model.architecture=fcos"])
+    Task("detection").model.build_network(with_fcos, 3)
     others = [name for name in sys.modules if name.startswith("competition.tasks.detection.architectures.")]
-    print(f"with tood: {others}", flush=True)
+    print(f"with fcos: {others}", flush=True)
     import transformers.loss.loss_d_fine  # noqa: F401 - once, for both
 
     wait(fork_group(2, lambda rank: train(config_of_two(Path(sys.argv[1])))))
