@@ -3,13 +3,11 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import temporary_files
 from baking import PROJECT, TASKS, Render, copy_tracked_files, rendering
 from pytest_cookies.plugin import Cookies
 
@@ -23,34 +21,14 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
-MEMORY, ROOM = Path("/dev/shm"), 2**33  # bytes, four times what is there at once
-# Deletes a folder when whoever started it is gone, be it by kill -9; not where some of it is to be looked at.
-DELETE = "import shutil, sys; sys.stdin.read() or shutil.rmtree(sys.argv[1], ignore_errors=True)"
-DELETING: list[subprocess.Popen[str]] = []
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    """Let temporary files lie in memory, where there is much of it: a tenth of the time goes into writing them."""
-    if hasattr(config, "workerinput") or config.getoption("basetemp") or not has_memory():
-        return
-    folder = tempfile.mkdtemp(prefix="tests-of-the-template.", dir=MEMORY)
-    os.environ["TMPDIR"], tempfile.tempdir = folder, None
-    command = [sys.executable, "-ISc", DELETE, folder]
-    DELETING.append(subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True))
-
-
-def has_memory() -> bool:
-    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < ROOM:
-        return False
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    return any(int(line.split()[1]) * 1024 > 2 * ROOM for line in lines if line.startswith("MemAvailable"))
+    if not hasattr(config, "workerinput") and not config.getoption("basetemp"):
+        temporary_files.begin()
 
 
 def pytest_terminal_summary(exitstatus: int) -> None:
-    for deleting in DELETING:
-        if exitstatus and deleting.stdin:  # what failed tests have written is of use
-            print(f"\ntemporary files: {tempfile.gettempdir()}, to be deleted by you")
-            deleting.stdin.write("no")
+    if exitstatus == pytest.ExitCode.TESTS_FAILED and (kept := temporary_files.keep()):
+        print(f"\nwhat the tests wrote: {kept}, until the next are begun")
 
 
 @pytest.fixture(scope="session")

@@ -135,7 +135,6 @@ def test_a_head_has_as_many_convolutions_before_each_output_as_are_asked_for(
         assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in network.parameters())
 
 
-@torch.no_grad()
 @pytest.mark.parametrize(
     ("words", "box", "focal_gamma", "convolutions"),
     [
@@ -157,6 +156,7 @@ def test_losses_and_heads_are_as_the_architecture_wants_them_where_nobody_asks_f
 
 
 @each
+@torch.no_grad()
 def test_a_head_of_the_image_leaves_the_rest_as_it_is(architecture: str) -> None:
     built = []
     for weight in (0, 0.5):
