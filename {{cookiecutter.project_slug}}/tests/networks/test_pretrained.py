@@ -1,13 +1,8 @@
 """Pretrained weights: from a local file into every task's network, and what is said when they cannot be had."""
 
-import json
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +10,7 @@ import huggingface_hub
 import pytest
 import timm
 import torch
+from hub import fetch_twice, held, in_a_process
 from safetensors.torch import save_file
 from task_facts import facts_of
 from timm.models import _registry
@@ -83,15 +79,6 @@ FORMATS: dict[str, Callable[[State, Path], object]] = {
     ),
     "average.pth.tar": lambda state, path: torch.save({"state_dict": noise(state), "state_dict_ema": state}, path),
 }
-
-
-def held(network: nn.Module, state: State) -> tuple[int, int]:
-    """Return how many floating tensors of a state a network has, and how many there are beside a classifier."""
-    own = list(network.state_dict().values())
-    wanted = [value for name, value in state.items() if value.is_floating_point() and not name.startswith("fc.")]
-    return sum(any(value.shape == one.shape and torch.equal(value, one) for one in own) for value in wanted), len(
-        wanted
-    )
 
 
 @pytest.mark.parametrize(
@@ -269,80 +256,17 @@ def save_checkpoint(task: str, path: Path) -> State:
     return module.network.state_dict()
 
 
-FETCH = """
-import json, os, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from hub import serving
-
-def fetch(name, values):
-    network = Task(values["task"]).model.build_network(validate(values, {{}}, "test"), 4)
-    published = load_file(next(Path(name).glob("*.safetensors")))
-    return [*held(network, published), weights_note(network)]
-
-with serving(Path({repos!r})) as os.environ["HF_ENDPOINT"]:
-    from competition.config.loading import validate
-    from competition.networks.pretrained import weights_note
-    from competition.tasks.contract import Task
-    from safetensors.torch import load_file
-    from test_pretrained import held
-    first = {{name: fetch(*one) for name, one in {wanted!r}.items()}}
-print("found", json.dumps([first, {{name: fetch(*one) for name, one in {wanted!r}.items()}}]))
-"""
-
-
-def publish(repos: Path, model: dict[str, Any]) -> Path:
-    """Write the network that a model of transformers names as its authors have published it, for 80 classes."""
-    transformers = pytest.importorskip("transformers")
-    from competition.tasks.detection.architectures import detr
-    from competition.tasks.detection.settings import DetectionModel
-
-    made, kind = DetectionModel.model_validate(model), detr.KINDS[model["architecture"]]
-    settings = detr._config(transformers, kind, detr.network_keys(made, 3), 80)
-    folder = repos / kind.sizes[model["size"]][0]
-    getattr(transformers, f"{kind.name}ForObjectDetection")(settings).save_pretrained(folder)
-    return folder
-
-
 @pytest.mark.slow
 def test_what_is_fetched_from_the_hub_is_there_without_it_from_then_on(state: State, tmp_path: Path) -> None:
-    repos = tmp_path / "repos"
     (known,) = [cfg for name, cfg in _registry._model_pretrained_cfgs.items() if name.startswith("test_resnet.")]
-    encoder = repos / str(known.hf_hub_id) / "model.safetensors"
-    encoder.parent.mkdir(parents=True)
-    save_file(state, encoder)
-    wanted = {task: [str(encoder.parent), plain(task, True)] for task in task_names()}
-    if "detection" in wanted and find_spec("transformers") is not None:
-        model = {"architecture": "dfine", "size": "s", "pretrained": True}
-        wanted["dfine"] = [str(publish(repos, model)), {"name": "t", "task": "detection", "model": model}]
-    script = FETCH.format(tests=str(Path(__file__).parent), repos=str(repos), wanted=wanted)
-    for found in in_a_process(script, {"HF_HOME": str(tmp_path / "home")}):
-        assert found.keys() == wanted.keys()
+    folder = tmp_path / "repos" / str(known.hf_hub_id)
+    folder.mkdir(parents=True)
+    save_file(state, folder / "model.safetensors")
+    for found in fetch_twice(tmp_path, {task: (folder, plain(task, True)) for task in task_names()}):
         for task in task_names():
-            assert found[task][0] == found[task][1], task
-            assert re.search(r"(\d+) of \1 tensors of test_resnet, .*from the hub", found[task][2])
-        if "dfine" in wanted:
-            kept, number, line = found["dfine"]
-            assert 0.95 * number < kept < number  # all but what tells classes apart
-            assert re.search(r"dfine s kept, anew: .*class_embed.*, from the hub \(ustc-community/dfine-small", line)
-
-
-OF_A_HUB = re.compile(r"(?i)proxy|^HF_|^HUGGINGFACE_|^TRANSFORMERS_")  # variables that say where it is, or if at all
-
-
-def in_a_process(script: str, environment: dict[str, str]) -> Any:
-    """Return what a script prints as found: the address of the hub is read as its library is imported."""
-    kept = {key: value for key, value in os.environ.items() if not OF_A_HUB.search(key)}
-    ran = subprocess.run(
-        [sys.executable, "-c", script],
-        env=kept | environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout.partition("found ")[2])
+            kept, number, line = found[task]
+            assert kept == number, task
+            assert re.search(r"(\d+) of \1 tensors of test_resnet, .*from the hub", line)
 
 
 ASK_THE_HUB = """

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from detection_architectures import ON_ENCODER, TINY, skip_without, tiny
+from hub import fetch_twice
 from safetensors.torch import load_file
 from tiny import PROJECT
 from torch import Tensor, nn
@@ -24,11 +25,12 @@ from competition.config.loading import load_config, validate
 from competition.networks.encoder import encoder_layers, refuse_other_sizes
 from competition.networks.pretrained import weights_note
 from competition.support.errors import CompetitionError
+from competition.tasks.detection.architectures.published_detrs import KINDS, Kind
 from competition.tasks.detection.decode import decode
 from competition.tasks.detection.loss import image_losses
 from competition.tasks.detection.model import BoxNetwork, build_network
 from competition.tasks.detection.prediction import predictions
-from competition.tasks.detection.settings import OF_TRANSFORMERS, TaskConfig
+from competition.tasks.detection.settings import OF_TRANSFORMERS, DetectionModel, TaskConfig
 from competition.training.checkpoint import export_weights
 
 CLASSES, SIZE = 3, (64, 96)
@@ -359,18 +361,22 @@ def test_a_layer_that_says_what_the_last_one_does_has_nothing_to_learn_of_it() -
     assert other > alone
 
 
+def published(architecture: str, size: str) -> tuple[Kind, Any]:
+    """Return what is known of a published network, and its config in transformers, for 80 classes."""
+    from competition.tasks.detection.architectures import detr  # imports transformers
+
+    model = DetectionModel.model_validate({"architecture": architecture, "size": size})
+    kind = KINDS[architecture]
+    return kind, detr._config(pytest.importorskip("transformers"), kind, detr.network_keys(model, 3), 80)
+
+
 @each_detr
 def test_a_published_size_has_as_many_weights_as_its_authors_say(architecture: str) -> None:
-    from competition.tasks.detection.architectures import detr
-    from competition.tasks.detection.settings import DetectionModel
-
     millions = {"dfine": (10, 19, 31), "rt_detr_v2": (20, 31, 42), "lw_detr": (14, 28, 46), "rf_detr": (32, 33, 33)}
     import transformers
 
     for size, expected in zip("sml", millions[architecture], strict=True):
-        model = DetectionModel.model_validate({"architecture": architecture, "size": size})
-        kind = detr.KINDS[architecture]
-        settings = detr._config(transformers, kind, detr.network_keys(model, 3), 80)
+        kind, settings = published(architecture, size)
         with torch.device("meta"):
             network = getattr(transformers, f"{kind.name}ForObjectDetection")(settings)
         assert sum(one.numel() for one in network.parameters()) // 1_000_000 == expected
@@ -410,6 +416,20 @@ def test_a_pretrained_folder_begins_better_than_nothing(tmp_path: Path) -> None:
     assert line.endswith(f"from {folder}")
     tuned, fresh = (np.mean(train(one, made, 8, colours=5)) for one in (network, nothing))
     assert tuned < 0.75 * fresh  # 0.51 to 0.68, by the processor and the seed
+
+
+@pytest.mark.slow
+def test_a_published_size_comes_from_the_hub_and_is_there_without_it_from_then_on(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = {"architecture": "dfine", "size": "s", "pretrained": True}
+    kind, settings = published("dfine", "s")
+    folder = tmp_path / "repos" / kind.sizes["s"][0]
+    transformers.DFineForObjectDetection(settings).save_pretrained(folder)
+    wanted = {"dfine": (folder, {"name": "t", "task": "detection", "model": model})}
+    for found in fetch_twice(tmp_path, wanted):
+        kept, number, line = found["dfine"]
+        assert 0.95 * number < kept < number  # all but what tells classes apart
+        assert re.search(r"dfine s kept, anew: .*class_embed.*, from the hub \(ustc-community/dfine-small", line)
 
 
 def test_what_torchvision_has_fetched_is_kept_but_for_the_classes(
