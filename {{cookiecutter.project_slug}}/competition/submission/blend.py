@@ -229,9 +229,12 @@ def blend_notes(run: Run) -> list[str]:
 def _describe_fit(about: Mapping[str, Any]) -> list[str]:
     """Say whether weights that were found on several folds paid."""
     if FIT in about:
-        fit, kept = about[FIT], "those found" if about[FIT]["is_kept"] else "equal weights"
+        fit = about[FIT]
+        first = about["sources"][fit["weights"].index(max(fit["weights"]))]
+        kept = "those found" if fit["is_kept"] else f"{first} alone" if 1 in about["weights"] else "equal weights"
         found = f"{_shares(about, fit['weights'])}: {describe_scores({fit['metric']: fit['score']})}"
-        return [f"weights found:  {found}; equal weights: {fit['score_of_equal']:.4f}; {kept} kept"]
+        alone = f"; {first} alone: {fit['score_alone']:.4f}" if "score_alone" in fit else ""  # blends made before
+        return [f"weights found:  {found}; equal weights: {fit['score_of_equal']:.4f}{alone}; {kept} kept"]
     if len(about.get(BY_FOLD, {})) > 1:
         again = f"`competition submit {' '.join(about['sources'])} --name NAME`"
         return [f"warning: whether equal weights do better than those found was not looked at; compare with {again}"]

@@ -2,7 +2,8 @@
 
 Weights found on the images they are scored on flatter themselves, as thresholds do. So the out-of-fold images of a fold
 are averaged by weights that were found on the other folds; what is handed in, by those found on all. Least squares know
-nothing of the metric: such weights are kept only where they score better, fold by fold, than equal ones.
+nothing of the metric: such weights are kept only where they score better, fold by fold, than equal ones, and than the
+run that they make most of does alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +25,14 @@ Sample = tuple[np.ndarray, np.ndarray]  # numbers of the runs (k, runs) and of t
 
 @dataclass(frozen=True)
 class Fit:
-    """Weights that were found, and what they and equal ones score: each fold by weights found on the others."""
+    """Weights that were found, and what they score, each fold by weights found on the others; what equal ones do, and
+    the run alone that counts most by those found."""
 
     weights: list[float]
     metric: str
     score: float
     score_of_equal: float
+    score_alone: float
     is_kept: bool
 
 
@@ -60,18 +63,21 @@ def given_weights(weights: Sequence[float] | None, number: int) -> Weights:
 
 
 def weights_that_pay(config: Config, folds: Mapping[str, Sequence[Predictions]]) -> Weights:
-    """Return the weights of `fit_weights` where they score better than equal ones by the first metric of the config,
-    each fold by those found on the others, else equal ones. With a single fold that cannot be told: those found."""
+    """Return the weights of `fit_weights` where they score better by the first metric of the config, each fold by those
+    found on the others, than equal ones and than the run alone that counts most by them; else the better of these.
+
+    With a single fold that cannot be told: those found.
+    """
     found = fit_weights(config, folds)
     if len(found.by_fold) < 2:
         return found
-    equal = given_weights(None, len(found.shares))
+    number, first = len(found.shares), int(np.argmax(found.shares))
+    others = given_weights(None, number), Weights([float(index == first) for index in range(number)])
     images = OutOfFold(config, Task(config.task).table.read_table(config), [[each[0].path] for each in folds.values()])
-    metric, score = _first_score(images, folds, found)
-    _, score_of_equal = _first_score(images, folds, equal)
-    pays = images.merit((metric, score)) > images.merit((metric, score_of_equal))
-    fit = Fit(found.shares, metric, round(score, 6), round(score_of_equal, 6), pays)
-    return replace(found if pays else equal, fit=fit)
+    scored = [(weights, *_first_score(images, folds, weights)) for weights in (*others, found)]
+    best = max(scored, key=lambda one: images.merit(one[1:]))[0]  # of two that score the same the first, a simpler one
+    equal, alone, score = (round(one[2], 6) for one in scored)
+    return replace(best, fit=Fit(found.shares, scored[0][1], score, equal, alone, is_kept=best is found))
 
 
 def _first_score(images: OutOfFold, folds: Mapping[str, Sequence[Predictions]], weights: Weights) -> tuple[str, float]:

@@ -118,7 +118,7 @@ def test_weights_are_found_on_out_of_fold_or_refused_where_there_is_nothing_to_f
     assert about["fit"]["weights"] == found.shares
     for fold, weights in found.by_fold.items():
         files = [runs / one / fold / OOF for one in "ab"]
-        assert_average(runs / "x" / fold / OOF, files, weights if about["fit"]["is_kept"] else None)
+        assert_average(runs / "x" / fold / OOF, files, weights if about["fit"]["is_kept"] else about["weights"])
     shutil.rmtree(runs / "a" / "fold1")
     assert "which flatters" in command("submit", "a", "b", "--weights", "fit", "--name", "y").stdout
 
@@ -146,17 +146,18 @@ def test_weights_that_were_found_are_kept_where_the_first_metric_is_better(
         assert done.returncode == 0, done.stderr
         about = yaml.safe_load((runs / "x/blend.yaml").read_text())
         fit = about["fit"]
-        kept.append(fit["is_kept"])
-        assert fit["is_kept"] is ((fit["score"] < fit["score_of_equal"]) is is_lower_better)
-        assert about["weights"] == ([1, 0] if fit["is_kept"] else [0.5, 0.5])
+        kept.append(about["weights"])
+        assert fit["weights"] == [1, 0]
+        assert fit["score"] == fit["score_alone"]  # as b says nothing, a alone is what was found
+        assert fit["is_kept"] is False  # which is more to explain than a run
+        is_alone = (fit["score_alone"] < fit["score_of_equal"]) is is_lower_better
+        assert about["weights"] == ([1, 0] if is_alone else [0.5, 0.5])
         # The score that is told is that of the blend as it was written.
-        is_of = fit["score"] if fit["is_kept"] else fit["score_of_equal"]
         told = re.search(r"host ([\d.]+)", out_of_fold_line(done))
         assert told is not None
-        assert float(told[1]) == pytest.approx(is_of, abs=1e-4)
-        assert ("found on the others" in out_of_fold_line(done)) is fit["is_kept"]
-        assert f"; {'those found' if fit['is_kept'] else 'equal weights'} kept\n" in done.stdout
-    assert sorted(kept) == [False, True]
+        assert float(told[1]) == pytest.approx(fit["score_alone" if is_alone else "score_of_equal"], abs=1e-4)
+        assert f"; {'a alone' if is_alone else 'equal weights'} kept\n" in done.stdout
+    assert sorted(kept) == [[0.5, 0.5], [1, 0]]
 
 
 def silence(path: Path) -> None:
