@@ -22,7 +22,7 @@ from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
 
 PROJECT = Path(__file__).resolve().parents[2]
-FAMILIES = timm.list_models("test_*")
+FAMILIES = [*timm.list_models("test_*"), *timm.list_models("vit_tiny_patch16_dinov3_qkvb")]  # timm has it since 1.0.20
 PLAIN = [name for name in FAMILIES if "vit" in name and "max" not in name]  # one level of features only
 
 

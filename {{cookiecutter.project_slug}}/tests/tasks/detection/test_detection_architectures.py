@@ -370,6 +370,21 @@ def published(architecture: str, size: str) -> tuple[Kind, Any]:
     return kind, detr._config(pytest.importorskip("transformers"), kind, detr.network_keys(model, 3), 80)
 
 
+def test_a_backbone_of_transformers_may_stand_under_a_detr() -> None:
+    pytest.importorskip("transformers")
+    backbone = {"model_type": "dinov3_convnext", "hidden_sizes": [16, 32, 48, 64], "depths": [1] * 4}
+    backbone["out_features"] = ["stage2", "stage3", "stage4"]
+    keys = TINY["dfine"]["network"] | {"backbone_config": backbone, "encoder_in_channels": [32, 48, 64]}
+    made = config("dfine", {"network": keys})
+    network = build_network(made, CLASSES)
+    before = [value.clone() for value in inner(network).model.backbone.parameters()]
+    train(network, made, 2)
+    after = list(inner(network).model.backbone.parameters())
+    assert sum(not torch.equal(*pair) for pair in zip(before, after, strict=True)) > len(before) / 2
+    with pytest.raises(CompetitionError, match=r"pretrained: true: .*not for a dinov3_convnext of model\.network"):
+        build_network(config("dfine", {"network": keys, "pretrained": True}), CLASSES)
+
+
 @each_detr
 def test_a_published_size_has_as_many_weights_as_its_authors_say(architecture: str) -> None:
     millions = {"dfine": (10, 19, 31), "rt_detr_v2": (20, 31, 42), "lw_detr": (14, 28, 46), "rf_detr": (32, 33, 33)}
