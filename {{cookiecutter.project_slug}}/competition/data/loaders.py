@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
@@ -30,9 +29,11 @@ from competition.support.machine import cores_here
 # Of shared memory, for what else needs it, as NCCL: a container has 64 MB of it unless it is told otherwise.
 RESERVE = 32 * 2**20
 MOST_WORKERS = 8  # for one device; each has batches in memory
-# A worker that is forked while a thread of torch's becomes known to Python waits for ever: github.com/python/cpython,
-# issue 112275. So for a moment the threads are let be, as they have nothing to do then.
-REST = 0.0 if sys.version_info >= (3, 11, 10) else 0.01  # seconds
+# A worker that is forked while another thread ends, which holds a lock of OpenCV's then, waits for ever for that lock
+# (1 of 2000 forks just behind threads that had read images); so does, before Python 3.11.10, one that is forked while a
+# thread of torch's becomes known to Python (github.com/python/cpython, issue 112275). So for a moment the threads are
+# let be, as they have nothing to do then.
+REST = 0.01  # seconds
 
 
 class ImageLoader(DataLoader[Sample]):

@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import signal
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import product
@@ -27,6 +28,7 @@ from competition.data.augmentation import ImageAugmentation, Resized
 from competition.data.cache import ImageCache, hold_shared_memory, open_cache
 from competition.data.dataset import ImageDataset, SeededIndex, share_cache
 from competition.data.kept_masks import HEAD, KeptMasks, room_for_masks
+from competition.data.loaders import REST
 from competition.data.window_dataset import WindowDataset
 from competition.files.images import read_image
 from competition.files.item_source import ImageFile
@@ -256,6 +258,7 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path, files: list[ImageFile]) -> 
 
 def in_a_process(work: Callable[[], object]) -> int:
     """Do something in a fork, to its end and what follows it; return its id."""
+    time.sleep(REST)  # threads of an earlier test may be ending
     child = os.fork()
     if child:
         return child

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import resource
+import time
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ import tifffile
 
 from competition.config.loading import load_config
 from competition.config.settings import Config
+from competition.data.loaders import REST
 from competition.files.csv_keys import join_keys
 from competition.files.item_source import ImageSource, copied_source, own_part, train_source
 from competition.files.item_source import test_source as source_of_test
@@ -287,6 +289,7 @@ def test_images_in_a_zip_and_in_hdf5_are_read_by_their_names_there(config_file: 
     sources = train_source(zipped, "ISIC_1"), train_source(arrays, "ISIC_1"), train_source(arrays, "ISIC_2")
     for source in sources:
         np.testing.assert_array_equal(source.read(), pixels)
+    time.sleep(REST)
     child = os.fork()  # as a worker is: what the parent has opened must not be shared
     if child == 0:
         os._exit(0 if all((source.read() == pixels).all() for source in sources * 3) else 1)
