@@ -21,8 +21,10 @@ DELETING: list[subprocess.Popen[str]] = []
 
 def begin() -> None:
     """Make the folder, and begin to wait for the end of this process; delete what failed before."""
-    # Not among what the tests have started, which is killed when they end.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("STARTED_BY_TESTS_")}
+    import leftovers  # is not to be found by what runs this file as a script
+
+    environment = dict(os.environ)
+    environment.pop(leftovers.mark(os.getpid()), None)  # what the tests have started is killed when they end
     place = MEMORY if has_memory() else Path(tempfile.gettempdir())
     for folder in place.glob(f"{NAME}.*"):
         if not is_in_use(folder):

@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import leftovers
 import pytest
 import temporary_files
 from baking import PROJECT
 
 BEGIN = """
-import os, pathlib, signal, subprocess, sys, leftovers, temporary_files
+import os, pathlib, signal, sys, leftovers, temporary_files
 temporary_files.MEMORY = pathlib.Path(sys.argv[1])  # as if there was none
 leftovers.watch()
 temporary_files.begin()
@@ -26,8 +27,8 @@ print(os.environ["TMPDIR"], flush=True)
 def begin(folder: Path, end: str) -> Path:
     """Let a process that has a folder end; return the folder."""
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1] / PROJECT / "tests")]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("STARTED_BY_TESTS_")}
-    environment |= {"TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(paths)}
+    environment = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(paths)}
+    environment.pop(leftovers.mark(os.getpid()), None)  # or the end of this test would delete for it
     command = [sys.executable, "-c", BEGIN + end, str(folder / "nowhere")]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=60, check=False)
     assert done.returncode in (0, -signal.SIGKILL)

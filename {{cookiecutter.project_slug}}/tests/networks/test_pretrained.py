@@ -23,7 +23,6 @@ from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 from competition.training.module import CompetitionModule
 
-ROOT = Path(__file__).resolve().parents[2]
 State = dict[str, Tensor]
 each_task = pytest.mark.parametrize("task", task_names())
 

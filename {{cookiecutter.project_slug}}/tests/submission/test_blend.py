@@ -22,9 +22,10 @@ from competition.prediction.averages import average_predictions
 from competition.prediction.predict import load_network, predict_images
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.runs.folder import CV, OOF, POSTPROCESS, TEST, Run
-from competition.scoring.out_of_fold import describe_scores, score_predictions
+from competition.scoring.out_of_fold import OutOfFold, describe_scores, score_predictions
 from competition.scoring.tune import CROSSED, OWN, THRESHOLDS, is_tuned
-from competition.submission.blend_weights import fit_weights
+from competition.submission import blend_weights
+from competition.submission.blend_weights import Weights, fit_weights
 from competition.submission.submit import Presence, open_runs, share_warnings
 from competition.submission.write_pseudo_labels import Choice, make_pseudo, within_quota
 from competition.support.atomic_files import read_rows
@@ -158,6 +159,33 @@ def test_weights_that_were_found_are_kept_where_the_first_metric_is_better(
         assert float(told[1]) == pytest.approx(fit["score_alone" if is_alone else "score_of_equal"], abs=1e-4)
         assert f"; {'a alone' if is_alone else 'equal weights'} kept\n" in done.stdout
     assert sorted(kept) == [[0.5, 0.5], [1, 0]]
+
+
+@pytest.mark.parametrize("best", ["found", "equal", "alone"])
+def test_of_weights_found_equal_ones_and_a_run_alone_the_best_are_kept(
+    best: str, runs: Path, command: Command, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not facts_of(task).is_fitted:
+        return
+    silence(runs / "b" / "fold0" / OOF)
+    silence(runs / "a" / "fold1" / OOF)
+
+    def score(images: OutOfFold, _: object, weights: Weights) -> tuple[str, float]:
+        kind = "found" if weights.by_fold else "alone" if 1 in weights.shares else "equal"
+        metric = images.config.metrics[0]
+        return metric, float((kind == best) is (images.merit((metric, 1.0)) > images.merit((metric, 0.0))))
+
+    monkeypatch.setattr(blend_weights, "_first_score", score)
+    done = command("submit", "a", "b", "--weights", "fit", "--name", "x")
+    assert done.returncode == 0, done.stderr
+    about = yaml.safe_load((runs / "x/blend.yaml").read_text())
+    assert about["fit"]["is_kept"] is (best == "found")
+    first = "ab"[about["fit"]["weights"].index(max(about["fit"]["weights"]))]
+    alone = [float(name == first) for name in "ab"]
+    assert about["weights"] == {"found": about["fit"]["weights"], "equal": [0.5, 0.5], "alone": alone}[best]
+    said = {"found": "those found", "equal": "equal weights", "alone": f"{first} alone"}[best]
+    assert f"; {said} kept\n" in done.stdout
+    assert ("found on the others" in out_of_fold_line(done)) is (best == "found")
 
 
 def silence(path: Path) -> None:

@@ -61,8 +61,9 @@ class DetectionModel(Model):
     @model_validator(mode="before")
     @classmethod
     def _with_a_head_for_it(cls, values: Any) -> Any:
-        is_given = not isinstance(values, dict) or values.get("architecture") != "tood"
-        return values if is_given else {"head_convolutions": 1} | values
+        if isinstance(values, dict) and values.get("architecture") == "tood":
+            return {"head_convolutions": 1} | values
+        return values
 
     @model_validator(mode="after")
     def _fits_the_architecture(self) -> Self:
@@ -107,10 +108,8 @@ def read_network(path: Path, architecture: str) -> dict[str, Any]:
 
 # Keys of `loss:` that not every architecture goes by.
 LOSSES_OF: dict[str, tuple[str, ...]] = {"box_kind": ONE_STAGE, "focal_alpha": ("fcos",), "focal_gamma": ONE_STAGE}
-
-
 # What `loss:` has by itself for an architecture that wants it otherwise than below.
-LOSS_OF: dict[str, dict[str, float]] = {"tood": {"box": 7.5, "focal_gamma": 0.0}}
+LOSS_BY_ITSELF: dict[str, dict[str, float]] = {"tood": {"box": 7.5, "focal_gamma": 0.0}}
 
 
 class DetectionLoss(Losses):
@@ -229,6 +228,11 @@ class DetectionFormat(Section):
         return self
 
 
+def asked_for(given: Any) -> Any:
+    """Return a section's keys without those that it has by itself; what is no section yet as it is."""
+    return given.model_dump(exclude_unset=True) if isinstance(given, Section) else given
+
+
 class TaskConfig(Config):
     """A detection experiment."""
 
@@ -252,10 +256,10 @@ class TaskConfig(Config):
     def _as_the_architecture_wants_it(cls, given: Any, info: ValidationInfo) -> Any:
         """Weigh the losses as the architecture wants them where nobody asked for anything else."""
         model = info.data.get("model")
-        asked = given.model_dump(exclude_unset=True) if isinstance(given, DetectionLoss) else given
+        asked = asked_for(given)
         if model is None or not isinstance(asked, dict):
             return given
-        return LOSS_OF.get(model.architecture, {}) | asked
+        return LOSS_BY_ITSELF.get(model.architecture, {}) | asked
 
     @field_validator("decode", mode="before")
     @classmethod
@@ -265,7 +269,7 @@ class TaskConfig(Config):
         model, data = info.data.get("model"), info.data.get("data")
         if model is None or data is None or data.window is not None or model.architecture not in OF_TRANSFORMERS:
             return given
-        asked = {} if isinstance(given, DetectionDecode) else given  # the default: nobody asked for anything
+        asked = asked_for(given)
         return asked | {"join": "none"} if isinstance(asked, dict) and "join" not in asked else given
 
     @model_validator(mode="after")

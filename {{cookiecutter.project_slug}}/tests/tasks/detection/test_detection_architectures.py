@@ -451,14 +451,14 @@ def test_what_torchvision_has_fetched_is_kept_but_for_the_classes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1
-    published = fasterrcnn_mobilenet_v3_large_fpn(weights=None, weights_backbone=None).state_dict()
+    theirs = fasterrcnn_mobilenet_v3_large_fpn(weights=None, weights_backbone=None).state_dict()
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
-    torch.save(published, tmp_path / "hub" / "checkpoints" / Path(weights.url).name)
+    torch.save(theirs, tmp_path / "hub" / "checkpoints" / Path(weights.url).name)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     network = build_network(config("faster_rcnn", {"size": "s", "pretrained": True}), CLASSES)
     own = {name.removeprefix("rcnn."): value for name, value in network.state_dict().items()}
-    anew = {name for name, value in published.items() if name not in own or not torch.equal(own[name], value)}
-    assert anew == {name for name in published if name.startswith("roi_heads.box_predictor.")}
+    anew = {name for name, value in theirs.items() if name not in own or not torch.equal(own[name], value)}
+    assert anew == {name for name in theirs if name.startswith("roi_heads.box_predictor.")}
     assert re.search(r"anew: .*box_predictor.*, from torchvision$", weights_note(network) or "")
 
 

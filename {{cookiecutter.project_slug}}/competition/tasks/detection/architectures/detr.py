@@ -323,6 +323,11 @@ def _with_weights(
             )
         lost = {*about["missing_keys"], *(one[0] for one in about["mismatched_keys"])}
         return detr, note(detr, lost, model, f"the hub ({source})" if model.pretrained is True else str(source))
+    if model.pretrained is True and (own := settings.backbone_config.model_type) != "timm_backbone":
+        raise CompetitionError(
+            f"model.pretrained: true: is for a published size or an encoder of timm, and not for a {own} of "
+            f"model.network; {GO_ON}"
+        )
     detr = maker(settings)
     if isinstance(model.pretrained, str):
         state, line = read_state(weights_file(model)), None
@@ -345,10 +350,4 @@ def _source(kind: Kind, model: DetectionModel) -> str | None:
         return str(folder)
     if model.pretrained is True and not kind.takes_encoder:
         raise CompetitionError(f"model.size: is missing; which {model.architecture} of the hub: give s, m or l")
-    own = model.network.get("backbone_config", {}).get("model_type", "timm_backbone")
-    if model.pretrained is True and own != "timm_backbone":
-        raise CompetitionError(
-            f"model.pretrained: true: is for a published size or an encoder of timm, and not for a {own} of "
-            f"model.network; {GO_ON}"
-        )
     return None
