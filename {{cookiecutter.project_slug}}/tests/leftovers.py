@@ -43,19 +43,15 @@ def _read(process: str, name: str) -> bytes:
         return b""
 
 
-def _is_marked(process: str, owner: int) -> bool:
-    return f"{mark(owner)}=".encode() in _read(process, "environ")
-
-
 def _begins(process: str) -> bool:
-    """Whether a process is about to turn into another program, when it has no environment to show, nor words at first:
-    who shows words and has long done so has no environment, or is another user's."""
-    if _read(process, "environ"):
-        return False
+    """Whether a process that had no environment to show is about to turn into another program, or has just done so: who
+    shows words, has long done so and still has no environment has none, or is another user's."""
     state, *numbers = _read(process, "stat").rpartition(b")")[2].split() or [b"X"]
     if state in (b"Z", b"X") or int(numbers[5]) & KERNEL_THREAD:
         return False
-    return not _read(process, "cmdline") or _age(int(numbers[18])) < YOUNG
+    if not _read(process, "cmdline") or _age(int(numbers[18])) < YOUNG:
+        return True
+    return bool(_read(process, "environ"))
 
 
 def _age(started: int) -> float:
@@ -66,10 +62,17 @@ def _age(started: int) -> float:
 def end(owner: int, before: Set[str] = frozenset()) -> None:
     """End what the tests of a process have started, and what that has, but for those that ran before."""
     patience = time.monotonic() + 20
+    sign = f"{mark(owner)}=".encode()
+    seen: Set[str] = frozenset()
     while True:
         others = running() - before
-        found = [process for process in others if _is_marked(process, owner)]
-        if not found and not any(map(_begins, others)):
+        # Each is read once, and judged by that: one that turns into another program shows nothing at one moment, and
+        # what it is at the next.
+        shown = {process: _read(process, "environ") for process in others}
+        found = [process for process, environment in shown.items() if sign in environment]
+        begun = [process for process, environment in shown.items() if not environment and _begins(process)]
+        # One that was listed and has ended since may have started another, which the next list has.
+        if not found and not begun and others <= seen:
             return
         for process in found:
             try:
@@ -80,6 +83,7 @@ def end(owner: int, before: Set[str] = frozenset()) -> None:
             if not found:
                 return
             raise TimeoutError(f"cannot be ended: {found}")
+        seen = others
         time.sleep(0.01)
 
 

@@ -31,6 +31,35 @@ def test_what_a_test_left_is_ended_and_what_ran_before_is_not() -> None:
     assert first.wait(timeout=120) == -signal.SIGKILL
 
 
+def test_what_turns_into_another_program_while_it_is_looked_at_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = leftovers.running()
+    begun = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    read, turning = leftovers._read, [str(begun.pid)]
+
+    def shows_nothing_at_first(process: str, name: str) -> bytes:
+        if name == "environ" and process in turning:
+            turning.remove(process)
+            return b""
+        return read(process, name)
+
+    monkeypatch.setattr(leftovers, "_read", shows_nothing_at_first)
+    monkeypatch.setattr(leftovers, "YOUNG", 0)  # as if it ran for long
+    leftovers.end(os.getpid(), before)
+    assert not turning
+    assert begun.wait(timeout=120) == -signal.SIGKILL
+
+
+def test_what_one_that_has_ended_meanwhile_started_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, running = leftovers.running(), leftovers.running
+    parent = subprocess.Popen(["true"])
+    parent.wait()
+    begun = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    lists = [before | {str(parent.pid)}]  # what was listed before the one it started was there
+    monkeypatch.setattr(leftovers, "running", lambda: lists.pop() if lists else running())
+    leftovers.end(os.getpid(), before)
+    assert begun.wait(timeout=120) == -signal.SIGKILL
+
+
 def test_what_begins_is_waited_for_until_it_shows_what_it_is() -> None:
     begun = subprocess.Popen(["sleep", "600"], start_new_session=True, env={})  # that has nothing to show
     try:
