@@ -30,6 +30,7 @@ from competition.config.settings import Config
 from competition.tasks.made_up_images import write_sample
 
 WATCHING = leftovers.watch()
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that tests start compiles the project anew
 look_through_packages_once()
 
 Command = Callable[..., CompletedProcess[str]]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from tiny import PROJECT, TINY
@@ -20,6 +20,7 @@ from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
+from competition.training.module import CompetitionModule
 
 Command = Callable[..., CompletedProcess[str]]
 
@@ -70,9 +71,21 @@ def train_on(machine: str, rank: int, words: list[str]) -> None:
     with Path("/var/run/netns", machine).open() as its:
         assert ctypes.CDLL(None, use_errno=True).setns(its.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
     os.environ["GLOO_SOCKET_IFNAME"] = machine
+    rest_before_steps(0.5)
     group = {"TORCHELASTIC_RUN_ID": "t", "MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": 29555, "WORLD_SIZE": 2}
     of_rank = {"RANK": rank, "GROUP_RANK": rank, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
     join(group | of_rank, lambda _: end(call("train", *words)))
+
+
+def rest_before_steps(seconds: float) -> None:
+    """Leave the cores to other tests: the training goes on until it is cut off, which it is to be late."""
+    step = CompetitionModule.training_step
+
+    def rested(*arguments: Any) -> Any:
+        time.sleep(seconds)
+        return step(*arguments)
+
+    setattr(CompetitionModule, "training_step", rested)  # noqa: B010
 
 
 def end(status: int) -> NoReturn:

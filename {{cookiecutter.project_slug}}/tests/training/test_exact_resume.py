@@ -2,8 +2,7 @@
 
 Mixed images, windows, pseudo-labels, a further set of half the weight, another run to learn from, averaged weights and
 epochs, layers that learn later, sizes and rates by epoch, what yet another run says of each image, two workers, and of
-one task two processes, which know of no task: all at once. Of that one the weights to predict with are chosen among all
-ways, too.
+one task two processes, and weights to predict with that are chosen among all ways, which know of no task: all at once.
 
 Run as a script, this file does it: python tests/training/test_exact_resume.py FOLDER. Its child processes are forks,
 which start in no time where a new Python would import for seconds.
@@ -42,12 +41,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 PROCESSES, EPOCHS = 2, 2  # processes of the first task; the others are trained by one
 # Optimizer steps, after which it is saved: in the middle of an epoch. (test_kill.py kills at any moment.)
 KILLED_AT = (4,)
-TOGETHER = ("trainer.strategy=ddp", f"trainer.devices={PROCESSES}", "checkpoint.predict_with=auto")
-ALONE = ("trainer.devices=1", "checkpoint.predict_with=soup")
+TOGETHER = ("trainer.strategy=ddp", f"trainer.devices={PROCESSES}", "checkpoint.keep=2", "checkpoint.predict_with=auto")
+ALONE = ("trainer.devices=1",)
 WORDS = (
     *("model.encoder=test_resnet", "data.batch_size=4", "data.num_workers=2"),
     *("trainer.accelerator=cpu", f"trainer.max_epochs={EPOCHS}", "ema.decay=0.5", "checkpoint.every_steps=4"),
-    "checkpoint.keep=2",
     "model.channels_last=true",
     *("optimizer.name=lion", "optimizer.layer_decay=0.9", "scheduler.name=plateau", "scheduler.patience=1"),
     *("model.freeze=0.5", "model.unfreeze_epoch=1", "data.image_size=[[0, 32], [1, 64]]"),
