@@ -44,6 +44,7 @@ from competition.support.atomic_files import write_csv
 from competition.support.optional_rooms import has_room
 from competition.tasks.contract import Task
 from competition.training.checkpoint import epoch_paths, load_checkpoint
+from competition.training.logger import MetricsPlot
 
 MEASURED = ("seconds", "samples_per_second", "memory_mb")  # the columns of metrics.csv that no two runs share
 
@@ -220,13 +221,14 @@ def wait(children: Iterable[int]) -> None:
 
 
 def run_here(folder: Path, words: Iterable[object], *, wheels: bool = False) -> CompletedProcess[str]:
-    """Run the same in this process, and what it starts, too: each process imports for longer than it trains. Warm
-    ones draw metrics.png. No wheels are downloaded but where they are asked for."""
+    """Run the same in this process, and what it starts, too: each process imports for longer than it trains. None
+    draws metrics.png, nor are wheels downloaded but where they are asked for."""
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
         patch.chdir(folder)
         patch.setattr(sys, "executable", warm_python())
         draw_no_plots(patch)
+        patch.setattr(MetricsPlot, "finish", lambda self: None)
         patch.setattr(run_module, "run_jobs", lambda jobs, *_: [call(*words_of(job, wheels=wheels)) for job in jobs])
         status = call("run", *words)
     return CompletedProcess([], status, said.getvalue(), "")

@@ -11,6 +11,7 @@ from subprocess import CompletedProcess
 import pytest
 from tiny import PROJECT
 from trainings import assert_ended_like, begin, child_running, end, rows, run_here, run_on_two
+from warm import warm_python
 
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds, read_folds
@@ -103,7 +104,7 @@ def test_a_run_whose_training_is_killed_ends_like_an_unbroken_one_when_started_a
         (tmp_path / name).symlink_to(folder / name)
     words = (CONFIGS[0], *WORDS, "trainer.devices=1", "fold=[0]")
     assert command("train", *words, "name=unbroken").returncode == 0
-    first = begin(PROJECT, tmp_path, *words, verb="run")
+    first = begin(PROJECT, tmp_path, *words, verb="run", python=warm_python())
     while num_rows(tmp_path / FOLD / "metrics.csv") < 2 and first.poll() is None:
         time.sleep(0.05)
     training = child_running(first.pid)

@@ -210,7 +210,7 @@ def test_what_follows_training_is_remembered_by_every_fold_whichever_is_named(un
 
 @pytest.mark.slow
 def test_folds_seeds_and_all_images_are_trained_and_predict_together(
-    project: Path, command: Command, tmp_path: Path, recwarn: pytest.WarningsRecorder
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     """Nothing of it differs by task. Side by side, in processes, is test_run.py's."""
     task = task_names()[0]
@@ -219,6 +219,7 @@ def test_folds_seeds_and_all_images_are_trained_and_predict_together(
     asked = [*words, "name=t", "fold=[0, all]", "seed=[0, 1]", "trainer.max_epochs=1", "early_stopping={patience: 1}"]
     done = run_here(tmp_path, asked)
     assert done.returncode == 0, done.stdout
+    monkeypatch.chdir(tmp_path)
     run = Run.open("t")
     assert [folder.name for folder in run.finished()] == ["fold0", "fold0_seed1", "foldall", "foldall_seed1"]
     assert [path.parent.name for path in run.out_of_fold_files()] == ["fold0", "fold0_seed1"]
@@ -232,7 +233,7 @@ def test_folds_seeds_and_all_images_are_trained_and_predict_together(
     assert (run.folder / "submission.csv").is_file()
     line = read_ledger(ledger_path())["t"]
     assert (line.folds, line.seeds, list(line.fold_scores)) == ("0 all", "0 1", ["0"])
-    assert command("run", *asked).stdout.count("is done already") == 4
+    assert run_here(tmp_path, asked).stdout.count("is done already") == 4
 
 
 @pytest.mark.parametrize(("max_time", "left"), [("00:08:30:00", "00:08:29:30"), ({"seconds": 5}, "00:00:00:00")])
