@@ -21,7 +21,7 @@ import pytest
 from filelock import FileLock
 from task_facts import facts_of
 from tiny import PROJECT, TINY, draw_no_plots
-from warm import COLD, look_through_packages_once, share_warm_python, warm_python
+from warm import look_through_packages_once, share_warm_python
 
 from competition.__main__ import COLLECT
 from competition.cli.app import main
@@ -32,7 +32,6 @@ from competition.tasks.made_up_images import write_sample
 WATCHING = leftovers.watch()
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that tests start compiles the project anew
 look_through_packages_once()
-sys.executable = os.environ.get(COLD, sys.executable)
 
 Command = Callable[..., CompletedProcess[str]]
 Once = Callable[[str, str, Callable[[Path], None]], Path]
@@ -71,13 +70,6 @@ atexit.register(gc.unfreeze)
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         share_warm_python()
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes(specs: list[Any]) -> None:
-    """Let processes that run tests side by side be warm, too; what they start of `sys.executable` is not."""
-    for spec in specs:
-        spec.python, spec.env = warm_python(), {COLD: sys.executable}
 
 
 def is_stood_for(item: pytest.Item) -> bool:

@@ -220,22 +220,23 @@ def wait(children: Iterable[int]) -> None:
     assert not any(ended), "\n".join(path.read_text() for path in sorted(Path().glob("said*")))
 
 
-def run_here(folder: Path, words: Iterable[object], *, wheels: bool = False) -> CompletedProcess[str]:
-    """Run the same in this process, and what it starts, too: each process imports for longer than it trains. None
-    draws metrics.png, nor are wheels downloaded but where they are asked for."""
+def run_here(folder: Path, words: Iterable[object], *, whole: bool = False) -> CompletedProcess[str]:
+    """Run the same in this process, and what it starts, too: each process imports for longer than it trains. Only where
+    the whole is asked for, metrics.png is drawn, by warm processes, and wheels are downloaded."""
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
         patch.chdir(folder)
         patch.setattr(sys, "executable", warm_python())
         draw_no_plots(patch)
-        patch.setattr(MetricsPlot, "finish", lambda self: None)
-        patch.setattr(run_module, "run_jobs", lambda jobs, *_: [call(*words_of(job, wheels=wheels)) for job in jobs])
+        if not whole:
+            patch.setattr(MetricsPlot, "finish", lambda _: None)
+        patch.setattr(run_module, "run_jobs", lambda jobs, *_: [call(*words_of(job, whole)) for job in jobs])
         status = call("run", *words)
     return CompletedProcess([], status, said.getvalue(), "")
 
 
-def words_of(job: run_module.Job, *, wheels: bool) -> list[object]:
-    return [*job.words, *job.late_words(), *(["--no-wheels"] if job.words[0] == "bundle" and not wheels else [])]
+def words_of(job: run_module.Job, whole: bool) -> list[object]:
+    return [*job.words, *job.late_words(), *(["--no-wheels"] if job.words[0] == "bundle" and not whole else [])]
 
 
 def run_whole_way(folder: Path, words: Iterable[object]) -> Path:

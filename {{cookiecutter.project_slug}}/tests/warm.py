@@ -35,7 +35,6 @@ from typing import Any, NoReturn
 import leftovers
 
 SHARED = "WARM_PYTHON"  # a variable: the path of what stands for Python in processes that share it
-COLD = "COLD_PYTHON"  # a variable: the path of Python in a process of tests that is warm itself
 LENGTH = 16  # digits before an order, that say how long it is
 # What stands for Python: without site-packages, it starts in a hundredth of a second. Other options are Python's.
 PROGRAM = """#!{python} -IS

@@ -56,7 +56,7 @@ class Finished:
     def __init__(self, folder: Path, task: str, words: list[object]) -> None:
         self.folder, self.words = folder, words
         self.in_processes = task == task_names()[0]
-        run = run_in_processes if self.in_processes else partial(run_here, wheels=True)
+        run = run_in_processes if self.in_processes else partial(run_here, whole=True)
         self.first = run(folder, [*words, "--parallel", 2])
 
     @property
