@@ -38,9 +38,38 @@ def test_formatting_a_bake_changes_nothing(workplace: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS[:1], scope="session")
 def test_a_bake_passes_the_type_checker(workplace: Path) -> None:
+    """All others are the same to it, as what they import is there."""
     result = run_module("ty", "check", "--python", sys.prefix, cwd=workplace)
     assert result.returncode == 0, result.stdout
+
+
+def test_what_a_bake_imports_of_itself_is_there(workplace: Path, template: Path) -> None:
+    """Also in functions, which importing does not show; a module of the template's is not another package's."""
+    own, its = modules_of(template / PROJECT), modules_of(workplace)
+    assert its < own
+    for path in workplace.rglob("*.py"):
+        lost = imported(path.read_text(encoding="utf-8")) & own - its
+        assert not lost, (path, lost)
+
+
+def modules_of(project: Path) -> set[str]:
+    """Return the names by which the project's modules are imported, those of the tests by their own."""
+    package = (path.relative_to(project).with_suffix("") for path in (project / "competition").rglob("*.py"))
+    names = {".".join(path.parts).removesuffix(".__init__") for path in package}
+    return names | {path.stem for path in (project / "tests").rglob("*.py")}
+
+
+def imported(text: str) -> set[str]:
+    """Return what a module imports anywhere, from a package also what may be one of its modules."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+    return found
 
 
 @pytest.fixture
