@@ -17,7 +17,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, redirect_stdout, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any, NoReturn
@@ -228,10 +228,9 @@ def run_here(folder: Path, words: Iterable[object], *, whole: bool = False) -> C
         patch.chdir(folder)
         patch.setattr(sys, "executable", warm_python())
         draw_no_plots(patch)
-        if not whole:
-            patch.setattr(MetricsPlot, "finish", lambda _: None)
-        patch.setattr(run_module, "run_jobs", lambda jobs, *_: [call(*words_of(job, whole)) for job in jobs])
-        status = call("run", *words)
+        here = partial(call, plot=whole)
+        patch.setattr(run_module, "run_jobs", lambda jobs, *_: [here(*words_of(job, whole)) for job in jobs])
+        status = here("run", *words)
     return CompletedProcess([], status, said.getvalue(), "")
 
 
@@ -260,9 +259,11 @@ def run_whole_way(folder: Path, words: Iterable[object]) -> Path:
     return run
 
 
-def call(*words: object) -> int:
-    """Run `competition VERB ...` in this process; return the exit status."""
+def call(*words: object, plot: bool = False) -> int:
+    """Run `competition VERB ...` in this process; return the exit status. A process draws metrics.png where asked."""
     with pytest.MonkeyPatch.context() as patch:
+        if not plot:
+            patch.setattr(MetricsPlot, "finish", lambda _: None)
         patch.setattr(sys, "argv", ["competition", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
             main()

@@ -1,5 +1,6 @@
 """Rows of two runs in one submission: those of studies and those of images, as of SIIM's COVID-19 competition."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from dicom_files import write_dicom
 from tiny import PROJECT, TINY, bundled
+from warm import warm_python
 
 from competition.config.loading import complete, load_config, task_names
 from competition.config.settings import Config
@@ -106,7 +108,9 @@ class Sizes(dict[str, tuple[int, int]]):
 
 @needs_both
 @pytest.mark.slow
-def test_studies_and_images_are_handed_in_and_bundled_as_one(tmp_path: Path, command: Command) -> None:
+def test_studies_and_images_are_handed_in_and_bundled_as_one(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = tmp_path / "data"
     truth = hand_out(data)
     configs = {task: PROJECT / "configs" / f"{task}_siim_covid.yaml" for task in ("classification", "detection")}
@@ -129,6 +133,7 @@ def test_studies_and_images_are_handed_in_and_bundled_as_one(tmp_path: Path, com
     for run, *others in (("classification",), ("detection", "--join", "classification")):
         done = command("bundle", run, "--no-wheels", *others)
         assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "executable", warm_python())  # which starts the part that is of another task
     bundled("offline").infer(Path("outputs/detection/bundle"), data, Path("again.csv"))
     again = dict(read_csv(Path("again.csv"), ["id", "PredictionString"]).itertuples(index=False))
     assert list(again) == list(truth)
