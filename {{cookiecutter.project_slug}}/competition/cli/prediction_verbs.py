@@ -57,6 +57,7 @@ def predict(
     from competition.runs.folder import Run, remember_what_follows
 
     opened = Run.open(run, overrides)
+    opened.refuse_other_reading()
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
     from competition.comparison.update_ledger import record

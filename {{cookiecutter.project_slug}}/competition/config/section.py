@@ -1,7 +1,7 @@
 """What the sections of a config are made of."""
 
 import re
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -40,6 +40,7 @@ class Losses(Section):
     """Weights of losses that are added up: a task's own by name, the user's by file, as `my_loss.py: 0.5`."""
 
     has_teachers: ClassVar[bool] = False  # whether the task can learn from another run
+    parameters: ClassVar[dict[str, str]] = {}  # of one loss alone, by their names
     distil: Distil | None = None
     files: dict[str, Annotated[float, Field(ge=0)]] = {}  # each defines image_losses(outputs, batch)
 
@@ -51,6 +52,13 @@ class Losses(Section):
             return given
         rest = {key: value for key, value in given.items() if key not in files}
         return rest | {"files": (rest.get("files") or {}) | files}
+
+    @model_validator(mode="after")
+    def _parameters_are_used(self) -> Self:
+        for key, loss in self.parameters.items():
+            if getattr(self, key) != type(self).model_fields[key].default and not getattr(self, loss):
+                raise ValueError(f"loss.{key} is of {loss}, which has no weight here; give loss.{loss} one")
+        return self
 
     @field_validator("distil")
     @classmethod

@@ -213,6 +213,12 @@ def extra_files(config: Config) -> list[Path]:
     return [path for path in [*named, *_tables(config)] if path is not None and path.is_file()]
 
 
+def learnt_files(config: Config) -> list[Path]:
+    """Return the tables that a training learns from: train.csv, what tells its training part, and those beside."""
+    folds = [] if config.fold == "all" else [folds_path(config)]
+    return [*table_files(config.train_csv), *folds, *extra_files(config)]
+
+
 def ways_of_looking(data: Data) -> list[Data]:
     """Return the settings by which other runs look at the images of train.csv, and at those of each further set."""
     return [data, *(data.model_copy(update=one.looks(data.maps)) for one in data.extra)]

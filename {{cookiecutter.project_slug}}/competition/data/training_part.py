@@ -128,6 +128,15 @@ def _column_of(extra: Extra, name: str) -> np.ndarray:
     return read_image_column(path, name, table.image_ids, table.lines)
 
 
+def refuse_absent_column(table: Table, name: str, key: str) -> None:
+    """Raise CompetitionError where a further set's csv file does not say what its images are told apart by."""
+    for extra in table.extras if isinstance(table, JoinedTable) else ():
+        if name not in [column.strip() for column in read_header(Path(extra.name))]:
+            raise CompetitionError(
+                f"{extra.name}: has no column {name!r}, by which {key} tells images apart; add it there"
+            )
+
+
 def image_column(config: Config, table: Table, name: str) -> np.ndarray:
     """Return (n,) text: the value of each training image in a column of its csv file."""
     own = table.own if isinstance(table, JoinedTable) else table

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from competition.networks.volume import is_of_volume
 from competition.support.errors import CompetitionError
 
+OF_POOL = re.compile(r"(^|\.)global_pool\.")  # what a pooling learns follows the layers, as a classifier does
 TOGETHER = 12  # tensors of a layer where timm tells no layers, as timm has it
 
 
@@ -159,6 +160,7 @@ def encoder_layers(network: nn.Module, key: str) -> Layers:
         for full, _ in network.named_parameters()
         if full.startswith(start)
         and not is_of_volume(full)
+        and not OF_POOL.search(full)
         and not any(full.removeprefix(start).startswith(f"{head}.") for head in heads)
     ]
     plain = {full: plain_name(full).removeprefix(start) for full in names}

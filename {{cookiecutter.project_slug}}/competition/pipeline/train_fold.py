@@ -7,7 +7,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.comparison.update_ledger import begin, record
 from competition.config.settings import Config
-from competition.data.extra_sets import extra_files
+from competition.data.extra_sets import learnt_files
 from competition.data.folds import read_folds
 from competition.pipeline.find_batch_size import with_batch_size
 from competition.prediction.predict import load_network, predict_images
@@ -75,10 +75,10 @@ def _predict_out_of_fold(config: Config, table: Table, data: FoldData) -> None:
 
 
 def note_tables(config: Config) -> None:
-    """Note by which tables beside train.csv, as crops of another run, a training begins; raise CompetitionError where
-    it would go on by others."""
-    begun, tables = config.fold_folder / BEGUN_BY, extra_files(config)
-    if begun.is_file() and (changed := changed_sources(begun, tables)):
+    """Note by which tables a training begins, train.csv, folds.csv and others, as crops of another run; raise
+    CompetitionError where it would go on by others: it would have learnt what it is scored on."""
+    begun, tables = config.fold_folder / BEGUN_BY, learnt_files(config)
+    if begun.is_file() and (changed := changed_sources(begun, tables, by_contents=True)):
         raise CompetitionError(
             f"{changed[0]}: is another than when {config.fold_folder} was begun, which would learn by both; put that "
             f"one back, or delete {config.fold_folder} to start anew"

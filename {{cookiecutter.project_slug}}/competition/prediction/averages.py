@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from competition.config.settings import Config
-from competition.prediction.stored import Predictions, PredictionWriter
+from competition.prediction.stored import Predictions, PredictionWriter, open_alike
 from competition.support.errors import CompetitionError
 from competition.support.progress import progress
 from competition.tasks.contract import Prediction, Task
@@ -70,12 +70,12 @@ def side_by_side(sources: Sequence[Predictions]) -> Iterator[tuple[str, tuple[in
 
 
 class Seeds(Predictions):
-    """The average of several files of the same images in the same order."""
+    """The average of several files of the same images and classes in the same order."""
 
     def __init__(self, paths: Sequence[Path], config: Config) -> None:
         super().__init__(paths[0])
         self._config = config
-        self._others = [Predictions(path) for path in paths[1:]]
+        self._others = open_alike(paths)[1:]
 
     def __getitem__(self, index: int) -> Prediction:
         each = [super().__getitem__(index), *(other[index] for other in self._others)]

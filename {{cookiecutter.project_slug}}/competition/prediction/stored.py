@@ -236,6 +236,21 @@ class Predictions:
             yield image_id, size, self[index]
 
 
+def open_alike(paths: Sequence[Path]) -> list[Predictions]:
+    """Open files whose predictions are averaged one by one, as those of a fold's seeds; raise CompetitionError where
+    they are not of the same images and classes in the same order."""
+    first, *others = files = [Predictions(path) for path in paths]
+    for other in others:
+        if other.image_ids != first.image_ids:
+            raise CompetitionError(f"{other.path}: holds other images than {first.path}; train this fold again")
+        if other.classes != first.classes:
+            raise CompetitionError(
+                f"{other.path}: has classes {', '.join(other.classes)}; {first.path} has {', '.join(first.classes)}; "
+                "train this fold again with data.classes in one order"
+            )
+    return files
+
+
 def how_predicted(views: Sequence[str], precision: str = "") -> str:
     """Say views, the plain one among them, and a precision that is known."""
     return ", ".join(["plain", *views]) + (f" in precision {precision}" if precision else "")

@@ -17,7 +17,7 @@ from competition.support.paths import PACKAGE, here
 CONFIG, OOF, TEST, SUBMISSION = "config.yaml", "oof.npz", "test.npz", "submission.csv"
 POSTPROCESS, CV, VIEWS, METRICS = "postprocess.yaml", "cv.csv", "tta.csv", "metrics.csv"
 LATEST = "latest.pt"
-BEGUN_BY = ".tables"  # its note tells by which tables beside train.csv the training of a folder began
+BEGUN_BY = ".tables"  # its note tells by which tables the training of a folder began
 CHOSEN = {"soup": "soup.pt", "unaveraged": "unaveraged.pt"}  # what is written of weights that were chosen at the end
 BUNDLE = "bundle"  # a folder
 SWEEPS, JOURNAL = "sweeps", "journal.jsonl"  # the folder of all sweeps, and what each notes of its trials
@@ -36,6 +36,12 @@ AFTER_TRAINING = (
     "data.test_images",
     "data.test_image_file",
     "data.test_csv",
+)
+# How images are read: networks that predict together see them in one way, and as they learnt them.
+READ_BY = (
+    *("data.channels", "data.classes", "data.columns", "data.crop", "data.dicom_window", "data.files"),
+    *("data.image_size", "data.maps", "data.mean", "data.split", "data.stack", "data.std", "data.window"),
+    *("model.join", "model.join_columns", "model.volume"),
 )
 # ... or where it computes, not what is trained.
 ELSEWHERE = (
@@ -89,6 +95,16 @@ class Run:
     def is_decoded_by_hand(self) -> bool:
         """Return whether overrides give it other thresholds than its own, which what is stored of it was scored by."""
         return self.config.decode != Run.open(str(self.folder)).config.decode
+
+    def refuse_other_reading(self) -> None:
+        """Raise CompetitionError where overrides have images read otherwise than its networks have learnt them."""
+        own, asked = (one.model_dump(mode="json") for one in (Run.open(str(self.folder)).untuned, self.untuned))
+        changes = config_differences(own, asked)
+        if found := [change for change in changes if is_among(change, READ_BY)]:
+            raise CompetitionError(
+                f"{found[0]}: the networks of {self.folder} have learnt images as its config has them read; train "
+                "another run with it (name=...)"
+            )
 
     def trainings(self) -> list[Path]:
         """Return the folders of all trainings, by fold and seed, whether they are done or not."""
@@ -254,6 +270,7 @@ def refuse_start(config: Config, *, resume: bool) -> None:
     One that is done may go on if it is to have more epochs, and nothing else differs.
     """
     folder = config.fold_folder
+    _refuse_other_reading(config)
     more, is_done = more_epochs(folder, config), is_finished(folder)
     if is_done and more is None:
         raise CompetitionError(f"{folder}: is trained already; delete the folder, or give this run another name=...")
@@ -265,6 +282,20 @@ def refuse_start(config: Config, *, resume: bool) -> None:
     if (folder / LATEST).is_file() and not resume:
         what = f"a training that ended, and is to have {more} epochs now" if is_done else "a training that did not end"
         raise CompetitionError(f"{folder / LATEST}: {what}; go on with --resume, or delete {folder} to start anew")
+
+
+def _refuse_other_reading(config: Config) -> None:
+    """Raise CompetitionError where another training of the run reads images otherwise: all of them predict together."""
+    new = config.model_dump(mode="json")
+    for path in sorted(config.run_folder.glob(f"fold*/{CONFIG}")):
+        if path.parent == config.fold_folder or not _has_begun(path.parent):
+            continue
+        changes = config_differences(_read_config(path), new)
+        if found := [change for change in changes if is_among(change, READ_BY)]:
+            raise CompetitionError(
+                f"{path}: this training of the same run reads images otherwise ({'; '.join(found[:5])}), and all of a "
+                f"run predict together; give this one another name (name=...) or delete {path.parent}"
+            )
 
 
 def more_epochs(folder: Path, config: Config) -> int | None:

@@ -17,7 +17,7 @@ from competition.config.sampler_settings import PositiveColumn
 from competition.config.settings import Config
 from competition.data.dataset import seeded
 from competition.data.groups import join_groups
-from competition.data.training_part import image_column
+from competition.data.training_part import image_column, refuse_absent_column
 from competition.sampling.sampler import RatioSampler, class_weights
 from competition.sampling.share_schedule import ShareSchedule
 from competition.support.errors import CompetitionError
@@ -168,6 +168,7 @@ def _positive(config: Config, table: Table, present: np.ndarray, rows: np.ndarra
     if rule is None:
         return np.ones(len(rows), dtype=bool)
     if isinstance(rule, PositiveColumn):
+        refuse_absent_column(table, rule.column, "sampler.positive")
         values = np.char.lower(image_column(config, table, rule.column)[rows].astype(str))
         return ~np.isin(values, ["", "0", "0.0", "false", "no", "nan"])
     if isinstance(rule, str):

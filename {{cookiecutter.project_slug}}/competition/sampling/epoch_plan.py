@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from itertools import count
 from typing import NamedTuple
 
+from competition.config.settings import Ema
 from competition.sampling.batch_sampler import TrainBatches
 from competition.sampling.sampler import RatioSampler
 from competition.sampling.share_schedule import epochs_in_words, schedule_warnings
 from competition.support.errors import CompetitionError
 
 EPOCHS_BY_DEFAULT = 1000  # Lightning's, where `trainer:` names neither epochs nor steps
+MOST_LEFT = 0.2  # of an average that what it began with may be at the end without a word
 FEW = 0.05  # share of an epoch's images that may be left out without a word
 
 
@@ -60,6 +62,17 @@ def plan_warnings(batches: TrainBatches, plans: list[EpochPlan]) -> list[str]:
             f"{size}: the optimizer steps once, on these"
         )
     return [*lines, *_left_out_warnings(plans, size)]
+
+
+def average_warnings(ema: Ema | None, plans: list[EpochPlan]) -> list[str]:
+    """Say where a moving average hardly leaves the weights that it began with, which would be validated and predict."""
+    steps = sum(plan.steps for plan in plans) - (ema.start_step if ema else 0)
+    if ema is None or steps < 1 or (left := ema.decay ** (steps - 1)) < MOST_LEFT:
+        return []
+    return [
+        f"ema.decay: after its {steps} steps {left:.0%} of the moving average, which predicts, are still the weights "
+        f"of the first; {1 - 5 / (steps + 5):.2g} fits so short a training"
+    ]
 
 
 def _left_out_warnings(plans: list[EpochPlan], batch_size: int) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from competition.config.settings import Config
-from competition.prediction.stored import Predictions
+from competition.prediction.stored import Predictions, open_alike
 from competition.runs.folder import fold_of
 from competition.support.errors import CompetitionError
 from competition.support.progress import progress
@@ -28,11 +28,9 @@ class OutOfFold:
     def __init__(self, config: Config, table: Table, files: Sequence[Sequence[Path]]) -> None:
         """Take the files of each fold, which hold the same images."""
         self.config, self.table, self.task = config, table, Task(config.task)
-        self._files = [[Predictions(path) for path in paths] for paths in files]
-        for first, *others in self._files:
-            for other in others:
-                if other.image_ids != first.image_ids:
-                    raise CompetitionError(f"{other.path}: holds other images than {first.path}; train this fold again")
+        self._files = [open_alike(paths) for paths in files]
+        _refuse_common_images([first for first, *_ in self._files])
+        for first, *_ in self._files:
             if list(first.classes) != list(table.classes):
                 raise CompetitionError(
                     f"{first.path}: was predicted for the classes {', '.join(first.classes)}; {config.train_csv} has "
@@ -146,3 +144,17 @@ def score_constant(config: Config, table: Table, images: OutOfFold) -> tuple[str
 def describe_scores(scores: dict[str, float]) -> str:
     """Write scores as `dice 0.8123, iou 0.7012`."""
     return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+
+
+def _refuse_common_images(folds: Sequence[Predictions]) -> None:
+    """Raise CompetitionError where an image is in two folds: one of them was trained by other folds than the rest, and
+    its images would count twice, by networks that may have learnt them."""
+    where = dict[str, Path]()
+    for fold in folds:
+        for image_id in fold.image_ids:
+            if image_id in where:
+                raise CompetitionError(
+                    f"{fold.path}: image {image_id!r} stands in {where[image_id]}, too: folds.csv was another when one "
+                    "of them was trained; delete the folder of the older and train that fold again"
+                )
+            where[image_id] = fold.path

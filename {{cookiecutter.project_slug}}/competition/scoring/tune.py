@@ -221,9 +221,11 @@ def is_tuned(run: Run) -> bool:
     if not cv.is_file():
         return False
     try:
-        has_metrics = set(metric_names(config)) <= set(read_cv(run.folder)["pooled"])
+        known = [name for name in read_cv(run.folder)["pooled"] if name in metric_names(config)]
     except CompetitionError:
         return False  # damaged
+    # Thresholds are found for the first.
+    has_metrics = set(known) == set(metric_names(config)) and known[:1] == metric_names(config)[:1]
     return has_metrics and is_up_to_date(cv, _sources(run))
 
 
@@ -231,7 +233,8 @@ def _sources(run: Run) -> list[Path]:
     """Return what thresholds and cv.csv are made from."""
     files, config = run.out_of_fold_files(), run.config
     sources = [*files, *(path.parent / CONFIG for path in files), *table_files(config.train_csv)]
-    return sources + ([config.host_metric.file] if config.host_metric else [])
+    files_of_metrics = [Path(one.rpartition(":")[0]) for one in config.metric_files]
+    return [*sources, *files_of_metrics, *([config.host_metric.file] if config.host_metric else [])]
 
 
 def metric_names(config: Config) -> list[str]:

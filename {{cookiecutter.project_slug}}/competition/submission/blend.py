@@ -137,7 +137,8 @@ def open_test(run: Run) -> Predictions:
 
 
 def refuse_unlike(sources: Sequence[Predictions], *, same_order: bool) -> None:
-    """Raise CompetitionError where files are of other classes or images."""
+    """Raise CompetitionError where files are of other classes or images, or saw these in other sizes, by whose pixels
+    places are told."""
     first = sources[0]
     for other in sources[1:]:
         if other.classes != first.classes:
@@ -150,6 +151,18 @@ def refuse_unlike(sources: Sequence[Predictions], *, same_order: bool) -> None:
             raise CompetitionError(
                 f"{other.path}: holds other images than {first.path} ({len(other)} and {len(first)}); runs that are "
                 f"blended need the same folds.csv and sample_submission.csv"
+            )
+        _refuse_other_sizes(first, other)
+
+
+def _refuse_other_sizes(first: Predictions, other: Predictions) -> None:
+    if not len(first) or "boxes" not in first[0]:
+        return
+    for image_id, size in zip(first.image_ids, first.sizes, strict=True):
+        if (seen := other.sizes[other.places[image_id]]) != size:
+            raise CompetitionError(
+                f"{other.path}: saw image {image_id!r} in {seen[0]} x {seen[1]} pixels, {first.path} in {size[0]} x "
+                f"{size[1]}; runs that are blended need images of the same sizes, by whose pixels they tell places"
             )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from competition.config.settings import Config, with_classes
 from competition.files.csv_file import read_csv, read_header
+from competition.files.joined_tables import has_table
 from competition.prediction.stored import Predictions
 from competition.runs.blend_recipe import blend_sources, counted_sources, source_folders
 from competition.runs.folder import OOF, SUBMISSION, TEST, Run
@@ -297,8 +298,36 @@ def _check_written(path: Path, config: Config, classes: Sequence[str], sizes: Ma
     if ids != list(sizes):
         raise CompetitionError(f"{path}: its image ids are not those of {sample} in that order")
     keys = task.submission.id_columns(config)
+    _refuse_answers_left(config, classes, keys)
     found, asked = read_csv(path, keys), read_csv(sample, keys)
     if config.has_many_rows_an_id:  # in whatever number of rows
         found, asked = (frame.drop_duplicates(ignore_index=True) for frame in (found, asked))
     if not np.array_equal(found.to_numpy(), asked.to_numpy()):
         raise CompetitionError(f"{path}: the rows of {','.join(keys)} are not those of {sample}")
+
+
+def _refuse_answers_left(config: Config, classes: Sequence[str], keys: Sequence[str]) -> None:
+    """Raise CompetitionError where a column would be handed in as sample_submission.csv has it though it differs within
+    an image, there or in train.csv: it is a part of the answer, as the class, that no key of `format` names."""
+    sample, train = config.sample_submission, config.train_csv
+    if not has_table(sample):
+        return
+    written, _ = Task(config.task).submission.rows(config, iter(()), classes)
+    kept = [name for name in read_header(sample) if name.strip() not in {column.strip() for column in written}]
+    for path in (sample, train) if kept else ():
+        if not has_table(path) or not (known := [name for name in kept if name in read_header(path)]):
+            continue
+        if not set(keys) <= set(read_header(path)):
+            continue
+        rows = read_csv(path, [*keys, *known])
+        image, texts = rows[list(keys)].agg("\n".join, axis=1), rows[known]
+        for name in known:
+            differs = texts[name].groupby(image.to_numpy()).nunique()
+            if (several := differs[differs > 1]).empty:
+                continue
+            one = str(several.index[0])
+            found = ", ".join(map(repr, dict.fromkeys(texts[name][(image == one).to_numpy()]).keys()))[:100]
+            raise CompetitionError(
+                f"{path}: column {name} differs within an image ({found} of {one}), and would be handed in as "
+                f"{sample.name} has it; say in `format:` of train and submission what it is, as the class"
+            )

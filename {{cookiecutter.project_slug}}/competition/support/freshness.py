@@ -38,8 +38,11 @@ def is_up_to_date(path: Path, sources: Iterable[Path]) -> bool:
     return known is None or len(known) == len(set(_names(path, sources)))
 
 
-def changed_sources(path: Path, sources: Iterable[Path]) -> list[Path]:
-    """Return those of the sources that a file was not made of as they are now; without a note, those that are newer."""
+def changed_sources(path: Path, sources: Iterable[Path], *, by_contents: bool = False) -> list[Path]:
+    """Return those of the sources that a file was not made of as they are now; without a note, those that are newer.
+
+    `by_contents`: of what is noted, that which has other contents, be it newer or not.
+    """
     known, made, changed = _read(path), path.stat().st_mtime, []
     sources = [source for source in sources if source.is_file()]
     for name, source in zip(_names(path, sources), sources, strict=True):
@@ -47,7 +50,9 @@ def changed_sources(path: Path, sources: Iterable[Path]) -> list[Path]:
         if known is not None and name in known and known[name][:2] == [status.st_size, status.st_mtime_ns]:
             continue
         # Another time: one that is newer tells that it was written since, but an older one tells nothing.
-        is_newer = status.st_mtime > made
+        is_newer = status.st_mtime > made and not by_contents
+        if by_contents and name not in (known or {}):
+            continue
         if is_newer or (known is not None and known.get(name, [])[2:] != [_checksum(source)]):
             changed.append(source)
     return changed

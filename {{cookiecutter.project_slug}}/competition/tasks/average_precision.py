@@ -28,10 +28,17 @@ def _average_precision(hits: np.ndarray, scores: np.ndarray, num_true: int, curv
 
     A precision counts from the left up to where it is reached for the last time. coco: the mean at 101 levels of
     recall; voc: the area under every step (PASCAL VOC since 2010).
+
+    Of voc, answers of one score are one step: a constant score, as of `none`, would otherwise be the better the more of
+    the first images are right. COCO's own evaluation takes them one by one, as they come.
     """
-    right = np.cumsum(hits[np.argsort(-scores, kind="stable")], axis=0)
+    order = np.argsort(-scores, kind="stable")
+    right, number = np.cumsum(hits[order], axis=0), np.arange(1, len(order) + 1)
+    if curve == "voc":
+        ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, [True] * (len(order) > 0)))
+        right, number = right[ends], number[ends]
     recall = right / num_true
-    precision = right / np.arange(1, len(right) + 1)[:, None]
+    precision = right / number[:, None]
     precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     if curve == "voc":
         return (np.diff(recall, axis=0, prepend=0) * precision).sum(axis=0)

@@ -207,6 +207,8 @@ class Judge:
 
     def _validated(self, name: str, epochs: tuple[int, ...], state: State, *, is_averaged: bool) -> Tried:
         self.module.load_state_dict(state)
+        frozen = self.module.frozen  # only for what comes of an epoch in which it learns is it no longer
+        frozen.has_thawed = frozen.until is not None and max(epochs) >= frozen.until
         self._norms.is_due = is_averaged
         self.trainer.validate(self.module, datamodule=self.data, verbose=False)
         scores = {key: float(value) for key, value in self.trainer.callback_metrics.items() if key.startswith("val/")}

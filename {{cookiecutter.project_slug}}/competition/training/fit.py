@@ -15,7 +15,7 @@ from competition.networks.columns import fit_columns
 from competition.networks.encoder import refuse_other_sizes
 from competition.networks.pretrained import weights_note
 from competition.runs.folder import METRICS, OOF, is_finished, more_epochs, remember_config
-from competition.sampling.epoch_plan import plan_warnings
+from competition.sampling.epoch_plan import average_warnings, plan_warnings
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
 from competition.tasks.user_losses import load_loss
@@ -58,7 +58,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     for file in config.loss.files:
         load_loss(file)
     data.trainer = trainer
-    planned = plan_warnings(data.batches(), data.plan())
+    planned = [*plan_warnings(data.batches(), data.plan()), *average_warnings(config.ema, data.plan())]
     if config.data.augmentation.more:
         data.batch()  # what a step of the user's cannot do with these images is said before a run is there
     if latest is not None:  # a damaged file is said in one line, before any process waits for another
@@ -97,7 +97,9 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
 def _sizes(config: Config) -> dict[tuple[int, int], str]:
     """Return the sizes of images that the network will see, each with the key that says so."""
     data = config.data
-    views = {view_of(name).scaled_size(*data.image_size): f"tta: {name}" for name in config.tta}
+    seen = ((name, view_of(name)) for name in config.tta)
+    sizes = ((name, view, view.scaled_size(*data.image_size)) for name, view in seen)
+    views = {size[::-1] if view.swap_axes else size: f"tta: {name}" for name, view, size in sizes}
     return views | dict.fromkeys([*(size for _, size in data.train_sizes), data.image_size], "data.image_size")
 
 

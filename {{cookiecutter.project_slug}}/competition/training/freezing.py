@@ -1,6 +1,7 @@
 """Parts of a network that do not learn, all the time or at first: `model.freeze`, or what `model.lora` adapts."""
 
 import gc
+import math
 
 import pytorch_lightning as pl
 from pytorch_lightning.strategies import DDPStrategy
@@ -10,6 +11,7 @@ from competition.config.settings import Model
 from competition.networks.encoder import encoder_layers
 from competition.networks.lora import frozen_names
 from competition.networks.volume import is_of_volume
+from competition.support.errors import CompetitionError
 
 
 class Frozen:
@@ -20,6 +22,7 @@ class Frozen:
 
     def __init__(self, network: nn.Module, settings: Model) -> None:
         self.until = settings.unfreeze_epoch
+        self.has_thawed = False
         self.names = _frozen_names(network, settings)
         own = dict(network.named_parameters())
         self._parameters = [own[name] for name in self.names]
@@ -39,8 +42,8 @@ class Frozen:
 
     @property
     def resting(self) -> set[nn.Module]:
-        """Modules that never learn."""
-        return set(self._modules) if self.until is None else set()
+        """Modules that do not learn, or not yet."""
+        return set() if self.has_thawed else set(self._modules)
 
     def rest(self) -> None:
         """Put what is frozen into evaluation mode."""
@@ -53,7 +56,7 @@ class Frozen:
             return
         for one in self._parameters:
             one.requires_grad_(True)
-        self._parameters, self._modules = [], []
+        self._parameters, self._modules, self.has_thawed = [], [], True
         module.train()
         if isinstance(strategy := trainer.strategy, DDPStrategy):
             # It adds up the gradients of the parameters that learnt when it was made, and of no others.
@@ -71,4 +74,10 @@ def _frozen_names(network: nn.Module, settings: Model) -> set[str]:
     if settings.freeze == "encoder":
         return set(numbers)
     end = settings.freeze * (max(numbers.values()) + 1)
-    return {name for name, number in numbers.items() if number < round(end)}
+    if not (frozen := {name for name, number in numbers.items() if number < round(end)}):
+        layers = max(numbers.values()) + 1
+        raise CompetitionError(
+            f"model.freeze: {settings.freeze} freezes nothing of an encoder of {layers} layers; expected "
+            f"{math.ceil(100 / layers) / 100:g} or more, or no such key"
+        )
+    return frozen

@@ -339,3 +339,29 @@ def test_every_task_takes_a_course_of_shares_and_a_size_by_epoch(config_file: Pa
     config = load_config([config_file], words)
     assert config.sampler.share == [(0, 0.8), (10, "natural")]
     assert config.data.image_size == (96, 96)
+
+
+# What would change nothing: of a loss that is left out, or of classes where there are none.
+UNUSED = {
+    "segmentation": {
+        "loss.label_smoothing=0.1": "loss.label_smoothing is of cross_entropy, which has no weight here",
+        "loss={bce: 0, pos_weight: 2}": "loss.pos_weight is of bce, which has no weight here",
+        "loss.tversky_alpha=0.5": "loss.tversky_alpha is of tversky, which has no weight here",
+    },
+    "points": {"loss={focal: 0, bce: 1, focal_beta: 2}": "loss.focal_beta is of focal, which has no weight here"},
+    "classification": {
+        "loss={mse: 1, label_smoothing: 0.1}": "loss.label_smoothing is of classes, and format.target regression has",
+        "sampler.weights=balanced": "sampler.weights: balanced is of classes, and a regression has none",
+    },
+}
+
+
+@pytest.mark.parametrize("task", [name for name in UNUSED if name in task_names()])
+def test_what_would_change_nothing_is_refused(task: str, write: Write) -> None:
+    more = (
+        "format: {target: regression, train: {layout: columns}}\nmetrics: [rmse]\n" if task == "classification" else ""
+    )
+    path = write(f"task: {task}\n{more}")
+    load_config([path])
+    for word, expected in UNUSED[task].items():
+        assert expected in refusal([path], word)

@@ -12,7 +12,7 @@ import torch
 
 from competition.checking.check import check
 from competition.config.loading import task_names
-from competition.config.sampler_settings import Sampler
+from competition.config.sampler_settings import PositiveColumn, Sampler
 from competition.config.settings import Config
 from competition.data.extra_sets import duplicates_path, extra_files, pseudo_of_fold, read_extras
 from competition.data.folds import make_folds, read_folds
@@ -134,6 +134,26 @@ def test_classes_of_a_further_set_can_be_left_out(config: Config, data_dir: Path
         found = target["labels"] if "bboxes" in target else target.get("label", 0)
         assert np.max(found, initial=-1) < len(table.classes) - 1
         assert "mask" not in target or not target["mask"][..., -1].any()
+
+
+def test_a_column_that_tells_positives_is_in_the_csv_of_every_set(
+    config: Config, data_dir: Path, more: Path, table: Table
+) -> None:
+    frame = pd.read_csv(data_dir / "train.csv", dtype=str, keep_default_na=False)
+    frame.assign(found=[str(number % 2) for number in _numbers(frame)]).to_csv(data_dir / "train.csv", index=False)
+    one = {"csv": "train.csv", "dir": str(more), "classes": their_names(table)}
+    extended = with_data(config, dir=data_dir, extra=[one])
+    ruled = extended.model_copy(update={"sampler": Sampler(positive=PositiveColumn(column="found"))})
+    make_folds(ruled)
+    table = Task(config.task).table.read_table(ruled)
+    data = FoldData(ruled, table, read_folds(ruled, table))
+    with pytest.raises(CompetitionError, match=r"train.csv: has no column 'found', by which sampler.positive"):
+        fold_sampler(ruled, data.train_table, data.train_rows)
+    theirs = pd.read_csv(more / "train.csv", dtype=str, keep_default_na=False)
+    theirs.assign(found="1").to_csv(more / "train.csv", index=False)
+    data = FoldData(ruled, table, read_folds(ruled, table))
+    counts = getattr(fold_sampler(ruled, data.train_table, data.train_rows), "counts")(0)  # noqa: B009
+    assert counts
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import nn
 from competition.config.loading import load_config, task_names, validate
 from competition.config.settings import Config
 from competition.data.dataset import Batch
-from competition.networks.encoder import refuse_other_sizes, save_memory
+from competition.networks.encoder import encoder_layers, refuse_other_sizes, save_memory
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 from competition.tasks.made_up_images import write_sample
@@ -147,6 +147,11 @@ def test_drop_path_reaches_the_blocks(task: str, made_up: Path) -> None:
     network = of_task(task, made_up, encoder="test_convnext", drop_path=0.5)
     rates = [module.drop_prob for module in network.modules() if isinstance(module, DropPath)]
     assert max(rates) == 0.5
+
+
+def test_what_a_pooling_learns_changes_no_layer_of_the_encoder(made_up: Path) -> None:
+    plain, learnt = (of_task("classification", made_up, encoder="test_resnet", pool=pool) for pool in ("avg", "gem"))
+    assert encoder_layers(plain, "test") == encoder_layers(learnt, "test")
 
 
 def test_gem_lies_between_mean_and_maximum(made_up: Path) -> None:

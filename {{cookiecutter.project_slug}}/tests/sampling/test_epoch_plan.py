@@ -113,6 +113,16 @@ def test_the_preview_speaks_of_positives_where_a_rule_says_what_they_are(folder:
     assert set(row) - set(rows_of(without)[0]) == {"positives", "negatives", "share"}
 
 
+def test_the_preview_says_where_a_moving_average_stays_at_what_it_began_with(folder: Path) -> None:
+    (_, *usual), _ = preview(config_of(folder, "data.num_folds=2", "ema={decay: 0.2}"))
+    (_, *slow), _ = preview(config_of(folder, "data.num_folds=2", "ema={decay: 0.999}"))
+    assert not [line for line in usual if line.startswith("ema.decay")]
+    (line,) = (line for line in slow if line.startswith("ema.decay"))
+    steps, fits = int(line.split(" steps ")[0].split()[-1]), float(line.partition("; ")[2].split()[0])
+    assert f"{0.999 ** (steps - 1):.0%} of the moving average" in line
+    assert fits**steps < 0.2
+
+
 def test_a_run_without_end_is_refused_before_anything_is_trained(folder: Path) -> None:
     with pytest.raises(CompetitionError, match=r"^trainer\.max_epochs: found -1, a run without end; expected .*$"):
         preview(config_of(folder, "data.num_folds=2", "trainer.max_epochs=-1"))

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from trainings import assert_same
 
 from competition.config.loading import load_config, validate
@@ -17,7 +18,7 @@ from competition.data.folds import make_folds, read_folds
 from competition.networks.encoder import encoder_layers
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
-from competition.training.averaging import AverageWeights
+from competition.training.averaging import AverageWeights, _learning_norms
 from competition.training.checkpoint import LATEST, LatestAndBest, load_checkpoint
 from competition.training.fold_data import FoldData
 from competition.training.module import CompetitionModule
@@ -122,3 +123,28 @@ def tables_classes(config: Config) -> tuple[str, ...]:
 def test_an_epoch_without_anything_frozen_is_refused(config_file: Path) -> None:
     with pytest.raises(CompetitionError, match=r"model: found .*; model\.unfreeze_epoch needs model\.freeze"):
         load_config([config_file], ["model.unfreeze_epoch=2"])
+
+
+def test_norms_that_rest_keep_their_statistics_where_those_of_averaged_weights_are_computed(config: Config) -> None:
+    values = config.model_dump(mode="json")
+    values["model"] |= {"freeze": "encoder", "unfreeze_epoch": 1}
+    classes = list(Task(config.task).table.read_table(config).classes)
+    module = CompetitionModule(values, classes)
+    norms = {one for one in module.network.modules() if isinstance(one, _BatchNorm)}
+    resting = norms & module.frozen.resting
+    assert resting
+    assert set(_learning_norms(module)) == norms - resting
+    module.frozen.has_thawed = True
+    assert set(_learning_norms(module)) == norms
+
+
+def test_a_share_that_freezes_nothing_is_refused_with_the_least_that_does(config: Config) -> None:
+    values = config.model_dump(mode="json")
+    values["model"] |= {"freeze": 0.01}
+    classes = list(Task(config.task).table.read_table(config).classes)
+    with pytest.raises(
+        CompetitionError, match=r"model.freeze: 0.01 freezes nothing .* expected 0\.\d+ or more"
+    ) as told:
+        CompetitionModule(values, classes)
+    values["model"] |= {"freeze": float(str(told.value).partition("expected ")[2].split()[0])}
+    assert CompetitionModule(values, classes).frozen.names

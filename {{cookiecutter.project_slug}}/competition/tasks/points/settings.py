@@ -42,6 +42,7 @@ class PointsModel(Model):
 class PointsLoss(Losses):
     """Weights of the losses, which are added up, and what the heatmaps are that they teach."""
 
+    parameters: ClassVar[dict[str, str]] = {"focal_alpha": "focal", "focal_beta": "focal"}
     focal: Weight = 1.0  # penalty-reduced (Law & Deng 2018; Zhou et al. 2019), as CenterNet learns by
     bce: Weight = 0.0  # binary cross entropy against the heatmap itself, whose heights are learnt, too
     mse: Weight = 0.0  # mean square error against the same

@@ -44,6 +44,12 @@ class SegmentationLoss(Losses):
     """Weights of the losses that are added up; zero leaves one out. Below them the losses' own parameters."""
 
     has_teachers = True
+    parameters: ClassVar[dict[str, str]] = {
+        "pos_weight": "bce",
+        "label_smoothing": "cross_entropy",
+        **dict.fromkeys(("focal_gamma", "focal_alpha"), "focal"),
+        **dict.fromkeys(("tversky_alpha", "tversky_beta"), "tversky"),
+    }
     bce: Weight = 1.0  # binary cross entropy: each class by itself
     cross_entropy: Weight = 0.0  # over zero, a pixel is of one class or of none: a softmax
     dice: Weight = 1.0

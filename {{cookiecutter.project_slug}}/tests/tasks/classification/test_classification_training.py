@@ -1,10 +1,14 @@
 """Losses of every target and images mixed in pairs."""
 
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny import PROJECT, TINY
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,6 +19,7 @@ from competition.tasks.classification.loss import image_losses, soft_labels
 from competition.tasks.classification.model import build_network
 from competition.tasks.classification.prediction import predictions
 from competition.tasks.classification.settings import TaskConfig
+from competition.tasks.made_up_images import write_sample
 
 FORMS: dict[str, dict[str, Any]] = {
     "single": {"target": "single"},
@@ -193,3 +198,15 @@ def test_a_batch_is_left_alone_where_nothing_is_asked_or_by_chance() -> None:
     config = config_of("single", mix={"mixup": 1.0, "cutmix": 1.0, "probability": 0.3})
     changed = [mix_batch(batch, config, np.random.default_rng(seed)) is not batch for seed in range(200)]
     assert 0.2 < np.mean(changed) < 0.4
+
+
+def test_a_turned_view_that_the_network_cannot_take_is_refused_before_training(
+    tmp_path: Path, command: Callable[..., CompletedProcess[str]]
+) -> None:
+    write_sample("classification", tmp_path / "data", 20)
+    words = [PROJECT / "configs" / "classification.yaml", *TINY, "model.encoder=test_vit", "data.image_size=[32,64]"]
+    assert command("folds", *words).returncode == 0
+    done = command("train", *words, "tta=[rot90]")
+    assert done.returncode == 1
+    assert done.stderr.startswith("tta: rot90: test_vit cannot take images of 64 x 32")
+    assert not list(tmp_path.glob("outputs/*/*/latest.pt"))

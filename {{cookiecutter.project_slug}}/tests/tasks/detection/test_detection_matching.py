@@ -164,14 +164,26 @@ def test_map_at_one_iou_is_cocos_and_map_their_mean() -> None:
 def test_vinbigdata_is_the_area_under_the_whole_curve_and_counts_images_without_finding() -> None:
     # Class 0: right, wrong, wrong, right, for two true boxes: 1/2 x 1 + 1/2 x 2/4. No finding: one of two is said.
     both = image([HERE, BESIDE, THERE], [HERE, THERE])
-    assert score("vinbigdata", both, image([], []), image([BESIDE], [])) == pytest.approx((3 / 4 + 1 / 2) / 2)
-    # A wrong "No finding" stands where the first right one did, as its score is the same.
+    unsure = image([BESIDE], []) | {"scores": both["scores"][1:2] - 0.01}
+    assert score("vinbigdata", both, image([], []), unsure) == pytest.approx((3 / 4 + 1 / 2) / 2)
+    # A wrong "No finding" is one step with the right one, as its score is the same, whichever comes first.
+    assert score("vinbigdata", image([], []), image([], [HERE])) == pytest.approx((0 + 1 / 2) / 2)
     assert score("vinbigdata", image([], [HERE]), image([], [])) == pytest.approx((0 + 1 / 2) / 2)
     # IoU of exactly .4 is not over it; what another box found already is wrong.
     assert score("vinbigdata", image([(0, 0, 10, 4)], [HERE])) == 0
     assert score("vinbigdata", image([(0, 0, 10, 4.1)], [HERE])) == pytest.approx(1)
     assert score("voc_map", image([(0, 0, 10, 4.1)], [HERE])) == score("voc_map", image([(0, 0, 10, 5)], [HERE])) == 0
     assert score("voc_map", image([(0, 0, 10, 5.1)], [HERE]), image([], [])) == pytest.approx(1)
+
+
+@given(st.integers(0, 2**20))
+@some
+def test_a_voc_metric_does_not_depend_on_the_order_of_images(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    images = [image([HERE, THERE][: rng.integers(3)], [HERE, THERE][rng.integers(3) :]) for _ in range(6)]
+    for metric in ("vinbigdata", "voc_map"):
+        wanted = score(metric, *images)
+        assert score(metric, *(images[place] for place in rng.permutation(6))) == pytest.approx(wanted)
 
 
 def by_the_devkit(images: Sequence[Evidence], label: int, iou: float) -> float:
@@ -210,7 +222,7 @@ def test_a_voc_metric_is_that_of_the_devkit_where_every_image_has_boxes(metric: 
         boxes = [np.concatenate([corner, corner + 20], axis=1) for corner in (found, true)]
         one = image(*(list(map(tuple, each)) for each in boxes))
         labels = {"labels": rng.integers(0, 2, len(found)), "true_labels": rng.integers(0, 2, len(true))}
-        images.append(one | labels | {"scores": rng.permutation(one["scores"])})
+        images.append(one | labels | {"scores": rng.random(len(found))})
     there = [label for label in (0, 1) if any((one["true_labels"] == label).any() for one in images)]
     wanted = np.mean([by_the_devkit(images, label, iou) for label in there])
     assert score(metric, *images, classes=2) == pytest.approx(wanted)

@@ -96,6 +96,13 @@ class TaskConfig(Config):
         return decode
 
     @model_validator(mode="after")
+    def _classes_can_be_balanced(self) -> Self:
+        forms = list(self.format.each.values()) or [self.format]
+        if self.sampler.weights and all(form.target == "regression" for form in forms):
+            raise ValueError(f"sampler.weights: {self.sampler.weights} is of classes, and a regression has none")
+        return self
+
+    @model_validator(mode="after")
     def _distances_can_be_learnt(self) -> Self:
         if self.model.head == "linear":
             return self

@@ -18,6 +18,9 @@ LOSSES = {
 }
 
 
+OF_CLASSES = ("label_smoothing", "class_weights")
+
+
 class ClassificationLoss(Losses):
     """Losses with the weights by which they are added; without any, the usual one of the target."""
 
@@ -55,6 +58,8 @@ def check_loss(
             raise ValueError(f"{where}loss.{name} cannot learn {key} {target}; expected some of {usable}")
         if name == "bce" and target == "regression" and bounds is None:
             raise ValueError(f"{where}loss.bce of a regression needs {where or 'format.'}bounds")
+    if target == "regression" and (unused := [key for key in OF_CLASSES if getattr(loss, key)]):
+        raise ValueError(f"{where}loss.{unused[0]} is of classes, and {where or 'format.'}target regression has none")
     if where and loss.files:
         raise ValueError(f"{where}loss: a file of losses gets the outputs of all targets; expected it under loss")
     if where and loss.distil:
