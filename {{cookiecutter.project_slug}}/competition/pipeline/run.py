@@ -22,6 +22,7 @@ from competition.runs.folder import (
     refuse_start,
     remember_what_follows,
 )
+from competition.runs.provenance import test_images_fingerprint
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files, score_constant
 from competition.scoring.tune import describe_choice, describe_tuning, honest_scores, is_tuned, tune
 from competition.submission.submit import Submission, describe_submission, make_submission
@@ -176,7 +177,8 @@ def _tune(opened: Run) -> None:
 
 def _predict(opened: Run) -> None:
     test, finished = opened.folder / TEST, opened.finished()
-    if is_up_to_date(test, opened.test_sources()) and _is_as_asked(opened, [test, *opened.out_of_fold_files()]):
+    images = test_images_fingerprint(opened.config)
+    if is_up_to_date(test, opened.test_sources(), images) and _is_as_asked(opened, [test, *opened.out_of_fold_files()]):
         _say("predict", f"{test} is up to date")
         return
     _say("predict", f"{len(finished)} trainings on the test images")

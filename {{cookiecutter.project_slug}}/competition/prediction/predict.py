@@ -25,6 +25,7 @@ from competition.prediction.ensemble import Ensemble
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.runs.blend_recipe import refuse_blend
 from competition.runs.folder import TEST, Run, fold_of, weights_name
+from competition.runs.provenance import test_images_fingerprint
 from competition.support.atomic_files import OF_PREDICTION
 from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date, remember_sources
@@ -149,7 +150,7 @@ def predict_test(run: Run) -> Path:
     dataset = open_dataset(config, ids)
     path = run.folder / "test.npz"
     predict_images(config, [network for network, _ in loaded], dataset, path, classes)
-    rank_zero_only(remember_sources)(path, run.test_sources())
+    rank_zero_only(remember_sources)(path, run.test_sources(), test_images_fingerprint(config))
     return path
 
 
@@ -169,13 +170,13 @@ def predict_test_by_fold(run: Run) -> dict[int, Path]:
         weights = [weights_to_use(folder, config.checkpoint) for folder in folders]
         path, sources = folders[0] / TEST, [config.sample_submission, *stage_files(config.data), *weights]
         files[int(fold)] = path
-        if is_up_to_date(path, sources) and Predictions(path).is_as_asked(config):
+        if is_up_to_date(path, sources, test_images_fingerprint(config)) and Predictions(path).is_as_asked(config):
             continue
         loaded = [load_network(file) for file in weights]
         ids = Task(config.task).submission.read_test_ids(config, loaded[0][1])
         networks = [network for network, _ in loaded]
         predict_images(config, networks, open_dataset(config, ids), path, loaded[0][1])
-        rank_zero_only(remember_sources)(path, sources)
+        rank_zero_only(remember_sources)(path, sources, test_images_fingerprint(config))
     return files
 
 

@@ -70,6 +70,13 @@ def data_fingerprint(config: Config) -> str:
     return _digits(digest, (text for folder in folders for text in sorted(_names_and_sizes(str(folder)))))
 
 
+def test_images_fingerprint(config: Config) -> str:
+    """Return a checksum of which test images there are: how they are named, and the names and sizes of their files."""
+    data = config.data
+    named = [str(data.test_images), str(data.test_image_file)]
+    return _digits(hashlib.sha256(), [*named, *sorted(_names_and_sizes(str(data.dir / data.test_images)))])
+
+
 def describe_other_tables(run: Run) -> list[str]:
     """Warn where a training learnt from other tables beside train.csv, as crops of another run, than are there now, or
     where these are older than what that run says now."""

@@ -29,12 +29,15 @@ def state_of(path: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def is_up_to_date(path: Path, sources: Iterable[Path]) -> bool:
-    """Return whether a file is there, and was made of these sources, of those that are there, as they are now."""
+def is_up_to_date(path: Path, sources: Iterable[Path], also: str = "") -> bool:
+    """Return whether a file is there, and was made of these sources, of those that are there, as they are now; and of
+    what else is told by `also`, where that was noted, too."""
     sources = [source for source in sources if source.is_file()]
     if not path.is_file() or changed_sources(path, sources):
         return False
     known = _read(path)
+    if known is not None and _noted(path) not in ("", also):
+        return False
     return known is None or len(known) == len(set(_names(path, sources)))
 
 
@@ -58,15 +61,15 @@ def changed_sources(path: Path, sources: Iterable[Path], *, by_contents: bool = 
     return changed
 
 
-def remember_sources(path: Path, sources: Iterable[Path]) -> None:
-    """Note what a file, which has just been made, was made from."""
+def remember_sources(path: Path, sources: Iterable[Path], also: str = "") -> None:
+    """Note what a file, which has just been made, was made from; `also` tells of what is no file, as a folder."""
     sources = [source for source in sources if source.is_file()]
     known: Known = {}
     for name, source in zip(_names(path, sources), sources, strict=True):
         status = source.stat()
         known[name] = [status.st_size, status.st_mtime_ns, _checksum(source)]
     made = path.stat()
-    values = {"made": [made.st_size, made.st_mtime_ns], "sources": known}
+    values = {"made": [made.st_size, made.st_mtime_ns], "also": also, "sources": known}
     with replacing(_note(path)) as temporary:
         temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
@@ -80,6 +83,14 @@ def _read(path: Path) -> Known | None:
         return {str(name): list(one) for name, one in values["sources"].items()} if is_of_it else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _noted(path: Path) -> str:
+    """Return what a note has of what is no file; nothing where an earlier version wrote it."""
+    try:
+        return str(json.loads(_note(path).read_text(encoding="utf-8")).get("also", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def _note(path: Path) -> Path:

@@ -15,10 +15,12 @@ from competition.files.csv_file import read_csv
 from competition.prediction.averages import Seeds
 from competition.prediction.stored import Predictions, PredictionWriter, open_alike
 from competition.runs.folder import Run
+from competition.runs.provenance import test_images_fingerprint
 from competition.scoring.out_of_fold import OutOfFold
 from competition.scoring.tune import is_tuned, tune
 from competition.submission.blend import refuse_unlike
 from competition.support.errors import CompetitionError
+from competition.support.freshness import is_up_to_date
 from competition.tasks.contract import Task
 
 Command = Callable[..., CompletedProcess[str]]
@@ -80,6 +82,21 @@ def test_a_prediction_of_images_read_otherwise_is_refused(runs: Path, command: C
     assert done.returncode == 1
     assert done.stderr.startswith("data.image_size: ")
     assert "have learnt images as its config has them read" in done.stderr
+
+
+def test_predictions_of_other_test_images_are_not_up_to_date(runs: Path, tmp_path: Path) -> None:
+    run = Run.open("t")
+    path, data = run.folder / "test.npz", tmp_path / "data"
+    assert is_up_to_date(path, run.test_sources(), test_images_fingerprint(run.config))
+    assert not is_up_to_date(
+        path, run.test_sources(), test_images_fingerprint(Run.open("t", ["data.test_images=others"]).config)
+    )
+    shutil.copytree(run.config.data.dir, data)
+    moved = Run.open("t", [f"data.dir={data}"])
+    assert test_images_fingerprint(moved.config) == test_images_fingerprint(run.config)
+    image = next((data / run.config.data.test_images).iterdir())
+    image.write_bytes(image.read_bytes() + b" ")
+    assert not is_up_to_date(path, run.test_sources(), test_images_fingerprint(moved.config))
 
 
 @pytest.fixture

@@ -204,9 +204,10 @@ def test_a_turned_view_that_the_network_cannot_take_is_refused_before_training(
     tmp_path: Path, command: Callable[..., CompletedProcess[str]]
 ) -> None:
     write_sample("classification", tmp_path / "data", 20)
-    words = [PROJECT / "configs" / "classification.yaml", *TINY, "model.encoder=test_vit", "data.image_size=[32,64]"]
+    words = [PROJECT / "configs" / "classification.yaml", *TINY, "data.image_size=[32,64]"]
+    words += ["model.encoder=vit_tiny_patch16_224"]
     assert command("folds", *words).returncode == 0
     done = command("train", *words, "tta=[rot90]")
     assert done.returncode == 1
-    assert done.stderr.startswith("tta: rot90: test_vit cannot take images of 64 x 32")
+    assert done.stderr.startswith("tta: rot90: vit_tiny_patch16_224 cannot take images of 64 x 32")
     assert not list(tmp_path.glob("outputs/*/*/latest.pt"))
