@@ -182,6 +182,8 @@ def test_a_run_ends_well_and_writes_exactly_these_files(finished: Finished) -> N
         "metrics.csv",
         "metrics.png",
         "oof.npz",
+        ".tables",
+        "..tables.sources",
     }
     fold |= {"train.log"} if finished.in_processes else set()  # of two that go on at the same time
     folds = {f"tiny/fold{number}/{name}" for number in (0, 1) for name in fold}

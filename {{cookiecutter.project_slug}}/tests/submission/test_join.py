@@ -65,7 +65,8 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def grade(said: dict[str, str], truth: dict[str, str]) -> float:
-    """The host's: PASCAL VOC 2010's average precision at an IoU over .5 of each word, and the mean of all six."""
+    """The host's: PASCAL VOC 2010's average precision at an IoU over .5 of each word, and the mean of all six; answers
+    of one score are one step, in whatever order they stand."""
     each = []
     for word in sorted({box[0] for text in truth.values() for box in boxes_of(text)}):
         found, number = [], 0
@@ -78,9 +79,10 @@ def grade(said: dict[str, str], truth: dict[str, str]) -> float:
                 taken |= {best} if hit else set()
                 found.append((score, hit))
         found.sort(key=lambda pair: -pair[0])
-        right = np.cumsum([0, *(hit for _, hit in found)])
-        precision = right[1:] / np.arange(1, len(right))
-        each.append(sum(np.diff(right)[k] * precision[k:].max() for k in range(len(precision))) / number)
+        ends = [k for k, (score, _) in enumerate(found) if k + 1 == len(found) or found[k + 1][0] != score]
+        right = np.cumsum([hit for _, hit in found])[ends]
+        precision = right / (np.array(ends) + 1)
+        each.append(sum(np.diff(right, prepend=0)[k] * precision[k:].max() for k in range(len(ends))) / number)
     return float(np.mean(each))
 
 

@@ -20,6 +20,7 @@ from warm import warm_python
 
 from competition.config.loading import task_names
 from competition.files.images import read_image_size
+from competition.runs.folder import BEGUN_BY
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
 
@@ -74,6 +75,7 @@ def test_a_loss_that_is_no_number_stops_before_it_is_saved_and_names_the_images(
     for name in ("train.csv", "folds.csv"):
         path = Path("data", name)
         path.write_text(path.read_text().replace(image, f"{image}.npy"))
+    (FOLD / BEGUN_BY).unlink()  # as if it had begun by these
     done = command("train", *words, "--resume")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
