@@ -1,7 +1,7 @@
 """What the sections of a config are made of."""
 
 import re
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -53,12 +53,14 @@ class Losses(Section):
         rest = {key: value for key, value in given.items() if key not in files}
         return rest | {"files": (rest.get("files") or {}) | files}
 
-    @model_validator(mode="after")
-    def _parameters_are_used(self) -> Self:
-        for key, loss in self.parameters.items():
-            if getattr(self, key) != type(self).model_fields[key].default and not getattr(self, loss):
-                raise ValueError(f"loss.{key} is of {loss}, which has no weight here; give loss.{loss} one")
-        return self
+    def unused(self) -> list[str]:
+        """Describe parameters that are not as usual and of losses that are left out. No fault of a config: a run that
+        was trained so is still what it is."""
+        return [
+            f"loss.{key} is of {loss}, which has no weight here; give loss.{loss} one"
+            for key, loss in self.parameters.items()
+            if getattr(self, key) != type(self).model_fields[key].default and not getattr(self, loss)
+        ]
 
     @field_validator("distil")
     @classmethod

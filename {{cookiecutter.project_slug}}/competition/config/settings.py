@@ -324,6 +324,10 @@ class Config(Section):
             )
         return self
 
+    def unused(self) -> list[str]:
+        """Describe keys that change nothing, by which a training is not begun."""
+        return self.loss.unused()
+
     @property
     def metric_names(self) -> list[str]:
         """What it is scored by beside a host's metric, the task's own first."""

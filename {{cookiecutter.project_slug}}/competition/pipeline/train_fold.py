@@ -12,7 +12,7 @@ from competition.data.folds import read_folds
 from competition.pipeline.find_batch_size import with_batch_size
 from competition.prediction.predict import load_network, predict_images
 from competition.prediction.teacher import teach
-from competition.runs.folder import BEGUN_BY, OOF, refuse_start
+from competition.runs.folder import BEGUN_BY, OOF, has_begun, refuse_start
 from competition.scoring.out_of_fold import describe_scores, score_predictions
 from competition.support.errors import CompetitionError
 from competition.support.freshness import changed_sources, remember_sources
@@ -77,15 +77,16 @@ def _predict_out_of_fold(config: Config, table: Table, data: FoldData) -> None:
 def note_tables(config: Config) -> None:
     """Note by which tables a training begins, train.csv, folds.csv and others, as crops of another run; raise
     CompetitionError where it would go on by others: it would have learnt what it is scored on."""
-    begun, tables = config.fold_folder / BEGUN_BY, learnt_files(config)
-    if begun.is_file() and (changed := changed_sources(begun, tables, by_contents=True)):
-        raise CompetitionError(
-            f"{changed[0]}: is another than when {config.fold_folder} was begun, which would learn by both; put that "
-            f"one back, or delete {config.fold_folder} to start anew"
-        )
-    if tables and not begun.is_file():
+    folder, tables = config.fold_folder, learnt_files(config)
+    begun = folder / BEGUN_BY
+    if not has_begun(folder):
         rank_zero_only(begun.touch)()
         rank_zero_only(remember_sources)(begun, tables)
+    elif begun.is_file() and (changed := changed_sources(begun, tables, by_contents=True)):
+        raise CompetitionError(
+            f"{changed[0]}: is another than when {folder} was begun, which would learn by both; put that one back, or "
+            f"delete {folder} to start anew"
+        )
 
 
 @rank_zero_only

@@ -117,6 +117,7 @@ def predict_images(
 @contextmanager
 def predicting(run: Run) -> Generator[None]:
     """Hold a run's folder against a second prediction; a process of several that is lost is told in one line."""
+    run.refuse_other_reading()
     refuse_gpus_without_kernels(run.config)
     # Other verbs may write files of their own there meanwhile.
     with holding(run.folder, "prediction", OF_PREDICTION), explaining_lost_process("prediction"):
@@ -160,6 +161,7 @@ def predict_test_by_fold(run: Run) -> dict[int, Path]:
     Folds whose weights are not here, as those of a blend, are left out; files that are up to date stay.
     """
     config, files = run.config, dict[int, Path]()
+    images = test_images_fingerprint(config)
     folds: dict[str, list[Path]] = {}
     for folder in run.finished():
         if (folder / weights_name(folder, config.checkpoint)).is_file():
@@ -170,13 +172,13 @@ def predict_test_by_fold(run: Run) -> dict[int, Path]:
         weights = [weights_to_use(folder, config.checkpoint) for folder in folders]
         path, sources = folders[0] / TEST, [config.sample_submission, *stage_files(config.data), *weights]
         files[int(fold)] = path
-        if is_up_to_date(path, sources, test_images_fingerprint(config)) and Predictions(path).is_as_asked(config):
+        if is_up_to_date(path, sources, images) and Predictions(path).is_as_asked(config):
             continue
         loaded = [load_network(file) for file in weights]
         ids = Task(config.task).submission.read_test_ids(config, loaded[0][1])
         networks = [network for network, _ in loaded]
         predict_images(config, networks, open_dataset(config, ids), path, loaded[0][1])
-        rank_zero_only(remember_sources)(path, sources, test_images_fingerprint(config))
+        rank_zero_only(remember_sources)(path, sources, images)
     return files
 
 

@@ -39,8 +39,8 @@ AFTER_TRAINING = (
 )
 # How images are read: networks that predict together see them in one way, and as they learnt them.
 READ_BY = (
-    *("data.channels", "data.classes", "data.columns", "data.crop", "data.dicom_window", "data.files"),
-    *("data.image_size", "data.maps", "data.mean", "data.split", "data.stack", "data.std", "data.window"),
+    *("data.channels", "data.classes", "data.columns", "data.dicom_window", "data.image_size", "data.mean"),
+    *("data.stack", "data.std", "data.window"),
     *("model.join", "model.join_columns", "model.volume"),
 )
 # ... or where it computes, not what is trained.
@@ -270,6 +270,8 @@ def refuse_start(config: Config, *, resume: bool) -> None:
     One that is done may go on if it is to have more epochs, and nothing else differs.
     """
     folder = config.fold_folder
+    if not has_begun(folder) and (unused := config.unused()):
+        raise CompetitionError("\n".join(unused))
     _refuse_other_reading(config)
     more, is_done = more_epochs(folder, config), is_finished(folder)
     if is_done and more is None:
@@ -288,7 +290,7 @@ def _refuse_other_reading(config: Config) -> None:
     """Raise CompetitionError where another training of the run reads images otherwise: all of them predict together."""
     new = config.model_dump(mode="json")
     for path in sorted(config.run_folder.glob(f"fold*/{CONFIG}")):
-        if path.parent == config.fold_folder or not _has_begun(path.parent):
+        if path.parent == config.fold_folder or not has_begun(path.parent):
             continue
         changes = config_differences(_read_config(path), new)
         if found := [change for change in changes if is_among(change, READ_BY)]:
@@ -300,7 +302,7 @@ def _refuse_other_reading(config: Config) -> None:
 
 def more_epochs(folder: Path, config: Config) -> int | None:
     """Return how many epochs a fold is to have where that is all that is new, and more than it was begun with."""
-    return _more_epochs(_read_config(folder / CONFIG), config) if _has_begun(folder) else None
+    return _more_epochs(_read_config(folder / CONFIG), config) if has_begun(folder) else None
 
 
 def _more_epochs(old: dict[str, Any], config: Config) -> int | None:
@@ -313,7 +315,7 @@ def _more_epochs(old: dict[str, Any], config: Config) -> int | None:
 def refuse_changed_config(folder: Path, config: Config) -> None:
     """Raise CompetitionError if a fold's folder holds a config that differs, but for keys that may."""
     path = folder / CONFIG
-    if not _has_begun(folder):
+    if not has_begun(folder):
         return
     old = _read_config(path)
     if (changes := _changes(old, config)) and _more_epochs(old, config) is None:
@@ -323,7 +325,7 @@ def refuse_changed_config(folder: Path, config: Config) -> None:
         )
 
 
-def _has_begun(folder: Path) -> bool:
+def has_begun(folder: Path) -> bool:
     """Return whether there is something to protect; a start that failed leaves none."""
     return (folder / CONFIG).is_file() and (is_finished(folder) or (folder / LATEST).is_file())
 

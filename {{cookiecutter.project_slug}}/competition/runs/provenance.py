@@ -71,10 +71,13 @@ def data_fingerprint(config: Config) -> str:
 
 
 def test_images_fingerprint(config: Config) -> str:
-    """Return a checksum of which test images there are: how they are named, and the names and sizes of their files."""
+    """Return a checksum of which test images there are: how they are named, and the names and sizes of their files;
+    nothing where they are not here."""
     data = config.data
+    if not (folder := data.dir / data.test_images).is_dir():
+        return ""
     named = [str(data.test_images), str(data.test_image_file)]
-    return _digits(hashlib.sha256(), [*named, *sorted(_names_and_sizes(str(data.dir / data.test_images)))])
+    return _digits(hashlib.sha256(), [*named, *sorted(_names_and_sizes(str(folder)))])
 
 
 def describe_other_tables(run: Run) -> list[str]:
@@ -87,7 +90,7 @@ def describe_other_tables(run: Run) -> list[str]:
         lines.append(f"warning: {error}")
     tables = extra_files(run.config)
     for folder in run.finished() if tables else []:
-        if (begun := folder / BEGUN_BY).is_file() and (changed := changed_sources(begun, tables)):
+        if (begun := folder / BEGUN_BY).is_file() and (changed := changed_sources(begun, tables, by_contents=True)):
             lines.append(
                 f"warning: {folder} was trained with another {changed[0]} than is there now; train anew, under another "
                 "name"

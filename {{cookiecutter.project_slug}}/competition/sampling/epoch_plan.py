@@ -71,7 +71,7 @@ def average_warnings(ema: Ema | None, plans: list[EpochPlan]) -> list[str]:
         return []
     return [
         f"ema.decay: after its {steps} steps {left:.0%} of the moving average, which predicts, are still the weights "
-        f"of the first; {1 - 5 / (steps + 5):.2g} fits so short a training"
+        f"of the first; {1 - float(f'{5 / (steps + 5):.1g}'):g} fits so short a training"
     ]
 
 

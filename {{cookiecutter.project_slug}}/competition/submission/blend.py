@@ -119,6 +119,9 @@ def common_folds(runs: Sequence[Run]) -> dict[str, list[Predictions]]:
         for run in runs
     ]
     common = [name for name in by_run[0] if all(name in files for files in by_run)]
+    if not common and all(by_run):
+        each = "; ".join(f"{run.folder.name} has {', '.join(files)}" for run, files in zip(runs, by_run, strict=True))
+        raise CompetitionError(f"no fold of theirs is in all runs, by which a blend is scored ({each}); train one more")
     folds: dict[str, list[Predictions]] = {
         name: [Seeds(files[name], run.config) for files, run in zip(by_run, runs, strict=True)] for name in common
     }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from competition.config.settings import Config, with_classes
-from competition.files.csv_file import read_csv, read_header
+from competition.files.csv_file import UNNAMED, read_csv, read_header
 from competition.files.joined_tables import has_table
 from competition.prediction.stored import Predictions
 from competition.runs.blend_recipe import blend_sources, counted_sources, source_folders
@@ -313,21 +313,22 @@ def _refuse_answers_left(config: Config, classes: Sequence[str], keys: Sequence[
     if not has_table(sample):
         return
     written, _ = Task(config.task).submission.rows(config, iter(()), classes)
-    kept = [name for name in read_header(sample) if name.strip() not in {column.strip() for column in written}]
+    own = {column.strip() for column in written}
+    kept = {name.strip() for name in read_header(sample) if not UNNAMED.fullmatch(name.strip())} - own
     for path in (sample, train) if kept else ():
-        if not has_table(path) or not (known := [name for name in kept if name in read_header(path)]):
+        header = [name.strip() for name in read_header(path)] if has_table(path) else []
+        if not set(keys) <= set(header):
             continue
-        if not set(keys) <= set(read_header(path)):
-            continue
-        rows = read_csv(path, [*keys, *known])
-        image, texts = rows[list(keys)].agg("\n".join, axis=1), rows[known]
-        for name in known:
-            differs = texts[name].groupby(image.to_numpy()).nunique()
-            if (several := differs[differs > 1]).empty:
+        for name in sorted(kept.intersection(header)):
+            rows = read_csv(path, [*keys, name])
+            differs = rows.groupby(list(keys))[name].nunique()
+            # What differs from row to row, as a number of the row, is no answer.
+            if (several := differs[differs > 1]).empty or rows[name].nunique() == len(rows):
                 continue
-            one = str(several.index[0])
-            found = ", ".join(map(repr, dict.fromkeys(texts[name][(image == one).to_numpy()]).keys()))[:100]
+            image = several.index[0]
+            here = (rows[list(keys)] == (image if isinstance(image, tuple) else (image,))).all(axis=1)
+            found = ", ".join(map(repr, dict.fromkeys(rows.loc[here, name])))[:100]
             raise CompetitionError(
-                f"{path}: column {name} differs within an image ({found} of {one}), and would be handed in as "
+                f"{path}: column {name} differs within an image ({found} of {image}), and would be handed in as "
                 f"{sample.name} has it; say in `format:` of train and submission what it is, as the class"
             )

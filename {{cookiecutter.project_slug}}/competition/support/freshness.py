@@ -36,7 +36,7 @@ def is_up_to_date(path: Path, sources: Iterable[Path], also: str = "") -> bool:
     if not path.is_file() or changed_sources(path, sources):
         return False
     known = _read(path)
-    if known is not None and _noted(path) not in ("", also):
+    if also and known is not None and _values(path).get("also", "") not in ("", also):
         return False
     return known is None or len(known) == len(set(_names(path, sources)))
 
@@ -44,21 +44,29 @@ def is_up_to_date(path: Path, sources: Iterable[Path], also: str = "") -> bool:
 def changed_sources(path: Path, sources: Iterable[Path], *, by_contents: bool = False) -> list[Path]:
     """Return those of the sources that a file was not made of as they are now; without a note, those that are newer.
 
-    `by_contents`: of what is noted, that which has other contents, be it newer or not.
+    `by_contents`: those of what is noted that have other contents, wherever they lie now and whatever their times.
     """
-    known, made, changed = _read(path), path.stat().st_mtime, []
     sources = [source for source in sources if source.is_file()]
+    if by_contents:
+        return _of_other_contents(path, sources)
+    known, made, changed = _read(path), path.stat().st_mtime, []
     for name, source in zip(_names(path, sources), sources, strict=True):
         status = source.stat()
         if known is not None and name in known and known[name][:2] == [status.st_size, status.st_mtime_ns]:
             continue
         # Another time: one that is newer tells that it was written since, but an older one tells nothing.
-        is_newer = status.st_mtime > made and not by_contents
-        if by_contents and name not in (known or {}):
-            continue
+        is_newer = status.st_mtime > made
         if is_newer or (known is not None and known.get(name, [])[2:] != [_checksum(source)]):
             changed.append(source)
     return changed
+
+
+def _of_other_contents(path: Path, sources: Iterable[Path]) -> list[Path]:
+    noted = _values(path).get("sources", {})
+    by_name: dict[str, list[Any]] = {}
+    for name, state in noted.items():
+        by_name.setdefault(name.rpartition("/")[2], []).append(state[2])
+    return [one for one in sources if one.name in by_name and _checksum(one) not in by_name[one.name]]
 
 
 def remember_sources(path: Path, sources: Iterable[Path], also: str = "") -> None:
@@ -85,12 +93,13 @@ def _read(path: Path) -> Known | None:
         return None
 
 
-def _noted(path: Path) -> str:
-    """Return what a note has of what is no file; nothing where an earlier version wrote it."""
+def _values(path: Path) -> dict[str, Any]:
+    """Return what stands in a note; nothing where there is none."""
     try:
-        return str(json.loads(_note(path).read_text(encoding="utf-8")).get("also", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
+        values = json.loads(_note(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def _note(path: Path) -> Path:

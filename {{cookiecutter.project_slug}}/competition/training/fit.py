@@ -29,6 +29,7 @@ from competition.training.checkpoint import (
     load_checkpoint,
 )
 from competition.training.fold_data import FoldData, mixing_warnings, per_device_batch_size
+from competition.training.freezing import refuse_nothing_frozen
 from competition.training.logger import MetricsCsv, build_loggers
 from competition.training.lost_process import watch_processes
 from competition.training.module import CompetitionModule
@@ -67,6 +68,8 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
         else:
             load_checkpoint(latest)
     share_cache(config, [data.train_set.of_images(), data.val_set.of_images()])
+    if latest is None:
+        refuse_nothing_frozen(module.network, config.model)
     if trainer.is_global_zero:
         remember_config(folder, config)  # last of what may be refused: what has a config counts as a run
         begun(describe_device(trainer))

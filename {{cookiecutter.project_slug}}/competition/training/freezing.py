@@ -74,10 +74,15 @@ def _frozen_names(network: nn.Module, settings: Model) -> set[str]:
     if settings.freeze == "encoder":
         return set(numbers)
     end = settings.freeze * (max(numbers.values()) + 1)
-    if not (frozen := {name for name, number in numbers.items() if number < round(end)}):
-        layers = max(numbers.values()) + 1
-        raise CompetitionError(
-            f"model.freeze: {settings.freeze} freezes nothing of an encoder of {layers} layers; expected "
-            f"{math.ceil(100 / layers) / 100:g} or more, or no such key"
-        )
-    return frozen
+    return {name for name, number in numbers.items() if number < round(end)}
+
+
+def refuse_nothing_frozen(network: nn.Module, settings: Model) -> None:
+    """Raise CompetitionError where a share is so small that nothing is frozen by it."""
+    if settings.freeze is None or _frozen_names(network, settings):
+        return
+    layers = max(encoder_layers(network, "model.freeze").numbers.values()) + 1
+    raise CompetitionError(
+        f"model.freeze: {settings.freeze} freezes nothing of an encoder of {layers} layers; expected "
+        f"{math.ceil(100 / layers) / 100:g} or more, or no such key"
+    )

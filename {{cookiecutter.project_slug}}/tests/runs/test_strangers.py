@@ -67,6 +67,15 @@ def test_places_in_images_of_another_size_are_not_blended(runs: Path, tmp_path: 
         refuse_unlike(files, same_order=False)
 
 
+def test_runs_without_a_fold_in_common_are_not_blended(runs: Path, command: Command) -> None:
+    for name, fold in (("t", 1), ("u", 0)):
+        shutil.rmtree(runs / name / f"fold{fold}")
+    done = command("submit", "t", "u", "--name", "both")
+    assert done.returncode == 1
+    assert "(t has fold0; u has fold1)" in done.stderr
+    assert not (runs / "both").exists()
+
+
 def test_tuning_for_another_first_metric_is_not_up_to_date(runs: Path, config_file: Path) -> None:
     known = list(load_config([config_file]).metrics)
     if len(known) < 2:
@@ -89,7 +98,7 @@ def test_predictions_of_other_test_images_are_not_up_to_date(runs: Path, tmp_pat
     path, data = run.folder / "test.npz", tmp_path / "data"
     assert is_up_to_date(path, run.test_sources(), test_images_fingerprint(run.config))
     assert not is_up_to_date(
-        path, run.test_sources(), test_images_fingerprint(Run.open("t", ["data.test_images=others"]).config)
+        path, run.test_sources(), test_images_fingerprint(Run.open("t", ["data.test_images=train_images"]).config)
     )
     shutil.copytree(run.config.data.dir, data)
     moved = Run.open("t", [f"data.dir={data}"])
@@ -130,6 +139,27 @@ def test_a_training_does_not_go_on_by_other_tables(
     assert call(*more) == 0
 
 
+def test_a_training_that_never_was_holds_nobody(begun: list[str], data_dir: Path, command: Command) -> None:
+    folder, path = Path("outputs/n/fold0"), data_dir / "folds.csv"
+    for name in ("oof.npz", "latest.pt"):  # as one leaves that ended in its first epoch
+        (folder / name).unlink()
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([rows[0], *rows[:0:-1]]) + "\n")
+    assert command("train", *begun, "fold=0").returncode == 0
+
+
+def test_a_note_of_tables_holds_in_a_copied_folder(begun: list[str], data_dir: Path, command: Command) -> None:
+    shutil.copytree("outputs", "kept", copy_function=shutil.copy)  # with other times
+    shutil.rmtree("outputs")
+    shutil.move("kept", "outputs")
+    path = data_dir / "folds.csv"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([rows[0], *rows[:0:-1]]) + "\n")
+    done = command("train", *begun, "fold=0", "trainer.max_epochs=2", "--resume")
+    assert done.returncode == 1
+    assert "folds.csv: is another than when" in done.stderr
+
+
 def test_a_column_that_differs_within_an_image_is_not_handed_in_as_it_stands(
     data_dir: Path, config_file: Path, command: Command
 ) -> None:
@@ -145,7 +175,7 @@ def test_a_column_that_differs_within_an_image_is_not_handed_in_as_it_stands(
         assert "column 'kind'" in done.stderr
         return  # this task has no such columns, or keeps them by name
     train = read_csv(config.train_csv, config.train_csv.read_text().splitlines()[0].split(","))
-    train["kind"] = np.arange(len(train)).astype(str)
+    train["kind"] = np.resize(["a", "b", "c"], len(train))
     keys = task.submission.id_columns(config)
     if not set(keys) <= set(train) or not train.groupby(keys).size().max() > 1:
         pytest.skip("an image is one row here")

@@ -21,6 +21,7 @@ from competition.tasks.contract import Task
 from competition.training.averaging import AverageWeights, _learning_norms
 from competition.training.checkpoint import LATEST, LatestAndBest, load_checkpoint
 from competition.training.fold_data import FoldData
+from competition.training.freezing import refuse_nothing_frozen
 from competition.training.module import CompetitionModule
 from competition.training.trainer import build_trainer
 
@@ -141,10 +142,11 @@ def test_norms_that_rest_keep_their_statistics_where_those_of_averaged_weights_a
 def test_a_share_that_freezes_nothing_is_refused_with_the_least_that_does(config: Config) -> None:
     values = config.model_dump(mode="json")
     values["model"] |= {"freeze": 0.01}
+    few = validate(values, {}, "test")
     classes = list(Task(config.task).table.read_table(config).classes)
     with pytest.raises(
         CompetitionError, match=r"model.freeze: 0.01 freezes nothing .* expected 0\.\d+ or more"
     ) as told:
-        CompetitionModule(values, classes)
+        refuse_nothing_frozen(CompetitionModule(values, classes).network, few.model)
     values["model"] |= {"freeze": float(str(told.value).partition("expected ")[2].split()[0])}
     assert CompetitionModule(values, classes).frozen.names

@@ -10,7 +10,7 @@ from competition.config.section import Positive, Probability, Section
 from competition.config.settings import Config
 from competition.tasks.classification.settings.decode import ClassificationDecode, check_decode
 from competition.tasks.classification.settings.format import ClassificationFormat
-from competition.tasks.classification.settings.loss import ClassificationLoss, check_loss
+from competition.tasks.classification.settings.loss import OF_CLASSES, ClassificationLoss, check_loss
 from competition.tasks.classification.settings.metric_names import METRICS, AnyMetric
 from competition.tasks.classification.settings.metrics import (
     check_metric,
@@ -96,13 +96,6 @@ class TaskConfig(Config):
         return decode
 
     @model_validator(mode="after")
-    def _classes_can_be_balanced(self) -> Self:
-        forms = list(self.format.each.values()) or [self.format]
-        if self.sampler.weights and all(form.target == "regression" for form in forms):
-            raise ValueError(f"sampler.weights: {self.sampler.weights} is of classes, and a regression has none")
-        return self
-
-    @model_validator(mode="after")
     def _distances_can_be_learnt(self) -> Self:
         if self.model.head == "linear":
             return self
@@ -166,6 +159,18 @@ class TaskConfig(Config):
         if name := next((name for name, is_used in used.items() if is_used), None):
             raise ValueError(f"{name} is of single images, and model.join makes a sample of a group; leave out either")
         return self
+
+    def unused(self) -> list[str]:
+        """Describe what is of classes where there are none, beside what of a loss is."""
+        forms = self.format.each or {"": self.format}
+        lines = super().unused()
+        for name, form in forms.items():
+            loss, where = (self.format.targets[name].loss, f"format.targets.{name}.") if name else (self.loss, "")
+            of_classes = [key for key in OF_CLASSES if getattr(loss, key)] if form.target == "regression" else []
+            lines += [f"{where}loss.{key} is of classes, and a regression has none" for key in of_classes]
+        if self.sampler.weights and all(form.target == "regression" for form in forms.values()):
+            lines.append(f"sampler.weights: {self.sampler.weights} is of classes, and a regression has none")
+        return lines
 
     @property
     def averaged_groups(self) -> str | None:

@@ -1,6 +1,6 @@
 """What may stand in `loss:`, and in that of each of several answers."""
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,7 @@ class ClassificationLoss(Losses):
     """Losses with the weights by which they are added; without any, the usual one of the target."""
 
     has_teachers = True
+    parameters: ClassVar[dict[str, str]] = {"focal_gamma": "focal"}
     cross_entropy: Weight | None = None  # of one class an image
     bce: Weight | None = None  # binary cross entropy of each class, or of a number within format.bounds
     focal: Weight | None = None  # Lin et al. 2017
@@ -58,8 +59,6 @@ def check_loss(
             raise ValueError(f"{where}loss.{name} cannot learn {key} {target}; expected some of {usable}")
         if name == "bce" and target == "regression" and bounds is None:
             raise ValueError(f"{where}loss.bce of a regression needs {where or 'format.'}bounds")
-    if target == "regression" and (unused := [key for key in OF_CLASSES if getattr(loss, key)]):
-        raise ValueError(f"{where}loss.{unused[0]} is of classes, and {where or 'format.'}target regression has none")
     if where and loss.files:
         raise ValueError(f"{where}loss: a file of losses gets the outputs of all targets; expected it under loss")
     if where and loss.distil:
