@@ -28,7 +28,7 @@ from competition.files.item_source import test_source as source_of_test
 from competition.files.maps import refuse_absent_stages
 from competition.pipeline.train_fold import note_tables
 from competition.prediction.stored import Predictions, PredictionWriter
-from competition.runs.folder import Run
+from competition.runs.folder import Run, remember_config
 from competition.support.errors import CompetitionError
 from competition.support.freshness import remember_sources
 from competition.tasks.contract import Task
@@ -142,6 +142,8 @@ def test_a_training_does_not_go_on_by_other_crops_than_it_began_with(
     config = config_of(tmp_path, {"csv": str(tmp_path / "crops.csv")})
     config.fold_folder.mkdir(parents=True)
     note_tables(config)
+    remember_config(config.fold_folder, config)
+    (config.fold_folder / "latest.pt").touch()  # something was trained by them
     note_tables(config)
     (tmp_path / "crops.csv").write_text((tmp_path / "crops.csv").read_text().replace("0.25", "0.2"))
     with pytest.raises(
