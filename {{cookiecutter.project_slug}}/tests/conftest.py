@@ -62,9 +62,12 @@ def pytest_sessionfinish() -> None:
     gc.freeze()
 
 
-# Let Python take apart what is left, or nanobind (of torch's compiler) prints at the end what it calls leaked. Not
-# before: pytest looks through it when it is done.
-atexit.register(os._exit, 0) if "PYTEST_XDIST_WORKER" in os.environ else atexit.register(gc.unfreeze)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    atexit.register(os._exit, 0)  # what Python takes apart takes it longer than xdist waits for
+else:
+    # Let Python take apart what is left, or nanobind (of torch's compiler) prints at the end what it calls leaked. Not
+    # before: pytest looks through it when it is done.
+    atexit.register(gc.unfreeze)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -170,6 +170,7 @@ def pseudo(
     from competition.submission.write_pseudo_labels import Choice, make_pseudo, refuse_unpredicted
 
     opened = Run.open(run, overrides)
+    opened.refuse_other_reading()
     refuse_unpredicted(opened)
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
 

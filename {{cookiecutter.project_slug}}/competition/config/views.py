@@ -44,6 +44,11 @@ class View:
         scaled = (max(round(side * self.scale / DIVISOR), 1) * DIVISOR for side in (height, width))
         return next(scaled), next(scaled)
 
+    def seen_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the sides (height, width) of what the network sees, scaled and turned."""
+        height, width = self.scaled_size(height, width)
+        return (width, height) if self.swap_axes else (height, width)
+
     def undo_map(self, values: np.ndarray) -> np.ndarray:
         """Turn an array (..., h, w) of the view back to the image as it is."""
         if self.swap_axes:

@@ -122,16 +122,19 @@ class JoinedTable:
 
 def _column_of(extra: Extra, name: str) -> np.ndarray:
     table = extra.table
-    path = Path(extra.name)
-    if name not in [column.strip() for column in read_header(path)]:
+    if not _has_column(extra, name):
         return np.full(len(table.image_ids), "", dtype=object)
-    return read_image_column(path, name, table.image_ids, table.lines)
+    return read_image_column(Path(extra.name), name, table.image_ids, table.lines)
+
+
+def _has_column(extra: Extra, name: str) -> bool:
+    return name in [column.strip() for column in read_header(Path(extra.name))]
 
 
 def refuse_absent_column(table: Table, name: str, key: str) -> None:
     """Raise CompetitionError where a further set's csv file does not say what its images are told apart by."""
     for extra in table.extras if isinstance(table, JoinedTable) else ():
-        if name not in [column.strip() for column in read_header(Path(extra.name))]:
+        if not _has_column(extra, name):
             raise CompetitionError(
                 f"{extra.name}: has no column {name!r}, by which {key} tells images apart; add it there"
             )

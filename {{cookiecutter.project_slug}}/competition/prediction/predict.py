@@ -117,7 +117,6 @@ def predict_images(
 @contextmanager
 def predicting(run: Run) -> Generator[None]:
     """Hold a run's folder against a second prediction; a process of several that is lost is told in one line."""
-    run.refuse_other_reading()
     refuse_gpus_without_kernels(run.config)
     # Other verbs may write files of their own there meanwhile.
     with holding(run.folder, "prediction", OF_PREDICTION), explaining_lost_process("prediction"):

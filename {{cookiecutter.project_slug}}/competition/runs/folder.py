@@ -99,8 +99,7 @@ class Run:
     def refuse_other_reading(self) -> None:
         """Raise CompetitionError where overrides have images read otherwise than its networks have learnt them."""
         own, asked = (one.model_dump(mode="json") for one in (Run.open(str(self.folder)).untuned, self.untuned))
-        changes = config_differences(own, asked)
-        if found := [change for change in changes if is_among(change, READ_BY)]:
+        if found := _read_otherwise(own, asked):
             raise CompetitionError(
                 f"{found[0]}: the networks of {self.folder} have learnt images as its config has them read; train "
                 "another run with it (name=...)"
@@ -292,12 +291,16 @@ def _refuse_other_reading(config: Config) -> None:
     for path in sorted(config.run_folder.glob(f"fold*/{CONFIG}")):
         if path.parent == config.fold_folder or not has_begun(path.parent):
             continue
-        changes = config_differences(_read_config(path), new)
-        if found := [change for change in changes if is_among(change, READ_BY)]:
+        if found := _read_otherwise(_read_config(path), new):
             raise CompetitionError(
                 f"{path}: this training of the same run reads images otherwise ({'; '.join(found[:5])}), and all of a "
                 f"run predict together; give this one another name (name=...) or delete {path.parent}"
             )
+
+
+def _read_otherwise(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """List what of two configs has images read otherwise."""
+    return [change for change in config_differences(old, new) if is_among(change, READ_BY)]
 
 
 def more_epochs(folder: Path, config: Config) -> int | None:

@@ -50,7 +50,7 @@ def plan_epochs(batches: TrainBatches, max_epochs: int | None, max_steps: int) -
     return plans
 
 
-def plan_warnings(batches: TrainBatches, plans: list[EpochPlan]) -> list[str]:
+def plan_warnings(batches: TrainBatches, plans: list[EpochPlan], ema: Ema | None) -> list[str]:
     """Say what will not go as the settings suggest."""
     sampler, size = batches.sampler, batches.global_batch
     lines = []
@@ -61,13 +61,13 @@ def plan_warnings(batches: TrainBatches, plans: list[EpochPlan]) -> list[str]:
             f"data.batch_size: {epochs_in_words(short)} has {plans[short[0]].drawn} images, fewer than a batch of "
             f"{size}: the optimizer steps once, on these"
         )
-    return [*lines, *_left_out_warnings(plans, size)]
+    return [*lines, *_left_out_warnings(plans, size), *([] if ema is None else _average_warnings(ema, plans))]
 
 
-def average_warnings(ema: Ema | None, plans: list[EpochPlan]) -> list[str]:
+def _average_warnings(ema: Ema, plans: list[EpochPlan]) -> list[str]:
     """Say where a moving average hardly leaves the weights that it began with, which would be validated and predict."""
-    steps = sum(plan.steps for plan in plans) - (ema.start_step if ema else 0)
-    if ema is None or steps < 1 or (left := ema.decay ** (steps - 1)) < MOST_LEFT:
+    steps = sum(plan.steps for plan in plans) - ema.start_step
+    if steps < 1 or (left := ema.decay ** (steps - 1)) < MOST_LEFT:
         return []
     return [
         f"ema.decay: after its {steps} steps {left:.0%} of the moving average, which predicts, are still the weights "

@@ -215,18 +215,17 @@ def _write_postprocess(run: Run, tuned: Tuned, classes: tuple[str, ...]) -> None
 
 def is_tuned(run: Run) -> bool:
     """Return whether the tuning is of these metrics, and newer than all it was made from."""
-    cv, config = run.folder / CV, run.config
+    cv, names = run.folder / CV, metric_names(run.config)
     if not run.out_of_fold_files():
         raise CompetitionError(f"{run.folder}: no fold has out-of-fold predictions; train one fold first")
     if not cv.is_file():
         return False
     try:
-        known = [name for name in read_cv(run.folder)["pooled"] if name in metric_names(config)]
+        known = [name for name in read_cv(run.folder)["pooled"] if name in names]
     except CompetitionError:
         return False  # damaged
     # Thresholds are found for the first.
-    has_metrics = set(known) == set(metric_names(config)) and known[:1] == metric_names(config)[:1]
-    return has_metrics and is_up_to_date(cv, _sources(run))
+    return set(known) == set(names) and known[0] == names[0] and is_up_to_date(cv, _sources(run))
 
 
 def _sources(run: Run) -> list[Path]:

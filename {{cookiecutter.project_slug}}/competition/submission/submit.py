@@ -317,10 +317,11 @@ def _refuse_answers_left(config: Config, classes: Sequence[str], keys: Sequence[
     kept = {name.strip() for name in read_header(sample) if not UNNAMED.fullmatch(name.strip())} - own
     for path in (sample, train) if kept else ():
         header = [name.strip() for name in read_header(path)] if has_table(path) else []
-        if not set(keys) <= set(header):
+        names = sorted(kept.intersection(header))
+        if not names or not set(keys) <= set(header):
             continue
-        for name in sorted(kept.intersection(header)):
-            rows = read_csv(path, [*keys, name])
+        rows = read_csv(path, [*keys, *names])
+        for name in names:
             differs = rows.groupby(list(keys))[name].nunique()
             # What differs from row to row, as a number of the row, is no answer.
             if (several := differs[differs > 1]).empty or rows[name].nunique() == len(rows):

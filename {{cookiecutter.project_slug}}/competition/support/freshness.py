@@ -84,12 +84,12 @@ def remember_sources(path: Path, sources: Iterable[Path], also: str = "") -> Non
 
 def _read(path: Path) -> Known | None:
     """Return what is noted of a file, None where there is no note of it as it is now."""
+    values = _values(path)
     try:
-        values = json.loads(_note(path).read_text(encoding="utf-8"))
         made = path.stat()
         is_of_it = values["made"] == [made.st_size, made.st_mtime_ns]
         return {str(name): list(one) for name, one in values["sources"].items()} if is_of_it else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -35,7 +35,7 @@ def _average_precision(hits: np.ndarray, scores: np.ndarray, num_true: int, curv
     order = np.argsort(-scores, kind="stable")
     right, number = np.cumsum(hits[order], axis=0), np.arange(1, len(order) + 1)
     if curve == "voc":
-        ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, [True] * (len(order) > 0)))
+        ends = np.flatnonzero(np.diff(scores[order], append=np.nan))  # the last of each score
         right, number = right[ends], number[ends]
     recall = right / num_true
     precision = right / number[:, None]

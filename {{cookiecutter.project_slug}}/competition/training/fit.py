@@ -15,7 +15,7 @@ from competition.networks.columns import fit_columns
 from competition.networks.encoder import refuse_other_sizes
 from competition.networks.pretrained import weights_note
 from competition.runs.folder import METRICS, OOF, is_finished, more_epochs, remember_config
-from competition.sampling.epoch_plan import average_warnings, plan_warnings
+from competition.sampling.epoch_plan import plan_warnings
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Task
 from competition.tasks.user_losses import load_loss
@@ -59,7 +59,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
     for file in config.loss.files:
         load_loss(file)
     data.trainer = trainer
-    planned = [*plan_warnings(data.batches(), data.plan()), *average_warnings(config.ema, data.plan())]
+    planned = plan_warnings(data.batches(), data.plan(), config.ema)
     if config.data.augmentation.more:
         data.batch()  # what a step of the user's cannot do with these images is said before a run is there
     if latest is not None:  # a damaged file is said in one line, before any process waits for another
@@ -69,7 +69,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
             load_checkpoint(latest)
     share_cache(config, [data.train_set.of_images(), data.val_set.of_images()])
     if latest is None:
-        refuse_nothing_frozen(module.network, config.model)
+        refuse_nothing_frozen(module.frozen, module.network, config.model)
     if trainer.is_global_zero:
         remember_config(folder, config)  # last of what may be refused: what has a config counts as a run
         begun(describe_device(trainer))
@@ -100,9 +100,7 @@ def fit(config: Config, table: Table, data: FoldData, begun: Callable[[str], Non
 def _sizes(config: Config) -> dict[tuple[int, int], str]:
     """Return the sizes of images that the network will see, each with the key that says so."""
     data = config.data
-    seen = ((name, view_of(name)) for name in config.tta)
-    sizes = ((name, view, view.scaled_size(*data.image_size)) for name, view in seen)
-    views = {size[::-1] if view.swap_axes else size: f"tta: {name}" for name, view, size in sizes}
+    views = {view_of(name).seen_size(*data.image_size): f"tta: {name}" for name in config.tta}
     return views | dict.fromkeys([*(size for _, size in data.train_sizes), data.image_size], "data.image_size")
 
 

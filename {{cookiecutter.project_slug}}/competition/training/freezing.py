@@ -77,9 +77,9 @@ def _frozen_names(network: nn.Module, settings: Model) -> set[str]:
     return {name for name, number in numbers.items() if number < round(end)}
 
 
-def refuse_nothing_frozen(network: nn.Module, settings: Model) -> None:
+def refuse_nothing_frozen(frozen: Frozen, network: nn.Module, settings: Model) -> None:
     """Raise CompetitionError where a share is so small that nothing is frozen by it."""
-    if settings.freeze is None or _frozen_names(network, settings):
+    if settings.freeze is None or frozen.names:
         return
     layers = max(encoder_layers(network, "model.freeze").numbers.values()) + 1
     raise CompetitionError(

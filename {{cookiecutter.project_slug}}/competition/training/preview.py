@@ -15,7 +15,7 @@ from competition.data.dataset import Batch, pixels_of, ready
 from competition.data.folds import read_folds
 from competition.data.pictures import CLASS_COLORS, Drawn, class_legend, sheet, small_picture
 from competition.data.series_dataset import first_of_each
-from competition.sampling.epoch_plan import average_warnings, plan_warnings
+from competition.sampling.epoch_plan import plan_warnings
 from competition.sampling.share_schedule import EpochCounts
 from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
@@ -46,7 +46,7 @@ def preview(config: Config) -> tuple[list[str], list[Path]]:
         counts = data.counts(epoch)
         drawn = {} if counts is None else _positives(counts)
         lines.append({"epoch": epoch + 1, **drawn, **held, "lr_first": first, "lr_last": last})
-    said = [_format(lines), *plan_warnings(data.batches(), plans), *average_warnings(config.ema, plans)]
+    said = [_format(lines), *plan_warnings(data.batches(), plans, config.ema)]
     if isinstance(factor, Plateau):
         said.append(f"scheduler: as long as {config.checkpoint.monitor} improves; else it falls as that tells")
     paths = [config.fold_folder / "preview.png"]

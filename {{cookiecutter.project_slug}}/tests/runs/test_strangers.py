@@ -117,6 +117,12 @@ def begun(config_file: Path, data_dir: Path, command: Command) -> list[str]:
     return words
 
 
+def turn_round(path: Path) -> None:
+    """Write the rows of a table in another order."""
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, *rows[::-1]]) + "\n")
+
+
 def test_another_fold_is_not_trained_on_images_read_otherwise(begun: list[str], command: Command) -> None:
     done = command("train", *begun, "fold=1", "data.image_size=64")
     assert done.returncode == 1
@@ -130,8 +136,8 @@ def test_a_training_does_not_go_on_by_other_tables(
 ) -> None:
     more = ["train", *begun, "fold=0", "trainer.max_epochs=2", "--resume"]
     path = data_dir / name
-    kept, rows = shutil.copy(path, path.with_suffix(".kept")), path.read_text().splitlines()
-    path.write_text("\n".join([rows[0], *rows[:0:-1]]) + "\n")
+    kept = shutil.copy(path, path.with_suffix(".kept"))
+    turn_round(path)
     done = command(*more)
     assert done.returncode == 1
     assert f"{name}: is another than when outputs/n/fold0 was begun" in done.stderr
@@ -143,8 +149,7 @@ def test_a_training_that_never_was_holds_nobody(begun: list[str], data_dir: Path
     folder, path = Path("outputs/n/fold0"), data_dir / "folds.csv"
     for name in ("oof.npz", "latest.pt"):  # as one leaves that ended in its first epoch
         (folder / name).unlink()
-    rows = path.read_text().splitlines()
-    path.write_text("\n".join([rows[0], *rows[:0:-1]]) + "\n")
+    turn_round(path)
     assert command("train", *begun, "fold=0").returncode == 0
 
 
@@ -153,8 +158,7 @@ def test_a_note_of_tables_holds_in_a_copied_folder(begun: list[str], data_dir: P
     shutil.rmtree("outputs")
     shutil.move("kept", "outputs")
     path = data_dir / "folds.csv"
-    rows = path.read_text().splitlines()
-    path.write_text("\n".join([rows[0], *rows[:0:-1]]) + "\n")
+    turn_round(path)
     done = command("train", *begun, "fold=0", "trainer.max_epochs=2", "--resume")
     assert done.returncode == 1
     assert "folds.csv: is another than when" in done.stderr

@@ -144,9 +144,10 @@ def test_a_share_that_freezes_nothing_is_refused_with_the_least_that_does(config
     values["model"] |= {"freeze": 0.01}
     few = validate(values, {}, "test")
     classes = list(Task(config.task).table.read_table(config).classes)
+    module = CompetitionModule(values, classes)
     with pytest.raises(
         CompetitionError, match=r"model.freeze: 0.01 freezes nothing .* expected 0\.\d+ or more"
     ) as told:
-        refuse_nothing_frozen(CompetitionModule(values, classes).network, few.model)
+        refuse_nothing_frozen(module.frozen, module.network, few.model)
     values["model"] |= {"freeze": float(str(told.value).partition("expected ")[2].split()[0])}
     assert CompetitionModule(values, classes).frozen.names

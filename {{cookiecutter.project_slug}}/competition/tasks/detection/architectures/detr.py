@@ -233,7 +233,7 @@ def build_network(config: TaskConfig, num_classes: int) -> Detr:
     sizes = Sizes.of(settings, model.architecture)
     sizes.refuse(*config.data.image_size, "data.image_size")
     for view in config.tta:
-        sizes.refuse(*view_of(view).scaled_size(*config.data.image_size), f"tta: {view}")
+        sizes.refuse(*view_of(view).seen_size(*config.data.image_size), f"tta: {view}")
     detr, line = _with_weights(transformers, kind, settings, model, config.data.channels)
     detr.loss_function = _hand_over
     for name in kind.half:
