@@ -40,13 +40,13 @@ Once = Callable[[str, str, Callable[[Path], None]], Path]
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out long tests that another task's stand for. Begin with the files that have slow tests, and keep each
-    together: a long one at the end has one core work."""
+    together: a long one at the end has one core work. First of all come those that wait, while others work."""
     left_out = {item for item in items if item.get_closest_marker("slow") and is_stood_for(item)}
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    waits, slow = ({item.path for item in items if item.get_closest_marker(name)} for name in ("waits", "slow"))
     order = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
-    items.sort(key=lambda item: (item.path not in slow, order[item.path]))
+    items.sort(key=lambda item: (item.path not in waits, item.path not in slow, order[item.path]))
 
 
 def pytest_collection_finish() -> None:

@@ -131,11 +131,12 @@ def score_all(folder: Path, task: str, processes: int) -> Cases:
     results: Cases = {form: {} for form in forms(task)}
     for form in results:
         weights = torch.load(folder / f"{form}.pt", weights_only=True)
-        table = Task(task).table.read_table(make_config(task, folder / "data", 1, form))
+        one = make_config(task, folder / "data", 1, form)
+        table = Task(task).table.read_table(one)
+        module = make_module(one, table)
+        module.load_state_dict(weights)
         for number, batch_size in batches_of(processes):
             config = make_config(task, folder / "data", batch_size, form, **strategy)
-            module = make_module(config, table)
-            module.load_state_dict(weights)
             (found,) = build_trainer(config, []).validate(module, fold_data(config, number, table), verbose=False)
             values = {name: float(value) for name, value in found.items()}
             results[form][f"{number} images, batch {batch_size}"] = values

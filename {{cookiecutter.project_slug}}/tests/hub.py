@@ -5,7 +5,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,9 @@ from typing import Any
 import torch
 from tiny import PROJECT
 from torch import Tensor, nn
+from warm import ANEW, warm_python
 
+HUBS = "huggingface_hub timm segmentation_models_pytorch transformers"  # the library of the hub, and who imports it
 OF_A_HUB = re.compile(r"(?i)proxy|^HF_|^HUGGINGFACE_|^TRANSFORMERS_")  # variables that say where it is, or if at all
 FETCH = """
 import json, os
@@ -101,11 +102,12 @@ def held(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[int, int]:
 
 
 def in_a_process(script: str, environment: dict[str, str]) -> Any:
-    """Return what a script prints as found: the address of the hub is read as its library is imported."""
+    """Return what a script prints as found, to which the address of a hub is new: it is read as libraries are
+    imported."""
     kept = {key: value for key, value in os.environ.items() if not OF_A_HUB.search(key)}
     ran = subprocess.run(
-        [sys.executable, "-c", script],
-        env=kept | environment | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'tests'}"},
+        [warm_python(), "-c", script],
+        env=kept | environment | {ANEW: HUBS, "PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'tests'}"},
         capture_output=True,
         text=True,
         timeout=240,

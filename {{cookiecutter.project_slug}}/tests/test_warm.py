@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from warm import SERVING, own_warm_python, warm_python
+from warm import ANEW, SERVING, own_warm_python, warm_python
 
 
 def say(python: str, *words: str, cwd: Path) -> tuple[int, str, str]:
@@ -42,6 +42,16 @@ def test_libraries_are_there_and_what_it_starts_is_warm_too(tmp_path: Path) -> N
     code = "import sys, subprocess; print('torch' in sys.modules, flush=True)"
     again = f"{code}; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
     assert say(warm_python(), "-c", again, cwd=tmp_path) == (0, "True\nTrue\n", "")
+
+
+def test_what_is_to_be_imported_anew_reads_the_environment_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ANEW, "huggingface_hub timm")
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.test")
+    code = "import sys; print('torch' in sys.modules, *{name for name in sys.modules if name[:4] in ('timm', 'hugg')})"
+    code += "; import timm, huggingface_hub; print(huggingface_hub.hf_hub_url('a/b', 'c'))"
+    assert say(warm_python(), "-c", code, cwd=tmp_path) == (0, "True\nhttp://hub.test/a/b/resolve/main/c\n", "")
 
 
 WAITING = """

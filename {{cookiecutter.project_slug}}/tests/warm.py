@@ -4,8 +4,9 @@ A new Python imports for 5 s of CPU before a training of a tenth of that begins,
 is a program to start instead of `sys.executable`, with the same words: it stays for as long as the fork lives, hands it
 its folder, its environment and where it reads and writes, passes signals on, and ends as it does; killed, it takes it
 along. As no program can pass SIGSTOP on, SIGTSTP stands for it. In the fork `sys.executable` is the same program, so
-what that starts is warm, too. Modules of the project are not among those that are there already. What shows only in a
-Python of its own, as imports and Ctrl-C at any moment, is tested with `sys.executable`.
+what that starts is warm, too. Modules of the project are not among those that are there already. Who needs one to be
+imported anew, as it reads the environment then, names it in IMPORTED_ANEW. What shows only in a Python of its own, as
+imports and Ctrl-C at any moment, is tested with `sys.executable`.
 
 Run as a script, this file is the process that forks: python tests/warm.py ADDRESS. It imports as soon as the first asks
 it for a fork. One serves all processes of tests that run side by side.
@@ -35,6 +36,8 @@ from typing import Any, NoReturn
 import leftovers
 
 SHARED = "WARM_PYTHON"  # a variable: the path of what stands for Python in processes that share it
+ANEW = "IMPORTED_ANEW"  # a variable: packages that a fork is to import itself, with spaces between
+OF_LIGHTNING = "pytorch_lightning lightning_fabric lightning_utilities lightning torchmetrics"
 LENGTH = 16  # digits before an order, that say how long it is
 # What stands for Python: without site-packages, it starts in a hundredth of a second. Other options are Python's.
 PROGRAM = """#!{python} -IS
@@ -197,6 +200,7 @@ def live(words: list[str], folder: str, environment: dict[str, str], program: st
 
     os.environ.clear()
     os.environ.update(environment)
+    forget(environment.get(ANEW, "").split())
     os.chdir(folder)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -220,6 +224,11 @@ def live(words: list[str], folder: str, environment: dict[str, str], program: st
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status if isinstance(status, int) else int(status is not None))
+
+
+def forget(packages: list[str]) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
+        del sys.modules[name]
 
 
 def run(words: list[str]) -> None:

@@ -121,6 +121,7 @@ def right(submission: Path, truth: dict[str, str]) -> float:
     return float(np.mean([said[image_id] == label for image_id, label in truth.items()]))
 
 
+@pytest.mark.usefixtures("warm")
 def test_who_sees_the_patch_alone_tells_its_stripes_and_a_bundle_hands_in_the_same(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

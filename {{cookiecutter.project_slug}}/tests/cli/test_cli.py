@@ -13,10 +13,12 @@ from subprocess import CompletedProcess
 
 import pytest
 from packaging.requirements import Requirement
+from tiny import TINY
 from typer.main import get_command
 
 from competition.cli.app import app
 from competition.config.loading import task_names
+from competition.tasks.made_up_images import write_sample
 
 Command = Callable[..., CompletedProcess[str]]
 VERBS = sorted(name for name, verb in getattr(get_command(app), "commands", {}).items() if not verb.hidden)
@@ -60,8 +62,13 @@ def test_help_imports_nothing_that_takes_long(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_verbs_that_need_no_network_do_not_import_torch(project: Path, words: list[str]) -> None:
-    assert not imported_by(project, ["check", *words], ["folds", *words]) & {"torch", "pytorch_lightning"}
+def test_verbs_that_need_no_network_do_not_import_torch(project: Path, tmp_path: Path) -> None:
+    calls = list[list[str]]()
+    for task in task_names():
+        write_sample(task, tmp_path / task, size=24)
+        words = [str(project / "configs" / f"{task}.yaml"), *TINY, f"data.dir={tmp_path / task}"]
+        calls += [["check", *words], ["folds", *words]]
+    assert not imported_by(project, *calls) & {"torch", "pytorch_lightning"}
 
 
 def test_no_extra_is_imported_but_by_what_needs_it(project: Path) -> None:

@@ -27,6 +27,7 @@ from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.data import loaders
 from competition.data.dataset import ImageDataset
+from competition.data.folds import make_folds
 from competition.data.loaders import ImageLoader, evaluation_loader
 from competition.prediction.predict import predict_images
 from competition.support.errors import CompetitionError, StoppedError
@@ -120,7 +121,7 @@ def is_open(process: subprocess.Popen[str], path: Path) -> bool:
 @pytest.mark.slow
 def test_again_and_again_in_a_training_ends_it_with_its_workers(tmp_path: Path) -> None:
     write_sample(TASK, tmp_path / "data", size=24)
-    assert start(tmp_path, "folds", CONFIG).wait(timeout=300) == 0
+    make_folds(load_config([Path(CONFIG)], [f"data.dir={tmp_path / 'data'}"]))
     workers = ("data.num_workers=2", "data.image_size=256", "trainer.max_epochs=1000", "sampler.share=natural")
     process = start(tmp_path, "train", CONFIG, *TINY, *workers)
     while not (tmp_path / "outputs" / TASK / "fold0" / "latest.pt").is_file() and process.poll() is None:

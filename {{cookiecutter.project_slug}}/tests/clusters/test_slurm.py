@@ -239,6 +239,7 @@ def train_here(project: Project, fold: int) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_trainings_that_were_cancelled_requeued_or_out_of_time_end_as_unbroken_ones(project_on_slurm: Project) -> None:
     project = project_on_slurm
     jobs = project.submit()

@@ -1,8 +1,8 @@
 """Predicting without Lightning, as a bundle does: the same numbers as `competition predict`."""
 
+import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric.plugins.environments import SLURMEnvironment
+from warm import ANEW, OF_LIGHTNING, warm_python
 
 from competition.config.data_settings import Window
 from competition.config.loading import dump_config, load_config, task_names
@@ -125,7 +126,8 @@ def test_a_network_that_is_trained_channels_last_predicts_so_unless_told_otherwi
 
 @pytest.mark.slow
 def test_what_an_offline_notebook_imports_needs_no_lightning(project: Path) -> None:
-    subprocess.run([sys.executable, "-c", WITHOUT_LIGHTNING], cwd=project, check=True)
+    environment = os.environ | {ANEW: OF_LIGHTNING}
+    subprocess.run([warm_python(), "-c", WITHOUT_LIGHTNING], cwd=project, env=environment, check=True)
 
 
 def test_a_precision_that_only_lightning_has_is_refused_by_name(config_file: Path) -> None:

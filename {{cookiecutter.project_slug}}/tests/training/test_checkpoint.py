@@ -3,7 +3,6 @@
 import os
 import resource
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -17,6 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from safetensors.torch import load_file
 from tiny import PROJECT, TINY
 from trainings import assert_same, rows
+from warm import ANEW, OF_LIGHTNING, warm_python
 
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Checkpoint as Settings
@@ -78,8 +78,9 @@ def test_exported_weights_load_by_plain_names_without_lightning(scored: tuple[Pa
     best = load_checkpoint(folder / FOLD / "best_score.pt")
     assert_same({f"network.{name}": value for name, value in load_file(exported).items()}, best["state_dict"])
     classes = len(best["hyper_parameters"]["classes"])
-    command = [sys.executable, "-c", LOAD, str(folder / FOLD / "config.yaml"), str(exported), str(classes)]
-    subprocess.run(command, env=os.environ | {"PYTHONPATH": str(PROJECT)}, check=True, timeout=300)
+    command = [warm_python(), "-c", LOAD, str(folder / FOLD / "config.yaml"), str(exported), str(classes)]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), ANEW: OF_LIGHTNING}
+    subprocess.run(command, env=environment, check=True, timeout=300)
 
 
 @pytest.mark.slow
