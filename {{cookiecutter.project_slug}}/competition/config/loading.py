@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,23 @@ def _construct_mapping(loader: YamlLoader, node: yaml.MappingNode) -> dict[Any, 
     return values
 
 
-YamlLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
+# Those of libyaml, where PyYAML was built with it, take a tenth of the time.
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-class YamlDumper(yaml.SafeDumper):
+class QuickLoader(Loader):
+    """Reads the same values. What it refuses is for YamlLoader, which takes `{a:}`, too, and says where it is wrong."""
+
+
+class YamlDumper(Dumper):
     """Quotes texts that the loader would take for a number, as a checksum 01e77211."""
 
 
-for each in (YamlLoader, YamlDumper):
+LOADERS = (QuickLoader, YamlLoader)
+for each in LOADERS:
+    each.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
+for each in (*LOADERS, YamlDumper):
     each.add_implicit_resolver(
         "tag:yaml.org,2002:float",
         re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
@@ -82,9 +92,12 @@ def dump_yaml(values: Any, *, short: bool = False) -> str:
 
 
 # YAML 1.1 reads a time, 4:00:00, as a number to the base of 60; YAML 1.2 as text.
-for first in "-+0123456789":
-    resolvers = YamlLoader.yaml_implicit_resolvers.setdefault(first, [])
-    resolvers.insert(0, ("tag:yaml.org,2002:str", re.compile(r"^[-+]?\d+(:[0-5]?\d)+(\.\d*)?$")))
+OF_TIMES = ("tag:yaml.org,2002:str", re.compile(r"^[-+]?\d+(:[0-5]?\d)+(\.\d*)?$"))
+for each in LOADERS:
+    for first in "-+0123456789":
+        each.yaml_implicit_resolvers.setdefault(first, []).insert(0, OF_TIMES)
+# What PyYAML's constructors meet in `!!int abc`, `!!float ''`, `2026-13-01` or `!!timestamp x` is theirs.
+FAULTS = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def parse_yaml(text: str) -> Any:
@@ -92,22 +105,34 @@ def parse_yaml(text: str) -> Any:
 
     A verb reads the same config again for every fold, and each takes longer than the rest of it: texts are remembered.
     """
-    return copy.deepcopy(_parse(text))
+    return _copied(_parse(text))
+
+
+def _copied(value: Any) -> Any:
+    """Copy sections and lists of plain values; `copy.deepcopy` takes ten times as long."""
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    return [_copied(one) for one in value] if isinstance(value, list) else value
 
 
 @lru_cache(maxsize=128)
 def _parse(text: str) -> Any:
+    with suppress(*FAULTS):
+        return plain_values(QuickLoader(text))
     try:
-        loader = YamlLoader(text)
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        if _number_of_values(node, {}, 0) > MOST_VALUES:
-            raise ValueError(f"holds more than {MOST_VALUES} values, aliases followed")
-        return loader.construct_document(node)
-    # What PyYAML's constructors meet in `!!int abc`, `!!float ''`, `2026-13-01` or `!!timestamp x` is theirs.
-    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return plain_values(YamlLoader(text))
+    except FAULTS as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def plain_values(loader: Any) -> Any:
+    """Return the values of a loader's text; raise one of FAULTS."""
+    node = loader.get_single_node()
+    if node is None:
+        return None
+    if _number_of_values(node, {}, 0) > MOST_VALUES:
+        raise ValueError(f"holds more than {MOST_VALUES} values, aliases followed")
+    return loader.construct_document(node)
 
 
 def _number_of_values(node: yaml.Node, known: dict[int, int], depth: int) -> int:

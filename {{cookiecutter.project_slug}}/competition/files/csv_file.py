@@ -222,7 +222,10 @@ def read_header(path: Path) -> list[str]:
     """Return the column names of a csv file; raise CompetitionError where they are not separated by commas."""
     if is_other_table(path):
         return [str(column) for column in read_other_table(path).columns]
-    refuse_no_header(path)
+    first = refuse_no_header(path)
+    if (plain := _plain_header(first)) is not None:
+        refuse_other_separator(path, plain)
+        return plain
     try:
         header = [str(column) for column in pd.read_csv(path, nrows=0).columns]
     except UnicodeDecodeError as error:  # pandas 2 decodes more than the first line
@@ -233,13 +236,23 @@ def read_header(path: Path) -> list[str]:
     return header
 
 
+def _plain_header(first: bytes) -> list[str] | None:
+    """Return the column names of a first line that can be read in one way only, in a tenth of the time that pandas
+    takes; None of others: with quotes, blank, or where a name is empty or stands twice."""
+    text = first.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig", errors="replace")
+    names = text.split(",")
+    is_plain = text.strip() and not {'"', "\r"} & set(text) and all(names) and len(set(names)) == len(names)
+    return names if is_plain and len(first) < LONGEST_HEADER else None
+
+
 def not_utf8(path: Path, error: UnicodeDecodeError) -> CompetitionError:
     """Return what is to be said of a csv file in another encoding."""
     return CompetitionError(f"{path}: not a csv file in UTF-8 ({error}); save it anew as CSV UTF-8")
 
 
-def refuse_no_header(path: Path) -> None:
-    """Raise CompetitionError for what would take long to read a header from, as no csv file does."""
+def refuse_no_header(path: Path) -> bytes:
+    """Return the first line; raise CompetitionError for what would take long to read a header from, as no csv file
+    does."""
     if path.exists() and not path.is_file():
         raise CompetitionError(f"{path}: not a csv file: it is a folder, a pipe or a device")
     with path.open("rb") as file:
@@ -256,6 +269,7 @@ def refuse_no_header(path: Path) -> None:
         raise CompetitionError(f"{path}: not a csv file: its first line has more than {LONGEST_HEADER} bytes")
     if (number := first.count(b",") + 1) > MOST_COLUMNS:
         raise CompetitionError(f"{path}: has {number} columns; expected at most {MOST_COLUMNS}")
+    return first
 
 
 def refuse_other_separator(path: Path, header: Sequence[str]) -> None:

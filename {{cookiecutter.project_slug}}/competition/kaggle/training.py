@@ -37,6 +37,7 @@ LEFT_OUT = (
 PRESET, ONE_GPU = PRESETS / "kaggle_t4x2.yaml", PRESETS / "gpu.yaml"
 MAX_TIME = "trainer.max_time=00:08:30:00"  # sessions end after 9 or 12 hours, and what is not saved is lost
 MOST_BYTES = 900_000  # of a notebook, which Kaggle takes up to a megabyte of
+COMPRESSION = 6  # of xz: the code takes most of that, what it leaves is for the user's own files
 CODE_FILE = "train.ipynb"
 GAP = 2  # a notebook of the row may have been deleted
 CELL = """# Made by `competition push --train`: trains, stops in time; `competition fetch RUN` brings home what it left.
@@ -207,7 +208,7 @@ def _inside(path: Path, what: str = "") -> str:
 def _notebook(files: dict[str, Path], job: Job) -> dict[str, Any]:
     """Return a notebook whose two cells hold the code and start it."""
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:xz") as archive:
+    with tarfile.open(fileobj=packed, mode="w:xz", preset=COMPRESSION) as archive:
         for name, path in sorted(files.items()):
             archive.add(path, name, filter=_as_anybody)
         about = json.dumps(asdict(job), indent=1).encode()

@@ -7,6 +7,7 @@ import fnmatch
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import timm
@@ -191,6 +192,7 @@ def _classifiers(encoder: nn.Module) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
+@cache
 def _layers_by_timm(name: str) -> dict[str, int]:
     """Return the layer of each parameter of a network of timm, by its name with dots only; nothing of others."""
     if not timm.is_model(name):

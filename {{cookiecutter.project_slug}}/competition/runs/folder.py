@@ -143,7 +143,7 @@ class Run:
         sources += self.folder.glob("fold*/*.safetensors")
         # Bundles of other runs, by which this one looks, come in whole.
         sources += [folder_of_stage(run) / BUNDLE / "manifest.json" for run in self.config.data.stages]
-        return [*sources, *PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.yaml")]
+        return [*sources, *(path for path in PACKAGE.rglob("*.*") if path.suffix in (".py", ".yaml"))]
 
 
 def best_name(settings: Checkpoint) -> str:

@@ -14,7 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from task_facts import facts_of
 
-from competition.config.loading import DEEPEST, MOST_BYTES, MOST_VALUES, load_config, parse_yaml, task_names, validate
+from competition.config.loading import (
+    DEEPEST,
+    FAULTS,
+    LOADERS,
+    MOST_BYTES,
+    MOST_VALUES,
+    dump_yaml,
+    load_config,
+    parse_yaml,
+    plain_values,
+    task_names,
+    validate,
+)
 from competition.support.errors import CompetitionError
 
 Command = Callable[..., CompletedProcess[str]]
@@ -201,6 +213,22 @@ KEYS = st.sampled_from(
     ["data", "seed", "fold", "tta", "format", "trainer", "model", "name", "like", "dir", "keys", "x"]
 )
 ANYTHING = st.recursive(SCALARS, lambda one: st.lists(one, max_size=3) | st.dictionaries(KEYS, one, max_size=3))
+
+
+TOKENS = ["a", "b: ", ": ", " ", "\n", "\n  ", "- ", "&a ", "*a", "1e-3", "4:00", "0x1f", "null", "\t", "🥇"]
+TOKENS += list("[]{},#'\"|>")
+
+
+@given(st.lists(st.sampled_from(TOKENS), max_size=12).map("".join))
+@settings(max_examples=200, deadline=None)
+def test_whichever_reader_takes_a_text_reads_the_same_values(text: str) -> None:
+    found = dict[str, Any]()
+    for loader in LOADERS:
+        with contextlib.suppress(*FAULTS):
+            found[loader.__name__] = plain_values(loader(text))
+    assert len(set(map(repr, found.values()))) < 2
+    for values in found.values():
+        assert parse_yaml(dump_yaml({"values": values})) == {"values": values}
 
 
 @pytest.mark.parametrize("task", task_names())

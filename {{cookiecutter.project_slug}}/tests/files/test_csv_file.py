@@ -183,6 +183,17 @@ PIECES = st.sampled_from(
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PIECES, max_size=8).map("".join))
+def test_column_names_are_those_that_pandas_finds(path: Path, text: str) -> None:
+    path.write_bytes(f"a{text}\n1,2\n".encode())
+    try:
+        found = read_header(path)
+    except CompetitionError:
+        return
+    assert found == list(map(str, pd.read_csv(path, nrows=0).columns))
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.booleans(), st.lists(PIECES, max_size=40), st.integers(0, 3))
 def test_any_file_is_read_as_pythons_reader_does_or_refused_in_lines_that_name_it(
     path: Path, has_header: bool, pieces: list[str], junk: int

@@ -30,6 +30,7 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]
     _, stop = serve(state)
     for environment in kaggle_env.KaggleEnv:
         monkeypatch.setitem(kaggle_env._env_to_endpoint, environment, state.address)
+    monkeypatch.setattr("competition.kaggle.training.COMPRESSION", 1)  # others take longer than all else
     monkeypatch.chdir(tmp_path)
     Path("pyproject.toml").write_text(f'[project.urls]\nCompetition = "{places.ADDRESS}digits"\n')
     yield state

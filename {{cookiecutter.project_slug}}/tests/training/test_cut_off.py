@@ -71,7 +71,7 @@ def train_on(machine: str, rank: int, words: list[str]) -> None:
     with Path("/var/run/netns", machine).open() as its:
         assert ctypes.CDLL(None, use_errno=True).setns(its.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
     os.environ["GLOO_SOCKET_IFNAME"] = machine
-    rest_before_steps(0.5)
+    rest_before_steps(1.5)
     group = {"TORCHELASTIC_RUN_ID": "t", "MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": 29555, "WORLD_SIZE": 2}
     of_rank = {"RANK": rank, "GROUP_RANK": rank, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
     join(group | of_rank, lambda _: end(call("train", *words)))
