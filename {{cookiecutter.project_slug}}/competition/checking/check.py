@@ -116,6 +116,7 @@ class Seen:
 
 
 Found = TypeVar("Found")
+WARNING = "warning: "  # how lines begin that are to be seen beside faults, too
 FEW_IMAGES = 2  # that a typing error is in
 # Of values once normalised. Images of 8 bits, by any usual mean and std: black and white ones have deviation 2.2, means
 # are at most 2.6 from 0. Floats of mean 0 and deviation 1 by those of photographs: 4.4.
@@ -169,6 +170,9 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
     doubts = [] if counts is None else _doubtful_classes(config, table, asked)
     doubts += hint_at_groups(config, table)
+    _, said = task.recognise.settle(config, table)
+    report += [line for line in said if not line.startswith(WARNING)]
+    doubts += [line for line in said if line.startswith(WARNING)]
     report += (ranges := seen.train.ranges())
     doubts += _unfit_normalisation(config, seen.train) if ranges else []
     doubts += _outside(config, seen)

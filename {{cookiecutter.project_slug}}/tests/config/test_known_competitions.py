@@ -11,7 +11,8 @@ from dicom_files import write_dicom
 from PIL import Image
 from tiny import PROJECT, TINY
 
-from competition.checking.recognise_format import STAGES, recognise_folder, try_config
+from competition.checking.readings import STAGES, try_config
+from competition.checking.recognise_format import recognise_folder
 from competition.config.loading import complete, format_presets, load_config, task_names
 from competition.files.csv_file import read_header
 from competition.runs.folder import Run

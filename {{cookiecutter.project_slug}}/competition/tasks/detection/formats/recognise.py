@@ -11,8 +11,10 @@ import pandas as pd
 from competition.config.data_settings import Data
 from competition.config.loading import format_presets
 from competition.config.section import Section
+from competition.config.settings import Config
 from competition.files.csv_file import NUMBER
 from competition.files.csv_numbers import numbers_in
+from competition.tasks.contract import Table
 from competition.tasks.detection.formats.box_columns import read_box_columns
 from competition.tasks.detection.settings import DetectionFormat
 
@@ -70,6 +72,11 @@ def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = Non
     form = form.model_copy(update={"no_finding": _no_finding(train, form)})
     form = form.model_copy(update={"submission": form.submission.model_copy(update=_row(sample[string], form))})
     return {"format": _told(form, TOLD) | {"submission": _told(form.submission, TOLD_OF_SUBMISSION)}}
+
+
+def settle(config: Config, table: Table) -> tuple[dict[str, Any], list[str]]:
+    """Return nothing: columns and rows tell all there is."""
+    return {}, []
 
 
 def _told(section: Section, always: Sequence[str]) -> dict[str, Any]:

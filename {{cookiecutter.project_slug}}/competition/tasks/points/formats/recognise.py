@@ -9,7 +9,9 @@ import pandas as pd
 
 from competition.config.data_settings import Data
 from competition.config.loading import format_presets
+from competition.config.settings import Config
 from competition.files.csv_file import NUMBER
+from competition.tasks.contract import Table
 from competition.tasks.points.formats.point_columns import read_point_columns
 from competition.tasks.points.settings import PointsFormat
 
@@ -28,6 +30,11 @@ def readings(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None
         return [{"format": known}]
     found = _rows(train, sample)
     return [] if found is None else [{"format": found}]
+
+
+def settle(config: Config, table: Table) -> tuple[dict[str, Any], list[str]]:
+    """Return nothing: columns and rows tell all there is."""
+    return {}, []
 
 
 def _known(train: pd.DataFrame, sample: pd.DataFrame) -> str | None:

@@ -13,8 +13,10 @@ from competition.files.csv_keys import Keys, split_keys
 from competition.files.image_folder import SUFFIXES
 from competition.support.errors import CompetitionError
 from competition.tasks.segmentation.formats.mask_search import find_mask_files
+from competition.tasks.segmentation.formats.pixel_order import settle
 from competition.tasks.segmentation.settings import SegmentationFormat
 
+__all__ = ["readings", "recognise", "settle"]
 MASK_NAMES = re.compile(
     r"(rle|rle_mask|mask_rle|encoded_?pixels|encoding|segmentation|predicted|annotation|mask)", re.IGNORECASE
 )
@@ -38,11 +40,11 @@ def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = Non
     text; none where they are not of this task.
 
     A known competition's columns give its name. Of other files columns, ids, base, relative counting and the token of
-    an empty mask are told from the rows; that pixels are counted down the columns cannot be, and is said as it is.
+    an empty mask are told from the rows; that pixels are counted down the columns cannot be, and is as `settle` has it.
     Masks that are files are looked for in the folder of `data`.
     """
     train, sample = _stripped(train), _stripped(sample)
-    asked = _submission_layout(sample)
+    asked = _submission_layout(sample, train)
     objects = _known_instances(train, sample)
     if objects is not None:
         return {"format": objects}
@@ -161,12 +163,14 @@ def _stripped(frame: pd.DataFrame) -> pd.DataFrame:
     return plain.rename(columns=lambda name: str(name).strip())
 
 
-def _submission_layout(sample: pd.DataFrame) -> Found | None:
-    """Return keys and mask column: the one of a known name, or of run lengths, whose rows are all the like."""
+def _submission_layout(sample: pd.DataFrame, train: pd.DataFrame) -> Found | None:
+    """Return keys and mask column: the one of a known name, or of run lengths here or in train.csv, whose rows are all
+    the like."""
     for column in reversed(list(sample.columns)):
         values = sample[column]
         is_mask = (values.isin(NO_MASK) | values.str.fullmatch(PAIRS)).all()
-        if is_mask and (MASK_NAMES.fullmatch(column) or _has_runs(values)):
+        has_runs = _has_runs(values) or (column in train and _has_runs(train[column]))
+        if is_mask and (MASK_NAMES.fullmatch(column) or has_runs):
             keys = _keys(sample, [column])
             return None if keys is None else (keys, column)
     return None
