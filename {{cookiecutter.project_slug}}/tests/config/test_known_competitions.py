@@ -607,6 +607,15 @@ def test_every_known_competition_is_tried(task: str) -> None:
     assert set(format_presets(task)) - ELSEWHERE == set(CASES.get(task, {})) - ELSEWHERE
 
 
+def test_tables_of_one_competition_have_folds_of_their_own() -> None:
+    """Two runs of which each answers some rows of a submission read the same folder."""
+    presets = [(task, name) for task in task_names() for name in format_presets(task)]
+    for task, name in presets:
+        for other in {other for other, one in presets if one == name} - {task}:
+            ours, theirs = (complete(one, {"format": {"like": name}}).data for one in (task, other))
+            assert ours.sample_submission.partition(" ")[2] == "" or ours.folds != theirs.folds
+
+
 @pytest.mark.parametrize("name", [name for _, name in KNOWN if name in ("alaska2", "contrails", "vesuvius")])
 def test_what_no_column_tells_is_recognised_by_the_names_of_files(name: str, tmp_path: Path) -> None:
     (task,) = [task for task, one in KNOWN if one == name]
