@@ -65,12 +65,12 @@ def _share_outside(config: TaskConfig, table: Table, ends: np.ndarray) -> float:
     """Return the share of boxes, of some images, whose ends (boxes, 2) lie outside."""
     starts = np.asarray(getattr(table, "starts"))  # noqa: B009
     filled = np.flatnonzero(np.diff(starts))
-    is_outside = list[bool]()
+    is_outside = list[np.ndarray]()
     for index in filled[np.unique(np.linspace(0, len(filled) - 1, MOST_IMAGES).astype(int))].tolist():
         try:
             height, width = train_source(config, table.image_ids[index]).read_size()
         except CompetitionError:  # told elsewhere
             continue
         sides = np.array([1, 1] if config.format.units == "shares" else [width, height])
-        is_outside += (ends[starts[index] : starts[index + 1]] > FARTHEST_OUT * sides).any(axis=1).tolist()
-    return float(np.mean(is_outside)) if is_outside else 0.0
+        is_outside.append((ends[starts[index] : starts[index + 1]] > FARTHEST_OUT * sides).any(axis=1))
+    return float(np.concatenate(is_outside).mean()) if is_outside else 0.0

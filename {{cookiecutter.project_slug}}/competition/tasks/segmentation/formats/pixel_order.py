@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from competition.files.item_source import ImageSource, train_source
+from competition.files.unread_columns import unread_columns
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table
 from competition.tasks.segmentation.formats.mask_rows import MaskRows
@@ -92,9 +93,22 @@ def settle(config: TaskConfig, table: Table) -> tuple[dict[str, Any], list[str]]
     base = _base(runs, order or form.order, form)
     told = {name: value for name, value in (("order", order), ("base", base)) if value is not None}
     other = {name: value for name, value in told.items() if value != getattr(form, name)}
+    unread = _unread(config)
     if other:
-        return {"rle": other}, [_warning(form, other)]
-    return {}, [_line(config, told, bool(runs))]
+        return {"rle": other}, [_warning(form, other), *unread]
+    return {}, [_line(config, told, bool(runs)), *unread]
+
+
+def _unread(config: TaskConfig) -> list[str]:
+    layout = config.format.train
+    if (
+        config.format.like is not None
+        or layout.keys is None
+        or any("{class_id}" in one for one in layout.keys.values())
+    ):
+        return []
+    way_on = "{class_id} in format.train.keys names the one that tells classes, if any does"
+    return unread_columns(config.train_csv, [*layout.keys, layout.mask], way_on)
 
 
 def _line(config: TaskConfig, told: dict[str, Any], has_runs: bool) -> str:

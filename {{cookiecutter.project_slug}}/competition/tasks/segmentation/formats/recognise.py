@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -50,7 +51,7 @@ def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = Non
         return {"format": objects}
     if asked is None:
         return None
-    given = _train_layout(train, asked[1])
+    given = _train_layout(train, asked[1], _asked_classes(sample, asked[0]))
     texts = [] if given is None else train[given[1]].tolist()
     form = {"order": "columns", **_flavour(texts), "empty": _empty_token(texts, sample[asked[1]].tolist())}
     rows = "objects" if given is not None and _are_objects(train, given) else "masks"
@@ -176,15 +177,25 @@ def _submission_layout(sample: pd.DataFrame, train: pd.DataFrame) -> Found | Non
     return None
 
 
-def _train_layout(train: pd.DataFrame, asked: str) -> Found | None:
+def _train_layout(train: pd.DataFrame, asked: str, classes: frozenset[str]) -> Found | None:
     for column in reversed(list(train.columns)):
         if _has_runs(train[column]):
-            keys = _keys(train, [column])
+            keys = _keys(train, [column], classes)
             return None if keys is None else (keys, column)
     if asked in train.columns and MASK_NAMES.fullmatch(asked) and not _share_damaged(train[asked]) > MOST_DAMAGED:
-        keys = _keys(train, [asked])
+        keys = _keys(train, [asked], classes)
         return None if keys is None else (keys, asked)
     return None
+
+
+def _asked_classes(sample: pd.DataFrame, keys: Keys) -> frozenset[str]:
+    """Return the classes that the rows of the sample have, in a column or joined to their ids; none where there are
+    none, or ids go otherwise."""
+    try:
+        _, class_id = split_keys(sample, keys, Path())
+    except CompetitionError:
+        return frozenset()
+    return frozenset() if class_id is None else frozenset(class_id)
 
 
 def _share_damaged(values: pd.Series) -> float:
@@ -205,16 +216,28 @@ def _has_runs(values: pd.Series) -> bool:
     return any(max(map(int, text.split())) > LARGEST_LABEL for text in filled.tolist())
 
 
-def _keys(frame: pd.DataFrame, others: Sequence[str]) -> Keys | None:
-    """Return which columns tell image and class: the first is the image's id, unless it is called a class."""
+def _keys(frame: pd.DataFrame, others: Sequence[str], classes: frozenset[str] = frozenset()) -> Keys | None:
+    """Return which columns tell image and class, of which some may be known by name: the first is the image's id,
+    unless it is called a class."""
     columns = [column for column in frame.columns if column not in others]
-    classes = [column for column in columns if CLASS_NAMES.fullmatch(column)]
-    ids = [column for column in columns if column not in classes]
+    named = [column for column in columns if CLASS_NAMES.fullmatch(column)]
+    ids = [column for column in columns if column not in named]
     if not ids:
         return None
-    if classes:
-        return {ids[0]: "{image_id}", classes[0]: "{class_id}"}
+    named += [column for column in ids[1:] if _tells_rows_apart(frame, ids[0], column, classes)]
+    if named:
+        return {ids[0]: "{image_id}", named[0]: "{class_id}"}
     return {ids[0]: "{image_id}_{class_id}" if _is_joined(ids[0], frame[ids[0]]) else "{image_id}"}
+
+
+def _tells_rows_apart(frame: pd.DataFrame, image_id: str, column: str, classes: frozenset[str]) -> bool:
+    """Return whether a column has some of the classes and no other value, or those of an image differ and are those of
+    other images, too."""
+    values = set(frame[column]) - {""}
+    if classes:
+        return bool(values) and values <= classes
+    is_of_class = frame[image_id].duplicated().any() and not frame.duplicated([image_id, column]).any()
+    return bool(is_of_class) and len(values) <= min(MOST_CLASSES, len(frame) / 2)
 
 
 def _is_joined(column: str, ids: pd.Series) -> bool:
