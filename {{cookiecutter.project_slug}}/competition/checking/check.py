@@ -154,7 +154,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     seen.folds = folds
     is_compared = bool(config.data.extra) and config.data.near_duplicates
     test_thumbnails = Thumbnails.of(len(seen.test.heights)) if is_compared else None
-    faults += config.unused()
+    faults += config.unused().values()
     _collect(faults, lambda: own_weights(config, table))
     extras = _collect(faults, lambda: read_extras(config, table)) or []
     faults += _check_train_images(config, seen, thumbnails) or uncounted

@@ -72,5 +72,6 @@ def _share_outside(config: TaskConfig, table: Table, ends: np.ndarray) -> float:
         except CompetitionError:  # told elsewhere
             continue
         sides = np.array([1, 1] if config.format.units == "shares" else [width, height])
-        is_outside.append((ends[starts[index] : starts[index + 1]] > FARTHEST_OUT * sides).any(axis=1))
+        own = ends[starts[index] : starts[index + 1]] > FARTHEST_OUT * sides
+        is_outside.append(np.any(own, axis=1))
     return float(np.concatenate(is_outside).mean()) if is_outside else 0.0
