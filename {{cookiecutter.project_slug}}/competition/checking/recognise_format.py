@@ -69,6 +69,7 @@ def recognise_folder(words: list[str]) -> list[str]:
             *best.fault.splitlines()[:3],
         ]
     said += [*archives(data.dir), *_group_hints(best), *told_by_images(best)[1]]
+    said += _shipped_config(best)
     lines = _config_lines(best)
     for one in others:
         word = "or, as another reading that fits" if one.task == best.task else "or, for another task"
@@ -78,6 +79,14 @@ def recognise_folder(words: list[str]) -> list[str]:
         *lines,
         *_commented([f"next, with these lines in {EXAMPLE}: competition check {EXAMPLE}"]),
     ]
+
+
+def _shipped_config(reading: Reading) -> list[str]:
+    """Return a line on the config that is shipped for a known competition."""
+    form = reading.part["format"]
+    name = form if isinstance(form, str) else form.get("like")
+    path = Path("configs") / f"{reading.task}_{name}.yaml"
+    return [f"{path} is a whole config for it, with a network and a course of its own"] if path.is_file() else []
 
 
 def _tables_of(reading: Reading, data: Data) -> tuple[str, str]:

@@ -617,10 +617,17 @@ def test_tables_of_one_competition_have_folds_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("name", [name for _, name in KNOWN if name in ("alaska2", "contrails", "vesuvius")])
-def test_what_no_column_tells_is_recognised_by_the_names_of_files(name: str, tmp_path: Path) -> None:
+def test_what_no_column_tells_is_recognised_by_the_names_of_files(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     (task,) = [task for task, one in KNOWN if one == name]
     lay_out(tmp_path, CASES[task][name])
-    assert f"format: {name}" in recognise_folder([f"data.dir={tmp_path}"])
+    Path("configs").symlink_to(PROJECT / "configs")
+    lines = recognise_folder([f"data.dir={tmp_path}"])
+    assert f"format: {name}" in lines
+    assert f"# configs/{task}_{name}.yaml is a whole config for it, with a network and a course of its own" in lines
 
 
 @pytest.mark.skipif("detection" not in task_names(), reason="boxes are found")
