@@ -34,4 +34,4 @@ def _archives_of_test(data: Data) -> list[Path]:
     top = next(iter(Path(data.test_images).parts), "")
     names = [f"{top}{ending}".lower() for ending in ARCHIVES]
     names += [f"{top.removesuffix('_images')}{ending}" for ending in OF_ARRAYS if top.endswith("_images")]
-    return [path for path in sorted(data.dir.iterdir()) if path.name.lower() in names and path.is_file()]
+    return [path for path in sorted(data.dir.glob("*")) if path.name.lower() in names and path.is_file()]
