@@ -29,6 +29,7 @@ from competition.bundle.manifest import (
     write_metadata,
 )
 from competition.bundle.offline import Bundle
+from competition.bundle.packed_images import describe_packed
 from competition.bundle.stages import copy_stages, whole_bundle
 from competition.bundle.wheels import download_wheels, missing_packages
 from competition.config.loading import dump_config, dump_yaml
@@ -143,6 +144,7 @@ def _build(run: Run, overrides: list[str], folder: Path, *, with_wheels: bool, j
     python = run.config.inference.python
     more = [*_packages(members), *packages_of(recipe)]
     packages = missing_packages(PACKAGE.parent / "pyproject.toml", python, more) if with_wheels else {}
+    stages += describe_packed(run.config.data)
     lines = [*stages, *_describe_age(run, members), *download_wheels(packages, folder / WHEELS, python)]
     name = competition_in(Path("pyproject.toml"))
     write_manifest(folder, runs, name, overrides)

@@ -27,6 +27,7 @@ from competition.bundle.manifest import (
     WHEELS,
     read_manifest,
 )
+from competition.bundle.packed_images import refuse_packed
 from competition.bundle.stages import images_of_test, let_find, let_work, looking_by, wanted_of
 from competition.bundle.wheels import import_wheels
 from competition.config.loading import load_config
@@ -181,6 +182,7 @@ def infer(folder: Path, data: Path | None = None, output: Path = Path(SUBMISSION
     predicted, where the bundle does not reproduce what it was scored with.
     """
     bundle = Bundle(folder, data)
+    refuse_packed(bundle.config.data)
     print(f"{folder}: whole, {len(bundle.manifest['files'])} files", flush=True)
     number, gap = bundle.reproduce()
     print(f"{number} stored predictions made again: largest difference {gap:.4f}, {TOLERANCE} allowed", flush=True)

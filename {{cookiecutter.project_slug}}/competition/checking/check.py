@@ -1,6 +1,5 @@
 """`competition check CONFIG`: every fault of the data, before a minute of training is spent on it. No torch."""
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -8,6 +7,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from competition.checking.doubtful_classes import doubtful_classes
+from competition.checking.encoder_names import refuse_unknown_encoder
 from competition.checking.extra_images import check_extras
 from competition.checking.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
 from competition.checking.recognise_format import hint_at_format
@@ -17,7 +18,7 @@ from competition.data.folds import folds_path, read_folds
 from competition.data.groups import hint_at_groups
 from competition.data.image_weights import own_weights
 from competition.files.crops import describe_crops, uncropped
-from competition.files.csv_file import MOST_LINES, read_header
+from competition.files.csv_file import MOST_LINES
 from competition.files.image_folder import one_of_many, row_in_words
 from competition.files.item_source import own_part, test_source, train_source
 from competition.files.joined_tables import has_table
@@ -116,7 +117,7 @@ class Seen:
 
 
 Found = TypeVar("Found")
-FEW_IMAGES = 2  # that a typing error is in
+WARNING = "warning: "  # how lines begin that are to be seen beside faults, too
 # Of values once normalised. Images of 8 bits, by any usual mean and std: black and white ones have deviation 2.2, means
 # are at most 2.6 from 0. Floats of mean 0 and deviation 1 by those of photographs: 4.4.
 USUAL_DEVIATION, FARTHEST_MEAN = (0.15, 4.0), 4.0
@@ -136,12 +137,14 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     given, config = config, one_by_one(config)
     task = Task(config.task)
     faults: list[str] = []
-    _collect(faults, lambda: refuse_unknown_monitor(config))
+    for refuse in (refuse_unknown_monitor, refuse_unknown_encoder):
+        _collect(faults, lambda refuse=refuse: refuse(config))
     if (host := config.host_metric) is not None:
         _collect(faults, lambda: load_score(host.file))
     table = _collect(faults, lambda: task.table.read_table(config))
     if table is None:  # nothing else makes sense then
-        raise CompetitionError("\n".join([*faults, *hint_at_format(config)]))
+        later = f"{config.train_csv}: until it can be read nobody looks at images, folds and the sample submission"
+        raise CompetitionError("\n".join([*faults, later, *hint_at_format(config)]))
     report = [f"{config.data.train_csv}: {len(table.image_ids)} images, classes {', '.join(table.classes)}"]
     uncounted: list[str] = []  # the first answer at fault; the look at every image tells it with all others
     report += (counts := _collect(uncounted, table.summary)) or []
@@ -153,7 +156,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     seen.folds = folds
     is_compared = bool(config.data.extra) and config.data.near_duplicates
     test_thumbnails = Thumbnails.of(len(seen.test.heights)) if is_compared else None
-    faults += config.unused()
+    faults += config.unused().values()
     _collect(faults, lambda: own_weights(config, table))
     extras = _collect(faults, lambda: read_extras(config, table)) or []
     faults += _check_train_images(config, seen, thumbnails) or uncounted
@@ -167,8 +170,11 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     more_faults, more_lines = check_extras(config, table, extras, both_seen, _look_at_all)
     faults, report = faults + more_faults, report + more_lines
     asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
-    doubts = [] if counts is None else _doubtful_classes(config, table, asked)
+    doubts = [] if counts is None else doubtful_classes(config, table, asked)
     doubts += hint_at_groups(config, table)
+    _, said = task.recognise.settle(config, table)
+    report += [line for line in said if not line.startswith(WARNING)]
+    doubts += [line for line in said if line.startswith(WARNING)]
     report += (ranges := seen.train.ranges())
     doubts += _unfit_normalisation(config, seen.train) if ranges else []
     doubts += _outside(config, seen)
@@ -266,8 +272,11 @@ def _unused_images(config: Config, used: np.ndarray) -> list[str]:
         return []
     known = {file.path for image_id in used for file in train_source(config, image_id).present()}
     unused = [path for path in sorted(folder.iterdir()) if path not in known and path.is_file()]
-    name = config.data.train_csv
-    return [f"{folder}: {len(unused)} files that {name} does not name, as {unused[0].name}"] if unused else []
+    if not unused:
+        return []
+    line = f"{folder}: {len(unused)} files that {config.data.train_csv} does not name, as {unused[0].name}"
+    is_left_out = config.model.answers_places and config.data.absent_images == "ignore"
+    return [line + "; where those are images without an answer: data.absent_images: empty" * is_left_out]
 
 
 def _unfit_normalisation(config: Config, looks: Looks) -> list[str]:
@@ -333,32 +342,6 @@ def _torn_stacks(config: Config, table: Table, folds: np.ndarray | None) -> list
         f"{other!r} in fold {other_fold}: the score of a fold is too good where training has seen its images; "
         f"{way_on}, once the folds are made again"
     ]
-
-
-def _doubtful_classes(config: Config, table: Table, asked: set[str] | None) -> list[str]:
-    """Warn of classes that are typing errors, most often: nobody listed them, and sample_submission.csv does not ask
-    for them, or few images have one whose name is almost another's."""
-    if config.data.classes is not None:
-        return []
-    has, lines = table.present(), []
-    columns = {name.strip() for name in read_header(config.train_csv)} if has_table(config.train_csv) else set()
-    common = [name for k, name in enumerate(table.classes) if has[:, k].sum() > FEW_IMAGES]
-    for k, name in enumerate(table.classes):
-        target, _, own = name.rpartition("/")  # of several targets, each with classes of its own
-        others = [one for one in common if one.rpartition("/")[0] == target]
-        is_known = name in common or own.isdecimal() or own in columns
-        near = [] if is_known else difflib.get_close_matches(name, others, n=1, cutoff=0.8)
-        reason = f"is spelt almost as {near[0]!r}" if near else ""
-        if asked is not None and name not in asked:
-            reason = f"has no row in {config.data.sample_submission}"
-        if reason:
-            rows = np.flatnonzero(has[:, k])
-            lines.append(
-                f"warning: {config.train_csv}: class {name!r} ({len(rows)} images, the first on line "
-                f"{min(table.lines[rows].tolist(), default=0)}) {reason}; if it is a typing error, correct it; if not, "
-                f"list it in {f'format.targets.{target}' if target else 'data'}.classes"
-            )
-    return lines
 
 
 def _collect(faults: list[str], look: Callable[[], Found]) -> Found | None:

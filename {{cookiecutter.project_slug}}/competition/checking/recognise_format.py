@@ -3,42 +3,36 @@
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
 from competition.checking.competition_files import archives, possible_tables, table_of_test_images
+from competition.checking.readings import (
+    STAGES,
+    Reading,
+    by_its_name,
+    given_keys,
+    settled,
+    told_by_images,
+    try_config,
+    try_reading,
+    with_channels,
+)
 from competition.config.data_settings import Data
 from competition.config.loading import complete, dump_yaml, format_presets, parse_overrides, settings_of, task_names
 from competition.config.settings import Config
 from competition.data.groups import hint_at_groups
 from competition.files.csv_file import UNNAMED, not_utf8, read_header, refuse_no_header, refuse_other_separator
 from competition.files.image_search import find_images
-from competition.files.item_source import test_source, train_source
 from competition.files.joined_tables import has_table, is_other_table, read_other_table
-from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 
 NUM_ROWS = 1000  # that are looked at
-MOST_CHANNELS = 64  # of an image
-NUM_TRIED = 5  # images that are read by a config before it is printed
 EXAMPLE = "configs/mine.yaml"  # where a user may put a config
-STAGES = ("train.csv", "the sample submission", "a submission", "images and their answers")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A part of a config that may read the files, and how far it gets."""
-
-    task: str
-    part: dict[str, Any]
-    stage: int  # how many of STAGES it passes
-    fault: str  # what is wrong at the next one; nothing behind the last
 
 
 def recognise_folder(words: list[str]) -> list[str]:
@@ -63,7 +57,8 @@ def recognise_folder(words: list[str]) -> list[str]:
     if not readings:
         _refuse_unknown(data)
     most = max(one.stage for one in readings)
-    best, *others = _known_tasks_first([_by_its_name(one, data) for one in readings if one.stage == most])
+    furthest = [one for one in readings if one.stage == most]
+    best, *others = _known_tasks_first([settled(by_its_name(settled(one), data)) for one in furthest])
     train, sample = _tables_of(best, data)
     files = f"{data.dir / train} and {sample}"
     if best.stage == len(STAGES):
@@ -73,7 +68,9 @@ def recognise_folder(words: list[str]) -> list[str]:
             f"no config given; these lines may be a beginning for {files}, but fail at {STAGES[best.stage]}:",
             *best.fault.splitlines()[:3],
         ]
-    lines = [*_commented(archives(data.dir)), *_commented(_group_hints(best)), *_config_lines(best)]
+    said += [*archives(data.dir), *_group_hints(best), *told_by_images(best)[1]]
+    said += _shipped_config(best)
+    lines = _config_lines(best)
     for one in others:
         word = "or, as another reading that fits" if one.task == best.task else "or, for another task"
         lines += ["", *_commented([f"{word}:", *_config_lines(one)])]
@@ -82,6 +79,14 @@ def recognise_folder(words: list[str]) -> list[str]:
         *lines,
         *_commented([f"next, with these lines in {EXAMPLE}: competition check {EXAMPLE}"]),
     ]
+
+
+def _shipped_config(reading: Reading) -> list[str]:
+    """Return a line on the config that is shipped for a known competition."""
+    form = reading.part["format"]
+    name = form if isinstance(form, str) else form.get("like")
+    path = Path("configs") / f"{reading.task}_{name}.yaml"
+    return [f"{path} is a whole config for it, with a network and a course of its own"] if path.is_file() else []
 
 
 def _tables_of(reading: Reading, data: Data) -> tuple[str, str]:
@@ -127,11 +132,11 @@ def _readings(task: str, data: Data, given: Data, tables: dict[str, str]) -> lis
     readings = []
     for form, images in _forms(task, data):
         tried = [
-            try_reading(task, form | {"data": _not_usual(kept | one | form.get("data", {})) | _given(given)})
+            try_reading(task, form | {"data": _not_usual(kept | one | form.get("data", {})) | given_keys(given)})
             for one in ([{}, images] if images else [{}])
         ]
         best = max(reversed(tried), key=lambda one: one.stage)  # what was found, where neither gets further
-        readings.append(_with_channels(best) if best.stage == len(STAGES) - 1 else best)
+        readings.append(with_channels(best) if best.stage == len(STAGES) - 1 else best)
     return readings
 
 
@@ -139,9 +144,9 @@ def _known_competitions(data: Data) -> Iterator[Reading]:
     """Yield the readings of known competitions by their own names of files."""
     for task in task_names():
         for name in format_presets(task):
-            reading = try_reading(task, {"data": {"dir": str(data.dir)} | _given(data), "format": name})
+            reading = try_reading(task, {"data": {"dir": str(data.dir)} | given_keys(data), "format": name})
             if reading.stage == len(STAGES) - 1:
-                reading = _with_found_images(reading, _given(data))
+                reading = _with_found_images(reading, given_keys(data))
             if reading.stage == len(STAGES):
                 yield reading
 
@@ -155,109 +160,14 @@ def _with_found_images(reading: Reading, given: dict[str, Any]) -> Reading:
     return try_reading(reading.task, reading.part | {"data": of_data}) if found else reading
 
 
-def _by_its_name(reading: Reading, data: Data) -> Reading:
-    """Return the known competition that reads just what a reading does, if there is one: its name says it in a line,
-    and has the host's metrics."""
-    if reading.stage < len(STAGES) or isinstance(reading.part.get("format"), str):
-        return reading
-    what = None
-    for name in format_presets(reading.task):
-        known = try_reading(reading.task, {"data": {"dir": str(data.dir)} | _given(data), "format": name})
-        if known.stage < len(STAGES):
-            continue
-        what = what or _what_is_read(reading)
-        if _what_is_read(known) == what:
-            return known
-    return reading
-
-
 def _known_tasks_first(readings: list[Reading]) -> list[Reading]:
     """Return the readings of a task that a known competition is of before those of others, else in their order."""
     firsts = {one.task: isinstance(one.part.get("format"), str) for one in reversed(readings)}
     return sorted(readings, key=lambda one: not firsts[one.task])
 
 
-OF_THE_SCORE = "class_weights"  # a key of answers that readings may differ in
-
-
-def _what_is_read(reading: Reading) -> tuple[Any, ...]:
-    """Return the images of training and test, the classes, and of some images file and answer."""
-    config = complete(reading.task, reading.part)
-    task = Task(config.task)
-    table = task.table.read_table(config)
-    tests = task.submission.read_test_ids(config, table.classes).tolist()
-    rows = _some(len(table.image_ids))
-    sources = [train_source(config, table.image_ids[row]) for row in rows]
-    sizes = [source.read_size() for source in sources]
-    sources += [test_source(config, tests[row]) for row in _some(len(tests))]
-    files = [source.files for source in sources]
-    targets = [table.target(row, *size) for row, size in zip(rows, sizes, strict=True)]
-    answers = [str({key: value for key, value in one.items() if key != OF_THE_SCORE}) for one in targets]
-    return table.image_ids.tolist(), tests, sorted(table.classes), files, answers, task.submission.id_columns(config)
-
-
-def _with_channels(reading: Reading) -> Reading:
-    """Return a reading with as many channels as the first images have, if it gets further so."""
-    try:
-        config = complete(reading.task, reading.part)
-        ids = Task(config.task).table.read_table(config).image_ids
-        sources = [train_source(config, ids[row]) for row in _some(len(ids))]
-        channels = sources[0].count_channels()
-        if channels == config.data.channels or channels > MOST_CHANNELS:
-            return reading
-        images = [source.of_channels(channels).read() for source in sources]
-    except (CompetitionError, IndexError):
-        return reading
-    most = 255 if images[0].dtype == np.uint8 else 1
-    values = np.concatenate([pixels.reshape(-1, channels) for pixels in images]).astype(np.float64) / most
-    found = {
-        "channels": channels,
-        "mean": [float(f"{one:.4g}") for one in values.mean(axis=0)],
-        "std": [float(f"{one:.4g}") or 1.0 for one in values.std(axis=0)],
-    }
-    other = try_reading(reading.task, reading.part | {"data": reading.part["data"] | found})
-    return other if other.stage > reading.stage else reading
-
-
 def _not_usual(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if (key, value) != ("image_file", "{image_id}")}
-
-
-def _given(data: Data) -> dict[str, Any]:
-    return {key: value for key, value in data.model_dump(mode="json", exclude_unset=True).items() if key != "dir"}
-
-
-def try_reading(task: str, part: dict[str, Any]) -> Reading:
-    """Read the files by a part of a config: tables, a trial submission, some images and their answers."""
-    try:
-        config = complete(task, part)
-    except CompetitionError as error:
-        return Reading(task, part, 0, str(error))
-    stage, fault = try_config(config)
-    return Reading(task, part, stage, fault)
-
-
-def try_config(config: Config) -> tuple[int, str]:
-    """Return how many of STAGES a config passes, and what is wrong at the next one."""
-    task, stage = Task(config.task), 0
-    try:
-        table = task.table.read_table(config)
-        stage = 1
-        test_ids = task.submission.read_test_ids(config, table.classes)
-        stage = 2
-        try_submission(config, table.classes, test_ids.tolist())
-        stage = 3
-        for row in _some(len(table.image_ids)):
-            table.target(row, *train_source(config, table.image_ids[row]).read().shape[:2])
-        for row in _some(len(test_ids)):
-            test_source(config, test_ids[row]).read()
-    except CompetitionError as error:
-        return stage, str(error)
-    return len(STAGES), ""
-
-
-def _some(number: int) -> list[int]:
-    return np.unique(np.linspace(0, number - 1, NUM_TRIED).astype(int)).tolist() if number else []
 
 
 def _config_lines(reading: Reading) -> list[str]:

@@ -53,14 +53,14 @@ class Losses(Section):
         rest = {key: value for key, value in given.items() if key not in files}
         return rest | {"files": (rest.get("files") or {}) | files}
 
-    def unused(self) -> list[str]:
-        """Describe parameters that are not as usual and of losses that are left out. No fault of a config: a run that
-        was trained so is still what it is."""
-        return [
-            f"loss.{key} is of {loss}, which has no weight here; give loss.{loss} one"
+    def unused(self, where: str) -> dict[str, str]:
+        """Describe, by key, parameters that are not as usual and of losses that are left out; `where` this section
+        stands, as "loss.". No fault of a config: a run that was trained so is still what it is."""
+        return {
+            f"{where}{key}": f"{where}{key} is of {loss}, which has no weight here; give {where}{loss} one"
             for key, loss in self.parameters.items()
             if getattr(self, key) != type(self).model_fields[key].default and not getattr(self, loss)
-        ]
+        }
 
     @field_validator("distil")
     @classmethod

@@ -8,8 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from competition.config.data_settings import Data
+from competition.config.optimizer_settings import Optimizer, Scheduler
 from competition.config.sampler_settings import Sampler
-from competition.config.section import MOST_PIXELS, Count, Positive, Probability, Section
+from competition.config.section import MOST_PIXELS, Count, Positive, Section
 from competition.config.views import GEOMETRY, fault_of_view, view_of
 from competition.support.paths import here
 
@@ -59,43 +60,6 @@ class Model(Section):
     def network_name(self) -> str:
         """What the network is called in messages and reports."""
         return self.encoder
-
-
-class Optimizer(Section):
-    """Settings of the optimizer, of timm by its name there (adamw, sgd, lion, muon, adopt) or of torch (NAdam).
-
-    Or schedulefree_adamw, schedulefree_sgd, schedulefree_radam (Defazio et al. 2024): the package is an extra.
-    """
-
-    name: Annotated[str, Field(min_length=1)] = "adamw"
-    lr: Positive = 1e-3
-    lr_batch_size: Count | None = None  # the batch that `lr` is for, where `data.batch_size: auto` finds another
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2  # not of biases, norms and what a network names itself
-    arguments: dict[str, Any] = {}  # further ones, as {betas: [0.9, 0.95]}
-    encoder_lr: Positive = 1.0  # what the encoder's learning rate is of the others'
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # of each layer of the encoder against the one behind it
-
-    @property
-    def is_schedule_free(self) -> bool:
-        """Whether it averages the weights itself, in place of a learning rate that falls."""
-        return self.name.startswith("schedulefree_")
-
-
-class Scheduler(Section):
-    """Learning rate by step: warm-up, then the named course from the peak down."""
-
-    name: Literal["cosine", "linear", "constant", "poly", "step", "plateau", "onecycle", "restarts", "flat"] = (
-        "flat"  # `train --preview` draws it
-    )
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of all steps
-    final: Probability = 0.01  # last learning rate as a share of the peak, below which none falls
-    power: Positive = 0.9  # poly
-    milestones: list[Annotated[float, Field(gt=0, lt=1)]] = [0.6, 0.85]  # step: shares of the way behind the warm-up
-    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1  # step, plateau: what a fall leaves
-    patience: Count = 3  # plateau: validations without a better `checkpoint.monitor` before it falls
-    cycles: Annotated[int, Field(ge=1, le=1000)] = 3  # restarts
-    growth: Annotated[float, Field(ge=1, le=10)] = 1.0  # restarts: length of a cycle against the one before
-    hold: Annotated[float, Field(ge=0, lt=1)] = 0.7  # flat: share of the way at the peak
 
 
 class EarlyStopping(Section):
@@ -324,9 +288,9 @@ class Config(Section):
             )
         return self
 
-    def unused(self) -> list[str]:
-        """Describe keys that change nothing, by which a training is not begun."""
-        return self.loss.unused()
+    def unused(self) -> dict[str, str]:
+        """Describe, by key, those that change nothing, by which a training is not begun."""
+        return self.loss.unused("loss.") | self.optimizer.unused() | self.scheduler.unused()
 
     @property
     def metric_names(self) -> list[str]:

@@ -41,6 +41,7 @@ def make_folds(config: Config) -> list[str]:
     groups = read_groups(config, table)
     folds = split_table(config, table, groups)
     path = folds_path(config)
+    _refuse_other_images(config, table)
     before = path.read_bytes() if path.is_file() else None
     kept = path.with_name(f"{path.stem}.before{path.suffix}")
     way_on = "make room there, or name a file elsewhere with data.folds=folds.csv"
@@ -86,6 +87,7 @@ def read_folds(config: Config, table: Table) -> np.ndarray:
     if not path.is_file():
         raise CompetitionError(f"{path}: no such file; make it with `competition folds CONFIG`")
     frame = read_csv(path, COLUMNS)
+    _refuse_other_images(config, table)
     by_id = pd.Series(numbers_in(frame["fold"]), index=frame["image_id"])
     if by_id.index.has_duplicates:
         twice = by_id.index[by_id.index.duplicated()][0]
@@ -106,6 +108,21 @@ def read_folds(config: Config, table: Table) -> np.ndarray:
     if validated.all() or (config.fold != "all" and not validated.any()):
         raise CompetitionError(f"{path}: fold {config.fold} has no image to validate on, or none to train on")
     return folds
+
+
+def _refuse_other_images(config: Config, table: Table) -> None:
+    """Raise CompetitionError where the folds that are there are of another table: neither should take the other's."""
+    path = folds_path(config)
+    try:
+        known = set(read_csv(path, COLUMNS)["image_id"]) if path.is_file() else set[str]()
+    except CompetitionError:  # no folds at all, which are made anew
+        return
+    if known and known.isdisjoint(table.image_ids.tolist()):
+        own = path.with_name(f"folds_{table_name(config.train_csv)}.csv")
+        raise CompetitionError(
+            f"{path}: its folds are of other images, as {min(known)!r}, and of none of {config.data.train_csv}, as "
+            f"{table.image_ids[0]!r}; name a file for this table, data.folds={own.name}, or delete that one"
+        )
 
 
 def _check_whole(config: Config, table: Table, folds: np.ndarray, path: Path) -> None:

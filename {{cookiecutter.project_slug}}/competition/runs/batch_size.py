@@ -6,7 +6,8 @@ All folds and seeds of a run, and those that go on elsewhere, keep to the first 
 from pathlib import Path
 
 from competition.config.loading import dump_yaml
-from competition.config.settings import Config, Optimizer
+from competition.config.optimizer_settings import Optimizer
+from competition.config.settings import Config
 from competition.runs.folder import read_own_yaml
 from competition.support.atomic_files import marked, replacing
 from competition.support.errors import CompetitionError

@@ -270,7 +270,7 @@ def refuse_start(config: Config, *, resume: bool) -> None:
     """
     folder = config.fold_folder
     if not has_begun(folder) and (unused := config.unused()):
-        raise CompetitionError("\n".join(unused))
+        raise CompetitionError("\n".join(unused.values()))
     _refuse_other_reading(config)
     more, is_done = more_epochs(folder, config), is_finished(folder)
     if is_done and more is None:

@@ -4,6 +4,7 @@ Trainings are processes, and know nothing of all this: their metrics.csv is watc
 to stop as a scheduler would.
 """
 
+import json
 import math
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -239,7 +241,7 @@ class Search:
         return has_begun
 
     def _attempt(self, trial: Trial) -> Attempt:
-        asked, words = self.asked, self.asked.words_of(trial.number, trial.words)
+        asked, words = self.asked, with_usual(self.asked.paths, self.asked.words_of(trial.number, trial.words))
         each = trainings(load_config(asked.paths, words))
         return Attempt(trial, words, [load_config(asked.paths, [*words, *more]) for more in each], each)
 
@@ -315,6 +317,21 @@ class Search:
             raise CompetitionError(f"the first {len(states)} trials have all failed, the last one: {why}")
 
 
+def with_usual(paths: list[Path], words: list[str]) -> list[str]:
+    """Return words and those by which keys are as usual that change nothing beside a trial's other values, as those of
+    one course of rates of several: a training by them would be refused."""
+    config = load_config(paths, words)
+    return [*words, *(f"{key}={json.dumps(_usual(config, key))}" for key in config.unused())]
+
+
+def _usual(config: Config, key: str) -> Any:
+    *above, last = key.split(".")
+    section: Any = config
+    for part in above:
+        section = section[part] if isinstance(section, dict) else getattr(section, part)
+    return type(section).model_fields[last].default
+
+
 def _goes_on_elsewhere(folder: Path) -> bool:
     """Return whether a process trains in a folder: of a sweep that was killed, its trainings may go on."""
     lock = FileLock(folder / ".lock")
@@ -367,7 +384,7 @@ def write_down(asked: Sweep, study: Study) -> list[str]:
 
 def best_config(asked: Sweep, words: list[str]) -> str:
     """Return the best values as a config that inherits from the first file, with what other files and words said."""
-    values = read_values(asked.paths[1:], [*asked.words, *words])
+    values = read_values(asked.paths[1:], with_usual(asked.paths, [*asked.words, *words]))
     kept = {key: value for key, value in values.items() if key not in ("name", "fold", "folds", "seed", "seeds")}
     base = Path(os.path.relpath(asked.paths[0].resolve(), asked.folder.resolve())).as_posix()
     return dump_yaml({"base": base, "name": f"{asked.config.name}_best", **kept})

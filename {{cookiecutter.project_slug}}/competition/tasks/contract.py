@@ -272,11 +272,13 @@ class OutcomeModule(Protocol):
 
 
 class RecogniseModule(Protocol):
-    """formats/recognise.py: which `format:` the files of a competition may have, the likeliest first. No torch."""
+    """formats/recognise.py: which `format:` the files of a competition may have, the likeliest first; what of it only
+    answers and images tell, and what is assumed. No torch."""
 
     def readings(
         self, train: "pd.DataFrame", sample: "pd.DataFrame", data: "Data | None" = None
     ) -> list[dict[str, Any]]: ...
+    def settle(self, config: "Config", table: Table) -> tuple[dict[str, Any], list[str]]: ...
 
 
 class MadeUpModule(Protocol):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from competition.config.faults import nearest, show
-from competition.config.settings import Optimizer
+from competition.config.optimizer_settings import Optimizer
 from competition.networks.encoder import encoder_layers, undecayed
 from competition.support.errors import CompetitionError
 

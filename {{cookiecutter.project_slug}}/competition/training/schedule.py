@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from competition.config.settings import Mode, Scheduler
+from competition.config.optimizer_settings import Scheduler
+from competition.config.settings import Mode
 
 if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LambdaLR

@@ -93,7 +93,7 @@ def test_every_label_that_is_not_listed_is_named_with_its_line(
     ]
     found = faults(command, [*words, f"data.classes=[{','.join(known)}]"])
     assert expected
-    assert found[:MOST_LINES] == expected[:MOST_LINES]
+    assert found[: min(len(expected), MOST_LINES)] == expected[:MOST_LINES]
 
 
 def test_a_label_with_a_typing_error_is_told_with_its_line(words: list[str], data_dir: Path, command: Command) -> None:
@@ -385,6 +385,13 @@ def test_a_missing_sample_submission_is_told_beside_other_faults(
     assert found[0].startswith(f"{data_dir / 'sample_submission.csv'}: no such file")
 
 
+def test_what_nobody_looks_at_where_train_csv_cannot_be_read_is_told(words: list[str], data_dir: Path) -> None:
+    rename_column(data_dir / "train.csv", "image_id", "what")
+    with pytest.raises(CompetitionError) as raised:
+        check(load_config([Path(words[0])], words[1:]))
+    assert "until it can be read nobody looks at images, folds and the sample submission" in str(raised.value)
+
+
 def test_many_faults_of_a_kind_are_cut_short(words: list[str], data_dir: Path, command: Command) -> None:
     for path in (data_dir / "train_images").iterdir():
         path.unlink()
@@ -396,7 +403,14 @@ def test_many_faults_of_a_kind_are_cut_short(words: list[str], data_dir: Path, c
 def test_images_that_no_row_names_are_no_fault_but_told(words: list[str], data_dir: Path) -> None:
     (data_dir / "train_images" / "extra.png").write_text("")
     report = check(load_config([Path(words[0])], words[1:]))
-    assert report[-1] == f"{data_dir / 'train_images'}: 1 files that train.csv does not name, as extra.png"
+    assert report[-1].startswith(f"{data_dir / 'train_images'}: 1 files that train.csv does not name, as extra.png")
+    has_way_on = report[-1].endswith("data.absent_images: empty")
+    assert has_way_on == load_config([Path(words[0])], words[1:]).model.answers_places
+
+
+def test_an_encoder_that_is_not_there_is_told_before_a_training(words: list[str], command: Command) -> None:
+    (line,) = faults(command, [*words, "model.encoder=resnet81"])
+    assert line.startswith("model.encoder: 'resnet81' is no encoder of timm; nearest: resnet")
 
 
 @pytest.mark.parametrize("verb", ["check", "run"])
@@ -416,6 +430,7 @@ def test_a_submission_that_could_not_be_handed_in_is_refused_before_anything_is_
     """Thresholds of which there are too few show only when answers are written."""
     wrong = facts_of(task).thresholds
     found = faults(command, [*words, *facts_of(task).decides, f"decode.{wrong}=[0.5]"])
+    found = [line for line in found if "until it can be read" not in line]  # of masks the table itself asks for them
     assert [line for line in found if line.startswith(f"decode.{wrong}: ")] == found != []
 
 

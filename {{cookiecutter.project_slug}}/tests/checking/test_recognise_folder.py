@@ -140,6 +140,19 @@ def test_a_label_joined_by_bars_and_a_class_column_are_no_typing_errors(tmp_path
 
 
 @needs_classes
+def test_a_blank_label_string_is_told_with_the_key_that_reads_it(tmp_path: Path) -> None:
+    draw(tmp_path, *(f"train_images/a{k}.png" for k in range(4)), "test_images/b.png")
+    write(tmp_path / "train.csv", "image_id,label", "a0.png,x y", "a1.png,x", "a2.png,y", "a3.png,")
+    write(tmp_path / "sample_submission.csv", "image_id,label", "b.png,x")
+    form = "format={target: multi, train: {layout: label_string}, submission: {layout: label_string}}"
+    words = [form, f"data.dir={tmp_path}", "data.near_duplicates=false", "metrics=[macro_f1]"]
+    (tmp_path / "mine.yaml").write_text("task: classification")
+    with pytest.raises(CompetitionError, match=r"line 5: .*format\.none: ''"):
+        check(load_config([tmp_path / "mine.yaml"], words))
+    check(load_config([tmp_path / "mine.yaml"], [*words, "format.none=''"]))
+
+
+@needs_classes
 def test_columns_without_a_name_are_no_ids(tmp_path: Path, project: Path) -> None:
     draw(tmp_path, *(f"train_images/a{k}.png" for k in range(4)), "test_images/b.png")
     write(tmp_path / "train.csv", ",Id,Category", *(f"{k},a{k}.png,{k % 2 + 3}" for k in range(4)))

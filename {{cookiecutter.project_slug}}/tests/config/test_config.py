@@ -1,6 +1,7 @@
 """The config: merging, overriding, and what is said of a mistake, word for word."""
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -341,7 +342,8 @@ def test_every_task_takes_a_course_of_shares_and_a_size_by_epoch(config_file: Pa
     assert config.data.image_size == (96, 96)
 
 
-# What would change nothing: of a loss that is left out, or of classes where there are none.
+# What would change nothing: of a loss that is left out, of classes where there are none, of another course, head or
+# architecture.
 UNUSED = {
     "segmentation": {
         "loss.label_smoothing=0.1": "loss.label_smoothing is of cross_entropy, which has no weight here",
@@ -349,19 +351,40 @@ UNUSED = {
         "loss.tversky_alpha=0.5": "loss.tversky_alpha is of tversky, which has no weight here",
     },
     "points": {"loss={focal: 0, bce: 1, focal_beta: 2}": "loss.focal_beta is of focal, which has no weight here"},
+    "detection": {
+        "model.architecture=tood loss.centerness=2": "loss.centerness is of fcos, and model.architecture is tood",
+    },
     "classification": {
         "loss={mse: 1, label_smoothing: 0.1}": "loss.label_smoothing is of classes, and a regression has none",
-        "sampler.weights=balanced": "sampler.weights: balanced is of classes, and a regression has none",
+        "sampler.weights=balanced": "sampler.weights is of classes, and a regression has none",
+        "format={targets: {a: {loss: {focal_gamma: 3}}}, target: single, train: {layout: label}} metrics=[mean]": (
+            "format.targets.a.loss.focal_gamma is of focal, which has no weight here"
+        ),
+        "model.metric_learning.centers=5": "model.metric_learning.centers is of subcenter_arcface, and model.head is l",
+        "model.join_columns=film": "model.join_columns is of data.columns, and there are none",
+        "data.group_images=4": "data.group_images is of model.join, which is off",
+        "format.join=max": "format.join is of format.group, and there is none",
     },
+}
+OF_ALL_TASKS = {
+    "scheduler.name=poly scheduler.hold=0.5": "scheduler.hold is of flat, and scheduler.name is poly",
+    "scheduler.gamma=0.5": "scheduler.gamma is of step and plateau, and scheduler.name is flat",
+    "optimizer.name=Rprop optimizer.weight_decay=0.05": "optimizer.weight_decay is not of Rprop",
 }
 
 
-@pytest.mark.parametrize("task", [name for name in UNUSED if name in task_names()])
+@pytest.mark.parametrize("task", task_names())
 def test_what_would_change_nothing_is_told(task: str, write: Write) -> None:
     more = (
         "format: {target: regression, train: {layout: columns}}\nmetrics: [rmse]\n" if task == "classification" else ""
     )
     path = write(f"task: {task}\n{more}")
     assert not load_config([path]).unused()
-    for word, expected in UNUSED[task].items():
-        assert expected in "\n".join(load_config([path], [word]).unused())
+    assert not load_config([path], ["optimizer.name=Rprop", "optimizer.weight_decay=0"]).unused()
+    for words, expected in {**UNUSED[task], **OF_ALL_TASKS}.items():
+        found = load_config([path], SPLIT.split(words)).unused()
+        assert expected in "\n".join(found.values())
+        assert [key for key, line in found.items() if line.startswith(f"{key} ")] == list(found)
+
+
+SPLIT = re.compile(r" (?=[a-z_.]+=)")

@@ -11,7 +11,8 @@ from dicom_files import write_dicom
 from PIL import Image
 from tiny import PROJECT, TINY
 
-from competition.checking.recognise_format import STAGES, recognise_folder, try_config
+from competition.checking.readings import STAGES, try_config
+from competition.checking.recognise_format import recognise_folder
 from competition.config.loading import complete, format_presets, load_config, task_names
 from competition.files.csv_file import read_header
 from competition.runs.folder import Run
@@ -606,11 +607,27 @@ def test_every_known_competition_is_tried(task: str) -> None:
     assert set(format_presets(task)) - ELSEWHERE == set(CASES.get(task, {})) - ELSEWHERE
 
 
+def test_tables_of_one_competition_have_folds_of_their_own() -> None:
+    """Two runs of which each answers some rows of a submission read the same folder."""
+    presets = [(task, name) for task in task_names() for name in format_presets(task)]
+    for task, name in presets:
+        for other in {other for other, one in presets if one == name} - {task}:
+            ours, theirs = (complete(one, {"format": {"like": name}}).data for one in (task, other))
+            assert ours.sample_submission.partition(" ")[2] == "" or ours.folds != theirs.folds
+
+
 @pytest.mark.parametrize("name", [name for _, name in KNOWN if name in ("alaska2", "contrails", "vesuvius")])
-def test_what_no_column_tells_is_recognised_by_the_names_of_files(name: str, tmp_path: Path) -> None:
+def test_what_no_column_tells_is_recognised_by_the_names_of_files(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     (task,) = [task for task, one in KNOWN if one == name]
     lay_out(tmp_path, CASES[task][name])
-    assert f"format: {name}" in recognise_folder([f"data.dir={tmp_path}"])
+    Path("configs").symlink_to(PROJECT / "configs")
+    lines = recognise_folder([f"data.dir={tmp_path}"])
+    assert f"format: {name}" in lines
+    assert f"# configs/{task}_{name}.yaml is a whole config for it, with a network and a course of its own" in lines
 
 
 @pytest.mark.skipif("detection" not in task_names(), reason="boxes are found")

@@ -91,6 +91,7 @@ def test_a_network_is_built_and_sees_images(path: Path) -> None:
         predictions = Task(config.task).prediction.predictions(module.network, module(batch), batch)
     assert len(predictions) == 2
     module.build_optimizer()
+    assert not config.unused()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -409,6 +409,16 @@ def test_another_table_beside_train_csv_has_folds_of_its_own(own_config: Config)
     assert folds_path(own_config).read_bytes() == before
 
 
+def test_folds_of_other_images_are_neither_read_nor_written_over(own_config: Config) -> None:
+    path = folds_path(own_config)
+    path.write_text("image_id,fold\nstudy_1,0\nstudy_2,1\n")
+    before = path.read_bytes()
+    for look in (make_folds, lambda config: read_folds(config, Task(config.task).table.read_table(config))):
+        with pytest.raises(CompetitionError, match=r"are of other images, as 'study_1'.*data\.folds=folds_train\.csv"):
+            look(own_config)
+    assert path.read_bytes() == before
+
+
 def test_a_missing_folds_csv_is_refused_with_the_command_that_makes_it(own_config: Config) -> None:
     with pytest.raises(CompetitionError, match="no such file; make it with `competition folds CONFIG`"):
         read_folds(own_config, Task(own_config.task).table.read_table(own_config))

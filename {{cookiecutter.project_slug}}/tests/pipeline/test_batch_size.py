@@ -9,7 +9,8 @@ import yaml
 from tiny import PROJECT, TINY
 
 from competition.config.loading import load_config, task_names, validate
-from competition.config.settings import Config, Optimizer
+from competition.config.optimizer_settings import Optimizer
+from competition.config.settings import Config
 from competition.data.folds import make_folds, read_folds
 from competition.pipeline.find_batch_size import LEAST_STEPS, largest_that_fits
 from competition.runs.batch_size import rate_factor, remember_batch_size, settled

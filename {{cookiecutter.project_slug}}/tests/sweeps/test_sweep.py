@@ -23,6 +23,7 @@ from competition.config.loading import load_config, task_names
 from competition.runs.ledger import ledger_path, read_ledger
 from competition.support.errors import CompetitionError
 from competition.sweeps.space import range_of, split_ranges
+from competition.sweeps.sweep import with_usual
 from competition.tasks.made_up_images import write_sample
 
 pytest.importorskip("optuna")
@@ -342,6 +343,15 @@ def test_values_that_are_good_only_each_by_itself_fail_their_trial(words: list[s
     assert done.returncode == 0, done.stderr
     assert "has more than 67,108,864 pixels" in done.stdout
     assert set(states().values()) == {"complete", "failed"}
+
+
+def test_a_value_that_changes_nothing_beside_the_others_fails_no_trial(words: list[str]) -> None:
+    path, (_, *others) = Path(words[0]), words[:-1]
+    asked = [*others, "scheduler.name=poly", "scheduler.hold=0.5", "scheduler.milestones=[0.1]", "scheduler.power=2"]
+    assert set(load_config([path], asked).unused()) == {"scheduler.hold", "scheduler.milestones"}
+    trained = load_config([path], with_usual([path], asked))
+    assert not trained.unused()
+    assert (trained.scheduler.power, trained.scheduler.hold) == (2, 0.7)
 
 
 def test_a_torn_end_of_the_journal_is_cut_off_and_any_other_damage_told(words: list[str], command: Command) -> None:

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from trainings import assert_same, rows
 
 from competition.config.loading import load_config, task_names
-from competition.config.settings import Config, Optimizer
+from competition.config.optimizer_settings import Optimizer
+from competition.config.settings import Config
 from competition.data.dataset import ImageDataset, ready
 from competition.data.folds import make_folds, read_folds
 from competition.networks.encoder import note_encoder

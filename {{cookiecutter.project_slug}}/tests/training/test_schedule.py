@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from competition.config.loading import load_config, task_names
-from competition.config.settings import Scheduler
+from competition.config.optimizer_settings import Scheduler
 from competition.data.folds import make_folds
 from competition.support.errors import CompetitionError
 from competition.training.preview import preview

@@ -4,13 +4,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from competition.files.csv_file import line, read_csv, read_header, row_faults
+from competition.files.csv_file import NUMBER, line, read_csv, read_header, row_faults
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Target
 from competition.tasks.detection.boxes import in_units
 from competition.tasks.detection.settings import DetectionSubmission, TaskConfig
+from competition.tasks.found_items import ONE_CLASS
 
 WORDS = {"xywh": "x y w h", "xyxy": "x1 y1 x2 y2", "cxcy": "x y"}
 POINT = 1e-3  # pixels: the side of a box that is read from its centre
@@ -36,14 +38,44 @@ def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
             f"{sample}: class {spaced[0]!r} has a space, which a {form.boxes} cannot hold; rename it in train.csv, or "
             "write its number: format.submission.class_as: index"
         )
-    ids = read_csv(sample, [form.image_id, form.boxes])[form.image_id]
+    frame = read_csv(sample, [form.image_id, form.boxes])
+    ids = frame[form.image_id]
     more = [name for name in _columns(sample) if name not in (form.image_id, form.boxes)]
     if more:
         raise CompetitionError(f"{sample}: column {more[0]!r} is not expected beside {form.image_id},{form.boxes}")
     faults = row_faults(sample, np.flatnonzero(ids.duplicated()), ids, "a second row of this image")
+    faults += _other_words(config, frame)[:1]
     if faults:
         raise CompetitionError("\n".join(faults))
     return ids.to_numpy(dtype=object)
+
+
+def _other_words(config: TaskConfig, frame: pd.DataFrame) -> list[str]:
+    """Describe strings of the sample that have a class where none is handed in, none where one is, or that of a class
+    which nobody has named here."""
+    form, faults = config.format.submission, list[str]()
+    is_nameless = config.format.class_id is None and config.format.box_string in (None, "box")
+    is_nameless &= config.data.classes is None
+    length = form.with_class + form.with_conf + len(WORDS[form.layout].split())
+    for row, text in zip(frame.index, frame[form.boxes], strict=True):
+        words, wanted = text.split(), ""
+        if not words or words == form.none.split():
+            continue
+        is_number = NUMBER.fullmatch(words[0]) is not None
+        if len(words) % length and form.with_class and is_number and not len(words) % (length - 1):
+            wanted = f"a class, and has none; expected format.submission.with_class: false, or {length} words a box"
+        elif not form.with_class and not is_number and not len(words) % (length + 1):
+            wanted = f"no class, and begins with {words[0]!r}; expected format.submission.with_class: true"
+        elif form.with_class and is_nameless and not len(words) % length and words[0] != ONE_CLASS:
+            wanted = (
+                f"class {ONE_CLASS!r}, and begins with {words[0]!r}; expected data.classes: [{words[0]}], "
+                "format.class_id: COLUMN, or, where it says that there is no box, format.submission.none"
+            )
+        if wanted:
+            faults.append(
+                f"{config.sample_submission}: line {line(row)}: {form.boxes} is to be handed in with {wanted}"
+            )
+    return faults
 
 
 def asked_classes(config: TaskConfig, classes: Sequence[str]) -> set[str] | None:

@@ -217,3 +217,35 @@ def test_files_that_are_no_masks_or_not_as_asked_are_not_claimed(
 )
 def test_files_of_other_tasks_are_not_claimed(train: pd.DataFrame, sample: pd.DataFrame) -> None:
     assert recognise(train, sample) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "sample"),
+    [
+        ("id,tissue,runs_rle", frame("id,tissue,runs_rle", *(f"t{k},{c},1 1" for k in "01" for c in ("gut", "skin")))),
+        ("id,source,tissue,rle", frame("key,rle", *(f"t{k}_{c},1 1" for k in range(4) for c in ("gut", "skin")))),
+    ],
+)
+def test_a_column_of_classes_of_any_name_is_told_by_its_values(header: str, sample: pd.DataFrame) -> None:
+    filler = {"id": "a{}", "source": "lab{half}"}
+    lines = [
+        ",".join(filler.get(name, c if name == "tissue" else "1 300") for name in header.split(",")).format(
+            k, half=k % 2
+        )
+        for k in range(6)
+        for c in ("gut", "skin")
+    ]
+    found = recognise(frame(header, *lines), sample)
+    assert found is not None
+    assert found["format"]["train"]["keys"] == {"id": "{image_id}", "tissue": "{class_id}"}
+
+
+def test_columns_that_nothing_is_made_of_are_told(tmp_path: Path) -> None:
+    lines = [f"a{k},{('gut', 'skin')[k % 2]},1 300" for k in range(6)]
+    (tmp_path / "train.csv").write_text("\n".join(["id,tissue,rle", *lines, ""]))
+    given = {"image_file": "{image_id}.png", "dir": str(tmp_path)}
+    form = {"train": {"keys": {"id": "{image_id}"}, "mask": "rle"}}
+    config = validate({"name": "t", "task": "segmentation", "data": given, "format": form}, {}, "test")
+    task = Task("segmentation")
+    _, said = task.recognise.settle(config, task.table.read_table(config))
+    assert [line for line in said if "tissue (2 values)" in line and "format.train.keys" in line]

@@ -72,7 +72,8 @@ def read_label_string(
     if none is not None:
         texts = texts.where(texts != none, "")
     else:
-        faults += row_faults(path, np.flatnonzero(texts.str.strip() == ""), ids, "this image has no label")
+        wanted = "this image has no label; where that says that it has no class: format.none: ''"
+        faults += row_faults(path, np.flatnonzero(texts.str.strip() == ""), ids, wanted)
     rows = pd.Series(np.arange(len(texts)), index=texts.index)
     each = pd.DataFrame({"label": texts.map(lambda text: parted(str(text), separator)), "row": rows}).explode("label")
     each = each[each["label"].notna()]

@@ -8,11 +8,13 @@ import pandas as pd
 
 from competition.config.data_settings import Data
 from competition.config.loading import format_presets
+from competition.config.settings import Config
 from competition.files.csv_file import NUMBER
 from competition.files.file_patterns import field_names, files_below
 from competition.files.image_folder import SUFFIXES
 from competition.files.joined_tables import AND, PATH
 from competition.tasks.classification.formats.answers import OTHER_SEPARATORS, joined_labels, parted
+from competition.tasks.contract import Table
 
 # Columns of masks and boxes, of which other tasks know more.
 OTHERS = re.compile(r"rle|encod|segment|annotation|bbox|mask|predictionstring|^x$|^y$|^x_?min$", re.IGNORECASE)
@@ -38,6 +40,11 @@ def readings(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None
     known = _preset(train, sample)
     found = [known] if known is not None else _by_content(train, sample)
     return [*(every for one in found for every in _of_every_file(one, train, data)), *found]
+
+
+def settle(config: Config, table: Table) -> tuple[dict[str, Any], list[str]]:
+    """Return nothing: columns and rows tell all there is."""
+    return {}, []
 
 
 def _of_every_file(form: dict[str, Any], train: pd.DataFrame, data: Data | None) -> list[dict[str, Any]]:

@@ -160,17 +160,25 @@ class TaskConfig(Config):
             raise ValueError(f"{name} is of single images, and model.join makes a sample of a group; leave out either")
         return self
 
-    def unused(self) -> list[str]:
-        """Describe what is of classes where there are none, beside what of a loss is."""
+    def unused(self) -> dict[str, str]:
+        """Describe, by key, what is of a head, of groups or of columns where there are none, and of several answers
+        what is of classes or of a loss."""
         forms = self.format.each or {"": self.format}
-        lines = super().unused()
+        reasons = super().unused() | self.model.unused()
         for name, form in forms.items():
             loss, where = (self.format.targets[name].loss, f"format.targets.{name}.") if name else (self.loss, "")
+            reasons |= loss.unused(f"{where}loss.")
             of_classes = [key for key in OF_CLASSES if getattr(loss, key)] if form.target == "regression" else []
-            lines += [f"{where}loss.{key} is of classes, and a regression has none" for key in of_classes]
+            reasons |= {f"{where}loss.{key}": "is of classes, and a regression has none" for key in of_classes}
         if self.sampler.weights and all(form.target == "regression" for form in forms.values()):
-            lines.append(f"sampler.weights: {self.sampler.weights} is of classes, and a regression has none")
-        return lines
+            reasons["sampler.weights"] = "is of classes, and a regression has none"
+        if self.model.join is None and self.data.group_images != type(self.data).model_fields["group_images"].default:
+            reasons["data.group_images"] = "is of model.join, which is off"
+        if self.model.join_columns != "concat" and self.data.columns is None:
+            reasons["model.join_columns"] = "is of data.columns, and there are none"
+        if self.format.join != "mean" and self.format.group is None:
+            reasons["format.join"] = "is of format.group, and there is none"
+        return {key: line if line.startswith(key) else f"{key} {line}" for key, line in reasons.items()}
 
     @property
     def averaged_groups(self) -> str | None:

@@ -37,3 +37,14 @@ class ClassificationModel(Model):
     # With format.group: a sample is a group, whose images the network joins. None: it answers each image by itself, and
     # format.join says what becomes of the answers.
     join: Join | None = None
+
+    def unused(self) -> dict[str, str]:
+        """Describe, by key, what is of a head that learns distances, where this is another."""
+        usual, heads = MetricLearning().model_dump(), ("arcface", "subcenter_arcface", "cosface")
+        changed = [key for key, value in self.metric_learning.model_dump().items() if value != usual[key]]
+        of_heads = {key: heads[1:2] if key == "centers" else heads for key in changed}
+        return {
+            f"model.metric_learning.{key}": f"is of {' and '.join(heads)}, and model.head is {self.head}"
+            for key, heads in of_heads.items()
+            if self.head not in heads
+        }

@@ -13,8 +13,11 @@ from competition.config.loading import format_presets
 from competition.config.section import Section
 from competition.files.csv_file import NUMBER
 from competition.files.csv_numbers import numbers_in
+from competition.tasks.detection.formats.assumptions import settle
 from competition.tasks.detection.formats.box_columns import read_box_columns
 from competition.tasks.detection.settings import DetectionFormat
+
+__all__ = ["readings", "recognise", "settle"]
 
 # Names of the four columns of boxes, in small letters without `_` and blanks, and what they hold.
 LEFT, TOP = ("x", "xmin", "x1", "left", "bboxx", "bboxxmin"), ("y", "ymin", "y1", "top", "bboxy", "bboxymin")
@@ -36,6 +39,7 @@ CLASSES = (
 )
 IMAGES = ("imageid", "image", "id", "patientid", "imgid", "imagename", "filename", "file", "img", "uuid")
 TOLD, TOLD_OF_SUBMISSION = ("image_id", "class_id", "boxes", "layout"), ("image_id", "boxes", "with_class", "layout")
+CORNER = ["0", "0", "1", "1"]
 UNITS = ("pixels", "shares")
 STRINGS = (("class box", "xywh"), ("class conf box", "xyxy"), ("class conf box", "xywh"))
 KEYS = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
@@ -69,7 +73,18 @@ def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = Non
     form = DetectionFormat.model_validate(given | {"submission": {"image_id": image_id, "boxes": string}})
     form = form.model_copy(update={"no_finding": _no_finding(train, form)})
     form = form.model_copy(update={"submission": form.submission.model_copy(update=_row(sample[string], form))})
-    return {"format": _told(form, TOLD) | {"submission": _told(form.submission, TOLD_OF_SUBMISSION)}}
+    part: dict[str, Any] = {"format": _told(form, TOLD) | {"submission": _told(form.submission, TOLD_OF_SUBMISSION)}}
+    named = _only_class(sample[string], form)
+    return part | ({"data": {"classes": [named]}} if named is not None else {})
+
+
+def _only_class(strings: "pd.Series", form: DetectionFormat) -> str | None:
+    """Return what the sample calls the one class, where no column does."""
+    asked = form.submission
+    if form.class_id is not None or form.box_string not in (None, "box") or not asked.with_class:
+        return None
+    words = {text.split()[0] for text in strings.str.strip() if text and text != asked.none}
+    return words.pop() if len(words) == 1 else None
 
 
 def _told(section: Section, always: Sequence[str]) -> dict[str, Any]:
@@ -139,10 +154,15 @@ def _plain(column: object) -> str:
 
 
 def _class_column(train: pd.DataFrame, strings: "pd.Series", not_of: Sequence[str]) -> str | None:
-    """Return the column of classes; of several the one whose words the sample's strings begin with."""
+    """Return the column of classes: one of their usual names, of several, or of any name, that whose words the sample's
+    strings begin with. Numbers may be those of any column."""
     columns = list(_named(train, CLASSES, not_of))
     first = {text.split()[0] for text in strings if text.strip() and len(text.split()) % 6 == 0}
-    return next((column for column in columns if train[column].isin(first).any()), columns[0] if columns else None)
+    words = {word for word in first if not NUMBER.fullmatch(word)}
+    others = [str(name) for name in train.columns if name not in not_of and name not in columns]
+    found = [name for name in columns if train[name].isin(first).any()]
+    found += [name for name in others if train[name].isin(words).any()]
+    return next(iter([*found, *columns]), None)
 
 
 def _submission_columns(train: pd.DataFrame, sample: pd.DataFrame) -> tuple[str, str]:
@@ -166,7 +186,10 @@ def _row(strings: "pd.Series", form: DetectionFormat) -> dict[str, Any]:
     lengths = [length for length in (5, 6) if told and all(len(text.split()) % length == 0 for text in told)]
     tells_class = form.class_id is not None or (form.box_string or "").startswith("class")
     with_class = lengths == [6] if len(lengths) == 1 else tells_class
-    is_token = with_class and told and told[0].split()[0] == form.no_finding
+    words = told[0].split() if told else [""]
+    # Of a box of a pixel in the corner nobody says more than that there is none.
+    says_none = words[0] == form.no_finding or (form.class_id is None and words[-4:] == CORNER)
+    is_token = with_class and bool(told) and says_none
     row: dict[str, Any] = {"with_class": with_class, "none": told[0] if is_token else ""}
     row["layout"] = form.layout if form.layout in ("xywh", "xyxy") else "xywh"
     if form.box_string and told and all(map(_are_points, told)):

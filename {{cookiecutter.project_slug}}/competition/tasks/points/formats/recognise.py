@@ -10,8 +10,10 @@ import pandas as pd
 from competition.config.data_settings import Data
 from competition.config.loading import format_presets
 from competition.files.csv_file import NUMBER
+from competition.files.unread_columns import MOST_VALUES, unread_columns
+from competition.tasks.contract import Table
 from competition.tasks.points.formats.point_columns import read_point_columns
-from competition.tasks.points.settings import PointsFormat
+from competition.tasks.points.settings import PointsFormat, TaskConfig
 
 # Names of columns, in small letters without `_` and blanks.
 ACROSS = ("x", "cx", "xcenter", "centerx", "xcoord", "xcoordinate", "coordx", "pointx", "px", "col", "column")
@@ -28,6 +30,15 @@ def readings(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = None
         return [{"format": known}]
     found = _rows(train, sample)
     return [] if found is None else [{"format": found}]
+
+
+def settle(config: TaskConfig, table: Table) -> tuple[dict[str, Any], list[str]]:
+    """Return no keys, as columns and rows tell them all, and a line on columns that may be classes, where none is."""
+    form = config.format
+    if form.like is not None or form.class_id is not None or "class" in (form.point_string or "").split():
+        return {}, []
+    way_on = "format.class_id names the one that tells classes, if any does"
+    return {}, unread_columns(config.train_csv, [form.image_id, *form.point_columns], way_on)
 
 
 def _known(train: pd.DataFrame, sample: pd.DataFrame) -> str | None:
@@ -60,10 +71,10 @@ def _rows(train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, Any] | None:
     given = image_id if image_id in train else next(_named(train, IMAGES), None)
     if image_id is None or given is None:
         return None
-    class_id = next(_named(train, CLASSES, not_of=[given, *columns]), None)
+    class_id = _class_column(train, sample, not_of=[given, image_id, *columns])
     form: dict[str, Any] = {"image_id": given, "class_id": class_id, "points": columns}
     if asked is not None:
-        told = next(_named(sample, CLASSES, not_of=[image_id, *asked]), None)
+        told = next(_named(sample, [*CLASSES, _plain(class_id)], not_of=[image_id, *asked]), None)
         row = {"class_id": told, "points": asked, "confidence": next(_named(sample, CONFIDENCES), None)}
     elif len(sample.columns) == 2:
         (string,) = (str(name) for name in sample.columns if name != image_id)
@@ -75,6 +86,16 @@ def _rows(train: pd.DataFrame, sample: pd.DataFrame) -> dict[str, Any] | None:
         if _has_points(train, PointsFormat.model_validate(found)):
             return found | {"submission": {"image_id": image_id, **row}}
     return None
+
+
+def _class_column(train: pd.DataFrame, sample: pd.DataFrame, not_of: Sequence[str]) -> str | None:
+    """Return the column of classes: one of their usual names, or of any other that the sample has, too, or whose words
+    stand in its strings."""
+    words = {word for column in sample for text in sample[column] for word in text.split() if _is_name(word)}
+    others = [str(name) for name in train.columns if name not in not_of]
+    few = [name for name in others if train[name].nunique() <= min(MOST_VALUES, len(train) / 2)]
+    found = [name for name in few if name in sample or train[name].isin(words).any()]
+    return next(iter([*_named(train, CLASSES, not_of), *found]), None)
 
 
 def _string(texts: "pd.Series", has_class: bool) -> str:

@@ -47,6 +47,11 @@ class MaskRows:
         found = self._decoded(index, lambda text: decode_pixels(text, height, width, self.form))
         return objects_from(list(found), height, width)
 
+    def run_lengths(self, index: int) -> list[str]:
+        """Return the run lengths of an image's rows, as they stand there."""
+        rows = self.order[self.starts[index] : self.starts[index + 1]]
+        return [self.texts[row].strip() for row in rows if self.rle.iloc[row]]
+
     def _decoded(self, index: int, decode: Callable[[str], np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield class and decoded run lengths of an image's rows; at the end raise CompetitionError where one is at
         fault."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,8 +14,10 @@ from competition.files.csv_keys import Keys, split_keys
 from competition.files.image_folder import SUFFIXES
 from competition.support.errors import CompetitionError
 from competition.tasks.segmentation.formats.mask_search import find_mask_files
+from competition.tasks.segmentation.formats.pixel_order import settle
 from competition.tasks.segmentation.settings import SegmentationFormat
 
+__all__ = ["readings", "recognise", "settle"]
 MASK_NAMES = re.compile(
     r"(rle|rle_mask|mask_rle|encoded_?pixels|encoding|segmentation|predicted|annotation|mask)", re.IGNORECASE
 )
@@ -38,17 +41,17 @@ def recognise(train: pd.DataFrame, sample: pd.DataFrame, data: Data | None = Non
     text; none where they are not of this task.
 
     A known competition's columns give its name. Of other files columns, ids, base, relative counting and the token of
-    an empty mask are told from the rows; that pixels are counted down the columns cannot be, and is said as it is.
+    an empty mask are told from the rows; that pixels are counted down the columns cannot be, and is as `settle` has it.
     Masks that are files are looked for in the folder of `data`.
     """
     train, sample = _stripped(train), _stripped(sample)
-    asked = _submission_layout(sample)
+    asked = _submission_layout(sample, train)
     objects = _known_instances(train, sample)
     if objects is not None:
         return {"format": objects}
     if asked is None:
         return None
-    given = _train_layout(train, asked[1])
+    given = _train_layout(train, asked[1], _asked_classes(sample, asked[0]))
     texts = [] if given is None else train[given[1]].tolist()
     form = {"order": "columns", **_flavour(texts), "empty": _empty_token(texts, sample[asked[1]].tolist())}
     rows = "objects" if given is not None and _are_objects(train, given) else "masks"
@@ -161,26 +164,38 @@ def _stripped(frame: pd.DataFrame) -> pd.DataFrame:
     return plain.rename(columns=lambda name: str(name).strip())
 
 
-def _submission_layout(sample: pd.DataFrame) -> Found | None:
-    """Return keys and mask column: the one of a known name, or of run lengths, whose rows are all the like."""
+def _submission_layout(sample: pd.DataFrame, train: pd.DataFrame) -> Found | None:
+    """Return keys and mask column: the one of a known name, or of run lengths here or in train.csv, whose rows are all
+    the like."""
     for column in reversed(list(sample.columns)):
         values = sample[column]
         is_mask = (values.isin(NO_MASK) | values.str.fullmatch(PAIRS)).all()
-        if is_mask and (MASK_NAMES.fullmatch(column) or _has_runs(values)):
+        has_runs = _has_runs(values) or (column in train and _has_runs(train[column]))
+        if is_mask and (MASK_NAMES.fullmatch(column) or has_runs):
             keys = _keys(sample, [column])
             return None if keys is None else (keys, column)
     return None
 
 
-def _train_layout(train: pd.DataFrame, asked: str) -> Found | None:
+def _train_layout(train: pd.DataFrame, asked: str, classes: frozenset[str]) -> Found | None:
     for column in reversed(list(train.columns)):
         if _has_runs(train[column]):
-            keys = _keys(train, [column])
+            keys = _keys(train, [column], classes)
             return None if keys is None else (keys, column)
     if asked in train.columns and MASK_NAMES.fullmatch(asked) and not _share_damaged(train[asked]) > MOST_DAMAGED:
-        keys = _keys(train, [asked])
+        keys = _keys(train, [asked], classes)
         return None if keys is None else (keys, asked)
     return None
+
+
+def _asked_classes(sample: pd.DataFrame, keys: Keys) -> frozenset[str]:
+    """Return the classes that the rows of the sample have, in a column or joined to their ids; none where there are
+    none, or ids go otherwise."""
+    try:
+        _, class_id = split_keys(sample, keys, Path())
+    except CompetitionError:
+        return frozenset()
+    return frozenset() if class_id is None else frozenset(class_id)
 
 
 def _share_damaged(values: pd.Series) -> float:
@@ -201,16 +216,28 @@ def _has_runs(values: pd.Series) -> bool:
     return any(max(map(int, text.split())) > LARGEST_LABEL for text in filled.tolist())
 
 
-def _keys(frame: pd.DataFrame, others: Sequence[str]) -> Keys | None:
-    """Return which columns tell image and class: the first is the image's id, unless it is called a class."""
+def _keys(frame: pd.DataFrame, others: Sequence[str], classes: frozenset[str] = frozenset()) -> Keys | None:
+    """Return which columns tell image and class, of which some may be known by name: the first is the image's id,
+    unless it is called a class."""
     columns = [column for column in frame.columns if column not in others]
-    classes = [column for column in columns if CLASS_NAMES.fullmatch(column)]
-    ids = [column for column in columns if column not in classes]
+    named = [column for column in columns if CLASS_NAMES.fullmatch(column)]
+    ids = [column for column in columns if column not in named]
     if not ids:
         return None
-    if classes:
-        return {ids[0]: "{image_id}", classes[0]: "{class_id}"}
+    named += [column for column in ids[1:] if _tells_rows_apart(frame, ids[0], column, classes)]
+    if named:
+        return {ids[0]: "{image_id}", named[0]: "{class_id}"}
     return {ids[0]: "{image_id}_{class_id}" if _is_joined(ids[0], frame[ids[0]]) else "{image_id}"}
+
+
+def _tells_rows_apart(frame: pd.DataFrame, image_id: str, column: str, classes: frozenset[str]) -> bool:
+    """Return whether a column has some of the classes and no other value, or those of an image differ and are those of
+    other images, too."""
+    values = set(frame[column]) - {""}
+    if classes:
+        return bool(values) and values <= classes
+    is_of_class = frame[image_id].duplicated().any() and not frame.duplicated([image_id, column]).any()
+    return bool(is_of_class) and len(values) <= min(MOST_CLASSES, len(frame) / 2)
 
 
 def _is_joined(column: str, ids: pd.Series) -> bool:

@@ -1,0 +1,77 @@
+"""What no name of a column says of boxes: their class, what it is called when handed in, which numbers they are."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import PROJECT
+
+from competition.checking.check import check
+from competition.checking.recognise_format import recognise_folder
+from competition.config.loading import load_config, validate
+from competition.support.errors import CompetitionError
+from competition.tasks.contract import Task
+from tests.checking.test_recognise_folder import draw, printed, write
+
+TRAIN = [f"train_images/a{k}.png" for k in range(6)]
+
+
+def lay_out(folder: Path, header: str, *rows: str, asked: str) -> None:
+    """Write a competition of six images, a row each, {} being its id, and one test image."""
+    draw(folder, *TRAIN, "test_images/b.png", side=64)
+    filled = [rows[k % len(rows)].replace("{}", f"a{k}.png") for k in range(6)]
+    write(folder / "train.csv", header, *filled)
+    write(folder / "sample_submission.csv", "image_id,PredictionString", f"b.png,{asked}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "form", "told"),
+    [
+        ("wheat 0.5 0 0 9 9", "{}", "data.classes: [wheat]"),
+        ("1 0.5 0 0 9 9", "{}", "data.classes: [1]"),
+        ("wheat 0.5 0 0 9 9", "{submission: {with_class: false}}", "format.submission.with_class: true"),
+        ("0.5 0 0 9 9", "{}", "format.submission.with_class: false"),
+    ],
+)
+def test_a_class_that_nobody_named_is_not_handed_in_where_the_sample_has_another(
+    tmp_path: Path, asked: str, form: str, told: str
+) -> None:
+    lay_out(tmp_path, "image_id,x,y,w,h", "{},1,2,30,40", asked=asked)
+    given = {"name": "t", "task": "detection", "data": {"dir": str(tmp_path)}}
+    config = validate(given | {"format": {"class_id": None, **yaml.safe_load(form)}}, {}, "test")
+    task = Task("detection")
+    with pytest.raises(CompetitionError, match=r"sample_submission\.csv: line 2: PredictionString") as refused:
+        task.submission.read_test_ids(config, task.table.read_table(config).classes)
+    assert told in str(refused.value)
+
+
+def test_the_class_is_called_as_the_sample_has_it(tmp_path: Path) -> None:
+    lay_out(tmp_path, "image_id,x,y,w,h", "{},1,2,30,40", asked="wheat 0.5 0 0 9 9")
+    _, values = printed(tmp_path, PROJECT)
+    assert values["data"]["classes"] == ["wheat"]
+    lay_out(tmp_path, "image_id,x,y,w,h", "{},1,2,30,40", asked="")
+    lines, _ = printed(tmp_path, PROJECT)
+    assert [line for line in lines if "handed in as `conf x y w h`" in line]
+
+
+def test_a_column_of_classes_is_told_by_the_words_of_the_sample_whatever_it_is_called(tmp_path: Path) -> None:
+    lay_out(tmp_path, "image_id,tissue,x,y,w,h", "{},gut,1,2,30,40", "{},skin,5,6,7,8", asked="gut 0.5 0 0 9 9")
+    _, values = printed(tmp_path, PROJECT)
+    assert values["format"]["class_id"] == "tissue"
+    lay_out(tmp_path, "image_id,tissue,x,y,w,h", "{},gut,1,2,30,40", "{},skin,5,6,7,8", asked="")
+    lines, _ = printed(tmp_path, PROJECT)
+    assert [line for line in lines if "tissue (2 values)" in line and "format.class_id" in line]
+
+
+def test_four_numbers_in_brackets_are_told_by_the_images_or_said_to_be_assumed(tmp_path: Path) -> None:
+    lay_out(tmp_path, "image_id,box", '{},"[20, 30, 60, 62]"', '{},"[1, 2, 30, 40]"', asked="1 0.5 0 0 9 9")
+    lines, values = printed(tmp_path, PROJECT)
+    assert values["format"]["layout"] == "xyxy"
+    lay_out(tmp_path, "image_id,box", '{},"[2, 3, 20, 30]"', asked="1 0.5 0 0 9 9")
+    lines, values = printed(tmp_path, PROJECT)
+    assert values["format"]["layout"] == "xywh"
+    assert [line for line in lines if "format.layout: xywh is assumed" in line]
+    lay_out(tmp_path, "image_id,box", '{},"[20, 30, 9, 9]"', asked="1 0.5 0 0 9 9")
+    assert "format.layout" not in "\n".join(recognise_folder([f"data.dir={tmp_path}"]))
+    config = load_config([tmp_path / "mine.yaml"], ["data.near_duplicates=false"])
+    assert not [line for line in check(config) if "format.layout" in line]
