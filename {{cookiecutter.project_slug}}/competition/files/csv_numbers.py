@@ -4,6 +4,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from packaging.version import Version
+
+# What has pandas read numbers to the last bit: from 3.1 on it does so by itself, and warns of the word.
+READ_EXACTLY: dict[str, Any] = {} if Version(pd.__version__) >= Version("3.1") else {"float_precision": "round_trip"}
 
 
 def exact(value: float) -> str:

@@ -327,7 +327,7 @@ def _refuse_answers_left(config: Config, classes: Sequence[str], keys: Sequence[
             if (several := differs[differs > 1]).empty or rows[name].nunique() == len(rows):
                 continue
             image = several.index[0]
-            here = (rows[list(keys)] == (image if isinstance(image, tuple) else (image,))).all(axis=1)
+            here = (rows[list(keys)] == list(image if isinstance(image, tuple) else (image,))).all(axis=1)
             found = ", ".join(map(repr, dict.fromkeys(rows.loc[here, name])))[:100]
             raise CompetitionError(
                 f"{path}: column {name} differs within an image ({found} of {image}), and would be handed in as "

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from competition.config.settings import Config, HostMetric
+from competition.files.csv_numbers import READ_EXACTLY
 from competition.support.atomic_files import csv_text
 from competition.support.errors import CompetitionError
 from competition.support.user_file import defined_in
@@ -53,4 +54,4 @@ def load_score(path: Path) -> Callable[..., Any]:
 
 def _frame(columns: list[str], rows: Iterable[Iterable[object]]) -> pd.DataFrame:
     """Make the frame that pandas would read from the csv file, types and missing values included."""
-    return pd.read_csv(io.StringIO(csv_text(columns, rows)), float_precision="round_trip")
+    return pd.read_csv(io.StringIO(csv_text(columns, rows)), **READ_EXACTLY)

@@ -15,7 +15,7 @@ from competition.files.csv_file import read_csv
 from competition.prediction.averages import Seeds
 from competition.prediction.stored import Predictions, PredictionWriter, open_alike
 from competition.runs.folder import Run
-from competition.runs.provenance import test_images_fingerprint
+from competition.runs.provenance import test_images_fingerprint as fingerprint_of_tests
 from competition.scoring.out_of_fold import OutOfFold
 from competition.scoring.tune import is_tuned, tune
 from competition.submission.blend import refuse_unlike
@@ -96,16 +96,16 @@ def test_a_prediction_of_images_read_otherwise_is_refused(runs: Path, command: C
 def test_predictions_of_other_test_images_are_not_up_to_date(runs: Path, tmp_path: Path) -> None:
     run = Run.open("t")
     path, data = run.folder / "test.npz", tmp_path / "data"
-    assert is_up_to_date(path, run.test_sources(), test_images_fingerprint(run.config))
+    assert is_up_to_date(path, run.test_sources(), fingerprint_of_tests(run.config))
     assert not is_up_to_date(
-        path, run.test_sources(), test_images_fingerprint(Run.open("t", ["data.test_images=train_images"]).config)
+        path, run.test_sources(), fingerprint_of_tests(Run.open("t", ["data.test_images=train_images"]).config)
     )
     shutil.copytree(run.config.data.dir, data)
     moved = Run.open("t", [f"data.dir={data}"])
-    assert test_images_fingerprint(moved.config) == test_images_fingerprint(run.config)
+    assert fingerprint_of_tests(moved.config) == fingerprint_of_tests(run.config)
     image = next((data / run.config.data.test_images).iterdir())
     image.write_bytes(image.read_bytes() + b" ")
-    assert not is_up_to_date(path, run.test_sources(), test_images_fingerprint(moved.config))
+    assert not is_up_to_date(path, run.test_sources(), fingerprint_of_tests(moved.config))
 
 
 @pytest.fixture
