@@ -12,7 +12,7 @@ from competition.checking.extra_images import check_extras
 from competition.checking.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
 from competition.checking.recognise_format import hint_at_format
 from competition.config.settings import Config
-from competition.data.extra_sets import read_extras
+from competition.data.extra_sets import duplicate_sources, duplicates_path, read_extras
 from competition.data.folds import folds_path, read_folds
 from competition.data.groups import hint_at_groups
 from competition.data.image_weights import own_weights
@@ -27,6 +27,7 @@ from competition.files.stacks import group_pattern
 from competition.files.table_columns import describe_columns
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
+from competition.support.freshness import MadeFrom
 from competition.support.progress import progress
 from competition.tasks.contract import Part, Table, Target, Task
 from competition.tasks.host_metric import load_score
@@ -134,6 +135,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     refuse_missing_data(config)
     refuse_absent_stages(config.data)
     given, config = config, one_by_one(config)
+    made_from = MadeFrom.now(duplicates_path(config), duplicate_sources(config))
     task = Task(config.task)
     faults: list[str] = []
     _collect(faults, lambda: refuse_unknown_monitor(config))
@@ -164,7 +166,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
         faults += _check_test_images(config, test_ids, seen, test_thumbnails)
         report += _describe_test_ids(config, table, test_ids)
     both_seen = [] if thumbnails is None or test_thumbnails is None else [thumbnails, test_thumbnails]
-    more_faults, more_lines = check_extras(config, table, extras, both_seen, _look_at_all)
+    more_faults, more_lines = check_extras(config, table, extras, both_seen, _look_at_all, made_from)
     faults, report = faults + more_faults, report + more_lines
     asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
     doubts = [] if counts is None else _doubtful_classes(config, table, asked)

@@ -201,7 +201,9 @@ def duplicates_path(config: Config) -> Path:
 
 
 def duplicate_sources(config: Config) -> list[Path]:
-    """Return the files by which it is known whether that is up to date."""
+    """Return the files by which it is known whether that is up to date; none where there is no set to be looked at."""
+    if not config.data.extra:
+        return []
     return [*table_files(config.train_csv), *_tables(config)]
 
 

@@ -15,7 +15,7 @@ from competition.prediction.teacher import teach
 from competition.runs.folder import BEGUN_BY, OOF, has_begun, refuse_start
 from competition.scoring.out_of_fold import describe_scores, score_predictions
 from competition.support.errors import CompetitionError
-from competition.support.freshness import changed_sources, remember_sources
+from competition.support.freshness import MadeFrom, changed_sources
 from competition.support.locks import holding
 from competition.tasks.contract import Table, Task
 from competition.tasks.host_metric import load_score
@@ -45,8 +45,8 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
             load_score(config.host_metric.file)  # a wrong path should not be found after the training
         for metric in config.metric_files:
             load_metric(metric)
-        table = Task(config.task).table.read_table(config)
         note_tables(config)
+        table = Task(config.task).table.read_table(config)
         data = FoldData(config, table, read_folds(config, table))
         teach(config, table, data)
         with explaining_lost_process("training"):
@@ -81,7 +81,7 @@ def note_tables(config: Config) -> None:
     begun = folder / BEGUN_BY
     if not has_begun(folder):
         rank_zero_only(begun.touch)()
-        rank_zero_only(remember_sources)(begun, tables)
+        rank_zero_only(MadeFrom.now(begun, tables).note)()
     elif begun.is_file() and (changed := changed_sources(begun, tables, by_contents=True)):
         raise CompetitionError(
             f"{changed[0]}: is another than when {folder} was begun, which would learn by both; put that one back, or "

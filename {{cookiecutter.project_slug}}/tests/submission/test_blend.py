@@ -249,6 +249,7 @@ def test_a_tuned_blend_shows_its_cross_fitted_score(
     (runs / "x" / POSTPROCESS).write_text(yaml.safe_dump({"decode": other_decode}))
     cv = runs / "x" / CV
     cv.write_text(cv.read_text().replace(OWN, CROSSED))  # as if it had paid
+    (runs / "x" / f".{CV}.sources").unlink()  # as an earlier version did, which did not note what it found
     rows = {row["images"]: row for row in read_rows(cv, "delete it", texts=("images", THRESHOLDS))}
     metric = Run.open("x").config.metrics[0]
     shown = out_of_fold_line(command("submit", "x", *facts_of(task).decides))
@@ -492,7 +493,8 @@ def test_pseudo_masks_are_decoded_at_the_size_that_is_handed_in(runs: Path, comm
     if task != "segmentation":
         pytest.skip("other answers have no size")
     words = ["format.size=[32, 32]", "decode={threshold: 0.0, min_area: 1025}"]
-    path, _ = make_pseudo(Run.open("a", words), Choice(0), {})
+    run = Run.open("a", words)
+    path, _ = make_pseudo(run, Choice(0), {})
     assert all(",," in line for line in path.read_text().splitlines()[1:])
     run = Run.open("a", [*words, "decode.min_area=1000"])
     path, _ = make_pseudo(run, Choice(0), {})
