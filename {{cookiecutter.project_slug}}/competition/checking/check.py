@@ -12,7 +12,7 @@ from competition.checking.extra_images import check_extras
 from competition.checking.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
 from competition.checking.recognise_format import hint_at_format
 from competition.config.settings import Config
-from competition.data.extra_sets import duplicate_sources, duplicates_path, read_extras
+from competition.data.extra_sets import describe_older_pseudo, duplicate_sources, duplicates_path, read_extras
 from competition.data.folds import folds_path, read_folds
 from competition.data.groups import hint_at_groups
 from competition.data.image_weights import own_weights
@@ -170,7 +170,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     faults, report = faults + more_faults, report + more_lines
     asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
     doubts = [] if counts is None else _doubtful_classes(config, table, asked)
-    doubts += hint_at_groups(config, table)
+    doubts += [*hint_at_groups(config, table), *describe_older_pseudo(config.data)]
     report += (ranges := seen.train.ranges())
     doubts += _unfit_normalisation(config, seen.train) if ranges else []
     doubts += _outside(config, seen)

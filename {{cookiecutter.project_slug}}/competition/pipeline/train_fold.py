@@ -7,7 +7,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.comparison.update_ledger import begin, record
 from competition.config.settings import Config
-from competition.data.extra_sets import learnt_files
+from competition.data.extra_sets import learnt_files, refuse_older_pseudo, taught_files
 from competition.data.folds import read_folds
 from competition.pipeline.find_batch_size import with_batch_size
 from competition.prediction.predict import load_network, predict_images
@@ -76,10 +76,13 @@ def _predict_out_of_fold(config: Config, table: Table, data: FoldData) -> None:
 
 def note_tables(config: Config) -> None:
     """Note by which tables a training begins, train.csv, folds.csv and others, as crops of another run; raise
-    CompetitionError where it would go on by others: it would have learnt what it is scored on."""
+    CompetitionError where it would go on by others: it would have learnt what it is scored on. None begins by
+    pseudo-labels, or another run's word, that are old or others than the run's other trainings learnt by."""
     folder, tables = config.fold_folder, learnt_files(config)
     begun = folder / BEGUN_BY
     if not has_begun(folder):
+        refuse_older_pseudo(config.data)
+        _refuse_other_teacher(config)
         rank_zero_only(begun.touch)()
         rank_zero_only(MadeFrom.now(begun, tables).note)()
     elif begun.is_file() and (changed := changed_sources(begun, tables, by_contents=True)):
@@ -87,6 +90,17 @@ def note_tables(config: Config) -> None:
             f"{changed[0]}: is another than when {folder} was begun, which would learn by both; put that one back, or "
             f"delete {folder} to start anew"
         )
+
+
+def _refuse_other_teacher(config: Config) -> None:
+    """Raise CompetitionError where another training of the run learnt by another teacher: they predict together, and
+    are scored as one."""
+    for begun in sorted(config.run_folder.glob(f"fold*/{BEGUN_BY}")):
+        if has_begun(begun.parent) and (changed := changed_sources(begun, taught_files(config), by_contents=True)):
+            raise CompetitionError(
+                f"{changed[0]}: is another than when {begun.parent} was begun, which learnt by it (loss.distil); put "
+                "that one back, or give this run another name (name=...)"
+            )
 
 
 @rank_zero_only

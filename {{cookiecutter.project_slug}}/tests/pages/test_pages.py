@@ -253,9 +253,14 @@ def test_a_report_shows_no_score_that_is_not_of_what_the_run_hands_in(
     assert ("score", "not known by thresholds that were given by hand") in shown_of(run)
     path.write_text(found)
     assert any(name.startswith("score, ") for name, _ in shown_of(run))
+    labels = run.folder / "pseudo.csv"
+    labels.touch()
+    os.utime(labels, (1e9, 1e9))
     (run.folder / "fold0" / "oof.npz").touch()
     (said,) = [words for name, words in shown_of(run) if name == "score"]
     assert said == "not known: thresholds were found on other out-of-fold predictions than are there now"
+    student = Run.open(str(run.folder), [f"data.pseudo={labels}"])
+    assert any("pseudo.csv: is older than" in words for _, words in shown_of(student))
 
 
 def shown_of(run: Run) -> list[tuple[str, str]]:

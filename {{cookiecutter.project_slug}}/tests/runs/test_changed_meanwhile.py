@@ -12,12 +12,16 @@ from competition.checking import extra_images
 from competition.checking.check import check
 from competition.checking.near_duplicates import Thumbnails
 from competition.config.loading import load_config, task_names
-from competition.data.extra_sets import duplicate_sources, duplicates_path
+from competition.data.extra_sets import duplicate_sources, duplicates_path, refuse_older_pseudo
 from competition.files.crops import CROPS, crop_sources
 from competition.files.maps import INDEX, MAPS
+from competition.pipeline.train_fold import note_tables
 from competition.prediction import predict
-from competition.runs.folder import BUNDLE, CONFIG, OOF, TEST, Run
+from competition.runs.folder import BUNDLE, CONFIG, LATEST, OOF, TEST, Run, remember_config
+from competition.runs.provenance import describe_other_tables
 from competition.submission import write_crops, write_maps
+from competition.submission.write_pseudo_labels import Choice, begin_pseudo, make_pseudo
+from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date
 from competition.support.optional_rooms import has_room
 from competition.training.checkpoint import exported_weights
@@ -128,3 +132,28 @@ def test_a_table_that_is_edited_while_its_images_are_compared(
     monkeypatch.setattr(extra_images, "near_duplicates", edit)
     check(config)
     assert not is_up_to_date(duplicates_path(config), duplicate_sources(config))
+
+
+@one_task
+def test_pseudo_labels_of_a_run_that_was_trained_again_are_refused(
+    run: Run, words: list[str], command: Command
+) -> None:
+    path, _ = make_pseudo(run, Choice(0), {0: run.folder / TEST, 1: run.folder / TEST}, begin_pseudo(run))
+    student = [*words, f"data.pseudo={path}", "name=s"]
+    learnt = load_config([Path(student[0])], student[1:])
+    refuse_older_pseudo(learnt.data)
+    train_again(run)
+    with pytest.raises(CompetitionError, match=r"pseudo\.csv: is older than"):
+        refuse_older_pseudo(learnt.data)
+    said = "outputs/t/pseudo.csv: is older than outputs/t/fold0/oof.npz; make it anew with `competition pseudo t`"
+    assert command("folds", *student).returncode == 0
+    assert f"warning: {said}" in command("check", *student).stdout
+    done = command("train", *student)
+    assert (done.returncode, done.stderr) == (1, f"{said}, in the project of that run\n")
+    remember_config(learnt.fold_folder, learnt)
+    (learnt.fold_folder / LATEST).touch()
+    note_tables(learnt)  # which has begun by them, and goes on
+    (line,) = describe_other_tables(Run.open("u", [f"data.pseudo={path}"]))
+    assert line.startswith(f"warning: {said}")
+    make_pseudo(run, Choice(0), {0: run.folder / TEST}, begin_pseudo(run))
+    refuse_older_pseudo(learnt.data)

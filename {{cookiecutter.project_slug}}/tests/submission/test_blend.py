@@ -27,7 +27,7 @@ from competition.scoring.tune import CROSSED, OWN, THRESHOLDS, is_tuned
 from competition.submission import blend_weights
 from competition.submission.blend_weights import Weights, fit_weights
 from competition.submission.submit import Presence, open_runs, share_warnings
-from competition.submission.write_pseudo_labels import Choice, make_pseudo, within_quota
+from competition.submission.write_pseudo_labels import Choice, begin_pseudo, make_pseudo, within_quota
 from competition.support.atomic_files import read_rows
 from competition.tasks.contract import Prediction, Target, Task
 
@@ -428,7 +428,7 @@ def test_pseudo_labels_are_trained_on_and_never_validated(
 def test_pseudo_labels_say_what_the_run_predicted(runs: Path, command: Command, task: str) -> None:
     """Read as training rows, they are what was decoded; images known from train.csv keep their own answer."""
     run = Run.open("a")
-    path, words = make_pseudo(run, Choice(0), {})
+    path, words = make_pseudo(run, Choice(0), {}, begin_pseudo(run))
     assert f"an image's confidence is {Task(task).pseudo_labels.confidence_name(run.config)})" in words
     assert "warning: networks that have seen a fold's validation images" in words
     table = Task(task).table.read_table(run.config)
@@ -494,9 +494,9 @@ def test_pseudo_masks_are_decoded_at_the_size_that_is_handed_in(runs: Path, comm
         pytest.skip("other answers have no size")
     words = ["format.size=[32, 32]", "decode={threshold: 0.0, min_area: 1025}"]
     run = Run.open("a", words)
-    path, _ = make_pseudo(run, Choice(0), {})
+    path, _ = make_pseudo(run, Choice(0), {}, begin_pseudo(run))
     assert all(",," in line for line in path.read_text().splitlines()[1:])
     run = Run.open("a", [*words, "decode.min_area=1000"])
-    path, _ = make_pseudo(run, Choice(0), {})
+    path, _ = make_pseudo(run, Choice(0), {}, begin_pseudo(run))
     table = Task(task).table.read_table(own_config(run.config, Predictions(run.folder / TEST).classes), path)
     assert table.target(0, *Predictions(run.folder / TEST).sizes[0])["mask"].all()
