@@ -47,11 +47,11 @@ from competition.runs.provenance import describe_other_tables
 from competition.scoring.tune import describe_staleness
 from competition.submission.join import folder_of
 from competition.support.errors import CompetitionError
-from competition.support.freshness import changed_sources, is_up_to_date, remember_sources
+from competition.support.freshness import MadeFrom, changed_sources, is_up_to_date
 from competition.support.locks import holding
 from competition.support.paths import PACKAGE, competition_in
 from competition.tasks.contract import Prediction, Task
-from competition.training.checkpoint import exported_weights, link_or_copy, weights_to_use
+from competition.training.checkpoint import exported_path, exported_weights, link_or_copy, weights_to_use
 
 CHECKED_ROWS = 8  # stored predictions of a run that its bundle makes again, shared among the trainings
 START = """import sys
@@ -107,16 +107,27 @@ def make_bundle(
     with holding(run.folder, "bundle", (building.name,)):
         _put_back(old, run.folder / BUNDLE)
         try:
+            _export_weights(run, overrides or [])
+            made_from = MadeFrom.now(run.folder / BUNDLE / MANIFEST, run.bundle_sources())
             lines = _build(run, overrides or [], building, with_wheels=with_wheels, join=join)
             lines.append(_prove(run, building))
             if (run.folder / BUNDLE).exists():
                 (run.folder / BUNDLE).rename(old)
             building.rename(run.folder / BUNDLE)
-            remember_sources(run.folder / BUNDLE / MANIFEST, run.bundle_sources())
+            made_from.note()
         finally:
             shutil.rmtree(building, ignore_errors=True)
             _put_back(old, run.folder / BUNDLE)
     return run.folder / BUNDLE, lines
+
+
+def _export_weights(run: Run, overrides: list[str]) -> None:
+    """Write what a bundle is made from and nobody has written yet, before that is looked at."""
+    for member in members_of(run, overrides):
+        for training in member.finished():
+            weights = weights_to_use(training, member.config.checkpoint)
+            if not exported_path(weights).is_file():
+                exported_weights(weights)
 
 
 def _put_back(old: Path, bundle: Path) -> None:

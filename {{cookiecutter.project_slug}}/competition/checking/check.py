@@ -13,7 +13,7 @@ from competition.checking.extra_images import check_extras
 from competition.checking.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
 from competition.checking.recognise_format import hint_at_format
 from competition.config.settings import Config
-from competition.data.extra_sets import read_extras
+from competition.data.extra_sets import describe_older_pseudo, duplicate_sources, duplicates_path, read_extras
 from competition.data.folds import folds_path, read_folds
 from competition.data.groups import hint_at_groups
 from competition.data.image_weights import own_weights
@@ -28,6 +28,7 @@ from competition.files.stacks import group_pattern
 from competition.files.table_columns import describe_columns
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
+from competition.support.freshness import MadeFrom
 from competition.support.progress import progress
 from competition.tasks.contract import Part, Table, Target, Task
 from competition.tasks.host_metric import load_score
@@ -135,6 +136,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     refuse_missing_data(config)
     refuse_absent_stages(config.data)
     given, config = config, one_by_one(config)
+    made_from = MadeFrom.now(duplicates_path(config), duplicate_sources(config))
     task = Task(config.task)
     faults: list[str] = []
     for refuse in (refuse_unknown_monitor, refuse_unknown_encoder):
@@ -156,7 +158,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     seen.folds = folds
     is_compared = bool(config.data.extra) and config.data.near_duplicates
     test_thumbnails = Thumbnails.of(len(seen.test.heights)) if is_compared else None
-    faults += config.unused().values()
+    faults += given.unused().values()
     _collect(faults, lambda: own_weights(config, table))
     extras = _collect(faults, lambda: read_extras(config, table)) or []
     faults += _check_train_images(config, seen, thumbnails) or uncounted
@@ -167,11 +169,11 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
         faults += _check_test_images(config, test_ids, seen, test_thumbnails)
         report += _describe_test_ids(config, table, test_ids)
     both_seen = [] if thumbnails is None or test_thumbnails is None else [thumbnails, test_thumbnails]
-    more_faults, more_lines = check_extras(config, table, extras, both_seen, _look_at_all)
+    more_faults, more_lines = check_extras(config, table, extras, both_seen, _look_at_all, made_from)
     faults, report = faults + more_faults, report + more_lines
     asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
     doubts = [] if counts is None else doubtful_classes(config, table, asked)
-    doubts += hint_at_groups(config, table)
+    doubts += [*hint_at_groups(config, table), *describe_older_pseudo(config.data)]
     _, said = task.recognise.settle(config, table)
     report += [line for line in said if not line.startswith(WARNING)]
     doubts += [line for line in said if line.startswith(WARNING)]

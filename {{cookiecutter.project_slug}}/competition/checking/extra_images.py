@@ -6,22 +6,28 @@ import numpy as np
 
 from competition.checking.near_duplicates import Thumbnails, near_duplicates
 from competition.config.settings import Config
-from competition.data.extra_sets import DUPLICATE_COLUMNS, Extra, duplicate_sources, duplicates_path
+from competition.data.extra_sets import DUPLICATE_COLUMNS, Extra
 from competition.files.item_source import own_part
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
-from competition.support.freshness import remember_sources
+from competition.support.freshness import MadeFrom
 from competition.tasks.contract import Table
 
 LookAtAll = Callable[[Callable[[int], list[str]], int, str], list[str]]
 
 
 def check_extras(
-    config: Config, table: Table, extras: Sequence[Extra], seen: Sequence[Thumbnails], look_at_all: LookAtAll
+    config: Config,
+    table: Table,
+    extras: Sequence[Extra],
+    seen: Sequence[Thumbnails],
+    look_at_all: LookAtAll,
+    made_from: MadeFrom,
 ) -> tuple[list[str], list[str]]:
     """Return faults of the images of further sets and, where there are none, what is said of the sets.
 
-    `seen` are thumbnails of training and test images; without any nobody looks for duplicates, else they are written.
+    `seen` are thumbnails of training and test images; without any nobody looks for duplicates, else they are written,
+    with a note of what they are `made_from`.
     """
     faults, lines, kept = list[str](), list[str](), list[Thumbnails]()
     for extra in extras:
@@ -34,7 +40,7 @@ def check_extras(
         kept.append(thumbnails)
     own = [(extra, one) for extra, one in zip(extras, kept, strict=True) if not extra.of_test]
     if own and seen and not faults:
-        lines += _write_duplicates(config, table, own, seen)
+        lines += _write_duplicates(table, own, seen, made_from)
     return faults, lines
 
 
@@ -56,7 +62,7 @@ def _look(config: Config, extra: Extra, row: int, thumbnails: Thumbnails) -> lis
 
 
 def _write_duplicates(
-    config: Config, table: Table, extras: Sequence[tuple[Extra, Thumbnails]], seen: Sequence[Thumbnails]
+    table: Table, extras: Sequence[tuple[Extra, Thumbnails]], seen: Sequence[Thumbnails], made_from: MadeFrom
 ) -> list[str]:
     """Write which images of the sets are near-duplicates of training images, which some fold validates, and of test
     images; say how many."""
@@ -77,9 +83,8 @@ def _write_duplicates(
             f"{extra.name}: near-duplicates of training images: {sum(group in of_train for group in here)}, left out "
             f"of the folds that validate these; of test images: {sum(group in of_test for group in here)}, left out"
         )
-    path = duplicates_path(config)
-    write_csv(path, DUPLICATE_COLUMNS, rows, "data.folds says where else to write")
-    remember_sources(path, duplicate_sources(config))
+    write_csv(made_from.path, DUPLICATE_COLUMNS, rows, "data.folds says where else to write")
+    made_from.note()
     return lines
 
 

@@ -167,18 +167,18 @@ def pseudo(
 ) -> None:
     """Write the confident test predictions of a run as training rows: pseudo.csv, for data.pseudo."""
     from competition.runs.folder import Run
-    from competition.submission.write_pseudo_labels import Choice, make_pseudo, refuse_unpredicted
+    from competition.submission.write_pseudo_labels import Choice, begin_pseudo, make_pseudo
 
     opened = Run.open(run, overrides)
     opened.refuse_other_reading()
-    refuse_unpredicted(opened)
+    made_from = begin_pseudo(opened)
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
     from competition.prediction.predict import predict_test_by_fold, predicting
 
     with predicting(opened):
         by_fold = predict_test_by_fold(opened)
-    rank_zero_only(lambda: _tell_written(*make_pseudo(opened, Choice(confidence, quota), by_fold)))()
+    rank_zero_only(lambda: _tell_written(*make_pseudo(opened, Choice(confidence, quota), by_fold, made_from)))()
 
 
 def crops(run: RunName, overrides: Overrides = None) -> None:

@@ -84,8 +84,9 @@ def why_not_comparable(one: Line, other: Line) -> str | None:
     for line in (one, other):
         if line.thresholds == BY_HAND:
             return (
-                f"{line.run} was submitted by thresholds given by hand, which no scores are of; submit it by its own: "
-                f"`competition submit {line.run}`"
+                f"{line.run} is handed in by thresholds given by hand, which no scores are of; submit it by its own: "
+                f"`competition submit {line.run}`, where they stand in its postprocess.yaml after `competition tune "
+                f"{line.run}`"
             )
         if not line.scores:
             return f"{line.run} has no score by fold yet: train its folds and run `competition tune {line.run}`"

@@ -31,8 +31,10 @@ from competition.runs.folder import (
 from competition.runs.ledger import BY_HAND, Line, change_ledger, join_values, ledger_path, read_ledger, retire
 from competition.runs.provenance import difference, parent_of, provenance
 from competition.runs.public_scores import PublicScore, read_scores, score_of_file, scores_path
+from competition.runs.thresholds import are_edited, is_decoded_by_hand
 from competition.scoring.out_of_fold import lower_is_better
-from competition.scoring.tune import honest_way, is_tuned, metric_names, read_cv
+from competition.scoring.tune import ENDINGS, honest_way, is_tuned, metric_names, other_code, read_cv
+from competition.support.errors import CompetitionError
 from competition.support.freshness import sha256
 from competition.support.paths import here
 from competition.training.monitor import best_row
@@ -78,14 +80,26 @@ def record(run: str | Path, submitted: list[str] | None = None) -> None:
 
 
 def record_missing() -> dict[str, Line]:
-    """Return the ledger, with lines for the runs of outputs/ that have none yet."""
+    """Return the ledger, with lines for the runs of outputs/ that have none yet, and anew for those whose scores are no
+    longer of what they would hand in."""
     path = ledger_path()
     known = read_ledger(path)
     folders = sorted({found.parent.parent for found in here().outputs.glob(f"*/fold*/{CONFIG}")})
     for folder in folders:
-        if folder.name not in known and any(is_finished(one) for one in folder.glob("fold*")):
+        if any(is_finished(one) for one in folder.glob("fold*")) and _is_other(folder, known.get(folder.name)):
             record(folder)
     return read_ledger(path)
+
+
+def _is_other(folder: Path, line: Line | None) -> bool:
+    """Return whether a run has no line, or one with scores of other thresholds or by other code than it has now."""
+    if line is None or line.thresholds not in ENDINGS:
+        return line is None
+    try:
+        opened = Run.open(str(folder))
+    except CompetitionError:  # damaged, which is said where it is read
+        return False
+    return are_edited(opened) or bool(other_code(opened))
 
 
 def take_public_scores(rows: Sequence[PublicScore]) -> None:
@@ -161,10 +175,13 @@ def _scores(opened: Run) -> dict[str, str]:
 
 
 def _is_by_hand(opened: Run, line: Line, submission: str, submitted: list[str] | None) -> bool:
-    """Return whether the submission there is was made by other thresholds than those that the run is scored by."""
+    """Return whether the submission there is was made by other thresholds than those that the run is scored by, or the
+    next one would be."""
+    if are_edited(opened):
+        return True
     if submitted is None:
-        return line.thresholds == BY_HAND and line.submission == submission
-    return bool(submitted) and Run.open(str(opened.folder), submitted).is_decoded_by_hand()
+        return line.thresholds == BY_HAND and bool(submission) and line.submission == submission
+    return bool(submitted) and is_decoded_by_hand(Run.open(str(opened.folder), submitted))
 
 
 def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> dict[str, str]:

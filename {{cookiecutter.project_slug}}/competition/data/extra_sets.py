@@ -15,6 +15,7 @@ from competition.config.section import Section
 from competition.config.settings import Config
 from competition.data.folds import folds_path
 from competition.data.image_weights import WEIGHT_COLUMNS, column_weights
+from competition.files.crops import folder_of_stage, refuse_older
 from competition.files.csv_file import read_header
 from competition.files.item_source import ImageSource, test_source, train_source
 from competition.files.joined_tables import table_files
@@ -22,6 +23,7 @@ from competition.files.maps import refuse_absent_stages, stage_files
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table, Target, Task
 
+PSEUDO = "pseudo.csv"
 DUPLICATES = "extra_duplicates.csv"
 DUPLICATE_COLUMNS = ("set", "image_id", "twin")  # an image of a set; its twin in train.csv, or nothing: a test image
 
@@ -195,22 +197,53 @@ def pseudo_files(path: Path) -> list[Path]:
     return [path, *sorted(path.parent.glob(of_fold(path, "*").name))]
 
 
+def refuse_older_pseudo(data: Data) -> None:
+    """Raise CompetitionError where a run's pseudo-labels are older than what it says now; those of another name are the
+    user's own."""
+    if data.pseudo is None or data.pseudo.name != PSEUDO:
+        return
+    for path in filter(Path.is_file, pseudo_files(data.pseudo)):
+        refuse_older(path, path.parent, "pseudo")
+
+
+def describe_older_pseudo(data: Data) -> list[str]:
+    """Warn of such pseudo-labels: a training that has begun by them goes on."""
+    try:
+        refuse_older_pseudo(data)
+    except CompetitionError as error:
+        return [f"warning: {error}"]
+    return []
+
+
 def duplicates_path(config: Config) -> Path:
     """Return where `check` writes which images of `data.extra` are validation or test images: beside folds.csv."""
     return folds_path(config).with_name(DUPLICATES)
 
 
 def duplicate_sources(config: Config) -> list[Path]:
-    """Return the files by which it is known whether that is up to date."""
+    """Return the files by which it is known whether that is up to date; none where there is no set to be looked at."""
+    if not config.data.extra:
+        return []
     return [*table_files(config.train_csv), *_tables(config)]
 
 
 def extra_files(config: Config) -> list[Path]:
-    """Return the tables that the training part is made of beside train.csv, those that are there."""
+    """Return what the training part is made of beside train.csv, of that what is there: tables, and what a run says by
+    which it is learnt."""
     data = config.data
     looked = [path for each in ways_of_looking(data) for path in stage_files(each)]
     named = [*([] if data.pseudo is None else pseudo_files(data.pseudo)), data.weights_csv, *looked]
-    return [path for path in [*named, *_tables(config)] if path is not None and path.is_file()]
+    learnt = [*named, *_tables(config), *taught_files(config)]
+    return [path for path in learnt if path is not None and path.is_file()]
+
+
+def taught_files(config: Config) -> list[Path]:
+    """Return what the run of `loss.distil` says of the images that are learnt, fold by fold; nothing without one."""
+    if (distil := config.loss.distil) is None:
+        return []
+    folder = folder_of_stage(distil.run)
+    names = ["fold*/oof.npz", *(["test.npz", "fold*/test.npz"] if config.data.pseudo else [])]
+    return sorted(path for name in names for path in folder.glob(name))
 
 
 def learnt_files(config: Config) -> list[Path]:

@@ -44,7 +44,7 @@ def folder_of_stage(run: str) -> Path:
 
 
 def crop_sources(folder: Path) -> list[Path]:
-    """Return what crops.csv of a run's folder is made from, of that what is there."""
+    """Return what crops.csv, maps/ and pseudo-labels of a run's folder are made from, of that what is there."""
     named = [*sorted(folder.glob("fold*/oof.npz")), folder / "test.npz", folder / "postprocess.yaml"]
     return [path for path in named if path.is_file()]
 

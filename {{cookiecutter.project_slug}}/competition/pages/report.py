@@ -16,12 +16,22 @@ from competition.pages.report_plots import Rows, answer_plots, learning_plots, t
 from competition.pages.suspects import suspects
 from competition.runs.blend_recipe import blend_sources
 from competition.runs.folder import CONFIG, CV, METRICS, OOF, POSTPROCESS, VIEWS, Run, read_metrics
+from competition.runs.provenance import describe_other_tables
+from competition.runs.thresholds import is_decoded_by_hand
 from competition.scoring import tune
+from competition.scoring.code_files import code_of
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files
-from competition.scoring.tune import THRESHOLDS, describe_choice, describe_staleness, honest_scores, read_cv
+from competition.scoring.tune import (
+    THRESHOLDS,
+    describe_choice,
+    describe_staleness,
+    honest_scores,
+    read_cv,
+    why_not_tuned,
+)
 from competition.submission.stack_table import describe_stack
 from competition.support.atomic_files import read_rows
-from competition.support.freshness import is_up_to_date, remember_sources
+from competition.support.freshness import MadeFrom, is_up_to_date
 from competition.tasks.contract import Task
 
 REPORT = "report.html"
@@ -46,6 +56,8 @@ NO_IMAGES = "There are no out-of-fold predictions: no training with validation i
 def write_report(run: Run, overrides: Sequence[str] = ()) -> Path:
     """Write report.html into a run's folder, which was opened with these overrides, and return its path."""
     own = Run.open(str(run.folder)) if overrides else run
+    path = run.folder / REPORT
+    made_from = MadeFrom.now(path, _sources(run), _learnt(run), _code(run))
     files = [folder / OOF for folder in run.trainings() if (folder / OOF).is_file()]
     outcomes = None
     if files:
@@ -65,9 +77,8 @@ def write_report(run: Run, overrides: Sequence[str] = ()) -> Path:
         _views(run),
         _resources(run, metrics),
     ]
-    path = run.folder / REPORT
     write_page(path, f"Run {run.folder.name}", _facts(run, own, overrides), sections)
-    remember_sources(path, _sources(run))
+    made_from.note()
     return path
 
 
@@ -75,12 +86,21 @@ def is_reported(run: Run) -> bool:
     """Return whether report.html is newer than all it was made from, and shows the run by its own config."""
     if _has_overrides(run.folder / REPORT):
         return False
-    return is_up_to_date(run.folder / REPORT, _sources(run))
+    return is_up_to_date(run.folder / REPORT, _sources(run), _learnt(run), _code(run))
 
 
 def _sources(run: Run) -> list[Path]:
     sources = [folder / name for folder in run.trainings() for name in (CONFIG, METRICS, OOF)]
     return [*sources, *(run.folder / name for name in (CV, POSTPROCESS, VIEWS))]
+
+
+def _learnt(run: Run) -> str:
+    """Return what is told of other tables than the trainings learnt from."""
+    return "\n".join(["other tables:", *describe_other_tables(run)])
+
+
+def _code(run: Run) -> list[Path]:
+    return code_of(run.config.task, "outcome", "picture")
 
 
 def _has_overrides(page: Path) -> bool:
@@ -99,8 +119,10 @@ def _facts(run: Run, own: Run, overrides: Sequence[str]) -> list[tuple[str, str]
     facts.append(("trainings", ", ".join(folder.name for folder in run.trainings())))
     if overrides:
         facts.append((GIVEN, " ".join(overrides)))
-    if config.decode != own.config.decode:
+    if is_decoded_by_hand(run):
         facts.append(("score", "not known by thresholds that were given by hand"))
+    elif (run.folder / CV).is_file() and own.out_of_fold_files() and (reason := why_not_tuned(own)):
+        facts.append(("score", f"not known: thresholds were found {reason}"))
     elif (run.folder / CV).is_file():
         how, scores = honest_scores(own)
         facts.append((f"score, {how}", describe_scores(scores)))
@@ -110,7 +132,7 @@ def _facts(run: Run, own: Run, overrides: Sequence[str]) -> list[tuple[str, str]
 def _learning(run: Run, metrics: Mapping[str, Rows]) -> Section:
     title = "Learning curves"
     if metrics:
-        return Section(title, plots=learning_plots(metrics))
+        return Section(title, describe_other_tables(run), plots=learning_plots(metrics))
     return Section(title, [_no_training(run)])
 
 
@@ -161,7 +183,7 @@ def _thresholds(run: Run, own: Run, outcomes: Outcomes | None) -> Section:
     is_given = any(row.get(THRESHOLDS) == tune.GIVEN for row in _cv_rows(run))
     tuned = "given by hand to tuning" if is_given else "found by tuning"
     found = tuned if run.config.decode != run.untuned.decode else "as the config has it"
-    found = "with some that were given by hand" if run.config.decode != own.config.decode else found
+    found = "with some that were given by hand" if is_decoded_by_hand(run) else found
     rows = [[key, _in_words(value)] for key, value in now.items() if value is not None]
     grids = [Grid(["decode", ""], rows, found)] if rows else []
     return Section(title, words, grids=grids, plots=plots)

@@ -23,6 +23,7 @@ from competition.runs.folder import (
     remember_what_follows,
 )
 from competition.runs.provenance import test_images_fingerprint
+from competition.runs.thresholds import describe_edit
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files, score_constant
 from competition.scoring.tune import describe_choice, describe_tuning, honest_scores, is_tuned, tune
 from competition.submission.submit import Submission, describe_submission, make_submission
@@ -168,6 +169,9 @@ def time_limit(config: Config, started: float) -> Callable[[], list[str]]:
 def _tune(opened: Run) -> None:
     if not opened.out_of_fold_files():
         return  # trained on all images: there is nothing to tune on
+    if edited := describe_edit(opened):
+        _say("tune", *edited)
+        return
     if is_tuned(opened):
         _say("tune", f"{opened.folder}/cv.csv is up to date")
         return
@@ -227,11 +231,18 @@ def _report(opened: Run, submission: Submission, seconds: float) -> None:
     if files:
         table = Task(config.task).table.read_table(config)
         blind_name, blind = score_constant(config, table, OutOfFold(config, table, folds_of_files(files)))
-        how, scores = honest_scores(opened)
-        print("\n  ".join([f"out of fold:  {describe_scores(scores)}  ({how})", *describe_choice(opened)]))
+        print("\n  ".join([_in_words(opened), *describe_choice(opened)]))
         print(f"  {blind_name}: {describe_scores(blind)}")
     print(f"weights, metrics.csv and out-of-fold predictions:  {opened.folder}/fold*/")
     print("\n".join(describe_submission(submission)))
+
+
+def _in_words(opened: Run) -> str:
+    """Say what is known of how well the run does by the thresholds that it has."""
+    if edited := describe_edit(opened):
+        return f"out of fold:  not scored: {edited[0]}"
+    how, scores = honest_scores(opened)
+    return f"out of fold:  {describe_scores(scores)}  ({how})"
 
 
 def _say(stage: str, text: str) -> None:

@@ -7,7 +7,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from competition.comparison.update_ledger import begin, record
 from competition.config.settings import Config
-from competition.data.extra_sets import learnt_files
+from competition.data.extra_sets import learnt_files, refuse_older_pseudo, taught_files
 from competition.data.folds import read_folds
 from competition.pipeline.find_batch_size import with_batch_size
 from competition.prediction.predict import load_network, predict_images
@@ -15,7 +15,7 @@ from competition.prediction.teacher import teach
 from competition.runs.folder import BEGUN_BY, OOF, has_begun, refuse_start
 from competition.scoring.out_of_fold import describe_scores, score_predictions
 from competition.support.errors import CompetitionError
-from competition.support.freshness import changed_sources, remember_sources
+from competition.support.freshness import MadeFrom, changed_sources
 from competition.support.locks import holding
 from competition.tasks.contract import Table, Task
 from competition.tasks.host_metric import load_score
@@ -45,8 +45,8 @@ def train(config: Config, *, resume: bool = False, bases: Sequence[str] = ()) ->
             load_score(config.host_metric.file)  # a wrong path should not be found after the training
         for metric in config.metric_files:
             load_metric(metric)
-        table = Task(config.task).table.read_table(config)
         note_tables(config)
+        table = Task(config.task).table.read_table(config)
         data = FoldData(config, table, read_folds(config, table))
         teach(config, table, data)
         with explaining_lost_process("training"):
@@ -76,17 +76,31 @@ def _predict_out_of_fold(config: Config, table: Table, data: FoldData) -> None:
 
 def note_tables(config: Config) -> None:
     """Note by which tables a training begins, train.csv, folds.csv and others, as crops of another run; raise
-    CompetitionError where it would go on by others: it would have learnt what it is scored on."""
+    CompetitionError where it would go on by others: it would have learnt what it is scored on. None begins by
+    pseudo-labels, or another run's word, that are old or others than the run's other trainings learnt by."""
     folder, tables = config.fold_folder, learnt_files(config)
     begun = folder / BEGUN_BY
     if not has_begun(folder):
+        refuse_older_pseudo(config.data)
+        _refuse_other_teacher(config)
         rank_zero_only(begun.touch)()
-        rank_zero_only(remember_sources)(begun, tables)
+        rank_zero_only(MadeFrom.now(begun, tables).note)()
     elif begun.is_file() and (changed := changed_sources(begun, tables, by_contents=True)):
         raise CompetitionError(
             f"{changed[0]}: is another than when {folder} was begun, which would learn by both; put that one back, or "
             f"delete {folder} to start anew"
         )
+
+
+def _refuse_other_teacher(config: Config) -> None:
+    """Raise CompetitionError where another training of the run learnt by another teacher: they predict together, and
+    are scored as one."""
+    for begun in sorted(config.run_folder.glob(f"fold*/{BEGUN_BY}")):
+        if has_begun(begun.parent) and (changed := changed_sources(begun, taught_files(config), by_contents=True)):
+            raise CompetitionError(
+                f"{changed[0]}: is another than when {begun.parent} was begun, which learnt by it (loss.distil); put "
+                "that one back, or give this run another name (name=...)"
+            )
 
 
 @rank_zero_only

@@ -28,7 +28,7 @@ from competition.runs.folder import TEST, Run, fold_of, weights_name
 from competition.runs.provenance import test_images_fingerprint
 from competition.support.atomic_files import OF_PREDICTION
 from competition.support.errors import CompetitionError
-from competition.support.freshness import is_up_to_date, remember_sources
+from competition.support.freshness import MadeFrom, is_up_to_date
 from competition.support.locks import holding
 from competition.tasks.contract import Prediction, Task
 from competition.training.checkpoint import explaining_other_network, load_checkpoint, network_state, weights_to_use
@@ -140,7 +140,8 @@ def predict_out_of_fold(run: Run) -> list[Path]:
 def predict_test(run: Run) -> Path:
     """Predict the test images with every fold of a run; return the path of test.npz."""
     refuse_blend(run.folder)
-    config = run.config
+    config, path = run.config, run.folder / TEST
+    made_from = MadeFrom.now(path, run.test_sources(), test_images_fingerprint(config))
     loaded = [load_network(weights_to_use(folder, config.checkpoint)) for folder in run.finished()]
     classes = loaded[0][1]
     if any(other != classes for _, other in loaded):
@@ -148,9 +149,8 @@ def predict_test(run: Run) -> Path:
     task = Task(config.task)
     ids = task.submission.read_test_ids(config, classes)
     dataset = open_dataset(config, ids)
-    path = run.folder / "test.npz"
     predict_images(config, [network for network, _ in loaded], dataset, path, classes)
-    rank_zero_only(remember_sources)(path, run.test_sources(), test_images_fingerprint(config))
+    rank_zero_only(made_from.note)()
     return path
 
 
@@ -173,11 +173,12 @@ def predict_test_by_fold(run: Run) -> dict[int, Path]:
         files[int(fold)] = path
         if is_up_to_date(path, sources, images) and Predictions(path).is_as_asked(config):
             continue
+        made_from = MadeFrom.now(path, sources, images)
         loaded = [load_network(file) for file in weights]
         ids = Task(config.task).submission.read_test_ids(config, loaded[0][1])
         networks = [network for network, _ in loaded]
         predict_images(config, networks, open_dataset(config, ids), path, loaded[0][1])
-        rank_zero_only(remember_sources)(path, sources, images)
+        rank_zero_only(made_from.note)()
     return files
 
 

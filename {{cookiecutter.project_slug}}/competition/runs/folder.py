@@ -92,10 +92,6 @@ class Run:
         known = ", ".join(sorted({str(p.parent.parent.name) for p in here().outputs.glob(f"*/fold*/{CONFIG}")}))
         raise CompetitionError(f"{candidates[0]}: no such run; runs here: {known or 'none'}; train one first")
 
-    def is_decoded_by_hand(self) -> bool:
-        """Return whether overrides give it other thresholds than its own, which what is stored of it was scored by."""
-        return self.config.decode != Run.open(str(self.folder)).config.decode
-
     def refuse_other_reading(self) -> None:
         """Raise CompetitionError where overrides have images read otherwise than its networks have learnt them."""
         own, asked = (one.model_dump(mode="json") for one in (Run.open(str(self.folder)).untuned, self.untuned))

@@ -17,12 +17,12 @@ import yaml
 
 from competition.config.loading import config_differences, dump_config, load_config, read_yaml, with_bases
 from competition.config.settings import Config
-from competition.data.extra_sets import extra_files, extra_folders
+from competition.data.extra_sets import describe_older_pseudo, extra_files, extra_folders
 from competition.data.folds import folds_path
 from competition.files.joined_tables import table_files
 from competition.files.maps import refuse_absent_stages
 from competition.runs.blend_recipe import blend_sources
-from competition.runs.folder import BEGUN_BY, ELSEWHERE, OOF, TEST, Run, is_among
+from competition.runs.folder import BEGUN_BY, ELSEWHERE, Run, is_among, is_finished
 from competition.runs.ledger import Line
 from competition.support.errors import CompetitionError
 from competition.support.freshness import changed_sources
@@ -59,10 +59,7 @@ def data_fingerprint(config: Config) -> str:
     """Return a checksum of train.csv and other tables of training images, of what a run that it learns from says, and
     of names and sizes of the images."""
     digest = hashlib.sha256()
-    distil = config.loss.distil
-    names = [f"fold*/{OOF}", *([TEST, f"fold*/{TEST}"] if config.data.pseudo else [])]
-    said = sorted(path for name in names for path in (here().outputs / distil.run).glob(name)) if distil else []
-    for path in (*table_files(config.train_csv), *extra_files(config), *said):
+    for path in (*table_files(config.train_csv), *extra_files(config)):
         if path.is_file():
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -81,15 +78,16 @@ def test_images_fingerprint(config: Config) -> str:
 
 
 def describe_other_tables(run: Run) -> list[str]:
-    """Warn where a training learnt from other tables beside train.csv, as crops of another run, than are there now, or
-    where these are older than what that run says now."""
+    """Warn where a training learnt from other tables beside train.csv, as crops of another run, or by another run, than
+    are there now, or where these are older than what that run says now."""
     lines = list[str]()
     try:
         refuse_absent_stages(run.config.data)
     except CompetitionError as error:
         lines.append(f"warning: {error}")
+    lines += describe_older_pseudo(run.config.data)
     tables = extra_files(run.config)
-    for folder in run.finished() if tables else []:
+    for folder in filter(is_finished, run.trainings() if tables else []):
         if (begun := folder / BEGUN_BY).is_file() and (changed := changed_sources(begun, tables, by_contents=True)):
             lines.append(
                 f"warning: {folder} was trained with another {changed[0]} than is there now; train anew, under another "

@@ -11,11 +11,13 @@ from competition.config.loading import dump_yaml
 from competition.config.settings import Config, with_decode
 from competition.files.joined_tables import table_files
 from competition.runs.blend_recipe import blend_sources
-from competition.runs.folder import CONFIG, CV, POSTPROCESS, Run, chosen_weights, read_metrics
+from competition.runs.folder import CONFIG, CV, OOF, POSTPROCESS, Run, chosen_weights, read_metrics
+from competition.runs.thresholds import describe_edit, thresholds_in_words, tune_again
+from competition.scoring.code_files import code_of
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files
 from competition.support.atomic_files import read_rows, replacing, write_csv
 from competition.support.errors import CompetitionError
-from competition.support.freshness import is_up_to_date, remember_sources
+from competition.support.freshness import MadeFrom, changed_code, changed_sources, has_noted_code, is_up_to_date
 from competition.support.progress import progress
 from competition.tasks.contract import Task
 from competition.tasks.host_metric import HOST
@@ -28,6 +30,7 @@ OWN, GIVEN = "by the config's own thresholds", "by thresholds given by hand"
 CROSSED, FLATTERED = "cross-fitted", "tuned on the same images: flatters"
 ENDINGS = {OWN: "", GIVEN: "", CROSSED: "_cross_fitted", FLATTERED: "_tuned"}
 THRESHOLDS = "thresholds"  # column of cv.csv: which of these
+OTHER_PREDICTIONS = "on other out-of-fold predictions than are there now"
 LAST_EPOCHS = 3  # that the best one is compared with
 
 
@@ -44,6 +47,11 @@ class Tuned:
     is_kept: bool
 
     @property
+    def handed_in(self) -> dict[str, Any]:
+        """Return those that the run is decoded by from now on."""
+        return self.decode if self.is_kept else self.start
+
+    @property
     def thresholds(self) -> str:
         """Say which thresholds are handed in, or how those that tuning found are scored."""
         if not self.is_kept or self.decode == self.start:
@@ -58,6 +66,7 @@ def tune(run: Run) -> Tuned:
     with, the config's own or those given by hand.
     """
     config = run.untuned
+    made_from = MadeFrom.now(run.folder / CV, _sources(run), code=code_of(config.task))
     table = Task(config.task).table.read_table(config)
     files = folds_of_files(run.out_of_fold_files())
     images = OutOfFold(config, table, files)
@@ -75,10 +84,11 @@ def tune(run: Run) -> Tuned:
     start, end = (one.decode.model_dump(mode="json") for one in (config, found))
     is_given = config.decode != Run.open(str(run.folder)).untuned.decode
     tuned = Tuned(end, start, is_given, before, pooled, cross_fitted, is_kept)
+    # First that of other thresholds goes, last this one comes: it says that tuning is done, and what it wrote.
+    (run.folder / CV).unlink(missing_ok=True)
     _write_postprocess(run, tuned, table.classes)
-    # Last: it says that tuning is done.
     _write_cv(run.folder / CV, [paths[0].parent.name for paths in files], ways, tuned.thresholds)
-    remember_sources(run.folder / CV, _sources(run))
+    made_from.note(also=thresholds_in_words(tuned.handed_in))
     return tuned
 
 
@@ -149,11 +159,6 @@ def honest_scores(run: Run) -> tuple[str, dict[str, float]]:
     return how, {name: float(pooled[name + way]) for name in metric_names(run.config)}
 
 
-def tune_again(folder: Path) -> str:
-    """Return what cures a file of tuning that is damaged."""
-    return f"delete it and make it again with `competition tune {folder.name}`"
-
-
 def read_cv(folder: Path) -> dict[str, dict[str, str]]:
     """Return the rows of a run's cv.csv by their names; raise CompetitionError where it was cut."""
     texts = ("images", THRESHOLDS)
@@ -203,7 +208,7 @@ def _write_cv(
 
 
 def _write_postprocess(run: Run, tuned: Tuned, classes: tuple[str, ...]) -> None:
-    path, decode = run.folder / POSTPROCESS, tuned.decode if tuned.is_kept else tuned.start
+    path, decode = run.folder / POSTPROCESS, tuned.handed_in
     if not decode:
         path.unlink(missing_ok=True)  # this task has nothing to set
         return
@@ -214,18 +219,39 @@ def _write_postprocess(run: Run, tuned: Tuned, classes: tuple[str, ...]) -> None
 
 
 def is_tuned(run: Run) -> bool:
-    """Return whether the tuning is of these metrics, and newer than all it was made from."""
-    cv, names = run.folder / CV, metric_names(run.config)
+    """Return whether the tuning is of these metrics, and of all that it was made from as it is now."""
+    return why_not_tuned(run) is None
+
+
+def why_not_tuned(run: Run) -> str | None:
+    """Say on what, for what or by what else thresholds were found and scored than there is now; None where they are of
+    all that is there."""
+    cv, names, sources = run.folder / CV, metric_names(run.config), _sources(run)
     if not run.out_of_fold_files():
         raise CompetitionError(f"{run.folder}: no fold has out-of-fold predictions; train one fold first")
     if not cv.is_file():
-        return False
+        return OTHER_PREDICTIONS
     try:
         known = [name for name in read_cv(run.folder)["pooled"] if name in names]
     except CompetitionError:
-        return False  # damaged
-    # Thresholds are found for the first.
-    return set(known) == set(names) and known[0] == names[0] and is_up_to_date(cv, _sources(run))
+        return OTHER_PREDICTIONS  # damaged
+    if set(known) != set(names) or known[0] != names[0]:  # thresholds are found for the first
+        return "for other metrics than the run has now"
+    if is_up_to_date(cv, sources, code=code_of(run.config.task)):
+        return None
+    changed, changed_by = changed_sources(cv, sources), other_code(run)
+    if changed and all(path.name != OOF for path in changed):
+        return f"by another {changed[0]} than is there now"
+    if changed_by and not changed:
+        by_time = "" if has_noted_code(cv) else ", by its time"
+        return f"by other code than is there now ({changed_by[0]}{by_time})"
+    return OTHER_PREDICTIONS
+
+
+def other_code(run: Run) -> list[Path]:
+    """Return the files of code that are others than cv.csv was made by; none where there is no cv.csv."""
+    cv = run.folder / CV
+    return changed_code(cv, code_of(run.config.task)) if cv.is_file() else []
 
 
 def _sources(run: Run) -> list[Path]:
@@ -242,16 +268,20 @@ def metric_names(config: Config) -> list[str]:
 
 
 def describe_staleness(run: Run) -> list[str]:
-    """Warn of thresholds that were found on other predictions, or for other metrics, than the run has now."""
-    path, name = run.folder / POSTPROCESS, run.folder.name
-    if not path.is_file() or not run.out_of_fold_files() or is_tuned(run):
+    """Warn of thresholds or scores that were found on other predictions, for other metrics, or by other code, than
+    there are now; or of thresholds that were given by hand since."""
+    path, cv, name = run.folder / POSTPROCESS, run.folder / CV, run.folder.name
+    if not (path.is_file() or cv.is_file()) or not run.out_of_fold_files():
         return []
-    if blend_sources(run.folder) and not (run.folder / CV).is_file():  # which tuning leaves beside what it finds
+    if edited := describe_edit(run):
+        return [f"warning: {line}" for line in edited]
+    reason = why_not_tuned(run)
+    if reason is None:
+        return []
+    if blend_sources(run.folder) and not cv.is_file():  # which tuning leaves beside what it finds
         return [f"thresholds are those of the first run; `competition tune {name}` finds the blend's own"]
-    return [
-        f"warning: the thresholds in {path} were found on other out-of-fold predictions than are there now; tune again "
-        f"with `competition tune {name}`"
-    ]
+    what = f"thresholds in {path}" if path.is_file() else f"scores in {cv}"
+    return [f"warning: the {what} were found {reason}; tune again with `competition tune {name}`"]
 
 
 def describe_unused(run: Run) -> list[str]:

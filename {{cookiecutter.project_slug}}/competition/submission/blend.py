@@ -33,6 +33,7 @@ from competition.runs.blend_recipe import (
     unless_equal,
 )
 from competition.runs.folder import CONFIG, CV, OOF, POSTPROCESS, TEST, Run
+from competition.runs.thresholds import is_decoded_by_hand
 from competition.scoring.out_of_fold import describe_scores, folds_of_files, score_predictions
 from competition.scoring.tune import GIVEN, OWN, honest_scores, is_tuned
 from competition.submission.blend_weights import Weights, fit_weights, given_weights, weights_that_pay
@@ -264,7 +265,7 @@ def _shares(about: Mapping[str, Any], weights: Sequence[float]) -> str:
 def _unflattered_scores(run: Run, files: Sequence[Path]) -> tuple[str, dict[str, float]]:
     """Return how a blend is scored, and its scores: not by thresholds that were found on the same images, be it by a
     run that it is made of, where there are other folds. Stored scores are not those of thresholds given by hand."""
-    if run.is_decoded_by_hand():
+    if is_decoded_by_hand(run):
         tuned = " beside some found on the same images: flatters" * (run.config.decode != run.untuned.decode)
         how, config = f"{GIVEN}{tuned}", run.config
     elif run.config.decode != run.untuned.decode and is_tuned(run):

@@ -18,7 +18,7 @@ from competition.runs.folder import TEST, Run
 from competition.scoring.out_of_fold import OutOfFold, folds_of_files
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
-from competition.support.freshness import remember_sources
+from competition.support.freshness import MadeFrom
 from competition.support.progress import progress
 from competition.tasks.contract import Prediction, Target, Task
 
@@ -32,7 +32,8 @@ def make_crops(run: Run) -> tuple[Path, str]:
     """
     config, path = run.config, run.folder / CROPS
     refuse_placeless(config)
-    said, sources = said_of_images(run), crop_sources(run.folder)
+    made_from = MadeFrom.now(path, crop_sources(run.folder))
+    said = said_of_images(run)
     write_csv(
         path,
         COLUMNS,
@@ -43,7 +44,7 @@ def make_crops(run: Run) -> tuple[Path, str]:
             for row in crop_rows(part, *one)
         ),
     )
-    remember_sources(path, sources)
+    made_from.note()
     return path, f"{said.in_words()}; for 'data.crop={{run: {run.folder.resolve()}}}'"
 
 

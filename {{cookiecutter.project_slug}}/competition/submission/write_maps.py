@@ -16,7 +16,7 @@ from competition.files.maps import INDEX, MAPS, write_maps
 from competition.runs.folder import Run
 from competition.submission.write_crops import said_of_images
 from competition.support.errors import CompetitionError
-from competition.support.freshness import remember_sources
+from competition.support.freshness import MadeFrom
 from competition.support.progress import progress
 from competition.tasks.contract import Prediction
 
@@ -28,8 +28,9 @@ def make_maps(run: Run) -> tuple[Path, str]:
 
     Raises CompetitionError where the run says nothing of pixels, or has not been predicted.
     """
-    folder, building, sources = run.folder / MAPS, run.folder / f".{MAPS}.tmp", crop_sources(run.folder)
+    folder, building = run.folder / MAPS, run.folder / f".{MAPS}.tmp"
     refuse_mapless(run.config)
+    made_from = MadeFrom.now(folder / INDEX, crop_sources(run.folder))
     said = said_of_images(run)
     classes = said.test.classes
     images = (
@@ -39,7 +40,7 @@ def make_maps(run: Run) -> tuple[Path, str]:
     write_maps(building, classes, images)
     shutil.rmtree(folder, ignore_errors=True)
     building.rename(folder)
-    remember_sources(folder / INDEX, sources)
+    made_from.note()
     named = f"'data.maps={{run: {run.folder.name}, classes: [{', '.join(classes)}]}}'"
     return folder, f"{said.in_words()}; for {named}, in another project with run: {run.folder.resolve()}"
 

@@ -8,23 +8,25 @@ those of the run. No torch.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from competition.config.settings import Config
-from competition.data.extra_sets import of_fold, own_config, pseudo_files
+from competition.data.extra_sets import PSEUDO, of_fold, own_config, pseudo_files
 from competition.data.image_weights import WEIGHT_COLUMNS
+from competition.files.crops import crop_sources
 from competition.files.series import is_series
 from competition.prediction.stored import Predictions
 from competition.runs.folder import TEST, Run
 from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
+from competition.support.freshness import MadeFrom
 from competition.support.progress import progress
 from competition.tasks.contract import Target, Task
 
-PSEUDO = "pseudo.csv"
 LOWER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.3)  # confidences to suggest
 
 
@@ -44,19 +46,22 @@ class Answer(NamedTuple):
     confidence: float
 
 
-def refuse_unpredicted(run: Run) -> None:
-    """Raise CompetitionError where a run has no predictions of single test images, or none that say how sure they
-    are."""
+def begin_pseudo(run: Run) -> MadeFrom:
+    """Return what pseudo-labels of a run are made from as it is now, before its networks are asked.
+
+    Raises CompetitionError where it has no predictions of single test images, or none that say how sure they are.
+    """
     if is_series(run.config):
         raise CompetitionError(
             f"{run.folder}: model.join: it answers groups, and pseudo-labels are of single images; take another run"
         )
     own_config(run.config, Predictions(run.folder / TEST).classes)
+    return MadeFrom.now(run.folder / PSEUDO, crop_sources(run.folder))
 
 
-def make_pseudo(run: Run, choice: Choice, by_fold: Mapping[int, Path]) -> tuple[Path, str]:
+def make_pseudo(run: Run, choice: Choice, by_fold: Mapping[int, Path], made_from: MadeFrom) -> tuple[Path, str]:
     """Write the test images of which a run is confident, and beside it those of each fold, given the predictions of
-    its own networks; return the file and a word on it.
+    its own networks, and what all that is made from; return the file and a word on it.
 
     Raises CompetitionError where there is none.
     """
@@ -65,8 +70,10 @@ def make_pseudo(run: Run, choice: Choice, by_fold: Mapping[int, Path]) -> tuple[
         stale.unlink()
     stored = Predictions(run.folder / TEST)
     number = _write(run.config, stored, path, choice)
+    made_from.note()
     for fold, file in by_fold.items():
         _write(run.config, Predictions(file), of_fold(path, fold), choice)
+        replace(made_from, path=of_fold(path, fold)).note()
     name = Task(run.config.task).pseudo_labels.confidence_name(own_config(run.config, stored.classes))
     quota = "" if choice.quota is None else f", at most {choice.quota} of a class"
     words = (

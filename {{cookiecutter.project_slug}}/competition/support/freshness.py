@@ -1,8 +1,8 @@
 """Whether a file is of what it was made from: by a note of their contents, by their times only where there is none.
 
 Beside `test.npz` lies `.test.npz.sources`: what it was made from, with sizes, times and checksums. A clock that was set
-back, or a file that was copied, makes what is old look new; contents do not. The checksums of whole files and of
-archives are here, too. No torch.
+back, or a file that was copied, makes what is old look new; contents do not. They are those from before the work began:
+what changes while it goes on is not what it read. The checksums of whole files and of archives are here, too. No torch.
 """
 
 import hashlib
@@ -10,8 +10,9 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from competition.support.atomic_files import replacing
 from competition.support.errors import CompetitionError
@@ -29,14 +30,55 @@ def state_of(path: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def is_up_to_date(path: Path, sources: Iterable[Path], also: str = "") -> bool:
-    """Return whether a file is there, and was made of these sources, of those that are there, as they are now; and of
-    what else is told by `also`, where that was noted, too."""
+@dataclass(frozen=True)
+class MadeFrom:
+    """What a file is made from, as it was before the work began; `note` it when the file is there."""
+
+    path: Path
+    sources: Known
+    code: Known
+    also: str
+
+    @classmethod
+    def now(cls, path: Path, sources: Iterable[Path], also: str = "", code: Iterable[Path] = ()) -> Self:
+        """Look at what a file is about to be made from: files, of them those that are there, and the `code` by which;
+        `also` tells of what is no file, as a folder. What the work itself makes of its sources has to be there."""
+        return cls(path, _states(path, sources), _states(path, code), also)
+
+    def note(self, also: str = "") -> None:
+        """Note it beside the file, which has just been made; `also` is what was known only then."""
+        made = self.path.stat()
+        values = {
+            "made": [made.st_size, made.st_mtime_ns],
+            "also": also or self.also,
+            "sources": self.sources,
+            "code": self.code,
+        }
+        with replacing(_note(self.path)) as temporary:
+            temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def _states(path: Path, sources: Iterable[Path]) -> Known:
+    sources, known = [source for source in sources if source.is_file()], Known()
+    for name, source in zip(_names(path, sources), sources, strict=True):
+        status = source.stat()  # before the contents: of a file that is being written they are another's
+        known[name] = [status.st_size, status.st_mtime_ns, _checksum(source)]
+    return known
+
+
+def noted_beside(path: Path) -> str:
+    """Return what a file's note tells of what is no file; nothing where it tells none."""
+    return str(_values(path).get("also", ""))
+
+
+def is_up_to_date(path: Path, sources: Iterable[Path], also: str = "", code: Iterable[Path] = ()) -> bool:
+    """Return whether a file is there, and was made of these sources, of those that are there, as they are now; by the
+    code there is now; and of what else is told by `also`, where that was noted, too."""
     sources = [source for source in sources if source.is_file()]
-    if not path.is_file() or changed_sources(path, sources):
+    if not path.is_file() or changed_sources(path, sources) or changed_code(path, code):
         return False
-    known = _read(path)
-    if also and known is not None and _values(path).get("also", "") not in ("", also):
+    known = _read(path, "sources")
+    if also and known is not None and noted_beside(path) not in ("", also):
         return False
     return known is None or len(known) == len(set(_names(path, sources)))
 
@@ -49,7 +91,7 @@ def changed_sources(path: Path, sources: Iterable[Path], *, by_contents: bool = 
     sources = [source for source in sources if source.is_file()]
     if by_contents:
         return _of_other_contents(path, sources)
-    known, made, changed = _read(path), path.stat().st_mtime, []
+    known, made, changed = _read(path, "sources"), path.stat().st_mtime, []
     for name, source in zip(_names(path, sources), sources, strict=True):
         status = source.stat()
         if known is not None and name in known and known[name][:2] == [status.st_size, status.st_mtime_ns]:
@@ -61,6 +103,23 @@ def changed_sources(path: Path, sources: Iterable[Path], *, by_contents: bool = 
     return changed
 
 
+def changed_code(path: Path, code: Iterable[Path]) -> list[Path]:
+    """Return the code that is another than a file was made by: by its contents, as git writes what it was before at
+    another time; where none is noted, as by earlier versions, that which is newer."""
+    known = _read(path, "code")
+    code = [file for file in code if file.is_file()]
+    if known is None:
+        made = path.stat().st_mtime
+        return [file for file in code if file.stat().st_mtime > made]
+    noted = [known.get(name, [])[2:] for name in _names(path, code)]
+    return [file for file, before in zip(code, noted, strict=True) if before != [_checksum(file)]]
+
+
+def has_noted_code(path: Path) -> bool:
+    """Return whether it is known by which code a file was made."""
+    return _read(path, "code") is not None
+
+
 def _of_other_contents(path: Path, sources: Iterable[Path]) -> list[Path]:
     noted = _values(path).get("sources", {})
     by_name: dict[str, list[Any]] = {}
@@ -69,26 +128,13 @@ def _of_other_contents(path: Path, sources: Iterable[Path]) -> list[Path]:
     return [one for one in sources if one.name in by_name and _checksum(one) not in by_name[one.name]]
 
 
-def remember_sources(path: Path, sources: Iterable[Path], also: str = "") -> None:
-    """Note what a file, which has just been made, was made from; `also` tells of what is no file, as a folder."""
-    sources = [source for source in sources if source.is_file()]
-    known: Known = {}
-    for name, source in zip(_names(path, sources), sources, strict=True):
-        status = source.stat()
-        known[name] = [status.st_size, status.st_mtime_ns, _checksum(source)]
-    made = path.stat()
-    values = {"made": [made.st_size, made.st_mtime_ns], "also": also, "sources": known}
-    with replacing(_note(path)) as temporary:
-        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-
-
-def _read(path: Path) -> Known | None:
-    """Return what is noted of a file, None where there is no note of it as it is now."""
+def _read(path: Path, what: str) -> Known | None:
+    """Return which `sources` or `code` are noted of a file, None where there is no note of it as it is now."""
     values = _values(path)
     try:
         made = path.stat()
         is_of_it = values["made"] == [made.st_size, made.st_mtime_ns]
-        return {str(name): list(one) for name, one in values["sources"].items()} if is_of_it else None
+        return {str(name): list(one) for name, one in values[what].items()} if is_of_it else None
     except (OSError, KeyError, TypeError, AttributeError):
         return None
 

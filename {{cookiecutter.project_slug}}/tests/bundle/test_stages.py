@@ -26,7 +26,7 @@ from competition.files.images import read_image
 from competition.files.item_source import seen_of
 from competition.runs.folder import Run
 from competition.support.errors import CompetitionError
-from competition.support.freshness import remember_sources
+from competition.support.freshness import MadeFrom
 from competition.training.logger import MetricsPlot
 
 Command = Callable[..., CompletedProcess[str]]
@@ -230,5 +230,5 @@ def test_that_a_run_finds_something_else_now_is_told(place: Path, tmp_path: Path
     found = pd.read_csv(finder / CROPS, dtype=str, keep_default_na=False)
     found.loc[0, ["left", "top", "right", "bottom"]] = ["0", "0", "1", "1"]
     found.to_csv(finder / CROPS, index=False)
-    remember_sources(finder / CROPS, crop_sources(finder))
+    MadeFrom.now(finder / CROPS, crop_sources(finder)).note()
     assert f"{note}finder/{CROPS} than is there now" in command("submit", "looking").stdout

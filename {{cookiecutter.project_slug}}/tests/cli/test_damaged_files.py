@@ -27,7 +27,7 @@ from competition.scoring.tune import tune
 from competition.submission.submit import make_submission
 from competition.support.atomic_files import MACHINE, replacing, write_csv
 from competition.support.errors import CompetitionError
-from competition.support.freshness import is_up_to_date, remember_sources
+from competition.support.freshness import MadeFrom, is_up_to_date
 from competition.support.optional_rooms import ROOMS, has_room
 from competition.support.processes import Job
 from competition.training.checkpoint import best_name, export_weights
@@ -354,7 +354,7 @@ def made(tmp_path: Path) -> tuple[Path, list[Path]]:
     target = tmp_path / "made"
     target.write_text("whole")
     os.utime(target, (1e9 + 3600, 1e9 + 3600))
-    remember_sources(target, sources)
+    MadeFrom.now(target, sources).note()
     return target, sources
 
 
@@ -364,7 +364,7 @@ def test_a_source_that_was_changed_is_noticed_with_the_clock_set_back(made: tupl
     sources[0].write_text("9")
     os.utime(sources[0], (9e8, 9e8))
     assert not is_up_to_date(target, sources)
-    remember_sources(target, sources)
+    MadeFrom.now(target, sources).note()
     assert is_up_to_date(target, sources)
     sources[0].write_text("8")
     os.utime(sources[0], (9e8, 9e8 + 1))
@@ -376,7 +376,7 @@ def test_what_was_made_before_its_sources_by_the_clock_is_up_to_date(made: tuple
     target, sources = made
     os.utime(target, (9e8, 9e8))
     assert not is_up_to_date(target, sources)  # not the file that the note is of
-    remember_sources(target, sources)
+    MadeFrom.now(target, sources).note()
     assert is_up_to_date(target, sources)
 
 
@@ -386,9 +386,9 @@ def test_what_was_noted_by_absolute_paths_holds_for_relative_ones(
     target, sources = made
     elsewhere = tmp_path.parent / "elsewhere"
     elsewhere.write_text("far")
-    remember_sources(target, [*sources, elsewhere])
+    MadeFrom.now(target, [*sources, elsewhere]).note()
     os.utime(target, (8e8, 8e8))  # its time alone would not do
-    remember_sources(target, [*sources, elsewhere])
+    MadeFrom.now(target, [*sources, elsewhere]).note()
     monkeypatch.chdir(tmp_path)
     again = [*(path.relative_to(tmp_path) for path in sources), Path("../elsewhere")]
     assert is_up_to_date(Path("made"), again)

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 import yaml
+from tiny import PROJECT
 
 from competition.comparison.compare import why_not_comparable
 from competition.comparison.update_ledger import IN_TRAINING, begin, record, take_public_scores
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
-from competition.runs.folder import CONFIG, CV, LATEST, OOF, SUBMISSION, Run
+from competition.runs.folder import CONFIG, CV, LATEST, OOF, POSTPROCESS, SUBMISSION, Run
 from competition.runs.ledger import BY_HAND, Line, change_ledger, ledger_path, read_ledger
 from competition.runs.provenance import base_names, data_fingerprint, git_state, provenance
 from competition.runs.public_scores import PublicScore, remember_scores, scores_path
@@ -129,6 +131,7 @@ def test_a_public_score_is_that_of_the_submission_there_is(outputs: Path, comman
 @one_task
 def test_a_submission_by_thresholds_given_by_hand_has_no_score(outputs: Path) -> None:
     tune(Run.open("t"))
+    (outputs / "t" / SUBMISSION).write_text("first\n")
     record("t", [])
     own = line_of("t")
     assert own.mean
@@ -137,9 +140,39 @@ def test_a_submission_by_thresholds_given_by_hand_has_no_score(outputs: Path) ->
     assert by_hand == replace(own, thresholds=BY_HAND, scores="", mean="", std="")
     record("t")  # by another verb: the submission is still that
     assert line_of("t") == by_hand
-    assert "t was submitted by thresholds given by hand" in str(why_not_comparable(own, by_hand))
+    assert "t is handed in by thresholds given by hand" in str(why_not_comparable(own, by_hand))
     record("t", [])
     assert line_of("t") == own
+
+
+@one_task
+def test_thresholds_edited_by_hand_and_other_code_have_no_score(
+    task: str,
+    outputs: Path,
+    command: Command,
+    other_decode: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tasks = shutil.copytree(PROJECT / "competition" / "tasks", tmp_path / "competition" / "tasks")
+    for module in ("scoring.code_files", "support.freshness"):
+        monkeypatch.setattr(f"competition.{module}.PACKAGE", tasks.parent)
+    path, values = outputs / "t" / POSTPROCESS, {"decode": other_decode}
+    tune(Run.open("t"))
+    record("t", [])
+    own, found = line_of("t"), path.read_text()
+    path.write_text(yaml.safe_dump(values))
+    shown = command("runs").stdout  # none has been handed in by them yet
+    assert line_of("t") == replace(own, thresholds=BY_HAND, scores="", mean="", std="")
+    assert own.mean[:6] not in shown
+    assert "t is handed in by thresholds given by hand" in command("runs", "t", "t").stdout
+    path.write_text(found)
+    tune(Run.open("t"))
+    record("t")
+    assert line_of("t") == own
+    with (tasks / task / "score.py").open("a") as file:
+        file.write("# edited\n")
+    assert own.mean[:6] not in command("runs").stdout
 
 
 @one_task

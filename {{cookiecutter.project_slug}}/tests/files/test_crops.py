@@ -30,7 +30,7 @@ from competition.pipeline.train_fold import note_tables
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.runs.folder import Run, remember_config
 from competition.support.errors import CompetitionError
-from competition.support.freshness import remember_sources
+from competition.support.freshness import MadeFrom
 from competition.tasks.contract import Task
 
 
@@ -116,7 +116,7 @@ def test_an_image_that_was_not_asked_about_and_a_bad_row_are_named(tmp_path: Pat
 def test_a_file_older_than_its_run_and_one_that_is_not_there_are_refused(tmp_path: Path, pixels: np.ndarray) -> None:
     stored = tmp_path / "test.npz"
     np.savez(stored, one=np.zeros(1))
-    remember_sources(tmp_path / "crops.csv", [stored])
+    MadeFrom.now(tmp_path / "crops.csv", [stored]).note()
     config = config_of(tmp_path, {"run": str(tmp_path)})
     refuse_absent_crops(config.data)
     np.savez(stored, one=np.ones(2))

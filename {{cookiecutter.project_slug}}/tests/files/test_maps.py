@@ -22,7 +22,7 @@ from competition.files.maps import INDEX, MAPS, map_files, refuse_absent_stages,
 from competition.prediction.stored import Predictions, PredictionWriter
 from competition.runs.folder import Run
 from competition.support.errors import CompetitionError
-from competition.support.freshness import remember_sources
+from competition.support.freshness import MadeFrom
 from competition.tasks.contract import Task
 
 SHAPE, IDS = (40, 60), np.array(["x/y"], dtype=object)
@@ -128,7 +128,7 @@ def test_what_is_not_said_or_is_old_is_told(
         )
     np.savez(stored, one=np.zeros(1))
     monkeypatch.setattr("competition.support.freshness.PACKAGE", tmp_path.parent / "competition")
-    remember_sources(index, [stored])
+    MadeFrom.now(index, [stored]).note()
     monkeypatch.setattr("competition.support.freshness.PACKAGE", tmp_path / "other" / "competition")
     refuse_absent_stages(config.data)  # it is of another project
     np.savez(stored, one=np.ones(2))

@@ -10,16 +10,19 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
+import yaml
 from browser import Browser
 
 from competition.config.loading import task_names
 from competition.data.pictures import LONGEST, SIDE, small_picture
 from competition.files.images import read_image_size
+from competition.pages import report
 from competition.pages.report import is_reported, write_report
 from competition.pages.report_plots import confusion_counts, precision_recall
 from competition.runs.folder import Run
@@ -236,6 +239,35 @@ def test_a_report_by_values_given_by_hand_has_no_score_and_is_not_the_one_that_r
     assert "given by hand" not in page.words
     assert any(word.startswith("score, ") for word in page.words)
     assert is_reported(own)
+
+
+@pytest.mark.parametrize("task", task_names()[:1], indirect=True)
+def test_a_report_shows_no_score_that_is_not_of_what_the_run_hands_in(
+    run: Run, other_decode: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "learning_plots", lambda _: [])
+    tune(run)
+    path = run.folder / "postprocess.yaml"
+    found = path.read_text()
+    path.write_text(yaml.safe_dump({"decode": other_decode}))
+    assert ("score", "not known by thresholds that were given by hand") in shown_of(run)
+    path.write_text(found)
+    assert any(name.startswith("score, ") for name, _ in shown_of(run))
+    labels = run.folder / "pseudo.csv"
+    labels.touch()
+    os.utime(labels, (1e9, 1e9))
+    (run.folder / "fold0" / "oof.npz").touch()
+    (said,) = [words for name, words in shown_of(run) if name == "score"]
+    assert said == "not known: thresholds were found on other out-of-fold predictions than are there now"
+    student = Run.open(str(run.folder), [f"data.pseudo={labels}"])
+    assert any("pseudo.csv: is older than" in words for _, words in shown_of(student))
+
+
+def shown_of(run: Run) -> list[tuple[str, str]]:
+    """Return facts and what is said of learning."""
+    opened = Run.open(str(run.folder))
+    learning = report._learning(run, {"fold0": []})
+    return [*report._facts(opened, opened, []), *((learning.title, words) for words in learning.words)]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Tuning on out-of-fold predictions: what it writes, that it does not flatter, and that its thresholds are used."""
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from tiny import PROJECT
 
 from competition.config.settings import Checkpoint, Config, with_decode
-from competition.runs.folder import CV, OOF, POSTPROCESS, Run
+from competition.pipeline.run import _in_words, _tune
+from competition.runs.folder import CONFIG, CV, OOF, POSTPROCESS, Run
 from competition.runs.ledger import ledger_path, read_ledger
 from competition.scoring.out_of_fold import OutOfFold, folds_of_files, lower_is_better
 from competition.scoring.tune import (
@@ -185,6 +188,90 @@ def test_thresholds_of_other_predictions_are_warned_of(predicted: Run) -> None:
     predicted.folder.rename("outputs/u")
     (line,) = describe_staleness(Run.open("u"))
     assert line.endswith("tune again with `competition tune u`")
+
+
+def test_thresholds_edited_by_hand_are_kept_and_have_no_score(
+    tuned: tuple[Run, Tuned],
+    other_decode: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Run.open(str(shutil.copytree(tuned[0].folder, "outputs/t")))
+    path, scores = run.folder / POSTPROCESS, honest_scores(run)
+    values = yaml.safe_load(path.read_text())
+    path.write_text(f"# the same\n{yaml.safe_dump(values, default_flow_style=True)}")
+    assert (describe_staleness(Run.open("t")), honest_scores(Run.open("t"))) == ([], scores)
+    edited = yaml.safe_dump({"decode": values["decode"] | other_decode})
+    path.write_text(edited)
+    (line,) = describe_staleness(Run.open("t"))
+    assert line.startswith("warning: outputs/t/postprocess.yaml: other thresholds stand there than tuning wrote; ")
+    assert line.endswith("no score is of them; `competition tune t` finds others")
+    (run.folder / "fold0" / OOF).touch()  # it would be tuned anew
+    _tune(Run.open("t"))
+    assert line.removeprefix("warning: ") in capsys.readouterr().out
+    assert path.read_text() == edited
+    assert "not scored: " in _in_words(Run.open("t"))
+    assert tune(Run.open("t")).handed_in == values["decode"]  # as it was asked for
+    assert describe_staleness(Run.open("t")) == []
+
+
+def test_what_earlier_versions_tuned_is_taken_as_they_left_it(
+    tuned: tuple[Run, Tuned], other_decode: dict[str, Any], command: Command
+) -> None:
+    run = Run.open(str(shutil.copytree(tuned[0].folder, "outputs/t")))
+    note = run.folder / f".{CV}.sources"
+    known = json.loads(note.read_text())
+    note.write_text(json.dumps({key: "" if key == "also" else known[key] for key in ("made", "also", "sources")}))
+    (run.folder / POSTPROCESS).write_text(yaml.safe_dump({"decode": other_decode}))
+    assert describe_staleness(Run.open("t")) == []
+    assert is_tuned(Run.open("t"))
+
+
+def test_code_that_decodes_or_scores_has_it_tuned_anew_once_it_is_edited(
+    task: str, tuned: tuple[Run, Tuned], command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = shutil.copytree(PROJECT / "competition" / "tasks", tmp_path / "competition" / "tasks")
+    for module in ("scoring.code_files", "support.freshness"):
+        monkeypatch.setattr(f"competition.{module}.PACKAGE", tasks.parent)
+    run = Run.open(str(shutil.copytree(tuned[0].folder, "outputs/t")))
+    for name in (f"{task}/dataset.py", f"{task}/model.py", "contract.py"):
+        edit(tasks / name)
+    assert is_tuned(run)
+    for name in (f"{task}/decode.py", f"{task}/tuning.py", f"{task}/settings", "user_metrics.py"):
+        (file, *_) = sorted(tasks.glob(f"{name}/*.py")) or sorted(tasks.glob(f"{name}*"))
+        before = file.read_text()
+        edit(file)
+        (line,) = describe_staleness(run)
+        assert f" were found by other code than is there now ({file}); tune again with" in line
+        assert not is_tuned(run)
+        file.write_text(before)  # at another time, as git does
+        assert is_tuned(run)
+    note = run.folder / f".{CV}.sources"
+    note.write_text(json.dumps({key: one for key, one in json.loads(note.read_text()).items() if key != "code"}))
+    (line,) = describe_staleness(run)  # by an earlier version: what is newer counts
+    assert ", by its time); tune again with `competition tune t`" in line
+
+
+def edit(file: Path) -> None:
+    with file.open("a") as opened:
+        opened.write("# edited\n")
+
+
+def test_a_file_that_changes_while_tuning_goes_on_was_not_tuned_by(
+    predicted: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = predicted.folder / "fold0" / CONFIG
+
+    def search(*_: object) -> Finding:
+        *lines, mark = config.read_text().splitlines(keepends=True)
+        config.write_text("".join([*lines, "# by hand\n", mark]))
+        return Finding({})
+
+    monkeypatch.setattr(Task(predicted.config.task).tuning, "search", search)
+    tune(predicted)
+    assert not is_tuned(predicted)
 
 
 def test_other_metrics_are_tuned_anew(predicted: Run) -> None:

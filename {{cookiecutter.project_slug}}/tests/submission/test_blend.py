@@ -27,7 +27,7 @@ from competition.scoring.tune import CROSSED, OWN, THRESHOLDS, is_tuned
 from competition.submission import blend_weights
 from competition.submission.blend_weights import Weights, fit_weights
 from competition.submission.submit import Presence, open_runs, share_warnings
-from competition.submission.write_pseudo_labels import Choice, make_pseudo, within_quota
+from competition.submission.write_pseudo_labels import Choice, begin_pseudo, make_pseudo, within_quota
 from competition.support.atomic_files import read_rows
 from competition.tasks.contract import Prediction, Target, Task
 
@@ -249,6 +249,7 @@ def test_a_tuned_blend_shows_its_cross_fitted_score(
     (runs / "x" / POSTPROCESS).write_text(yaml.safe_dump({"decode": other_decode}))
     cv = runs / "x" / CV
     cv.write_text(cv.read_text().replace(OWN, CROSSED))  # as if it had paid
+    (runs / "x" / f".{CV}.sources").unlink()  # as an earlier version did, which did not note what it found
     rows = {row["images"]: row for row in read_rows(cv, "delete it", texts=("images", THRESHOLDS))}
     metric = Run.open("x").config.metrics[0]
     shown = out_of_fold_line(command("submit", "x", *facts_of(task).decides))
@@ -427,7 +428,7 @@ def test_pseudo_labels_are_trained_on_and_never_validated(
 def test_pseudo_labels_say_what_the_run_predicted(runs: Path, command: Command, task: str) -> None:
     """Read as training rows, they are what was decoded; images known from train.csv keep their own answer."""
     run = Run.open("a")
-    path, words = make_pseudo(run, Choice(0), {})
+    path, words = make_pseudo(run, Choice(0), {}, begin_pseudo(run))
     assert f"an image's confidence is {Task(task).pseudo_labels.confidence_name(run.config)})" in words
     assert "warning: networks that have seen a fold's validation images" in words
     table = Task(task).table.read_table(run.config)
@@ -492,9 +493,10 @@ def test_pseudo_masks_are_decoded_at_the_size_that_is_handed_in(runs: Path, comm
     if task != "segmentation":
         pytest.skip("other answers have no size")
     words = ["format.size=[32, 32]", "decode={threshold: 0.0, min_area: 1025}"]
-    path, _ = make_pseudo(Run.open("a", words), Choice(0), {})
+    run = Run.open("a", words)
+    path, _ = make_pseudo(run, Choice(0), {}, begin_pseudo(run))
     assert all(",," in line for line in path.read_text().splitlines()[1:])
     run = Run.open("a", [*words, "decode.min_area=1000"])
-    path, _ = make_pseudo(run, Choice(0), {})
+    path, _ = make_pseudo(run, Choice(0), {}, begin_pseudo(run))
     table = Task(task).table.read_table(own_config(run.config, Predictions(run.folder / TEST).classes), path)
     assert table.target(0, *Predictions(run.folder / TEST).sizes[0])["mask"].all()

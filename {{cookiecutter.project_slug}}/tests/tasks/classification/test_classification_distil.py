@@ -16,7 +16,9 @@ from competition.config.loading import load_config, validate
 from competition.data.dataset import Batch
 from competition.data.folds import make_folds
 from competition.notebook import OpenFold, open_fold
+from competition.pipeline.train_fold import note_tables
 from competition.prediction.stored import Predictions
+from competition.runs.folder import LATEST, remember_config
 from competition.runs.provenance import data_fingerprint
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.loss import image_losses
@@ -153,6 +155,27 @@ def test_a_run_is_known_to_be_made_of_what_its_teacher_says(words: list[str]) ->
 
 
 # -- refusals
+
+
+def test_a_run_learns_by_one_teacher_as_it_says_it_now(words: list[str]) -> None:
+    folds = [load_config([CONFIG], [*words, f"fold={fold}"]) for fold in (0, 1)]
+    said = marks(words)
+    folds[0].fold_folder.mkdir(parents=True)
+    note_tables(folds[0])
+    remember_config(folds[0].fold_folder, folds[0])
+    (folds[0].fold_folder / LATEST).touch()
+    folds[1].fold_folder.mkdir()
+    for config in folds:
+        note_tables(config)
+    table = Task("classification").table.read_table(folds[0])
+    write_teacher(folds[0], "big", {"fold0/oof.npz": {one: 1 - values for one, values in said.items()}}, table.classes)
+    with pytest.raises(CompetitionError, match=r"oof\.npz: is another than when .*fold0 was begun, which would"):
+        note_tables(folds[0])
+    with pytest.raises(CompetitionError, match=r"oof\.npz: is another than when .*fold0 was begun, which learnt"):
+        note_tables(folds[1])
+    other = load_config([CONFIG], [*words, "name=other"])
+    other.fold_folder.mkdir(parents=True)
+    note_tables(other)
 
 
 def test_an_image_it_says_nothing_of_and_other_classes_are_one_line(words: list[str], command: Command) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from competition.files.item_source import train_source
-from competition.files.unread_columns import unread_columns
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table
 from competition.tasks.detection.settings import DetectionSubmission, TaskConfig
 from competition.tasks.found_items import ONE_CLASS
+from competition.tasks.unread_columns import unread_columns
 
 MOST_IMAGES = 64  # whose size is looked at
 FARTHEST_OUT = 1.01  # of an image's side that boxes reach, as they may by rounding

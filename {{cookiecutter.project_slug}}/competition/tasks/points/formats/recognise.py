@@ -10,10 +10,10 @@ import pandas as pd
 from competition.config.data_settings import Data
 from competition.config.loading import format_presets
 from competition.files.csv_file import NUMBER
-from competition.files.unread_columns import MOST_VALUES, unread_columns
 from competition.tasks.contract import Table
 from competition.tasks.points.formats.point_columns import read_point_columns
 from competition.tasks.points.settings import PointsFormat, TaskConfig
+from competition.tasks.unread_columns import MOST_VALUES, unread_columns
 
 # Names of columns, in small letters without `_` and blanks.
 ACROSS = ("x", "cx", "xcenter", "centerx", "xcoord", "xcoordinate", "coordx", "pointx", "px", "col", "column")

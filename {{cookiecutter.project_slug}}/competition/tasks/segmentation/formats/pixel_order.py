@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 
 from competition.files.item_source import ImageSource, train_source
-from competition.files.unread_columns import unread_columns
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table
 from competition.tasks.segmentation.formats.mask_rows import MaskRows
 from competition.tasks.segmentation.formats.rle import parse_rle
 from competition.tasks.segmentation.settings import RunLengths, TaskConfig
+from competition.tasks.unread_columns import unread_columns
 
 Order = Literal["columns", "rows"]
 IN_WORDS = {"columns": "down the columns", "rows": "along the rows"}
