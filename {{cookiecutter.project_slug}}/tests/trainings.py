@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -38,6 +39,7 @@ from competition.files.crops import COLUMNS, CROPS
 from competition.files.item_source import test_source, train_source
 from competition.files.maps import MAPS, write_maps
 from competition.pipeline import run as run_module
+from competition.pipeline.train_fold import train
 from competition.prediction.stored import PredictionWriter
 from competition.runs.folder import CHOSEN
 from competition.support.atomic_files import write_csv
@@ -45,6 +47,7 @@ from competition.support.optional_rooms import has_room
 from competition.tasks.contract import Task
 from competition.training.checkpoint import epoch_paths, load_checkpoint
 from competition.training.logger import MetricsPlot
+from competition.training.module import CompetitionModule
 
 MEASURED = ("seconds", "samples_per_second", "memory_mb")  # the columns of metrics.csv that no two runs share
 
@@ -212,6 +215,30 @@ def fork(said: str, live: Callable[[], object]) -> int:
         os._exit(1)
     sys.stdout.flush()
     os._exit(0)
+
+
+def train_until_killed(config: Config, step: int) -> None:
+    """Train up to a step, and wait for the end before the next: however busy the machine is, none is taken."""
+    take_step = CompetitionModule.training_step
+
+    def wait_or_take(module: CompetitionModule, *batch: Any) -> Any:
+        while module.global_step >= step:
+            signal.pause()
+        return take_step(module, *batch)
+
+    setattr(CompetitionModule, "training_step", wait_or_take)  # noqa: B010
+    train(config, resume=True)
+
+
+def kill_at(step: int, children: Iterable[int], latest: Path) -> None:
+    """Kill the processes of a training, which is `train_until_killed`, once it has saved a step."""
+    children = list(children)
+    while not latest.is_file() or load_checkpoint(latest)["global_step"] < step:
+        assert os.waitpid(children[0], os.WNOHANG) == (0, 0), Path("said0").read_text()
+        time.sleep(0.02)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def wait(children: Iterable[int]) -> None:

@@ -9,9 +9,8 @@ which start in no time where a new Python would import for seconds.
 """
 
 import os
-import signal
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,11 @@ from trainings import (
     fork,
     fork_group,
     get_ready,
+    kill_at,
     looking_by,
     rows,
     run_as_script,
+    train_until_killed,
     wait,
     write_looks,
     write_teacher,
@@ -83,31 +84,30 @@ def teach(config: Config) -> None:
     write_teacher(config, "teacher", said, table.classes)
 
 
-def start(config: Config) -> list[int]:
+def start(config: Config, learn: Callable[[Config], object]) -> list[int]:
     """Train in forks, one a process, and return their ids."""
     if config.trainer["devices"] == 1:
-        return [fork("said0", lambda: train(config, resume=True))]
-    return fork_group(PROCESSES, lambda rank: train(config, resume=True))
+        return [fork("said0", lambda: learn(config))]
+    return fork_group(PROCESSES, lambda rank: learn(config))
 
 
-def kill(config: Config, children: list[int], step: int) -> bool:
-    """Kill a training after it has saved a step; return whether that was in the middle of an epoch."""
+def go_on(config: Config) -> None:
+    train(config, resume=True)
+
+
+def kill(config: Config, step: int) -> bool:
+    """Train, and kill it after it has saved a step; return whether that was in the middle of an epoch."""
     latest = config.fold_folder / "latest.pt"
-    while not latest.is_file() or load_checkpoint(latest)["global_step"] < step:
-        assert os.waitpid(children[0], os.WNOHANG) == (0, 0), Path("said0").read_text()
-        time.sleep(0.005)
-    for child in children:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    kill_at(step, start(config, lambda config: train_until_killed(config, step)), latest)
     return load_checkpoint(latest)["FoldData"]["batches_done"] > 0
 
 
 def compare(task: str) -> int:
     """Train unbroken and killed; return how many kills were in the middle of an epoch."""
     unbroken, killed = configure(task, "unbroken"), configure(task, "killed")
-    wait(start(unbroken))
-    in_mid_epoch = [kill(killed, start(killed), step) for step in KILLED_AT]
-    wait(start(killed))
+    wait(start(unbroken, go_on))
+    in_mid_epoch = [kill(killed, step) for step in KILLED_AT]
+    wait(start(killed, go_on))
     assert_ended_like(killed.fold_folder, unbroken.fold_folder)
     assert len(rows(killed.fold_folder)) == EPOCHS
     return sum(in_mid_epoch)

@@ -6,9 +6,7 @@ python tests/tasks/classification/test_classification_series.py FOLDER
 
 import csv
 import os
-import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -19,7 +17,17 @@ import pytest
 import torch
 from PIL import Image
 from tiny import PROJECT, TINY, bundled
-from trainings import assert_ended_like, fork_group, get_ready, rows, run_as_script, run_here, wait
+from trainings import (
+    assert_ended_like,
+    fork_group,
+    get_ready,
+    kill_at,
+    rows,
+    run_as_script,
+    run_here,
+    train_until_killed,
+    wait,
+)
 
 from competition.config.loading import load_config
 from competition.data.dataset import SeededIndex, share_cache
@@ -272,19 +280,10 @@ def on_two(name: str) -> TaskConfig:
     return configure(Path("data"), *words, "data.columns.categorical=[study]", "model.join=gated_attention")
 
 
-def kill_in_mid_epoch(children: list[int], latest: Path) -> None:
-    while not latest.is_file() or load_checkpoint(latest)["global_step"] < 4:
-        assert os.waitpid(children[0], os.WNOHANG) == (0, 0), Path("said0").read_text()
-        time.sleep(0.005)
-    for child in children:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-
-
 def train_unbroken_and_killed() -> None:
     unbroken, killed = on_two("unbroken"), on_two("killed")
     wait(fork_group(2, lambda rank: train(unbroken, resume=True)))
-    kill_in_mid_epoch(fork_group(2, lambda rank: train(killed, resume=True)), killed.fold_folder / "latest.pt")
+    kill_at(4, fork_group(2, lambda rank: train_until_killed(killed, 4)), killed.fold_folder / "latest.pt")
     wait(fork_group(2, lambda rank: train(killed, resume=True)))
     assert_ended_like(killed.fold_folder, unbroken.fold_folder)
 
