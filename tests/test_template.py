@@ -62,11 +62,14 @@ def test_the_projects_tests_run_alike_from_both_folders() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["2.6.0", "latest"])
-def test_cookiecutter_renders_every_task_with(version: str, template: Path, user_config: Path, tmp_path: Path) -> None:
+def test_cookiecutter_renders_every_task_with(
+    version: str, slim_template: Path, user_config: Path, tmp_path: Path
+) -> None:
     for task in TASKS:
         answers = [f"task_type={task}", f"project_slug={task}", "project_name={{ 'quoted' }} & 🥇"]
         options = ["--no-input", "--config-file", user_config, "-o", tmp_path]
-        result = run_module("uv", "tool", "run", f"cookiecutter@{version}", template, *options, *answers, cwd=tmp_path)
+        words = ["uv", "tool", "run", f"cookiecutter@{version}", slim_template, *options, *answers]
+        result = run_module(*words, cwd=tmp_path)
         assert result.returncode == 0, result.stdout + result.stderr
         project = read_toml(tmp_path / task / "pyproject.toml")["project"]
         assert project["description"] == "{{ 'quoted' }} & 🥇"

@@ -60,10 +60,11 @@ def cruft(env: dict[str, str]) -> Callable[..., CompletedProcess[str]]:
 
 @pytest.fixture
 def older(template: Path, tmp_path: Path, commit: Callable[[Path, str], str]) -> Path:
-    """Make a repository of the template, which the test goes on to develop; without most of its many tests."""
+    """Make a repository of the template, which the test goes on to develop; without most of its many tests and rooms,
+    which a bake copies as they are."""
     root = Path(shutil.copytree(template, tmp_path / "template"))
-    for folder in (root / PROJECT / "tests").iterdir():
-        if folder.is_dir() and folder.name != Path(CHECK_TEST).parent.name:
+    for folder in (*(root / PROJECT / "tests").iterdir(), *(root / PROJECT / "competition").iterdir()):
+        if folder.is_dir() and folder.name not in (Path(CHECK_TEST).parent.name, "tasks", "networks"):
             shutil.rmtree(folder)
     commit(root, "Older template")
     return root

@@ -33,7 +33,7 @@ Command = Callable[..., CompletedProcess[str]]
 
 @pytest.fixture
 def fold(task: str, config_file: Path, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenFold:
-    return open_sample(config_file, sample, tmp_path, monkeypatch)
+    return open_sample(config_file, sample, tmp_path, monkeypatch, "data.image_size=64")
 
 
 def open_sample(
@@ -65,7 +65,7 @@ def test_the_lines_of_the_readme_run_as_they_stand_there(
     shown = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
     with Image.open(io.BytesIO(shown._repr_png_())) as picture:
         assert min(picture.size) > 200
-    assert names["sample"]["image"].shape == (3, 64, 64)
+    assert names["sample"]["image"].shape == (3, *trained["data"]["image_size"])
     assert names["losses"].isfinite().all()
     assert not names["network"].training
     stored = Predictions(replayable / "t" / "fold0" / "oof.npz")

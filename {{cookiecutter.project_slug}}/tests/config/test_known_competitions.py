@@ -581,7 +581,7 @@ def test_a_known_competition_goes_from_check_to_a_submission_and_the_hosts_score
     data.mkdir()
     lay_out(data, CASES[task][name])
     config = PROJECT / "configs" / f"{task}_{name}.yaml"
-    words = [config, *TINY, *ONE_STEP, f"data.dir={data}", "name=known"]
+    words = [config, *TINY, *ONE_STEP, "data.image_size=64", f"data.dir={data}", "name=known"]
     train = ["train", *words]
     for verb in (["check", "--no-page", *words], ["folds", *words], train, ["predict", "known"], ["submit", "known"]):
         done = command(*verb)
