@@ -17,7 +17,7 @@ import yaml
 
 from competition.config.loading import config_differences, dump_config, load_config, read_yaml, with_bases
 from competition.config.settings import Config
-from competition.data.extra_sets import describe_older_pseudo, extra_files, extra_folders
+from competition.data.extra_sets import describe_older_pseudo, extra_files, extra_folders, learnt_files
 from competition.data.folds import folds_path
 from competition.files.joined_tables import table_files
 from competition.files.maps import refuse_absent_stages
@@ -78,21 +78,24 @@ def test_images_fingerprint(config: Config) -> str:
 
 
 def describe_other_tables(run: Run) -> list[str]:
-    """Warn where a training learnt from other tables beside train.csv, as crops of another run, or by another run, than
-    are there now, or where these are older than what that run says now."""
+    """Warn where trainings learnt from another train.csv, other folds or tables beside it, as crops of another run, or
+    by another run, than are there now, or where these are older than what that run says now."""
     lines = list[str]()
     try:
         refuse_absent_stages(run.config.data)
     except CompetitionError as error:
         lines.append(f"warning: {error}")
     lines += describe_older_pseudo(run.config.data)
-    tables = extra_files(run.config)
-    for folder in filter(is_finished, run.trainings() if tables else []):
-        if (begun := folder / BEGUN_BY).is_file() and (changed := changed_sources(begun, tables, by_contents=True)):
-            lines.append(
-                f"warning: {folder} was trained with another {changed[0]} than is there now; train anew, under another "
-                "name"
-            )
+    tables, trained = learnt_files(run.config), dict[Path, list[Path]]()
+    for folder in filter(is_finished, run.trainings()):
+        if (begun := folder / BEGUN_BY).is_file():
+            for table in changed_sources(begun, tables, by_contents=True)[:1]:
+                trained.setdefault(table, []).append(folder)
+    for table, (first, *others) in trained.items():
+        more = f" (so were {len(others)} more)" if others else ""
+        lines.append(
+            f"warning: {first} was trained with another {table} than is there now{more}; train anew, under another name"
+        )
     return lines
 
 

@@ -12,17 +12,18 @@ from competition.checking import extra_images
 from competition.checking.check import check
 from competition.checking.near_duplicates import Thumbnails
 from competition.config.loading import load_config, task_names
-from competition.data.extra_sets import duplicate_sources, duplicates_path, refuse_older_pseudo
+from competition.data.extra_sets import duplicate_sources, duplicates_path, learnt_files, refuse_older_pseudo
+from competition.data.folds import folds_path
 from competition.files.crops import CROPS, crop_sources
 from competition.files.maps import INDEX, MAPS
 from competition.pipeline.train_fold import note_tables
 from competition.prediction import predict
-from competition.runs.folder import BUNDLE, CONFIG, LATEST, OOF, TEST, Run, remember_config
+from competition.runs.folder import BEGUN_BY, BUNDLE, CONFIG, LATEST, OOF, TEST, Run, remember_config
 from competition.runs.provenance import describe_other_tables
 from competition.submission import write_crops, write_maps
 from competition.submission.write_pseudo_labels import Choice, begin_pseudo, make_pseudo
 from competition.support.errors import CompetitionError
-from competition.support.freshness import is_up_to_date
+from competition.support.freshness import MadeFrom, is_up_to_date
 from competition.support.optional_rooms import has_room
 from competition.training.checkpoint import exported_weights
 
@@ -132,6 +133,22 @@ def test_a_table_that_is_edited_while_its_images_are_compared(
     monkeypatch.setattr(extra_images, "near_duplicates", edit)
     check(config)
     assert not is_up_to_date(duplicates_path(config), duplicate_sources(config))
+
+
+@one_task
+@pytest.mark.parametrize("name", ["train.csv", "folds.csv"])
+def test_that_a_table_is_another_than_trainings_learnt_from_is_told_once(run: Run, name: str, data_dir: Path) -> None:
+    shutil.copy(folds_path(run.config), data_dir / "folds.csv")
+    own = Run.open("t", [f"data.dir={data_dir}", f"data.folds={data_dir / 'folds.csv'}"])
+    for folder in own.finished():
+        (folder / BEGUN_BY).touch()
+        MadeFrom.now(folder / BEGUN_BY, learnt_files(own.config)).note()
+    assert describe_other_tables(own) == []
+    header, *rows = (data_dir / name).read_text().splitlines()
+    (data_dir / name).write_text("\n".join([header, *rows[::-1]]) + "\n")
+    (line,) = describe_other_tables(own)
+    said = f"{own.folder / 'fold0'} was trained with another {data_dir / name} than is there now (so were 1 more)"
+    assert line == f"warning: {said}; train anew, under another name"
 
 
 @one_task
