@@ -26,6 +26,7 @@ from competition.files.maps import describe_maps, refuse_absent_stages
 from competition.files.series import describe_groups, one_by_one
 from competition.files.stacks import group_pattern
 from competition.files.table_columns import describe_columns
+from competition.runs.folder import has_begun_any
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
 from competition.support.freshness import MadeFrom
@@ -158,7 +159,9 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     seen.folds = folds
     is_compared = bool(config.data.extra) and config.data.near_duplicates
     test_thumbnails = Thumbnails.of(len(seen.test.heights)) if is_compared else None
-    faults += given.unused().values()
+    unused = given.unused().values()
+    is_begun = has_begun_any(given.run_folder)  # trainings that have learnt so go on
+    faults += [] if is_begun else unused
     _collect(faults, lambda: own_weights(config, table))
     extras = _collect(faults, lambda: read_extras(config, table)) or []
     faults += _check_train_images(config, seen, thumbnails) or uncounted
@@ -173,6 +176,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     faults, report = faults + more_faults, report + more_lines
     asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
     doubts = [] if counts is None else doubtful_classes(config, table, asked)
+    doubts += [f"{WARNING}{line}" for line in unused] if is_begun else []
     doubts += [*hint_at_groups(config, table), *describe_older_pseudo(config.data)]
     _, said = task.recognise.settle(config, table)
     report += [line for line in said if not line.startswith(WARNING)]

@@ -265,7 +265,7 @@ def refuse_start(config: Config, *, resume: bool) -> None:
     One that is done may go on if it is to have more epochs, and nothing else differs.
     """
     folder = config.fold_folder
-    if not has_begun(folder) and (unused := config.unused()):
+    if not has_begun_any(config.run_folder) and (unused := config.unused()):
         raise CompetitionError("\n".join(unused.values()))
     _refuse_other_reading(config)
     more, is_done = more_epochs(folder, config), is_finished(folder)
@@ -322,6 +322,11 @@ def refuse_changed_config(folder: Path, config: Config) -> None:
             f"{path}: this folder was trained with another config ({'; '.join(changes[:5])}); give this one "
             f"another name (name=...) or delete {folder}"
         )
+
+
+def has_begun_any(run: Path) -> bool:
+    """Return whether there is something to protect of any training of a run: others follow by the same config."""
+    return any(has_begun(path.parent) for path in run.glob(f"fold*/{CONFIG}"))
 
 
 def has_begun(folder: Path) -> bool:

@@ -165,11 +165,18 @@ class DetectionSubmission(Section):
     boxes: str = "PredictionString"  # column
     with_class: bool = True
     class_as: Literal["name", "index"] = "name"  # index: place in data.classes, from 0
+    class_names: list[str] | None = None  # what classes are called there, in their order, if not as in train.csv
     with_conf: bool = True
     layout: Layout | Literal["cxcy"] = "xywh"  # cxcy: only the centre is handed in
     units: Units | None = None  # None: those of train.csv
     decimals: Annotated[int, Field(ge=0, le=6)] = 2  # of coordinates in pixels; 0: whole pixels
     none: str = ""  # what stands for an image without any box
+
+    @model_validator(mode="after")
+    def _classes_have_one_name(self) -> Self:
+        if self.class_names is not None and self.class_as == "index":
+            raise ValueError("class_names are of class_as: name, and class_as is index; leave one out")
+        return self
 
 
 class DetectionFormat(Section):

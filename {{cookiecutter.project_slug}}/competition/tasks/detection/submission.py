@@ -1,6 +1,7 @@
 """submission.csv: a row an image, its boxes in one string, `class conf x y w h` for each or as `format:` has it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,16 @@ def number_columns(config: TaskConfig, classes: Sequence[str]) -> list[str]:
 def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     """Return image ids in order; an image may stand there once, and no class may have a space."""
     sample, form = config.sample_submission, config.format.submission
-    spaced = [name for name in classes if len(name.split()) != 1]
-    if spaced and form.with_class and form.class_as == "name":
+    names = _written_classes(classes, form)
+    if form.class_names is not None and len(set(names)) != len(classes):
         raise CompetitionError(
-            f"{sample}: class {spaced[0]!r} has a space, which a {form.boxes} cannot hold; rename it in train.csv, or "
-            "write its number: format.submission.class_as: index"
+            f"format.submission.class_names: found {', '.join(form.class_names)}; expected {len(classes)} that differ, "
+            f"one for each of {', '.join(classes)}"
+        )
+    if form.with_class and (spaced := [name for name in names if len(name.split()) != 1]):
+        raise CompetitionError(
+            f"{sample}: class {spaced[0]!r} has a space, which a {form.boxes} cannot hold; name it otherwise there "
+            "(format.submission.class_names), or write its number: format.submission.class_as: index"
         )
     frame = read_csv(sample, [form.image_id, form.boxes])
     ids = frame[form.image_id]
@@ -44,18 +50,17 @@ def read_test_ids(config: TaskConfig, classes: Sequence[str]) -> np.ndarray:
     if more:
         raise CompetitionError(f"{sample}: column {more[0]!r} is not expected beside {form.image_id},{form.boxes}")
     faults = row_faults(sample, np.flatnonzero(ids.duplicated()), ids, "a second row of this image")
-    faults += _other_words(config, frame)[:1]
+    faults += islice(_other_words(config, frame, names), 1)
     if faults:
         raise CompetitionError("\n".join(faults))
     return ids.to_numpy(dtype=object)
 
 
-def _other_words(config: TaskConfig, frame: pd.DataFrame) -> list[str]:
-    """Describe strings of the sample that have a class where none is handed in, none where one is, or that of a class
-    which nobody has named here."""
-    form, faults = config.format.submission, list[str]()
-    is_nameless = config.format.class_id is None and config.format.box_string in (None, "box")
-    is_nameless &= config.data.classes is None
+def _other_words(config: TaskConfig, frame: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
+    """Describe strings of the sample that have a class where none is handed in, none where one is, or, where train.csv
+    has no column of classes, that of another than is handed in."""
+    form = config.format.submission
+    is_nameless = list(names) == [ONE_CLASS] and config.format.class_id is None
     length = form.with_class + form.with_conf + len(WORDS[form.layout].split())
     for row, text in zip(frame.index, frame[form.boxes], strict=True):
         words, wanted = text.split(), ""
@@ -68,14 +73,12 @@ def _other_words(config: TaskConfig, frame: pd.DataFrame) -> list[str]:
             wanted = f"no class, and begins with {words[0]!r}; expected format.submission.with_class: true"
         elif form.with_class and is_nameless and not len(words) % length and words[0] != ONE_CLASS:
             wanted = (
-                f"class {ONE_CLASS!r}, and begins with {words[0]!r}; expected data.classes: [{words[0]}], "
-                "format.class_id: COLUMN, or, where it says that there is no box, format.submission.none"
+                f"class {ONE_CLASS!r}, and begins with {words[0]!r}; expected format.submission.class_names: "
+                f"[{words[0]!r}], format.class_id: COLUMN, or, where it says that there is no box, "
+                "format.submission.none"
             )
         if wanted:
-            faults.append(
-                f"{config.sample_submission}: line {line(row)}: {form.boxes} is to be handed in with {wanted}"
-            )
-    return faults
+            yield f"{config.sample_submission}: line {line(row)}: {form.boxes} is to be handed in with {wanted}"
 
 
 def asked_classes(config: TaskConfig, classes: Sequence[str]) -> set[str] | None:
@@ -126,7 +129,8 @@ def _columns(sample: Path) -> list[str]:
 
 
 def _written_classes(classes: Sequence[str], form: DetectionSubmission) -> list[str]:
-    return [str(i) for i in range(len(classes))] if form.class_as == "index" else list(classes)
+    """Return what classes are called in a submission."""
+    return [str(i) for i in range(len(classes))] if form.class_as == "index" else form.class_names or list(classes)
 
 
 def _format_boxes(answer: Target, classes: Sequence[str], form: DetectionSubmission, shares: bool) -> str:

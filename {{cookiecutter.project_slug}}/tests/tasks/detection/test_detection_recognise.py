@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from tiny import PROJECT
@@ -27,8 +28,8 @@ def lay_out(folder: Path, header: str, *rows: str, asked: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "form", "told"),
     [
-        ("wheat 0.5 0 0 9 9", "{}", "data.classes: [wheat]"),
-        ("1 0.5 0 0 9 9", "{}", "data.classes: [1]"),
+        ("wheat 0.5 0 0 9 9", "{}", "format.submission.class_names: ['wheat']"),
+        ("1 0.5 0 0 9 9", "{}", "format.submission.class_names: ['1']"),
         ("wheat 0.5 0 0 9 9", "{submission: {with_class: false}}", "format.submission.with_class: true"),
         ("0.5 0 0 9 9", "{}", "format.submission.with_class: false"),
     ],
@@ -43,6 +44,27 @@ def test_a_class_that_nobody_named_is_not_handed_in_where_the_sample_has_another
     with pytest.raises(CompetitionError, match=r"sample_submission\.csv: line 2: PredictionString") as refused:
         task.submission.read_test_ids(config, task.table.read_table(config).classes)
     assert told in str(refused.value)
+    key, _, value = told.removeprefix("format.submission.").partition(": ")  # as it is told, it is right
+    way_on = {"class_id": None, "submission": {"class_names": ["wheat"], key: yaml.safe_load(value)}}
+    right = validate(given | {"format": way_on}, {}, "test")
+    assert task.submission.read_test_ids(right, ["object"]).tolist() == ["b.png"]
+    boxes = {"bboxes": np.array([[1.0, 2, 31, 42]]), "scores": np.array([0.5]), "labels": np.array([0])}
+    _, (row,) = task.submission.rows(right, [("b.png", boxes)], ["object"])
+    assert len(row[1].split()) == len(asked.split())
+    assert row[1].split()[: len(asked.split()) - 4] == asked.split()[:-4]
+
+
+def test_what_classes_are_called_when_handed_in_is_one_name_for_each(tmp_path: Path) -> None:
+    lay_out(tmp_path, "image_id,x,y,w,h", "{},1,2,30,40", asked="0 0.5 0 0 9 9")
+    given = {"name": "t", "task": "detection", "data": {"dir": str(tmp_path)}}
+    read = Task("detection").submission.read_test_ids
+    by_number = validate(given | {"format": {"class_id": None, "submission": {"class_as": "index"}}}, {}, "test")
+    assert read(by_number, ["object"]).tolist() == ["b.png"]
+    twice = validate(given | {"format": {"submission": {"class_names": ["a", "a"]}}}, {}, "test")
+    with pytest.raises(CompetitionError, match=r"class_names: found a, a; expected 2 that differ, one for each of"):
+        read(twice, ["cat", "dog"])
+    with pytest.raises(CompetitionError, match="class_names are of class_as: name"):
+        validate(given | {"format": {"submission": {"class_as": "index", "class_names": ["a"]}}}, {}, "test")
 
 
 def test_the_class_is_called_as_the_sample_has_it(tmp_path: Path) -> None:

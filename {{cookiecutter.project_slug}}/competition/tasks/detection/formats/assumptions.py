@@ -26,12 +26,17 @@ def settle(config: TaskConfig, table: Table) -> tuple[dict[str, Any], list[str]]
     if form.like is not None:
         return told, lines
     is_nameless = form.class_id is None and form.box_string in (None, "box")
-    if is_nameless and form.submission.with_class and config.data.classes is None:
-        lines.append(f"boxes are handed in as of class {ONE_CLASS!r}: where the host has another, data.classes: [NAME]")
+    if is_nameless and _is_object(form.submission) and config.data.classes is None:
+        key = "format.submission.class_names: [NAME]"
+        lines.append(f"boxes are handed in as of class {ONE_CLASS!r}: where the host has another, {key}")
     if is_nameless:
         used = [*form.image_id_columns, *form.box_columns, "width", "height"]
         lines += unread_columns(config.train_csv, used, "format.class_id names the one that tells classes, if any does")
     return told, [*lines, _handed_in(form.submission, told.get("submission", {}).get("layout", form.submission.layout))]
+
+
+def _is_object(form: DetectionSubmission) -> bool:
+    return form.with_class and form.class_as == "name" and form.class_names is None
 
 
 def _handed_in(form: DetectionSubmission, layout: str) -> str:
