@@ -13,7 +13,7 @@ import yaml
 from tiny import PROJECT, TINY
 from trainings import assert_ended_like, run_here
 
-from competition.config.loading import load_config, task_names
+from competition.config.loading import dump_config, load_config, task_names
 from competition.config.settings import Config
 from competition.pipeline import run as run_module
 from competition.pipeline.run import trainings
@@ -107,6 +107,24 @@ def ended(untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     shutil.copytree(untrained / "t", "outputs/t")
     Path("outputs/t/fold0", LATEST).touch()
     return load_config([Path("outputs/t/fold0") / CONFIG])
+
+
+@pytest.mark.parametrize("task", task_names()[:1], indirect=True)
+def test_a_key_that_changes_nothing_begins_no_run_and_stops_none_that_has_it(ended: Config, command: Command) -> None:
+    idle = load_config([ended.fold_folder / CONFIG], ["scheduler.name=cosine", "scheduler.gamma=0.3"])
+    (key,) = idle.unused()
+    assert key == "scheduler.gamma"
+    for folder in ended.run_folder.glob("fold*"):
+        (folder / CONFIG).write_text(dump_config(idle))
+    refuse_start(idle.model_copy(update={"fold": 2}), resume=True)
+    told = command("check", ended.fold_folder / CONFIG)
+    assert told.returncode == 0, told.stderr
+    assert "warning: scheduler.gamma" in told.stdout
+    with pytest.raises(CompetitionError, match=r"^scheduler\.gamma"):
+        refuse_start(idle.model_copy(update={"name": "other"}), resume=True)
+    refused = command("check", ended.fold_folder / CONFIG, "name=other")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("scheduler.gamma")
 
 
 def test_a_finished_fold_may_have_more_epochs_but_no_fewer_and_nothing_else(ended: Config) -> None:
