@@ -18,16 +18,18 @@ def refuse_unknown_encoder(config: Config) -> None:
     model = config.model
     if model.encoder not in model.network_name or ":" in model.encoder:  # it has another backbone, or is of the hub
         return
-    places = [
-        ("timm", "models"),
-        *([("segmentation_models_pytorch", "encoders")] if model.knows_other_encoders else []),
-    ]
+    places = [("timm", "models")]
+    if model.knows_other_encoders:
+        places.append(("segmentation_models_pytorch", "encoders"))
     found = [_names_in(*place) for place in places]
     name = model.encoder.removeprefix("tu-")
     if not all(found) or any({name, name.partition(".")[0]} & names for names in found):
         return
     near = difflib.get_close_matches(name, sorted(set[str]().union(*found)), n=3, cutoff=0.5)
-    raise CompetitionError(f"model.encoder: {model.encoder!r} is no encoder of timm; nearest: {', '.join(near)}")
+    searched = " or ".join(package for package, _ in places)
+    raise CompetitionError(
+        f"model.encoder: {model.encoder!r} is no encoder of {searched}; nearest: {', '.join(near) or 'none'}"
+    )
 
 
 @cache

@@ -1,6 +1,6 @@
 """A reading of a competition's files: a part of a config, how far it gets by them, what else it says. No torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class Reading:
     part: dict[str, Any]
     stage: int  # how many of STAGES it passes
     fault: str  # what is wrong at the next one; nothing behind the last
+    said: tuple[str, ...] | None = None  # by the answers and images of it; none where they were not asked
 
 
 def try_reading(task: str, part: dict[str, Any]) -> Reading:
@@ -78,8 +79,14 @@ def by_its_name(reading: Reading, data: Data) -> Reading:
 
 
 def settled(reading: Reading) -> Reading:
-    """Return a reading with what answers and images tell, where columns and rows do not."""
-    told, _ = told_by_images(reading)
+    """Return a reading with what answers and images tell, where columns and rows do not, and what is said of it.
+
+    A reading is asked once: many images are read for it.
+    """
+    if reading.said is not None:
+        return reading
+    told, said = _told_by_images(reading)
+    reading = replace(reading, said=tuple(said))
     if not told:
         return reading
     form = reading.part["format"]
@@ -87,10 +94,10 @@ def settled(reading: Reading) -> Reading:
     for key, value in told.items():
         merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
     other = try_reading(reading.task, reading.part | {"format": merged})
-    return other if other.stage == reading.stage else reading
+    return replace(other, said=tuple(_told_by_images(other)[1])) if other.stage == reading.stage else reading
 
 
-def told_by_images(reading: Reading) -> tuple[dict[str, Any], list[str]]:
+def _told_by_images(reading: Reading) -> tuple[dict[str, Any], list[str]]:
     """Return what `settle` of the task does; nothing of a reading that does not get as far as images."""
     if reading.stage < len(STAGES):
         return {}, []

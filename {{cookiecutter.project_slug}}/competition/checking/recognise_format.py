@@ -16,7 +16,6 @@ from competition.checking.readings import (
     by_its_name,
     given_keys,
     settled,
-    told_by_images,
     try_config,
     try_reading,
     with_channels,
@@ -68,7 +67,7 @@ def recognise_folder(words: list[str]) -> list[str]:
             f"no config given; these lines may be a beginning for {files}, but fail at {STAGES[best.stage]}:",
             *best.fault.splitlines()[:3],
         ]
-    said += [*archives(data.dir), *_group_hints(best), *told_by_images(best)[1]]
+    said += [*archives(data.dir), *_group_hints(best), *(best.said or ())]
     said += _shipped_config(best)
     lines = _config_lines(best)
     for one in others:

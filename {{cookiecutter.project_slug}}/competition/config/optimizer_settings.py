@@ -37,12 +37,11 @@ class Optimizer(Section):
         """Whether it averages the weights itself, in place of a learning rate that falls."""
         return self.name.startswith("schedulefree_")
 
-    def unused(self) -> dict[str, str]:
+    def reasons_unused(self) -> dict[str, str]:
         """Describe a decay of weights that the optimizer does not do; a zero says so itself."""
         if self.name not in WITHOUT_DECAY or self.weight_decay in (0, type(self).model_fields["weight_decay"].default):
             return {}
-        key = "optimizer.weight_decay"
-        return {key: f"{key} is not of {self.name}, which lets weights be; leave it out, or give 0"}
+        return {"optimizer.weight_decay": f"is not of {self.name}, which lets weights be"}
 
 
 class Scheduler(Section):
@@ -61,10 +60,10 @@ class Scheduler(Section):
     growth: Annotated[float, Field(ge=1, le=10)] = 1.0  # restarts: length of a cycle against the one before
     hold: Annotated[float, Field(ge=0, lt=1)] = 0.7  # flat: share of the way at the peak
 
-    def unused(self) -> dict[str, str]:
+    def reasons_unused(self) -> dict[str, str]:
         """Describe keys of other courses that are not as usual."""
         return {
-            f"scheduler.{key}": f"scheduler.{key} is of {' and '.join(courses)}, and scheduler.name is {self.name}"
+            f"scheduler.{key}": f"is of {' and '.join(courses)}, and scheduler.name is {self.name}"
             for key, courses in OF_COURSES.items()
             if self.name not in courses and getattr(self, key) != type(self).model_fields[key].default
         }

@@ -53,11 +53,11 @@ class Losses(Section):
         rest = {key: value for key, value in given.items() if key not in files}
         return rest | {"files": (rest.get("files") or {}) | files}
 
-    def unused(self, where: str) -> dict[str, str]:
+    def reasons_unused(self, where: str) -> dict[str, str]:
         """Describe, by key, parameters that are not as usual and of losses that are left out; `where` this section
         stands, as "loss.". No fault of a config: a run that was trained so is still what it is."""
         return {
-            f"{where}{key}": f"{where}{key} is of {loss}, which has no weight here; give {where}{loss} one"
+            f"{where}{key}": f"is of {loss}, which {where}{loss} gives no weight"
             for key, loss in self.parameters.items()
             if getattr(self, key) != type(self).model_fields[key].default and not getattr(self, loss)
         }

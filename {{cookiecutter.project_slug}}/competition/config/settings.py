@@ -290,7 +290,13 @@ class Config(Section):
 
     def unused(self) -> dict[str, str]:
         """Describe, by key, those that change nothing, by which a training is not begun."""
-        return self.loss.unused("loss.") | self.optimizer.unused() | self.scheduler.unused()
+        reasons = self.reasons_unused()
+        given = self.model_dump(mode="json") if reasons else {}
+        return {key: f"{key}: found {_value_at(given, key)}; it {reason}: delete it" for key, reason in reasons.items()}
+
+    def reasons_unused(self) -> dict[str, str]:
+        """Return why keys change nothing, as what is said of each."""
+        return self.loss.reasons_unused("loss.") | self.optimizer.reasons_unused() | self.scheduler.reasons_unused()
 
     @property
     def metric_names(self) -> list[str]:
@@ -352,6 +358,14 @@ class Config(Section):
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def _value_at(values: Mapping[str, Any], key: str) -> Any:
+    """Return what stands at a key as `loss.mse`; names in between may have points, as those of targets."""
+    if key in values:
+        return values[key]
+    name = max((one for one in values if key.startswith(f"{one}.")), key=len)
+    return _value_at(values[name], key.removeprefix(f"{name}."))
 
 
 def with_classes(config: AnyConfig, classes: Sequence[str]) -> AnyConfig:

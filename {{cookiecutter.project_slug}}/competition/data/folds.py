@@ -41,7 +41,8 @@ def make_folds(config: Config) -> list[str]:
     groups = read_groups(config, table)
     folds = split_table(config, table, groups)
     path = folds_path(config)
-    _refuse_other_images(config, table)
+    if path.is_file():
+        _keep_folds_of_others(config, table)
     before = path.read_bytes() if path.is_file() else None
     kept = path.with_name(f"{path.stem}.before{path.suffix}")
     way_on = "make room there, or name a file elsewhere with data.folds=folds.csv"
@@ -87,7 +88,7 @@ def read_folds(config: Config, table: Table) -> np.ndarray:
     if not path.is_file():
         raise CompetitionError(f"{path}: no such file; make it with `competition folds CONFIG`")
     frame = read_csv(path, COLUMNS)
-    _refuse_other_images(config, table)
+    _refuse_other_images(config, table, frame)
     by_id = pd.Series(numbers_in(frame["fold"]), index=frame["image_id"])
     if by_id.index.has_duplicates:
         twice = by_id.index[by_id.index.duplicated()][0]
@@ -110,13 +111,18 @@ def read_folds(config: Config, table: Table) -> np.ndarray:
     return folds
 
 
-def _refuse_other_images(config: Config, table: Table) -> None:
-    """Raise CompetitionError where the folds that are there are of another table: neither should take the other's."""
-    path = folds_path(config)
+def _keep_folds_of_others(config: Config, table: Table) -> None:
+    """Raise CompetitionError where new folds would be written over those of another table."""
     try:
-        known = set(read_csv(path, COLUMNS)["image_id"]) if path.is_file() else set[str]()
+        frame = read_csv(folds_path(config), COLUMNS)
     except CompetitionError:  # no folds at all, which are made anew
         return
+    _refuse_other_images(config, table, frame)
+
+
+def _refuse_other_images(config: Config, table: Table, folds: pd.DataFrame) -> None:
+    """Raise CompetitionError where the folds that are there are of another table: neither should take the other's."""
+    path, known = folds_path(config), set(folds["image_id"])
     if known and known.isdisjoint(table.image_ids.tolist()):
         own = path.with_name(f"folds_{table_name(config.train_csv)}.csv")
         raise CompetitionError(

@@ -196,7 +196,8 @@ def check_encoder(name: str, also: list[str] | None = None) -> None:
     if timm.is_model(_timm_name(name)) or name in (also or []):
         return
     near = difflib.get_close_matches(name, {*timm.list_models(), *(also or [])}, n=3, cutoff=0.5)
-    raise CompetitionError(f"model.encoder: {name!r} is no encoder of timm; nearest: {', '.join(near) or 'none'}")
+    searched = "timm" if also is None else "timm or segmentation_models_pytorch"
+    raise CompetitionError(f"model.encoder: {name!r} is no encoder of {searched}; nearest: {', '.join(near) or 'none'}")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from task_facts import facts_of
 from tiny import TINY
 
 from competition.checking.check import check
+from competition.checking.encoder_names import refuse_unknown_encoder
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds, read_folds
 from competition.files.csv_file import MOST_LINES
@@ -410,7 +411,15 @@ def test_images_that_no_row_names_are_no_fault_but_told(words: list[str], data_d
 
 def test_an_encoder_that_is_not_there_is_told_before_a_training(words: list[str], command: Command) -> None:
     (line,) = faults(command, [*words, "model.encoder=resnet81"])
-    assert line.startswith("model.encoder: 'resnet81' is no encoder of timm; nearest: resnet")
+    assert line.startswith("model.encoder: 'resnet81' is no encoder of timm")
+    assert "; nearest: resnet" in line
+
+
+def test_an_encoder_like_none_is_told_with_the_packages_that_were_searched(words: list[str]) -> None:
+    config = load_config([Path(words[0])], [*words[1:], "model.encoder=zzqqx"])
+    with pytest.raises(CompetitionError, match=r"; nearest: none$") as told:
+        refuse_unknown_encoder(config)
+    assert ("or segmentation_models_pytorch" in str(told.value)) == config.model.knows_other_encoders
 
 
 @pytest.mark.parametrize("verb", ["check", "run"])

@@ -346,30 +346,32 @@ def test_every_task_takes_a_course_of_shares_and_a_size_by_epoch(config_file: Pa
 # architecture.
 UNUSED = {
     "segmentation": {
-        "loss.label_smoothing=0.1": "loss.label_smoothing is of cross_entropy, which has no weight here",
-        "loss={bce: 0, pos_weight: 2}": "loss.pos_weight is of bce, which has no weight here",
-        "loss.tversky_alpha=0.5": "loss.tversky_alpha is of tversky, which has no weight here",
+        "loss.label_smoothing=0.1": "loss.label_smoothing: found 0.1; it is of cross_entropy, which",
+        "loss={bce: 0, pos_weight: 2}": "loss.pos_weight: found 2.0; it is of bce, which loss.bce gives no weight",
+        "loss.tversky_alpha=0.5": "loss.tversky_alpha: found 0.5; it is of tversky, which loss.tversky gives no weight",
     },
-    "points": {"loss={focal: 0, bce: 1, focal_beta: 2}": "loss.focal_beta is of focal, which has no weight here"},
+    "points": {
+        "loss={focal: 0, bce: 1, focal_beta: 2}": "loss.focal_beta: found 2.0; it is of focal, which loss.focal gives"
+    },
     "detection": {
-        "model.architecture=tood loss.centerness=2": "loss.centerness is of fcos, and model.architecture is tood",
+        "model.architecture=tood loss.centerness=2": "loss.centerness: found 2.0; it is of fcos, and model",
     },
     "classification": {
-        "loss={mse: 1, label_smoothing: 0.1}": "loss.label_smoothing is of classes, and a regression has none",
-        "sampler.weights=balanced": "sampler.weights is of classes, and a regression has none",
+        "loss={mse: 1, label_smoothing: 0.1}": "loss.label_smoothing: found 0.1; it is of classes, and a",
+        "sampler.weights=balanced": "sampler.weights: found balanced; it is of classes, and a regression has none",
         "format={targets: {a: {loss: {focal_gamma: 3}}}, target: single, train: {layout: label}} metrics=[mean]": (
-            "format.targets.a.loss.focal_gamma is of focal, which has no weight here"
+            "format.targets.a.loss.focal_gamma: found 3.0; it is of focal, which format.targets.a.loss.focal gives no"
         ),
-        "model.metric_learning.centers=5": "model.metric_learning.centers is of subcenter_arcface, and model.head is l",
-        "model.join_columns=film": "model.join_columns is of data.columns, and there are none",
-        "data.group_images=4": "data.group_images is of model.join, which is off",
-        "format.join=max": "format.join is of format.group, and there is none",
+        "model.metric_learning.centers=5": "model.metric_learning.centers: found 5; it is of subcenter_arcface",
+        "model.join_columns=film": "model.join_columns: found film; it is of data.columns, and there are none",
+        "data.group_images=4": "data.group_images: found 4; it is of model.join, which is off",
+        "format.join=max": "format.join: found max; it is of format.group, and there is none",
     },
 }
 OF_ALL_TASKS = {
-    "scheduler.name=poly scheduler.hold=0.5": "scheduler.hold is of flat, and scheduler.name is poly",
-    "scheduler.gamma=0.5": "scheduler.gamma is of step and plateau, and scheduler.name is flat",
-    "optimizer.name=Rprop optimizer.weight_decay=0.05": "optimizer.weight_decay is not of Rprop",
+    "scheduler.name=poly scheduler.hold=0.5": "scheduler.hold: found 0.5; it is of flat, and scheduler.name is poly",
+    "scheduler.gamma=0.5": "scheduler.gamma: found 0.5; it is of step and plateau, and scheduler.name is flat: ",
+    "optimizer.name=Rprop optimizer.weight_decay=0.05": "optimizer.weight_decay: found 0.05; it is not of Rprop",
 }
 
 
@@ -384,7 +386,8 @@ def test_what_would_change_nothing_is_told(task: str, write: Write) -> None:
     for words, expected in {**UNUSED[task], **OF_ALL_TASKS}.items():
         found = load_config([path], SPLIT.split(words)).unused()
         assert expected in "\n".join(found.values())
-        assert [key for key, line in found.items() if line.startswith(f"{key} ")] == list(found)
+        assert [key for key, line in found.items() if line.startswith(f"{key}: found ")] == list(found)
+        assert all(line.endswith(": delete it") for line in found.values())
 
 
 SPLIT = re.compile(r" (?=[a-z_.]+=)")

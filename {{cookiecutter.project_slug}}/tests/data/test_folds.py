@@ -19,6 +19,7 @@ from competition.config.loading import load_config, task_names, validate
 from competition.config.settings import Config
 from competition.data.folds import amount_bins, folds_path, make_folds, merge_rare, read_folds, split, spread_labels
 from competition.data.groups import groups_of_ids, hint_at_groups, join_groups, read_groups
+from competition.files.csv_file import read_csv
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Task
 
@@ -417,6 +418,16 @@ def test_folds_of_other_images_are_neither_read_nor_written_over(own_config: Con
         with pytest.raises(CompetitionError, match=r"are of other images, as 'study_1'.*data\.folds=folds_train\.csv"):
             look(own_config)
     assert path.read_bytes() == before
+
+
+def test_folds_are_read_once(own_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folds(own_config)
+    read: list[Path] = []
+    monkeypatch.setattr(
+        "competition.data.folds.read_csv", lambda path, columns: (read.append(path), read_csv(path, columns))[1]
+    )
+    read_folds(own_config, Task(own_config.task).table.read_table(own_config))
+    assert read == [folds_path(own_config)]
 
 
 def test_a_missing_folds_csv_is_refused_with_the_command_that_makes_it(own_config: Config) -> None:

@@ -327,12 +327,12 @@ class TaskConfig(Config):
                 raise ValueError(fault)
         return self
 
-    def unused(self) -> dict[str, str]:
-        """Describe, by key, also a weight of what only FCOS learns; a zero says so itself."""
+    def reasons_unused(self) -> dict[str, str]:
+        """Return why keys change nothing, also a weight of what only FCOS learns; a zero says so itself."""
         key, architecture = "loss.centerness", self.model.architecture
         is_idle = architecture != "fcos" and self.loss.centerness not in (0, DetectionLoss().centerness)
-        own = {key: f"{key} is of fcos, and model.architecture is {architecture}"} if is_idle else {}
-        return super().unused() | own
+        own = {key: f"is of fcos, and model.architecture is {architecture}"} if is_idle else {}
+        return super().reasons_unused() | own
 
     @property
     def train_keys(self) -> Mapping[str, str]:

@@ -160,14 +160,14 @@ class TaskConfig(Config):
             raise ValueError(f"{name} is of single images, and model.join makes a sample of a group; leave out either")
         return self
 
-    def unused(self) -> dict[str, str]:
+    def reasons_unused(self) -> dict[str, str]:
         """Describe, by key, what is of a head, of groups or of columns where there are none, and of several answers
         what is of classes or of a loss."""
         forms = self.format.each or {"": self.format}
-        reasons = super().unused() | self.model.unused()
+        reasons = super().reasons_unused() | self.model.reasons_unused()
         for name, form in forms.items():
             loss, where = (self.format.targets[name].loss, f"format.targets.{name}.") if name else (self.loss, "")
-            reasons |= loss.unused(f"{where}loss.")
+            reasons |= loss.reasons_unused(f"{where}loss.")
             of_classes = [key for key in OF_CLASSES if getattr(loss, key)] if form.target == "regression" else []
             reasons |= {f"{where}loss.{key}": "is of classes, and a regression has none" for key in of_classes}
         if self.sampler.weights and all(form.target == "regression" for form in forms.values()):
@@ -178,7 +178,7 @@ class TaskConfig(Config):
             reasons["model.join_columns"] = "is of data.columns, and there are none"
         if self.format.join != "mean" and self.format.group is None:
             reasons["format.join"] = "is of format.group, and there is none"
-        return {key: line if line.startswith(key) else f"{key} {line}" for key, line in reasons.items()}
+        return reasons
 
     @property
     def averaged_groups(self) -> str | None:

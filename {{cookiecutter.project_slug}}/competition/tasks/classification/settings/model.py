@@ -38,7 +38,7 @@ class ClassificationModel(Model):
     # format.join says what becomes of the answers.
     join: Join | None = None
 
-    def unused(self) -> dict[str, str]:
+    def reasons_unused(self) -> dict[str, str]:
         """Describe, by key, what is of a head that learns distances, where this is another."""
         usual, heads = MetricLearning().model_dump(), ("arcface", "subcenter_arcface", "cosface")
         changed = [key for key, value in self.metric_learning.model_dump().items() if value != usual[key]]

@@ -7,15 +7,14 @@ nothing.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import cv2
 import numpy as np
 
 from competition.files.item_source import ImageSource, train_source
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Table
+from competition.tasks.segmentation.formats.mask_contrast import clearer_mask
 from competition.tasks.segmentation.formats.mask_rows import MaskRows
 from competition.tasks.segmentation.formats.rle import parse_rle
 from competition.tasks.segmentation.settings import RunLengths, TaskConfig
@@ -27,7 +26,8 @@ MOST_IMAGES = 32  # that are looked at
 MOST_PIXELS = 1 << 25  # of an image that is read for it
 LEAST_GAIN = 0.03  # share of the masks' pixels that more go on in the next line, where the order is told by that
 LEAST_DEVIATIONS = 3  # of tosses of a coin, by which more images speak for an order than against it
-FEWEST_ENDS, MOST_ODD = 6, 0.2  # runs that end with a line in one way of counting; share of them that do in the other
+FEWEST_EDGES = 3  # runs that begin with a line, and runs that end with one, by which the first number is told
+MOST_ODD = 0.2  # share of them that do so in the other way of counting
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,13 @@ class Runs:
         return self.height if order == "columns" else self.width
 
     def num_continued(self, order: Order) -> int:
-        """Count pixels whose neighbour in the next line is inside, too: most of any mask that is whole."""
+        """Count pixels whose neighbour in the next line is inside another run: most of any mask that is whole.
+
+        A run longer than a line goes on in itself, whatever is counted: the shorter the lines, the more so.
+        """
         step = self.line_length(order)
-        return int((self._inside_before(self.ends + step) - self._inside_before(self.starts + step)).sum())
+        continued = self._inside_before(self.ends + step) - self._inside_before(self.starts + step)
+        return int((continued - np.maximum(self.ends - self.starts - step, 0)).sum())
 
     def _inside_before(self, places: np.ndarray) -> np.ndarray:
         """Count pixels of runs before each of some places."""
@@ -65,21 +69,27 @@ class Runs:
         pixels = np.cumsum(changes[:-1]) > 0
         return pixels.reshape(self.width, self.height).T if order == "columns" else pixels.reshape(self.height, -1)
 
-    @cached_property
-    def contrasts(self) -> dict[str, float]:
-        """By order, how much more the image changes at the masks' borders than elsewhere."""
-        pixels = self.source.read().astype(np.float32).mean(axis=2)
-        smooth = cv2.blur(pixels, (3, 3))
-        changes = [np.abs(np.diff(smooth, axis=axis)) for axis in (0, 1)]
-        usual = [float(one.mean()) or 1.0 for one in changes]
-        return {order: _contrast(self.mask(order), changes, usual) for order in get_args(Order)}
+    def vote(self) -> int:
+        """Return 1 where the image shows the masks of columns, -1 where those of rows, 0 where it tells neither."""
+        if self.height * self.width > MOST_PIXELS:
+            return 0
+        try:
+            return clearer_mask(self.source.read(), self.mask("columns"), self.mask("rows"))
+        except CompetitionError:  # an image at fault, which is told elsewhere
+            return 0
 
 
-def _contrast(mask: np.ndarray, changes: Sequence[np.ndarray], usual: Sequence[float]) -> float:
-    borders = [np.diff(mask, axis=axis) for axis in (0, 1)]
-    number = sum(int(border.sum()) for border in borders)
-    found = sum(float(one[border].sum()) / mean for one, border, mean in zip(changes, borders, usual, strict=True))
-    return found / max(number, 1)
+@dataclass(frozen=True)
+class Told:
+    """What masks and images tell of how pixels are counted; none is what they do not."""
+
+    order: Order | None
+    witness: Literal["masks", "images"]  # that tell the order
+    base: Literal[0, 1] | None
+
+    def values(self) -> dict[str, Any]:
+        """Return what is told by key of `format.rle`."""
+        return {name: value for name, value in (("order", self.order), ("base", self.base)) if value is not None}
 
 
 def settle(config: TaskConfig, table: Table) -> tuple[dict[str, Any], list[str]]:
@@ -89,13 +99,13 @@ def settle(config: TaskConfig, table: Table) -> tuple[dict[str, Any], list[str]]
     if config.format.submission.style == "instances":
         return {}, []
     runs = list(_some_runs(config, table, masks)) if isinstance(masks, MaskRows) else []
-    order = _order(runs)
-    base = _base(runs, order or form.order, form)
-    told = {name: value for name, value in (("order", order), ("base", base)) if value is not None}
-    other = {name: value for name, value in told.items() if value != getattr(form, name)}
+    by_masks = _order_of_masks(runs)
+    order = by_masks or _order_of_images(runs)
+    told = Told(order, "masks" if by_masks else "images", _base(runs, order or form.order, form))
+    other = {name: value for name, value in told.values().items() if value != getattr(form, name)}
     unread = _unread(config)
     if other:
-        return {"rle": other}, [_warning(form, other), *unread]
+        return {"rle": other}, [_warning(form, other, told), *unread]
     return {}, [_line(config, told, bool(runs)), *unread]
 
 
@@ -111,28 +121,32 @@ def _unread(config: TaskConfig) -> list[str]:
     return unread_columns(config.train_csv, [*layout.keys, layout.mask], way_on)
 
 
-def _line(config: TaskConfig, told: dict[str, Any], has_runs: bool) -> str:
+def _line(config: TaskConfig, told: Told, has_runs: bool) -> str:
     form = config.format.rle
     what = f"run lengths are read {IN_WORDS[form.order]}, the first pixel being {form.base}"
-    assumed = [f"format.rle.{name}: {getattr(form, name)}" for name in ("order", "base") if name not in told]
+    assumed = [f"format.rle.{name}: {getattr(form, name)}" for name in ("order", "base") if name not in told.values()]
     if not assumed:
-        return f"{what} (format.rle), as the masks tell"
+        more = "" if told.witness == "masks" else ", and of the first pixel the masks"
+        return f"{what} (format.rle), as the {told.witness} tell{more}"
     named = " and ".join(assumed) + (" are assumed" if len(assumed) > 1 else " is assumed")
     if config.format.like is not None:
         named += f", as of {config.format.like}; if this is another competition, its page says it"
     else:
         named += "; the competition's page says it"
-    if "order" in told:
-        return f"{what}; the masks tell the order, but {named}"
+    if told.order is not None:
+        return f"{what}; the {told.witness} tell the order, but {named}"
     if not has_runs:
         return f"{what}: {named}, no run lengths of training images do"
     return f"{what}: {named}, masks and images do not; look at them: train CONFIG --preview"
 
 
-def _warning(form: RunLengths, other: dict[str, Any]) -> str:
+def _warning(form: RunLengths, other: dict[str, Any], told: Told) -> str:
     found = ", ".join(f"format.rle.{name}: {getattr(form, name)}" for name in other)
     fits = ", ".join(f"format.rle.{name}: {value}" for name, value in other.items())
-    return f"warning: found {found}, but the masks are whole, or lie on what images show, only by {fits}"
+    if "order" not in other:
+        return f"warning: found {found}, but masks at a border begin and end there only by {fits}"
+    reason = "are whole" if told.witness == "masks" else "lie on what images show"
+    return f"warning: found {found}, but the masks {reason} only by {fits}"
 
 
 def _some_runs(config: TaskConfig, table: Table, masks: MaskRows) -> Iterator[Runs]:
@@ -151,32 +165,38 @@ def _some_runs(config: TaskConfig, table: Table, masks: MaskRows) -> Iterator[Ru
         yield Runs(source, *size, starts, starts + lengths)
 
 
-def _order(runs: Sequence[Runs]) -> Order | None:
-    """Return the order that the masks' shapes tell, else the one in which they lie on what images show."""
+def _order_of_masks(runs: Sequence[Runs]) -> Order | None:
+    """Return the order in which masks are whole; none where they are so in both, or in neither."""
     total = sum(int((one.ends - one.starts).sum()) for one in runs)
     gain = sum(one.num_continued("columns") - one.num_continued("rows") for one in runs)
-    if abs(gain) > LEAST_GAIN * total:
-        return "columns" if gain > 0 else "rows"
-    votes = []
-    for one in runs:
-        if one.height * one.width > MOST_PIXELS:
-            continue
-        try:
-            votes.append(np.sign(one.contrasts["columns"] - one.contrasts["rows"]))
-        except CompetitionError:  # an image at fault, which is told elsewhere
-            continue
-    if abs(sum(votes)) < LEAST_DEVIATIONS * len(votes) ** 0.5 or not votes:
+    if abs(gain) <= LEAST_GAIN * total:
         return None
-    return "columns" if sum(votes) > 0 else "rows"
+    return "columns" if gain > 0 else "rows"
+
+
+def _order_of_images(runs: Sequence[Runs]) -> Order | None:
+    """Return the order in which masks lie on what images show; none where too few say so, or others say otherwise."""
+    votes: list[int] = []
+    for some in (runs[::2], runs[1::2]):  # every other one is mostly enough: to read large images takes long
+        votes += [one.vote() for one in some]
+        if votes and abs(sum(votes)) >= LEAST_DEVIATIONS * len(votes) ** 0.5:
+            return "columns" if sum(votes) > 0 else "rows"
+    return None
 
 
 def _base(runs: Sequence[Runs], order: Order, form: RunLengths) -> Literal[0, 1] | None:
-    """Return the number of the first pixel by which runs at a border begin or end with a line."""
-    found = {0: 0, 1: 0}
-    for one in runs:
-        step = one.line_length(order)
-        for base in found:
-            shift = form.base - base
-            found[base] += int((((one.starts + shift) % step == 0) | ((one.ends + shift) % step == 0)).sum())
-    base: Literal[0, 1] = 0 if found[0] > found[1] else 1
-    return base if found[base] >= FEWEST_ENDS and found[1 - base] <= MOST_ODD * found[base] else None
+    """Return the number of the first pixel by which runs begin with a line, and others end with one.
+
+    Both are asked for: of masks that all stop short of a border by a pixel the ends alone tell the wrong number.
+    """
+    steps = [one.line_length(order) for one in runs]
+    found: dict[Literal[0, 1], list[int]] = {
+        base: [
+            sum(int(((places + form.base - base) % step == 0).sum()) for places, step in zip(edges, steps, strict=True))
+            for edges in ([one.starts for one in runs], [one.ends for one in runs])
+        ]
+        for base in (0, 1)
+    }
+    base: Literal[0, 1] = 0 if sum(found[0]) > sum(found[1]) else 1
+    is_clear = min(found[base]) >= FEWEST_EDGES and sum(found[1 - base]) <= MOST_ODD * sum(found[base])
+    return base if is_clear else None
