@@ -49,7 +49,7 @@ class MadeFrom:
         """Note it beside the file, which has just been made; `also` is what was known only then."""
         made = self.path.stat()
         values = {
-            "made": [made.st_size, made.st_mtime_ns],
+            "made": [made.st_size, made.st_mtime_ns, _checksum(self.path)],
             "also": also or self.also,
             "sources": self.sources,
             "code": self.code,
@@ -67,8 +67,24 @@ def _states(path: Path, sources: Iterable[Path]) -> Known:
 
 
 def noted_beside(path: Path) -> str:
-    """Return what a file's note tells of what is no file; nothing where it tells none."""
-    return str(_values(path).get("also", ""))
+    """Return what a file's note tells of what is no file; nothing where it tells none, or is the note of another file
+    that stood there before."""
+    return str(_values(path).get("also", "")) if has_note(path) else ""
+
+
+def has_note(path: Path) -> bool:
+    """Return whether the note beside a file is of that file, by its time or, where it was copied, its contents."""
+    made = _values(path).get("made")
+    if not isinstance(made, list) or not path.is_file():
+        return False
+    status = path.stat()
+    return made[:2] == [status.st_size, status.st_mtime_ns] or made[2:] == [_checksum(path)]
+
+
+def delete_with_note(path: Path) -> None:
+    """Delete a file that is made anew, first its note: whenever that ends, no note is there of a file that is gone."""
+    for one in (_note(path), path):
+        one.unlink(missing_ok=True)
 
 
 def is_up_to_date(path: Path, sources: Iterable[Path], also: str = "", code: Iterable[Path] = ()) -> bool:
@@ -133,7 +149,7 @@ def _read(path: Path, what: str) -> Known | None:
     values = _values(path)
     try:
         made = path.stat()
-        is_of_it = values["made"] == [made.st_size, made.st_mtime_ns]
+        is_of_it = values["made"][:2] == [made.st_size, made.st_mtime_ns]
         return {str(name): list(one) for name, one in values[what].items()} if is_of_it else None
     except (OSError, KeyError, TypeError, AttributeError):
         return None
