@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Self
 
 from competition.support.atomic_files import replacing
@@ -140,8 +140,15 @@ def _of_other_contents(path: Path, sources: Iterable[Path]) -> list[Path]:
     noted = _values(path).get("sources", {})
     by_name: dict[str, list[Any]] = {}
     for name, state in noted.items():
-        by_name.setdefault(name.rpartition("/")[2], []).append(state[2])
-    return [one for one in sources if one.name in by_name and _checksum(one) not in by_name[one.name]]
+        by_name.setdefault(_name_anywhere(PurePosixPath(name)), []).append(state[2])
+    named = ((_name_anywhere(one), one) for one in sources)
+    return [one for name, one in named if name in by_name and _checksum(one) not in by_name[name]]
+
+
+def _name_anywhere(path: PurePath) -> str:
+    """Name a file as it is called wherever its folder lies: the predictions of a run's fold with that of the fold."""
+    is_of_fold = path.suffix == ".npz" and path.parent.name.startswith("fold")
+    return "/".join(path.parts[-2:]) if is_of_fold else path.name
 
 
 def _read(path: Path, what: str) -> Known | None:
