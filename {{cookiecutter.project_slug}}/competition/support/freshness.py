@@ -7,10 +7,12 @@ what changes while it goes on is not what it read. The checksums of whole files 
 
 import hashlib
 import json
+import time
 import zipfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Self
 
@@ -19,6 +21,8 @@ from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE
 
 OF_FOLDERS = ("manifest.json", "maps.csv")  # files that stand for the folder they are in
+LINE_ENDS = (None, b"\n", b"\r\n")  # None: as they are
+SETTLED = 2 * 10**9  # nanoseconds, the coarsest that a file system keeps times by
 Known = dict[str, list[Any]]  # by name: [size, time of change, checksum]
 
 
@@ -142,7 +146,13 @@ def _of_other_contents(path: Path, sources: Iterable[Path]) -> list[Path]:
     for name, state in noted.items():
         by_name.setdefault(_name_anywhere(PurePosixPath(name)), []).append(state[2])
     named = ((_name_anywhere(one), one) for one in sources)
-    return [one for name, one in named if name in by_name and _checksum(one) not in by_name[name]]
+    return [one for name, one in named if name in by_name and not _is_as_noted(one, by_name[name])]
+
+
+def _is_as_noted(source: Path, checksums: list[Any]) -> bool:
+    """Return whether a file has one of these checksums, a table also as another editor would end its lines."""
+    ends = LINE_ENDS if source.suffix == ".csv" else (None,)
+    return any(_checksum(source, end) in checksums for end in ends)
 
 
 def _name_anywhere(path: PurePath) -> str:
@@ -189,7 +199,22 @@ def _name(source: Path, homes: Iterable[Path]) -> str:
     return seen[0] if seen else "/".join(source.parts[-2:])
 
 
-def _checksum(source: Path) -> str:
+def _checksum(source: Path, line_end: bytes | None = None) -> str:
+    """Return the checksum of a file as it is, or as it would be with another end of its lines."""
+    state = state_of(source)
+    if time.time_ns() - state[0] < SETTLED:  # what is written next may have the same time
+        return _computed(source, line_end)
+    return _remembered(source.absolute(), state, line_end)
+
+
+@lru_cache(maxsize=256)
+def _remembered(source: Path, _: tuple[int, int], line_end: bytes | None) -> str:
+    return _computed(source, line_end)
+
+
+def _computed(source: Path, line_end: bytes | None) -> str:
+    if line_end is not None:
+        return _sha256_of_lines(source, line_end)
     if source.suffix in (".npz", ".pt"):
         try:
             return fingerprint(source)  # of terabytes, without reading them
@@ -215,6 +240,14 @@ def compare_checksums(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         if (name := archive.testzip()) is not None:
             raise ValueError(f"{name} has another checksum than when it was written")
+
+
+def _sha256_of_lines(file: Path, line_end: bytes) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        for line in opened:
+            digest.update(line.rstrip(b"\r\n") + line_end)
+    return digest.hexdigest()
 
 
 def sha256(file: Path) -> str:
