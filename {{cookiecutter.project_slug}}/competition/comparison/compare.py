@@ -12,7 +12,7 @@ from competition.comparison.update_ledger import IN_TRAINING
 from competition.prediction.averages import side_by_side
 from competition.prediction.stored import Predictions
 from competition.runs.folder import SUBMISSION, TEST, Run
-from competition.runs.ledger import BY_HAND, Line
+from competition.runs.ledger import UNSCORED, Line
 from competition.support.errors import CompetitionError
 from competition.support.paths import here
 from competition.tasks.contract import Task
@@ -82,7 +82,7 @@ class Gain:
 def why_not_comparable(one: Line, other: Line) -> str | None:
     """Say why the scores of two runs cannot be compared fold by fold; None where they can."""
     for line in (one, other):
-        if line.thresholds == BY_HAND:
+        if line.thresholds in UNSCORED:
             return (
                 f"{line.run} is handed in by thresholds given by hand, which no scores are of; submit it by its own: "
                 f"`competition submit {line.run}`, where they stand in its postprocess.yaml after `competition tune "

@@ -16,7 +16,7 @@ from competition.comparison.update_ledger import IN_TRAINING, record_missing
 from competition.config.settings import Config
 from competition.runs.blend_recipe import blend_sources
 from competition.runs.folder import Run
-from competition.runs.ledger import BY_HAND, COLUMNS, Line, change_ledger, find_line, ledger_path
+from competition.runs.ledger import COLUMNS, UNSCORED, Line, change_ledger, find_line, ledger_path
 from competition.runs.provenance import differences
 from competition.scoring.tune import GIVEN, OWN
 from competition.support.atomic_files import replacing
@@ -121,7 +121,7 @@ def _mark(line: Line) -> str:
 
 def _tuned(line: Line) -> str:
     """Return the score of thresholds that tuning found; none where they did not pay, as they are not handed in."""
-    if line.thresholds in (OWN, GIVEN, BY_HAND):
+    if line.thresholds in (OWN, GIVEN, *UNSCORED):
         return "-"
     score = line.cross_fitted or line.tuned
     return f"{float(score):.4f}{'' if line.cross_fitted else ' **'}" if score else "-"

@@ -19,6 +19,7 @@ from competition.config.settings import Config
 from competition.runs.blend_recipe import STACK, read_recipe
 from competition.runs.folder import (
     CONFIG,
+    CV,
     LATEST,
     SUBMISSION,
     Run,
@@ -28,7 +29,17 @@ from competition.runs.folder import (
     read_kept_config,
     read_metrics,
 )
-from competition.runs.ledger import BY_HAND, Line, change_ledger, join_values, ledger_path, read_ledger, retire
+from competition.runs.ledger import (
+    BY_HAND,
+    EDITED,
+    UNSCORED,
+    Line,
+    change_ledger,
+    join_values,
+    ledger_path,
+    read_ledger,
+    retire,
+)
 from competition.runs.provenance import difference, parent_of, provenance
 from competition.runs.public_scores import PublicScore, read_scores, score_of_file, scores_path
 from competition.runs.thresholds import are_edited, is_decoded_by_hand
@@ -72,8 +83,8 @@ def record(run: str | Path, submitted: list[str] | None = None) -> None:
         name = opened.folder.name
         line = lines.get(name) or _new_line(opened.untuned, "")
         found = {**_config_facts(opened, line, lines), **_scores(opened), **_cost(opened), **_handed_in(opened, line)}
-        if _is_by_hand(opened, line, found.get("submission", ""), submitted):
-            found |= {"thresholds": BY_HAND, "scores": "", "mean": "", "std": ""}
+        if by_hand := _by_hand(opened, line, found.get("submission", ""), submitted):
+            found |= {"thresholds": by_hand, "scores": "", "mean": "", "std": ""}
         lines[name] = replace(line, run=name, **found)
 
     _change(change)
@@ -92,14 +103,21 @@ def record_missing() -> dict[str, Line]:
 
 
 def _is_other(folder: Path, line: Line | None) -> bool:
-    """Return whether a run has no line, or one with scores of other thresholds or by other code than it has now."""
-    if line is None or line.thresholds not in ENDINGS:
-        return line is None
+    """Return whether a run has no line, or one that is scored where it should not be, by thresholds or code that are
+    others now, or is not where it may be again, since these are as they were."""
+    if line is None:
+        return True
+    if line.thresholds not in (*ENDINGS, *UNSCORED) and not (folder / CV).is_file():
+        return False
     try:
         opened = Run.open(str(folder))
+        if line.thresholds in UNSCORED:
+            return _by_hand(opened, line, _submission(opened)) != line.thresholds
+        if line.thresholds in ENDINGS:
+            return are_edited(opened) or bool(other_code(opened))
+        return is_tuned(opened)
     except CompetitionError:  # damaged, which is said where it is read
         return False
-    return are_edited(opened) or bool(other_code(opened))
 
 
 def take_public_scores(rows: Sequence[PublicScore]) -> None:
@@ -174,14 +192,14 @@ def _scores(opened: Run) -> dict[str, str]:
     return dict(zip(columns, (how, _by_fold(folds), mean, std, *pooled), strict=True))
 
 
-def _is_by_hand(opened: Run, line: Line, submission: str, submitted: list[str] | None) -> bool:
-    """Return whether the submission there is was made by other thresholds than those that the run is scored by, or the
-    next one would be."""
-    if are_edited(opened):
-        return True
+def _by_hand(opened: Run, line: Line, submission: str, submitted: list[str] | None = None) -> str:
+    """Return BY_HAND where the submission there is was made by other thresholds than those that the run is scored by,
+    EDITED where only the next one would be, else nothing."""
     if submitted is None:
-        return line.thresholds == BY_HAND and bool(submission) and line.submission == submission
-    return bool(submitted) and is_decoded_by_hand(Run.open(str(opened.folder), submitted))
+        is_handed_in = line.thresholds == BY_HAND and bool(submission) and line.submission == submission
+    else:
+        is_handed_in = is_decoded_by_hand(Run.open(str(opened.folder), submitted))
+    return BY_HAND if is_handed_in else EDITED if are_edited(opened) else ""
 
 
 def _scores_in_training(opened: Run, metric: str, folders: Sequence[Path]) -> dict[str, str]:
@@ -224,12 +242,17 @@ def _cost(opened: Run) -> dict[str, str]:
 
 def _handed_in(opened: Run, line: Line) -> dict[str, str]:
     """Return the submission's checksum and its public score: that of another submission is not its own."""
-    file = opened.folder / SUBMISSION
-    if not file.is_file():
+    if not (found := _submission(opened)):
         return {}
-    found, score = sha256(file), score_of_file(read_scores(scores_path()), file)
+    score = score_of_file(read_scores(scores_path()), opened.folder / SUBMISSION)
     before = line.public_score if line.submission in ("", found) else ""
     return {"submission": found, "public_score": score or before}
+
+
+def _submission(opened: Run) -> str:
+    """Return the checksum of the submission there is; nothing where there is none."""
+    file = opened.folder / SUBMISSION
+    return sha256(file) if file.is_file() else ""
 
 
 def _distinct(configs: Sequence[dict[str, Any]], key: str) -> str:

@@ -15,7 +15,7 @@ from competition.kaggle.api import UNDER_WAY, KaggleService, competition_name
 from competition.kaggle.session import FOLDS, LISTING, Listing, damaged, read_listing, restore
 from competition.kaggle.training import newest_output, sessions, training_name
 from competition.runs.folder import CONFIG, is_finished, read_kept_config, read_metrics, refuse_changed_config
-from competition.runs.ledger import BY_HAND, Line, change_ledger, ledger_path, read_ledger
+from competition.runs.ledger import UNSCORED, Line, change_ledger, ledger_path, read_ledger
 from competition.support.atomic_files import marked, replacing
 from competition.support.errors import CompetitionError
 from competition.support.locks import holding
@@ -167,7 +167,7 @@ def _take_line(working: Path, run: str, listing: Listing | None) -> None:
 
     def change(lines: dict[str, Line]) -> None:
         line = lines.get(
-            run, replace(there, others={}, thresholds="" if there.thresholds == BY_HAND else there.thresholds)
+            run, replace(there, others={}, thresholds="" if there.thresholds in UNSCORED else there.thresholds)
         )
         lines[run] = replace(line, **known)
 

@@ -18,6 +18,8 @@ from competition.support.paths import here
 
 RETIRED = "~"  # stands in no run's name: `t~1` is what `t` was before its folder was deleted and it was trained again
 BY_HAND = "given by hand: not scored"  # `thresholds` of a submission that no scores are of
+EDITED = "edited by hand: not scored"  # ... of the next one, until they are put back
+UNSCORED = (BY_HAND, EDITED)
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,12 @@ def thresholds_in_words(decode: Mapping[str, Any]) -> str:
 
 
 def are_edited(run: Run) -> bool:
-    """Return whether a run's postprocess.yaml has other values than tuning wrote there, whatever the run was opened
-    with. What earlier versions wrote is not known."""
-    noted = noted_beside(run.folder / CV)
-    if not noted or not all((run.folder / name).is_file() for name in (CV, POSTPROCESS)):
+    """Return whether a run's postprocess.yaml has other values than tuning wrote there, or is gone: the config's own
+    count then. Whatever the run was opened with; what earlier versions wrote is not known."""
+    wrote, path = _parsed(noted_beside(run.folder / CV)), run.folder / POSTPROCESS
+    if wrote is None:
         return False
-    wrote, path = _parsed(noted), run.folder / POSTPROCESS
-    if wrote is None or read_own_yaml(path, tune_again(run.folder)).get("decode") == wrote:
+    if path.is_file() and read_own_yaml(path, tune_again(run.folder)).get("decode") == wrote:
         return False
     own = Run.open(str(run.folder))
     try:
@@ -44,7 +43,7 @@ def _parsed(noted: str) -> dict[str, Any] | None:
     try:
         values = json.loads(noted)
     except ValueError:
-        return None  # it was cut
+        return None  # there is none, or it was cut
     return values if isinstance(values, dict) else None
 
 
@@ -57,7 +56,10 @@ def describe_edit(run: Run) -> list[str]:
     """Say where thresholds were edited; no line where they were not."""
     if not are_edited(run):
         return []
+    path = run.folder / POSTPROCESS
+    found = "other thresholds stand there than tuning wrote; they decode"
+    if not path.is_file():
+        found = "is gone, which tuning wrote; the config's own thresholds decode"
     return [
-        f"{run.folder / POSTPROCESS}: other thresholds stand there than tuning wrote; they decode what is handed in, "
-        f"and no score is of them; `competition tune {run.folder.name}` finds others"
+        f"{path}: {found} what is handed in, and no score is of them; `competition tune {run.folder.name}` finds others"
     ]

@@ -17,9 +17,17 @@ from competition.scoring.code_files import code_of
 from competition.scoring.out_of_fold import OutOfFold, describe_scores, folds_of_files
 from competition.support.atomic_files import read_rows, replacing, write_csv
 from competition.support.errors import CompetitionError
-from competition.support.freshness import MadeFrom, changed_code, changed_sources, has_noted_code, is_up_to_date
+from competition.support.freshness import (
+    MadeFrom,
+    changed_code,
+    changed_sources,
+    delete_with_note,
+    has_note,
+    has_noted_code,
+    is_up_to_date,
+)
 from competition.support.progress import progress
-from competition.tasks.contract import Task
+from competition.tasks.contract import Search, Task
 from competition.tasks.host_metric import HOST
 from competition.training.monitor import best_row
 
@@ -31,6 +39,7 @@ CROSSED, FLATTERED = "cross-fitted", "tuned on the same images: flatters"
 ENDINGS = {OWN: "", GIVEN: "", CROSSED: "_cross_fitted", FLATTERED: "_tuned"}
 THRESHOLDS = "thresholds"  # column of cv.csv: which of these
 OTHER_PREDICTIONS = "on other out-of-fold predictions than are there now"
+UNKNOWN = f"on what is not known (no note of this {CV} is beside it)"
 LAST_EPOCHS = 3  # that the best one is compared with
 
 
@@ -71,12 +80,7 @@ def tune(run: Run) -> Tuned:
     files = folds_of_files(run.out_of_fold_files())
     images = OutOfFold(config, table, files)
     search = Task(config.task).tuning.search(config, images, len(table.classes))
-    folds = np.unique(images.fold).tolist()
-    found = with_decode(config, search.best(np.arange(len(images))))
-    by_fold = [[config] * len(folds), [found] * len(folds)]
-    if len(folds) > 1:
-        others = progress(folds, "thresholds of each fold from the others")
-        by_fold.append([with_decode(config, search.best(np.flatnonzero(images.fold != fold))) for fold in others])
+    found, by_fold = _searched(config, images, search)
     ways = [images.scores_by_fold(configs) for configs in by_fold]
     (_, before), (_, pooled), *crossed = ways
     cross_fitted = crossed[0][1] if crossed else None
@@ -84,12 +88,24 @@ def tune(run: Run) -> Tuned:
     start, end = (one.decode.model_dump(mode="json") for one in (config, found))
     is_given = config.decode != Run.open(str(run.folder)).untuned.decode
     tuned = Tuned(end, start, is_given, before, pooled, cross_fitted, is_kept)
-    # First that of other thresholds goes, last this one comes: it says that tuning is done, and what it wrote.
-    (run.folder / CV).unlink(missing_ok=True)
+    # First that of other thresholds goes, last its note comes: it says that tuning is done, and what it wrote.
+    delete_with_note(run.folder / CV)
     _write_postprocess(run, tuned, table.classes)
     _write_cv(run.folder / CV, [paths[0].parent.name for paths in files], ways, tuned.thresholds)
     made_from.note(also=thresholds_in_words(tuned.handed_in))
     return tuned
+
+
+def _searched(config: Config, images: OutOfFold, search: Search) -> tuple[Config, list[list[Config]]]:
+    """Return the config with the thresholds that all images tell and, a config a fold, those to be scored: the one it
+    began with, that one and, of several folds, those that the others tell."""
+    folds = np.unique(images.fold).tolist()
+    found = with_decode(config, search.best(np.arange(len(images))))
+    by_fold = [[config] * len(folds), [found] * len(folds)]
+    if len(folds) > 1:
+        others = progress(folds, "thresholds of each fold from the others")
+        by_fold.append([with_decode(config, search.best(np.flatnonzero(images.fold != fold))) for fold in others])
+    return found, by_fold
 
 
 def describe_tuning(tuned: Tuned) -> list[str]:
@@ -231,6 +247,8 @@ def why_not_tuned(run: Run) -> str | None:
         raise CompetitionError(f"{run.folder}: no fold has out-of-fold predictions; train one fold first")
     if not cv.is_file():
         return OTHER_PREDICTIONS
+    if not has_note(cv):
+        return UNKNOWN  # tuning was killed, or files were copied without those whose names begin with a dot
     try:
         known = [name for name in read_cv(run.folder)["pooled"] if name in names]
     except CompetitionError:

@@ -7,11 +7,13 @@ what changes while it goes on is not what it read. The checksums of whole files 
 
 import hashlib
 import json
+import time
 import zipfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Self
 
 from competition.support.atomic_files import replacing
@@ -19,6 +21,8 @@ from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE
 
 OF_FOLDERS = ("manifest.json", "maps.csv")  # files that stand for the folder they are in
+LINE_ENDS = (None, b"\n", b"\r\n")  # None: as they are
+SETTLED = 2 * 10**9  # nanoseconds, the coarsest that a file system keeps times by
 Known = dict[str, list[Any]]  # by name: [size, time of change, checksum]
 
 
@@ -49,7 +53,7 @@ class MadeFrom:
         """Note it beside the file, which has just been made; `also` is what was known only then."""
         made = self.path.stat()
         values = {
-            "made": [made.st_size, made.st_mtime_ns],
+            "made": [made.st_size, made.st_mtime_ns, _checksum(self.path)],
             "also": also or self.also,
             "sources": self.sources,
             "code": self.code,
@@ -67,8 +71,24 @@ def _states(path: Path, sources: Iterable[Path]) -> Known:
 
 
 def noted_beside(path: Path) -> str:
-    """Return what a file's note tells of what is no file; nothing where it tells none."""
-    return str(_values(path).get("also", ""))
+    """Return what a file's note tells of what is no file; nothing where it tells none, or is the note of another file
+    that stood there before."""
+    return str(_values(path).get("also", "")) if has_note(path) else ""
+
+
+def has_note(path: Path) -> bool:
+    """Return whether the note beside a file is of that file, by its time or, where it was copied, its contents."""
+    made = _values(path).get("made")
+    if not isinstance(made, list) or not path.is_file():
+        return False
+    status = path.stat()
+    return made[:2] == [status.st_size, status.st_mtime_ns] or made[2:] == [_checksum(path)]
+
+
+def delete_with_note(path: Path) -> None:
+    """Delete a file that is made anew, first its note: whenever that ends, no note is there of a file that is gone."""
+    for one in (_note(path), path):
+        one.unlink(missing_ok=True)
 
 
 def is_up_to_date(path: Path, sources: Iterable[Path], also: str = "", code: Iterable[Path] = ()) -> bool:
@@ -124,8 +144,21 @@ def _of_other_contents(path: Path, sources: Iterable[Path]) -> list[Path]:
     noted = _values(path).get("sources", {})
     by_name: dict[str, list[Any]] = {}
     for name, state in noted.items():
-        by_name.setdefault(name.rpartition("/")[2], []).append(state[2])
-    return [one for one in sources if one.name in by_name and _checksum(one) not in by_name[one.name]]
+        by_name.setdefault(_name_anywhere(PurePosixPath(name)), []).append(state[2])
+    named = ((_name_anywhere(one), one) for one in sources)
+    return [one for name, one in named if name in by_name and not _is_as_noted(one, by_name[name])]
+
+
+def _is_as_noted(source: Path, checksums: list[Any]) -> bool:
+    """Return whether a file has one of these checksums, a table also as another editor would end its lines."""
+    ends = LINE_ENDS if source.suffix == ".csv" else (None,)
+    return any(_checksum(source, end) in checksums for end in ends)
+
+
+def _name_anywhere(path: PurePath) -> str:
+    """Name a file as it is called wherever its folder lies: the predictions of a run's fold with that of the fold."""
+    is_of_fold = path.suffix == ".npz" and path.parent.name.startswith("fold")
+    return "/".join(path.parts[-2:]) if is_of_fold else path.name
 
 
 def _read(path: Path, what: str) -> Known | None:
@@ -133,7 +166,7 @@ def _read(path: Path, what: str) -> Known | None:
     values = _values(path)
     try:
         made = path.stat()
-        is_of_it = values["made"] == [made.st_size, made.st_mtime_ns]
+        is_of_it = values["made"][:2] == [made.st_size, made.st_mtime_ns]
         return {str(name): list(one) for name, one in values[what].items()} if is_of_it else None
     except (OSError, KeyError, TypeError, AttributeError):
         return None
@@ -166,7 +199,22 @@ def _name(source: Path, homes: Iterable[Path]) -> str:
     return seen[0] if seen else "/".join(source.parts[-2:])
 
 
-def _checksum(source: Path) -> str:
+def _checksum(source: Path, line_end: bytes | None = None) -> str:
+    """Return the checksum of a file as it is, or as it would be with another end of its lines."""
+    state = state_of(source)
+    if time.time_ns() - state[0] < SETTLED:  # what is written next may have the same time
+        return _computed(source, line_end)
+    return _remembered(source.absolute(), state, line_end)
+
+
+@lru_cache(maxsize=256)
+def _remembered(source: Path, _: tuple[int, int], line_end: bytes | None) -> str:
+    return _computed(source, line_end)
+
+
+def _computed(source: Path, line_end: bytes | None) -> str:
+    if line_end is not None:
+        return _sha256_of_lines(source, line_end)
     if source.suffix in (".npz", ".pt"):
         try:
             return fingerprint(source)  # of terabytes, without reading them
@@ -192,6 +240,14 @@ def compare_checksums(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         if (name := archive.testzip()) is not None:
             raise ValueError(f"{name} has another checksum than when it was written")
+
+
+def _sha256_of_lines(file: Path, line_end: bytes) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        for line in opened:
+            digest.update(line.rstrip(b"\r\n") + line_end)
+    return digest.hexdigest()
 
 
 def sha256(file: Path) -> str:

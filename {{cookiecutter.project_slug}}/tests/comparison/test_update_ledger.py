@@ -1,6 +1,7 @@
 """A run's line in the ledger through its stages, and how two runs are told apart in it."""
 
 import csv
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -14,13 +15,14 @@ import yaml
 from tiny import PROJECT
 
 from competition.comparison.compare import why_not_comparable
-from competition.comparison.update_ledger import IN_TRAINING, begin, record, take_public_scores
+from competition.comparison.update_ledger import IN_TRAINING, begin, record, record_missing, take_public_scores
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.runs.folder import CONFIG, CV, LATEST, OOF, POSTPROCESS, SUBMISSION, Run
-from competition.runs.ledger import BY_HAND, Line, change_ledger, ledger_path, read_ledger
+from competition.runs.ledger import BY_HAND, EDITED, Line, change_ledger, ledger_path, read_ledger
 from competition.runs.provenance import base_names, data_fingerprint, git_state, provenance
 from competition.runs.public_scores import PublicScore, remember_scores, scores_path
+from competition.runs.thresholds import describe_edit, thresholds_in_words
 from competition.scoring.out_of_fold import lower_is_better
 from competition.scoring.tune import tune
 from competition.support.freshness import sha256
@@ -161,18 +163,59 @@ def test_thresholds_edited_by_hand_and_other_code_have_no_score(
     tune(Run.open("t"))
     record("t", [])
     own, found = line_of("t"), path.read_text()
+    edited = replace(own, thresholds=EDITED, scores="", mean="", std="")
     path.write_text(yaml.safe_dump(values))
     shown = command("runs").stdout  # none has been handed in by them yet
-    assert line_of("t") == replace(own, thresholds=BY_HAND, scores="", mean="", std="")
+    assert line_of("t") == edited
     assert own.mean[:6] not in shown
     assert "t is handed in by thresholds given by hand" in command("runs", "t", "t").stdout
     path.write_text(found)
     tune(Run.open("t"))
     record("t")
     assert line_of("t") == own
-    with (tasks / task / "score.py").open("a") as file:
-        file.write("# edited\n")
+    code = tasks / task / "score.py"
+    before = code.read_text()
+    code.write_text(f"{before}# edited\n")
     assert own.mean[:6] not in command("runs").stdout
+    code.write_text(before)
+    assert own.mean[:6] in command("runs").stdout
+
+
+@one_task
+def test_a_line_is_scored_again_once_thresholds_are_put_back(outputs: Path, other_decode: dict[str, Any]) -> None:
+    path, submission = outputs / "t" / POSTPROCESS, outputs / "t" / SUBMISSION
+    submission.write_text("first\n")  # by those that tuning found
+    tune(Run.open("t"))
+    path.write_text(yaml.safe_dump({"decode": other_decode}))
+    tune_as_it_stands(path)
+    record("t", [])
+    own, found = record_missing()["t"], path.read_text()
+    unscored = replace(own, thresholds=EDITED, scores="", mean="", std="")
+    for change in (lambda: path.write_text(yaml.safe_dump({"decode": {}})), path.unlink):
+        change()
+        assert record_missing()["t"] == unscored
+        record("t")
+        assert record_missing()["t"] == unscored
+        path.write_text(found)
+        assert record_missing()["t"] == own
+    path.unlink()
+    (line,) = describe_edit(Run.open("t"))
+    assert line.startswith(
+        "outputs/t/postprocess.yaml: is gone, which tuning wrote; the config's own thresholds decode"
+    )
+    submission.write_text("second\n")
+    record("t", [])  # by the config's own
+    path.write_text(found)
+    assert record_missing()["t"] == replace(unscored, thresholds=BY_HAND, submission=sha256(submission))
+    submission.unlink()
+    assert record_missing()["t"].thresholds == own.thresholds
+
+
+def tune_as_it_stands(path: Path) -> None:
+    """Note thresholds as what tuning found."""
+    note = path.with_name(f".{CV}.sources")
+    wrote = thresholds_in_words(yaml.safe_load(path.read_text())["decode"])
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"also": wrote}))
 
 
 @one_task

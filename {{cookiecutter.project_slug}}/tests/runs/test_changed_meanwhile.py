@@ -1,5 +1,6 @@
 """What changes while something is made of it: what was made is of what was there before, and is made again."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +23,9 @@ from competition.runs.folder import BEGUN_BY, BUNDLE, CONFIG, LATEST, OOF, TEST,
 from competition.runs.provenance import describe_other_tables
 from competition.submission import write_crops, write_maps
 from competition.submission.write_pseudo_labels import Choice, begin_pseudo, make_pseudo
+from competition.support import freshness
 from competition.support.errors import CompetitionError
-from competition.support.freshness import MadeFrom, is_up_to_date
+from competition.support.freshness import MadeFrom, is_up_to_date, sha256
 from competition.support.optional_rooms import has_room
 from competition.training.checkpoint import exported_weights
 
@@ -135,20 +137,41 @@ def test_a_table_that_is_edited_while_its_images_are_compared(
     assert not is_up_to_date(duplicates_path(config), duplicate_sources(config))
 
 
-@one_task
-@pytest.mark.parametrize("name", ["train.csv", "folds.csv"])
-def test_that_a_table_is_another_than_trainings_learnt_from_is_told_once(run: Run, name: str, data_dir: Path) -> None:
-    shutil.copy(folds_path(run.config), data_dir / "folds.csv")
-    own = Run.open("t", [f"data.dir={data_dir}", f"data.folds={data_dir / 'folds.csv'}"])
+def trained_by(run: Run, data: Path) -> Run:
+    """Let its trainings have begun by the tables of a folder."""
+    shutil.copy(folds_path(run.config), data / "folds.csv")
+    own = Run.open("t", [f"data.dir={data}", f"data.folds={data / 'folds.csv'}"])
     for folder in own.finished():
         (folder / BEGUN_BY).touch()
         MadeFrom.now(folder / BEGUN_BY, learnt_files(own.config)).note()
-    assert describe_other_tables(own) == []
+    return own
+
+
+@one_task
+@pytest.mark.parametrize("name", ["train.csv", "folds.csv"])
+def test_that_a_table_is_another_than_trainings_learnt_from_is_told_once(run: Run, name: str, data_dir: Path) -> None:
+    own = trained_by(run, data_dir)
     header, *rows = (data_dir / name).read_text().splitlines()
+    for line_end in ("\r\n", "\n"):  # as spreadsheets write them, and as it was
+        (data_dir / name).write_text(line_end.join([header, *rows, ""]), newline="")
+        assert describe_other_tables(own) == []
     (data_dir / name).write_text("\n".join([header, *rows[::-1]]) + "\n")
     (line,) = describe_other_tables(own)
     said = f"{own.folder / 'fold0'} was trained with another {data_dir / name} than is there now (so were 1 more)"
     assert line == f"warning: {said}; train anew, under another name"
+
+
+@one_task
+def test_a_table_is_read_once_for_all_trainings_that_learnt_from_it(
+    run: Run, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, read = trained_by(run, data_dir), list[Path]()
+    tables = learnt_files(own.config)
+    monkeypatch.setattr(freshness, "sha256", lambda path: (read.append(path), sha256(path))[1])
+    for path in tables:
+        os.utime(path, (1e9, 1e9 + 1))
+    assert describe_other_tables(own) == []
+    assert sorted(read) == sorted(path.absolute() for path in tables)
 
 
 @one_task

@@ -29,6 +29,7 @@ from competition.scoring.tune import (
     tune,
 )
 from competition.support.atomic_files import write_csv
+from competition.support.freshness import MadeFrom
 from competition.tasks.contract import Task
 
 Command = Callable[..., CompletedProcess[str]]
@@ -215,6 +216,43 @@ def test_thresholds_edited_by_hand_are_kept_and_have_no_score(
     assert "not scored: " in _in_words(Run.open("t"))
     assert tune(Run.open("t")).handed_in == values["decode"]  # as it was asked for
     assert describe_staleness(Run.open("t")) == []
+
+
+def test_what_a_tuning_that_was_killed_or_a_copy_leaves_is_tuned_again(
+    tuned: tuple[Run, Tuned],
+    other_decode: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What lies beside the note of an earlier tuning is nobody's edit."""
+    monkeypatch.chdir(tmp_path)
+    run = Run.open(str(shutil.copytree(tuned[0].folder, "outputs/t")))
+    cv = run.folder / CV
+
+    def is_taken() -> bool:
+        lines = describe_staleness(Run.open("t"))
+        assert all(" were found on what is not known (no note of this cv.csv is beside it); " in line for line in lines)
+        return not lines and is_tuned(Run.open("t"))
+
+    shutil.copy2(cv, "whole.csv")
+    cv.touch()  # as a copy has it
+    assert is_taken()
+    cv.write_text(f"{cv.read_text()}\n")
+    (run.folder / POSTPROCESS).write_text(yaml.safe_dump({"decode": other_decode}))
+    assert not is_taken()
+    shutil.copy2("whole.csv", cv)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MadeFrom, "note", killed)
+    monkeypatch.setattr(Task(run.config.task).tuning, "search", lambda *_: Finding(other_decode))
+    monkeypatch.setattr(OutOfFold, "scores_by_fold", lambda _, configs: ([found] * len(configs), found))
+    found = dict.fromkeys(run.config.metrics, 0.5)
+    with pytest.raises(KeyboardInterrupt):
+        tune(Run.open("t"))
+    assert cv.is_file()
+    assert not is_taken()
 
 
 def test_what_earlier_versions_tuned_is_taken_as_they_left_it(

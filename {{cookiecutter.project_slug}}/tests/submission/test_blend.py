@@ -1,5 +1,6 @@
 """Several runs as one: averages, weights found on out-of-fold, and runs that do not fit together."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -249,7 +250,9 @@ def test_a_tuned_blend_shows_its_cross_fitted_score(
     (runs / "x" / POSTPROCESS).write_text(yaml.safe_dump({"decode": other_decode}))
     cv = runs / "x" / CV
     cv.write_text(cv.read_text().replace(OWN, CROSSED))  # as if it had paid
-    (runs / "x" / f".{CV}.sources").unlink()  # as an earlier version did, which did not note what it found
+    note, made = cv.with_name(f".{CV}.sources"), cv.stat()
+    earlier = {"made": [made.st_size, made.st_mtime_ns], "also": ""}  # by a version that did not note what it found
+    note.write_text(json.dumps(json.loads(note.read_text()) | earlier))
     rows = {row["images"]: row for row in read_rows(cv, "delete it", texts=("images", THRESHOLDS))}
     metric = Run.open("x").config.metrics[0]
     shown = out_of_fold_line(command("submit", "x", *facts_of(task).decides))

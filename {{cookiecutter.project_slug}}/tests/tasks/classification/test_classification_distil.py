@@ -157,8 +157,10 @@ def test_a_run_is_known_to_be_made_of_what_its_teacher_says(words: list[str]) ->
 # -- refusals
 
 
-def test_a_run_learns_by_one_teacher_as_it_says_it_now(words: list[str]) -> None:
-    folds = [load_config([CONFIG], [*words, f"fold={fold}"]) for fold in (0, 1)]
+def test_a_run_learns_by_one_teacher_as_it_says_it_now(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    package = "competition.support.freshness.PACKAGE"
+    monkeypatch.setattr(package, Path.cwd() / "competition")
+    folds = [load_config([CONFIG], [*words, PSEUDO, f"fold={fold}"]) for fold in (0, 1)]
     said = marks(words)
     folds[0].fold_folder.mkdir(parents=True)
     note_tables(folds[0])
@@ -168,6 +170,11 @@ def test_a_run_learns_by_one_teacher_as_it_says_it_now(words: list[str]) -> None
     for config in folds:
         note_tables(config)
     table = Task("classification").table.read_table(folds[0])
+    more = dict.fromkeys(("fold1/oof.npz", "fold0/test.npz"), said)  # it was trained further, and asked
+    write_teacher(folds[0], "big", more, table.classes)
+    monkeypatch.setattr(package, Path.cwd() / "elsewhere" / "competition")  # it was copied
+    for config in folds:
+        note_tables(config)
     write_teacher(folds[0], "big", {"fold0/oof.npz": {one: 1 - values for one, values in said.items()}}, table.classes)
     with pytest.raises(CompetitionError, match=r"oof\.npz: is another than when .*fold0 was begun, which would"):
         note_tables(folds[0])
