@@ -12,7 +12,7 @@ FACTS = Facts(
         "format.image_id='{a}{'": "format.image_id: found ",
         "format.image_id='{a.b}'": "format.image_id: found ",
     },
-    untrained=("model.architecture=fcos", "data.image_size=64"),
+    untrained=("model.architecture=fcos",),
     mixing=("mix.mosaic=0.5", "mix.mixup=0.5"),
     encoder_size=(160, 160),  # what maxvit and coatnet are made for
     plain_encoder=r"model.encoder: \w+ has .*levels at strides",

@@ -356,12 +356,12 @@ def test_how_folds_were_made_does_not_matter_to_a_bundle(runs: Path, split: str)
 def test_a_blend_that_was_weighted_and_tuned_is_bundled_as_it_is(runs: Path, command: Command) -> None:
     assert command("submit", "t", "u", "--weights", "3,1").returncode == 0
     before = (runs / "t+u" / "submission.csv").read_bytes()
-    done = command("bundle", "t", "u", "inference.precision=bf16-mixed", "--no-wheels")
+    done = command("bundle", "t", "u", "inference.hidden_images=500", "--no-wheels")
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load((runs / "t+u" / "bundle" / "blend.yaml").read_text())["weights"] == [0.75, 0.25]
     assert (runs / "t+u" / "submission.csv").read_bytes() == before
     for path in (runs / "t+u" / "bundle").glob("runs/*/config.yaml"):
-        assert yaml.safe_load(path.read_text())["inference"]["precision"] == "bf16-mixed"
+        assert yaml.safe_load(path.read_text())["inference"]["hidden_images"] == 500
 
 
 def test_thresholds_given_by_hand_are_those_of_the_bundle_of_a_tuned_run(runs: Path) -> None:
