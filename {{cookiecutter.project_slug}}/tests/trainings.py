@@ -217,16 +217,25 @@ def fork(said: str, live: Callable[[], object]) -> int:
     os._exit(0)
 
 
-def train_until_killed(config: Config, step: int) -> None:
-    """Train up to a step, and wait for the end before the next: however busy the machine is, none is taken."""
+def before_steps(do: Callable[[CompetitionModule], object]) -> None:
+    """Have this process, which is a fork, do something before each step of its training."""
     take_step = CompetitionModule.training_step
 
-    def wait_or_take(module: CompetitionModule, *batch: Any) -> Any:
-        while module.global_step >= step:
-            signal.pause()
+    def do_and_take(module: CompetitionModule, *batch: Any) -> Any:
+        do(module)
         return take_step(module, *batch)
 
-    setattr(CompetitionModule, "training_step", wait_or_take)  # noqa: B010
+    setattr(CompetitionModule, "training_step", do_and_take)  # noqa: B010
+
+
+def train_until_killed(config: Config, step: int) -> None:
+    """Train up to a step, and wait for the end before the next: however busy the machine is, none is taken."""
+
+    def wait_from_there_on(module: CompetitionModule) -> None:
+        while module.global_step >= step:
+            signal.pause()
+
+    before_steps(wait_from_there_on)
     train(config, resume=True)
 
 

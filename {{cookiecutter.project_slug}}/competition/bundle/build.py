@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from competition.bundle.manifest import (
@@ -50,6 +49,7 @@ from competition.support.errors import CompetitionError
 from competition.support.freshness import MadeFrom, changed_sources, is_up_to_date
 from competition.support.locks import holding
 from competition.support.paths import PACKAGE, competition_in
+from competition.support.spread import spread
 from competition.tasks.contract import Prediction, Task
 from competition.training.checkpoint import exported_path, exported_weights, link_or_copy, weights_to_use
 
@@ -243,7 +243,7 @@ def _write_check(config: Config, path: Path, folder: Path, training: str, number
     name, source_of = (training, train_source) if training else ("test", test_source)
     path, chosen = folder / f"{name}.npz", list[str]()
     with PredictionWriter(folder) as writer:
-        for row in np.unique(np.linspace(0, len(stored) - 1, min(number, len(stored))).astype(int)).tolist():
+        for row in spread(len(stored), number):
             writer.add(stored.image_ids[row], *stored.sizes[row], stored[row])
             chosen.append(stored.image_ids[row])
         writer.finish(path, stored.classes, stored.views)

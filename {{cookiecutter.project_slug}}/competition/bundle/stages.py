@@ -36,6 +36,7 @@ from competition.support.atomic_files import write_csv
 from competition.support.errors import CompetitionError
 from competition.support.freshness import is_up_to_date
 from competition.support.paths import PACKAGE
+from competition.support.spread import spread
 from competition.tasks.contract import Task
 
 ONE_BY_ONE = "-"  # in place of a file of images: they are asked for on standard input
@@ -108,8 +109,7 @@ def _prove(
 
 def _some_of_test(config: Config, classes: Sequence[str]) -> list[str]:
     images = images_of_test(config, classes)
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(CHECKED_IMAGES, len(images))).astype(int))
-    return [images[row] for row in chosen.tolist()]
+    return [images[row] for row in spread(len(images), CHECKED_IMAGES)]
 
 
 def _compare(stage: Path, member: Run, what: Sequence[str], ids: Sequence[str], folder: Path) -> str:

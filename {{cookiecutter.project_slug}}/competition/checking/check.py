@@ -159,9 +159,8 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     seen.folds = folds
     is_compared = bool(config.data.extra) and config.data.near_duplicates
     test_thumbnails = Thumbnails.of(len(seen.test.heights)) if is_compared else None
-    unused = given.unused().values()
-    is_begun = has_begun_any(given.run_folder)  # trainings that have learnt so go on
-    faults += [] if is_begun else unused
+    unused, idle = _unused_keys(given)
+    faults += unused
     _collect(faults, lambda: own_weights(config, table))
     extras = _collect(faults, lambda: read_extras(config, table)) or []
     faults += _check_train_images(config, seen, thumbnails) or uncounted
@@ -176,14 +175,9 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     faults, report = faults + more_faults, report + more_lines
     asked = None if test_ids is None else task.submission.asked_classes(config, table.classes)
     doubts = [] if counts is None else doubtful_classes(config, table, asked)
-    doubts += [f"{WARNING}{line}" for line in unused] if is_begun else []
-    doubts += [*hint_at_groups(config, table), *describe_older_pseudo(config.data)]
-    _, said = task.recognise.settle(config, table)
-    report += [line for line in said if not line.startswith(WARNING)]
-    doubts += [line for line in said if line.startswith(WARNING)]
-    report += (ranges := seen.train.ranges())
-    doubts += _unfit_normalisation(config, seen.train) if ranges else []
-    doubts += _outside(config, seen)
+    doubts += [*idle, *hint_at_groups(config, table), *describe_older_pseudo(config.data)]
+    told, odd = _told_by_images(config, seen)
+    report, doubts = report + told, doubts + odd
     doubts += [] if faults else [*one_of_many(config, table.image_ids), *_torn_stacks(config, table, folds)]
     if thumbnails is not None:
         seen.groups = near_duplicates(thumbnails)
@@ -194,6 +188,21 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     if seen.groups is not None:
         report += report_near_duplicates(config, table, seen.groups, folds)
     return [*report, *drawn, *_unused_images(config, table.image_ids)]
+
+
+def _unused_keys(given: Config) -> tuple[list[str], list[str]]:
+    """Return faults of keys that change nothing, or warnings where a training has learnt by them: the run goes on."""
+    lines = list(given.unused().values())
+    return ([], [f"{WARNING}{line}" for line in lines]) if has_begun_any(given.run_folder) else (lines, [])
+
+
+def _told_by_images(config: Config, seen: Seen) -> tuple[list[str], list[str]]:
+    """Return what images and their answers tell of the config, and warnings where they speak against it."""
+    _, said = seen.task.recognise.settle(config, seen.table)
+    odd = [line for line in said if line.startswith(WARNING)]
+    ranges = seen.train.ranges()
+    odd += _unfit_normalisation(config, seen.train) if ranges else []
+    return [*(line for line in said if not line.startswith(WARNING)), *ranges], [*odd, *_outside(config, seen)]
 
 
 def _describe_inputs(

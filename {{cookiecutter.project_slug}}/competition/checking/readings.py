@@ -11,6 +11,7 @@ from competition.config.settings import Config
 from competition.files.item_source import test_source, train_source
 from competition.submission.submit import try_submission
 from competition.support.errors import CompetitionError
+from competition.support.spread import spread
 from competition.tasks.contract import Task
 
 MOST_CHANNELS = 64  # of an image
@@ -49,17 +50,13 @@ def try_config(config: Config) -> tuple[int, str]:
         stage = 2
         try_submission(config, table.classes, test_ids.tolist())
         stage = 3
-        for row in _some(len(table.image_ids)):
+        for row in spread(len(table.image_ids), NUM_TRIED):
             table.target(row, *train_source(config, table.image_ids[row]).read().shape[:2])
-        for row in _some(len(test_ids)):
+        for row in spread(len(test_ids), NUM_TRIED):
             test_source(config, test_ids[row]).read()
     except CompetitionError as error:
         return stage, str(error)
     return len(STAGES), ""
-
-
-def _some(number: int) -> list[int]:
-    return np.unique(np.linspace(0, number - 1, NUM_TRIED).astype(int)).tolist() if number else []
 
 
 def by_its_name(reading: Reading, data: Data) -> Reading:
@@ -114,10 +111,10 @@ def _what_is_read(reading: Reading) -> tuple[Any, ...]:
     task = Task(config.task)
     table = task.table.read_table(config)
     tests = task.submission.read_test_ids(config, table.classes).tolist()
-    rows = _some(len(table.image_ids))
+    rows = spread(len(table.image_ids), NUM_TRIED)
     sources = [train_source(config, table.image_ids[row]) for row in rows]
     sizes = [source.read_size() for source in sources]
-    sources += [test_source(config, tests[row]) for row in _some(len(tests))]
+    sources += [test_source(config, tests[row]) for row in spread(len(tests), NUM_TRIED)]
     files = [source.files for source in sources]
     targets = [table.target(row, *size) for row, size in zip(rows, sizes, strict=True)]
     answers = [str({key: value for key, value in one.items() if key != OF_THE_SCORE}) for one in targets]
@@ -129,7 +126,7 @@ def with_channels(reading: Reading) -> Reading:
     try:
         config = complete(reading.task, reading.part)
         ids = Task(config.task).table.read_table(config).image_ids
-        sources = [train_source(config, ids[row]) for row in _some(len(ids))]
+        sources = [train_source(config, ids[row]) for row in spread(len(ids), NUM_TRIED)]
         channels = sources[0].count_channels()
         if channels == config.data.channels or channels > MOST_CHANNELS:
             return reading

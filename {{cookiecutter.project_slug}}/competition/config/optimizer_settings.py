@@ -39,7 +39,7 @@ class Optimizer(Section):
 
     def reasons_unused(self) -> dict[str, str]:
         """Describe a decay of weights that the optimizer does not do; a zero says so itself."""
-        if self.name not in WITHOUT_DECAY or self.weight_decay in (0, type(self).model_fields["weight_decay"].default):
+        if self.name not in WITHOUT_DECAY or not self.weight_decay or self.is_usual("weight_decay"):
             return {}
         return {"optimizer.weight_decay": f"is not of {self.name}, which lets weights be"}
 
@@ -65,5 +65,5 @@ class Scheduler(Section):
         return {
             f"scheduler.{key}": f"is of {' and '.join(courses)}, and scheduler.name is {self.name}"
             for key, courses in OF_COURSES.items()
-            if self.name not in courses and getattr(self, key) != type(self).model_fields[key].default
+            if self.name not in courses and not self.is_usual(key)
         }

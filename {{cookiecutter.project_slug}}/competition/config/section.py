@@ -22,6 +22,10 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
+    def is_usual(self, key: str) -> bool:
+        """Return whether a key has the value that it has by itself."""
+        return getattr(self, key) == type(self).model_fields[key].default
+
 
 class Distil(Section):
     """Learn what another run says of an image, beside what is true of it (Hinton et al. 2015).
@@ -59,7 +63,7 @@ class Losses(Section):
         return {
             f"{where}{key}": f"is of {loss}, which {where}{loss} gives no weight"
             for key, loss in self.parameters.items()
-            if getattr(self, key) != type(self).model_fields[key].default and not getattr(self, loss)
+            if not self.is_usual(key) and not getattr(self, loss)
         }
 
     @field_validator("distil")

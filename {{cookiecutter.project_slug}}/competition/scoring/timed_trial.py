@@ -23,6 +23,7 @@ from competition.runs.blend_recipe import STACK, read_recipe, unless_equal
 from competition.runs.folder import Run, fold_of
 from competition.scoring.out_of_fold import OutOfFold, folds_of_files
 from competition.support.errors import CompetitionError
+from competition.support.spread import spread
 from competition.tasks.contract import Table, Task
 from competition.training.checkpoint import weights_to_use
 from competition.training.devices import inference_device, inference_devices
@@ -214,11 +215,8 @@ def _images_by_fold(runs: Sequence[Run], table: Table, number: int) -> dict[str,
     if not every:
         ids = Task(runs[0].config.task).submission.read_test_ids(runs[0].config, table.classes)
         every = {TEST_IMAGES: ids.tolist()}
-    return {fold: _spread(ids, max(number // len(every), 1)) for fold, ids in every.items()}
-
-
-def _spread(ids: Sequence[str], number: int) -> list[str]:
-    return [ids[row] for row in np.unique(np.linspace(0, len(ids) - 1, number).astype(int)).tolist()]
+    most = max(number // len(every), 1)
+    return {fold: [ids[row] for row in spread(len(ids), most)] for fold, ids in every.items()}
 
 
 def _try(run: Run, table: Table | None, folds: Mapping[str, list[str]], folder: Path) -> Tried:

@@ -10,21 +10,21 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 from tiny import PROJECT, TINY
-from trainings import call, fork, get_ready, join, run_as_script
+from trainings import before_steps, call, fork, get_ready, join, run_as_script
 
 from competition.config.loading import load_config, task_names
 from competition.data.folds import make_folds
 from competition.tasks.made_up_images import write_sample
 from competition.training.checkpoint import load_checkpoint
-from competition.training.module import CompetitionModule
 
 Command = Callable[..., CompletedProcess[str]]
 
 LONG = 600  # seconds, on a busy machine; without being told, a process would wait for half an hour
+REST = 1.5  # seconds before a step, which leave the cores to other tests: it trains until it is cut off, which is late
 LATEST = Path("outputs", "t", "fold0", "latest.pt")
 CLONE_NEWNET = 0x40000000  # of Linux: the kind of namespace to enter
 ADDRESSES = ("10.213.77.1", "10.213.77.2")  # of no network but the one between the two
@@ -71,21 +71,10 @@ def train_on(machine: str, rank: int, words: list[str]) -> None:
     with Path("/var/run/netns", machine).open() as its:
         assert ctypes.CDLL(None, use_errno=True).setns(its.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
     os.environ["GLOO_SOCKET_IFNAME"] = machine
-    rest_before_steps(1.5)
+    before_steps(lambda _: time.sleep(REST))
     group = {"TORCHELASTIC_RUN_ID": "t", "MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": 29555, "WORLD_SIZE": 2}
     of_rank = {"RANK": rank, "GROUP_RANK": rank, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
     join(group | of_rank, lambda _: end(call("train", *words)))
-
-
-def rest_before_steps(seconds: float) -> None:
-    """Leave the cores to other tests: the training goes on until it is cut off, which it is to be late."""
-    step = CompetitionModule.training_step
-
-    def rested(*arguments: Any) -> Any:
-        time.sleep(seconds)
-        return step(*arguments)
-
-    setattr(CompetitionModule, "training_step", rested)  # noqa: B010
 
 
 def end(status: int) -> NoReturn:

@@ -158,6 +158,9 @@ class DetectionMix(Section):
     mixup: Probability = 0.0  # the mean of two images, with the boxes of both
 
 
+WORDS = {"xywh": "x y w h", "xyxy": "x1 y1 x2 y2", "cxcy": "x y"}  # of the numbers of a box, by layout
+
+
 class DetectionSubmission(Section):
     """How submission.csv is written: a row an image, its boxes `class conf x y w h ...` in one string."""
 
@@ -177,6 +180,11 @@ class DetectionSubmission(Section):
         if self.class_names is not None and self.class_as == "index":
             raise ValueError("class_names are of class_as: name, and class_as is index; leave one out")
         return self
+
+    @property
+    def words(self) -> list[str]:
+        """What each box is handed in as, word by word."""
+        return ["class"] * self.with_class + ["conf"] * self.with_conf + WORDS[self.layout].split()
 
 
 class DetectionFormat(Section):
@@ -291,7 +299,7 @@ class TaskConfig(Config):
     @model_validator(mode="after")
     def _losses_are_of_the_architecture(self) -> Self:
         for key, goes_by_it in LOSSES_OF.items():
-            is_changed = getattr(self.loss, key) != DetectionLoss.model_fields[key].default
+            is_changed = not self.loss.is_usual(key)
             if is_changed and self.model.architecture not in goes_by_it:
                 raise ValueError(
                     f"loss.{key}: is for {' and '.join(goes_by_it)}; {self.model.architecture} does not go by it"
@@ -330,7 +338,7 @@ class TaskConfig(Config):
     def reasons_unused(self) -> dict[str, str]:
         """Return why keys change nothing, also a weight of what only FCOS learns; a zero says so itself."""
         key, architecture = "loss.centerness", self.model.architecture
-        is_idle = architecture != "fcos" and self.loss.centerness not in (0, DetectionLoss().centerness)
+        is_idle = architecture != "fcos" and self.loss.centerness != 0 and not self.loss.is_usual("centerness")
         own = {key: f"is of fcos, and model.architecture is {architecture}"} if is_idle else {}
         return super().reasons_unused() | own
 

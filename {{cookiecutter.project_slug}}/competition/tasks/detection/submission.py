@@ -15,7 +15,6 @@ from competition.tasks.detection.boxes import in_units
 from competition.tasks.detection.settings import DetectionSubmission, TaskConfig
 from competition.tasks.found_items import ONE_CLASS
 
-WORDS = {"xywh": "x y w h", "xyxy": "x1 y1 x2 y2", "cxcy": "x y"}
 POINT = 1e-3  # pixels: the side of a box that is read from its centre
 SHARE_DIGITS = 8  # of shares of an image's sides: enough for hundredths of a pixel
 
@@ -61,7 +60,7 @@ def _other_words(config: TaskConfig, frame: pd.DataFrame, names: Sequence[str]) 
     has no column of classes, that of another than is handed in."""
     form = config.format.submission
     is_nameless = list(names) == [ONE_CLASS] and config.format.class_id is None
-    length = form.with_class + form.with_conf + len(WORDS[form.layout].split())
+    length = len(form.words)
     for row, text in zip(frame.index, frame[form.boxes], strict=True):
         words, wanted = text.split(), ""
         if not words or words == form.none.split():
@@ -158,16 +157,15 @@ def _parse_boxes(text: str, classes: Sequence[str], config: TaskConfig, height: 
     form, words = config.format.submission, text.split()
     if words == form.none.split():
         words = []
-    shape = "class " * form.with_class + "conf " * form.with_conf + WORDS[form.layout]
-    length, sides = len(shape.split()), len(WORDS[form.layout].split())
+    length = len(form.words)
     if len(words) % length:
-        raise ValueError(f"expected `{shape}` for each box, found {len(words)} words")
+        raise ValueError(f"expected `{' '.join(form.words)}` for each box, found {len(words)} words")
     number_of = {name: number for number, name in enumerate(_written_classes(classes, form))}
     names = words[::length] if form.with_class else []
     unknown = [name for name in names if name not in number_of]
     if unknown:
         raise ValueError(f"found class {unknown[0]!r}; expected one of {', '.join(number_of)}")
-    columns = range(length - sides - form.with_conf, length)
+    columns = range(form.with_class, length)
     numbers = np.array([words[i::length] for i in columns], dtype=np.float64).T.reshape(-1, len(columns))
     if not form.with_conf:
         numbers = np.concatenate([np.ones((len(numbers), 1)), numbers], axis=1)

@@ -172,7 +172,7 @@ class TaskConfig(Config):
             reasons |= {f"{where}loss.{key}": "is of classes, and a regression has none" for key in of_classes}
         if self.sampler.weights and all(form.target == "regression" for form in forms.values()):
             reasons["sampler.weights"] = "is of classes, and a regression has none"
-        if self.model.join is None and self.data.group_images != type(self.data).model_fields["group_images"].default:
+        if self.model.join is None and not self.data.is_usual("group_images"):
             reasons["data.group_images"] = "is of model.join, which is off"
         if self.model.join_columns != "concat" and self.data.columns is None:
             reasons["model.join_columns"] = "is of data.columns, and there are none"

@@ -122,7 +122,7 @@ class ClassificationFormat(MaybeSeveral):
             *(("format.submission", self.submission, key, "hand_in") for key in ("value", "separator")),
         ]
         for section, values, key, means in keys:
-            if getattr(values, key) != type(values).model_fields[key].default:
+            if not values.is_usual(key):
                 yield f"{section}.{key}", means
 
     def _as(self, key: str) -> str:

@@ -40,8 +40,8 @@ class ClassificationModel(Model):
 
     def reasons_unused(self) -> dict[str, str]:
         """Describe, by key, what is of a head that learns distances, where this is another."""
-        usual, heads = MetricLearning().model_dump(), ("arcface", "subcenter_arcface", "cosface")
-        changed = [key for key, value in self.metric_learning.model_dump().items() if value != usual[key]]
+        heads = ("arcface", "subcenter_arcface", "cosface")
+        changed = [key for key in MetricLearning.model_fields if not self.metric_learning.is_usual(key)]
         of_heads = {key: heads[1:2] if key == "centers" else heads for key in changed}
         return {
             f"model.metric_learning.{key}": f"is of {' and '.join(heads)}, and model.head is {self.head}"

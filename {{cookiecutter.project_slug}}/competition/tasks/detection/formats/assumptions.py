@@ -7,6 +7,7 @@ import numpy as np
 
 from competition.files.item_source import train_source
 from competition.support.errors import CompetitionError
+from competition.support.spread import spread
 from competition.tasks.contract import Table
 from competition.tasks.detection.settings import DetectionSubmission, TaskConfig
 from competition.tasks.found_items import ONE_CLASS
@@ -15,7 +16,6 @@ from competition.tasks.unread_columns import unread_columns
 MOST_IMAGES = 64  # whose size is looked at
 FARTHEST_OUT = 1.01  # of an image's side that boxes reach, as they may by rounding
 LEAST_OUT = 0.1  # share of boxes that reach further, where numbers are corners and not widths
-IN_WORDS = {"xywh": "x y w h", "xyxy": "x1 y1 x2 y2", "cxcy": "x y"}  # cxcy: of the centre
 
 
 def settle(config: TaskConfig, table: Table) -> tuple[dict[str, Any], list[str]]:
@@ -32,15 +32,15 @@ def settle(config: TaskConfig, table: Table) -> tuple[dict[str, Any], list[str]]
     if is_nameless:
         used = [*form.image_id_columns, *form.box_columns, "width", "height"]
         lines += unread_columns(config.train_csv, used, "format.class_id names the one that tells classes, if any does")
-    return told, [*lines, _handed_in(form.submission, told.get("submission", {}).get("layout", form.submission.layout))]
+    return told, [*lines, _handed_in(form.submission.model_copy(update=told.get("submission")))]
 
 
 def _is_object(form: DetectionSubmission) -> bool:
     return form.with_class and form.class_as == "name" and form.class_names is None
 
 
-def _handed_in(form: DetectionSubmission, layout: str) -> str:
-    shape = "class " * form.with_class + "conf " * form.with_conf + IN_WORDS[layout]
+def _handed_in(form: DetectionSubmission) -> str:
+    shape = " ".join(form.words)
     return (
         f"a box is handed in as `{shape}` (format.submission), of which a sample submission tells little; the "
         "competition's page says it"
@@ -71,7 +71,7 @@ def _share_outside(config: TaskConfig, table: Table, ends: np.ndarray) -> float:
     starts = np.asarray(getattr(table, "starts"))  # noqa: B009
     filled = np.flatnonzero(np.diff(starts))
     is_outside = list[np.ndarray]()
-    for index in filled[np.unique(np.linspace(0, len(filled) - 1, MOST_IMAGES).astype(int))].tolist():
+    for index in filled[spread(len(filled), MOST_IMAGES)].tolist():
         try:
             height, width = train_source(config, table.image_ids[index]).read_size()
         except CompetitionError:  # told elsewhere

@@ -13,6 +13,7 @@ import numpy as np
 
 from competition.files.item_source import ImageSource, train_source
 from competition.support.errors import CompetitionError
+from competition.support.spread import spread
 from competition.tasks.contract import Table
 from competition.tasks.segmentation.formats.mask_contrast import clearer_mask
 from competition.tasks.segmentation.formats.mask_rows import MaskRows
@@ -153,8 +154,7 @@ def _some_runs(config: TaskConfig, table: Table, masks: MaskRows) -> Iterator[Ru
     """Yield the runs of some images with a mask, spread over the table; without those that have faults, which are told
     elsewhere."""
     filled = np.flatnonzero(masks.present().any(axis=1))
-    some = filled[np.unique(np.linspace(0, len(filled) - 1, MOST_IMAGES).astype(int))] if len(filled) else filled
-    for index in some.tolist():
+    for index in filled[spread(len(filled), MOST_IMAGES)].tolist():
         try:
             source = train_source(config, table.image_ids[index])
             size = source.read_size()
