@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from task_facts import facts_of
-from tiny import PROJECT, TINY, draw_no_plots
+from tiny import PROJECT, draw_no_plots, tiny_words
 from warm import look_through_packages_once, share_warm_python
 
 from competition.__main__ import COLLECT
@@ -29,6 +29,7 @@ from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.tasks.made_up_images import write_sample
 
+gc.disable()  # until the tests are found: while modules are imported they are looked through again and again
 WATCHING = leftovers.watch()
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that tests start compiles the project anew
 look_through_packages_once()
@@ -53,6 +54,7 @@ def pytest_collection_finish() -> None:
     """From here on look for what is no longer used as seldom as the program does, and not among modules and tests."""
     gc.freeze()
     gc.set_threshold(*COLLECT)
+    gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
@@ -159,9 +161,9 @@ def config_file(task: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def config(config_file: Path, sample: Path) -> Config:
+def config(task: str, config_file: Path, sample: Path) -> Config:
     """Return the shipped config, shrunk, on the read-only competition."""
-    return load_config([config_file], [*TINY, f"data.dir={sample}"])
+    return load_config([config_file], [*tiny_words(task), f"data.dir={sample}"])
 
 
 @pytest.fixture(scope="session")
@@ -178,8 +180,9 @@ def predict_untrained(config_file: Path, sample: Path, folder: Path) -> None:
     from competition.tasks.contract import Task
     from competition.training.module import CompetitionModule
 
-    words = [*TINY, f"data.dir={sample}", f"data.folds={folder / 'folds.csv'}", "name=t"]
-    words += facts_of(load_config([config_file]).task).untrained
+    task = load_config([config_file]).task
+    words = [*tiny_words(task), f"data.dir={sample}", f"data.folds={folder / 'folds.csv'}", "name=t"]
+    words += facts_of(task).untrained
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         make_folds(load_config([config_file], words))
@@ -264,9 +267,9 @@ def other_decode(task: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def words(config_file: Path, data_dir: Path) -> list[str]:
+def words(task: str, config_file: Path, data_dir: Path) -> list[str]:
     """Return the same as words of a command line, on the competition that may be changed."""
-    return [str(config_file), *TINY, f"data.dir={data_dir}"]
+    return [str(config_file), *tiny_words(task), f"data.dir={data_dir}"]
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def watch() -> subprocess.Popen[bytes]:
 
 def running() -> set[str]:
     """Return the ids of all processes."""
-    return {path.name for path in PROCESSES.glob("[0-9]*")}
+    return {path.name for path in PROCESSES.iterdir() if path.name.isdecimal()} if PROCESSES.is_dir() else set()
 
 
 def _read(process: str, name: str) -> bytes:

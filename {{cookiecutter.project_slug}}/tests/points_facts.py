@@ -18,6 +18,7 @@ FACTS = Facts(
     alike="segmentation",  # a map of the image, too, which is averaged
     untrained=("decode.min_score=0.1",),
     mixing=("mix.mosaic=0.5", "mix.mixup=0.5"),
+    small={"decoder_channels": 32},
     plain_encoder=r"model.architecture: unet cannot be built on",
     takes_prefix=True,
 )

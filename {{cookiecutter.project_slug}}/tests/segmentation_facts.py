@@ -13,6 +13,7 @@ FACTS = Facts(
         "format.train.keys={a: '{image_id}{'}": "format.train.keys: found ",
         "format.size=1048576": "format.size",
     },
+    small={"decoder_channels": 32},
     plain_encoder={"architecture": "dpt"},
     takes_prefix=True,
 )

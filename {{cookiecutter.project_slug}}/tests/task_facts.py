@@ -20,6 +20,7 @@ class Facts:
     more_metrics: Sequence[str] = ()  # beside those that the config's type lists
     # A task whose whole trainings, in tests of all tasks, stand for this one's where it is there, too.
     alike: str | None = None
+    small: Mapping[str, Any] = field(default_factory=dict)  # keys of `model:` by which more than its encoder is small
     untrained: Sequence[str] = ()  # words by which a network that has learnt nothing says something
     decides: Sequence[str] = ()  # words by which what is handed in is decided by thresholds
     mixing: Sequence[str] = ("mix.mixup=1.0", "mix.probability=1")  # words that mix whatever can be mixed

@@ -16,7 +16,7 @@ import torch
 import yaml
 from PIL import Image
 from task_facts import facts_of
-from tiny import PROJECT, TINY
+from tiny import PROJECT, tiny_words
 
 from competition.config.loading import load_config
 from competition.data.dataset import SeededIndex, normalised, pixels_of, ready, seeded
@@ -40,7 +40,7 @@ def open_sample(
     config_file: Path, sample: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str
 ) -> OpenFold:
     monkeypatch.chdir(folder)
-    given = [*TINY, f"data.dir={sample}", f"data.folds={folder / 'folds.csv'}", *words]
+    given = [*tiny_words(config_file.stem), f"data.dir={sample}", f"data.folds={folder / 'folds.csv'}", *words]
     make_folds(load_config([config_file], given))
     return open_fold(str(config_file), *given, "fold=1")
 

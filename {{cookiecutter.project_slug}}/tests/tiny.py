@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from task_facts import facts_of
 
 PROJECT = Path(__file__).resolve().parents[1]
 # A network of 0.5 million weights on small images: an epoch takes a second.
@@ -15,6 +16,16 @@ TINY = (
     "trainer.max_epochs=1",
     "trainer.accelerator=cpu",
 )
+
+
+def tiny_words(task: str) -> tuple[str, ...]:
+    """Return the same for a task, most of whose network's weights might not be the encoder's."""
+    return (*TINY, *small_words(task))
+
+
+def small_words(task: str) -> tuple[str, ...]:
+    """Return the words by which all of a network but its encoder is small."""
+    return tuple(f"model.{key}={value}" for key, value in facts_of(task).small.items())
 
 
 def draw_no_plots(patch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from tiny import draw_no_plots
 from warm import warm_python
 
+from competition.__main__ import COLLECT
 from competition.cli.app import main
 from competition.config.loading import dump_config, task_names
 from competition.config.settings import Config
@@ -174,6 +175,7 @@ def get_ready(tasks: Iterable[str]) -> None:
         for module in ("table", "dataset", "model", "loss", "prediction", "decode", "score"):
             getattr(Task(name), module)
     gc.freeze()  # or each fork would look through all that was imported, and copy it, for nothing
+    gc.set_threshold(*COLLECT)
 
 
 def fork_group(size: int, live: Callable[[int], object], *, machines: int = 1) -> list[int]:

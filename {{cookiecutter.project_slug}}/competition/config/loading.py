@@ -283,7 +283,12 @@ def config_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 def task_names() -> list[str]:
     """List the task types this project has, by their folders."""
-    return sorted(path.parent.name for path in (PACKAGE / "tasks").glob("*/table.py"))
+    return list(_folders_of_tasks())
+
+
+@cache
+def _folders_of_tasks() -> tuple[str, ...]:
+    return tuple(sorted(path.parent.name for path in (PACKAGE / "tasks").glob("*/table.py")))
 
 
 def known_keys() -> set[str]:

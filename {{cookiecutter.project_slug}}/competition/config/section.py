@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+DecoderChannels = Annotated[int, Field(ge=32, multiple_of=32)]  # of its widest stage
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 MOST_PIXELS = 1 << 26  # of what a network sees at once: 8192 x 8192
 IN_BRACES = re.compile(r"\{([^{}]+)\}")

@@ -25,6 +25,7 @@ def build_encoder_decoder(
     *,
     architecture: str,
     drop_path: float,
+    decoder_channels: int | None,
     **more: Any,
 ) -> tuple[nn.Module, str | None]:
     """Return a network and what is to be said of its weights (see `load_pretrained`).
@@ -36,6 +37,8 @@ def build_encoder_decoder(
     is_own = model.encoder in own_encoders and architecture != "dpt" and not drop_path
     size, channels = data.image_size, channels_of(model, data)
     arguments = {} if is_own else size_arguments(model.encoder, size) | drop_path_arguments(model.encoder, drop_path)
+    if decoder_channels is not None:
+        arguments |= width_arguments(architecture, decoder_channels)
     by_library = is_own and model.pretrained is True
     with explaining_weights(model), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Encoder does not have prefix tokens")  # nobody can act on that
@@ -57,6 +60,28 @@ def build_encoder_decoder(
     if by_library:  # which loads all of an encoder or fails
         return network, f"model.pretrained: all tensors of {model.encoder}, decoder anew, from the hub"
     return network, load_pretrained(encoder, model, channels, "decoder", size)
+
+
+def width_arguments(architecture: str, channels: int) -> dict[str, Any]:
+    """Return how wide the library is told to make a decoder, by the channels of its widest stage.
+
+    In proportions as it makes them itself: a U-Net's stages halve them, to a 16th.
+    """
+    match architecture:
+        case "unet" | "unetplusplus" | "manet":
+            return {"decoder_channels": [channels >> stage for stage in range(5)]}
+        case "fpn":  # whose blocks have norms of groups of 32
+            return {"decoder_pyramid_channels": channels, "decoder_segmentation_channels": -(-channels // 64) * 32}
+        case "segformer":
+            return {"decoder_segmentation_channels": channels}
+        case "pspnet":
+            return {"psp_out_channels": channels}
+        case "dpt":
+            return {"decoder_fusion_channels": channels}
+        case "linknet":  # as wide as the encoder's levels
+            return {}
+        case _:
+            return {"decoder_channels": channels}
 
 
 def _misfit(model: Model, architecture: str, error: Exception) -> str:

@@ -10,7 +10,7 @@ from competition.config.settings import Config
 from competition.data.extra_sets import learnt_files, refuse_older_pseudo, taught_files
 from competition.data.folds import read_folds
 from competition.pipeline.find_batch_size import with_batch_size
-from competition.prediction.predict import load_network, predict_images
+from competition.prediction.predict import network_of, predict_images
 from competition.prediction.teacher import teach
 from competition.runs.folder import BEGUN_BY, OOF, has_begun, refuse_start
 from competition.scoring.out_of_fold import describe_scores, score_predictions
@@ -21,7 +21,7 @@ from competition.tasks.contract import Table, Task
 from competition.tasks.host_metric import load_score
 from competition.tasks.user_metrics import load_metric
 from competition.training.averaging import choose_weights
-from competition.training.checkpoint import LATEST, export_weights, exported_path, weights_to_use
+from competition.training.checkpoint import LATEST, export_weights, exported_path, load_checkpoint, weights_to_use
 from competition.training.devices import refuse_gpus_without_kernels
 from competition.training.fit import export, fit
 from competition.training.fold_data import FoldData
@@ -67,9 +67,11 @@ def _predict_out_of_fold(config: Config, table: Table, data: FoldData) -> None:
     """
     path = config.fold_folder / OOF
     weights = weights_to_use(config.fold_folder, config.checkpoint)
-    network, classes = load_network(weights)
+    checkpoint = load_checkpoint(weights)
+    network, classes = network_of(checkpoint, weights)
     # Before the predictions: a fold that has those counts as done.
-    rank_zero_only(export_weights)(weights)
+    rank_zero_only(export_weights)(weights, checkpoint)
+    del checkpoint  # the optimizer's state, too, is in it
     predict_images(config, [network], data.val_set, path, classes)
     _tell_score(config, table, path, weights)
 

@@ -4,7 +4,7 @@ Out-of-fold images follow: where `tta` or the precision is another than an oof.n
 so that tuning sees what will be submitted.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,11 @@ class WritePredictions(pl.Callback):
 
 def load_network(path: Path) -> tuple[nn.Module, list[str]]:
     """Return the network of a checkpoint, in evaluation mode, and its classes. Nothing is fetched from the hub."""
-    checkpoint = load_checkpoint(path)
+    return network_of(load_checkpoint(path), path)
+
+
+def network_of(checkpoint: Mapping[str, Any], path: Path) -> tuple[nn.Module, list[str]]:
+    """Return the same of a checkpoint that was read from `path`."""
     parameters = checkpoint["hyper_parameters"]
     values = parameters["config"]
     values = values | {"model": values["model"] | {"pretrained": False, "lora": None}}

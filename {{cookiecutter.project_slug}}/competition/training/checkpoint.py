@@ -279,9 +279,12 @@ def exported_weights(checkpoint: Path) -> Path:
     return path
 
 
-def export_weights(checkpoint: Path) -> None:
-    """Write the network's weights beside a checkpoint as safetensors, by plain names, to load without Lightning."""
-    state = network_state(load_checkpoint(checkpoint))
+def export_weights(path: Path, checkpoint: Mapping[str, Any] | None = None) -> None:
+    """Write the network's weights beside a checkpoint as safetensors, by plain names, to load without Lightning.
+
+    Who has read the checkpoint already hands it over.
+    """
+    state = network_state(load_checkpoint(path) if checkpoint is None else checkpoint)
     prefix = "network."
     named = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     seen, plain = set[int](), dict[str, torch.Tensor]()
@@ -290,8 +293,7 @@ def export_weights(checkpoint: Path) -> None:
         is_tied = value.data_ptr() in seen
         plain[name] = value.clone(memory_format=torch.contiguous_format) if is_tied else value.contiguous()
         seen.add(value.data_ptr())
-    path = exported_path(checkpoint)
-    with replacing(path) as temporary:
+    with replacing(exported_path(path)) as temporary:
         # Its `save_file` writes beside the file by a random name, which a killed process leaves for ever.
         temporary.write_bytes(save(plain, {CHECKSUM: _checksum(plain)}))
 

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from dicom_files import write_dicom
 from PIL import Image
-from tiny import PROJECT, TINY
+from tiny import PROJECT, tiny_words
 
 from competition.checking.readings import STAGES, try_config
 from competition.checking.recognise_format import recognise_folder
@@ -582,7 +582,7 @@ def test_a_known_competition_goes_from_check_to_a_submission_and_the_hosts_score
     data.mkdir()
     lay_out(data, CASES[task][name])
     config = PROJECT / "configs" / f"{task}_{name}.yaml"
-    words = [config, *TINY, *ONE_STEP, *LARGER.get(name, ()), f"data.dir={data}", "name=known"]
+    words = [config, *tiny_words(task), *ONE_STEP, *LARGER.get(name, ()), f"data.dir={data}", "name=known"]
     train = ["train", *words]
     for verb in (["check", "--no-page", *words], ["folds", *words], train, ["predict", "known"], ["submit", "known"]):
         done = command(*verb)

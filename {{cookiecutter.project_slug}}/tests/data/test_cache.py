@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny import TINY
+from tiny import TINY, tiny_words
 from trainings import assert_ended_like, files_up_to
 
 from competition.config.data_settings import Data
@@ -130,7 +130,7 @@ def test_samples_are_the_same_to_the_last_bit_without_their_files(
 @pytest.mark.slow
 def test_a_training_ends_the_same_to_the_last_bit(config_file: Path, data_dir: Path, command: Command) -> None:
     first = ["data.image_size=48", "data.augmentation.crop.shrink_first=true", "trainer.max_epochs=2"]
-    words = [*TINY, f"data.dir={data_dir}", *first, "data.num_workers=1", "fold=0"]
+    words = [*tiny_words(config_file.stem), f"data.dir={data_dir}", *first, "data.num_workers=1", "fold=0"]
     command("folds", config_file, *words)
     for name, cache in (("plain", "null"), ("cached", "memory")):
         done = command("train", config_file, *words, f"name={name}", f"data.cache={cache}")

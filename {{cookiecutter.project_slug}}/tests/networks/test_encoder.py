@@ -9,6 +9,7 @@ import timm
 import torch
 from task_facts import facts_of
 from timm.layers import DropPath, resample_abs_pos_embed
+from tiny import small_words
 from torch import nn
 
 from competition.config.loading import load_config, task_names, validate
@@ -35,6 +36,7 @@ def batch_of(task: str, folder: Path) -> tuple[Config, Batch, list[str]]:
         "data.batch_size=2",
         "data.num_workers=0",
         f"data.image_size={list(facts_of(task).encoder_size)}",
+        *small_words(task),
     ]
     config = load_config([PROJECT / "configs" / f"{task}.yaml"], words)
     table = Task(task).table.read_table(config)

@@ -29,7 +29,8 @@ each_task = pytest.mark.parametrize("task", task_names())
 
 def plain(task: str, pretrained: bool | str, encoder: str = "test_resnet", channels: int = 3) -> dict[str, Any]:
     data = {"channels": channels, "mean": [0.5] * channels, "std": [0.2] * channels, "image_size": 64}
-    return {"name": "t", "task": task, "data": data, "model": {"encoder": encoder, "pretrained": pretrained}}
+    model = {"encoder": encoder, "pretrained": pretrained, **facts_of(task).small}
+    return {"name": "t", "task": task, "data": data, "model": model}
 
 
 def build(task: str, pretrained: bool | str, encoder: str = "test_resnet", channels: int = 3) -> nn.Module:

@@ -190,6 +190,7 @@ WORDS = (
     *("data.image_file={case}.npy[{slice}]", "data.id_parts={case}_{slice}", "data.group_pattern=^(.+)_"),
     *("data.stack={take: [-1, 0, 1]}", "data.mean=[0.4]", "data.std=[0.2]", "data.image_size=32"),
     *("model.encoder=tu-test_resnet", "model.volume=true", "model.channels_last=true", "ema.decay=0.5"),
+    "model.decoder_channels=64",
     *("data.num_folds=4", "fold=0", "data.batch_size=16", "data.num_workers=0", "data.augmentation={}"),
     *("sampler.share=natural", "optimizer.lr=4e-3", "trainer.max_epochs=3", "trainer.accelerator=cpu"),
     *("metrics=[dice]", "data.near_duplicates=false"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import PROJECT, TINY
+from tiny import PROJECT, tiny_words
 from trainings import run_whole_way
 
 from competition.config.loading import task_names
@@ -54,4 +54,4 @@ def test_from_train_csv_to_the_submission_of_its_bundle(family: str, data: Path,
     more = [*FAMILIES[family], f"optimizer.name={name}"]
     if rest == "adapters":
         more.append(f"model.encoder={OF_ADAPTERS.get(TASK, 'test_convnext')}")
-    run_whole_way(tmp_path, [CONFIG, *TINY, *SMALL, *more])
+    run_whole_way(tmp_path, [CONFIG, *tiny_words(TASK), *SMALL, *more])

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from tiny import PROJECT, TINY
+from tiny import PROJECT, TINY, tiny_words
 from trainings import assert_ended_like, run_here
 
 from competition.config.loading import dump_config, load_config, task_names
@@ -184,7 +184,7 @@ def test_a_finished_fold_goes_on_to_where_as_many_epochs_from_the_start_end(comm
     """By a constant learning rate; by any other one it is told that this is not so."""
     task = task_names()[0]
     write_sample(task, tmp_path / "data", size=20)
-    words = [str(PROJECT / "configs" / f"{task}.yaml"), *TINY, "data.image_size=32", "data.dir=data"]
+    words = [str(PROJECT / "configs" / f"{task}.yaml"), *tiny_words(task), "data.image_size=32", "data.dir=data"]
     words += ["scheduler={name: constant, warmup: 0}", "optimizer.lr=1e-4", "early_stopping={patience: 9}"]
     assert command("folds", *words).returncode == 0
     for name, epochs in (("one", 1), ("two", 2)):
@@ -233,7 +233,7 @@ def test_folds_seeds_and_all_images_are_trained_and_predict_together(
     """Nothing of it differs by task. Side by side, in processes, is test_run.py's."""
     task = task_names()[0]
     write_sample(task, tmp_path / "data", size=24)
-    words = [str(project / "configs" / f"{task}.yaml"), *TINY, f"data.dir={tmp_path / 'data'}"]
+    words = [str(project / "configs" / f"{task}.yaml"), *tiny_words(task), f"data.dir={tmp_path / 'data'}"]
     asked = [*words, "name=t", "fold=[0, all]", "seed=[0, 1]", "trainer.max_epochs=1", "early_stopping={patience: 1}"]
     done = run_here(tmp_path, asked)
     assert done.returncode == 0, done.stdout

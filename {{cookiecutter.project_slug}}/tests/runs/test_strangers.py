@@ -7,7 +7,7 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
-from tiny import TINY
+from tiny import tiny_words
 from trainings import call
 
 from competition.config.loading import load_config
@@ -111,7 +111,7 @@ def test_predictions_of_other_test_images_are_not_up_to_date(runs: Path, tmp_pat
 @pytest.fixture
 def begun(config_file: Path, data_dir: Path, command: Command) -> list[str]:
     """Train a fold for an epoch; return the words."""
-    words = [str(config_file), *TINY, "data.image_size=32", "name=n", f"data.dir={data_dir}"]
+    words = [str(config_file), *tiny_words(config_file.stem), "data.image_size=32", "name=n", f"data.dir={data_dir}"]
     for verb in (["folds", *words], ["train", *words, "fold=0"]):
         assert call(*verb) == 0
     return words

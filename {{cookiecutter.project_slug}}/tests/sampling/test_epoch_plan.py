@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
-from tiny import PROJECT, TINY
+from tiny import PROJECT, tiny_words
 
 from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
@@ -31,7 +31,7 @@ def config_of(folder: Path, *words: str) -> Config:
         "trainer.limit_val_batches=0",
         *words,
     )
-    return load_config([PROJECT / "configs" / f"{TASK}.yaml"], [*TINY, *words])
+    return load_config([PROJECT / "configs" / f"{TASK}.yaml"], [*tiny_words(TASK), *words])
 
 
 @pytest.fixture

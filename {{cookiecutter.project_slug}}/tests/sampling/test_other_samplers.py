@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from timm.data.distributed_sampler import RepeatAugSampler
-from tiny import PROJECT, TINY
+from tiny import PROJECT, tiny_words
 from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler
 from trainings import assert_ended_like, rows
 
@@ -171,7 +171,7 @@ def test_a_training_by_another_sampler_is_previewed_told_and_resumed_to_the_same
     monkeypatch.setattr("competition.sampling.build.build_sampler", build_sampler)
     task = task_names()[0]
     write_sample(task, tmp_path / "data", size=24)
-    words = [str(PROJECT / "configs" / f"{task}.yaml"), *TINY, "data.num_folds=2", "data.image_size=32"]
+    words = [str(PROJECT / "configs" / f"{task}.yaml"), *tiny_words(task), "data.num_folds=2", "data.image_size=32"]
     words += ["trainer.max_epochs=2", "trainer.accumulate_grad_batches=2", "checkpoint.every_steps=1"]
     make_folds(load_config([Path(words[0])], words[1:]))
     previewed = command("train", "--preview", *words)

@@ -16,7 +16,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from tiny import PROJECT, TINY
+from tiny import PROJECT, tiny_words
 from warm import warm_python
 
 from competition.config.loading import load_config, task_names
@@ -374,7 +374,7 @@ def test_trials_that_train_are_runs_in_the_ledger(
 ) -> None:
     monkeypatch.setattr(sys, "executable", warm_python())
     write_sample(TASK, tmp_path / "data", size=20)
-    words = [str(PROJECT / "configs" / f"{TASK}.yaml"), *TINY, "data.image_size=32", "name=s", LR]
+    words = [str(PROJECT / "configs" / f"{TASK}.yaml"), *tiny_words(TASK), "data.image_size=32", "name=s", LR]
     done = command("sweep", *words, "--trials", 2)
     assert done.returncode == 0, done.stderr
     lines = read_ledger(ledger_path())

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import small_words
 from trainings import run_on_two
 
 from competition.config.loading import load_config, task_names
@@ -139,8 +140,8 @@ def test_the_size_of_an_image_is_read_from_its_header(sample: Path, config: Conf
 def windowed(config_file: Path, sample: Path) -> Config:
     """Return a config whose windows are smaller than the images."""
     words = ["model.encoder=test_resnet", "data.image_size=64", "data.batch_size=4", "data.num_workers=0"]
-    window = "data.window={size: [48, 48], overlap: 0.25}"
-    return load_config([config_file], [*words, window, "trainer.accelerator=cpu", f"data.dir={sample}"])
+    words += [*small_words(config_file.stem), "data.window={size: [48, 48], overlap: 0.25}"]
+    return load_config([config_file], [*words, "trainer.accelerator=cpu", f"data.dir={sample}"])
 
 
 def test_windows_of_images_come_one_after_the_other_and_leave_as_whole_images(windowed: Config) -> None:

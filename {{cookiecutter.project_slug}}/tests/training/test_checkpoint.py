@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 from safetensors.torch import load_file
-from tiny import PROJECT, TINY
+from tiny import PROJECT, tiny_words
 from trainings import assert_same, rows
 from warm import ANEW, OF_LIGHTNING, warm_python
 
@@ -34,7 +34,7 @@ Command = Callable[..., CompletedProcess[str]]
 
 TASK = task_names()[0]
 FOLD = Path("outputs", TASK, "fold0")
-WORDS = (str(PROJECT / "configs" / f"{TASK}.yaml"), *TINY, "trainer.max_epochs=3", "sampler.share=natural")
+WORDS = (str(PROJECT / "configs" / f"{TASK}.yaml"), *tiny_words(TASK), "trainer.max_epochs=3", "sampler.share=natural")
 LOAD = """
 import sys
 from pathlib import Path

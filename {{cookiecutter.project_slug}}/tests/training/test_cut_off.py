@@ -13,7 +13,7 @@ from subprocess import CompletedProcess
 from typing import NoReturn
 
 import pytest
-from tiny import PROJECT, TINY
+from tiny import PROJECT, tiny_words
 from trainings import before_steps, call, fork, get_ready, join, run_as_script
 
 from competition.config.loading import load_config, task_names
@@ -104,7 +104,7 @@ def test_a_machine_that_is_cut_off_ends_the_training_soon_and_it_goes_on_with_wh
 ) -> None:
     task = task_names()[0]
     write_sample(task, tmp_path / "data", size=20)
-    words = [str(PROJECT / "configs" / f"{task}.yaml"), *TINY, "data.image_size=32", "checkpoint.every_steps=1"]
+    words = [str(PROJECT / "configs" / f"{task}.yaml"), *tiny_words(task), "checkpoint.every_steps=1"]
     words += ["fold=0", "name=t", "trainer.max_epochs=1000"]
     make_folds(load_config([Path(words[0])], words[1:]))
     run_as_script(__file__, *machines, *words, timeout=LONG)

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from task_facts import facts_of
 from tiny import PROJECT
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -59,7 +60,7 @@ def make_config(task: str, batch_size: int = WHOLE, **trainer: Any) -> Config:
         "name": "t",
         "task": task,
         "data": data,
-        "model": {"encoder": "test_resnet"},
+        "model": {"encoder": "test_resnet", **facts_of(task).small},
         "optimizer": optimizer,
     }
     values["model"] |= trainer.pop("model", {})

@@ -6,7 +6,7 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
-from tiny import PROJECT, TINY
+from tiny import PROJECT, tiny_words
 from trainings import rows
 
 from competition.config.loading import load_config, task_names
@@ -19,7 +19,7 @@ Command = Callable[..., CompletedProcess[str]]
 TASK = task_names()[0]
 FOLD = Path("outputs", TASK, "fold0")
 NEVER_BETTER = ("early_stopping.patience=1", "early_stopping.min_delta=100")
-WORDS = (str(PROJECT / "configs" / f"{TASK}.yaml"), *TINY, "data.image_size=32", *NEVER_BETTER)
+WORDS = (str(PROJECT / "configs" / f"{TASK}.yaml"), *tiny_words(TASK), "data.image_size=32", *NEVER_BETTER)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import small_words
 from trainings import (
     assert_ended_like,
     fork,
@@ -68,7 +69,7 @@ def configure(task: str, name: str) -> Config:
     looks = looking_by(plain, "looked")
     whole = ", crop: whole" if len(looks) > 2 else ""
     more += [*looks, f"data.extra=[{{csv: train.csv, weight: 0.5, maps: looked{whole}}}]"]
-    return load_config([shipped], [*WORDS, *more, f"name={name}"])
+    return load_config([shipped], [*WORDS, *small_words(task), *more, f"name={name}"])
 
 
 def teach(config: Config) -> None:

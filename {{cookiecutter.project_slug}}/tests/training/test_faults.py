@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from task_facts import facts_of
-from tiny import PROJECT, TINY
+from tiny import PROJECT, tiny_words
 from trainings import begin, files_up_to, kill_one_of_two, rows
 from warm import warm_python
 
@@ -46,7 +46,7 @@ def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(folded: Path, tmp_path: Path) -> list[str]:
     shutil.copytree(folded, tmp_path / "data")
     config = PROJECT / "configs" / f"{TASK}.yaml"
-    return [str(config), *TINY, "sampler.share=natural", "data.dir=data", "trainer.max_epochs=3"]
+    return [str(config), *tiny_words(TASK), "sampler.share=natural", "data.dir=data", "trainer.max_epochs=3"]
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tiny import small_words
 from trainings import assert_ended_like, fork, get_ready, rows, run_as_script
 
 from competition.config.loading import load_config, task_names
@@ -33,7 +34,7 @@ WORDS = (
 
 
 def configure(task: str, name: str, *words: str) -> Config:
-    return load_config([PROJECT / "configs" / f"{task}.yaml"], [*WORDS, f"name={name}", *words])
+    return load_config([PROJECT / "configs" / f"{task}.yaml"], [*WORDS, *small_words(task), f"name={name}", *words])
 
 
 def live(config: Config, seconds: float) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 from pytorch_lightning.profilers import Profiler
-from tiny import PROJECT, TINY
+from tiny import PROJECT, tiny_words
 from trainings import begin, end, rows
 
 from competition.config.loading import load_config, task_names
@@ -31,7 +31,7 @@ Command = Callable[..., CompletedProcess[str]]
 TASK = task_names()[0]
 FOLD = Path("outputs", TASK, "fold0")
 PACKAGES = ("tensorboard", "wandb", "mlflow")
-WORDS = (str(PROJECT / "configs" / f"{TASK}.yaml"), *TINY, "trainer.max_epochs=2", "sampler.share=natural")
+WORDS = (str(PROJECT / "configs" / f"{TASK}.yaml"), *tiny_words(TASK), "trainer.max_epochs=2", "sampler.share=natural")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import timm.optim
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from timm.optim import param_groups_layer_decay
-from tiny import PROJECT, TINY
+from tiny import PROJECT, tiny_words
 from torch import Tensor, nn
 from trainings import assert_same, rows
 
@@ -260,7 +260,7 @@ def free_config(tmp_path: Path, sample: Path, name: str = "schedulefree_adamw") 
     task = task_names()[0]
     more = [f"optimizer.name={name}", "scheduler.name=constant", "data.image_size=32", "trainer.max_epochs=2"]
     more += [f"data.dir={sample}", f"data.folds={tmp_path / 'folds.csv'}", "trainer.gradient_clip_val=null"]
-    config = load_config([PROJECT / "configs" / f"{task}.yaml"], [*TINY, "sampler.share=natural", *more])
+    config = load_config([PROJECT / "configs" / f"{task}.yaml"], [*tiny_words(task), "sampler.share=natural", *more])
     if not (tmp_path / "folds.csv").is_file():
         make_folds(config)
     return config

@@ -6,7 +6,7 @@ from subprocess import CompletedProcess
 
 import pytest
 import torch
-from tiny import PROJECT, TINY
+from tiny import PROJECT, tiny_words
 from torch import Tensor
 from trainings import assert_same, rows
 
@@ -25,7 +25,7 @@ from competition.training.module import CompetitionModule
 
 Command = Callable[..., CompletedProcess[str]]
 TASK = task_names()[0]
-WORDS = (str(PROJECT / "configs" / f"{TASK}.yaml"), *TINY, "data.image_size=32", "sampler.share=natural")
+WORDS = (str(PROJECT / "configs" / f"{TASK}.yaml"), *tiny_words(TASK), "data.image_size=32", "sampler.share=natural")
 SOUP = ("checkpoint.keep=3", "checkpoint.predict_with=auto")
 
 

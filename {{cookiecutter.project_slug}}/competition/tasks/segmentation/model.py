@@ -60,6 +60,7 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
         config.data,
         architecture=model.architecture,
         drop_path=model.drop_path,
+        decoder_channels=model.decoder_channels,
         classes=num_classes,
         aux_params={"classes": num_classes} if config.loss.auxiliary else None,
     )

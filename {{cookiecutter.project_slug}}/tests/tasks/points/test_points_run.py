@@ -21,7 +21,8 @@ from competition.tasks.made_up_images import write_sample
 pytestmark = pytest.mark.slow
 WORDS = (
     *("name=t", "data.dir=data", "data.image_size=64", "data.batch_size=8", "data.num_workers=0", "fold=0"),
-    *("trainer.accelerator=cpu", "trainer.max_epochs=8", "model.encoder=test_resnet", "optimizer.lr=4e-3"),
+    *("trainer.accelerator=cpu", "trainer.max_epochs=8", "optimizer.lr=4e-3"),
+    *("model.encoder=test_resnet", "model.decoder_channels=64"),
     *("mix.mosaic=0.1", "loss.sigma=3", "matching.distance=6", "tta=[hflip]"),
 )
 

@@ -38,6 +38,7 @@ from competition.tasks.segmentation.table import read_table
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 SMALL = (
     "model.encoder=test_resnet",
+    "model.decoder_channels=32",
     "model.pretrained=false",
     "data.image_size=64",
     "data.batch_size=4",

@@ -48,6 +48,25 @@ def test_every_architecture_gives_logits_of_the_images_size(architecture: str) -
     assert logits.isfinite().all()
 
 
+PUBLISHED = {"pspnet": 512, "pan": 32}  # channels of the widest stage, where these are not 256
+
+
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "linknet"])
+def test_decoders_are_as_published_or_as_wide_as_asked_for(architecture: str) -> None:
+    made = [
+        network_of(config(architecture=architecture, decoder_channels=width), 3)
+        for width in (None, PUBLISHED.get(architecture, 256), 64)
+    ]
+    published, same, other = ({name: value.shape for name, value in one.state_dict().items()} for one in made)
+    assert same == published != other
+    of_encoder = [name for name in published if name.startswith("encoder.")]
+    assert [other[name] for name in of_encoder] == [published[name] for name in of_encoder]
+    sizes = [sum(shape.numel() for name, shape in one.items() if "decoder" in name) for one in (published, other)]
+    assert (sizes[1] < sizes[0]) == (architecture != "pan")
+    with torch.no_grad():
+        assert made[2](torch.randn(2, 3, 128, 192)).shape == (2, 3, 128, 192)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("encoder", ["tu-test_resnet", "test_efficientnet", "mobilenet_v2"])
 @pytest.mark.parametrize("channels", [1, 4])

@@ -41,6 +41,9 @@ def test_from_train_csv_to_the_submission_of_its_bundle(architecture: str, data:
     shutil.copytree(data, tmp_path / "data")
     encoder = ENCODERS.get(architecture, "tu-test_resnet")
     model = [f"model.architecture={architecture}", f"model.encoder={encoder}"]
+    # Linknet has its encoder's; norms of fpn have 32 groups, and a group of one value no variance.
+    width = {"linknet": None, "fpn": 128}.get(architecture, 32)
+    model += [f"model.decoder_channels={width}"] if width else []
     model += ["data.image_size=128"] if architecture == "pan" else []  # which halves the last features thrice
     run_whole_way(tmp_path, [PROJECT / "configs" / "segmentation.yaml", *TINY, *SMALL, *model])
 
