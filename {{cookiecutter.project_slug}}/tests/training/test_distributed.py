@@ -48,7 +48,7 @@ each_task = pytest.mark.parametrize("task", task_names())
 def make_config(task: str, batch_size: int = WHOLE, **trainer: Any) -> Config:
     data = {
         "dir": task,
-        "image_size": 64,
+        "image_size": 32,
         "num_workers": 0,
         "batch_size": batch_size,
         "weights_csv": f"{task}/weights.csv",
