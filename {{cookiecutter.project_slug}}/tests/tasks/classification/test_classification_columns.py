@@ -267,8 +267,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Let the whole path run on a competition whose images tell nothing, and one of whose columns stands in a table of
     its own."""
     folder = tmp_path_factory.mktemp("told")
-    sites_apart(make_competition(folder / "data", 64, 12))
-    words = [*TINY, *COLUMNS, *APART, "name=t", "data.num_folds=2", "trainer.max_epochs=10", "optimizer.lr=0.01"]
+    sites_apart(make_competition(folder / "data", 48, 12))
+    words = [*TINY, *COLUMNS, *APART, "name=t", "data.num_folds=2", "trainer.max_epochs=8", "optimizer.lr=0.02"]
     words += ["model.join_columns=film", "data.augmentation={horizontal_flip: 0.5}", "tta=[hflip]"]
     done = run_here(folder, [PROJECT / "configs" / "classification.yaml", *words])
     assert done.returncode == 0, done.stdout

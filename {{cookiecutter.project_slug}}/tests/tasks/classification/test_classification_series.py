@@ -242,8 +242,8 @@ def test_check_looks_at_single_images_and_tells_the_groups(data: Path, command: 
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Let the whole path run on a competition of which one image of a study tells all."""
     folder = tmp_path_factory.mktemp("trained")
-    make_competition(folder / "data", 40, 8)
-    words = [*TINY, *WORDS, "name=t", "data.num_folds=2", "trainer.max_epochs=8", "optimizer.lr=0.005"]
+    make_competition(folder / "data", 32, 8)
+    words = [*TINY, *WORDS, "name=t", "data.num_folds=2", "trainer.max_epochs=4", "optimizer.lr=0.01"]
     words += ["data.augmentation={horizontal_flip: 0.5}", "data.batch_size=4"]
     done = run_here(folder, [PROJECT / "configs" / "classification.yaml", *words])
     assert done.returncode == 0, done.stdout

@@ -190,7 +190,7 @@ def write(path: Path, header: list[str], rows: list[tuple[str, str]]) -> None:
         csv.writer(file).writerows([header, *rows])
 
 
-WORDS = [*TINY, "data.image_size=32", "data.batch_size=12", "trainer.max_epochs=20", "optimizer.lr=0.005"]
+WORDS = [*TINY, "data.image_size=32", "data.batch_size=6", "trainer.max_epochs=8", "optimizer.lr=0.01"]
 
 
 @pytest.fixture(scope="module")

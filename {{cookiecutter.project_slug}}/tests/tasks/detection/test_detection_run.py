@@ -100,7 +100,7 @@ def test_a_head_tells_in_which_images_squares_are_boxes(tmp_path: Path, monkeypa
     # network looks at for a box see nothing. (A head with group norm knows of the whole image.)
     write_squares(tmp_path / "data", "train", 64)
     write_squares(tmp_path / "data", "test", 6)
-    words = ["name=t", "fold=0", "trainer.max_epochs=8", "optimizer.lr=2e-3", "data.batch_size=2", "loss.auxiliary=1"]
+    words = ["name=t", "fold=0", "trainer.max_epochs=5", "optimizer.lr=2e-3", "data.batch_size=2", "loss.auxiliary=1"]
     words += ["model.architecture=faster_rcnn", "data.image_size=[64, 128]", "metrics=[f1, map50]"]
     words += ["data.augmentation={}", "sampler.share=natural", "tta=[vflip]"]
     run_whole_way(tmp_path, [PROJECT / "configs" / "detection.yaml", *SMALLEST, *words])
