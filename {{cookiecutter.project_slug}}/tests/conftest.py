@@ -74,6 +74,7 @@ else:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        gc.enable()  # this process looks for no tests
         share_warm_python()
 
 

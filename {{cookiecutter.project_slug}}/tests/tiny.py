@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from task_facts import facts_of
@@ -19,7 +20,7 @@ TINY = (
 
 
 def tiny_words(task: str) -> tuple[str, ...]:
-    """Return the same for a task, most of whose network's weights might not be the encoder's."""
+    """Return the words of the smallest training of a task: not only the encoder is small."""
     return (*TINY, *small_words(task))
 
 
@@ -40,6 +41,7 @@ def draw_no_plots(patch: pytest.MonkeyPatch) -> None:
 
     drawn = Figure.savefig
     patch.setattr(Figure, "savefig", draw)
+    patch.setattr(Figure, "add_axes", MagicMock())  # which only they call, and that take whatever is drawn
 
 
 def bundled(module: str) -> Any:

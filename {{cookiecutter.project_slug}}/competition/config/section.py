@@ -7,7 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-DecoderChannels = Annotated[int, Field(ge=32, multiple_of=32)]  # of its widest stage
+# Of a decoder's widest stage: a U-Net's last one has a 16th, and norms of fpn and segformer go by 32.
+DecoderChannels = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
+AS_WIDE_AS_ENCODER = ("linknet",)  # architectures whose decoders have no width of their own
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 MOST_PIXELS = 1 << 26  # of what a network sees at once: 8192 x 8192
 IN_BRACES = re.compile(r"\{([^{}]+)\}")
@@ -25,7 +27,7 @@ class Section(BaseModel):
 
     def is_usual(self, key: str) -> bool:
         """Return whether a key has the value that it has by itself."""
-        return getattr(self, key) == type(self).model_fields[key].default
+        return getattr(self, key) == type(self).model_fields[key].get_default(call_default_factory=True)
 
 
 class Distil(Section):

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from competition.config.data_settings import Data
+from competition.config.section import AS_WIDE_AS_ENCODER
 from competition.config.settings import Model
 from competition.networks.encoder import drop_path_arguments, size_arguments
 from competition.networks.pretrained import check_encoder, explaining_weights, load_pretrained
@@ -37,7 +38,7 @@ def build_encoder_decoder(
     is_own = model.encoder in own_encoders and architecture != "dpt" and not drop_path
     size, channels = data.image_size, channels_of(model, data)
     arguments = {} if is_own else size_arguments(model.encoder, size) | drop_path_arguments(model.encoder, drop_path)
-    if decoder_channels is not None:
+    if decoder_channels is not None and architecture not in AS_WIDE_AS_ENCODER:
         arguments |= width_arguments(architecture, decoder_channels)
     by_library = is_own and model.pretrained is True
     with explaining_weights(model), warnings.catch_warnings():
@@ -63,23 +64,20 @@ def build_encoder_decoder(
 
 
 def width_arguments(architecture: str, channels: int) -> dict[str, Any]:
-    """Return how wide the library is told to make a decoder, by the channels of its widest stage.
-
-    In proportions as it makes them itself: a U-Net's stages halve them, to a 16th.
-    """
+    """Return how wide the library is told to make a decoder, by the channels of its widest stage, in proportions as it
+    makes them itself: a U-Net's stages halve them, to a 16th. Parts that have the encoder's widths keep them."""
     match architecture:
         case "unet" | "unetplusplus" | "manet":
             return {"decoder_channels": [channels >> stage for stage in range(5)]}
-        case "fpn":  # whose blocks have norms of groups of 32
-            return {"decoder_pyramid_channels": channels, "decoder_segmentation_channels": -(-channels // 64) * 32}
+        case "fpn":  # norms have 32 groups, and of groups of one channel none where a level is one pixel
+            return {"decoder_pyramid_channels": channels, "decoder_segmentation_channels": max(64, channels // 64 * 32)}
         case "segformer":
             return {"decoder_segmentation_channels": channels}
         case "pspnet":
             return {"psp_out_channels": channels}
         case "dpt":
-            return {"decoder_fusion_channels": channels}
-        case "linknet":  # as wide as the encoder's levels
-            return {}
+            levels = [channels, 2 * channels, 4 * channels, 4 * channels]
+            return {"decoder_fusion_channels": channels, "decoder_intermediate_channels": levels}
         case _:
             return {"decoder_channels": channels}
 

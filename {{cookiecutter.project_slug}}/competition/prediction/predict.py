@@ -78,7 +78,7 @@ def load_network(path: Path) -> tuple[nn.Module, list[str]]:
 
 
 def network_of(checkpoint: Mapping[str, Any], path: Path) -> tuple[nn.Module, list[str]]:
-    """Return the same of a checkpoint that was read from `path`."""
+    """Return the network of a checkpoint that was read from `path`, in evaluation mode, and its classes."""
     parameters = checkpoint["hyper_parameters"]
     values = parameters["config"]
     values = values | {"model": values["model"] | {"pretrained": False, "lora": None}}

@@ -348,7 +348,9 @@ UNUSED = {
     "segmentation": {
         "loss.label_smoothing=0.1": "loss.label_smoothing: found 0.1; it is of cross_entropy, which",
         "loss={bce: 0, pos_weight: 2}": "loss.pos_weight: found 2.0; it is of bce, which loss.bce gives no weight",
-        "model.architecture=linknet model.decoder_channels=64": "model.decoder_channels: found 64; it is of other arch",
+        "model.architecture=linknet model.decoder_channels=64": (
+            "model.decoder_channels: found 64; it changes nothing, as the decoder of linknet"
+        ),
         "loss.tversky_alpha=0.5": "loss.tversky_alpha: found 0.5; it is of tversky, which loss.tversky gives no weight",
     },
     "points": {

@@ -3,6 +3,7 @@
 Trainings are real processes that write metrics.csv as a training does, without learning anything; the last ones learn.
 """
 
+import base64
 import csv
 import json
 import os
@@ -217,9 +218,12 @@ def test_a_sweep_finds_a_good_value_stops_hopeless_trials_and_writes_the_best_as
     page = Path("outputs/sweep.html").read_text()
     assert all(f">s_t{number}<" in page for number in found)
     assert "stopped: hopeless" in page
-    again = command("sweep", words[0], "configs/more.yaml", *words[1:], "--trials", 10)
+    again = command("sweep", words[0], "configs/more.yaml", *words[1:], "--trials", 10, plot=True)
     assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
     assert len(begun()) == 10
+    plots = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", Path("outputs/sweep.html").read_text())
+    assert plots
+    assert all(b"<path" in base64.b64decode(plot) for plot in plots)
     other = command("sweep", words[0], *words[1:], "model.encoder=[a, b]")
     assert "this sweep was begun otherwise (ranges.model.encoder: None -> [a, b]" in other.stderr
     assert "optimizer.weight_decay: 0.5 -> 0.01" in other.stderr

@@ -36,7 +36,7 @@ class PointsModel(Model):
 
     architecture: Literal["unet", "fpn", "deeplabv3plus", "segformer", "upernet"] = "unet"
     stride: Literal[1, 2, 4] = 4  # pixels that the network sees to a cell of its heatmaps
-    decoder_channels: DecoderChannels | None = None  # of its widest stage, a multiple of 32; None: as published
+    decoder_channels: DecoderChannels | None = None  # of its widest stage, a multiple of 32; null: as published
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
 
 

@@ -6,7 +6,15 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from competition.config.data_settings import ImageSize, regular_expression
-from competition.config.section import DecoderChannels, Losses, Positive, Probability, Section, names_in
+from competition.config.section import (
+    AS_WIDE_AS_ENCODER,
+    DecoderChannels,
+    Losses,
+    Positive,
+    Probability,
+    Section,
+    names_in,
+)
 from competition.config.settings import Config, Model
 from competition.files.csv_keys import Keys
 from competition.support.errors import CompetitionError
@@ -37,7 +45,7 @@ class SegmentationModel(Model):
         "upernet",
         "dpt",
     ] = "unet"  # dpt takes plain vision transformers, as those of DINO
-    decoder_channels: DecoderChannels | None = None  # of its widest stage, a multiple of 32; None: as published
+    decoder_channels: DecoderChannels | None = None  # of its widest stage, a multiple of 32; null: as published
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
 
 
@@ -286,9 +294,10 @@ class TaskConfig(Config):
 
     def reasons_unused(self) -> dict[str, str]:
         """Return why keys change nothing, also the width of a decoder that has the encoder's."""
-        is_idle = self.model.architecture == "linknet" and self.model.decoder_channels is not None
-        own = {"model.decoder_channels": "is of other architectures: linknet has its encoder's"} if is_idle else {}
-        return super().reasons_unused() | own
+        architecture, is_given = self.model.architecture, self.model.decoder_channels is not None
+        reason = f"changes nothing, as the decoder of {architecture} is as wide as its encoder"
+        is_idle = is_given and architecture in AS_WIDE_AS_ENCODER
+        return super().reasons_unused() | ({"model.decoder_channels": reason} if is_idle else {})
 
     def answer_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width of the answer for an image of this size."""

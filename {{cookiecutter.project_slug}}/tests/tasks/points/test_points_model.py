@@ -25,12 +25,15 @@ ARCHITECTURES = [("unet", 1), ("unet", 2), ("unet", 4), ("fpn", 4), ("segformer"
 
 @pytest.mark.parametrize(("architecture", "stride"), ARCHITECTURES)
 def test_heatmaps_are_as_fine_as_asked_for_and_begin_low(architecture: str, stride: int) -> None:
-    config = config_of(model={"architecture": architecture, "stride": stride, "encoder": "test_resnet"})
-    network = build_network(config, 3).eval()
-    with torch.no_grad():
-        logits = network(torch.zeros(2, 3, 64, 96))
-    assert logits.shape == (2, 3, 64 // stride, 96 // stride)
-    assert 0.02 < float(logits.sigmoid().median()) < 0.4
+    model, sizes = {"architecture": architecture, "stride": stride, "encoder": "test_resnet"}, list[int]()
+    for width in (None, 32):
+        network = build_network(config_of(model=model | {"decoder_channels": width}), 3).eval()
+        with torch.no_grad():
+            logits = network(torch.zeros(2, 3, 64, 96))
+        assert logits.shape == (2, 3, 64 // stride, 96 // stride)
+        assert 0.02 < float(logits.sigmoid().median()) < 0.4
+        sizes.append(sum(value.numel() for name, value in network.named_parameters() if "decoder" in name))
+    assert sizes[1] < sizes[0] / 2
 
 
 def batch_of(seed: int = 0) -> tuple[dict[str, Any], torch.Tensor]:

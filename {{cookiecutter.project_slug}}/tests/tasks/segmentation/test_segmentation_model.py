@@ -62,7 +62,8 @@ def test_decoders_are_as_published_or_as_wide_as_asked_for(architecture: str) ->
     of_encoder = [name for name in published if name.startswith("encoder.")]
     assert [other[name] for name in of_encoder] == [published[name] for name in of_encoder]
     sizes = [sum(shape.numel() for name, shape in one.items() if "decoder" in name) for one in (published, other)]
-    assert (sizes[1] < sizes[0]) == (architecture != "pan")
+    most = {"manet": 0.8, "deeplabv3": 0.6, "pan": 3}.get(architecture, 0.5)  # what has the encoder's widths keeps them
+    assert sizes[1] < most * sizes[0]
     with torch.no_grad():
         assert made[2](torch.randn(2, 3, 128, 192)).shape == (2, 3, 128, 192)
 
