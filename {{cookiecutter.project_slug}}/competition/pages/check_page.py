@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from competition.checking.check import Looks, Seen
+from competition.checking.seen_images import Looks, Seen
 from competition.config.settings import Config
 from competition.pages.page import Grid, Picture, Section, number, plot, write_page
 from competition.pages.training_pictures import TrainingAlbum
