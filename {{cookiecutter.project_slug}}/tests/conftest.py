@@ -10,7 +10,7 @@ import atexit
 import gc
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -29,7 +29,6 @@ from competition.config.loading import load_config, task_names
 from competition.config.settings import Config
 from competition.tasks.made_up_images import write_sample
 
-gc.disable()  # until the tests are found: while modules are imported they are looked through again and again
 WATCHING = leftovers.watch()
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that tests start compiles the project anew
 look_through_packages_once()
@@ -50,11 +49,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: (item.path not in waits, item.path not in slow, order[item.path]))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for nothing that is no longer used while modules are imported: they would be looked through ever again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
     """From here on look for what is no longer used as seldom as the program does, and not among modules and tests."""
     gc.freeze()
     gc.set_threshold(*COLLECT)
-    gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
@@ -74,7 +82,6 @@ else:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
-        gc.enable()  # this process looks for no tests
         share_warm_python()
 
 

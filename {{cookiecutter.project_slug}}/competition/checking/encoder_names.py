@@ -1,13 +1,12 @@
 """Whether there is an encoder of the name that a config has: read from the sources of its package, without torch."""
 
-import difflib
 import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from competition.config.settings import Config
-from competition.support.errors import CompetitionError
+from competition.networks.unknown_encoder import SMP, TIMM, unknown_encoder
 
 FUNCTION, QUOTED = re.compile(r"^def (\w+)\(", re.MULTILINE), re.compile(r"[\"']([\w.-]+)[\"']")
 
@@ -18,18 +17,14 @@ def refuse_unknown_encoder(config: Config) -> None:
     model = config.model
     if model.encoder not in model.network_name or ":" in model.encoder:  # it has another backbone, or is of the hub
         return
-    places = [("timm", "models")]
+    places = [(TIMM, "models")]
     if model.knows_other_encoders:
-        places.append(("segmentation_models_pytorch", "encoders"))
+        places.append((SMP, "encoders"))
     found = [_names_in(*place) for place in places]
     name = model.encoder.removeprefix("tu-")
     if not all(found) or any({name, name.partition(".")[0]} & names for names in found):
         return
-    near = difflib.get_close_matches(name, sorted(set[str]().union(*found)), n=3, cutoff=0.5)
-    searched = " or ".join(package for package, _ in places)
-    raise CompetitionError(
-        f"model.encoder: {model.encoder!r} is no encoder of {searched}; nearest: {', '.join(near) or 'none'}"
-    )
+    raise unknown_encoder(model.encoder, [package for package, _ in places], set[str]().union(*found))
 
 
 @cache

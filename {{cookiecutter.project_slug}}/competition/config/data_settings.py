@@ -290,7 +290,7 @@ class Data(Section):
         own = _length(given.get("files")) * _length(stack.get("take") if isinstance(stack, dict) else None)
         if not own:  # which is refused where it stands
             return given
-        usual = cls.model_fields["channels"].default
+        usual = cls.usual("channels")
         return given | {"channels": max(usual // own, 1) * (own + _length(given["maps"].get("classes")))}
 
     @field_validator("channels")

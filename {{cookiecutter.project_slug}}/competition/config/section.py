@@ -7,9 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-# Of a decoder's widest stage: a U-Net's last one has a 16th, and norms of fpn and segformer go by 32.
-DecoderChannels = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
-AS_WIDE_AS_ENCODER = ("linknet",)  # architectures whose decoders have no width of their own
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 MOST_PIXELS = 1 << 26  # of what a network sees at once: 8192 x 8192
 IN_BRACES = re.compile(r"\{([^{}]+)\}")
@@ -27,7 +24,12 @@ class Section(BaseModel):
 
     def is_usual(self, key: str) -> bool:
         """Return whether a key has the value that it has by itself."""
-        return getattr(self, key) == type(self).model_fields[key].get_default(call_default_factory=True)
+        return getattr(self, key) == self.usual(key)
+
+    @classmethod
+    def usual(cls, key: str) -> Any:
+        """Return the value that a key has by itself."""
+        return cls.model_fields[key].get_default(call_default_factory=True)
 
 
 class Distil(Section):

@@ -10,8 +10,7 @@ from typing import Any
 from torch import nn
 
 from competition.config.data_settings import Data
-from competition.config.section import AS_WIDE_AS_ENCODER
-from competition.config.settings import Model
+from competition.config.encoder_decoder import AS_WIDE_AS_ENCODER, EncoderDecoder
 from competition.networks.encoder import drop_path_arguments, size_arguments
 from competition.networks.pretrained import check_encoder, explaining_weights, load_pretrained
 from competition.networks.volume import channels_of, see_volume
@@ -21,12 +20,8 @@ from competition.support.errors import CompetitionError
 def build_encoder_decoder(
     create_model: Callable[..., nn.Module],
     own_encoders: Collection[str],
-    model: Model,
+    model: EncoderDecoder,
     data: Data,
-    *,
-    architecture: str,
-    drop_path: float,
-    decoder_channels: int | None,
     **more: Any,
 ) -> tuple[nn.Module, str | None]:
     """Return a network and what is to be said of its weights (see `load_pretrained`).
@@ -34,12 +29,13 @@ def build_encoder_decoder(
     `own_encoders` are those that the library has itself, others are timm's; `more` goes to `create_model`. Raises
     CompetitionError where architecture and encoder do not go together.
     """
+    architecture, drop_path = model.architecture, model.drop_path
     check_encoder(model.encoder, list(own_encoders))
     is_own = model.encoder in own_encoders and architecture != "dpt" and not drop_path
     size, channels = data.image_size, channels_of(model, data)
     arguments = {} if is_own else size_arguments(model.encoder, size) | drop_path_arguments(model.encoder, drop_path)
-    if decoder_channels is not None and architecture not in AS_WIDE_AS_ENCODER:
-        arguments |= width_arguments(architecture, decoder_channels)
+    if model.decoder_channels is not None and architecture not in AS_WIDE_AS_ENCODER:
+        arguments |= _width_arguments(architecture, model.decoder_channels)
     by_library = is_own and model.pretrained is True
     with explaining_weights(model), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Encoder does not have prefix tokens")  # nobody can act on that
@@ -55,7 +51,7 @@ def build_encoder_decoder(
         except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
             if isinstance(error, CompetitionError) or by_library:
                 raise
-            raise CompetitionError(_misfit(model, architecture, error)) from None
+            raise CompetitionError(_misfit(model, error)) from None
     encoder = network.get_submodule("encoder")
     see_volume(encoder, model, data)
     if by_library:  # which loads all of an encoder or fails
@@ -63,7 +59,7 @@ def build_encoder_decoder(
     return network, load_pretrained(encoder, model, channels, "decoder", size)
 
 
-def width_arguments(architecture: str, channels: int) -> dict[str, Any]:
+def _width_arguments(architecture: str, channels: int) -> dict[str, Any]:
     """Return how wide the library is told to make a decoder, by the channels of its widest stage, in proportions as it
     makes them itself: a U-Net's stages halve them, to a 16th. Parts that have the encoder's widths keep them."""
     match architecture:
@@ -82,8 +78,8 @@ def width_arguments(architecture: str, channels: int) -> dict[str, Any]:
             return {"decoder_channels": channels}
 
 
-def _misfit(model: Model, architecture: str, error: Exception) -> str:
+def _misfit(model: EncoderDecoder, error: Exception) -> str:
     """Say that architecture and encoder do not go together."""
-    reason = " ".join(str(error).split())[:200]
+    architecture, reason = model.architecture, " ".join(str(error).split())[:200]
     way_on = "dpt takes plain vision transformers" if architecture != "dpt" else "unet takes convolutional ones"
     return f"model.architecture: {architecture} cannot be built on {model.encoder} ({reason}); {way_on}"

@@ -1,6 +1,5 @@
 """Pretrained weights: from the hub, from a local file, or none; and what to say when they cannot be had."""
 
-import difflib
 import os
 import re
 import socket
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from competition.config.settings import Model
 from competition.networks.encoder import size_arguments, spelt
+from competition.networks.unknown_encoder import SMP, TIMM, unknown_encoder
 from competition.networks.volume import is_of_volume
 from competition.support.errors import CompetitionError
 
@@ -195,9 +195,8 @@ def check_encoder(name: str, also: list[str] | None = None) -> None:
     """Raise CompetitionError with the nearest names if timm does not know the encoder (nor is it in `also`)."""
     if timm.is_model(_timm_name(name)) or name in (also or []):
         return
-    near = difflib.get_close_matches(name, {*timm.list_models(), *(also or [])}, n=3, cutoff=0.5)
-    searched = "timm" if also is None else "timm or segmentation_models_pytorch"
-    raise CompetitionError(f"model.encoder: {name!r} is no encoder of {searched}; nearest: {', '.join(near) or 'none'}")
+    packages = [TIMM] if also is None else [TIMM, SMP]
+    raise unknown_encoder(name, packages, {*timm.list_models(), *(also or [])})
 
 
 @contextmanager

@@ -329,7 +329,7 @@ def _usual(config: Config, key: str) -> Any:
     section: Any = config
     for part in above:
         section = section[part] if isinstance(section, dict) else getattr(section, part)
-    return type(section).model_fields[last].default
+    return section.usual(last)
 
 
 def _goes_on_elsewhere(folder: Path) -> bool:

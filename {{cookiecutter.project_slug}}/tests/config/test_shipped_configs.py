@@ -98,7 +98,8 @@ def test_a_network_is_built_and_sees_images(path: Path) -> None:
 def test_an_encoder_that_is_not_there_is_told_with_the_nearest(path: Path) -> None:
     config = load_config([path], ["model.encoder=resnet81"])
     with pytest.raises(
-        CompetitionError, match=r"model\.encoder: 'resnet81' is no encoder of timm.*; nearest: .*resnet"
+        CompetitionError,
+        match=r"model\.encoder: 'resnet81' is no encoder of timm( or segmentation_models_\w+)?; nearest: .*resnet",
     ):
         Task(config.task).model.build_network(config, 3)
 

@@ -75,8 +75,7 @@ class DetectionModel(Model):
             raise ValueError(
                 f"model.network: is for {', '.join(OF_TRANSFORMERS)}; {self.architecture} has no such keys"
             )
-        published = type(self).model_fields["head_convolutions"].default
-        if self.architecture not in ONE_STAGE and self.head_convolutions != published:
+        if self.architecture not in ONE_STAGE and not self.is_usual("head_convolutions"):
             raise ValueError(f"model.head_convolutions: is for fcos and tood; {self.architecture} has no such head")
         if self.architecture not in ONE_STAGE and self.volume:
             raise ValueError(f"model.volume: is for fcos and tood; {self.architecture} sees slices as channels")

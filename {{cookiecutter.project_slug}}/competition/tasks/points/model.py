@@ -26,9 +26,6 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
         smp_encoders,
         model,
         config.data,
-        architecture=model.architecture,
-        drop_path=model.drop_path,
-        decoder_channels=model.decoder_channels,
         classes=num_classes,
         **({} if is_unet else {"upsampling": OWN_STRIDE // model.stride}),
     )

@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from competition.config.data_settings import named_step
-from competition.config.section import Count, DecoderChannels, Losses, Positive, Probability, Section
-from competition.config.settings import Config, Model
+from competition.config.encoder_decoder import EncoderDecoder
+from competition.config.section import Count, Losses, Positive, Probability, Section
+from competition.config.settings import Config
 
 Weight = Annotated[float, Field(ge=0)]
 Units = Literal["pixels", "shares"]
@@ -29,15 +30,11 @@ def _refuse_other_numbers(points: list[str] | str, key: str) -> None:
         raise ValueError(f"{key} lists {len(points)} columns; expected those of x and y, or the name of one")
 
 
-class PointsModel(Model):
+class PointsModel(EncoderDecoder):
     """A network of segmentation-models-pytorch that draws a heatmap a class; any timm encoder as `tu-NAME`."""
-
-    knows_other_encoders: ClassVar[bool] = True
 
     architecture: Literal["unet", "fpn", "deeplabv3plus", "segformer", "upernet"] = "unet"
     stride: Literal[1, 2, 4] = 4  # pixels that the network sees to a cell of its heatmaps
-    decoder_channels: DecoderChannels | None = None  # of its widest stage, a multiple of 32; null: as published
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
 
 
 class PointsLoss(Losses):

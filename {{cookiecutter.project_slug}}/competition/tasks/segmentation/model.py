@@ -58,9 +58,6 @@ def build_network(config: TaskConfig, num_classes: int) -> nn.Module:
         smp_encoders,
         model,
         config.data,
-        architecture=model.architecture,
-        drop_path=model.drop_path,
-        decoder_channels=model.decoder_channels,
         classes=num_classes,
         aux_params={"classes": num_classes} if config.loss.auxiliary else None,
     )

@@ -6,16 +6,15 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from competition.config.data_settings import ImageSize, regular_expression
+from competition.config.encoder_decoder import EncoderDecoder
 from competition.config.section import (
-    AS_WIDE_AS_ENCODER,
-    DecoderChannels,
     Losses,
     Positive,
     Probability,
     Section,
     names_in,
 )
-from competition.config.settings import Config, Model
+from competition.config.settings import Config
 from competition.files.csv_keys import Keys
 from competition.support.errors import CompetitionError
 from competition.tasks.presence import fault_of_asking
@@ -26,10 +25,8 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 Color = tuple[Byte, Byte, Byte]  # red, green, blue
 
 
-class SegmentationModel(Model):
+class SegmentationModel(EncoderDecoder):
     """A network of segmentation-models-pytorch; any timm encoder as `tu-NAME`."""
-
-    knows_other_encoders: ClassVar[bool] = True
 
     architecture: Literal[
         "unet",
@@ -45,8 +42,6 @@ class SegmentationModel(Model):
         "upernet",
         "dpt",
     ] = "unet"  # dpt takes plain vision transformers, as those of DINO
-    decoder_channels: DecoderChannels | None = None  # of its widest stage, a multiple of 32; null: as published
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of times that a block is left out, as transformers do
 
 
 class SegmentationLoss(Losses):
@@ -294,10 +289,7 @@ class TaskConfig(Config):
 
     def reasons_unused(self) -> dict[str, str]:
         """Return why keys change nothing, also the width of a decoder that has the encoder's."""
-        architecture, is_given = self.model.architecture, self.model.decoder_channels is not None
-        reason = f"changes nothing, as the decoder of {architecture} is as wide as its encoder"
-        is_idle = is_given and architecture in AS_WIDE_AS_ENCODER
-        return super().reasons_unused() | ({"model.decoder_channels": reason} if is_idle else {})
+        return super().reasons_unused() | self.model.reasons_unused()
 
     def answer_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width of the answer for an image of this size."""

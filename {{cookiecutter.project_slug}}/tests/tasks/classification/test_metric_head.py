@@ -214,7 +214,7 @@ def test_known_classes_are_told_apart_and_new_ones_called_new_through_the_bundle
     sure = {name: stored[at]["probabilities"].max() for at, name in enumerate(stored.image_ids)}
     less_sure = np.mean([sure[one] > sure[other] for one in common for other in new])
     assert known > 0.7  # by chance an eighth
-    assert less_sure > 0.7  # of pairs of a common and a new one; by chance half
+    assert less_sure > 0.8  # of pairs of a common and a new one; by chance half
     assert load_config([folder / "fold0/config.yaml", folder / "postprocess.yaml"]).decode.new_threshold != 0.5
     assert (folder / "bundle").is_dir() == has_room(
         "bundle"

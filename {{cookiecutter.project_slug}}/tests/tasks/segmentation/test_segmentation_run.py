@@ -23,7 +23,7 @@ from competition.tasks.segmentation.settings import SegmentationModel
 pytestmark = pytest.mark.slow
 ARCHITECTURES = get_args(SegmentationModel.model_fields["architecture"].annotation)
 ENCODERS = {"dpt": "tu-test_vit"}  # it is for plain transformers
-AS_PUBLISHED = ("unet", "linknet")  # which has no other width
+AS_PUBLISHED = "linknet"  # which has no other width
 SMALL = ("fold=0", "name=t", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "sampler.share=natural")
 
 
@@ -37,12 +37,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", [one for one in ARCHITECTURES if one != "unet"])  # that is test_run.py's
 def test_from_train_csv_to_the_submission_of_its_bundle(architecture: str, data: Path, tmp_path: Path) -> None:
     shutil.copytree(data, tmp_path / "data")
     encoder = ENCODERS.get(architecture, "tu-test_resnet")
     model = [f"model.architecture={architecture}", f"model.encoder={encoder}"]
-    model += [] if architecture in AS_PUBLISHED else ["model.decoder_channels=32"]
+    model += [] if architecture == AS_PUBLISHED else ["model.decoder_channels=32"]
     model += ["data.image_size=128"] if architecture == "pan" else []  # which halves the last features thrice
     run_whole_way(tmp_path, [PROJECT / "configs" / "segmentation.yaml", *TINY, *SMALL, *model])
 
@@ -64,7 +64,7 @@ def test_a_head_tells_which_masks_are_none(tmp_path: Path, monkeypatch: pytest.M
     by_masks = tune(run).cross_fitted
     assert by_masks_and_head is not None
     assert by_masks is not None
-    assert by_masks_and_head["dice"] > by_masks["dice"] + 0.1
+    assert by_masks_and_head["dice"] > by_masks["dice"] + 0.2
 
 
 def write_squares(folder: Path, part: str, number: int) -> None:

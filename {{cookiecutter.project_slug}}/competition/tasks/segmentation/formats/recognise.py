@@ -121,7 +121,7 @@ def _likeness(name: str, sample: pd.DataFrame, data: Data | None) -> int:
     ids = sample.iloc[:, 0].str.lower()
     has_ending = bool(ids.str.endswith(SUFFIXES).all())
     names = ("train_csv", "sample_submission", "train_images") if data is not None else ()
-    alike = [known.get(key, Data.model_fields[key].default) == getattr(data, key) for key in names]
+    alike = [known.get(key, Data.usual(key)) == getattr(data, key) for key in names]
     return sum(alike) + (has_ending == (known.get("image_file", "{image_id}") == "{image_id}"))
 
 
