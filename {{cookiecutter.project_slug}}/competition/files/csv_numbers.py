@@ -16,9 +16,10 @@ def exact(value: float) -> str:
 
 
 def numbers_in(texts: "pd.Series | pd.DataFrame") -> np.ndarray:
-    """Return float64 numbers of a column, or of columns (rows, columns); NaN where pandas reads none in a text.
+    """Return float64 numbers of a column, or of columns (rows, columns); NaN where pandas or Python reads none.
 
-    Python reads them: `pandas.to_numeric` of pandas 2 is a bit off in every third number of 17 digits.
+    Python reads them: `pandas.to_numeric` of pandas 2 is a bit off in every third number of 17 digits, and takes
+    `1E 5` for a number.
     """
     if isinstance(texts, pd.DataFrame):
         columns = [numbers_in(texts.iloc[:, place]) for place in range(texts.shape[1])]
@@ -26,5 +27,16 @@ def numbers_in(texts: "pd.Series | pd.DataFrame") -> np.ndarray:
     parsed = pd.to_numeric(texts, errors="coerce")
     found: np.ndarray[Any, np.dtype[np.float64]] = parsed.to_numpy(dtype=np.float64, copy=True)
     is_number = np.isfinite(found)
-    found[is_number] = texts.to_numpy(dtype=object)[is_number].astype(np.float64)
+    numbers = texts.to_numpy(dtype=object)[is_number]
+    try:
+        found[is_number] = numbers.astype(np.float64)
+    except ValueError:
+        found[is_number] = [number_in(text) for text in numbers]
     return found
+
+
+def number_in(text: Any) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan

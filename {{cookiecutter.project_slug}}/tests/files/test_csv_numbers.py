@@ -27,7 +27,7 @@ def test_what_is_read_is_what_python_reads_or_no_number(texts: list[str]) -> Non
         assert math.isnan(found) or found == float(text)
 
 
-@pytest.mark.parametrize("text", ["", "nan", "1_0", "1,5", "0x10", "cat", "1 2", "--1"])
+@pytest.mark.parametrize("text", ["", "nan", "1_0", "1,5", "0x10", "cat", "1 2", "--1", "1E 5"])
 def test_what_is_no_number_is_none(text: str) -> None:
     found = numbers_in(pd.Series(["2", text, " 3 ", "1e3"]))
     np.testing.assert_array_equal(found, [2, np.nan, 3, 1000])

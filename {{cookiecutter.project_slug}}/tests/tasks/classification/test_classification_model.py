@@ -18,11 +18,6 @@ from competition.tasks.classification.settings.metric_names import TargetKind
 from competition.tasks.classification.settings.model import ClassificationModel
 
 
-@pytest.fixture(autouse=True)
-def same_weights() -> None:
-    torch.manual_seed(0)
-
-
 def config(channels: int = 3, smoothing: float = 0.0, **model: Any) -> TaskConfig:
     return TaskConfig(
         name="t",

@@ -40,8 +40,7 @@ each_detr = pytest.mark.parametrize("architecture", OF_TRANSFORMERS)
 
 
 @pytest.fixture(autouse=True)
-def same_weights(request: pytest.FixtureRequest) -> None:
-    torch.manual_seed(0)
+def skip_what_is_not_there(request: pytest.FixtureRequest) -> None:
     callspec = getattr(request.node, "callspec", None)
     skip_without(callspec.params.get("architecture") if callspec is not None else None)
 
@@ -111,8 +110,8 @@ def train(
 def test_a_few_steps_teach_it_something(architecture: str) -> None:
     made = config(architecture)
     network = build_network(made, CLASSES)
-    steps = 12 if architecture in ("lw_detr", "rf_detr") else 7  # of a transformer without convolutions before it
-    history = train(network, made, steps, lr=5e-3, is_same=True)
+    steps = 16 if architecture in ("lw_detr", "rf_detr") else 10  # of a transformer without convolutions before it
+    history = train(network, made, steps, lr=3e-3, is_same=True)
     assert np.mean(history[-3:]) < 0.9 * history[0]
     assert all(parameter.isfinite().all() for parameter in network.parameters())
 

@@ -23,11 +23,6 @@ CLASSES = 3
 BOXES = ([[4.0, 6.0, 30.0, 40.0], [30.0, 30.0, 60.0, 62.0]], [], [[0.0, 0.0, 64.0, 64.0]], [[10.0, 10.0, 11.0, 11.0]])
 
 
-@pytest.fixture(autouse=True)
-def same_weights() -> None:
-    torch.manual_seed(0)
-
-
 def config(channels: int = 3, loss: DetectionLoss | None = None, **model: Any) -> TaskConfig:
     return TaskConfig(
         name="t",

@@ -21,11 +21,6 @@ ANY_ORDER = ("grid_sampler", "adaptive_avg_pool", "adaptive_max_pool", "upsample
 ANY_ORDER += ("cumsum", "kthvalue", "median", "aten.put_", "reflection_pad", "replication_pad", "histc", "max_unpool")
 
 
-@pytest.fixture(autouse=True)
-def same_numbers() -> None:
-    torch.manual_seed(0)
-
-
 def said(images: int) -> PointOutputs:
     """Return what a network might say after some training: boxes of all sizes around their points."""
     levels = [torch.zeros(1, 1, SIDE // stride, SIDE // stride) for stride in (8, 16, 32, 64)]

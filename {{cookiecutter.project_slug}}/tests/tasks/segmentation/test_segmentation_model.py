@@ -20,11 +20,6 @@ from competition.tasks.segmentation.settings import SegmentationLoss, Segmentati
 ARCHITECTURES = get_args(SegmentationModel.model_fields["architecture"].annotation)
 
 
-@pytest.fixture(autouse=True)
-def same_weights() -> None:
-    torch.manual_seed(0)
-
-
 def config(channels: int = 3, loss: SegmentationLoss | None = None, **model: Any) -> TaskConfig:
     return TaskConfig(
         name="t",
