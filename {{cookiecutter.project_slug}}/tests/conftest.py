@@ -20,6 +20,7 @@ import leftovers
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 from task_facts import facts_of
 from tiny import PROJECT, draw_no_plots, tiny_words
 from warm import look_through_packages_once, share_warm_python
@@ -33,6 +34,11 @@ from competition.tasks.made_up_images import write_sample
 WATCHING = leftovers.watch()
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that tests start compiles the project anew
 look_through_packages_once()
+
+# A property is tried with the same examples each time, so that nobody's change fails by another's fault; others are tried
+# by `pytest --hypothesis-profile=default`.
+settings.register_profile("same examples", derandomize=True)
+settings.load_profile("same examples")
 
 Command = Callable[..., CompletedProcess[str]]
 Once = Callable[[str, str, Callable[[Path], None]], Path]

@@ -45,7 +45,9 @@ class PointSearch:
     """A search for the best `decode:` of points."""
 
     def __init__(self, config: TaskConfig, images: Scored, num_classes: int) -> None:
-        self._num_classes, given = num_classes, config.decode
+        given = config.decode
+        # Where classes are in each other's way every cut of one looks for all points anew: one for all is enough.
+        self._own_cuts = range(num_classes if num_classes > 1 and not given.class_agnostic else 0)
         # A higher cut takes points away that can only add to average precision.
         self._has_cut = config.host_metric is not None or config.metrics[0] not in ("ap", "recall")
         cuts = given.min_score if isinstance(given.min_score, list) else [given.min_score] * num_classes
@@ -70,7 +72,7 @@ class PointSearch:
         climb.look(replace(climb.point, distance=distance) for distance in self._distances)
         if self._has_cut:
             look_at_cuts(climb, None, FINE_CUTS)
-            for number in range(self._num_classes if self._num_classes > 1 else 0):
+            for number in self._own_cuts:
                 look_at_cuts(climb, number, CLASS_CUTS)
                 look_at_cuts(climb, number, FINE_CUTS)
         return climb.point.settings()
@@ -102,7 +104,9 @@ class LookedUp:
 
     def __call__(self, point: Point, rows: np.ndarray) -> float:
         """Return the score of the images `rows`, the same as of `decode` with these settings."""
-        found = self._look(point.distance)
+        # What is under the cut of its class is gone before points of other classes are in its way.
+        is_in_the_way = self._config.decode.class_agnostic and len(set(point.cuts)) > 1
+        found = self._look(point.distance, point.cuts if is_in_the_way else None)
         keep = found.scores >= np.array(point.cuts, dtype=np.float32)[found.labels]
         before = np.concatenate([[0], np.cumsum(keep)])
         first = np.flatnonzero(found.rank == 0)
@@ -111,8 +115,9 @@ class LookedUp:
         kept = found.hits[keep], found.scores[keep], found.labels[keep]
         return score_of_points(self._config.metrics[0], *kept, found.num_true[rows].sum(axis=0))
 
-    def _points(self, distance: float) -> _Points:
-        settings = {"min_score": self._least_cut, "min_distance": distance, "max_points": EVERYTHING}
+    def _points(self, distance: float, cuts: tuple[float, ...] | None) -> _Points:
+        least = self._least_cut if cuts is None else list(cuts)
+        settings = {"min_score": least, "min_distance": distance, "max_points": EVERYTHING}
         config, images = with_decode(self._config, settings), self._images
         seen = [
             evidence(decode(images.prediction(i), *images.size(i), config), images.truth(i), ())

@@ -54,11 +54,13 @@ class Images:
 
 @pytest.mark.parametrize("metric", ["f1", "f4_mean", "ap", "precision"])
 @pytest.mark.parametrize("most", [3, 1000])
-def test_what_is_looked_up_is_what_decoding_scores(metric: str, most: int) -> None:
-    config = TaskConfig(name="t", task="points", metrics=[metric], decode=PointsDecode(max_points=most))
+@pytest.mark.parametrize("class_agnostic", [False, True])
+def test_what_is_looked_up_is_what_decoding_scores(metric: str, most: int, *, class_agnostic: bool) -> None:
+    decode = PointsDecode(max_points=most, class_agnostic=class_agnostic)
+    config = TaskConfig(name="t", task="points", metrics=[metric], decode=decode)
     images, rows = Images(), np.array([0, 3, 4, 9])
     look = LookedUp(config, images, 2, 0.02)
-    for point in (Point((0.1, 0.3), 0.0), Point((0.25, 0.25), 9.0), Point((0.9, 0.02), 14.0)):
+    for point in (Point((0.1, 0.3), 0.0), Point((0.25, 0.25), 9.0), Point((0.9, 0.02), 14.0), Point((0.5, 0.1), 20.0)):
         found = with_decode(config, point.settings())
         assert look(point, rows) == pytest.approx(images.score(found, rows))
 
