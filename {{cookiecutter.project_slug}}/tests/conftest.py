@@ -35,8 +35,8 @@ WATCHING = leftovers.watch()
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that tests start compiles the project anew
 look_through_packages_once()
 
-# A property is tried with the same examples each time, so that nobody's change fails by another's fault; others are tried
-# by `pytest --hypothesis-profile=default`.
+# A property is tried with the same examples each time, so that no change fails by what was there before it; others are
+# tried by `pytest --hypothesis-profile=default`.
 settings.register_profile("same examples", derandomize=True)
 settings.load_profile("same examples")
 
