@@ -186,9 +186,12 @@ def test_predictions_in_windows_do_not_depend_on_batches_or_workers(windowed: Co
         found.append(Predictions(path))
     first, second = found
     assert first.image_ids == second.image_ids == table.image_ids[:6].tolist()
-    for index in range(6):
-        for key, values in first[index].items():
-            np.testing.assert_allclose(values.astype(float), second[index][key].astype(float), atol=2e-3)
+    for one, other in zip(first, second, strict=True):
+        if "boxes" in one[2]:  # in order of their scores, of which some are as good as the same
+            assert task.decode.difference(one[2], other[2]) < 2e-3
+            continue
+        for key, values in one[2].items():
+            np.testing.assert_allclose(values.astype(float), other[2][key].astype(float), atol=2e-3)
 
 
 @pytest.mark.slow

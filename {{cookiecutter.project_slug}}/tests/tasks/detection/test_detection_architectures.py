@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from detection_architectures import ON_ENCODER, TINY, skip_without, tiny
+from detection_architectures import ON_ENCODER, TINY, of_all_places, skip_without, tiny
 from hub import fetch_twice
 from safetensors.torch import load_file
 from tiny import PROJECT
@@ -197,7 +197,7 @@ def test_a_head_of_the_image_learns_which_classes_have_a_box_and_so_does_the_enc
 
 @each
 def test_the_loss_of_a_batch_is_that_of_its_images_one_by_one(architecture: str) -> None:
-    made = config(architecture)
+    made = config(architecture, of_all_places(architecture))
     network = build_network(made, CLASSES).eval().double()  # in float32, last digits hang on batch size and CPU
     images = torch.randn(4, 3, *SIZE).double()
     with torch.no_grad():

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from detection_architectures import TINY, skip_without, tiny
+from detection_architectures import TINY, of_all_places, skip_without
 from tiny import PROJECT
 from tiny import TINY as SMALLEST
 from trainings import assert_ended_like, call, fork_group, get_ready, run_as_script, run_whole_way, wait
@@ -47,7 +47,7 @@ WORDS = (
 def words_of(folder: Path, architecture: str, *more: str) -> list[str]:
     """Write a config of a small network into a folder; return the words that train it."""
     path = folder / f"{architecture}.yaml"
-    path.write_text(dump_yaml({"base": str(PROJECT / "configs" / "detection.yaml"), "model": tiny(architecture)}))
+    path.write_text(dump_yaml({"base": str(PROJECT / "configs" / "detection.yaml"), "model": of_all_places(architecture)}))
     return [str(path), *WORDS, *more]
 
 
