@@ -192,8 +192,8 @@ def graded_kappa(case: SingleLabels) -> float:
 
 
 def multi_accuracy(case: MultiLabels) -> float:
-    """Share of images of which every class is right."""
-    return float((case.labels == case.truth).all(axis=1).mean())
+    """Share of images of which every class that is known is right."""
+    return _mean_of_known(case, (case.labels == case.truth).all(axis=1))
 
 
 def multi_balanced_accuracy(case: MultiLabels) -> float:
@@ -219,7 +219,14 @@ def multi_micro_f1(case: MultiLabels) -> float:
 def samples_f1(case: MultiLabels) -> float:
     """Mean F1 over the images; 1 for one that has no class and is given none."""
     is_empty = ~(case.labels | case.truth).any(axis=1)
-    return float(np.where(is_empty, 1.0, _f1(case.labels, case.truth, axis=1)).mean())
+    return _mean_of_known(case, np.where(is_empty, 1.0, _f1(case.labels, case.truth, axis=1)))
+
+
+def _mean_of_known(case: MultiLabels, values: np.ndarray) -> float:
+    """Return the mean of what each image has (n,), without images of which nothing is known: there is nothing to say
+    wrong. NaN where there is no other."""
+    values = values if case.known is None else values[case.known.any(axis=1)]
+    return float(values.mean()) if len(values) else np.nan
 
 
 def multi_log_loss(case: MultiLabels) -> float:

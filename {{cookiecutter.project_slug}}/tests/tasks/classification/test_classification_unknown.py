@@ -15,6 +15,7 @@ from competition.support.errors import CompetitionError
 from competition.tasks.classification.dataset import batch_targets, collate_targets, mix_batch, target_tensors
 from competition.tasks.classification.kinds.tables import MultiLabelTable
 from competition.tasks.classification.loss import image_losses
+from competition.tasks.classification.metrics import MULTI
 from competition.tasks.classification.outcome import outcome
 from competition.tasks.classification.score import constant_answers, evidence, scores
 from competition.tasks.classification.settings import TaskConfig
@@ -118,6 +119,20 @@ def test_scores_are_those_of_scikit_learn_on_what_is_known() -> None:
             "balanced_accuracy": np.mean([metrics.balanced_accuracy_score(y, p >= 0.5) for y, p in columns]),
         }
     )
+
+
+@pytest.mark.parametrize("metric", MULTI)
+def test_images_of_which_nothing_is_known_change_no_score(metric: str) -> None:
+    rng = np.random.default_rng(1)
+    truth, said, known = rng.random((30, 3)) < 0.4, rng.random((30, 3)), rng.random((30, 3)) < 0.7
+    known[20:] = False
+    each = [
+        evidence({"probabilities": p, "labels": p >= 0.5}, {"labels": y & k, "known": k}, [metric])
+        for p, y, k in zip(said, truth, known, strict=True)
+    ]
+    about_something = [one for one, k in zip(each, known, strict=True) if k.any()]
+    assert 0 < len(about_something) <= 20
+    assert scores(each, [metric], 3)[metric] == pytest.approx(scores(about_something, [metric], 3)[metric])
 
 
 def test_pages_judge_an_image_by_what_is_known() -> None:

@@ -47,7 +47,8 @@ WORDS = (
 def words_of(folder: Path, architecture: str, *more: str) -> list[str]:
     """Write a config of a small network into a folder; return the words that train it."""
     path = folder / f"{architecture}.yaml"
-    path.write_text(dump_yaml({"base": str(PROJECT / "configs" / "detection.yaml"), "model": of_all_places(architecture)}))
+    base = PROJECT / "configs" / "detection.yaml"
+    path.write_text(dump_yaml({"base": str(base), "model": of_all_places(architecture)}))
     return [str(path), *WORDS, *more]
 
 
