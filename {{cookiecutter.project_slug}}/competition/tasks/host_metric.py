@@ -4,7 +4,7 @@ Kaggle's hosts publish their metrics in this form since 2023. It gets data frame
 """
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,24 @@ def score_by_host(
 ) -> dict[str, float]:
     """Return the host's score of answers beside the truth, both pairs of image id and target; none without a host.
 
-    Both are written as submissions are, for the host to compare.
+    Both are written as submissions are, for the host to compare. Where images are answered by group, the truth says
+    which: a training image may have the id of a test image.
     """
     if config.host_metric is None:
         return {}
-    submission = Task(config.task).submission
-    perfect = ((image_id, submission.perfect_answer(truth, len(classes))) for image_id, truth in true)
-    solution, answers = (submission.rows(config, each, classes) for each in (perfect, found))
-    return {HOST: host_score(config.host_metric, solution, answers, solution[0][0])}
+    submission, groups = Task(config.task).submission, dict[str, Target]()
+
+    def perfect() -> Iterator[tuple[str, Target]]:
+        for image_id, truth in true:
+            groups[image_id] = {key: truth[key] for key in ("group",) if key in truth}
+            yield image_id, {**submission.perfect_answer(truth, len(classes)), **groups[image_id]}
+
+    columns, rows = submission.rows(config, perfect(), classes)
+    solution = (columns, list(rows))
+    answers = submission.rows(
+        config, ((image_id, {**answer, **groups[image_id]}) for image_id, answer in found), classes
+    )
+    return {HOST: host_score(config.host_metric, solution, answers, columns[0])}
 
 
 def load_score(path: Path) -> Callable[..., Any]:

@@ -9,9 +9,10 @@ from competition.tasks.classification.kinds.find import kind_of
 from competition.tasks.classification.kinds.heads import each_head, head_by_head, in_turn
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.classification.settings.decode import ClassificationDecode
-from competition.tasks.contract import Prediction, Target
+from competition.tasks.contract import Evidence, Prediction, Target
 
 SMALLEST = 1e-9  # threshold
+OF_TRUTH = ("truth", "known")  # keys of evidence that say what is true, and where
 NEW = -1  # the number of `format.new` among the best classes
 
 
@@ -153,21 +154,33 @@ def settle(answers: Sequence[Target]) -> list[Target]:
 
 def join_groups(answers: Sequence[Target], groups: Sequence[str]) -> tuple[list[str], list[Target]]:
     """Return the groups in order of first appearance and the answer of each: the mean, or the largest, of its images'
-    probabilities, values and truths; a label that one of them has."""
+    probabilities, values and truths; a label that one of them has. Images of which nothing is known (`is_known`) are
+    part of what is said, and not of what is true."""
     members: dict[str, list[Target]] = {}
     for group, answer in zip(groups, answers, strict=True):
         members.setdefault(group, []).append(answer)
     return list(members), [_joined(images) for images in members.values()]
 
 
+def evidence_by_group(entries: Sequence[Evidence]) -> list[Evidence]:
+    """Return the evidence of each group of images, where they have a `group`, or else of each image."""
+    if "group" not in entries[0]:
+        return list(entries)
+    joined = join_groups(entries, [str(entry["group"]) for entry in entries])[1]
+    return [{key: value for key, value in one.items() if key != "group"} for one in joined]
+
+
 @head_by_head
 def _joined(images: list[Target]) -> Target:
     joined = dict(images[0])
+    known = [image for image in images if image.get("is_known", True)]
+    if "is_known" in joined:
+        joined["is_known"] = np.asarray(bool(known))
     largest = str(joined.get("join", "mean")) == "max"
     for key in ("probabilities", "value", "labels", "truth", "known"):
         if key not in joined:
             continue
-        stacked = np.stack([image[key] for image in images])
+        stacked = np.stack([image[key] for image in (known or images if key in OF_TRUTH else images)])
         is_number = key in ("probabilities", "value") or stacked.dtype.kind == "f"
         joined[key] = stacked.mean(axis=0) if is_number and not largest else stacked.max(axis=0)
     if joined.get("is_whole", False):

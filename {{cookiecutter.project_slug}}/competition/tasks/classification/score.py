@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from competition.tasks.classification.decode import join_groups, settle, true_class
+from competition.tasks.classification.decode import evidence_by_group, settle, true_class
 from competition.tasks.classification.kinds.find import KINDS, kind_in
 from competition.tasks.classification.kinds.heads import head_by_head, heads_in, side_by_side
 from competition.tasks.classification.kinds.several_scores import scores_of_heads
@@ -36,9 +36,7 @@ def scores(evidence: Sequence[Evidence], metrics: Iterable[str], num_classes: in
     entries = list(evidence)
     if heads_in(entries[0]):
         return scores_of_heads(entries, metrics, lambda own, metric: scores(own, [metric], num_classes)[metric])
-    if "group" in entries[0]:
-        _, entries = join_groups(entries, [str(entry["group"]) for entry in entries])
-    return KINDS[str(entries[0]["kind"])].scores(settle(entries), metrics)
+    return KINDS[str(entries[0]["kind"])].scores(settle(evidence_by_group(entries)), metrics)
 
 
 def lower_is_better(metric: str) -> bool:

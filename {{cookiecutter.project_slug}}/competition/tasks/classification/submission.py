@@ -138,7 +138,8 @@ def _kept(config: TaskConfig, names: list[str]) -> dict[tuple[str, ...], dict[st
 
 
 def _settled(config: TaskConfig, answers: Iterable[tuple[str, Target]]) -> Iterator[tuple[str, Target]]:
-    """Yield the decided answers by image, or by group; all are held in memory where they are decided together."""
+    """Yield the decided answers by image, or by group, which answers to training images have with them; all are held in
+    memory where they are decided together."""
     if not decides_together(config):
         for image_id, answer in answers:
             yield image_id, settle([_complete(answer, config)])[0]
@@ -149,7 +150,8 @@ def _settled(config: TaskConfig, answers: Iterable[tuple[str, Target]]) -> Itera
     names = [image_id for image_id, _ in pairs]
     complete = [_complete(answer, config) for _, answer in pairs]
     if config.averaged_groups is not None:
-        names, complete = join_groups(complete, groups_of(config, names))
+        known = [str(answer["group"]) for _, answer in pairs if "group" in answer]
+        names, complete = join_groups(complete, known or groups_of(config, names))
     yield from zip(names, settle(complete), strict=True)
 
 

@@ -121,7 +121,8 @@ class BestOf:
 
 @dataclass(frozen=True)
 class OfTarget:
-    """The images of which one of several targets is known, as if it were the only one."""
+    """The images of which one of several targets is known, and the others of their groups, as if it were the only
+    one."""
 
     images: Scored
     name: str
@@ -255,6 +256,7 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
     truths = [images.truth(i) for i in progress(number, "reading answers")]
     probabilities = np.stack([images.prediction(i)["probabilities"] for i in progress(number, "reading predictions")])
     truth = np.array([one[kind_of(config).truth] for one in truths])
+    truth[~_is_known(truths)] = 0  # of a group another image says what is true
     groups = None
     if config.averaged_groups is not None:
         groups = np.unique([str(one["group"]) for one in truths], return_inverse=True)[1]
@@ -267,11 +269,19 @@ def _of_each(config: TaskConfig, images: Scored) -> Search:
     truths = [images.truth(i) for i in progress(range(len(images)), "reading answers")]
     of_target, searches = {}, {}
     for name, one in each_head(config).items():
-        known = np.flatnonzero([truth.get(f"{name}/is_known", True) for truth in truths])
-        of_target[name] = OfTarget(images, name, known)
-        if config.format.targets[name].submit and len(known):
+        known = _is_known([of_head(truth, name) for truth in truths])
+        if one.averaged_groups is not None:
+            groups = np.unique([str(truth["group"]) for truth in truths], return_inverse=True)[1]
+            known = np.isin(groups, groups[known])
+        of_target[name] = OfTarget(images, name, np.flatnonzero(known))
+        if config.format.targets[name].submit and known.any():
             searches[name] = search(one, of_target[name], int(truths[0][f"{name}/num_classes"]))
     return EachTarget(config, of_target, searches)
+
+
+def _is_known(truths: Sequence[Target]) -> np.ndarray:
+    """Return (n,) bool: which truths are those of the image itself."""
+    return np.array([truth.get("is_known", True) for truth in truths], dtype=bool)
 
 
 def _of_new_classes(config: TaskConfig, images: Scored) -> Search:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from competition.tasks.classification.decode import join_groups
+from competition.tasks.classification.decode import evidence_by_group
 from competition.tasks.classification.kinds.heads import heads_in, of_head
 from competition.tasks.classification.metrics_together import TOGETHER
 from competition.tasks.classification.settings.metric_names import MEANS
@@ -14,9 +14,11 @@ from competition.tasks.contract import Evidence
 def scores_of_heads(
     entries: Sequence[Evidence], metrics: Iterable[str], score_one: Callable[[Sequence[Evidence], str], float]
 ) -> dict[str, float]:
-    """Compute metrics of each target, as grapheme/macro_recall, over the images of which it is known (NaN where there
-    are none), and their weighted mean; those of targets that are not among the answers are left out."""
-    answered = {name: [of_head(entry, name) for entry in entries] for name in heads_in(entries[0])}
+    """Compute metrics of each target, as grapheme/macro_recall, over the images, or groups of images, of which it is
+    known (NaN where there are none), and their weighted mean; those of targets that are not among the answers are left
+    out."""
+    heads = heads_in(entries[0])
+    answered = {name: evidence_by_group([of_head(entry, name) for entry in entries]) for name in heads}
 
     def value(name: str, metric: str) -> float:
         known = [one for one in answered[name] if one.get("is_known", True)]
@@ -49,7 +51,6 @@ def _together(answered: Mapping[str, Sequence[Evidence]]) -> tuple[dict[str, np.
     for name, each in answered.items():
         if "score_weight" not in each[0]:
             continue
-        entries = join_groups(each, [str(one["group"]) for one in each])[1] if "group" in each[0] else each
-        said[name] = np.stack([one["probabilities"] for one in entries])
-        truth[name] = np.array([one["truth"] if one.get("is_known", True) else -1 for one in entries], dtype=np.int64)
+        said[name] = np.stack([one["probabilities"] for one in each])
+        truth[name] = np.array([one["truth"] if one.get("is_known", True) else -1 for one in each], dtype=np.int64)
     return said, truth
