@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -128,12 +129,18 @@ def _describe_test_ids(config: Config, table: Table, test_ids: np.ndarray) -> li
 
 
 def refuse_missing_data(config: Config) -> None:
-    """Raise CompetitionError where there is neither train.csv nor a folder of training images."""
-    if not has_table(config.train_csv) and not (config.data.dir / config.data.train_images).is_dir():
+    """Raise CompetitionError where there is no train.csv, or no folder of training images."""
+    folder = config.data.dir / config.data.train_images
+    has_images = folder.is_dir()
+    if not has_table(config.train_csv) and not has_images:
+        here = "" if config.data.dir.is_absolute() else f" of {Path.cwd()}"
         raise CompetitionError(
-            f"{config.train_csv}: no data there; put the competition's files into {config.data.dir}/ (or give "
+            f"{config.train_csv}: no data there; put the competition's files into {config.data.dir}/{here} (or give "
             f"data.dir=PATH), or make a small competition to try with: competition sample"
         )
+    if not has_images and config.data.dir.is_dir():
+        there = ", ".join(f"{one.name}/" for one in sorted(config.data.dir.iterdir()) if one.is_dir())
+        raise CompetitionError(f"{folder}: no such folder of images (data.train_images); there are {there or 'none'}")
 
 
 def _check_train_images(config: Config, seen: Seen, thumbnails: Thumbnails | None) -> list[str]:

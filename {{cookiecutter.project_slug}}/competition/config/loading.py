@@ -23,6 +23,7 @@ MOST_BYTES = 1 << 20  # of a config file
 MOST_VALUES, DEEPEST = 200_000, 40  # values in it, those behind aliases counted each time; sections in one another
 
 
+NO_TEXT = ("*", "&", "!", "%", "@", "`", "|", ">")  # what begins with one is no plain text in YAML
 # A pattern of names as `{image_id}.png`, from a command line whose quotes the shell has taken away.
 OF_FIELDS = re.compile(r"\{[^{}:,\s]+(:.[<>^]\d+)?\}($|[^\s])")
 
@@ -378,7 +379,8 @@ def _parse_override(word: str) -> dict[str, Any]:
     try:
         value: Any = text if OF_FIELDS.match(text) else parse_yaml(text)
     except ValueError as error:
-        raise CompetitionError(f"{_short(word)}: not a YAML value: {error}") from None
+        quoted = f"; a text goes in quotes: '{key}=\"{text}\"'" if text[:1] in NO_TEXT and '"' not in text else ""
+        raise CompetitionError(f"{_short(word)}: not a YAML value: {error}{quoted}") from None
     for part in reversed(key.split(".")):
         value = {part: value}
     return _spell_out(value)

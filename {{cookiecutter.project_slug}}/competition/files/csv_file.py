@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,12 @@ LONGEST_HEADER, LONGEST_LINE = 1 << 22, 1 << 28  # bytes
 BLANKS = b" \t\r\n"  # a line of these alone is no row
 
 
+def _other_form(column: str, header: Sequence[str]) -> str:
+    """Say where a column is there with accents written as characters of their own, which looks the same."""
+    is_there = normalize("NFC", column) in (normalize("NFC", name) for name in header)
+    return f"; it has {column!r} with accents as characters of their own (Unicode NFC and NFD)" if is_there else ""
+
+
 def read_csv(path: Path, columns: Sequence[str], *, long: str | None = None) -> pd.DataFrame:
     """Read `columns` of a csv file as text; empty fields become empty strings.
 
@@ -44,6 +51,7 @@ def read_csv(path: Path, columns: Sequence[str], *, long: str | None = None) -> 
             found = " ".join(",".join(header).split())[:LONGEST_NAMES]
             raise CompetitionError(
                 f"{path}: column {missing[0]!r} is missing; found {found}, expected {','.join(columns)}"
+                f"{_other_form(missing[0], header)}"
             )
         if is_other_table(path):
             return _columns_of_other(path, header, columns)

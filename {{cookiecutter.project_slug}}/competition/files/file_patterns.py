@@ -121,8 +121,8 @@ def find_file(folder: Path, pattern: str, fields: Mapping[str, str]) -> Path:
             break
     if len(found) > 1:
         raise CompetitionError(
-            f"{folder}: {len(found)} files are named {name!r}, as {found[0]} and {found[1]}; expected one: say in "
-            "data.image_file which"
+            f"{folder}: {len(found)} files are named {name!r}, as {found[0]} and {found[1]}; expected one: say which "
+            "in the pattern of their names, as data.image_file, or data.test_image_file of test images"
         )
     return folder / (found[0] if found else name)
 

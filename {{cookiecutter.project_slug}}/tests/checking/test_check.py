@@ -71,6 +71,13 @@ def test_every_broken_image_is_named_with_its_line(words: list[str], data_dir: P
     assert found[2].endswith(f"(train.csv line {line_of(train_csv, text)})")
 
 
+def test_a_folder_of_images_that_is_not_there_is_one_fault(words: list[str], data_dir: Path, command: Command) -> None:
+    (data_dir / "train_images").rename(data_dir / "trian")
+    assert faults(command, words) == [
+        f"{data_dir / 'train_images'}: no such folder of images (data.train_images); there are test_images/, trian/"
+    ]
+
+
 def test_a_broken_test_image_is_named_with_its_place(words: list[str], data_dir: Path, command: Command) -> None:
     third = image_ids(data_dir / "sample_submission.csv")[2]
     (data_dir / "test_images" / third).write_bytes(b"")

@@ -109,6 +109,7 @@ VALUES = {
     ".".join(["a"] * 5000) + "=1": "expected key=value",
     f"seed={'[' * 5000}": "not a YAML value: nested deeper than 40 sections",
     "seed=!!int abc": "not a YAML value: invalid literal",
+    "data.image_file=**/{image_id}": """a text goes in quotes: 'data.image_file="**/{image_id}"'""",
 }
 WORDS = [(TASK, word, told) for word, told in VALUES.items()]
 WORDS += [(task, word, told) for task in task_names() for word, told in facts_of(task).malformed.items()]

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,12 @@ def test_a_missing_file_is_named_with_the_columns_it_should_have(path: Path) -> 
 def test_a_missing_column_is_named_with_those_that_are_there(path: Path) -> None:
     path.write_text("image_id,Label\na,b\n")
     assert refusal(path) == f"{path}: column 'label' is missing; found image_id,Label, expected image_id,label"
+
+
+def test_a_column_that_only_looks_like_the_one_asked_for_is_told(path: Path) -> None:
+    path.write_text(f"image_id,{unicodedata.normalize('NFD', 'Grüne')}\na,b\n", encoding="utf-8")
+    with pytest.raises(CompetitionError, match=r"it has 'Grüne' with accents as characters of their own"):
+        read_csv(path, ["image_id", "Grüne"])
 
 
 @pytest.mark.parametrize(("separator", "name"), [(";", "semicolons"), ("\t", "tabs")])

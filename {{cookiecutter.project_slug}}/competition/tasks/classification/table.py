@@ -10,6 +10,7 @@ import pandas as pd
 from competition.config.section import names_in
 from competition.files.csv_file import group_by_image, line, read_csv, read_image_column, row_faults
 from competition.files.csv_keys import has_class, split_keys
+from competition.files.joined_tables import parts_of
 from competition.files.series import group_names
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.formats.answers import READERS, UNKNOWN, Read, class_columns
@@ -79,7 +80,18 @@ def _id_faults(config: TaskConfig, ids: pd.Series, path: Path) -> list[str]:
     column = next(column for column, pattern in keys.items() if "{image_id}" in pattern)
     faults = row_faults(path, np.flatnonzero(ids == ""), ids, f"{column} is empty", show_found=False)
     second = np.flatnonzero(ids.duplicated() & (not has_class(keys)))
-    return faults + row_faults(path, second, ids, "a second row of this image; expected one")
+    return faults + row_faults(path, second, ids, f"a second row of this image; expected one{_by_path(config, path)}")
+
+
+def _by_path(config: TaskConfig, path: Path) -> str:
+    """Say how images are named whose files have the same name in several folders."""
+    if not parts_of(path)[0].is_pattern:
+        return ""
+    pattern = str(config.data.train_csv).replace("{image_id}", "{file}")
+    return (
+        f": files of the same name are told apart by their path, with data.train_csv: {pattern!r}, "
+        "format.train.keys: {path: '{image_id}'}, data.image_file: '{image_id}'"
+    )
 
 
 def _class_faults(config: TaskConfig, classes: Sequence[str], path: Path) -> list[str]:

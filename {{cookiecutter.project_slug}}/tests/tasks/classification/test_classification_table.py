@@ -1,13 +1,15 @@
 """train.csv of a classification competition: rows become labels, faults name file and line."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import PROJECT
 
-from competition.config.loading import validate
+from competition.config.loading import load_config, validate
 from competition.support.errors import CompetitionError
 from competition.tasks.classification.kinds.tables import ClassificationTable
 from competition.tasks.classification.settings import TaskConfig
@@ -101,3 +103,19 @@ def test_a_missing_column_is_named_with_those_there(tmp_path: Path) -> None:
     assert "'label' is missing" in message
     assert "target" in message
     assert "no row" in faults(tmp_path)[0]
+
+
+def test_files_of_the_same_name_in_two_folders_are_told_with_the_keys_that_read_them(tmp_path: Path) -> None:
+    for name in ("cats/1.jpg", "cats/2.jpg", "dogs/1.jpg"):
+        (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train" / name).touch()
+    words = [f"data.dir={tmp_path}", "data.train_images=train", "data.train_csv=train/{label}/{image_id}", "name=t"]
+    shipped = [PROJECT / "configs" / "classification.yaml"]
+    with pytest.raises(CompetitionError, match=r"'1\.jpg'; a second row of this image; expected one: ") as refused:
+        read_table(load_config(shipped, words))
+    told = re.findall(r"(data\.\w+|format\.[\w.]+): ('.+?'|\{.+?'\})(?:,|$)", str(refused.value))
+    assert len(told) == 3
+    table = read_table(load_config(shipped, [*words, *(f"{key}={value}" for key, value in told)]))
+    assert table.image_ids.tolist() == ["cats/1.jpg", "cats/2.jpg", "dogs/1.jpg"]
+    assert isinstance(table, ClassificationTable)
+    assert [table.classes[label] for label in table.labels] == ["cats", "cats", "dogs"]
