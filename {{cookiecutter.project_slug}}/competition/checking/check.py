@@ -10,6 +10,7 @@ import numpy as np
 from competition.checking.doubtful_classes import doubtful_classes
 from competition.checking.encoder_names import refuse_unknown_encoder
 from competition.checking.extra_images import check_extras
+from competition.checking.left_out import describe_left_out, way_on_for_absent
 from competition.checking.near_duplicates import Thumbnails, near_duplicates, report_near_duplicates
 from competition.checking.recognise_format import hint_at_format
 from competition.checking.seen_images import WARNING, Seen, told_by_images
@@ -20,7 +21,7 @@ from competition.data.groups import hint_at_groups
 from competition.data.image_weights import own_weights
 from competition.files.crops import describe_crops, uncropped
 from competition.files.csv_file import MOST_LINES
-from competition.files.image_folder import one_of_many, row_in_words
+from competition.files.image_folder import left_out_images, one_of_many, row_in_words
 from competition.files.item_source import own_part, test_source, train_source
 from competition.files.joined_tables import has_table
 from competition.files.maps import describe_maps, refuse_absent_stages
@@ -62,6 +63,7 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
         raise CompetitionError("\n".join([*faults, later, *hint_at_format(config)]))
     report = [f"{config.data.train_csv}: {len(table.image_ids)} images, classes {', '.join(table.classes)}"]
     uncounted: list[str] = []  # the first answer at fault; the look at every image tells it with all others
+    report += _collect(faults, lambda: describe_left_out(config, table)) or []
     report += (counts := _collect(uncounted, table.summary)) or []
     test_ids = _collect(faults, lambda: task.submission.read_test_ids(config, table.classes))
     report += _describe_inputs(faults, given, config, table, test_ids)
@@ -194,13 +196,13 @@ def _unused_images(config: Config, used: np.ndarray) -> list[str]:
     folder = config.data.dir / config.data.train_images
     if folder == config.data.dir:  # where all else is, too
         return []
-    known = {file.path for image_id in used for file in train_source(config, image_id).present()}
+    named = [*used, *left_out_images(config, used)]  # the latter are told of already
+    known = {file.path for image_id in named for file in train_source(config, image_id).present()}
     unused = [path for path in sorted(folder.iterdir()) if path not in known and path.is_file()]
     if not unused:
         return []
     line = f"{folder}: {len(unused)} files that {config.data.train_csv} does not name, as {unused[0].name}"
-    is_left_out = config.model.answers_places and config.data.absent_images == "ignore"
-    return [line + "; where those are images without an answer: data.absent_images: empty" * is_left_out]
+    return [line + way_on_for_absent(config)]
 
 
 def _torn_stacks(config: Config, table: Table, folds: np.ndarray | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def recognise_folder(words: list[str]) -> list[str]:
         if any(one.stage == len(STAGES) for one in found):
             break
     if not any(one.stage == len(STAGES) for one in readings):
-        readings += _known_competitions(data)
+        readings += [one for one in _known_competitions(data) if not _drops_classes(one, readings)]
     if not readings:
         _refuse_unknown(data)
     most = max(one.stage for one in readings)
@@ -148,6 +148,14 @@ def _known_competitions(data: Data) -> Iterator[Reading]:
                 reading = _with_found_images(reading, given_keys(data))
             if reading.stage == len(STAGES):
                 yield reading
+
+
+def _drops_classes(known: Reading, others: Sequence[Reading]) -> bool:
+    """Return whether a known competition has no use for a column of classes that another reading of its task names: it
+    may fit for that alone, as one of boxes of one class does."""
+    forms = (one.part["format"] for one in others if one.task == known.task)
+    is_named = any(isinstance(form, dict) and form.get("class_id") for form in forms)
+    return is_named and not settings_of(known.task, known.part).get("format.class_id")
 
 
 def _with_found_images(reading: Reading, given: dict[str, Any]) -> Reading:

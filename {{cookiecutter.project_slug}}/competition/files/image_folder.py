@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
@@ -23,7 +23,7 @@ from competition.files.file_patterns import (
     find_file,
     refuse_elsewhere,
 )
-from competition.files.joined_tables import AND, TableState, state_of_table, table_files
+from competition.files.joined_tables import AND, TableState, state_of_table, table_files, whole_table
 from competition.files.series import is_series
 from competition.support.errors import CompetitionError
 
@@ -72,6 +72,8 @@ class ImageFolder:
         if not names:
             return {}
         known = rows_by_image(*self.table_state(), names)
+        if image_id not in known and (whole := whole_table(self.table)) is not None:
+            known = rows_by_image(*replace(self, table=whole).table_state(), names)
         if image_id not in known:
             raise CompetitionError(
                 f"{self.table}: has no row of image {image_id!r}, whose {', '.join(names)} its file is named by"
@@ -203,17 +205,40 @@ def may_be_id(text: str) -> bool:
         return False
 
 
-def absent_images(data: Data, path: Path, present: np.ndarray) -> np.ndarray:
+def absent_images(config: Config, path: Path, present: np.ndarray) -> np.ndarray:
     """Return (n,) str: the images without a row in a csv file that count as images without mask or box.
 
-    Those of train.csv are training images, those of another file beside it (a solution) test images.
+    Those of train.csv are training images, those of another file beside it (a solution) test images. Which there are
+    the names of files tell, or, where columns name the files, the rows that a ` where ` leaves out.
     """
-    is_train = path == data.dir / data.train_csv
+    data = config.data
+    is_train = path == config.train_csv
     folder, pattern = (data.train_images, data.image_file) if is_train else (data.test_images, test_pattern(data))
     if data.absent_images == "ignore" or next(iter(table_files(path)), path).parent != data.dir:
         return np.empty(0, dtype=object)
     found = ids_in(data, folder, pattern)
-    return found[~np.isin(found.astype(str), present.astype(str))]
+    found = found[~np.isin(found.astype(str), present.astype(str))]
+    return np.union1d(found, left_out_images(config, present)) if is_train else found
+
+
+def left_out_images(config: Config, present: np.ndarray) -> np.ndarray:
+    """Return (n,) str, sorted: the images, whose files are there, of which a ` where ` of train.csv left no row."""
+    keys, whole = tuple((config.train_keys or {}).items()), whole_table(config.train_csv)
+    if whole is None or not keys:
+        return np.empty(0, dtype=object)
+    columns = tuple(column for column, _ in keys)
+    known, taken = rows_by_image(whole, keys, state_of_table(whole), columns).keys(), set(present)
+    # Where an id is made of several columns, or of a file, these keys do not tell it.
+    others = sorted(known - taken) if taken <= known else []
+    folder = train_folder(config)
+    return np.array([one for one in others if _has_file(folder, one)], dtype=object)
+
+
+def _has_file(folder: ImageFolder, image_id: str) -> bool:
+    try:
+        return folder.file(image_id).is_file()
+    except (CompetitionError, OSError):
+        return False
 
 
 def row_in_words(data: Data, line: int) -> str:

@@ -98,12 +98,26 @@ def _keys(data: Data, train: Place | None, test: Place | None) -> dict[str, str]
 
 
 def _holds(data: Data, train: pd.DataFrame, sample: pd.DataFrame) -> bool:
-    """Return whether the images of the first rows are found by the keys as they are."""
-    tables = ((train, data.train_images, data.image_file), (sample, data.test_images, test_pattern(data)))
+    """Return whether the images of the first rows are found by the keys as they are.
+
+    A file name beside a column of ids, as COCO's json has both, is no id.
+    """
+    of_train = train[_id_columns(train, list(sample.columns)) or list(train.columns)]
+    tables = ((of_train, data.train_images, data.image_file), (sample, data.test_images, test_pattern(data)))
     return all(
         frame.empty or any(is_there(data, folder, pattern, cell) for cell in _ids(frame))
         for frame, folder, pattern in tables
     )
+
+
+def _likely_first(frame: pd.DataFrame, others: Sequence[str]) -> list[str]:
+    """Return the columns of a table, first those that the other one has, too, and that are called as ids are."""
+    return sorted(frame.columns, key=lambda name: (name not in others, name.lower() not in IDS))
+
+
+def _id_columns(frame: pd.DataFrame, others: Sequence[str]) -> list[str]:
+    """Return the column that is that of ids by its name, if there is one."""
+    return [name for name in _likely_first(frame, others) if name in others or name.lower() in IDS][:1]
 
 
 def is_there(data: Data, folder: str, pattern: str, cell: str) -> bool:
@@ -123,8 +137,7 @@ def _find(
     files: _Files, frame: pd.DataFrame, others: Sequence[str], mine: re.Pattern[str], not_mine: re.Pattern[str]
 ) -> Place | None:
     """Return where the images are that a column names: of those that the other table has, too, or of any."""
-    columns = sorted(frame.columns, key=lambda name: (name not in others, name.lower() not in IDS))
-    ids = [name for name in columns if name in others or name.lower() in IDS][:1]
+    columns, ids = _likely_first(frame, others), _id_columns(frame, others)
     for column in columns:
         cells = [cell for cell in frame[column].unique().tolist() if may_be_id(cell)]
         if column not in ids and len(cells) < LEAST_SHARE * len(frame):  # labels, which files may be called by, too

@@ -106,6 +106,13 @@ def pattern_folder(path: Path) -> Path:
     return Path(*parts[: next(number for number, part in enumerate(parts) if IN_BRACES.search(part))])
 
 
+def whole_table(path: Path) -> Path | None:
+    """Return the table with the rows, too, that a ` where ` leaves out of it; none where nothing does, or where it adds
+    columns, which the other rows have not."""
+    where = parts_of(path)[0].where
+    return None if where is None or field_names(where["text"]) else Path(str(path).replace(where[0], "", 1))
+
+
 def table_name(path: Path) -> str:
     """Return what a table is called, for a file of its own beside it."""
     names = []

@@ -1,7 +1,7 @@
 """Files of tables that are no csv file, read as if they were one: json and packed csv files.
 
 - COCO's json: a row an annotation, or an image without any. Columns are those of images (`id` as `image_id`), of
-  annotations, and `category_name`.
+  annotations, and `category_name`. An id that is listed twice, or that an annotation has and no list, is refused.
 - a json list, or a JSON line, of records: a row a record.
 - parquet, where pandas has what reads it; a csv file in a zip or gz archive.
 """
@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,9 @@ from competition.support.errors import CompetitionError
 
 LARGEST = 1 << 30  # bytes of a json file, or of what is in an archive
 LONGEST_LIST = 1000  # numbers of a list that are kept as text
+MOST_IDS = 12  # in a message
+# By list of COCO's json, the keys of an id, of which the first is taken: some competitions call it as annotations do.
+COCO_IDS = {"images": ("image_id", "id"), "categories": ("id", "category_id")}
 
 
 def read_file(path: Path) -> pd.DataFrame:
@@ -47,10 +51,14 @@ def numbered(frame: pd.DataFrame, first: int) -> pd.DataFrame:
     return frame
 
 
+def _load_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8-sig"))
+
+
 def _read_json(path: Path) -> pd.DataFrame:
-    values = json.loads(path.read_text(encoding="utf-8-sig"))
+    values = _load_json(path)
     if isinstance(values, dict) and isinstance(values.get("images"), list):
-        return numbered(_text(_of_coco(values)), 1)
+        return numbered(_text(_of_coco(values, path)), 1)
     if isinstance(values, dict):
         lists = [value for value in values.values() if isinstance(value, list) and _are_records(value)]
         if len(lists) != 1:
@@ -113,20 +121,76 @@ def _of_records(values: Any) -> pd.DataFrame:
     return _text(pd.DataFrame(values))
 
 
-def _of_coco(values: dict[str, Any]) -> pd.DataFrame:
+def _of_coco(values: dict[str, Any], path: Path) -> pd.DataFrame:
     """Join images, annotations and categories, in the order of images."""
-    images = pd.DataFrame(values["images"])
+    listed, notes = _records_of(values, "images"), _records_of(values, "annotations")
+    image_ids = _ids_of(listed, "images", path)
+    images = pd.DataFrame(listed)
     images = images if "image_id" in images else images.rename(columns={"id": "image_id"})
-    notes = values.get("annotations")
     if not notes:
         return images
+    categories = _records_of(values, "categories")
+    _refuse_unlisted(notes, "image_id", image_ids, path)
+    _refuse_unlisted(notes, "category_id", _ids_of(categories, "categories", path), path)
     found = pd.DataFrame(notes)
-    names = {one["id"]: one["name"] for one in values.get("categories") or [] if "name" in one}
+    names = {one["id"]: one["name"] for one in categories if "name" in one}
     if names and "category_id" in found:
         found["category_name"] = found["category_id"].map(names)
     found = found.drop(columns=[name for name in found if name == "id" or (name in images and name != "image_id")])
-    images["image_id"], found["image_id"] = images["image_id"].map(str), found["image_id"].map(str)
+    images["image_id"] = images["image_id"].map(_as_text)
+    found["image_id"] = [_as_text(one.get("image_id")) for one in notes]
     return images.merge(found, on="image_id", how="left")
+
+
+def read_categories(path: Path) -> dict[str, str]:
+    """Return by id, as text, what COCO's categories in a json file are called; nothing of another file."""
+    if path.suffix.lower() != ".json":
+        return {}
+    values = _load_json(path)
+    records = _records_of(values, "categories") if isinstance(values, dict) and "images" in values else []
+    names = [str(one.get("name", "")) for one in records]
+    return dict(zip(_ids_of(records, "categories", path), names, strict=False))
+
+
+def _records_of(values: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    records = values.get(key) or []
+    if records and not _are_records(records):
+        raise ValueError(f"expected a list of records in its {key}")
+    return records
+
+
+def _ids_of(records: list[dict[str, Any]], key: str, path: Path) -> list[str]:
+    """Return the ids of COCO's images or categories as text, nothing where not all have one.
+
+    Raises CompetitionError where one is listed twice: annotations would be those of both.
+    """
+    name = next((name for name in COCO_IDS[key] if all(name in one for one in records)), None)
+    ids = [] if name is None else [_as_text(one[name]) for one in records]
+    if len(set(ids)) == len(ids):
+        return ids
+    first = next(one for one, times in Counter(ids).items() if times > 1)
+    called = [one.get("file_name", one.get("name", "")) for one, its in zip(records, ids, strict=True) if its == first]
+    raise CompetitionError(
+        f"{path}: {key}: found id {first} {len(called)} times, of {', '.join(map(str, called[:3]))}; expected every id "
+        f"once, {len(ids) - len(set(ids))} stand again: leave the others out, or give each an id of its own"
+    )
+
+
+def _refuse_unlisted(notes: list[dict[str, Any]], name: str, known: list[str], path: Path) -> None:
+    """Raise CompetitionError where annotations have an id that is not among those listed, if there is such a list:
+    they would be lost, or be of a class of their own."""
+    key, is_needed = ("images", True) if name == "image_id" else ("categories", False)
+    if not known and not is_needed:
+        return
+    ids = set(known)
+    odd = [one for one in notes if (is_needed or one.get(name) is not None) and _as_text(one.get(name)) not in ids]
+    if odd:
+        which = f"annotation {odd[0]['id']}: " if "id" in odd[0] else ""
+        raise CompetitionError(
+            f"{path}: {which}found {name} {_as_text(odd[0].get(name)) or 'missing'}, which is not listed in {key}, as "
+            f"in {len(odd)} of {len(notes)} annotations; expected one of {', '.join(known[:MOST_IDS])}"
+            f"{', ...' if len(known) > MOST_IDS else ''}: list it there, or leave these annotations out"
+        )
 
 
 def _text(frame: pd.DataFrame) -> pd.DataFrame:

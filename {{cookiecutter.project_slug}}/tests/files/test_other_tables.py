@@ -5,6 +5,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -81,6 +82,57 @@ def test_images_annotations_and_categories_become_a_row_an_annotation(tmp_path: 
         ["7", "a/7.jpg", "64", "5", "dog", "[0, 0, 9, 9]"],
         ["8", "a/8.jpg", "32", "", "", ""],
     ]
+
+
+def coco(**changed: list[dict[str, Any]]) -> str:
+    """Return COCO's json of two images, each with a box."""
+    values = {
+        "images": [{"id": 7, "file_name": "a/7.jpg"}, {"id": 8, "file_name": "a/8.jpg"}],
+        "annotations": [{"id": 10 + k, "image_id": 7 + k, "category_id": 3, "bbox": [1, 2, 3, 4]} for k in range(2)],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}],
+    }
+    return json.dumps({key: [*records, *changed.get(key, [])] for key, records in values.items()})
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            {"images": [{"id": 8, "file_name": "a/8.jpg"}]},
+            "images: found id 8 2 times, of a/8.jpg, a/8.jpg; expected every id once, 1 stand again",
+        ),
+        ({"images": [{"id": 7, "file_name": "b.jpg"}] * 2}, "images: found id 7 3 times, of a/7.jpg, b.jpg, b.jpg; "),
+        ({"categories": [{"id": 5, "name": "cow"}]}, "categories: found id 5 2 times, of dog, cow; "),
+        (
+            {"annotations": [{"id": 12, "image_id": 9}, {"image_id": 11}]},
+            "annotation 12: found image_id 9, which is not listed in images, as in 2 of 4 annotations; expected one of "
+            "7, 8: list it there",
+        ),
+        ({"annotations": [{"category_id": 3}]}, "coco.json: found image_id missing, which is not listed in images"),
+        (
+            {"annotations": [{"id": 12, "image_id": 7, "category_id": 4}]},
+            "annotation 12: found category_id 4, which is not listed in categories, as in 1 of 3 annotations; expected "
+            "one of 3, 5: list it there",
+        ),
+    ],
+)
+def test_ids_of_coco_that_stand_twice_or_lead_nowhere_are_refused_in_a_line(
+    tmp_path: Path, more: dict[str, list[dict[str, Any]]], told: str
+) -> None:
+    path = write(tmp_path / "coco.json", coco(**more))
+    with pytest.raises(CompetitionError) as refused:
+        read_csv(path, ["image_id"])
+    assert str(refused.value).startswith(f"{path}: ")
+    assert told in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("ids", [str, float])
+def test_ids_of_coco_are_the_same_as_numbers_and_as_text(tmp_path: Path, ids: type) -> None:
+    note = {"image_id": ids(8), "category_id": 5, "bbox": []}
+    write(tmp_path / "coco.json", coco(annotations=[note, {"image_id": 7}]))
+    found = read_csv(tmp_path / "coco.json", ["image_id", "category_id"])
+    assert found.to_numpy().tolist() == [["7", "3"], ["7", ""], ["8", "3"], ["8", "5"]]
 
 
 def test_folders_and_names_of_files_are_a_table_by_a_pattern(tmp_path: Path) -> None:

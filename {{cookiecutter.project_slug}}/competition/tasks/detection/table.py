@@ -126,7 +126,7 @@ def read_table(config: TaskConfig, path: Path | None = None) -> DetectionTable:
         raise CompetitionError("\n".join(faults))
     codes, first = group_by_image(image_id)
     image_ids = image_id.to_numpy(dtype=object)[first]
-    absent = absent_images(config.data, path, image_ids)
+    absent = absent_images(config, path, image_ids)
     is_box = names != ""  # not so where the class says there is none
     boxes, labels, starts = _by_image(
         codes[found.row[is_box]],

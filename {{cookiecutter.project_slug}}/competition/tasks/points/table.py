@@ -108,7 +108,7 @@ def read_table(config: TaskConfig, path: Path | None = None) -> PointsTable:
         raise CompetitionError("\n".join(faults))
     codes, first = group_by_image(image_id)
     image_ids = image_id.to_numpy(dtype=object)[first]
-    absent = absent_images(config.data, path, image_ids)
+    absent = absent_images(config, path, image_ids)
     order = np.argsort(codes[found.row], kind="stable")
     return PointsTable(
         image_ids=np.concatenate([image_ids, absent]),

@@ -170,7 +170,7 @@ def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) ->
         raise CompetitionError("\n".join(faults + more))
     codes, first = group_by_image(image_id)
     named = image_id.to_numpy(dtype=object)[first]
-    absent = absent_images(config.data, path, named)
+    absent = absent_images(config, path, named)
     ids = np.concatenate([named, absent])
     lines = np.concatenate([line(frame.index.to_numpy()[first]), np.zeros(len(absent), dtype=np.int64)])
     number = np.zeros(len(frame), int) if class_id is None else pd.Index(classes).get_indexer(pd.Index(class_id))

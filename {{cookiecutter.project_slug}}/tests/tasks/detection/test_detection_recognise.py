@@ -1,5 +1,6 @@
 """What no name of a column says of boxes: their class, what it is called when handed in, which numbers they are."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,26 @@ def test_four_numbers_in_brackets_are_told_by_the_images_or_said_to_be_assumed(t
     assert "format.layout" not in "\n".join(recognise_folder([f"data.dir={tmp_path}"]))
     config = load_config([tmp_path / "mine.yaml"], ["data.near_duplicates=false"])
     assert not [line for line in check(config) if "format.layout" in line]
+
+
+@pytest.mark.parametrize("asked", ["", "3 0.5 1 2 9 9", "0.5 1 2 9 9"])
+@pytest.mark.parametrize("name", ["s{}/p_{}.png", "{}.png", "p_{}.png"])
+def test_classes_of_coco_are_kept_whatever_its_images_are_called(tmp_path: Path, name: str, asked: str) -> None:
+    names = [name.format(*[k] * name.count("{}")) for k in range(6)]
+    draw(tmp_path, *(f"train_images/{one}" for one in names), "test_images/q/t_0.png", side=64)
+    images = [{"id": k, "file_name": one, "width": 64, "height": 64} for k, one in enumerate(names)]
+    notes = [{"id": k, "image_id": k, "category_id": (1, 3, 90)[k % 3], "bbox": [1, 2, 30, 40]} for k in range(6)]
+    kinds = [{"id": k, "name": f"kind {k}"} for k in (1, 3, 90)]
+    values = {"images": images, "annotations": notes, "categories": kinds}
+    (tmp_path / "train.json").write_text(json.dumps(values))
+    write(tmp_path / "sample_submission.csv", "image_id,PredictionString", f"q/t_0.png,{asked}")
+    _, values = printed(tmp_path, PROJECT, "data.train_csv=train.json", "data.num_folds=2")
+    assert values["format"]["class_id"] == "category_id"
+    assert values["format"]["submission"]["with_class"] == (len(asked.split()) != 5)
+
+
+def test_a_known_competition_without_classes_is_no_way_around_a_fault_of_them(tmp_path: Path) -> None:
+    lay_out(tmp_path, "image_id,bbox,category_id", '{},"[1, 2, 30, 40]",cat', '{},"[1, 2, 30, 40]",', asked="")
+    lines = recognise_folder([f"data.dir={tmp_path}"])
+    assert "class_id: category_id" in "\n".join(lines)
+    assert [line for line in lines if "a box without a category_id" in line]
