@@ -1,7 +1,9 @@
 """`competition check CONFIG`: every fault of the data, before a minute of training is spent on it. No torch."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +21,7 @@ from competition.data.groups import hint_at_groups
 from competition.data.image_weights import own_weights
 from competition.files.crops import describe_crops, uncropped
 from competition.files.csv_file import MOST_LINES
+from competition.files.file_patterns import expression, file_and_part, files_below
 from competition.files.image_folder import one_of_many, row_in_words
 from competition.files.item_source import own_part, test_source, train_source
 from competition.files.joined_tables import has_table
@@ -188,10 +191,18 @@ def _unused_images(config: Config, used: np.ndarray) -> list[str]:
     if folder == config.data.dir:  # where all else is, too
         return []
     known = {file.path for image_id in used for file in train_source(config, image_id).present()}
-    unused = [path for path in sorted(folder.iterdir()) if path not in known and path.is_file()]
+    depths = {len(path.relative_to(folder).parts) for path in known if folder in path.parents}
+    patterns = [re.compile(expression(file_and_part(one)[0])) for one in config.data.files or [config.data.image_file]]
+    # What lies in folders beside that of images may be masks; what lies in folders as images do is called so, too.
+    unused = [
+        name
+        for name in sorted(files_below(folder))
+        if folder / name not in known
+        and ("/" not in name or (len(Path(name).parts) in depths and any(one.fullmatch(name) for one in patterns)))
+    ]
     if not unused:
         return []
-    line = f"{folder}: {len(unused)} files that {config.data.train_csv} does not name, as {unused[0].name}"
+    line = f"{folder}: {len(unused)} files that {config.data.train_csv} does not name, as {unused[0]}"
     is_left_out = config.model.answers_places and config.data.absent_images == "ignore"
     return [line + "; where those are images without an answer: data.absent_images: empty" * is_left_out]
 

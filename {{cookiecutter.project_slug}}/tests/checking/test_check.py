@@ -409,6 +409,23 @@ def test_images_that_no_row_names_are_no_fault_but_told(words: list[str], data_d
     assert has_way_on == load_config([Path(words[0])], words[1:]).model.answers_places
 
 
+def test_images_in_folders_that_no_row_names_are_told_where_ids_have_folders(words: list[str], data_dir: Path) -> None:
+    images, train_csv = data_dir / "train_images", data_dir / "train.csv"
+    for path in [*images.iterdir()]:
+        (images / "s1").mkdir(exist_ok=True)
+        path.rename(images / "s1" / path.name)
+    for name in ("s1/extra.png", "s2/more.png", ".ipynb_checkpoints/copy.png", "s1/masks/mask.png"):
+        (images / name).parent.mkdir(exist_ok=True)
+        (images / name).write_text("")
+    flat = ["data.test_image_file={image_id}"]
+    by_name = check(load_config([Path(words[0])], [*words[1:], "data.image_file=s1/{image_id}", *flat]))
+    assert "1 files that train.csv does not name, as s1/extra.png" in by_name[-1]
+    header, *rows = train_csv.read_text().splitlines()
+    train_csv.write_text("\n".join([header, *(f"s1/{row}" for row in rows), ""]))
+    by_id = check(load_config([Path(words[0])], words[1:]))
+    assert "2 files that train.csv does not name, as s1/extra.png" in by_id[-1]
+
+
 def test_an_encoder_that_is_not_there_is_told_before_a_training(words: list[str], command: Command) -> None:
     (line,) = faults(command, [*words, "model.encoder=resnet81"])
     assert line.startswith("model.encoder: 'resnet81' is no encoder of timm")
