@@ -106,6 +106,23 @@ def test_a_file_a_class_may_be_missing(tmp_path: Path) -> None:
     assert left.image_ids.tolist() == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["a_cat", "a_dog", "b_cat", "b_dog"], ["1 of 3 images have no mask file, as {}/c_cat.png: taken as empty"]),
+        (["a_cat", "b_cat", "c_cat", "a_dog", "b_dog", "c_dog"], []),
+        (["a_cat", "b_cat", "c_cat", "b_dog"], ["masks: 2 of 3 images have no file of dog, taken as empty"]),
+        (["a_dog", "b_cat", "c_dog"], ["masks: 2 of 3 images have no file of cat, 1 of dog, taken as empty"]),
+    ],
+)
+def test_how_many_images_lack_the_file_of_a_class_is_told(tmp_path: Path, names: list[str], told: list[str]) -> None:
+    masks = competition(tmp_path, "a", "b", "c")
+    for name in names:
+        save(masks / f"{name}.png", LABELS)
+    table = read(tmp_path, "masks/{image_id}_{class_id}.png", classes=["cat", "dog"], absent_images="empty")
+    assert table.summary()[2:] == [line.format(masks) for line in told]
+
+
 def test_train_csv_may_name_the_images_whose_masks_are_files(tmp_path: Path) -> None:
     save(competition(tmp_path) / "b.png", LABELS)
     (tmp_path / "train.csv").write_text("id,patient\nb,1\na,2\n")

@@ -17,6 +17,8 @@ from competition.files.images import NPY, TIF, decoded, read_image, read_npy, re
 from competition.support.errors import CompetitionError
 from competition.tasks.segmentation.settings import TaskConfig, TrainLayout
 
+MOST_NAMED = 6  # classes in a line
+
 
 @dataclass(frozen=True)
 class MaskFiles:
@@ -62,12 +64,21 @@ class MaskFiles:
         return any(path.is_file() for path in self.paths(index))
 
     def remarks(self) -> list[str]:
-        """Return a line on the images without a file, where there are some: names of another pattern look the same."""
-        without = [index for index in range(len(self.image_ids)) if not self.has_file(index)]
-        if not without:
-            return []
-        number = f"{len(without)} of {len(self.image_ids)} images have no mask file"
-        return [f"{number}, as {self.paths(without[0])[0]}: taken as empty"]
+        """Return lines on the images without a file, or without that of a class, where there are some: names of
+        another pattern look the same."""
+        total = len(self.image_ids)
+        is_there = np.array([[path.is_file() for path in self.paths(index)] for index in range(total)])
+        has_any, lines = is_there.any(axis=1), list[str]()
+        if not has_any.all():
+            first = self.paths(int(np.argmin(has_any)))[0]
+            lines.append(f"{(~has_any).sum()} of {total} images have no mask file, as {first}: taken as empty")
+        if not is_there[has_any].all():  # an answer that got lost looks like one that is none
+            lacks = dict(zip(self.classes, (~is_there).sum(axis=0).tolist(), strict=True))
+            counts = [f"{number} of {name}" for name, number in lacks.items() if number]
+            counts[0] = counts[0].replace(" of ", f" of {total} images have no file of ", 1)
+            more = [f"{len(counts) - MOST_NAMED} classes more"] if len(counts) > MOST_NAMED else []
+            lines.append(f"masks: {', '.join(counts[:MOST_NAMED] + more)}, taken as empty")
+        return lines
 
     def mask(self, index: int, height: int, width: int) -> np.ndarray:
         """Return (height, width, classes) uint8 of 0 and 1; errors as of `masks`."""
