@@ -144,7 +144,9 @@ def _check_train_images(config: Config, seen: Seen, thumbnails: Thumbnails | Non
 
     def look(index: int) -> list[str]:
         try:
-            pixels = train_source(config, table.image_ids[index]).read()
+            source = train_source(config, table.image_ids[index])
+            pixels = source.read()
+            seen.note_orientation(source)
         except CompetitionError as error:
             return [f"{error} ({row_in_words(data, table.lines[index])})"]
         try:
@@ -163,7 +165,9 @@ def _check_test_images(config: Config, test_ids: np.ndarray, seen: Seen, thumbna
 
     def look(index: int) -> list[str]:
         try:
-            pixels = test_source(config, test_ids[index]).read()
+            source = test_source(config, test_ids[index])
+            pixels = source.read()
+            seen.note_orientation(source)
             seen.test.add(index, pixels)
             if thumbnails is not None:
                 thumbnails.add(index, own_part(pixels, data))

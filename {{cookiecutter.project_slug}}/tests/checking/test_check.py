@@ -9,6 +9,7 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
+from PIL import Image
 from task_facts import facts_of
 from tiny import TINY
 
@@ -424,6 +425,22 @@ def test_images_in_folders_that_no_row_names_are_told_where_ids_have_folders(wor
     train_csv.write_text("\n".join([header, *(f"s1/{row}" for row in rows), ""]))
     by_id = check(load_config([Path(words[0])], words[1:]))
     assert "2 files that train.csv does not name, as s1/extra.png" in by_id[-1]
+
+
+@pytest.mark.parametrize("orientation", ["ignore", "apply"])
+def test_images_that_a_viewer_turns_are_told_unless_they_are_turned(
+    words: list[str], data_dir: Path, orientation: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    paths = [next((data_dir / folder).iterdir()) for folder in ("train_images", "test_images")]
+    for path in paths:
+        Image.fromarray(read_image(path, 3)).save(path, "png", exif=exif)
+    report = check(load_config([Path(words[0])], [*words[1:], f"data.exif_orientation={orientation}"]))
+    told = [line for line in report if "EXIF" in line]
+    start = f"warning: 2 of 30 images have an EXIF orientation other than 1, as {min(paths)}: they are read as stored"
+    assert [line.startswith(start) for line in told] == [True] * (orientation == "ignore")
+    assert all(line.endswith("data.exif_orientation: apply") for line in told)
 
 
 def test_an_encoder_that_is_not_there_is_told_before_a_training(words: list[str], command: Command) -> None:
