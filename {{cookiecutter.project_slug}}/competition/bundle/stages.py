@@ -268,6 +268,7 @@ def how_read(data: Data) -> dict[str, Any]:
         "data.channels": data.own_channels,
         "data.stack": None if data.stack is None else data.stack.model_dump(mode="json"),
         "data.dicom_window": [list(window) for window in data.windows],
+        "data.exif_orientation": data.exif_orientation,
     }
 
 

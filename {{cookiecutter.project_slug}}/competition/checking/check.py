@@ -1,5 +1,6 @@
 """`competition check CONFIG`: every fault of the data, before a minute of training is spent on it. No torch."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from competition.data.groups import hint_at_groups
 from competition.data.image_weights import own_weights
 from competition.files.crops import describe_crops, uncropped
 from competition.files.csv_file import MOST_LINES
+from competition.files.file_patterns import expression, file_and_part, files_below
 from competition.files.image_folder import left_out_images, one_of_many, row_in_words
 from competition.files.item_source import own_part, test_source, train_source
 from competition.files.joined_tables import has_table
@@ -150,7 +152,9 @@ def _check_train_images(config: Config, seen: Seen, thumbnails: Thumbnails | Non
 
     def look(index: int) -> list[str]:
         try:
-            pixels = train_source(config, table.image_ids[index]).read()
+            source = train_source(config, table.image_ids[index])
+            pixels = source.read()
+            seen.note_orientation(source)
         except CompetitionError as error:
             return [f"{error} ({row_in_words(data, table.lines[index])})"]
         try:
@@ -169,7 +173,9 @@ def _check_test_images(config: Config, test_ids: np.ndarray, seen: Seen, thumbna
 
     def look(index: int) -> list[str]:
         try:
-            pixels = test_source(config, test_ids[index]).read()
+            source = test_source(config, test_ids[index])
+            pixels = source.read()
+            seen.note_orientation(source)
             seen.test.add(index, pixels)
             if thumbnails is not None:
                 thumbnails.add(index, own_part(pixels, data))
@@ -198,10 +204,18 @@ def _unused_images(config: Config, used: np.ndarray) -> list[str]:
         return []
     named = [*used, *left_out_images(config, used)]  # the latter are told of already
     known = {file.path for image_id in named for file in train_source(config, image_id).present()}
-    unused = [path for path in sorted(folder.iterdir()) if path not in known and path.is_file()]
+    depths = {len(path.relative_to(folder).parts) for path in known if folder in path.parents}
+    patterns = [re.compile(expression(file_and_part(one)[0])) for one in config.data.files or [config.data.image_file]]
+    # What lies in folders beside that of images may be masks; what lies in folders as images do is called so, too.
+    unused = [
+        name
+        for name in sorted(files_below(folder))
+        if folder / name not in known
+        and ("/" not in name or (len(Path(name).parts) in depths and any(one.fullmatch(name) for one in patterns)))
+    ]
     if not unused:
         return []
-    line = f"{folder}: {len(unused)} files that {config.data.train_csv} does not name, as {unused[0].name}"
+    line = f"{folder}: {len(unused)} files that {config.data.train_csv} does not name, as {unused[0]}"
     return [line + way_on_for_absent(config)]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from competition.config.data_settings import Data
 from competition.files.csv_file import read_csv, read_header
-from competition.files.file_patterns import field_names
+from competition.files.file_patterns import field_names, is_hidden
 from competition.files.image_folder import SUFFIXES, may_be_id
 from competition.files.image_search import is_there
 from competition.files.joined_tables import has_table
@@ -116,9 +116,9 @@ def _tables(folder: Path) -> list[str]:
     for _ in range(DEEPEST + 1):
         below = list[Path]()
         for place in level:
-            entries = sorted(place.iterdir())[:5000]
+            entries = _entries(place)[:5000]
             found += [one.relative_to(folder).as_posix() for one in entries if _is_table(one)]
-            below += [one for one in entries[:200] if one.is_dir() and not one.name.startswith(".")]
+            below += [one for one in entries[:200] if one.is_dir()]
         level = below[:200]
     return found
 
@@ -155,20 +155,25 @@ def _folder_patterns(data: Data, sample: str) -> Iterator[str]:
 
 
 def _folders(folder: Path) -> Iterator[Path]:
-    for one in sorted(folder.iterdir())[:1000]:
+    for one in _entries(folder)[:1000]:
         if one.is_dir():
             yield one
-            yield from (below for below in sorted(one.iterdir())[:1000] if below.is_dir())
+            yield from (below for below in _entries(one)[:1000] if below.is_dir())
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.iterdir() if not is_hidden(one.name))
 
 
 def _first_files(folder: Path, number: int = 5) -> list[Path]:
-    return [one for one, _ in zip(folder.iterdir(), range(number), strict=False)]
+    shown = (one for one in folder.iterdir() if not is_hidden(one.name))
+    return [one for one, _ in zip(shown, range(number), strict=False)]
 
 
 def archives(folder: Path) -> list[str]:
     """Return a line on the archives in a folder that are not unpacked: no folder beside them bears their name."""
     found = []
-    for path in sorted(folder.iterdir()):
+    for path in _entries(folder):
         ending = next((one for one in sorted(ARCHIVES, key=len, reverse=True) if path.name.lower().endswith(one)), None)
         name = path.name[: -len(ending)] if ending else ""
         if ending and path.is_file() and not (folder / name).exists() and not name.lower().endswith(".csv"):

@@ -7,6 +7,7 @@ import numpy as np
 
 from competition.config.settings import Config
 from competition.files.image_folder import row_in_words
+from competition.files.item_source import ImageSource
 from competition.support.errors import CompetitionError
 from competition.tasks.contract import Part, Table, Target, Task
 
@@ -72,6 +73,7 @@ class Seen:
     test: Looks
     sampled: frozenset[int]  # training images whose parts are noted
     parts: dict[int, Sequence[Part]] = field(default_factory=dict)
+    turned: list[tuple[str, bool]] = field(default_factory=list)  # by image: its file, and whether a viewer turns it
     folds: np.ndarray | None = None  # (n,)
     groups: np.ndarray | None = None  # (n,) of near-duplicates, -1 for an image without; none where not looked for
 
@@ -90,6 +92,11 @@ class Seen:
         except CompetitionError:
             return None
 
+    def note_orientation(self, source: ImageSource) -> None:
+        """Note whether an image, or one of its files, is turned by a viewer."""
+        files = source.present()
+        self.turned.append((str(files[0]), any(file.is_turned for file in files)))
+
     def add(self, index: int, pixels: np.ndarray, target: Target) -> None:
         """Note a training image and its answer."""
         self.train.add(index, pixels)
@@ -103,7 +110,20 @@ def told_by_images(config: Config, seen: Seen) -> tuple[list[str], list[str]]:
     odd = [line for line in said if line.startswith(WARNING)]
     ranges = seen.train.ranges()
     odd += _unfit_normalisation(config, seen.train) if ranges else []
-    return [*(line for line in said if not line.startswith(WARNING)), *ranges], [*odd, *_outside(config, seen)]
+    odd += [*_outside(config, seen), *_turned(config, seen)]
+    return [*(line for line in said if not line.startswith(WARNING)), *ranges], odd
+
+
+def _turned(config: Config, seen: Seen) -> list[str]:
+    """Warn of images that a viewer shows otherwise than they are read."""
+    turned = [file for file, is_turned in seen.turned if is_turned]
+    if not turned or config.data.turns_upright:
+        return []
+    return [
+        f"warning: {len(turned)} of {len(seen.turned)} images have an EXIF orientation other than 1, as {min(turned)}: "
+        "they are read as stored, not as viewers show them; where answers are of upright images, and where they are of "
+        "whole images: data.exif_orientation: apply"
+    ]
 
 
 def _unfit_normalisation(config: Config, looks: Looks) -> list[str]:

@@ -228,6 +228,9 @@ class Data(Section):
     # Through which window shades of DICOM files are seen: centre and width in rescaled values, as Hounsfield units; of
     # several each makes a channel, as [[40, 80], [80, 200], [600, 2800]]. None: the first one of the file.
     dicom_window: Annotated[list[DicomWindow], BeforeValidator(_one_or_several)] = []
+    # Whether images are turned as their EXIF orientation says, and viewers show them; ignore: pixels are read as they
+    # are stored, which masks and boxes are mostly drawn on.
+    exif_orientation: Literal["ignore", "apply"] = "ignore"
     # Height times width of the largest file that is read; a small one may unfold to more.
     max_pixels: Annotated[int, Field(ge=1, le=2**40)] = MAX_PIXELS
     # A value a channel; of a stack those of one place are enough, of several files those of one, of data.maps none.
@@ -379,6 +382,11 @@ class Data(Section):
     def windows(self) -> tuple[tuple[float, float], ...]:
         """Through which DICOM files are seen."""
         return tuple(self.dicom_window)
+
+    @property
+    def turns_upright(self) -> bool:
+        """Whether images are turned by their EXIF orientation."""
+        return self.exif_orientation == "apply"
 
     @property
     def file_channels(self) -> int:

@@ -46,7 +46,7 @@ MAGIC = b"images 1"
 ALIGNED = 64  # bytes
 COLUMNS = 6  # of the index, int64: offset, height, width and bytes a value of what is kept; height, width of the file
 # Code that decides what is kept, and what it imports of this project: readers of further formats come to files/.
-DECIDES_PIXELS = ("files/*.py", "data/augmentation.py", "data/cache.py", "data/dataset.py")
+DECIDES_PIXELS = ("files/**/*.py", "data/augmentation.py", "data/cache.py", "data/dataset.py")
 LIBRARIES = (  # some may not be there
     *("pillow", "tifffile", "imagecodecs", "h5py", "albumentations", "numpy"),
     *("pydicom", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "python-gdcm"),
@@ -151,7 +151,8 @@ def _kept_for(data: Data) -> list[ImageAugmentation]:
 def _key(data: Data, files: Sequence[ImageFile], read: Read) -> str:
     """Return a name that changes with the files and with whatever decides what becomes of them."""
     sizes = [one.first_size for one in _kept_for(data)]
-    settings = [data.file_channels, data.max_pixels, data.windows, sizes, cv2.__version__, *map(_version, LIBRARIES)]
+    read_by = [data.file_channels, data.max_pixels, data.windows, data.exif_orientation]
+    settings = [*read_by, sizes, cv2.__version__, *map(_version, LIBRARIES)]
     known = hashlib.sha256(json.dumps(settings).encode())
     for pattern in DECIDES_PIXELS:
         for path in sorted(PACKAGE.glob(pattern)):

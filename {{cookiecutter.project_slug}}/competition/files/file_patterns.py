@@ -157,7 +157,14 @@ def _tree(folder: Path, changed: int) -> Mapping[str, list[str]]:
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """Yield the files below a folder as paths in it, without hidden ones."""
-    for place, _, names in os.walk(folder):
+    """Yield the files below a folder as paths in it, without hidden ones and those in hidden folders."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_hidden(name)]
         below = Path(place).relative_to(folder)
-        yield from ((below / name).as_posix() for name in names if not name.startswith("."))
+        yield from ((below / name).as_posix() for name in names if not is_hidden(name))
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is none of the competition's: what systems and notebooks leave, as `.DS_Store`
+    and `.ipynb_checkpoints`. It is never an image, a class or a mask."""
+    return name.startswith(".")

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import takewhile
@@ -216,9 +216,28 @@ def absent_images(config: Config, path: Path, present: np.ndarray) -> np.ndarray
     folder, pattern = (data.train_images, data.image_file) if is_train else (data.test_images, test_pattern(data))
     if data.absent_images == "ignore" or next(iter(table_files(path)), path).parent != data.dir:
         return np.empty(0, dtype=object)
-    found = ids_in(data, folder, pattern)
+    found = ids_in(data, folder, pattern, folders_in(present))
     found = found[~np.isin(found.astype(str), present.astype(str))]
+    other = data.test_images if is_train else data.train_images
+    if "/" in "".join(present):
+        found = np.array([one for one in found if _is_own(data, folder, other, one, present)], dtype=object)
     return np.union1d(found, left_out_images(config, present)) if is_train else found
+
+
+def _is_own(data: Data, folder: str, other: str, image_id: str, present: np.ndarray) -> bool:
+    """Return whether an image, where ids have folders, is none of the other images, whose folder may lie in this one,
+    nor a table that lies beside the folders."""
+    root, elsewhere = data.dir / folder, data.dir / other
+    if "/" not in image_id:
+        return root != data.dir
+    if root == elsewhere:  # of both: the first folders of ids that are known tell them apart
+        return image_id.partition("/")[0] in {one.partition("/")[0] for one in present}
+    return root not in elsewhere.parents or elsewhere not in (root / image_id).parents
+
+
+def folders_in(image_ids: Iterable[str]) -> frozenset[int]:
+    """Return how many folders ids name, as `s1/a.jpg` one: none, and what the ids have."""
+    return frozenset([0, *(one.count("/") for one in image_ids)])
 
 
 def left_out_images(config: Config, present: np.ndarray) -> np.ndarray:
@@ -246,20 +265,21 @@ def row_in_words(data: Data, line: int) -> str:
     return f"{data.train_csv} line {line}" if line else f"no row in {data.train_csv}"
 
 
-def ids_in(data: Data, folder: str, pattern: str) -> np.ndarray:
+def ids_in(data: Data, folder: str, pattern: str, folders: Container[int] = (0,)) -> np.ndarray:
     """Return (n,) str, sorted: the ids of the images in a folder whose names follow the pattern.
 
-    It may name folders below it; others, as of masks beside the images, are not looked into.
+    The pattern may name folders below it, and so may ids, as many as `folders` says; others, as of masks beside the
+    images, are not looked into.
     """
-    return ids_below(data.dir / folder, pattern, data.id_parts)
+    return ids_below(data.dir / folder, pattern, data.id_parts, folders)
 
 
-def ids_below(root: Path, pattern: str, parts: str | None) -> np.ndarray:
+def ids_below(root: Path, pattern: str, parts: str | None, folders: Container[int] = (0,)) -> np.ndarray:
     """Return (n,) str, sorted: the ids of the images below a folder whose names follow the pattern, by these parts."""
     whole = re.compile(expression(file_and_part(pattern)[0]))
     found = (whole.fullmatch(name) for name in files_below(root))
     ids = {_id_of(one.groupdict(), parts) for one in found if one}
-    return np.array(sorted(one for one in ids if one and "/" not in one), dtype=object)
+    return np.array(sorted(one for one in ids if one and one.count("/") in folders), dtype=object)
 
 
 def _id_of(fields: Mapping[str, str], parts: str | None) -> str:

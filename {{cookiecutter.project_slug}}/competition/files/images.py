@@ -3,12 +3,9 @@
 import io
 import logging
 import math
-import re
 import stat
-import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -19,8 +16,17 @@ import tifffile
 from PIL import Image
 
 from competition.config.data_settings import MAX_PIXELS
-from competition.files import dicom
 from competition.files.image_folder import suffix_of
+from competition.files.image_formats import dicom
+from competition.files.image_formats.orientation import (
+    AS_STORED,
+    orientation_of,
+    orientation_of_tif,
+    size_upright,
+    turned_upright,
+    without_orientation,
+)
+from competition.files.image_formats.whole_files import JPEG_START, PNG_START, is_whole
 from competition.support.errors import CompetitionError
 
 # What is wrong with a file is said once, by us; how large one may be, too.
@@ -44,27 +50,30 @@ class UnfitError(Exception):
     """A whole file that cannot be taken as it is; its text says why, after the file's name."""
 
 
-def read_image(path: Path, channels: int, max_pixels: int = MAX_PIXELS, *, windows: dicom.Windows = ()) -> np.ndarray:
+def read_image(
+    path: Path, channels: int, max_pixels: int = MAX_PIXELS, *, windows: dicom.Windows = (), upright: bool = False
+) -> np.ndarray:
     """Read an image as (height, width, channels), uint8 or float32.
 
     An array whose first side is `channels`, and the last is not, has its channels first.
     8 bit stays uint8; 16 bit becomes float32 from 0 to 1; floats (npy, tif) stay as they are. Grey is repeated to
     three channels, colour is turned grey for one, an alpha channel is dropped. The orientation noted in a photo's
-    EXIF data is not applied: masks and boxes of competitions are drawn on the stored pixels. Of a DICOM file each of
-    `windows` makes a channel.
+    EXIF data is applied if `upright`, else not: masks and boxes of competitions are mostly drawn on the stored pixels.
+    Of a DICOM file each of `windows` makes a channel.
 
     Raises CompetitionError if the file is missing, truncated, no image, larger than `max_pixels`, or has another number
     of channels or values that are no numbers.
     """
-    return as_image(_read_stored(path, max_pixels, windows), channels, path)
+    return as_image(_read_channels(path, max_pixels, windows, upright=upright), channels, path)
 
 
-def _read_stored(path: Path, max_pixels: int, windows: dicom.Windows = ()) -> np.ndarray:
+def _read_channels(path: Path, max_pixels: int, windows: dicom.Windows = (), *, upright: bool = False) -> np.ndarray:
     """Read an image as (H, W, C), or an array with its channels first as it is."""
     suffix = path.suffix.lower()
     if windows and suffix not in dicom.SUFFIXES and path.is_file():
         raise no_dicom(path)
-    return _with_channels(decoded(path, lambda file: decode(file, suffix, max_pixels, windows), "image"), path)
+    read = decoded(path, lambda file: decode(file, suffix, max_pixels, windows, upright=upright), "image")
+    return _with_channels(read, path)
 
 
 def no_dicom(path: Path) -> CompetitionError:
@@ -87,7 +96,7 @@ def _with_channels(pixels: np.ndarray, path: Path) -> np.ndarray:
 
 def count_channels(path: Path, max_pixels: int = MAX_PIXELS) -> int:
     """Return how many channels a file seems to have: of an array the shortest side, if that is the first or last."""
-    shape = _read_stored(path, max_pixels).shape
+    shape = _read_channels(path, max_pixels).shape
     return min(shape[0], shape[2]) if path.suffix.lower() == NPY else shape[2]
 
 
@@ -110,15 +119,17 @@ def as_network_sees(pixels: np.ndarray, name: str) -> np.ndarray:
     return pixels
 
 
-def read_image_size(path: Path, channels: int, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def read_image_size(
+    path: Path, channels: int, max_pixels: int = MAX_PIXELS, *, upright: bool = False
+) -> tuple[int, int]:
     """Return height and width of an image, from its header where Pillow knows the format; errors as of `read_image`."""
     if path.suffix.lower() not in (NPY, *TIF) and path.is_file():
         try:
             with Image.open(path) as image:
-                return image.height, image.width
+                return size_upright(image.height, image.width, orientation_of(image) if upright else AS_STORED)
         except Exception:  # what is wrong with it is said where it is read
             pass
-    height, width, _ = read_image(path, channels, max_pixels).shape
+    height, width, _ = read_image(path, channels, max_pixels, upright=upright).shape
     return height, width
 
 
@@ -155,27 +166,41 @@ def refuse_large(height: int, width: int, max_pixels: int) -> None:
         )
 
 
-def decode(file: BinaryIO, suffix: str, max_pixels: int, windows: dicom.Windows = ()) -> np.ndarray:
+def decode(
+    file: BinaryIO, suffix: str, max_pixels: int, windows: dicom.Windows = (), *, upright: bool = False
+) -> np.ndarray:
     """Decode what a file with such an ending has to (H, W) or (H, W, C) in RGB order; errors are of any kind."""
     if suffix in dicom.SUFFIXES:
         return _dicom(file, windows, max_pixels)
     if suffix == NPY:
         return read_npy(file, max_pixels)
     if suffix in TIF:
-        return _channels_last(read_tif(file, max_pixels))
+        pixels = _channels_last(read_tif(file, max_pixels))
+        return turned_upright(pixels, _orientation_of_tif(file)) if upright else pixels
     try:
-        height, width, mode = _pillow_header(file)
+        height, width, mode, orientation = _pillow_header(file)
     except Exception:  # OpenCV may know more of it
-        height, width, mode = 0, 0, ""
+        height, width, mode, orientation = 0, 0, "", AS_STORED
     refuse_large(height, width, max_pixels)
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     data = file.read(min(size, height * width * MOST_BYTES_A_PIXEL + MOST_BYTES_BESIDE))
+    pixels = _by_pillow_or_opencv(data, mode)
+    return turned_upright(pixels, orientation) if upright else pixels
+
+
+def _by_pillow_or_opencv(data: bytes, mode: str) -> np.ndarray:
     if not data.startswith((PNG_START, JPEG_START)):
         return np.asarray(_pillow(io.BytesIO(data)))
     if not is_whole(data):
         raise ValueError("it ends in its middle")
     return _opencv(data, is_rgb=mode == "RGB" and data.startswith(JPEG_START))
+
+
+def _orientation_of_tif(file: BinaryIO) -> int:
+    file.seek(0)
+    with tifffile.TiffFile(file) as tif:
+        return orientation_of_tif(tif)
 
 
 def _opencv(data: bytes, *, is_rgb: bool) -> np.ndarray:
@@ -198,9 +223,9 @@ def _dicom(file: BinaryIO, windows: dicom.Windows, max_pixels: int) -> np.ndarra
         raise UnfitError(str(error)) from None
 
 
-def _pillow_header(file: BinaryIO) -> tuple[int, int, str]:
+def _pillow_header(file: BinaryIO) -> tuple[int, int, str, int]:
     with Image.open(file) as image:
-        return image.height, image.width, image.mode
+        return image.height, image.width, image.mode, orientation_of(image)
 
 
 def read_npy(file: BinaryIO, max_pixels: int) -> np.ndarray:
@@ -284,14 +309,15 @@ def _by_other_libraries(file: BinaryIO, tif: tifffile.TiffFile, *, as_stored: bo
     which knows LZW, JPEG and fax."""
     first, pages = tif.pages.first, len(tif.series[0].pages)
     file.seek(0)
+    data = without_orientation(file.read(), tif)
     if first.bitspersample in (1, 8) and first.samplesperpixel <= 4:
-        image = Image.open(file)
+        image = Image.open(io.BytesIO(data))
         layers = []
         for number in range(pages):
             image.seek(number)
             layers.append(np.asarray(image if as_stored else _plain(image)))
         return layers[0] if pages == 1 else np.stack(layers)
-    pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED) if pages == 1 else None
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if pages == 1 else None
     if pixels is None or pixels.shape != first.shape or pixels.dtype != first.dtype:
         raise UnfitError(
             f"is a tif compressed by {tifffile.COMPRESSION(first.compression).name}, of {pages} pages of shape "
@@ -338,45 +364,3 @@ def _match_channels(pixels: np.ndarray, channels: int, path: Path) -> np.ndarray
     if found == 3 and channels == 1:
         return cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)[:, :, None]
     raise CompetitionError(f"{path}: has {found} channels; data.channels says {channels}")
-
-
-PNG_START = b"\x89PNG\r\n\x1a\n"
-JPEG_START = b"\xff\xd8"
-# In a jpeg's picture data FF 00 is a value, FF D0 to FF D7 mark restarts and FF FF fills; any other FF ends it.
-JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-
-
-def is_whole(data: bytes) -> bool:
-    """Return whether the file's parts follow each other to its end mark; what stands behind that does not matter.
-
-    A file of another kind counts as not known to be whole.
-    """
-    if data.startswith(PNG_START):
-        return _is_whole_png(data)
-    return data.startswith(JPEG_START) and _is_whole_jpeg(data)
-
-
-def _is_whole_png(data: bytes) -> bool:
-    at = len(PNG_START)
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 8 + length
-        if end + 4 > len(data) or zlib.crc32(data[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            return False
-        if kind == b"IEND":
-            return True
-        at = end + 4
-    return False
-
-
-def _is_whole_jpeg(data: bytes) -> bool:
-    at = len(JPEG_START)
-    while found := JPEG_MARKER.search(data, at):
-        marker, at = data[found.start() + 1], found.end()
-        if marker == 0xD9:
-            return True
-        if at + 2 > len(data):
-            return False
-        # Skip the part's contents, which may hold a thumbnail with an end mark of its own.
-        at += struct.unpack_from(">H", data, at)[0]
-    return False

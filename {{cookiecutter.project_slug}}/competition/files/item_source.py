@@ -15,8 +15,9 @@ from competition.config.data_settings import Data
 from competition.config.optional_data import Stack
 from competition.config.settings import Config
 from competition.files.crops import Shares, cut, shares_of, size_of_cut
-from competition.files.dicom import SUFFIXES
 from competition.files.image_folder import ImageFolder, test_folder, train_folder
+from competition.files.image_formats.dicom import SUFFIXES
+from competition.files.image_formats.orientation import AS_STORED, orientation_of_file
 from competition.files.images import (
     NPY,
     as_image,
@@ -43,6 +44,7 @@ class ImageFile:
     part: str = ""
     windows: tuple[tuple[float, float], ...] = ()  # of a DICOM file
     seen: Shares = ()  # what is seen of it; all, where there is nothing
+    upright: bool = False  # turned by its EXIF orientation
 
     def __str__(self) -> str:
         return f"{self.path}[{self.part}]" if self.part else str(self.path)
@@ -50,17 +52,24 @@ class ImageFile:
     def read(self, channels: int, max_pixels: int) -> np.ndarray:
         """Read (H, W, channels) of what is seen; errors as of `read_image`."""
         if not self.part:
-            return cut(read_image(self.path, channels, max_pixels, windows=self.windows), self.seen)
+            whole = read_image(self.path, channels, max_pixels, windows=self.windows, upright=self.upright)
+            return cut(whole, self.seen)
         if self.windows:
             raise no_dicom(self.path)
-        return cut(as_image(read_part(self.path, self.part, max_pixels), channels, self.path), self.seen)
+        part = read_part(self.path, self.part, max_pixels, upright=self.upright)
+        return cut(as_image(part, channels, self.path), self.seen)
 
     def read_size(self, channels: int, max_pixels: int) -> tuple[int, int]:
         """Read height and width of what is seen, from the header where there is one."""
         if not self.part:
-            return size_of_cut(*read_image_size(self.path, channels, max_pixels), self.seen)
-        height, width = read_part(self.path, self.part, max_pixels).shape[:2]
+            return size_of_cut(*read_image_size(self.path, channels, max_pixels, upright=self.upright), self.seen)
+        height, width = read_part(self.path, self.part, max_pixels, upright=self.upright).shape[:2]
         return size_of_cut(height, width, self.seen)
+
+    @property
+    def is_turned(self) -> bool:
+        """Whether it notes an EXIF orientation by which a viewer turns it; parts of files are not looked at."""
+        return not self.part and orientation_of_file(self.path) != AS_STORED
 
     def count_channels(self, max_pixels: int) -> int:
         """Return how many channels it seems to have."""
@@ -155,7 +164,7 @@ def copied_source(data: Data, folder: Path, names: Sequence[str | None]) -> Imag
 
     def copied(name: str) -> ImageFile:
         is_dicom = Path(name).suffix.lower() in SUFFIXES  # else it was read by its windows already, or is a map
-        return ImageFile(folder / name, windows=data.windows if is_dicom else ())
+        return ImageFile(folder / name, windows=data.windows if is_dicom else (), upright=data.turns_upright)
 
     files = tuple(None if name is None else copied(name) for name in names)
     return ImageSource(files, data.file_channels, data.max_pixels, len(data.maps.classes) if data.maps else 0)
@@ -202,7 +211,10 @@ def _source(folder: ImageFolder, image_id: str, *, of_test: bool) -> ImageSource
     seen = shares_of(data, image_id, of_test=of_test)  # of its neighbours the same
 
     def files_of(one: str) -> list[ImageFile]:
-        return [ImageFile(folder.file(one, each), folder.part(one, each), data.windows, seen) for each in patterns]
+        return [
+            ImageFile(folder.file(one, each), folder.part(one, each), data.windows, seen, data.turns_upright)
+            for each in patterns
+        ]
 
     if data.stack is None:
         files: list[ImageFile | None] = [*files_of(image_id)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from competition.config.optional_data import Stack
 from competition.files.file_patterns import STALE, expression, field_names
-from competition.files.image_folder import ImageFolder, ids_below, rows_by_image
+from competition.files.image_folder import ImageFolder, folders_in, ids_below, rows_by_image
 from competition.files.joined_tables import TableState
 from competition.support.errors import CompetitionError
 
@@ -111,7 +111,7 @@ _looked: dict[Path, float] = {}  # when a folder was looked into
 def _series_of_files(root: Path, pattern: str, id_parts: str | None, by: str, order: str, changed: int) -> Series:
     _looked[root] = time.monotonic()
     whole, images = re.compile(expression(by)), []
-    for image_id in ids_below(root, pattern, id_parts):
+    for image_id in ids_below(root, pattern, id_parts, folders_in([by])):
         if (found := whole.fullmatch(image_id)) is not None:
             fields = found.groupdict()
             place = fields.pop(order)

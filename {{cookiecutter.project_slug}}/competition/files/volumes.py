@@ -63,19 +63,20 @@ def _sum(text: str) -> int:
     return int(found[1]) + (int(found[3]) * (1 if found[2] == "+" else -1) if found[2] else 0)
 
 
-def read_part(path: Path, part: str, max_pixels: int) -> np.ndarray:
+def read_part(path: Path, part: str, max_pixels: int, *, upright: bool = False) -> np.ndarray:
     """Read (H, W) or (H, W, channels), a range of slices as channels; what a range lacks at an end is its last slice.
+    A part that is an image's file is turned by its EXIF orientation if `upright`; slices have none.
 
     Raises CompetitionError where the file is missing or broken, or has no such part.
     """
 
     def read(file: BinaryIO) -> np.ndarray:
         if path.suffix.lower() == ZIP:
-            return _of_archive(path, part, max_pixels)
+            return _of_archive(path, part, max_pixels, upright=upright)
         asked = Part.of(part)
         with _opened(path, file, asked.name) as (shape, load):
             if len(shape) == 0 or (len(shape) == 1 and not asked.ranges):
-                return decode(io.BytesIO(np.asarray(load(())).tobytes()), "", max_pixels)
+                return decode(io.BytesIO(np.asarray(load(())).tobytes()), "", max_pixels, upright=upright)
             return _selected(shape, load, asked.ranges, part, max_pixels)
 
     return decoded(path, read, "volume")
@@ -177,13 +178,13 @@ def _named(list_names: Callable[[], list[str]], name: str, found: Any) -> Any:
     )
 
 
-def _of_archive(path: Path, name: str, max_pixels: int) -> np.ndarray:
+def _of_archive(path: Path, name: str, max_pixels: int, *, upright: bool) -> np.ndarray:
     archive = _archive(path, path.stat().st_mtime_ns, os.getpid())
     try:
         packed = archive.read(name)
     except KeyError:
         raise UnfitError(f"holds no file {name!r}, but {len(archive.namelist())} others") from None
-    return decode(io.BytesIO(packed), Path(name).suffix.lower(), max_pixels)
+    return decode(io.BytesIO(packed), Path(name).suffix.lower(), max_pixels, upright=upright)
 
 
 @lru_cache(maxsize=4)

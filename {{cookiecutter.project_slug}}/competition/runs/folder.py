@@ -39,8 +39,8 @@ AFTER_TRAINING = (
 )
 # How images are read: networks that predict together see them in one way, and as they learnt them.
 READ_BY = (
-    *("data.channels", "data.classes", "data.columns", "data.dicom_window", "data.image_size", "data.mean"),
-    *("data.stack", "data.std", "data.window"),
+    *("data.channels", "data.classes", "data.columns", "data.dicom_window", "data.exif_orientation"),
+    *("data.image_size", "data.mean", "data.stack", "data.std", "data.window"),
     *("model.join", "model.join_columns", "model.volume"),
 )
 # ... or where it computes, not what is trained.

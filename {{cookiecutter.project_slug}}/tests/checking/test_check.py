@@ -9,6 +9,7 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
+from PIL import Image
 from task_facts import facts_of
 from tiny import TINY
 
@@ -414,6 +415,39 @@ def test_images_that_no_row_names_are_no_fault_but_told(words: list[str], data_d
     assert report[-1].startswith(f"{data_dir / 'train_images'}: 1 files that train.csv does not name, as extra.png")
     has_way_on = report[-1].endswith("data.absent_images: empty")
     assert has_way_on == load_config([Path(words[0])], words[1:]).model.answers_places
+
+
+def test_images_in_folders_that_no_row_names_are_told_where_ids_have_folders(words: list[str], data_dir: Path) -> None:
+    images, train_csv = data_dir / "train_images", data_dir / "train.csv"
+    for path in [*images.iterdir()]:
+        (images / "s1").mkdir(exist_ok=True)
+        path.rename(images / "s1" / path.name)
+    for name in ("s1/extra.png", "s2/more.png", ".ipynb_checkpoints/copy.png", "s1/masks/mask.png"):
+        (images / name).parent.mkdir(exist_ok=True)
+        (images / name).write_text("")
+    flat = ["data.test_image_file={image_id}"]
+    by_name = check(load_config([Path(words[0])], [*words[1:], "data.image_file=s1/{image_id}", *flat]))
+    assert "1 files that train.csv does not name, as s1/extra.png" in by_name[-1]
+    header, *rows = train_csv.read_text().splitlines()
+    train_csv.write_text("\n".join([header, *(f"s1/{row}" for row in rows), ""]))
+    by_id = check(load_config([Path(words[0])], words[1:]))
+    assert "2 files that train.csv does not name, as s1/extra.png" in by_id[-1]
+
+
+@pytest.mark.parametrize("orientation", ["ignore", "apply"])
+def test_images_that_a_viewer_turns_are_told_unless_they_are_turned(
+    words: list[str], data_dir: Path, orientation: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    paths = [next((data_dir / folder).iterdir()) for folder in ("train_images", "test_images")]
+    for path in paths:
+        Image.fromarray(read_image(path, 3)).save(path, "png", exif=exif)
+    report = check(load_config([Path(words[0])], [*words[1:], f"data.exif_orientation={orientation}"]))
+    told = [line for line in report if "EXIF" in line]
+    start = f"warning: 2 of 30 images have an EXIF orientation other than 1, as {min(paths)}: they are read as stored"
+    assert [line.startswith(start) for line in told] == [True] * (orientation == "ignore")
+    assert all(line.endswith("data.exif_orientation: apply") for line in told)
 
 
 def test_an_encoder_that_is_not_there_is_told_before_a_training(words: list[str], command: Command) -> None:

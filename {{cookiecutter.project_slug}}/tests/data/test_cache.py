@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import TINY, tiny_words
 from trainings import assert_ended_like, files_up_to
 
@@ -32,6 +33,7 @@ from competition.data.loaders import REST
 from competition.data.window_dataset import WindowDataset
 from competition.files.images import read_image
 from competition.files.item_source import ImageFile
+from competition.files.item_source import test_source as source_of_test
 from competition.support.errors import CompetitionError
 from competition.support.paths import PACKAGE
 from competition.tasks.contract import Target, Task
@@ -73,6 +75,39 @@ def assert_same(ones: list[dict[str, Any]], others: list[dict[str, Any]]) -> Non
         for key, value in one.items():
             is_tensor = isinstance(value, torch.Tensor)
             assert torch.equal(value, other[key]) if is_tensor else value == other[key], key
+
+
+def lie_all_ways(folder: Path) -> list[str]:
+    """Write a picture into a folder by each EXIF orientation; return the names of the files."""
+    upright, exif, names = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8), Image.Exif(), []
+    for orientation in range(1, 9):
+        exif[0x0112] = orientation
+        stored = upright.transpose(1, 0, 2) if orientation > 4 else upright
+        rows, columns = (-1 if orientation in those else 1 for those in ((3, 4, 6, 7), (2, 3, 7, 8)))
+        names.append(f"lies_{orientation}.png")
+        Image.fromarray(np.ascontiguousarray(stored[::rows, ::columns])).save(folder / names[-1], exif=exif)
+    return names
+
+
+@pytest.mark.parametrize("where", ["null", "disk"])
+def test_one_picture_is_the_same_whichever_way_it_lies_in_its_file(
+    config_file: Path, data_dir: Path, where: str
+) -> None:
+    names = lie_all_ways(data_dir / "test_images")
+    found: dict[str, list[torch.Tensor]] = {}
+    sizes: dict[str, set[tuple[int, int]]] = {}
+    for orientation in ("apply", "ignore"):
+        words = [*TINY, f"data.dir={data_dir}", f"data.cache={where}", f"data.exif_orientation={orientation}"]
+        config = load_config([config_file], words)
+        dataset = ImageDataset(config, np.array(names, dtype=object), train=False)
+        share_cache(config, [dataset])
+        found[orientation] = [dataset[row]["image"] for row in range(8)]
+        sizes[orientation] = {dataset.read_size(row) for row in range(8)}
+        assert sizes[orientation] == {dataset.read(row).shape[:2] for row in range(8)}
+        assert sizes[orientation] == {source_of_test(config, name).read_size() for name in names}
+    assert sizes == {"apply": {(90, 120)}, "ignore": {(90, 120), (120, 90)}}
+    assert all(torch.equal(found["apply"][0], one) for one in found["apply"])
+    assert not any(torch.equal(found["ignore"][0], one) for one in found["ignore"][1:])
 
 
 def turn(folder: Path, other: Path) -> None:

@@ -4,13 +4,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from tiny import PROJECT
 
 from competition.config.data_settings import Data
-from competition.config.loading import task_names, validate
+from competition.config.loading import load_config, task_names, validate
 from competition.files.file_patterns import find_file
-from competition.files.image_folder import ids_in, image_path, train_image
+from competition.files.image_folder import absent_images, ids_in, image_path, train_image
 from competition.files.image_folder import test_image as image_of_test
 from competition.files.image_folder import test_pattern as pattern_of_tests
 from competition.files.image_search import find_images
@@ -65,6 +67,27 @@ def test_ids_are_those_of_the_files_that_follow_the_pattern(tmp_path: Path) -> N
     assert ids_in(data, "t", "**/{image_id}.png").tolist() == ["a", "b", "d"]
     parts = data.model_copy(update={"id_parts": "{case}_slice_{number}"})
     assert ids_in(parts, "u", "{case}/s_{number}_*.png").tolist() == ["case1_slice_01", "case2_slice_02"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "present", "expected"),
+    [
+        ({}, ["s1/a.png"], ["c.png", "s1/b.png", "s2/a.png"]),
+        ({}, ["c.png"], []),
+        ({"test_images": "train/s2"}, ["s1/a.png"], ["c.png", "s1/b.png"]),
+        ({"test_images": "train"}, ["s1/a.png"], ["c.png", "s1/b.png"]),
+        ({"train_images": ".", "test_images": "test"}, ["train/s1/a.png"], ["train/s1/b.png", "train/s2/a.png"]),
+        ({"train_images": "train/s1", "test_images": "train"}, ["a.png"], ["b.png"]),
+    ],
+)
+def test_images_without_a_row_are_found_in_the_folders_that_ids_have(
+    tmp_path: Path, folders: dict[str, str], present: list[str], expected: list[str]
+) -> None:
+    touch(tmp_path, "train.csv", "train/s1/a.png", "train/s1/b.png", "train/s2/a.png", "train/c.png", "test/x/d.png")
+    touch(tmp_path, "train/s1/masks/a.png", "train/.ipynb_checkpoints/a.png")
+    data = Data.model_validate({"dir": tmp_path, "train_images": "train", "absent_images": "empty", **folders})
+    config = load_config([PROJECT / "configs" / f"{task_names()[0]}.yaml"]).model_copy(update={"data": data})
+    assert absent_images(config, tmp_path / "train.csv", np.array(present, object)).tolist() == expected
 
 
 @pytest.mark.skipif("classification" not in task_names(), reason="labels are read")

@@ -5,6 +5,7 @@ import os
 import struct
 import time
 import tracemalloc
+import zipfile
 import zlib
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +22,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from competition.config.data_settings import MAX_PIXELS, Data
-from competition.files.images import PNG_START, read_image, read_image_size
-from competition.files.item_source import copied_source
+from competition.files.image_formats.whole_files import PNG_START
+from competition.files.images import read_image, read_image_size
+from competition.files.item_source import ImageFile, copied_source
 from competition.support.errors import CompetitionError
 
 HEIGHT, WIDTH = 40, 60  # not square: swapped axes show
@@ -538,3 +540,74 @@ def test_an_array_with_its_channels_first_is_turned_and_none_is_dropped(tmp_path
     np.save(tmp_path / "b.npy", first[:2].transpose(1, 2, 0))
     with pytest.raises(CompetitionError, match="has 2 channels"):  # two bands are no grey with alpha
         read_image(tmp_path / "b.npy", 3)
+
+
+# -- which way up an image is
+
+UPRIGHT = draw(3)
+STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # by EXIF orientation, how the upright image lies in its file
+    1: lambda one: one,
+    2: lambda one: one[:, ::-1],
+    3: lambda one: one[::-1, ::-1],
+    4: lambda one: one[::-1],
+    5: lambda one: one.transpose(1, 0, 2),
+    6: lambda one: np.rot90(one, 1),
+    7: lambda one: one[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda one: np.rot90(one, -1),
+}
+
+
+def write_turned(path: Path, orientation: int, kind: str) -> Path:
+    """Write the upright image in a file that notes an orientation."""
+    stored, exif = np.ascontiguousarray(STORED[orientation](UPRIGHT)), Image.Exif()
+    exif[0x0112] = orientation
+    tag = [(0x0112, 3, 1, orientation, True)]
+    if kind == "grey":
+        tifffile.imwrite(path, stored[:, :, 0], photometric="minisblack", extratags=tag)
+    elif kind == "deep":
+        tifffile.imwrite(path, stored.astype(np.uint16), photometric="rgb", extratags=tag, compression="zlib")
+    elif kind == "palette":
+        shades = np.repeat(np.arange(256, dtype=np.uint16) * 257, 3).reshape(256, 3).T
+        tifffile.imwrite(path, stored[:, :, 0], photometric="palette", colormap=shades, extratags=tag)
+    else:
+        Image.fromarray(stored).save(path, exif=exif, lossless=True)
+    return path
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [*((one, "plain") for one in (".png", ".webp", ".tif")), *((".tif", one) for one in ("grey", "deep", "palette"))],
+)
+def test_an_image_is_read_as_stored_or_turned_upright_and_of_the_same_size(
+    tmp_path: Path, suffix: str, kind: str, orientation: int
+) -> None:
+    path = write_turned(tmp_path / f"a{suffix}", orientation, kind)
+    expected = UPRIGHT[:, :, :1].repeat(3, axis=2) if kind in ("grey", "palette") else UPRIGHT
+    for upright, wanted in ((True, expected), (False, STORED[orientation](expected))):
+        found = read_image(path, 3, upright=upright)
+        scale = 65535 if kind == "deep" else 1
+        np.testing.assert_allclose(found * scale, wanted, atol=1e-2)
+        assert read_image_size(path, 3, upright=upright) == wanted.shape[:2]
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_a_photo_is_turned_upright_from_a_file_and_from_an_archive(tmp_path: Path, orientation: int) -> None:
+    smooth = np.ascontiguousarray(STORED[orientation](draw_slope(3)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(smooth).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.write(tmp_path / "a.jpg", "a.jpg")
+    files = [ImageFile(tmp_path / "a.jpg", upright=True), ImageFile(tmp_path / "all.zip", "a.jpg", upright=True)]
+    for file in files:
+        np.testing.assert_allclose(file.read(3, MAX_PIXELS).astype(int), draw_slope(3), atol=24)
+        assert file.read_size(3, MAX_PIXELS) == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("noted", [0, 9])
+def test_an_orientation_that_is_none_changes_nothing(tmp_path: Path, noted: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = noted
+    Image.fromarray(UPRIGHT).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", 3, upright=True), UPRIGHT)

@@ -69,6 +69,12 @@ def test_each_channel_is_the_neighbour_of_its_place_among_the_files_of_the_group
     assert alone == ([0, 8, 0] if edge == "zero" else [8, 8, 8])
 
 
+def test_neighbours_are_found_where_ids_have_folders(config_file: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "train_images", ["s1/p_1", "s1/p_2", "s2/p_1", "s1/masks/p_1"])
+    config = configured(config_file, tmp_path, stack={"by": "{case}/p_{slice}", "take": [-1, 0, 1], "edge": "zero"})
+    assert channels(train_source(config, "s1/p_2")) == [1, 2, 0]
+
+
 def test_group_and_order_may_be_columns_and_any_field_the_order(config_file: Path, tmp_path: Path) -> None:
     names = ["a", "b", "c", "d"]
     write_images(tmp_path / "train_images", names)

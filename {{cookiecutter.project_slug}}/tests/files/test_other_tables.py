@@ -136,7 +136,8 @@ def test_ids_of_coco_are_the_same_as_numbers_and_as_text(tmp_path: Path, ids: ty
 
 
 def test_folders_and_names_of_files_are_a_table_by_a_pattern(tmp_path: Path) -> None:
-    for name in ("cat/x_1.png", "dog/y_2.png", "dog/notes.txt", "dog/deep/z_3.png", "cat/.x_4.png"):
+    others = ("cat/.x_4.png", ".ipynb_checkpoints/x_5.png")
+    for name in ("cat/x_1.png", "dog/y_2.png", "dog/notes.txt", "dog/deep/z_3.png", *others):
         path = tmp_path / "train" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")

@@ -23,7 +23,9 @@ from competition.runs.folder import (
     DONE,
     LATEST,
     OOF,
+    READ_BY,
     Run,
+    is_among,
     is_finished,
     refuse_changed_config,
     refuse_start,
@@ -279,3 +281,14 @@ def test_a_job_that_fails_stops_those_that_wait_and_names_its_log(tmp_path: Path
         run_jobs(jobs, share=Share(2))
     assert "a.yaml: cannot be read" in (tmp_path / "a.log").read_text()
     assert not (tmp_path / "c.log").exists()
+
+
+def test_images_are_not_turned_otherwise_than_a_training_saw_them(untrained: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(untrained / "t" / "fold0", tmp_path / "fold0")
+    values = yaml.safe_load((folder / CONFIG).read_text())
+    values["data"].pop("exif_orientation", None)  # as of a training that is older
+    (folder / CONFIG).write_text(yaml.safe_dump(values))
+    refuse_changed_config(folder, load_config([folder / CONFIG], ["data.exif_orientation=ignore"]))
+    with pytest.raises(CompetitionError, match=r"\(data\.exif_orientation: ignore -> apply\)"):
+        refuse_changed_config(folder, load_config([folder / CONFIG], ["data.exif_orientation=apply"]))
+    assert is_among("data.exif_orientation: ignore -> apply", READ_BY)

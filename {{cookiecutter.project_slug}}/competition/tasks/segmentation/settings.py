@@ -140,6 +140,9 @@ class TrainLayout(Section):
     # Mask files below data.dir, as "train_masks/{image_id}.png" (png, tif, npy ...): non-zero is inside; of several
     # classes pixel value 1 is the first of data.classes, unless {class_id} tells a file a class.
     files: str | None = None
+    # Of masks of one class, or of a file a class: the highest pixel value that is still outside, as 127 where shades
+    # between 0 and 255 are traces of JPEG or of scaling.
+    threshold: Annotated[int, Field(ge=0, lt=1 << 16)] = 0
     # In them: a pixel value, or a colour, that neither loss nor score look at, as 255; and of masks of colours a colour
     # a class, as {urban: [0, 255, 255]}, beside black for none.
     ignore: int | Color | None = None
@@ -152,6 +155,8 @@ class TrainLayout(Section):
     def _colors_fit(self) -> Self:
         if self.files is None and (self.colors or self.ignore is not None):
             raise ValueError("format.train.colors and ignore are of mask files; name them in format.train.files")
+        if self.threshold and (self.files is None or self.colors):
+            raise ValueError("format.train.threshold is of mask files (format.train.files) without format.train.colors")
         if self.colors and "{class_id}" in str(self.files):
             raise ValueError("format.train.colors is for a mask file an image, not one a class ({class_id} in files)")
         if isinstance(self.ignore, tuple) != bool(self.colors) and self.ignore is not None:

@@ -165,6 +165,10 @@ def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) ->
     rle = pd.Series("", index=frame.index) if column is None else frame[column].str.strip()
     rle = rle.mask(rle.isin([*NO_MASK, config.format.rle.empty]), "")
     faults = row_faults(path, np.flatnonzero(image_id == ""), rle, "image_id is empty", show_found=False)
+    if column is None and class_id is None:  # the masks are no rows: a second one says nothing more, or another's
+        faults += row_faults(
+            path, np.flatnonzero(image_id.duplicated()), image_id, "a second row of this image; expected one"
+        )
     classes, more = _classes(config, class_id, rle, path)
     if faults + more:
         raise CompetitionError("\n".join(faults + more))

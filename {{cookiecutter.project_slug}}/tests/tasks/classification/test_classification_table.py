@@ -110,12 +110,18 @@ def test_files_of_the_same_name_in_two_folders_are_told_with_the_keys_that_read_
         (tmp_path / "train" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "train" / name).touch()
     words = [f"data.dir={tmp_path}", "data.train_images=train", "data.train_csv=train/{label}/{image_id}", "name=t"]
-    shipped = [PROJECT / "configs" / "classification.yaml"]
+
+    def read_by(more: list[str]) -> ClassificationTable:
+        config = load_config([PROJECT / "configs" / "classification.yaml"], [*words, *more])
+        assert isinstance(config, TaskConfig)
+        table = read_table(config)
+        assert isinstance(table, ClassificationTable)
+        return table
+
     with pytest.raises(CompetitionError, match=r"'1\.jpg'; a second row of this image; expected one: ") as refused:
-        read_table(load_config(shipped, words))
+        read_by([])
     told = re.findall(r"(data\.\w+|format\.[\w.]+): ('.+?'|\{.+?'\})(?:,|$)", str(refused.value))
     assert len(told) == 3
-    table = read_table(load_config(shipped, [*words, *(f"{key}={value}" for key, value in told)]))
+    table = read_by([f"{key}={value}" for key, value in told])
     assert table.image_ids.tolist() == ["cats/1.jpg", "cats/2.jpg", "dogs/1.jpg"]
-    assert isinstance(table, ClassificationTable)
     assert [table.classes[label] for label in table.labels] == ["cats", "cats", "dogs"]

@@ -27,7 +27,7 @@ def read(folder: Path, files: str, *, keys: dict[str, str] | None = None, **data
 
 def competition(folder: Path, *images: str) -> Path:
     for name in ("train_images", "masks"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
     for image in images:
         (folder / "train_images" / image).touch()
     return folder / "masks"
@@ -104,6 +104,79 @@ def test_a_file_a_class_may_be_missing(tmp_path: Path) -> None:
     assert table.target(2, 5, 4)["mask"].shape == (5, 4, 2)
     left = read(tmp_path, "masks/{image_id}_{class_id}.png", classes=["cat", "dog"])
     assert left.image_ids.tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["a_cat", "a_dog", "b_cat", "b_dog"], ["1 of 3 images have no mask file, as {}/c_cat.png: taken as empty"]),
+        (["a_cat", "b_cat", "c_cat", "a_dog", "b_dog", "c_dog"], []),
+        (["a_cat", "b_cat", "c_cat", "b_dog"], ["masks: 2 of 3 images have no file of dog, taken as empty"]),
+        (["a_dog", "b_cat", "c_dog"], ["masks: 2 of 3 images have no file of cat, 1 of dog, taken as empty"]),
+    ],
+)
+def test_how_many_images_lack_the_file_of_a_class_is_told(tmp_path: Path, names: list[str], told: list[str]) -> None:
+    masks = competition(tmp_path, "a", "b", "c")
+    for name in names:
+        save(masks / f"{name}.png", LABELS > 0)
+    table = read(tmp_path, "masks/{image_id}_{class_id}.png", classes=["cat", "dog"], absent_images="empty")
+    assert table.summary()[2:] == [line.format(masks) for line in told]
+
+
+def read_shaded(folder: Path, suffix: str, classes: list[str], **layout: Any) -> SegmentationTable:
+    """Read a mask of one half inside, and one that is empty."""
+    masks = competition(folder, "a", "b")
+    mask = np.zeros((40, 60), np.uint8)
+    for name, shift in (("a", 11), ("b", 60)):
+        mask[:, :] = np.where(np.add.outer(np.arange(40), np.arange(60)) > 40 + shift, 255, 0) * (name == "a")
+        for one in ["", *(f"_{one}" for one in classes)]:
+            save(masks / f"{name}{one}{suffix}", mask)
+    pattern = f"masks/{{image_id}}{'_{class_id}' if classes else ''}{suffix}"
+    form = {"train": {"keys": None, "files": pattern, **layout}, "submission": {"keys": {"image_id": "{image_id}"}}}
+    data = {"dir": str(folder)} | ({"classes": classes} if classes else {})
+    return read_table(validate({"name": "t", "task": "segmentation", "data": data, "format": form}, {}, "test"))
+
+
+@pytest.mark.parametrize("classes", [[], ["cat", "dog"]])
+def test_traces_of_jpeg_in_masks_are_told_and_cut_off_by_a_threshold(tmp_path: Path, classes: list[str]) -> None:
+    clean, lossy, cut = (
+        read_shaded(tmp_path / str(number), suffix, classes, **layout)
+        for number, (suffix, layout) in enumerate([(".png", {}), (".jpg", {}), (".jpg", {"threshold": 127})])
+    )
+    told = [[line for line in table.summary() if "pixel values" in line] for table in (clean, lossy, cut)]
+    assert told[0] == told[2] == []
+    first = tmp_path / "1" / "masks" / ("a_cat.jpg" if classes else "a.jpg")
+    assert told[1][0].startswith(f"warning: masks of 1 images have pixel values beside 0 and one other, as {first}: ")
+    assert "% of all pixels, which count as inside" in told[1][0]
+    expected, with_traces, found = (table.target(0, 40, 60)["mask"] for table in (clean, lossy, cut))
+    assert with_traces.sum() > expected.sum()
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("layout", "classes", "message"),
+    [
+        ({"threshold": 127, "colors": {"cat": [1, 2, 3]}}, None, "format.train.threshold is of mask files"),
+        ({"threshold": 127, "files": None}, None, "format.train.threshold is of mask files"),
+        ({"threshold": 127}, ["cat", "dog"], "format.train.threshold: found 127 beside 2 classes in a file"),
+    ],
+)
+def test_a_threshold_that_cuts_nothing_is_refused(
+    tmp_path: Path, layout: dict[str, Any], classes: list[str] | None, message: str
+) -> None:
+    save(competition(tmp_path, "a") / "a.png", LABELS)
+    train = {"files": "masks/{image_id}.png", "keys": {"id": "{image_id}"} if layout.get("files", "") is None else None}
+    form = {"train": train | layout, "submission": {"keys": {"image_id": "{image_id}"}}}
+    values = {"name": "t", "task": "segmentation", "data": {"dir": str(tmp_path), "classes": classes}, "format": form}
+    with pytest.raises(CompetitionError, match=re.escape(message)):
+        read_table(validate(values, {}, "test"))
+
+
+def test_an_image_that_train_csv_names_twice_is_refused_beside_mask_files(tmp_path: Path) -> None:
+    save(competition(tmp_path) / "b.png", LABELS)
+    (tmp_path / "train.csv").write_text("id,patient\nb,1\na,2\nb,3\n")
+    with pytest.raises(CompetitionError, match=r"train\.csv: line 4: .*'b'.*second row of this image; expected one"):
+        read(tmp_path, "masks/{image_id}.png", keys={"id": "{image_id}"})
 
 
 def test_train_csv_may_name_the_images_whose_masks_are_files(tmp_path: Path) -> None:

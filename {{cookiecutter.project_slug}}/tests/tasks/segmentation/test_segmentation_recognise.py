@@ -173,6 +173,15 @@ def test_mask_files_are_found_and_the_lines_read_them(
     assert table.present().all()
 
 
+def test_copies_in_hidden_folders_are_no_class_of_masks(tmp_path: Path) -> None:
+    folders = ("cat", "dog", ".ipynb_checkpoints", "cat/.hidden")
+    masks = [f"train/masks/{name}/{{}}.png" for name in folders]
+    data = competition(tmp_path, "id {}", OF_CLASS, "train/images/{}.png", masks, [255])
+    found = recognise_files("segmentation", data)
+    assert found is not None
+    assert found["data"]["classes"] == ["cat", "dog"]
+
+
 def test_mask_files_are_found_though_one_is_damaged(tmp_path: Path) -> None:
     data = competition(tmp_path, "id {}", ONE, "train/{}.png", ["masks/{}.png"], [255])
     (tmp_path / "masks" / f"{IDS[0]}.png").write_bytes(b"no mask")

@@ -17,6 +17,8 @@ from competition.files.images import NPY, TIF, decoded, read_image, read_npy, re
 from competition.support.errors import CompetitionError
 from competition.tasks.segmentation.settings import TaskConfig, TrainLayout
 
+MOST_NAMED = 6  # classes in a line
+
 
 @dataclass(frozen=True)
 class MaskFiles:
@@ -40,6 +42,11 @@ class MaskFiles:
         assert config.format.train.files is not None
         pattern = f"{config.data.dir}/{config.format.train.files}"
         masks = cls(pattern, image_ids, classes, config.data, lines, config.format.train)
+        if masks.layout.threshold and masks.tells_classes_by_values:
+            raise CompetitionError(
+                f"format.train.threshold: found {masks.layout.threshold} beside {len(classes)} classes in a file, "
+                "which its pixel values tell; leave it out, or name a file a class ({class_id} in format.train.files)"
+            )
         if not any(masks.has_file(index) for index in range(len(image_ids))):  # it would train on empty masks
             raise CompetitionError(
                 f"{masks.pattern}: no such mask file of any of {len(image_ids)} images, as {masks.paths(0)[0]}; set "
@@ -57,17 +64,45 @@ class MaskFiles:
         """Return whether each class has a file of its own."""
         return "{class_id}" in self.pattern
 
+    @property
+    def tells_classes_by_values(self) -> bool:
+        """Return whether the values of a file's pixels are its classes."""
+        return not self.is_by_class and not self.layout.colors and len(self.classes) > 1
+
     def has_file(self, index: int) -> bool:
         """Return whether there is a mask of the image."""
         return any(path.is_file() for path in self.paths(index))
 
     def remarks(self) -> list[str]:
-        """Return a line on the images without a file, where there are some: names of another pattern look the same."""
-        without = [index for index in range(len(self.image_ids)) if not self.has_file(index)]
-        if not without:
+        """Return lines on the images without a file, or without that of a class, where there are some: names of
+        another pattern look the same."""
+        total = len(self.image_ids)
+        is_there = np.array([[path.is_file() for path in self.paths(index)] for index in range(total)])
+        has_any, lines = is_there.any(axis=1), list[str]()
+        if not has_any.all():
+            first = self.paths(int(np.argmin(has_any)))[0]
+            lines.append(f"{(~has_any).sum()} of {total} images have no mask file, as {first}: taken as empty")
+        if not is_there[has_any].all():  # an answer that got lost looks like one that is none
+            lacks = dict(zip(self.classes, (~is_there).sum(axis=0).tolist(), strict=True))
+            counts = [f"{number} of {name}" for name, number in lacks.items() if number]
+            counts[0] = counts[0].replace(" of ", f" of {total} images have no file of ", 1)
+            more = [f"{len(counts) - MOST_NAMED} classes more"] if len(counts) > MOST_NAMED else []
+            lines.append(f"masks: {', '.join(counts[:MOST_NAMED] + more)}, taken as empty")
+        return [*lines, *self._shaded()]
+
+    def _shaded(self) -> list[str]:
+        """Warn of masks of one class that have shades, which are inside like all that is not zero."""
+        _, shades, sizes = self._counted
+        if self.layout.threshold or not shades.any():
             return []
-        number = f"{len(without)} of {len(self.image_ids)} images have no mask file"
-        return [f"{number}, as {self.paths(without[0])[0]}: taken as empty"]
+        index = int(np.argmax(shades > 0))
+        is_shaded = [_shades(layer) > 0 for layer in self._layers(index)]
+        first = self.paths(index)[is_shaded.index(True)]
+        return [
+            f"warning: masks of {(shades > 0).sum()} images have pixel values beside 0 and one other, as {first}: "
+            f"{shades.sum() / sizes.sum():.2%} of all pixels, which count as inside; where they are traces of JPEG or "
+            "of scaling, and do not number objects: format.train.threshold: 127, the highest value that is outside"
+        ]
 
     def mask(self, index: int, height: int, width: int) -> np.ndarray:
         """Return (height, width, classes) uint8 of 0 and 1; errors as of `masks`."""
@@ -90,6 +125,25 @@ class MaskFiles:
     def _read(self, index: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Return masks (H, W, classes) and what is to be ignored (H, W), uint8 of 0 and 1; none where the image has no
         file."""
+        layers = self._layers(index)
+        return self._masks_of(layers, index) if layers else None
+
+    def _masks_of(self, layers: Sequence[np.ndarray], index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same of what its files hold."""
+        ignored = self._ignored(layers)
+        if self.layout.colors:
+            masks = self._split_colors(layers[0], ignored, index)
+        elif self.tells_classes_by_values:
+            masks = self._split(np.where(ignored, 0, layers[0]), index)
+        else:
+            masks = np.stack([self._is_inside(layer) & ~ignored for layer in layers], axis=-1).astype(np.uint8)
+        return masks, ignored.astype(np.uint8)
+
+    def _is_inside(self, layer: np.ndarray) -> np.ndarray:
+        return layer > self.layout.threshold if self.layout.threshold else layer != 0
+
+    def _layers(self, index: int) -> list[np.ndarray]:
+        """Return what the files of an image hold, each (H, W), zeros for one that is not there; nothing for none."""
         read, faults = list[np.ndarray | None](), list[str]()
         read_file = read_colors if self.layout.colors else read_labels
         for path in self.paths(index):
@@ -101,19 +155,12 @@ class MaskFiles:
             raise self._fault(index, *faults)
         shape = next((one.shape for one in read if one is not None), None)
         if shape is None:
-            return None
+            return []
         layers = [np.zeros(shape, np.uint8) if one is None else one for one in read]
         for path, layer in zip(self.paths(index), layers, strict=True):
             if layer.shape != shape:
                 raise self._fault(index, f"{path}: mask of {layer.shape} pixels; that of another class has {shape}")
-        ignored = self._ignored(layers)
-        if self.layout.colors:
-            masks = self._split_colors(layers[0], ignored, index)
-        elif len(layers) == 1 and len(self.classes) > 1:
-            masks = self._split(np.where(ignored, 0, layers[0]), index)
-        else:
-            masks = np.stack([(layer != 0) & ~ignored for layer in layers], axis=-1).astype(np.uint8)
-        return masks, ignored.astype(np.uint8)
+        return layers
 
     def _fault(self, index: int, *faults: str) -> CompetitionError:
         """Return the error of an image's files, a line a fault, each with the row of train.csv."""
@@ -162,16 +209,35 @@ class MaskFiles:
         """Return (n,) float: pixels of an image's masks."""
         return self._pixels.sum(1).astype(float)
 
-    @cached_property
+    @property
     def _pixels(self) -> np.ndarray:
-        """Count (n, classes) pixels: every file is read, once, several at a time."""
+        return self._counted[0]
 
-        def count(index: int) -> np.ndarray:
-            read = self._read(index)
-            return np.zeros(len(self.classes), int) if read is None else np.count_nonzero(read[0], axis=(0, 1))
+    @cached_property
+    def _counted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Count (n, classes) pixels, and (n,) those of shades and all: every file is read, once, several at a time."""
+
+        def count(index: int) -> tuple[np.ndarray, int, int]:
+            layers = self._layers(index)
+            if not layers:
+                return np.zeros(len(self.classes), int), 0, 0
+            masks, ignored = self._masks_of(layers, index)
+            is_binary = not self.layout.colors and not self.tells_classes_by_values
+            shades = sum(_shades(layer[ignored == 0]) for layer in layers) if is_binary else 0
+            return np.count_nonzero(masks, axis=(0, 1)), shades, sum(layer.size for layer in layers)
 
         with ThreadPoolExecutor() as pool:
-            return np.stack(list(pool.map(count, range(len(self.image_ids)))))
+            pixels, shades, sizes = zip(*pool.map(count, range(len(self.image_ids))), strict=True)
+        return np.stack(pixels), np.array(shades), np.array(sizes)
+
+
+def _shades(values: np.ndarray) -> int:
+    """Return how many of the pixels of a mask are neither 0 nor of the value that most others have."""
+    inside = values[values != 0]
+    if not len(inside) or (inside == inside[0]).all():
+        return 0
+    _, counts = np.unique(inside, return_counts=True)
+    return len(inside) - int(counts.max())
 
 
 def read_labels(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from competition.config.data_settings import Data
 from competition.files.csv_keys import Keys
+from competition.files.file_patterns import is_hidden
 from competition.files.image_folder import SUFFIXES, ids_in, may_be_id
 from competition.files.image_search import is_there
 from competition.support.errors import CompetitionError
@@ -73,9 +74,10 @@ def _mask_paths(data: Data) -> Iterator[str]:
     for folder, below, names in os.walk(data.dir):
         place = Path(folder).relative_to(data.dir)
         is_deepest = len(place.parts) + 1 == DEEPEST
-        below[:] = [] if is_deepest else [name for name in below if place / name != Path(data.test_images)]
-        paths = ((place / name).as_posix() for name in names if name.lower().endswith(MASK_SUFFIXES))
-        yield from filter(is_mask_name, paths)
+        inside = [name for name in below if not is_hidden(name) and place / name != Path(data.test_images)]
+        below[:] = [] if is_deepest else inside
+        masks = (name for name in names if not is_hidden(name) and name.lower().endswith(MASK_SUFFIXES))
+        yield from filter(is_mask_name, ((place / name).as_posix() for name in masks))
 
 
 def _image_ids(train: pd.DataFrame, data: Data) -> Iterator[_Ids]:
