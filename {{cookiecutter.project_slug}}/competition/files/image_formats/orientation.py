@@ -43,12 +43,14 @@ def _known(noted: object) -> int:
 
 def without_orientation(data: bytes, tif: tifffile.TiffFile) -> bytes:
     """Return a tif's bytes with no orientation in them: other libraries turn some of its kinds, some halfway."""
-    plain = bytearray(data)
-    for page in filter(None, tif.series[0].pages):
-        tag = page.tags.get(ORIENTATION) if isinstance(page, tifffile.TiffPage) else None
-        if tag is not None and _known(tag.value) != AS_STORED:
-            order = "little" if tif.byteorder == "<" else "big"
-            plain[tag.valueoffset : tag.valueoffset + 2] = AS_STORED.to_bytes(2, order)
+    pages = (page for page in tif.series[0].pages if isinstance(page, tifffile.TiffPage))
+    tags = [page.tags[ORIENTATION] for page in pages if ORIENTATION in page.tags]
+    places = [tag.valueoffset for tag in tags if _known(tag.value) != AS_STORED]
+    if not places:
+        return data
+    plain, order = bytearray(data), "little" if tif.byteorder == "<" else "big"
+    for place in places:
+        plain[place : place + 2] = AS_STORED.to_bytes(2, order)
     return bytes(plain)
 
 
