@@ -17,6 +17,7 @@ from competition.files.images import as_network_sees
 from competition.files.item_source import seen_of, test_source
 from competition.files.series import images_of_groups, is_series, one_by_one
 from competition.files.table_columns import ColumnValues, given_values
+from competition.prediction.averages import average_of
 from competition.prediction.ensemble import Ensemble, predict_stream
 from competition.prediction.stacking import Stack, texts_of_test
 from competition.runs.blend_recipe import STACK, unless_equal
@@ -74,7 +75,7 @@ class Predictor:
     ) -> tuple[Prediction, tuple[int, int]]:
         """Return what all networks together say of an image, and its height and width."""
         self._refuse_unknown(columns or {})
-        task, config = Task(self.bundle.config.task), self.bundle.config
+        config = self.bundle.config
         with TemporaryDirectory() as folder:
             finding = Finding(self._stages, self._wanted, Path(folder))
             each = [
@@ -87,7 +88,7 @@ class Predictor:
             texts = texts_of_test(config, list(self._stack.columns), [image_id])
             one = self._stack.prediction(predictions, texts)
         elif len(predictions) > 1:
-            one = task.decode.average(predictions, config, self._weights)
+            one = average_of(predictions, config, self._weights)
         return one, (height, width)
 
     def _refuse_unknown(self, columns: Mapping[str, object]) -> None:

@@ -350,11 +350,27 @@ def _copy_channels(source: np.ndarray, first: int, target: np.ndarray, at: int, 
         target[:, :, at : at + number] = source[:, :, first : first + number]
 
 
+class _HorizontalFlip(A.HorizontalFlip):
+    """Swap left and right, also of masks of more classes than OpenCV flips."""
+
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+        is_plain = img.ndim < 3 or img.shape[2] <= OPENCV_CHANNELS
+        return super().apply(img, **params) if is_plain else np.ascontiguousarray(img[:, ::-1])
+
+
+class _VerticalFlip(A.VerticalFlip):
+    """Swap top and bottom in the same way."""
+
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+        is_plain = img.ndim < 3 or img.shape[2] <= OPENCV_CHANNELS
+        return super().apply(img, **params) if is_plain else np.ascontiguousarray(img[::-1])
+
+
 def _random_changes(settings: Augmentation) -> list[A.BasicTransform]:
     """Light before what moves the image: black that comes in from outside is none of its values, and stays black."""
     steps: list[A.BasicTransform] = [
-        A.HorizontalFlip(p=settings.horizontal_flip),
-        A.VerticalFlip(p=settings.vertical_flip),
+        _HorizontalFlip(p=settings.horizontal_flip),
+        _VerticalFlip(p=settings.vertical_flip),
     ]
     if light := settings.brightness_contrast:
         steps.append(_Light(light.brightness, light.contrast, p=light.probability))

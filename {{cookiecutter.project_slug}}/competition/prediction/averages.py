@@ -18,12 +18,24 @@ def average_predictions(
     sources: Sequence[Predictions], path: Path, config: Config, weights: Sequence[float] | None = None
 ) -> None:
     """Write the average of several files of the same images, in the order of the first, image by image."""
-    average = Task(config.task).decode.average
     sources, weights = those_that_count(sources, weights)
     with PredictionWriter(path.parent) as writer:
         for image_id, (height, width), each in progress(side_by_side(sources), "averaging", len(sources[0])):
-            writer.add(image_id, height, width, average(each, config, weights))
+            writer.add(image_id, height, width, average_of(each, config, weights))
         writer.finish(path, sources[0].classes, *shared_ways(sources))
+
+
+def average_of(predictions: Sequence[Prediction], config: Config, weights: Sequence[float] | None = None) -> Prediction:
+    """Average what several files say of an image. Maps of other resolutions take that of the finest, whichever comes
+    first: the views of one network take that of its first view instead."""
+    order = sorted(range(len(predictions)), key=lambda place: -_map_size(predictions[place]))
+    weights = None if weights is None else [weights[place] for place in order]
+    return Task(config.task).decode.average([predictions[place] for place in order], config, weights)
+
+
+def _map_size(prediction: Prediction) -> int:
+    """Return how many cells a map (classes, h, w) of a prediction has; 0 of one without."""
+    return max((int(np.prod(one.shape[1:])) for one in prediction.values() if one.ndim == 3), default=0)
 
 
 def shared_ways(sources: Sequence[Predictions]) -> tuple[list[str], str]:
@@ -79,4 +91,4 @@ class Seeds(Predictions):
 
     def __getitem__(self, index: int) -> Prediction:
         each = [super().__getitem__(index), *(other[index] for other in self._others)]
-        return each[0] if len(each) == 1 else Task(self._config.task).decode.average(each, self._config)
+        return each[0] if len(each) == 1 else average_of(each, self._config)

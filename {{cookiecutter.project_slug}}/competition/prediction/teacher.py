@@ -10,10 +10,11 @@ import torch
 from competition.config.settings import Config
 from competition.data.dataset import Batch
 from competition.data.extra_sets import further_prefixes
+from competition.prediction.averages import average_of
 from competition.prediction.stored import Predictions
 from competition.runs.folder import TEST, Run
 from competition.support.errors import CompetitionError
-from competition.tasks.contract import Table, Target, Task
+from competition.tasks.contract import Table, Target
 from competition.training.fold_data import FoldData
 
 
@@ -48,7 +49,7 @@ class Said:
     def __getitem__(self, image_id: str) -> np.ndarray:
         """Return what is said of an image: (n,), or a map (classes, h, w)."""
         each = [stored[place] for stored, place in self.places[image_id]]
-        return next(iter(Task(self._config.task).decode.average(each, self._config).values()))
+        return next(iter(average_of(each, self._config).values()))
 
 
 class RowTeacher:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from competition.config.settings import Config
+from competition.prediction.averages import average_of
 from competition.prediction.stored import Predictions, open_alike
 from competition.runs.folder import fold_of
 from competition.support.errors import CompetitionError
@@ -57,7 +58,7 @@ class OutOfFold:
     def prediction(self, index: int) -> Prediction:
         """Read the stored prediction of an image, averaged over seeds."""
         each = [stored[int(self._place[index])] for stored in self._files[self.fold[index]]]
-        return each[0] if len(each) == 1 else self.task.decode.average(each, self.config)
+        return each[0] if len(each) == 1 else average_of(each, self.config)
 
     def size(self, index: int) -> tuple[int, int]:
         """Return the original height and width."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from competition.config.settings import Config
-from competition.prediction.averages import side_by_side, those_that_count
+from competition.prediction.averages import average_of, side_by_side, those_that_count
 from competition.prediction.stored import Predictions
 from competition.runs.blend_recipe import unless_equal
 from competition.scoring.out_of_fold import OutOfFold
@@ -88,7 +88,7 @@ def _first_score(images: OutOfFold, folds: Mapping[str, Sequence[Predictions]], 
     def answer(index: int) -> Target:
         (sources, shares), image_id = blends[images.fold[index]], images.image_ids[index]
         each = [source[source.places[image_id]] for source in sources]
-        return decode.decode(decode.average(each, config, shares), *images.size(index), config)
+        return decode.decode(average_of(each, config, shares), *images.size(index), config)
 
     return next(iter(images.scores_of(answer).items()))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from competition.config.settings import Config
 from competition.files.csv_file import read_image_column
-from competition.prediction.averages import side_by_side
+from competition.prediction.averages import average_of, side_by_side
 from competition.prediction.stacking import (
     Column,
     Kind,
@@ -260,7 +260,7 @@ def _scores(
     def of(sources: list[list[Predictions]]) -> dict[str, float]:
         def answer(index: int) -> Target:
             each = [one[one.places[images.image_ids[index]]] for one in sources[images.fold[index]]]
-            return decode.decode(decode.average(each, config), *images.size(index), config)
+            return decode.decode(average_of(each, config), *images.size(index), config)
 
         return images.scores_of(answer)
 

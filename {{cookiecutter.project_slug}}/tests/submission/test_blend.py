@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from task_facts import facts_of
+from tiny import PROJECT
 
 from competition.config.loading import load_config
 from competition.config.settings import Config
@@ -74,6 +75,23 @@ def assert_average(found: Path, sources: Sequence[Path], weights: Sequence[float
         expected = Task(config.task).decode.average([other[index] for other in others], config, weights)
         for key, values in expected.items():
             np.testing.assert_array_equal(stored[index][key], values)
+
+
+def test_the_order_of_runs_and_their_resolution_cost_a_blend_no_detail(tmp_path: Path, task: str) -> None:
+    key = {"segmentation": "probabilities", "points": "heatmap"}.get(task)
+    if key is None:
+        pytest.skip("no maps")
+    config = load_config([PROJECT / "configs" / f"{task}.yaml"])
+    fine = (np.indices((16, 24)).sum(0) % 2).astype(np.float16)[None]
+    coarse, shares = np.full((1, 4, 6), 0.5, np.float16), (0.75, 0.25)
+    for name, values in (("fine", fine), ("coarse", coarse)):
+        with PredictionWriter(tmp_path) as writer:
+            writer.add("a", 32, 48, {key: values})
+            writer.finish(tmp_path / f"{name}.npz", ["object"])
+    for names, weights in ((("fine", "coarse"), shares), (("coarse", "fine"), shares[::-1])):
+        sources = [Predictions(tmp_path / f"{name}.npz") for name in names]
+        average_predictions(sources, tmp_path / "both.npz", config, weights)
+        np.testing.assert_allclose(Predictions(tmp_path / "both.npz")[0][key], 0.75 * fine + 0.125, atol=1e-3)
 
 
 def test_a_blend_is_a_run_of_its_own_that_is_tuned_and_submitted_like_any(runs: Path, command: Command) -> None:

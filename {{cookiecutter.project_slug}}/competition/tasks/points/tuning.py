@@ -137,11 +137,11 @@ class LookedUp:
 def regression_sample(
     predictions: Sequence[Prediction], truth: Target, seed: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return (k, models) heights of some cells, at the first model's resolution, and (k,) whether a point is there.
+    """Return (k, models) heights of some cells, at the finest model's resolution, and (k,) whether a point is there.
 
     They are the cells of true points and some by chance; the same `seed` gives the same ones.
     """
-    shape = predictions[0]["heatmap"].shape
+    shape = max((one["heatmap"].shape for one in predictions), key=np.prod)
     models = [np.stack([resize_probabilities(one, *shape[1:]) for one in each["heatmap"]]) for each in predictions]
     columns, rows = np.floor(truth["keypoints"] * shape[:0:-1] / truth["size"][::-1]).astype(np.int64).T
     places = (truth["labels"], np.minimum(rows, shape[1] - 1), np.minimum(columns, shape[2] - 1))

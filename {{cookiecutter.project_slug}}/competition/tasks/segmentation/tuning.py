@@ -266,11 +266,11 @@ def search(config: TaskConfig, images: Scored, num_classes: int) -> Search:
 def regression_sample(
     predictions: Sequence[Prediction], truth: Target, seed: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return (k, models) probabilities of some pixels, any class, at the first model's resolution and (k,) the truth.
+    """Return (k, models) probabilities of some pixels, any class, at the finest model's resolution and (k,) the truth.
 
     The same `seed` gives the same pixels.
     """
-    num_classes, height, width = predictions[0]["probabilities"].shape
+    num_classes, height, width = max((one["probabilities"].shape for one in predictions), key=np.prod)
     rng = np.random.default_rng(seed)
     chosen = rng.integers(num_classes * height * width, size=PIXELS_AN_IMAGE)
     if "ignored" in truth:

@@ -94,6 +94,16 @@ def test_bright_pixels_stay_under_their_mask(name: str, classes: int, dtype: typ
         assert disagreement(changed, target["mask"], image.max()) == 0
 
 
+@pytest.mark.parametrize("name", CHANGES)
+def test_masks_of_more_classes_than_opencv_has_channels_are_changed_as_one_is(name: str) -> None:
+    augmentation = ImageAugmentation(data(1, CHANGES[name]), train=True)
+    for seed in range(3):
+        image, mask = bright_image(1, np.uint8, seed)
+        _, expected = augmentation(image, {"mask": mask}, seed)
+        _, target = augmentation(image, {"mask": np.repeat(mask, 130, axis=2)}, seed)
+        np.testing.assert_array_equal(target["mask"], np.repeat(expected["mask"], 130, axis=2))
+
+
 def test_the_check_above_sees_a_mask_that_stayed_behind() -> None:
     image, masks = bright_image(4, np.uint8, 0)
     changed, target = ImageAugmentation(data(4, {"horizontal_flip": 1.0}), train=True)(image, {"mask": masks}, 0)
