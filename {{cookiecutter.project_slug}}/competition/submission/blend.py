@@ -44,6 +44,8 @@ from competition.support.freshness import fingerprint
 from competition.support.paths import here
 from competition.tasks.contract import Task
 
+NOT_HANDED_IN = ", not by those handed in, which were found on the same images"
+
 
 def make_blend(
     runs: Sequence[Run],
@@ -237,6 +239,7 @@ def blend_notes(run: Run) -> list[str]:
         how, scores = _unflattered_scores(run, files)
         found = "; each fold by weights found on the others" if len(by_fold) > 1 else ""
         lines.append(f"out of fold:  {describe_scores(scores)}  ({how}{found})")
+        lines += _handed_in(run, files) if how.endswith(NOT_HANDED_IN) else []
     if len(by_fold) == 1:
         flattered = f"the weights in {run.folder / BLEND} were found on the images they are scored on"
         lines.append(f"warning: {flattered}, which flatters")
@@ -262,6 +265,12 @@ def _shares(about: Mapping[str, Any], weights: Sequence[float]) -> str:
     return ", ".join(f"{name} {share:.3f}" for name, share in zip(about["sources"], weights, strict=True))
 
 
+def _handed_in(run: Run, files: Sequence[Path]) -> list[str]:
+    """Say how a blend does by another run's thresholds, which decide what is handed in: they may not fit it at all."""
+    scores = score_predictions(run.config, Task(run.config.task).table.read_table(run.config), files)
+    return [f"by the thresholds handed in:  {describe_scores(scores)}  (found on the same images: flatters)"]
+
+
 def _unflattered_scores(run: Run, files: Sequence[Path]) -> tuple[str, dict[str, float]]:
     """Return how a blend is scored, and its scores: not by thresholds that were found on the same images, be it by a
     run that it is made of, where there are other folds. Stored scores are not those of thresholds given by hand."""
@@ -271,6 +280,5 @@ def _unflattered_scores(run: Run, files: Sequence[Path]) -> tuple[str, dict[str,
     elif run.config.decode != run.untuned.decode and is_tuned(run):
         return honest_scores(run)
     else:
-        found = ", not by those handed in, which were found on the same images"
-        how, config = OWN + found * (run.config.decode != run.untuned.decode), run.untuned
+        how, config = OWN + NOT_HANDED_IN * (run.config.decode != run.untuned.decode), run.untuned
     return how, score_predictions(config, Task(config.task).table.read_table(config), files)

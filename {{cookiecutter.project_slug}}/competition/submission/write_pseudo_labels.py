@@ -85,7 +85,16 @@ def make_pseudo(run: Run, choice: Choice, by_fold: Mapping[int, Path], made_from
         if by_fold
         else "warning: networks that have seen a fold's validation images had their say, which flatters its score"
     )
-    return path, f"{words}; train with data.pseudo={path} and another name=...; {honest}"
+    both = _also_of_training(run.config, stored)
+    return path, f"{words}; train with data.pseudo={path} and another name=...; {honest}{both}"
+
+
+def _also_of_training(config: Config, stored: Predictions) -> str:
+    """Say of how many test images a training image has the id: for all that is known it is the same one."""
+    both = set(stored.image_ids) & set(map(str, Task(config.task).table.read_table(config).image_ids))
+    if not both:
+        return ""
+    return f"; warning: {len(both)} have the id of a training image, as {min(both)!r}: nothing is learnt from those"
 
 
 def _write(config: Config, stored: Predictions, path: Path, choice: Choice) -> int:

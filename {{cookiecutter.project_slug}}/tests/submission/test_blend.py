@@ -257,6 +257,9 @@ def test_a_blend_is_not_scored_by_thresholds_that_a_run_found_on_the_same_images
     handed_in = ", not by those handed in, which were found on the same images)"
     assert out_of_fold_line(done) == before.removesuffix(")") + handed_in
     assert "thresholds are those of the first run; `competition tune x` finds the blend's own\n" in done.stdout
+    tuned = Run.open("x", list(facts_of(task).decides))
+    by_others = score_predictions(tuned.config, Task(task).table.read_table(tuned.config), tuned.out_of_fold_files())
+    assert f"by the thresholds handed in:  {describe_scores(by_others)}  (found on the same images" in done.stdout
     assert before.endswith("(by the config's own thresholds)")
 
 
@@ -521,3 +524,15 @@ def test_pseudo_masks_are_decoded_at_the_size_that_is_handed_in(runs: Path, comm
     path, _ = make_pseudo(run, Choice(0), {}, begin_pseudo(run))
     table = Task(task).table.read_table(own_config(run.config, Predictions(run.folder / TEST).classes), path)
     assert table.target(0, *Predictions(run.folder / TEST).sizes[0])["mask"].all()
+
+
+def test_pseudo_labels_that_count_for_training_images_are_told(runs: Path, command: Command, task: str) -> None:
+    run = Run.open("a")
+    first = str(Task(task).table.read_table(run.config).image_ids[0])
+    stored = Predictions(runs / "a" / TEST)
+    with PredictionWriter(runs / "a") as writer:
+        for number, (image_id, size, prediction) in enumerate(stored):
+            writer.add(image_id if number else first, *size, dict(prediction))
+        writer.finish(runs / "a" / TEST, stored.classes, stored.views, stored.precision)
+    _, words = make_pseudo(run, Choice(0), {}, begin_pseudo(run))
+    assert words.endswith(f"; warning: 1 have the id of a training image, as {first!r}: nothing is learnt from those")
