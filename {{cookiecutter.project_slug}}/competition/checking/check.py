@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from competition.checking.competition_files import shown_in
 from competition.checking.doubtful_classes import doubtful_classes
 from competition.checking.encoder_names import refuse_unknown_encoder
 from competition.checking.extra_images import check_extras
@@ -63,9 +64,8 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     if table is None:  # nothing else makes sense then
         later = f"{config.train_csv}: until it can be read nobody looks at images, folds and the sample submission"
         raise CompetitionError("\n".join([*faults, later, *hint_at_format(config)]))
-    report = [f"{config.data.train_csv}: {len(table.image_ids)} images, classes {', '.join(table.classes)}"]
+    report = _describe_rows(faults, config, table)
     uncounted: list[str] = []  # the first answer at fault; the look at every image tells it with all others
-    report += _collect(faults, lambda: describe_left_out(config, table)) or []
     report += (counts := _collect(uncounted, table.summary)) or []
     test_ids = _collect(faults, lambda: task.submission.read_test_ids(config, table.classes))
     report += _describe_inputs(faults, given, config, table, test_ids)
@@ -106,6 +106,11 @@ def check(config: Config, write_page: WritePage | None = None) -> list[str]:
     return [*report, *drawn, *_unused_images(config, table.image_ids)]
 
 
+def _describe_rows(faults: list[str], config: Config, table: Table) -> list[str]:
+    line = f"{config.data.train_csv}: {len(table.image_ids)} images, classes {', '.join(table.classes)}"
+    return [line, *(_collect(faults, lambda: describe_left_out(config, table)) or [])]
+
+
 def _unused_keys(given: Config) -> tuple[list[str], list[str]]:
     """Return faults of keys that change nothing, or warnings where a training has learnt by them: the run goes on."""
     lines = list(given.unused().values())
@@ -143,7 +148,7 @@ def refuse_missing_data(config: Config) -> None:
             f"data.dir=PATH), or make a small competition to try with: competition sample"
         )
     if not has_images and config.data.dir.is_dir():
-        there = ", ".join(f"{one.name}/" for one in sorted(config.data.dir.iterdir()) if one.is_dir())
+        there = ", ".join(f"{one.name}/" for one in shown_in(config.data.dir) if one.is_dir())
         raise CompetitionError(f"{folder}: no such folder of images (data.train_images); there are {there or 'none'}")
 
 

@@ -116,7 +116,7 @@ def _tables(folder: Path) -> list[str]:
     for _ in range(DEEPEST + 1):
         below = list[Path]()
         for place in level:
-            entries = _entries(place)[:5000]
+            entries = shown_in(place)[:5000]
             found += [one.relative_to(folder).as_posix() for one in entries if _is_table(one)]
             below += [one for one in entries[:200] if one.is_dir()]
         level = below[:200]
@@ -155,13 +155,14 @@ def _folder_patterns(data: Data, sample: str) -> Iterator[str]:
 
 
 def _folders(folder: Path) -> Iterator[Path]:
-    for one in _entries(folder)[:1000]:
+    for one in shown_in(folder)[:1000]:
         if one.is_dir():
             yield one
-            yield from (below for below in _entries(one)[:1000] if below.is_dir())
+            yield from (below for below in shown_in(one)[:1000] if below.is_dir())
 
 
-def _entries(folder: Path) -> list[Path]:
+def shown_in(folder: Path) -> list[Path]:
+    """Return what is in a folder, sorted, without what is hidden."""
     return sorted(one for one in folder.iterdir() if not is_hidden(one.name))
 
 
@@ -173,7 +174,7 @@ def _first_files(folder: Path, number: int = 5) -> list[Path]:
 def archives(folder: Path) -> list[str]:
     """Return a line on the archives in a folder that are not unpacked: no folder beside them bears their name."""
     found = []
-    for path in _entries(folder):
+    for path in shown_in(folder):
         ending = next((one for one in sorted(ARCHIVES, key=len, reverse=True) if path.name.lower().endswith(one)), None)
         name = path.name[: -len(ending)] if ending else ""
         if ending and path.is_file() and not (folder / name).exists() and not name.lower().endswith(".csv"):

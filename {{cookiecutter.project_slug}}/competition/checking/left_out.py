@@ -32,9 +32,11 @@ def way_on_for_absent(config: Config) -> str:
 
 
 def _categories(config: Config, table: Table) -> list[str]:
+    if CATEGORY not in read_header(config.train_csv):  # known already, while the file is parsed anew for categories
+        return []
     first, *_ = table_files(config.train_csv) or [config.train_csv]
     names = read_categories(first)
-    if not set(table.classes) & {*names, *names.values()} or CATEGORY not in read_header(config.train_csv):
+    if not set(table.classes) & {*names, *names.values()}:
         return []
     found = set(read_csv(config.train_csv, [CATEGORY])[CATEGORY])
     unused = [f"{one} ({name})" if name else one for one, name in names.items() if one not in found]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from competition.checking.competition_files import archives, possible_tables, table_of_test_images
+from competition.checking.competition_files import archives, possible_tables, shown_in, table_of_test_images
 from competition.checking.readings import (
     STAGES,
     Reading,
@@ -25,7 +25,6 @@ from competition.config.loading import complete, dump_yaml, format_presets, pars
 from competition.config.settings import Config
 from competition.data.groups import hint_at_groups
 from competition.files.csv_file import UNNAMED, not_utf8, read_header, refuse_no_header, refuse_other_separator
-from competition.files.file_patterns import is_hidden
 from competition.files.image_search import find_images
 from competition.files.joined_tables import has_table, is_other_table, read_other_table
 from competition.support.errors import CompetitionError
@@ -105,7 +104,7 @@ def _refuse_unknown(data: Data) -> None:
     missing = {name: key for key, name in _csv_files(data).items() if not has_table(data.dir / name)}
     beside = archives(data.dir)
     if missing:
-        there = sorted(path.name + "/" * path.is_dir() for path in data.dir.iterdir() if not is_hidden(path.name))
+        there = [path.name + "/" * path.is_dir() for path in shown_in(data.dir)]
         inside = f"; there are {', '.join(there[:12])}{', ...' if len(there) > 12 else ''}" if there else ""
         faults = [
             f"{data.dir / name}: no such file; where it has another name: data.{key}=NAME{inside}"

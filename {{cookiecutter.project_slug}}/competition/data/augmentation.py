@@ -350,20 +350,22 @@ def _copy_channels(source: np.ndarray, first: int, target: np.ndarray, at: int, 
         target[:, :, at : at + number] = source[:, :, first : first + number]
 
 
+def _fits_opencv(image: np.ndarray) -> bool:
+    return image.ndim < 3 or image.shape[2] <= OPENCV_CHANNELS
+
+
 class _HorizontalFlip(A.HorizontalFlip):
     """Swap left and right, also of masks of more classes than OpenCV flips."""
 
     def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
-        is_plain = img.ndim < 3 or img.shape[2] <= OPENCV_CHANNELS
-        return super().apply(img, **params) if is_plain else np.ascontiguousarray(img[:, ::-1])
+        return super().apply(img, **params) if _fits_opencv(img) else np.ascontiguousarray(img[:, ::-1])
 
 
 class _VerticalFlip(A.VerticalFlip):
     """Swap top and bottom in the same way."""
 
     def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
-        is_plain = img.ndim < 3 or img.shape[2] <= OPENCV_CHANNELS
-        return super().apply(img, **params) if is_plain else np.ascontiguousarray(img[::-1])
+        return super().apply(img, **params) if _fits_opencv(img) else np.ascontiguousarray(img[::-1])
 
 
 def _random_changes(settings: Augmentation) -> list[A.BasicTransform]:

@@ -311,6 +311,12 @@ def row_faults(
     return lines
 
 
+def second_rows(path: Path, ids: "pd.Series", way_on: str = "") -> list[str]:
+    """Describe the rows of images that have one already."""
+    faulty = np.flatnonzero(ids.duplicated())
+    return row_faults(path, faulty, ids, f"a second row of this image; expected one{way_on}")
+
+
 def resolve_classes(found: "pd.Series", listed: list[str] | None, path: Path) -> tuple[tuple[str, ...], list[str]]:
     """Return the classes in order and the faults of labels that are not listed.
 

@@ -31,11 +31,11 @@ def numbers_in(texts: "pd.Series | pd.DataFrame") -> np.ndarray:
     try:
         found[is_number] = numbers.astype(np.float64)
     except ValueError:
-        found[is_number] = [number_in(text) for text in numbers]
+        found[is_number] = [_number_in(text) for text in numbers]
     return found
 
 
-def number_in(text: Any) -> float:
+def _number_in(text: Any) -> float:
     try:
         return float(text)
     except ValueError:

@@ -220,18 +220,19 @@ def absent_images(config: Config, path: Path, present: np.ndarray) -> np.ndarray
     found = found[~np.isin(found.astype(str), present.astype(str))]
     other = data.test_images if is_train else data.train_images
     if "/" in "".join(present):
-        found = np.array([one for one in found if _is_own(data, folder, other, one, present)], dtype=object)
+        tops = {one.partition("/")[0] for one in present}
+        found = np.array([one for one in found if _is_own(data, folder, other, one, tops)], dtype=object)
     return np.union1d(found, left_out_images(config, present)) if is_train else found
 
 
-def _is_own(data: Data, folder: str, other: str, image_id: str, present: np.ndarray) -> bool:
+def _is_own(data: Data, folder: str, other: str, image_id: str, tops: Container[str]) -> bool:
     """Return whether an image, where ids have folders, is none of the other images, whose folder may lie in this one,
-    nor a table that lies beside the folders."""
+    nor a table that lies beside the folders. `tops` are the first folders of ids that are known."""
     root, elsewhere = data.dir / folder, data.dir / other
     if "/" not in image_id:
         return root != data.dir
-    if root == elsewhere:  # of both: the first folders of ids that are known tell them apart
-        return image_id.partition("/")[0] in {one.partition("/")[0] for one in present}
+    if root == elsewhere:  # of both
+        return image_id.partition("/")[0] in tops
     return root not in elsewhere.parents or elsewhere not in (root / image_id).parents
 
 

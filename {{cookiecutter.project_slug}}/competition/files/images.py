@@ -178,15 +178,14 @@ def decode(
         pixels = _channels_last(read_tif(file, max_pixels))
         return turned_upright(pixels, _orientation_of_tif(file)) if upright else pixels
     try:
-        height, width, mode, orientation = _pillow_header(file)
+        height, width, mode, orientation = _pillow_header(file, upright=upright)
     except Exception:  # OpenCV may know more of it
         height, width, mode, orientation = 0, 0, "", AS_STORED
     refuse_large(height, width, max_pixels)
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     data = file.read(min(size, height * width * MOST_BYTES_A_PIXEL + MOST_BYTES_BESIDE))
-    pixels = _by_pillow_or_opencv(data, mode)
-    return turned_upright(pixels, orientation) if upright else pixels
+    return turned_upright(_by_pillow_or_opencv(data, mode), orientation)
 
 
 def _by_pillow_or_opencv(data: bytes, mode: str) -> np.ndarray:
@@ -223,9 +222,10 @@ def _dicom(file: BinaryIO, windows: dicom.Windows, max_pixels: int) -> np.ndarra
         raise UnfitError(str(error)) from None
 
 
-def _pillow_header(file: BinaryIO) -> tuple[int, int, str, int]:
+def _pillow_header(file: BinaryIO, *, upright: bool) -> tuple[int, int, str, int]:
+    """Return height, width, mode, and how the pixels are to be turned."""
     with Image.open(file) as image:
-        return image.height, image.width, image.mode, orientation_of(image)
+        return image.height, image.width, image.mode, orientation_of(image) if upright else AS_STORED
 
 
 def read_npy(file: BinaryIO, max_pixels: int) -> np.ndarray:

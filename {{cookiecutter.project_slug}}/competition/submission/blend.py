@@ -44,8 +44,6 @@ from competition.support.freshness import fingerprint
 from competition.support.paths import here
 from competition.tasks.contract import Task
 
-NOT_HANDED_IN = ", not by those handed in, which were found on the same images"
-
 
 def make_blend(
     runs: Sequence[Run],
@@ -239,7 +237,7 @@ def blend_notes(run: Run) -> list[str]:
         how, scores = _unflattered_scores(run, files)
         found = "; each fold by weights found on the others" if len(by_fold) > 1 else ""
         lines.append(f"out of fold:  {describe_scores(scores)}  ({how}{found})")
-        lines += _handed_in(run, files) if how.endswith(NOT_HANDED_IN) else []
+        lines += _handed_in(run, files) if _is_cut_by_others(run) else []
     if len(by_fold) == 1:
         flattered = f"the weights in {run.folder / BLEND} were found on the images they are scored on"
         lines.append(f"warning: {flattered}, which flatters")
@@ -265,6 +263,11 @@ def _shares(about: Mapping[str, Any], weights: Sequence[float]) -> str:
     return ", ".join(f"{name} {share:.3f}" for name, share in zip(about["sources"], weights, strict=True))
 
 
+def _is_cut_by_others(run: Run) -> bool:
+    """Return whether a blend is handed in by the thresholds that a run found which it is made of."""
+    return run.config.decode != run.untuned.decode and not is_decoded_by_hand(run) and not is_tuned(run)
+
+
 def _handed_in(run: Run, files: Sequence[Path]) -> list[str]:
     """Say how a blend does by another run's thresholds, which decide what is handed in: they may not fit it at all."""
     scores = score_predictions(run.config, Task(run.config.task).table.read_table(run.config), files)
@@ -280,5 +283,6 @@ def _unflattered_scores(run: Run, files: Sequence[Path]) -> tuple[str, dict[str,
     elif run.config.decode != run.untuned.decode and is_tuned(run):
         return honest_scores(run)
     else:
-        how, config = OWN + NOT_HANDED_IN * (run.config.decode != run.untuned.decode), run.untuned
+        found = ", not by those handed in, which were found on the same images"
+        how, config = OWN + found * _is_cut_by_others(run), run.untuned
     return how, score_predictions(config, Task(config.task).table.read_table(config), files)

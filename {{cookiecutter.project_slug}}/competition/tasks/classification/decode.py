@@ -180,7 +180,8 @@ def _joined(images: list[Target]) -> Target:
     for key in ("probabilities", "value", "labels", "truth", "known"):
         if key not in joined:
             continue
-        stacked = np.stack([image[key] for image in (known or images if key in OF_TRUTH else images)])
+        sources = (known or images) if key in OF_TRUTH else images
+        stacked = np.stack([image[key] for image in sources])
         is_number = key in ("probabilities", "value") or stacked.dtype.kind == "f"
         joined[key] = stacked.mean(axis=0) if is_number and not largest else stacked.max(axis=0)
     if joined.get("is_whole", False):

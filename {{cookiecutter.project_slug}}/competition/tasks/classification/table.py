@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from competition.config.section import names_in
-from competition.files.csv_file import group_by_image, line, read_csv, read_image_column, row_faults
+from competition.files.csv_file import group_by_image, line, read_csv, read_image_column, row_faults, second_rows
 from competition.files.csv_keys import has_class, split_keys
 from competition.files.joined_tables import parts_of
 from competition.files.series import group_names
@@ -79,8 +79,7 @@ def _id_faults(config: TaskConfig, ids: pd.Series, path: Path) -> list[str]:
     keys = config.format.train.keys
     column = next(column for column, pattern in keys.items() if "{image_id}" in pattern)
     faults = row_faults(path, np.flatnonzero(ids == ""), ids, f"{column} is empty", show_found=False)
-    second = np.flatnonzero(ids.duplicated() & (not has_class(keys)))
-    return faults + row_faults(path, second, ids, f"a second row of this image; expected one{_by_path(config, path)}")
+    return faults if has_class(keys) else faults + second_rows(path, ids, _by_path(config, path))
 
 
 def _by_path(config: TaskConfig, path: Path) -> str:

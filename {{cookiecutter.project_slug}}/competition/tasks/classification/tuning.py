@@ -257,9 +257,7 @@ def search(config: Config, images: Scored, num_classes: int) -> Search:
     probabilities = np.stack([images.prediction(i)["probabilities"] for i in progress(number, "reading predictions")])
     truth = np.array([one[kind_of(config).truth] for one in truths])
     truth[~_is_known(truths)] = 0  # of a group another image says what is true
-    groups = None
-    if config.averaged_groups is not None:
-        groups = np.unique([str(one["group"]) for one in truths], return_inverse=True)[1]
+    groups = None if config.averaged_groups is None else _group_numbers(truths)
     known = np.array([one["known"] for one in truths]) if "known" in truths[0] else None
     return ThresholdSearch(config, images, probabilities, truth, groups, truths[0].get("grades"), known)
 
@@ -268,20 +266,24 @@ def _of_each(config: TaskConfig, images: Scored) -> Search:
     """Prepare a search for each target that is handed in."""
     truths = [images.truth(i) for i in progress(range(len(images)), "reading answers")]
     of_target, searches = {}, {}
+    groups = None if config.averaged_groups is None else _group_numbers(truths)
     for name, one in each_head(config).items():
-        known = _is_known([of_head(truth, name) for truth in truths])
-        if one.averaged_groups is not None:
-            groups = np.unique([str(truth["group"]) for truth in truths], return_inverse=True)[1]
-            known = np.isin(groups, groups[known])
+        known = _is_known(truths, f"{name}/is_known")
+        known = known if groups is None else np.isin(groups, groups[known])
         of_target[name] = OfTarget(images, name, np.flatnonzero(known))
         if config.format.targets[name].submit and known.any():
             searches[name] = search(one, of_target[name], int(truths[0][f"{name}/num_classes"]))
     return EachTarget(config, of_target, searches)
 
 
-def _is_known(truths: Sequence[Target]) -> np.ndarray:
+def _is_known(truths: Sequence[Target], key: str = "is_known") -> np.ndarray:
     """Return (n,) bool: which truths are those of the image itself."""
-    return np.array([truth.get("is_known", True) for truth in truths], dtype=bool)
+    return np.array([truth.get(key, True) for truth in truths], dtype=bool)
+
+
+def _group_numbers(truths: Sequence[Target]) -> np.ndarray:
+    """Return (n,) int: which images are of one group."""
+    return np.unique([str(truth["group"]) for truth in truths], return_inverse=True)[1]
 
 
 def _of_new_classes(config: TaskConfig, images: Scored) -> Search:

@@ -14,7 +14,15 @@ import numpy as np
 import pandas as pd
 
 from competition.config.settings import Config
-from competition.files.csv_file import LongTexts, group_by_image, line, read_csv, resolve_classes, row_faults
+from competition.files.csv_file import (
+    LongTexts,
+    group_by_image,
+    line,
+    read_csv,
+    resolve_classes,
+    row_faults,
+    second_rows,
+)
 from competition.files.csv_keys import Keys, split_keys
 from competition.files.image_folder import absent_images, ids_in
 from competition.support.errors import CompetitionError
@@ -166,9 +174,7 @@ def _read_csv(config: TaskConfig, path: Path, keys: Keys, column: str | None) ->
     rle = rle.mask(rle.isin([*NO_MASK, config.format.rle.empty]), "")
     faults = row_faults(path, np.flatnonzero(image_id == ""), rle, "image_id is empty", show_found=False)
     if column is None and class_id is None:  # the masks are no rows: a second one says nothing more, or another's
-        faults += row_faults(
-            path, np.flatnonzero(image_id.duplicated()), image_id, "a second row of this image; expected one"
-        )
+        faults += second_rows(path, image_id)
     classes, more = _classes(config, class_id, rle, path)
     if faults + more:
         raise CompetitionError("\n".join(faults + more))

@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from classification_images import Images
 from sklearn import metrics
 
 from competition.config.loading import complete
 from competition.config.settings import with_decode
 from competition.tasks.classification.decode import decode
 from competition.tasks.classification.metrics_together import rsna2024
-from competition.tasks.classification.score import evidence, scores
 from competition.tasks.classification.settings import TaskConfig
 from competition.tasks.classification.table import read_table
 from competition.tasks.classification.tuning import search
-from competition.tasks.contract import Prediction, Table, Target
 from competition.tasks.host_metric import score_by_host
 
 GRADES = ("0", "1", "2")
@@ -36,11 +35,6 @@ def write_csv(path: Path, header: str, rows: Sequence[Sequence[object]]) -> None
     path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
 
 
-def scored(config: TaskConfig, table: Table, said: Sequence[Prediction], rows: Sequence[int]) -> dict[str, float]:
-    each = [evidence(decode(said[i], 9, 9, config), table.target(i, 9, 9), config.metrics) for i in rows]
-    return scores(each, config.metrics, len(table.classes))
-
-
 @pytest.mark.parametrize("join", ["mean", "max"])
 def test_a_group_is_scored_by_what_all_its_images_say_and_what_is_known_of_any(tmp_path: Path, join: str) -> None:
     rng = np.random.default_rng(3)
@@ -53,7 +47,7 @@ def test_a_group_is_scored_by_what_all_its_images_say_and_what_is_known_of_any(t
     config = config_of(tmp_path, {"targets": targets, "join": join}, metrics=METRICS)
     table = read_table(config)
     said = [{f"{name}/probabilities": rng.dirichlet([1, 1, 1]).astype(np.float32) for name in NAMES} for _ in rows]
-    found = scored(config, table, said, range(len(rows)))
+    found = Images(table, said).scores(config, range(len(rows)))
 
     groups = list(dict.fromkeys(row[1] for row in rows))
     joined, truth = dict[str, np.ndarray](), dict[str, np.ndarray]()
@@ -83,28 +77,6 @@ def _shares(values: np.ndarray) -> np.ndarray:
     return values / values.sum(axis=1, keepdims=True)
 
 
-class Images:
-    """Out-of-fold predictions of a table's images."""
-
-    def __init__(self, table: Table, said: Sequence[Prediction]) -> None:
-        self.table, self.said = table, said
-
-    def __len__(self) -> int:
-        return len(self.said)
-
-    def prediction(self, index: int) -> Prediction:
-        return self.said[index]
-
-    def truth(self, index: int) -> Target:
-        return self.table.target(index, 9, 9)
-
-    def size(self, index: int) -> tuple[int, int]:
-        return 9, 9
-
-    def score(self, config: Any, rows: np.ndarray) -> float:
-        raise NotImplementedError
-
-
 def test_thresholds_are_of_what_all_images_of_a_group_say(tmp_path: Path) -> None:
     # Of each study one image is known, and says the same of all; what tells them apart is what the other says.
     of_others = {0: (0.30, 0.35), 1: (0.70, 0.75)}
@@ -118,9 +90,9 @@ def test_thresholds_are_of_what_all_images_of_a_group_say(tmp_path: Path) -> Non
     one = {"classes": ["0", "1"], "unknown": [""], "metric": "accuracy", "hand_in": "label"}
     config = config_of(tmp_path, {"targets": {"a": one, "b": one}}, metrics=["mean", "a/accuracy"])
     table, every = read_table(config), range(len(rows))
-    assert scored(config, table, said, every)["a/accuracy"] == 0.5
+    assert Images(table, said).scores(config, every)["a/accuracy"] == 0.5
     found = search(config, Images(table, said), len(table.classes)).best(np.arange(len(rows)))
-    assert scored(with_decode(config, found), table, said, every)["a/accuracy"] == 1
+    assert Images(table, said).scores(with_decode(config, found), every)["a/accuracy"] == 1
 
 
 HOST = """

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from classification_images import Images
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
 from trainings import run_here
@@ -44,7 +45,7 @@ from competition.tasks.classification.submission import (
 )
 from competition.tasks.classification.table import read_table
 from competition.tasks.classification.tuning import regression_sample, search
-from competition.tasks.contract import Prediction, Target
+from competition.tasks.contract import Prediction
 
 TARGETS: dict[str, Any] = {
     "shape": {"metric": "macro_recall", "score_weight": 2, "loss_weight": 2, "hand_in": "label"},
@@ -276,31 +277,6 @@ def test_mixed_images_have_the_mixed_answers_and_none_that_one_of_them_lacks(fol
     shown = batch_targets(mixed)[0]
     assert shown["shape/probabilities"].sum() == pytest.approx(1)
     assert shown["tint/is_known"] is mixed["tint/is_known"].tolist()[0]
-
-
-class Images:
-    """Stored predictions of the table's images."""
-
-    def __init__(self, table: SeveralTable, each: list[Prediction], name: str | None = None) -> None:
-        self.table, self.each = table, each
-
-    def __len__(self) -> int:
-        return len(self.each)
-
-    def prediction(self, index: int) -> Prediction:
-        return self.each[index]
-
-    def truth(self, index: int) -> Target:
-        return self.table.target(index, 9, 9)
-
-    def size(self, index: int) -> tuple[int, int]:
-        return 9, 9
-
-    def score(self, config: Any, rows: np.ndarray) -> float:
-        found = [
-            evidence(decode(self.each[row], 9, 9, config), self.truth(row), config.metrics) for row in rows.tolist()
-        ]
-        return scores(found, config.metrics[:1], 8)["mean"]
 
 
 def test_each_answer_is_decided_by_thresholds_that_are_best_for_it(folder: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from competition.config.section import names_in
-from competition.files.csv_file import read_csv, row_faults
+from competition.files.csv_file import read_csv, row_faults, second_rows
 from competition.files.csv_keys import split_keys
 from competition.files.joined_tables import has_table
 from competition.files.series import group_names
@@ -26,7 +26,7 @@ def read_groups(config: TaskConfig, path: Path) -> pd.Series:
     ids, _ = split_keys(frame, {key: form.train.keys[key] for key in keys}, path)
     names = group_names(frame, form.group)
     faults = [
-        *row_faults(path, np.flatnonzero(ids.duplicated()), ids, "a second row of this image; expected one"),
+        *second_rows(path, ids),
         *row_faults(path, np.flatnonzero(ids == ""), ids, "the image's id is empty", show_found=False),
     ]
     if faults:

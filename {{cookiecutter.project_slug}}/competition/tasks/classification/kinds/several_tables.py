@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from competition.config.section import names_in
-from competition.files.csv_file import line, read_csv, row_faults
+from competition.files.csv_file import line, read_csv, second_rows
 from competition.files.csv_keys import split_keys
 from competition.files.csv_numbers import numbers_in
 from competition.files.series import group_names
@@ -107,7 +107,7 @@ def _entries(form: ClassificationFormat, path: Path) -> tuple[np.ndarray, np.nda
     """Return ids, lines and, if they have some, groups of the images of a csv file."""
     frame = read_csv(path, list(dict.fromkeys([*form.train.keys, *(names_in(form.group) if form.group else [])])))
     ids, _ = split_keys(frame, form.train.keys, path)
-    if faults := row_faults(path, np.flatnonzero(ids.duplicated()), ids, "a second row of this image; expected one"):
+    if faults := second_rows(path, ids):
         raise CompetitionError("\n".join(faults))
     groups = group_names(frame, form.group) if form.group else None
     return ids.to_numpy(dtype=object), line(frame.index.to_numpy()), groups

@@ -251,7 +251,7 @@ def read_labels(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     if labels.ndim != 2:
         raise CompetitionError(
             f"{path}: expected a mask height x width, found shape {labels.shape}; of colours: "
-            "format.train.colors, as {{NAME: [255, 0, 0]}}"
+            "format.train.colors, as {NAME: [255, 0, 0]}"
         )
     return labels
 
